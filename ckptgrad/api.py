@@ -1,0 +1,303 @@
+"""The doors: `value_and_grad`, `grad`, `vjp`, `plan`."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import dtypes
+
+from ckptgrad.arguments import Traced, check_inputs, float0_zeros, make_call, trace_call
+from ckptgrad.budget import Budget, check_budget
+from ckptgrad.errors import GradientTypeError, OptionError
+from ckptgrad.plan import Plan, make_plan
+from ckptgrad.planning.policy import get_policy
+from ckptgrad.planning.schedule import Schedule
+from ckptgrad.runtime.certify import Certified, certify
+from ckptgrad.runtime.compiled import Execution, split_at_backward
+
+RUNTIMES = ("compiled",)
+
+
+class GradientFunction:
+    """A function that returns a value and its gradient under a memory budget.
+
+    Made by `value_and_grad` and `grad`; call it like their JAX namesakes, inside or outside
+    `jax.jit`, `jax.vmap` and further differentiation.
+    """
+
+    def __init__(self, fun: Callable, *, with_value: bool, options: dict[str, Any]):
+        self.fun, self.with_value, self.options = fun, with_value, options
+        functools.update_wrapper(self, fun, updated=())
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        traced = self._trace(args, kwargs)
+        return self._run(traced, self._plan(traced))
+
+    def plan(self, *args: Any, **kwargs: Any) -> Plan:
+        """What will be stored and recomputed for these arguments (arrays or ShapeDtypeStructs)."""
+        return self._plan(self._trace(args, kwargs))
+
+    def compile(self, *args: Any, **kwargs: Any) -> Certified:
+        """Compile for these arguments and certify the peak by XLA's own buffer assignment.
+
+        Replans with a smaller target as often as it must.
+
+        Returns:
+            A callable with the attributes `plan`, `peak_bytes` and `temporary_bytes`.
+
+        Raises:
+            BudgetError: no plan is within the budget; carries the smallest feasible peak.
+        """
+        structs = jax.tree.map(_struct, (args, kwargs))
+        traced = self._trace(*structs)
+        first = self._plan(traced)
+
+        def build(margin: int):
+            plan = self._plan(traced, margin, first)
+
+            def run(*a, **k):
+                return self._run(self._trace(a, k), plan)
+
+            return plan, jax.jit(run)
+
+        return certify(build, structs[0], structs[1], first.budget)
+
+    def _trace(self, args: Sequence[Any], kwargs: dict[str, Any]) -> Traced:
+        o = self.options
+        call = make_call(self.fun, args, kwargs, o["argnums"])
+        check_inputs(call, o["allow_int"], o["holomorphic"])
+        return trace_call(call, o["has_aux"], scalar=True, holomorphic=o["holomorphic"])
+
+    def _plan(self, traced: Traced, margin: int = 0, before: Plan | None = None) -> Plan:
+        costs = None if before is None else before.costs
+        return make_plan(traced.program, self.options["budget"], self.options["policy"], margin, costs)
+
+    def _run(self, traced: Traced, plan: Plan) -> Any:
+        program = traced.program
+        execution = Execution(program, traced.call.leaves)
+        forward, backward = split_at_backward(plan.schedule)
+        execution.run(forward)
+        execution.seed([jnp.ones(v.shape, v.dtype) for v in program.seeds])
+        execution.run(backward)
+        found = traced.call.unflatten(traced.gradients([execution.gradient(v) for v in program.wrt]))
+        gradient = tuple(found) if isinstance(self.options["argnums"], (tuple, list)) else found[0]
+        value, aux = outputs_of(traced, execution)
+        if self.with_value:
+            return ((value, aux) if traced.has_aux else value), gradient
+        return (gradient, aux) if traced.has_aux else gradient
+
+
+def outputs_of(traced: Traced, execution: Execution) -> tuple[Any, Any]:
+    """The function's output and aux as pytrees."""
+    leaves = [execution.output(a) for a in traced.program.graph.outputs]
+    main, extra = traced.out_tree
+    return (
+        jax.tree.unflatten(main, leaves[: main.num_leaves]),
+        jax.tree.unflatten(extra, leaves[main.num_leaves :]),
+    )
+
+
+def value_and_grad(
+    fun: Callable,
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+    *,
+    budget: Budget = None,
+    policy: str | Callable | Schedule = "optimal",
+    runtime: str = "compiled",
+) -> GradientFunction:
+    """A function that evaluates `fun` and its gradient, within a memory budget.
+
+    A drop-in for `jax.value_and_grad`.
+
+    Args:
+        fun: a function that returns a scalar, or (scalar, aux) with `has_aux`.
+        argnums: which positional arguments to differentiate with respect to.
+        has_aux: whether `fun` returns a pair whose second entry is passed through.
+        holomorphic: whether `fun` is promised to be holomorphic.
+        allow_int: whether integer arguments are allowed; their gradient is float0 zeros.
+        budget: bytes that the call may hold beyond its arguments, temporaries plus outputs: an
+            int, "512MiB", "0.25x" (of what storing everything needs), "min", "auto" (what the
+            device has free), or None for the fastest plan.
+        policy: a policy's name, a function (costs, bytes) -> Schedule, or a Schedule.
+        runtime: "compiled".
+
+    Returns:
+        A function with the arguments of `fun` that returns (value, gradient), or
+        ((value, aux), gradient); it also has `.plan(*args)` and `.compile(*args)`.
+
+    Raises:
+        BudgetFormatError, OptionError: at once, for a malformed budget or option.
+        BudgetError: when called, for a budget below what is feasible.
+        GradientTypeError: when called, for a non-scalar loss or arguments without gradient.
+
+    Example:
+        >>> import jax.numpy as jnp, ckptgrad as cg
+        >>> value, grad = cg.value_and_grad(lambda x: jnp.sum(x**2))(jnp.arange(3.0))
+        >>> [float(g) for g in grad]
+        [0.0, 2.0, 4.0]
+    """
+    options = _options(argnums, has_aux, holomorphic, allow_int, budget, policy, runtime)
+    return GradientFunction(fun, with_value=True, options=options)
+
+
+def grad(
+    fun: Callable,
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+    *,
+    budget: Budget = None,
+    policy: str | Callable | Schedule = "optimal",
+    runtime: str = "compiled",
+) -> GradientFunction:
+    """A function that evaluates the gradient of `fun`; see `value_and_grad`.
+
+    Returns:
+        A function that returns the gradient, or (gradient, aux) with `has_aux`.
+
+    Example:
+        >>> import ckptgrad as cg
+        >>> float(cg.grad(lambda x: x**3)(2.0))
+        12.0
+    """
+    options = _options(argnums, has_aux, holomorphic, allow_int, budget, policy, runtime)
+    return GradientFunction(fun, with_value=False, options=options)
+
+
+def _options(argnums, has_aux, holomorphic, allow_int, budget, policy, runtime) -> dict[str, Any]:
+    check_options(budget, policy, runtime)
+    return {
+        "argnums": argnums,
+        "has_aux": has_aux,
+        "holomorphic": holomorphic,
+        "allow_int": allow_int,
+        "budget": budget,
+        "policy": policy,
+    }
+
+
+def check_options(budget: Any, policy: Any, runtime: str) -> None:
+    """Reject what can be rejected before the function is known."""
+    check_budget(budget)
+    if not isinstance(policy, Schedule):
+        get_policy(policy)
+    if runtime not in RUNTIMES:
+        raise OptionError(f"runtime={runtime!r} is unknown; there is {', '.join(RUNTIMES)}")
+
+
+def vjp(
+    fun: Callable,
+    *primals: Any,
+    has_aux: bool = False,
+    budget: Budget = None,
+    policy: str | Callable | Schedule = "optimal",
+    runtime: str = "compiled",
+) -> tuple[Any, ...]:
+    """The value of `fun` and a function from output cotangents to input cotangents.
+
+    Args:
+        fun: any JAX function of positional arguments.
+        *primals: its arguments; all are differentiated.
+        has_aux: whether `fun` returns (output, aux).
+        budget, policy, runtime: as for `value_and_grad`.
+
+    Returns:
+        (output, pullback), or (output, pullback, aux).  `pullback(ct)`, with `ct` of the structure
+        of the output, returns a tuple of cotangents, one a primal; it can be called many times.
+        The cotangent of integers, booleans and keys is float0.
+
+    Example:
+        >>> import jax.numpy as jnp, ckptgrad as cg
+        >>> y, pullback = cg.vjp(jnp.sin, 0.0)
+        >>> float(pullback(1.0)[0])
+        1.0
+    """
+    check_options(budget, policy, runtime)
+    call = make_call(fun, primals, {}, tuple(range(len(primals))))
+    traced = trace_call(call, has_aux)
+    plan_ = make_plan(traced.program, budget, policy)
+    forward, backward = split_at_backward(plan_.schedule)
+    execution = Execution(traced.program, call.leaves).run(forward)
+    value, aux = outputs_of(traced, execution)
+
+    def pullback(ct: Any) -> tuple[Any, ...]:
+        seeds = cotangent_leaves(ct, value)
+        later = execution.fork()
+        later.seed(seeds)
+        later.run(backward)
+        found = traced.gradients([later.gradient(v) for v in traced.program.wrt])
+        return tuple(call.unflatten(found))
+
+    return (value, pullback, aux) if has_aux else (value, pullback)
+
+
+def cotangent_leaves(ct: Any, value: Any) -> list[Any]:
+    """Cotangents of the float and complex leaves of an output, checked against it.
+
+    Raises:
+        GradientTypeError: structure, shape or dtype differs.
+    """
+    leaves, tree = jax.tree.flatten(ct)
+    wanted, wanted_tree = jax.tree.flatten(value)
+    if tree != wanted_tree:
+        raise GradientTypeError(
+            f"the cotangent has the structure {tree}, but the output has {wanted_tree}; give one leaf an output leaf"
+        )
+    seeds = []
+    for leaf, out in zip(leaves, wanted, strict=True):
+        if not dtypes.issubdtype(out.dtype, jnp.inexact):
+            continue
+        leaf = jnp.asarray(leaf)
+        weak = getattr(leaf, "weak_type", False)
+        if leaf.shape != out.shape or (leaf.dtype != out.dtype and not weak):
+            raise GradientTypeError(
+                f"a cotangent has type {leaf.dtype}{list(leaf.shape)}, but its output has "
+                f"{out.dtype}{list(out.shape)}"
+            )
+        seeds.append(leaf.astype(out.dtype))
+    return seeds
+
+
+def plan(
+    fun: Callable,
+    *args: Any,
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    budget: Budget = None,
+    policy: str | Callable | Schedule = "optimal",
+    **kwargs: Any,
+) -> Plan:
+    """What `value_and_grad(fun, ...)` would store and recompute for these arguments.
+
+    Args:
+        fun, *args, **kwargs: the function and its arguments (arrays or ShapeDtypeStructs).
+        argnums, has_aux, budget, policy: as for `value_and_grad`.
+
+    Returns:
+        A Plan; `print` it, or read `peak_bytes`, `choices`, `to_dict()`.
+
+    Example:
+        >>> import jax.numpy as jnp, ckptgrad as cg
+        >>> cg.plan(lambda x: jnp.sum(jnp.sin(x)), jnp.ones(4)).peak_bytes >= 20
+        True
+    """
+    door = value_and_grad(fun, argnums, has_aux, allow_int=True, budget=budget, policy=policy)
+    return door.plan(*args, **kwargs)
+
+
+def _struct(leaf: Any) -> Any:
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        return leaf
+    aval = jax.typeof(leaf)
+    return jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=getattr(aval, "weak_type", False))
+
+
+__all__ = ["GradientFunction", "float0_zeros", "grad", "plan", "value_and_grad", "vjp"]

@@ -1,0 +1,1 @@
+"""The reverse engine: gradients of graphs by the back-propagation algorithm."""

@@ -1,0 +1,82 @@
+"""`jax.custom_jvp` and `jax.custom_vjp`: the user's rule is honoured.
+
+A custom_jvp rule maps tangents linearly; its transpose is had by running this engine over the rule
+itself, from the output tangents back to the input tangents.  A custom_vjp rule is called as it is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import dtypes
+from jax.extend.core import ClosedJaxpr
+
+from ckptgrad.autodiff.reverse import backpropagate, forward, is_differentiable
+from ckptgrad.graph.graph import Variable
+from ckptgrad.graph.registry import Application
+from ckptgrad.graph.trace import from_jaxpr
+from ckptgrad.rules.kinds import instantiate, pullback
+
+
+def tangent_zeros(aval: Any) -> Any:
+    """A zero tangent: float0 for integers and booleans."""
+    if is_differentiable(aval):
+        return jnp.zeros(aval.shape, aval.dtype)
+    return np.zeros(aval.shape, dtypes.float0)
+
+
+@pullback("custom_jvp_call")
+def custom_jvp_call(op: Application):
+    consts = op.params["num_consts"]
+    primals = op.inputs[consts:]
+    avals = op.in_avals[consts:]
+    jaxpr, captured, zero_outs = op.params["jvp_jaxpr_fun"].call_wrapped(*[False] * len(primals))
+    rule = from_jaxpr(ClosedJaxpr(jaxpr, captured))
+    wanted = rule.inputs[len(primals) :]
+    tape = forward(rule, [*primals, *map(tangent_zeros, avals)], wanted)
+    outputs = [_value(tape, a) for a in rule.outputs[: len(zero_outs)]]
+    tangents = iter(rule.outputs[len(zero_outs) :])
+    tangent_outs = [None if zero else next(tangents) for zero in zero_outs]
+
+    def pull(*cotangents):
+        seeds: dict[Variable, Any] = {}
+        for out, ct in zip(tangent_outs, cotangents, strict=True):
+            if ct is not None and isinstance(out, Variable) and is_differentiable(out.aval):
+                seeds[out] = seeds[out] + ct if out in seeds else ct
+        return [None] * consts + backpropagate(tape, seeds, wanted)
+
+    return outputs, pull
+
+
+def _value(tape, atom):
+    return tape.env[atom] if isinstance(atom, Variable) else jnp.asarray(atom.value, atom.aval.dtype)
+
+
+@pullback("custom_vjp_call")
+def custom_vjp_call(op: Application):
+    consts = op.params["num_consts"]
+    primals = op.inputs[consts:]
+    jaxpr, captured = op.params["fwd_jaxpr_thunk"].call_wrapped(*op.needs[consts:])
+    kept = from_jaxpr(ClosedJaxpr(jaxpr, captured))(*primals)
+    _, residual_tree, forwarded = op.params["out_trees"]()
+    computed = residual_tree.num_leaves - sum(f is not None for f in forwarded)
+    fresh = iter(kept[:computed])
+    residuals = [next(fresh) if f is None else primals[f] for f in forwarded]
+
+    def pull(*cotangents):
+        seeds = [
+            instantiate(ct, aval) if is_differentiable(aval) else tangent_zeros(aval)
+            for ct, aval in zip(cotangents, op.out_avals, strict=True)
+        ]
+        found = op.params["bwd"].call_wrapped(*residuals, *seeds)
+        return [None] * consts + [_array_or_none(ct) for ct in found]
+
+    return kept[computed:], pull
+
+
+def _array_or_none(ct: Any) -> Any:
+    """A cotangent that is an array, or None for the symbolic zeros that JAX's wrapper returns."""
+    dtype = getattr(ct, "dtype", None)
+    return ct if dtype is not None and dtype != dtypes.float0 and hasattr(ct, "__add__") else None

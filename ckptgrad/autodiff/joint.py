@@ -1,0 +1,217 @@
+"""The joint forward and backward graph of a function, and its partition into the two.
+
+`joint` differentiates a graph symbol-to-symbol: one Graph with the forward operations and the
+operations of the gradient.  `partition` splits it, given what to keep: the forward graph returns
+the kept values besides its outputs, the backward graph recomputes whatever else it reads from
+what was kept and from the inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import jax
+
+from ckptgrad.autodiff.reverse import accumulate, backpropagate, forward
+from ckptgrad.graph.evaluate import apply, needed_operations, read
+from ckptgrad.graph.graph import Atom, Graph, Operation, Variable, variables_of
+from ckptgrad.graph.simplify import merge_common
+from ckptgrad.graph.trace import from_jaxpr
+
+
+def struct(aval: Any) -> Any:
+    """What `jax.make_jaxpr` takes for an abstract value."""
+    return jax.ShapeDtypeStruct(
+        aval.shape, aval.dtype, weak_type=getattr(aval, "weak_type", False), **_varying(aval)
+    )
+
+
+def _varying(aval: Any) -> dict[str, Any]:
+    vma = getattr(aval, "vma", None)
+    return {"vma": vma} if vma else {}
+
+
+def cotangent_struct(aval: Any) -> Any:
+    """The struct of a cotangent: strongly typed."""
+    return jax.ShapeDtypeStruct(aval.shape, aval.dtype, **_varying(aval))
+
+
+@dataclass(frozen=True)
+class Joint:
+    """A joint graph: inputs and cotangents in, outputs and gradients out.
+
+    Attributes:
+        inputs: variables of the forward inputs.
+        cotangents: variables of the cotangents of the seeded outputs.
+        outputs: atoms of the forward outputs.
+        gradients: for each differentiated input its atom, or None where nothing flows back.
+        operations: all operations, forward ones first.
+        constants: captured values.
+    """
+
+    inputs: tuple[Variable, ...]
+    cotangents: tuple[Variable, ...]
+    outputs: tuple[Atom, ...]
+    gradients: tuple[Atom | None, ...]
+    operations: tuple[Operation, ...]
+    constants: dict[Variable, Any]
+
+    @cached_property
+    def backward_operations(self) -> list[Operation]:
+        """The operations that depend on a cotangent."""
+        tainted: set[Any] = set(self.cotangents)
+        found = []
+        for op in self.operations:
+            if any(a in tainted for a in op.inputs):
+                tainted.update(op.outputs)
+                found.append(op)
+        wanted = [g for g in self.gradients if g is not None]
+        kept = set(needed_operations(found, wanted))
+        return [op for op in found if op in kept]
+
+    @cached_property
+    def forward_operations(self) -> list[Operation]:
+        """The operations that depend on no cotangent."""
+        tainted: set[Any] = set(self.cotangents)
+        found = []
+        for op in self.operations:
+            if any(a in tainted for a in op.inputs):
+                tainted.update(op.outputs)
+            else:
+                found.append(op)
+        return found
+
+    @cached_property
+    def frontier(self) -> list[Variable]:
+        """The forward values that backward operations (or gradients) read directly, in order."""
+        made = {v for op in self.forward_operations for v in op.outputs} | set(self.inputs)
+        read_: dict[Variable, None] = {}
+        for op in self.backward_operations:
+            read_.update((a, None) for a in variables_of(op.inputs) if a in made)
+        read_.update((a, None) for a in self.gradients if isinstance(a, Variable) and a in made)
+        return list(read_)
+
+
+def joint(graph: Graph, wrt: Sequence[Variable], seeds: Sequence[Atom]) -> Joint:
+    """Differentiate a graph symbol-to-symbol.
+
+    Args:
+        graph: the forward graph.
+        wrt: the inputs to differentiate with respect to.
+        seeds: the outputs that receive a cotangent; an atom that stands twice receives the sum.
+    """
+    present: list[bool] = []
+
+    def run(args, cotangents):
+        tape = forward(graph, args, wrt)
+        table: dict[Variable, Any] = {}
+        for atom, ct in zip(seeds, cotangents, strict=True):
+            if isinstance(atom, Variable):
+                accumulate(table, atom, ct)
+        found = backpropagate(tape, table, wrt)
+        present[:] = [g is not None for g in found]
+        return [read(tape.env, a) for a in graph.outputs], [g for g in found if g is not None]
+
+    structs = [struct(v.aval) for v in graph.inputs]
+    seed_structs = [cotangent_struct(v.aval) for v in seeds]
+    merged = merge_common(from_jaxpr(jax.make_jaxpr(run)(structs, seed_structs)))
+    gradients = iter(merged.outputs[len(graph.outputs) :])
+    return Joint(
+        merged.inputs[: len(structs)],
+        merged.inputs[len(structs) :],
+        merged.outputs[: len(graph.outputs)],
+        tuple(next(gradients) if p else None for p in present),
+        merged.operations,
+        merged.constants,
+    )
+
+
+@dataclass(frozen=True)
+class Partition:
+    """A joint graph split by what is kept.
+
+    Attributes:
+        residuals: the variables kept besides the inputs.
+        forward_operations: what the forward pass runs: inputs to outputs and residuals.
+        reads: the inputs that the backward pass reads.
+        recomputed: forward operations that the backward pass runs again, in order.
+    """
+
+    joint: Joint
+    residuals: tuple[Variable, ...]
+    forward_operations: tuple[Operation, ...]
+    reads: tuple[Variable, ...]
+    recomputed: tuple[Operation, ...]
+
+    def run_forward(self, inputs: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+        """Outputs and residuals."""
+        env: dict[Variable, Any] = dict(self.joint.constants)
+        env.update(zip(self.joint.inputs, inputs, strict=True))
+        run_operations(self.forward_operations, env)
+        return [read(env, a) for a in self.joint.outputs], [env[v] for v in self.residuals]
+
+    def run_backward(
+        self,
+        residuals: Sequence[Any],
+        reads: Sequence[Any],
+        cotangents: Sequence[Any],
+        apart: Callable[[list[Any]], list[Any]] | None = None,
+        guarded: Collection[Variable] = (),
+    ) -> list[Any]:
+        """Gradients (None where zero).
+
+        Args:
+            residuals, reads: values in the order of the attributes of these names.
+            cotangents: in the order of `joint.cotangents`.
+            apart: None, or a function that gives the recomputation its own view of a list of
+                values, so that a compiler does not merge it with the first computation.
+            guarded: the inputs to view through `apart`, besides all residuals.
+        """
+        env: dict[Variable, Any] = dict(self.joint.constants)
+        env.update(zip(self.residuals, residuals, strict=True))
+        env.update(zip(self.reads, reads, strict=True))
+        env.update(zip(self.joint.cotangents, cotangents, strict=True))
+        if self.recomputed:
+            again = dict(env)
+            sources = self.restart_values(guarded)
+            if apart is not None and sources:
+                again.update(zip(sources, apart([env[v] for v in sources]), strict=True))
+            run_operations(self.recomputed, again)
+            env.update((v, again[v]) for op in self.recomputed for v in op.outputs)
+        run_operations(self.joint.backward_operations, env)
+        return [None if a is None else read(env, a) for a in self.joint.gradients]
+
+    def restart_values(self, guarded: Collection[Variable]) -> list[Variable]:
+        """The residuals and guarded inputs that the recomputation reads."""
+        known = {*self.residuals, *guarded}
+        return list(
+            dict.fromkeys(a for op in self.recomputed for a in variables_of(op.inputs) if a in known)
+        )
+
+
+def partition(joint: Joint, keep: Sequence[Variable]) -> Partition:
+    """Split a joint graph; `keep` are forward values to hold for the backward pass."""
+    keep = tuple(v for v in dict.fromkeys(keep) if v not in joint.inputs and v not in joint.constants)
+    forward_operations = needed_operations(joint.forward_operations, [*joint.outputs, *keep])
+    recomputed = needed_operations(
+        [op for op in joint.forward_operations if not op.effects], joint.frontier, given=keep
+    )
+    used = {a for op in (*recomputed, *joint.backward_operations) for a in variables_of(op.inputs)}
+    used.update(a for a in joint.gradients if isinstance(a, Variable))
+    return Partition(
+        joint,
+        tuple(v for v in keep if v in used),
+        tuple(forward_operations),
+        tuple(v for v in joint.inputs if v in used),
+        tuple(recomputed),
+    )
+
+
+def run_operations(operations: Sequence[Operation], env: dict[Variable, Any]) -> None:
+    """Run operations in order in an environment."""
+    for op in operations:
+        env.update(zip(op.outputs, apply(op, [read(env, a) for a in op.inputs]), strict=True))
+

@@ -1,0 +1,124 @@
+"""Reverse mode: the back-propagation algorithm (Goodfellow 6.5.6, algorithms 6.5 and 6.6).
+
+The outer loop (`backpropagate`) sets up the table of gradients and asks for those of the targets;
+the inner loop (`fill`) visits each operation once, in reverse topological order, and adds what its
+bprop rule sends along each edge.  Dynamic programming: every edge once, so O(edges), not O(paths).
+Popping a gradient from the table when its operation is visited frees it.
+
+The loops run on numbers or on tracers: symbol-to-number, or under `trace` symbol-to-symbol.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax.numpy as jnp
+from jax import dtypes
+
+from ckptgrad.graph.evaluate import apply, read
+from ckptgrad.graph.graph import Graph, Operation, Variable
+from ckptgrad.graph.registry import Application, force, is_zero, rule_for
+
+
+@dataclass
+class Tape:
+    """A forward evaluation that reverse mode can go back along.
+
+    Attributes:
+        env: the value of every variable.
+        pullbacks: for operations whose rule replaces the forward evaluation, its closure.
+        active: the variables that depend on a differentiated input.
+    """
+
+    graph: Graph
+    env: dict[Variable, Any]
+    active: set[Variable]
+    pullbacks: dict[Operation, Any] = field(default_factory=dict)
+    edges_visited: int = 0
+    rule_calls: int = 0
+
+
+def is_differentiable(aval: Any) -> bool:
+    """Whether an abstract value has a tangent space (floats and complex numbers)."""
+    dtype = getattr(aval, "dtype", None)
+    return dtype is not None and dtypes.issubdtype(dtype, jnp.inexact)
+
+
+def active_variables(graph: Graph, wrt: Collection[Variable]) -> set[Variable]:
+    """The variables through which a derivative with respect to `wrt` can flow."""
+    active = {v for v in wrt if is_differentiable(v.aval)}
+    for op in graph.operations:
+        if not is_zero(op) and any(a in active for a in op.inputs):
+            active.update(v for v in op.outputs if is_differentiable(v.aval))
+    return active
+
+
+def forward(graph: Graph, args: Sequence[Any], wrt: Collection[Variable]) -> Tape:
+    """Evaluate `graph` keeping what the reverse sweep may read."""
+    env: dict[Variable, Any] = dict(graph.constants)
+    env.update(zip(graph.inputs, args, strict=True))
+    tape = Tape(graph, env, active_variables(graph, wrt))
+    for op in graph.operations:
+        values = [read(env, a) for a in op.inputs]
+        needs = [a in tape.active for a in op.inputs]
+        rule = rule_for(op) if any(needs) and any(v in tape.active for v in op.outputs) else None
+        if rule is not None and rule.pullback is not None:
+            results, tape.pullbacks[op] = rule.pullback(Application(op, values, (), needs))
+        else:
+            results = apply(op, values)
+        env.update(zip(op.outputs, results, strict=True))
+    return tape
+
+
+def backpropagate(tape: Tape, cotangents: Mapping[Variable, Any], wrt: Sequence[Variable]) -> list[Any]:
+    """The gradients of `wrt` given cotangents of some variables.
+
+    Args:
+        tape: the forward evaluation.
+        cotangents: the seeds, one an output variable.
+        wrt: the targets.
+
+    Returns:
+        A gradient for each target; None where nothing flowed back.
+    """
+    table: dict[Variable, Any] = {v: jnp.asarray(g, v.dtype) for v, g in cotangents.items()}
+    fill(tape, table, keep=frozenset(wrt))
+    return [table.get(v) for v in wrt]
+
+
+def fill(tape: Tape, table: dict[Variable, Any], keep: Collection[Variable]) -> None:
+    """Fill the table of gradients for every active variable, each edge visited once."""
+    for op in reversed(tape.graph.operations):
+        gradients = [table.get(v) if v in keep else table.pop(v, None) for v in op.outputs]
+        if all(g is None for g in gradients):
+            continue
+        needs = [a in tape.active for a in op.inputs]
+        if not any(needs) or is_zero(op):
+            continue
+        for atom, needed, entry in zip(op.inputs, needs, _entries(tape, op, needs, gradients), strict=True):
+            if not needed:
+                continue
+            tape.edges_visited += 1
+            contribution = force(entry)
+            if contribution is not None:
+                accumulate(table, atom, contribution)
+
+
+def accumulate(table: dict[Any, Any], key: Any, contribution: Any) -> None:
+    """Add a contribution to the gradient of a variable."""
+    present = table.get(key)
+    table[key] = contribution if present is None else jnp.add(present, contribution)
+
+
+def _entries(tape: Tape, op: Operation, needs: Sequence[bool], gradients: Sequence[Any]) -> Sequence[Any]:
+    tape.rule_calls += 1
+    pull = tape.pullbacks.get(op)
+    if pull is not None:
+        return pull(*gradients)
+    rule = rule_for(op)
+    assert rule.bprop is not None
+    values = [read(tape.env, a) for a in op.inputs]
+    results = [tape.env[v] for v in op.outputs]
+    return rule.bprop(Application(op, values, results, needs), *gradients)

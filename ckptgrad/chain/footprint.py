@@ -1,0 +1,109 @@
+"""How many bytes a run of operations holds beside what it is given and what it returns.
+
+A model of what a fusing compiler allocates: elementwise work and views are fused into their readers
+and take no memory; products, reductions, loops, their operands, and results do.  An array lives
+from the operation that makes it to the last one that reads it, directly or through fused work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from ckptgrad.graph.graph import Operation, Variable, variables_of
+from ckptgrad.graph.work import VIEWS, is_heavy
+
+_REDUCTIONS = frozenset(
+    {"reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "argmax", "argmin", "reduce_and", "reduce_or"}
+)
+
+
+def is_materialised(op: Operation) -> bool:
+    """Whether an operation's results get memory of their own even if read once."""
+    return is_heavy(op) or op.name in _REDUCTIONS or op.name in ("gather", "concatenate", "dynamic_update_slice")
+
+
+def materialised(operations: Sequence[Operation], wanted: Collection[Variable]) -> set[Variable]:
+    """The values that get memory: results, those of heavy operations, and operands of products."""
+    found: set[Variable] = set(wanted)
+    for op in operations:
+        if is_materialised(op):
+            found.update(op.outputs)
+        if is_heavy(op):
+            found.update(variables_of(op.inputs))
+    return found
+
+
+def traffic(operations: Sequence[Operation], wanted: Collection[Variable]) -> tuple[int, int]:
+    """Bytes written to and bytes read from memory by a run of operations, fused work left out."""
+    solid = materialised(operations, wanted)
+    sources: dict[Variable, frozenset[Variable]] = {}
+    written = read = 0
+    for op in operations:
+        roots = _roots(op, solid, sources)
+        stored = [v for v in op.outputs if v in solid]
+        written += sum(v.nbytes for v in stored)
+        if stored:
+            read += sum(v.nbytes for v in roots)
+        for v in op.outputs:
+            sources[v] = roots
+    return written, read
+
+
+def peak_inside(
+    operations: Sequence[Operation], given: Collection[Variable], returned: Collection[Variable]
+) -> int:
+    """Peak bytes of everything made by `operations`, `returned` included, `given` not counted."""
+    solid = materialised(operations, returned)
+    sources: dict[Variable, frozenset[Variable]] = {}
+    last: dict[Variable, int] = {}
+    for position, op in enumerate(operations):
+        roots = _roots(op, solid, sources)
+        for v in op.outputs:
+            sources[v] = roots
+            if v in solid:
+                last[v] = position
+        if any(v in solid for v in op.outputs):
+            for r in roots:
+                last[r] = position
+    kept = set(returned)
+    live = peak = 0
+    made: set[Variable] = set()
+    dying: dict[int, list[Variable]] = {}
+    for v, position in last.items():
+        dying.setdefault(position, []).append(v)
+    for position, op in enumerate(operations):
+        fresh = [v for v in op.outputs if v in solid and v not in made]
+        dead = [v for v in dying.get(position, []) if v not in kept and v not in given]
+        in_place = not is_heavy(op)
+        made.update(fresh)
+        grown = sum(v.nbytes for v in fresh)
+        freed = sum(v.nbytes for v in dead if v in made)
+        reused = min(grown, freed) if in_place else 0
+        peak = max(peak, live + grown - reused)
+        live += grown - freed
+    return peak
+
+
+def _roots(
+    op: Operation, solid: Collection[Variable], sources: dict[Variable, frozenset[Variable]]
+) -> frozenset[Variable]:
+    """The values with memory that an operation reads, directly or through fused work."""
+    found: set[Variable] = set()
+    for v in variables_of(op.inputs):
+        if v in solid or v not in sources:
+            found.add(v)
+        else:
+            found |= sources[v]
+    return frozenset(found)
+
+
+def feeds_heavy_directly(operations: Sequence[Operation], v: Variable) -> bool:
+    """Whether a value reaches a heavy operation through views alone, so that a guard copies it."""
+    alias = {v}
+    for op in operations:
+        if any(a in alias for a in op.inputs):
+            if is_heavy(op):
+                return True
+            if op.name in VIEWS:
+                alias.update(op.outputs)
+    return False

@@ -1,0 +1,82 @@
+"""Stages that the user names: `stage(fn)` and `Chain([...])`.
+
+A mark is a `jax.jit` with a name that tracing recognises, so marked functions run, differentiate
+and batch under plain JAX as well.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+
+from ckptgrad.errors import StageError
+from ckptgrad.graph.trace import STAGE_NAME
+
+
+def stage(fun: Callable) -> Callable:
+    """Mark a function as one stage of a chain.
+
+    Args:
+        fun: any JAX function; each call of the result is one stage.
+
+    Example:
+        >>> import jax.numpy as jnp, ckptgrad as cg
+        >>> layer = cg.stage(lambda w, x: x + jnp.tanh(x @ w))
+        >>> layer(jnp.eye(2), jnp.zeros((1, 2))).shape
+        (1, 2)
+    """
+
+    def marked(*args: Any, **kwargs: Any) -> Any:
+        return fun(*args, **kwargs)
+
+    marked.__name__ = marked.__qualname__ = f"{STAGE_NAME}_{getattr(fun, '__name__', 'stage')}"
+    return functools.wraps(fun, assigned=("__doc__",), updated=())(jax.jit(marked))
+
+
+class Chain:
+    """A function made of stages: x[i+1] = stages[i](params[i], x[i]).
+
+    Args:
+        stages: functions (params, x) -> x; the same function object may stand several times.
+
+    Calling the chain with (params, x), one entry of `params` a stage, gives the last x.
+
+    Raises:
+        StageError: there are no stages, the number of params differs, or a stage does not accept
+            what the one before it returns.
+    """
+
+    def __init__(self, stages: Sequence[Callable]):
+        if not stages:
+            raise StageError("a chain needs at least one stage")
+        marked: dict[Any, Callable] = {}
+        self.stages = tuple(marked.setdefault(f, stage(f)) for f in stages)
+        self.names = tuple(getattr(f, "__name__", "stage") for f in stages)
+
+    def __len__(self) -> int:
+        return len(self.stages)
+
+    def __call__(self, params: Sequence[Any], x: Any) -> Any:
+        if len(params) != len(self.stages):
+            raise StageError(f"a chain of {len(self)} stages got params for {len(params)}; give one entry a stage")
+        for i, (run, p) in enumerate(zip(self.stages, params, strict=True)):
+            try:
+                x = run(p, x)
+            except (TypeError, ValueError) as error:
+                raise StageError(
+                    f"stage {i} ({self.names[i]}) does not accept what it is given: "
+                    f"x = {describe(x)}, params = {describe(p)}: {error}"
+                ) from error
+        return x
+
+
+def describe(tree: Any) -> str:
+    """Shapes and dtypes of a pytree, for messages."""
+    shapes = [
+        f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]" if hasattr(leaf, "dtype") else repr(leaf)
+        for leaf in jax.tree.leaves(tree)
+    ]
+    return ", ".join(shapes[:6]) + (f", ... ({len(shapes)} arrays)" if len(shapes) > 6 else "")

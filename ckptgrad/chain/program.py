@@ -1,0 +1,226 @@
+"""A differentiated function as a chain of stages.
+
+`build_program` cuts a graph, names what crosses each cut, finds equal stages and differentiates
+each distinct one once.  A value that only the next stage reads belongs to the boundary between the
+two; one that lives longer is held from where it is made until its maker's backward, and counted
+once.  Arguments and captured constants are the caller's and cost nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from ckptgrad.autodiff.joint import Joint, Partition, joint, partition
+from ckptgrad.autodiff.reverse import active_variables
+from ckptgrad.chain.cut import find_cuts
+from ckptgrad.chain.residuals import residual_choices
+from ckptgrad.graph.fingerprint import segment_key
+from ckptgrad.graph.graph import Atom, Graph, Operation, Variable, variables_of
+from ckptgrad.graph.registry import is_zero
+from ckptgrad.graph.source import SourceLine
+
+
+@dataclass(frozen=True)
+class Option:
+    """One choice of residuals for a stage kind."""
+
+    name: str
+    partition: Partition
+
+
+class StageKind:
+    """What equal stages share: the joint graph and the save options.
+
+    Attributes:
+        graph: the forward graph of the first such stage, on variables of its own.
+        boundary_in: the positions of inputs that belong to the incoming boundary.
+        entry: the positions of inputs through which a recomputation is held apart.
+        attached: what a runtime keeps for this kind (compiled functions).
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        wrt: Sequence[int],
+        seeds: Sequence[int],
+        boundary_in: Sequence[int],
+        boundary_out: Sequence[int],
+        entry: Sequence[int],
+    ):
+        self.graph = graph
+        self.wrt, self.seeds = tuple(wrt), tuple(seeds)
+        self.boundary_in, self.boundary_out = tuple(boundary_in), tuple(boundary_out)
+        self.entry = tuple(entry)
+        self.attached: dict[str, Any] = {}
+
+    @cached_property
+    def joint(self) -> Joint:
+        """The joint forward and backward graph, differentiated when first asked for."""
+        graph = self.graph
+        return joint(graph, [graph.inputs[i] for i in self.wrt], [graph.outputs[i] for i in self.seeds])
+
+    @cached_property
+    def options(self) -> list[Option]:
+        """The save options, from most kept to least."""
+        j = self.joint
+        boundary = [j.inputs[i] for i in self.boundary_in]
+        return [Option(name, partition(j, keep)) for name, keep in residual_choices(j, boundary)]
+
+    @cached_property
+    def outputs_kept(self) -> list[Variable]:
+        """Output variables of the joint graph that form the outgoing boundary."""
+        return variables_of(self.joint.outputs[i] for i in self.boundary_out)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage: its kind, and the graph's variables in the kind's order."""
+
+    kind: StageKind
+    inputs: tuple[Variable, ...]
+    outputs: tuple[Variable, ...]
+    source: SourceLine | None
+
+    @property
+    def boundary_in(self) -> tuple[Variable, ...]:
+        return tuple(self.inputs[i] for i in self.kind.boundary_in)
+
+    @property
+    def boundary_out(self) -> tuple[Variable, ...]:
+        return tuple(self.outputs[i] for i in self.kind.boundary_out)
+
+    @property
+    def seeded(self) -> tuple[Variable, ...]:
+        """The outputs that receive a cotangent."""
+        return tuple(self.outputs[i] for i in self.kind.seeds)
+
+    @property
+    def differentiated(self) -> tuple[Variable, ...]:
+        """The inputs that get a gradient."""
+        return tuple(self.inputs[i] for i in self.kind.wrt)
+
+
+@dataclass(frozen=True)
+class Program:
+    """A graph as a chain of stages, ready to be planned and run.
+
+    Attributes:
+        graph: the whole forward graph.
+        wrt: the inputs to differentiate with respect to (None of them integer).
+        seeds: the outputs that receive a cotangent.
+        held: values that live across several stages, and how many stages read each.
+    """
+
+    graph: Graph
+    wrt: tuple[Variable, ...]
+    seeds: tuple[Variable, ...]
+    stages: tuple[Stage, ...]
+    held: dict[Variable, int]
+
+    @property
+    def kinds(self) -> list[StageKind]:
+        """The distinct stages, in order of first appearance."""
+        return list(dict.fromkeys(s.kind for s in self.stages))
+
+    @property
+    def gradient_bytes(self) -> int:
+        """Bytes of the gradients."""
+        return sum(v.nbytes for v in self.wrt)
+
+    @cached_property
+    def output_bytes(self) -> int:
+        """Bytes of the function's outputs that are computed (arguments passed through are not)."""
+        made = {v for op in self.graph.operations for v in op.outputs}
+        return sum(v.nbytes for v in set(variables_of(self.graph.outputs)) & made)
+
+
+def build_program(
+    graph: Graph, wrt: Sequence[Variable], seeds: Sequence[Atom], cuts: Sequence[int] | None = None
+) -> Program:
+    """Cut a graph into stages and recognise equal ones.
+
+    Args:
+        graph: the forward graph.
+        wrt: the inputs to differentiate with respect to.
+        seeds: the outputs that will receive a cotangent.
+        cuts: positions in `graph.operations`; None finds them.
+    """
+    return _Builder(graph, wrt, variables_of(seeds), find_cuts(graph) if cuts is None else cuts).build()
+
+
+class _Builder:
+    def __init__(self, graph: Graph, wrt: Sequence[Variable], seeds: list[Variable], cuts: Sequence[int]):
+        self.graph, self.wrt, self.seeds = graph, tuple(wrt), tuple(dict.fromkeys(seeds))
+        edges = [0, *cuts, len(graph.operations)]
+        self.segments = [graph.operations[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+        active = active_variables(graph, wrt)
+        self.useful = active & _reaching(graph, self.seeds)
+        self.maker = {v: i for i, seg in enumerate(self.segments) for op in seg for v in op.outputs}
+        self.returned = set(variables_of(graph.outputs))
+        self.readers: dict[Variable, set[int]] = {}
+        for i, segment in enumerate(self.segments):
+            for op in segment:
+                for v in variables_of(op.inputs):
+                    self.readers.setdefault(v, set()).add(i)
+        self.kinds: dict[tuple, StageKind] = {}
+
+    def build(self) -> Program:
+        stages = tuple(self.stage(i) for i in range(len(self.segments)))
+        held = {v: len(self.outside(v)) for v in self.maker if self.is_held(v)}
+        return Program(self.graph, self.wrt, self.seeds, stages, held)
+
+    def outside(self, v: Variable) -> set[int]:
+        """The stages other than its maker that read a value."""
+        return self.readers.get(v, set()) - {self.maker.get(v)}
+
+    def is_boundary(self, v: Variable) -> bool:
+        made = self.maker.get(v)
+        return made is not None and self.outside(v) == {made + 1} and v not in self.returned
+
+    def is_held(self, v: Variable) -> bool:
+        return v in self.maker and bool(self.outside(v)) and not self.is_boundary(v) and v not in self.returned
+
+    def stage(self, i: int) -> Stage:
+        operations = self.segments[i]
+        inside = {v for op in operations for v in op.outputs}
+        inputs = list(
+            dict.fromkeys(v for op in operations for v in variables_of(op.inputs) if v not in inside)
+        )
+        outputs = [v for op in operations for v in op.outputs if v in self.returned or self.outside(v)]
+        boundary_in = [k for k, v in enumerate(inputs) if self.is_boundary(v)]
+        boundary_out = [k for k, v in enumerate(outputs) if self.is_boundary(v)]
+        wrt = [k for k, v in enumerate(inputs) if v in self.useful]
+        seeds = [k for k, v in enumerate(outputs) if v in self.useful]
+        entry = boundary_in or self._entry(inputs)
+        roles = (tuple(boundary_in), tuple(boundary_out), tuple(wrt), tuple(seeds), tuple(entry))
+        key = (segment_key(operations, inputs, outputs), roles)
+        kind = self.kinds.get(key)
+        if kind is None:
+            graph = Graph(inputs, outputs, operations)
+            kind = self.kinds[key] = StageKind(graph, wrt, seeds, boundary_in, boundary_out, entry)
+        return Stage(kind, tuple(inputs), tuple(outputs), _source(operations))
+
+    def _entry(self, inputs: Sequence[Variable]) -> list[int]:
+        """Inputs to hold a recomputation apart by, in a stage that reads no boundary.
+
+        Held values and data rather than parameters: a guard copies what feeds a product.
+        """
+        plain = [k for k, v in enumerate(inputs) if v not in self.wrt and v.shape and v.nbytes]
+        return plain or [k for k, v in enumerate(inputs) if v.nbytes]
+
+
+def _reaching(graph: Graph, seeds: Sequence[Variable]) -> set[Variable]:
+    """The variables from which a seed is reached through differentiable operations."""
+    found = set(seeds)
+    for op in reversed(graph.operations):
+        if not is_zero(op) and any(v in found for v in op.outputs):
+            found.update(variables_of(op.inputs))
+    return found
+
+
+def _source(operations: Sequence[Operation]) -> SourceLine | None:
+    """The user's line of the first operation that knows one."""
+    return next((s for s in (op.source for op in operations) if s is not None), None)

@@ -1,0 +1,98 @@
+"""The errors that ckptgrad raises: each names the thing, its value and the remedy."""
+
+from __future__ import annotations
+
+
+class CkptgradError(Exception):
+    """Base of every error that ckptgrad raises on purpose."""
+
+
+class BudgetError(CkptgradError):
+    """The budget lies below the smallest peak that the policy can reach.
+
+    `budget` and `smallest` are bytes; `stage` is the 0-based stage that sets `smallest`, or None if unknown.
+    """
+
+    def __init__(self, budget: int, smallest: int, stage: int | None = None, policy: str | None = None):
+        self.budget = budget
+        self.smallest = smallest
+        self.stage = stage
+        self.policy = policy
+        by = f" of policy {policy!r}" if policy else ""
+        at = f", set by stage {stage}" if stage is not None else ""
+        remedy = f"raise the budget to at least {smallest} bytes, or make that stage smaller"
+        if policy not in (None, "optimal"):
+            remedy += ", or use policy 'optimal'"
+        super().__init__(
+            f"a budget of {budget} bytes is below the smallest feasible peak{by}: {smallest} bytes{at}; {remedy}"
+        )
+
+
+class ScheduleError(CkptgradError):
+    """A schedule breaks the rules of its actions.
+
+    `index` is the position of the offending action (None at the end of the schedule), `action` the action itself.
+    """
+
+    def __init__(self, message: str, index: int | None = None, action: object = None):
+        self.index = index
+        self.action = action
+        where = "at the end of the schedule" if index is None else f"action {index} ({action})"
+        super().__init__(f"{where}: {message}")
+
+
+class MissingRuleError(CkptgradError, NotImplementedError):
+    """An operation on the way to the gradient has a primitive without a bprop rule."""
+
+    def __init__(self, primitive: str, source: object = None):
+        self.primitive = primitive
+        self.source = source
+        where = f" at {source}" if source is not None else ""
+        super().__init__(
+            f"no bprop rule for the primitive '{primitive}'{where}. Register one:\n"
+            f"    @ckptgrad.bprop_rule('{primitive}')\n"
+            f"    def rule(op, *cotangents):  # op.inputs, op.outputs, op.params\n"
+            f"        return one_cotangent_per_input  # None where it is zero"
+        )
+
+
+class DuplicateRuleError(CkptgradError, ValueError):
+    """A second rule was registered for one primitive."""
+
+    def __init__(self, primitive: str):
+        self.primitive = primitive
+        super().__init__(
+            f"the primitive '{primitive}' has a bprop rule already; to replace it, first call "
+            f"ckptgrad.graph.registry.unregister('{primitive}')"
+        )
+
+
+class StageError(CkptgradError, TypeError):
+    """A chain's stages do not fit together, or a stage cannot be run twice."""
+
+
+class BudgetFormatError(CkptgradError, ValueError):
+    """A budget that cannot be read as a number of bytes."""
+
+    def __init__(self, budget: object, reason: str):
+        self.budget = budget
+        super().__init__(
+            f"cannot read the budget {budget!r}: {reason}. Give bytes as an int, or a string such as "
+            f'"512MiB", "2GB", "0.25x" (of what storing everything needs), "min" or "auto"'
+        )
+
+
+class GradientTypeError(CkptgradError, TypeError):
+    """An argument, output or cotangent that has no gradient or the wrong structure."""
+
+
+class EffectError(CkptgradError, ValueError):
+    """An ordered side effect stands in a part that the plan runs twice."""
+
+
+class OptionError(CkptgradError, ValueError):
+    """An option of a door (runtime, policy, argnums) that does not exist."""
+
+
+class ValidationError(CkptgradError, AssertionError):
+    """A gradient or a peak differs from its reference by more than allowed."""

@@ -1,0 +1,1 @@
+"""The computational graph: variables, operations, tracing, evaluation."""

@@ -1,0 +1,116 @@
+"""Structural identity of operations: keys that are equal exactly when the computation is.
+
+Used to recognise equal stages and to merge common subexpressions.  Keys are compared by value, not
+by hash alone, so two different computations are never taken for equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+
+from ckptgrad.graph.graph import Atom, Constant, Operation, Variable
+
+CUSTOM_JVP, CUSTOM_VJP = "custom_jvp_call", "custom_vjp_call"
+
+
+def aval_key(aval: Any) -> tuple:
+    """Shape, dtype, weak type and sharding of an abstract value."""
+    return (
+        type(aval).__name__,
+        getattr(aval, "shape", None),
+        str(getattr(aval, "dtype", None)),
+        getattr(aval, "weak_type", False),
+        str(getattr(aval, "sharding", None)),
+    )
+
+
+def atom_key(atom: Atom, number: Mapping[Variable, Any]) -> Any:
+    """A constant by value, a variable by its number."""
+    if isinstance(atom, Constant):
+        return ("const", value_key(atom.value), aval_key(atom.aval))
+    return number[atom]
+
+
+def operation_key(op: Operation) -> tuple:
+    """Primitive and parameters, without the variables."""
+    params = op.params
+    if op.name == CUSTOM_JVP:
+        jvp = params["jvp_jaxpr_fun"]
+        rule = jvp.call_wrapped(*[False] * (len(op.inputs) - params["num_consts"]))
+        params = {**params, "jvp_jaxpr_fun": (value_key(rule[0]), value_key(rule[1]))}
+    elif op.name == CUSTOM_VJP:
+        params = {
+            k: v for k, v in params.items() if k not in ("bwd", "fwd_jaxpr_thunk", "out_trees")
+        } | {"bwd": _unwrapped(params["bwd"])}
+    items = tuple((k, value_key(v)) for k, v in sorted(params.items()))
+    return (op.name, items, str(op.context))
+
+
+def value_key(value: Any) -> Any:
+    """A hashable key of a static parameter."""
+    if isinstance(value, ClosedJaxpr):
+        return ("closed", jaxpr_key(value.jaxpr), tuple(value_key(c) for c in value.consts))
+    if isinstance(value, Jaxpr):
+        return ("jaxpr", jaxpr_key(value))
+    if isinstance(value, (tuple, list)):
+        return tuple(value_key(v) for v in value)
+    if isinstance(value, (np.ndarray, np.generic)):
+        return ("array", value.shape, str(value.dtype), value.tobytes())
+    if isinstance(value, float):
+        return ("float", repr(value))
+    if isinstance(value, dict):
+        return tuple((k, value_key(v)) for k, v in sorted(value.items()))
+    try:
+        hash(value)
+    except TypeError:
+        return ("object", id(value))
+    return value
+
+
+def jaxpr_key(jaxpr: Jaxpr) -> tuple:
+    """The structure of a jaxpr under a numbering of its variables."""
+    number: dict[Any, int] = {}
+    for v in (*jaxpr.constvars, *jaxpr.invars):
+        number[v] = len(number)
+
+    def key(atom: Any) -> Any:
+        if isinstance(atom, Literal):
+            return ("const", value_key(np.asarray(atom.val)), aval_key(atom.aval))
+        return number[atom]
+
+    lines = []
+    for eqn in jaxpr.eqns:
+        ins = tuple(key(a) for a in eqn.invars)
+        op = Operation(eqn.primitive, (), (), eqn.params)
+        op.inputs = tuple(eqn.invars)
+        for v in eqn.outvars:
+            number[v] = len(number)
+        lines.append((operation_key(op), ins, tuple(aval_key(v.aval) for v in eqn.outvars)))
+    types = tuple(aval_key(v.aval) for v in (*jaxpr.constvars, *jaxpr.invars))
+    return (types, tuple(lines), tuple(key(a) for a in jaxpr.outvars))
+
+
+def segment_key(operations: Sequence[Operation], inputs: Sequence[Variable], outputs: Sequence[Atom]) -> tuple:
+    """The structure of a run of operations under a numbering of its variables."""
+    number: dict[Variable, int] = {}
+    for v in inputs:
+        number[v] = len(number)
+    lines = []
+    for op in operations:
+        ins = tuple(atom_key(a, number) for a in op.inputs)
+        for v in op.outputs:
+            number[v] = len(number)
+        lines.append((operation_key(op), ins, tuple(aval_key(v.aval) for v in op.outputs)))
+    return (
+        tuple(aval_key(v.aval) for v in inputs),
+        tuple(lines),
+        tuple(atom_key(a, number) for a in outputs),
+    )
+
+
+def _unwrapped(wrapped: Any) -> Any:
+    return getattr(wrapped, "f", wrapped)

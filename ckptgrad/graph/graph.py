@@ -1,0 +1,235 @@
+"""The computational graph of Goodfellow, Bengio and Courville, *Deep Learning*, section 6.5.
+
+A `Graph` holds `Variable`s and the `Operation`s that compute them, in topological order.  It is
+plain data: tracing lives in `trace`, evaluation in `evaluate`, differentiation in `autodiff`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from jax.extend.core import Primitive
+
+from ckptgrad.graph.source import SourceLine, user_line
+
+
+class Variable:
+    """A value of the graph: an array with a shape and a dtype, not yet a number.
+
+    Attributes:
+        aval: JAX's abstract value (shape, dtype, weak type).
+    """
+
+    __slots__ = ("aval",)
+
+    def __init__(self, aval: Any):
+        self.aval = aval
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.aval.shape
+
+    @property
+    def dtype(self) -> Any:
+        return self.aval.dtype
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes (0 for values that are no arrays, such as tokens)."""
+        return aval_bytes(self.aval)
+
+    def __repr__(self) -> str:
+        return f"Variable({self.aval.str_short()})"
+
+
+class Constant:
+    """A literal scalar written into an operation's inputs."""
+
+    __slots__ = ("aval", "value")
+
+    def __init__(self, value: Any, aval: Any):
+        self.value = value
+        self.aval = aval
+
+    def __repr__(self) -> str:
+        return f"Constant({self.value})"
+
+
+Atom = Variable | Constant
+
+
+def aval_bytes(aval: Any) -> int:
+    """Bytes of an abstract value; key arrays count their underlying integers."""
+    dtype = getattr(aval, "dtype", None)
+    if dtype is None:
+        return 0
+    return math.prod(aval.shape) * getattr(dtype, "itemsize", 8)
+
+
+class Operation:
+    """One application of a JAX primitive.
+
+    Attributes:
+        primitive: the JAX primitive.
+        inputs: the atoms it reads, in order.
+        outputs: the variables it computes.
+        params: the primitive's static parameters.
+    """
+
+    __slots__ = ("context", "effects", "inputs", "outputs", "params", "primitive", "source_info")
+
+    def __init__(
+        self,
+        primitive: Primitive,
+        inputs: Sequence[Atom],
+        outputs: Sequence[Variable],
+        params: Mapping[str, Any],
+        source_info: Any = None,
+        context: Any = None,
+        effects: Any = frozenset(),
+    ):
+        self.primitive = primitive
+        self.inputs = tuple(inputs)
+        self.outputs = tuple(outputs)
+        self.params = dict(params)
+        self.source_info = source_info
+        self.context = context
+        self.effects = effects
+
+    @property
+    def name(self) -> str:
+        return self.primitive.name
+
+    @property
+    def source(self) -> SourceLine | None:
+        """The user's line that made this operation, if known."""
+        return user_line(self.source_info)
+
+    def replace(self, inputs: Sequence[Atom], outputs: Sequence[Variable]) -> Operation:
+        """The same operation on other variables."""
+        return Operation(
+            self.primitive, inputs, outputs, self.params, self.source_info, self.context, self.effects
+        )
+
+    def bprop(self, inputs: Sequence[Any], X: Variable, G: Any) -> Any:
+        """The vector-Jacobian product towards one input (Goodfellow 6.5.6).
+
+        Args:
+            inputs: numbers (or tracers) for `self.inputs`, in order.
+            X: the input variable whose gradient is wanted.
+            G: the gradient on the output, or a sequence of them for several outputs.
+
+        Returns:
+            The gradient that this operation contributes to X, or None where it is zero.
+        """
+        from ckptgrad.graph.registry import apply_bprop
+
+        return apply_bprop(self, inputs, X, G)
+
+    def __repr__(self) -> str:
+        return f"Operation({self.name})"
+
+
+class Graph:
+    """Variables and operations from inputs to outputs.
+
+    Attributes:
+        inputs: the variables given from outside, in order.
+        constants: variables with values captured while tracing.
+        operations: in topological order.
+        outputs: the atoms returned, in order.
+        stage_marks: for each region that the user marked as a stage, (start, end) as positions in
+            `operations`, end exclusive.
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[Variable],
+        outputs: Sequence[Atom],
+        operations: Sequence[Operation],
+        constants: Mapping[Variable, Any] | None = None,
+        stage_marks: Sequence[tuple[int, int]] = (),
+    ):
+        self.inputs = tuple(inputs)
+        self.outputs = tuple(outputs)
+        self.operations = tuple(operations)
+        self.constants = dict(constants or {})
+        self.stage_marks = tuple(stage_marks)
+        self._producers: dict[Variable, Operation] | None = None
+        self._consumers: dict[Variable, list[Operation]] | None = None
+
+    def get_operation(self, V: Variable) -> Operation | None:
+        """The operation that computes V; None for inputs and constants."""
+        if self._producers is None:
+            self._producers = {v: op for op in self.operations for v in op.outputs}
+        return self._producers.get(V)
+
+    def get_inputs(self, V: Variable) -> list[Variable]:
+        """The parents of V: the variables from which it is computed."""
+        op = self.get_operation(V)
+        return [] if op is None else [x for x in op.inputs if isinstance(x, Variable)]
+
+    def get_consumers(self, V: Variable) -> list[Variable]:
+        """The children of V: the variables computed directly from it."""
+        return [out for op in self.consuming_operations(V) for out in op.outputs]
+
+    def consuming_operations(self, V: Variable) -> list[Operation]:
+        """The operations that read V, each once, in topological order."""
+        if self._consumers is None:
+            table: dict[Variable, list[Operation]] = {}
+            for op in self.operations:
+                for x in dict.fromkeys(op.inputs):
+                    if isinstance(x, Variable):
+                        table.setdefault(x, []).append(op)
+            self._consumers = table
+        return self._consumers.get(V, [])
+
+    @property
+    def variables(self) -> list[Variable]:
+        """All variables: inputs, constants, then results in topological order."""
+        results = [v for op in self.operations for v in op.outputs]
+        return [*self.inputs, *self.constants, *results]
+
+    @property
+    def edge_count(self) -> int:
+        """The number of (input variable, operation) edges, a variable read twice counted twice."""
+        return sum(isinstance(x, Variable) for op in self.operations for x in op.inputs)
+
+    def __call__(self, *args: Any) -> list[Any]:
+        """Evaluate with numbers (or tracers) for `inputs`; a list for `outputs`."""
+        from ckptgrad.graph.evaluate import evaluate
+
+        return evaluate(self, args)
+
+    def __str__(self) -> str:
+        from ckptgrad.graph.printing import format_graph
+
+        return format_graph(self)
+
+    def __repr__(self) -> str:
+        return (
+            f"Graph({len(self.inputs)} inputs, {len(self.operations)} operations, "
+            f"{len(self.outputs)} outputs)"
+        )
+
+
+def variables_of(atoms: Iterable[Atom]) -> list[Variable]:
+    """The atoms that are variables, in order."""
+    return [a for a in atoms if isinstance(a, Variable)]
+
+
+def get_operation(V: Variable, G: Graph) -> Operation | None:
+    """The operation of graph G that computes V (Goodfellow 6.5.6)."""
+    return G.get_operation(V)
+
+
+def get_inputs(V: Variable, G: Graph) -> list[Variable]:
+    """The parents of V in G (Goodfellow 6.5.6)."""
+    return G.get_inputs(V)
+
+
+def get_consumers(V: Variable, G: Graph) -> list[Variable]:
+    """The children of V in G (Goodfellow 6.5.6)."""
+    return G.get_consumers(V)

@@ -1,0 +1,140 @@
+"""Which derivative rule belongs to which primitive.
+
+Two kinds of rule exist.  A `Bprop` maps cotangents of the outputs to cotangents of the inputs,
+reading inputs and outputs of the operation.  A `Pullback` rule replaces the forward evaluation as
+well: it returns the outputs and a closure (custom rules, control flow).  `Zero` marks operations
+through which no derivative flows.  `rules/` and `autodiff/` fill the registry; a user registers
+through the same decorators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax.numpy as jnp
+
+from ckptgrad.errors import DuplicateRuleError, MissingRuleError
+from ckptgrad.graph.evaluate import apply
+from ckptgrad.graph.graph import Operation, Variable
+
+
+@dataclass
+class Application:
+    """What a rule sees of one operation.
+
+    Attributes:
+        op: the operation (its `params`, the avals of inputs and outputs).
+        inputs: the values of its inputs.
+        outputs: the values of its outputs.
+        needs: for each input, whether its cotangent is wanted.
+    """
+
+    op: Operation
+    inputs: Sequence[Any]
+    outputs: Sequence[Any]
+    needs: Sequence[bool]
+
+    @property
+    def params(self) -> dict[str, Any]:
+        return self.op.params
+
+    @property
+    def out(self) -> Any:
+        """The value of the only output."""
+        return self.outputs[0]
+
+    @property
+    def in_avals(self) -> list[Any]:
+        return [a.aval for a in self.op.inputs]
+
+    @property
+    def out_avals(self) -> list[Any]:
+        return [v.aval for v in self.op.outputs]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A derivative rule: exactly one of `bprop`, `pullback` is set, or neither (`zero`).
+
+    `bprop(application, *cotangents)` returns one entry an input: a cotangent, None for zero, or a
+    function of no arguments that is called only where the cotangent is wanted.  A cotangent of an
+    output to which nothing flowed back is None (operations with several outputs only).
+    `pullback(application, ...)` returns (outputs, function from cotangents to such a tuple).
+    """
+
+    primitive: str
+    bprop: Callable[..., Sequence[Any]] | None = None
+    pullback: Callable[..., tuple[Sequence[Any], Callable[..., Sequence[Any]]]] | None = None
+    kind: str = "bprop"
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_zero(self) -> bool:
+        return self.bprop is None and self.pullback is None
+
+
+_RULES: dict[str, Rule] = {}
+
+
+def register(rule: Rule) -> None:
+    """Add a rule; a second one for the same primitive is an error."""
+    if rule.primitive in _RULES:
+        raise DuplicateRuleError(rule.primitive)
+    _RULES[rule.primitive] = rule
+
+
+def unregister(primitive: str) -> None:
+    """Remove the rule of a primitive (for replacing one in an interactive session)."""
+    _RULES.pop(primitive, None)
+
+
+def registered() -> dict[str, Rule]:
+    """All rules by the name of their primitive."""
+    return dict(_RULES)
+
+
+def rule_for(op: Operation) -> Rule:
+    """The rule of an operation.
+
+    Raises:
+        MissingRuleError: naming the primitive and the user's line.
+    """
+    rule = _RULES.get(op.name)
+    if rule is None:
+        raise MissingRuleError(op.name, op.source)
+    return rule
+
+
+def is_zero(op: Operation) -> bool:
+    """Whether no derivative flows through the operation, whatever its inputs."""
+    rule = _RULES.get(op.name)
+    return rule is not None and rule.is_zero
+
+
+def force(entry: Any) -> Any:
+    """The cotangent behind an entry that a rule returned."""
+    return entry() if callable(entry) else entry
+
+
+def apply_bprop(op: Operation, inputs: Sequence[Any], X: Variable, G: Any) -> Any:
+    """`Operation.bprop`: the sum of contributions to every input that is X."""
+    rule = rule_for(op)
+    if rule.is_zero:
+        return None
+    needs = [a is X for a in op.inputs]
+    cotangents = [jnp.asarray(g) for g in (G if isinstance(G, (tuple, list)) else (G,))]
+    inputs = [jnp.asarray(x) for x in inputs]
+    if rule.pullback is not None:
+        _, pull = rule.pullback(Application(op, inputs, (), needs))
+        entries = pull(*cotangents)
+    else:
+        assert rule.bprop is not None
+        entries = rule.bprop(Application(op, inputs, apply(op, inputs), needs), *cotangents)
+    total = None
+    for wanted, entry in zip(needs, entries, strict=True):
+        contribution = force(entry) if wanted else None
+        if contribution is not None:
+            total = contribution if total is None else total + contribution
+    return total

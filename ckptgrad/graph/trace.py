@@ -1,0 +1,106 @@
+"""From a JAX function to a Graph: `jax.make_jaxpr`, with nested jits inlined.
+
+Inlined: `jit`, `closed_call` and `jax.checkpoint` (the plan decides what is kept).  Kept as one operation with subgraphs: `scan`, `while`, `cond`,
+`custom_jvp_call`, `custom_vjp_call` and whatever else carries a jaxpr.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+
+from ckptgrad.graph.graph import Atom, Constant, Graph, Operation, Variable
+
+# The name of a jit whose body is one stage of a chain (see `chain.marks`).
+STAGE_NAME = "ckptgrad_stage"
+
+_INLINED = {
+    "jit": "jaxpr",
+    "pjit": "jaxpr",
+    "closed_call": "call_jaxpr",
+    "core_call": "call_jaxpr",
+    "checkpoint": "jaxpr",
+    "remat2": "jaxpr",
+}
+
+
+def trace(fun: Callable, *args: Any, **kwargs: Any) -> Graph:
+    """Trace a JAX function into a Graph.
+
+    Args:
+        fun: any function that `jax.make_jaxpr` accepts.
+        *args, **kwargs: example arguments (arrays, ShapeDtypeStructs or tracers; pytrees).
+
+    Returns:
+        A Graph whose inputs and outputs are the flattened leaves, in JAX's pytree order.
+    """
+    leaves, treedef = jax.tree.flatten((args, kwargs))
+
+    def flat(*xs):
+        a, k = jax.tree.unflatten(treedef, xs)
+        return jax.tree.leaves(fun(*a, **k))
+
+    return from_jaxpr(jax.make_jaxpr(flat)(*leaves))
+
+
+def from_jaxpr(closed: ClosedJaxpr) -> Graph:
+    """The Graph of a closed jaxpr; its captured constants become `Graph.constants`."""
+    builder = _Builder()
+    inputs = [Variable(v.aval) for v in closed.jaxpr.invars]
+    consts = [builder.constant(c, v.aval) for c, v in zip(closed.consts, closed.jaxpr.constvars, strict=True)]
+    outputs = builder.inline(closed.jaxpr, consts, inputs)
+    return Graph(inputs, outputs, builder.operations, builder.constants, builder.marks)
+
+
+class _Builder:
+    def __init__(self) -> None:
+        self.operations: list[Operation] = []
+        self.constants: dict[Variable, Any] = {}
+        self.marks: list[tuple[int, int]] = []
+        self._by_identity: dict[int, Variable] = {}
+
+    def constant(self, value: Any, aval: Any) -> Variable:
+        """One variable for each captured object, however often it is captured."""
+        variable = self._by_identity.get(id(value))
+        if variable is None:
+            variable = self._by_identity[id(value)] = Variable(aval)
+            self.constants[variable] = value
+        return variable
+
+    def inline(self, jaxpr: Jaxpr, consts: Sequence[Atom], inputs: Sequence[Atom]) -> list[Atom]:
+        env: dict[Any, Atom] = {}
+        env.update(zip(jaxpr.constvars, consts, strict=True))
+        env.update(zip(jaxpr.invars, inputs, strict=True))
+
+        def read(atom: Any) -> Atom:
+            return Constant(atom.val, atom.aval) if isinstance(atom, Literal) else env[atom]
+
+        for eqn in jaxpr.eqns:
+            args = [read(a) for a in eqn.invars]
+            if eqn.primitive.name in _INLINED:
+                start = len(self.operations)
+                results = self._inline_call(eqn, args)
+                if str(eqn.params.get("name", "")).startswith(STAGE_NAME):
+                    self.marks.append((start, len(self.operations)))
+                env.update(zip(eqn.outvars, results, strict=True))
+            else:
+                outs = [Variable(v.aval) for v in eqn.outvars]
+                self.operations.append(
+                    Operation(
+                        eqn.primitive, args, outs, eqn.params, eqn.source_info, eqn.ctx, eqn.effects
+                    )
+                )
+                env.update(zip(eqn.outvars, outs, strict=True))
+        return [read(a) for a in jaxpr.outvars]
+
+    def _inline_call(self, eqn: Any, args: Sequence[Atom]) -> list[Atom]:
+        inner = eqn.params[_INLINED[eqn.primitive.name]]
+        if isinstance(inner, ClosedJaxpr):
+            consts: list[Atom] = [
+                self.constant(c, v.aval) for c, v in zip(inner.consts, inner.jaxpr.constvars, strict=True)
+            ]
+            return self.inline(inner.jaxpr, consts, args)
+        return self.inline(inner, [], args)

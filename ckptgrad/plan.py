@@ -1,0 +1,152 @@
+"""From a program and a budget to a Plan: what will be stored, what recomputed, at what cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ckptgrad.budget import Budget, format_bytes, resolve_budget
+from ckptgrad.chain.costs import chain_costs
+from ckptgrad.chain.program import Program
+from ckptgrad.errors import BudgetError, EffectError
+from ckptgrad.planning.costs import ChainCosts
+from ckptgrad.planning.optimum import minimum_peak
+from ckptgrad.planning.policy import get_policy
+from ckptgrad.planning.schedule import Forward, Schedule
+from ckptgrad.planning.simulate import Simulation, simulate
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A schedule with its predicted peak and time.
+
+    Attributes:
+        program: the chain that it is for.
+        costs: the planner's view of the chain, in bytes and estimated seconds.
+        schedule: the actions.
+        simulation: what the referee says of the schedule.
+        budget: bytes, or None.
+    """
+
+    program: Program
+    costs: ChainCosts
+    schedule: Schedule
+    simulation: Simulation
+    budget: int | None
+
+    @property
+    def peak_bytes(self) -> int:
+        """Predicted bytes beyond the arguments at the worst moment: temporaries and outputs."""
+        return self.simulation.peak
+
+    @property
+    def temporary_bytes(self) -> int:
+        """Predicted bytes of temporaries alone."""
+        return self.peak_bytes - self.program.output_bytes - self.program.gradient_bytes
+
+    @property
+    def seconds(self) -> float:
+        """Estimated time; only ratios between plans mean much."""
+        return self.simulation.time
+
+    @property
+    def choices(self) -> list[str]:
+        """For each stage the save option that its backward runs from."""
+        last: dict[int, str] = {}
+        for action in self.schedule:
+            if isinstance(action, Forward) and action.keep is not None:
+                last[action.stage] = self.costs.stages[action.stage].options[action.keep].name
+        return [last.get(i, "-") for i in range(len(self.costs))]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as plain data."""
+        return {
+            "policy": self.schedule.policy,
+            "budget_bytes": self.budget,
+            "peak_bytes": self.peak_bytes,
+            "temporary_bytes": self.temporary_bytes,
+            "output_bytes": self.program.output_bytes,
+            "gradient_bytes": self.program.gradient_bytes,
+            "estimated_seconds": self.seconds,
+            "stages": len(self.costs),
+            "distinct_stages": len(self.program.kinds),
+            "recomputed_stages": self.simulation.recomputations,
+            "choices": self.choices,
+            "schedule": [str(a) for a in self.schedule],
+        }
+
+    def __str__(self) -> str:
+        from ckptgrad.report.tables import plan_text
+
+        return plan_text(self)
+
+
+def store_all_peak(costs: ChainCosts) -> int:
+    """Predicted peak in bytes when every stage keeps all that its backward reads."""
+    kept = ChainCosts(
+        tuple(replace(s, options=s.options[:1]) for s in costs.stages),
+        costs.input_bytes,
+        costs.input_cotangent_bytes,
+        costs.held_bytes,
+    )
+    return simulate(get_policy("store_all")(kept, None), kept).peak
+
+
+def make_plan(
+    program: Program,
+    budget: Budget = None,
+    policy: str | Callable | Schedule = "optimal",
+    margin: int = 0,
+    costs: ChainCosts | None = None,
+) -> Plan:
+    """Plan a program.
+
+    Args:
+        program: the chain.
+        budget: bytes beyond the arguments, as accepted by `resolve_budget`.
+        policy: a name, a function (costs, bytes) -> Schedule, or a Schedule.
+        margin: bytes of the budget that the plan must leave free.
+        costs: the stage costs, if known already.
+
+    Raises:
+        BudgetError: the budget is below what the policy can reach.
+    """
+    costs = costs or chain_costs(program)
+    limit = resolve_budget(budget, lambda: store_all_peak(costs), lambda: minimum_peak(costs)[0])
+    if isinstance(policy, Schedule):
+        schedule = policy
+    else:
+        target = None if limit is None else limit - margin
+        schedule = get_policy(policy)(costs, target)
+    simulation = simulate(schedule, costs)
+    if limit is not None and simulation.peak > limit:
+        smallest, stage = minimum_peak(costs)
+        raise BudgetError(limit, max(smallest, limit + 1), stage, schedule.policy)
+    check_effects(program, schedule)
+    return Plan(program, costs, schedule, simulation, limit)
+
+
+def check_effects(program: Program, schedule: Schedule) -> None:
+    """Refuse a schedule that would run an ordered side effect twice.
+
+    Raises:
+        EffectError: naming the user's line.
+    """
+    seen: set[int] = set()
+    for action in schedule:
+        if isinstance(action, Forward):
+            if action.stage in seen:
+                for op in program.stages[action.stage].kind.graph.operations:
+                    if op.effects:
+                        raise EffectError(
+                            f"stage {action.stage} has a side effect ({op.name} at {op.source}) and the plan "
+                            f"runs it again; raise the budget, move the effect out of the "
+                            f"recomputed part, or use policy='store_all'"
+                        )
+            seen.add(action.stage)
+
+
+def describe_budget(budget: int | None) -> str:
+    """A budget for people."""
+    return "none" if budget is None else format_bytes(budget)

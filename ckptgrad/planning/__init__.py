@@ -1,0 +1,30 @@
+"""Planning: costs in bytes and seconds in, a schedule of forwards, backwards and frees out.
+
+A leaf: knows numbers only, never arrays or functions. `costs` is the input, `schedule` the output, `policies/` the ways
+from one to the other, `simulate` the referee that checks them all and shares no code with them.
+"""
+
+from ckptgrad.planning.costs import ChainCosts, SaveOption, StageCost
+from ckptgrad.planning.optimum import minimum_peak
+from ckptgrad.planning.policy import Policy, PolicyError, get_policy, policy, registered
+from ckptgrad.planning.schedule import Action, Backward, Forward, Free, Schedule
+from ckptgrad.planning.simulate import Simulation, simulate
+
+__all__ = [
+    "Action",
+    "Backward",
+    "ChainCosts",
+    "Forward",
+    "Free",
+    "Policy",
+    "PolicyError",
+    "SaveOption",
+    "Schedule",
+    "Simulation",
+    "StageCost",
+    "get_policy",
+    "minimum_peak",
+    "policy",
+    "registered",
+    "simulate",
+]

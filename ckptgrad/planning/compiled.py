@@ -1,0 +1,32 @@
+"""The recurrences of `tables`, compiled by numba, which is imported on the first use only.
+
+Regime: chains beyond a few dozen stages. Importing numba costs about a second and the very first compilation several
+(then cached on disk), so small chains run the same functions interpreted.
+Does not: contain a recurrence, or a loop.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from types import SimpleNamespace
+
+from ckptgrad.planning import tables
+
+
+@cache
+def compiled_tables() -> SimpleNamespace:
+    """`fill_least` and `fill_times` as machine code."""
+    import numba
+    from numba.extending import overload, register_jitable
+
+    register_jitable(tables.option_needs)
+    register_jitable(tables.walk_heads)
+    for function, in_loops in (
+        (tables.relax, tables.relax_in_loops),
+        (tables.settle, tables.settle_in_loops),
+    ):
+        overload(function, strict=False)(lambda *_, loop=in_loops: loop)
+    return SimpleNamespace(
+        fill_least=numba.njit(cache=True)(tables.fill_least),
+        fill_times=numba.njit(cache=True)(tables.fill_times),
+    )

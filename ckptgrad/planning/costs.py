@@ -1,0 +1,138 @@
+"""What a planner knows of a chain: bytes and seconds, nothing else.
+
+Model: n stages, numbered from 0. Stage i reads boundary i and writes boundary i + 1; boundary 0 is the chain's input,
+boundary n its end. A stage offers save options: choices of what its forward keeps for its backward.
+Aliases: Rotor's chain (Beaumont, Eyraud-Dubois, Herrmann, Joly and Shilova 2019) with several save options a stage,
+as in Rockmate (Zhao et al. 2023), and with backwards that need not read their stage's input or output.
+Regime: costs add up; an action takes the same time and bytes whenever it runs.
+Does not: measure or estimate anything (`chain/` does), or model overlap of computation and transfers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+
+
+@dataclass(frozen=True, slots=True)
+class SaveOption:
+    """One choice of what a stage's forward keeps for its backward. Bytes and seconds.
+
+    `residual_bytes` counts the stage's private arrays only: when the backward also reads boundary i (`reads_input`) or
+    boundary i + 1 (`reads_output`), these must be held at that time, and are counted as boundaries, once.
+    The transients are scratch that lives only while the forward or the backward runs.
+    """
+
+    name: str
+    residual_bytes: int
+    reads_input: bool
+    reads_output: bool
+    forward_time: float
+    backward_time: float
+    forward_transient: int = 0
+    backward_transient: int = 0
+
+    def __post_init__(self) -> None:
+        _require_non_negative(self)
+
+    @property
+    def time(self) -> float:
+        """Seconds of one forward that keeps this option and of its backward."""
+        return self.forward_time + self.backward_time
+
+
+@dataclass(frozen=True, slots=True)
+class StageCost:
+    """What one stage costs. Bytes and seconds.
+
+    `boundary_bytes` and `cotangent_bytes` are those of the stage's output, boundary i + 1. `forward_time` and
+    `forward_transient` are those of a forward that keeps nothing but its output. `restart_bytes` is the extra transient
+    of a forward that reads an instance of its input from which the stage has been forwarded before.
+    """
+
+    options: tuple[SaveOption, ...]
+    boundary_bytes: int
+    cotangent_bytes: int
+    forward_time: float
+    forward_transient: int = 0
+    restart_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "options", tuple(self.options))
+        if not self.options:
+            raise ValueError("a stage needs at least one save option, or it has no backward")
+        _require_non_negative(self)
+
+    @property
+    def fastest(self) -> int:
+        """Index of the option with the least forward and backward time; among equals, of the fewest residual bytes."""
+        options = self.options
+        return min(range(len(options)), key=lambda k: (options[k].time, options[k].residual_bytes))
+
+
+@dataclass(frozen=True)
+class ChainCosts:
+    """What a chain costs. Bytes.
+
+    `input_bytes` and `input_cotangent_bytes` are those of boundary 0: charge 0 for an input that the caller holds anyway.
+    `held_bytes` is held through the whole call: outputs, and values that live across many stages.
+    """
+
+    stages: tuple[StageCost, ...]
+    input_bytes: int = 0
+    input_cotangent_bytes: int = 0
+    held_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stages", tuple(self.stages))
+        if not self.stages:
+            raise ValueError("a chain needs at least one stage")
+        _require_non_negative(self)
+
+    def __len__(self) -> int:
+        return len(self.stages)
+
+    def boundary_bytes(self, boundary: int) -> int:
+        """Bytes of boundary 0 (the chain's input) to n (its end)."""
+        return self.stages[boundary - 1].boundary_bytes if boundary else self.input_bytes
+
+    def cotangent_bytes(self, boundary: int) -> int:
+        """Bytes of the cotangent of boundary 0 to n."""
+        return self.stages[boundary - 1].cotangent_bytes if boundary else self.input_cotangent_bytes
+
+    @classmethod
+    def of(cls, stages: Iterable[StageCost], *, held_bytes: int = 0) -> ChainCosts:
+        """A chain whose input has the bytes of its first stage's output."""
+        stages = tuple(stages)
+        if not stages:
+            raise ValueError("a chain needs at least one stage")
+        return cls(stages, stages[0].boundary_bytes, stages[0].cotangent_bytes, held_bytes)
+
+    @classmethod
+    def uniform(
+        cls,
+        n: int,
+        *,
+        boundary_bytes: int = 1,
+        residual_bytes: int = 1,
+        cotangent_bytes: int = 1,
+        forward_time: float = 1.0,
+        backward_time: float = 1.0,
+        reads_input: bool = False,
+        reads_output: bool = False,
+        restart_bytes: int = 0,
+        held_bytes: int = 0,
+    ) -> ChainCosts:
+        """n equal stages with one save option each; the chain's input is a boundary like the others."""
+        option = SaveOption("all", residual_bytes, reads_input, reads_output, forward_time, backward_time)
+        stage = StageCost(
+            (option,), boundary_bytes, cotangent_bytes, forward_time, restart_bytes=restart_bytes
+        )
+        return cls.of([stage] * n, held_bytes=held_bytes)
+
+
+def _require_non_negative(record: object) -> None:
+    for field in fields(record):  # type: ignore[arg-type]
+        value = getattr(record, field.name)
+        if isinstance(value, (int, float)) and not 0 <= value < float("inf"):
+            raise ValueError(f"{type(record).__name__}.{field.name} must be finite and not negative, got {value!r}")

@@ -1,0 +1,95 @@
+"""Nested schedules: a segment either keeps its first stage's residuals, or is split and its right part done first.
+
+Algorithm: reverse segment a..b of a chain. Keep: forward stage a with a save option, reverse a+1..b, run a's backward.
+Split at j: forward a..j-1 keeping nothing, reverse j..b from boundary j, then restart from boundary a for a..j-1.
+A segment *owns* its input boundary unless the stage before reads it again; an owned input is freed as soon as nobody
+needs it: after the keeping forward, or after the backward if that reads it. Store-all, every-k, Revolve, Rotor and
+the optimal policy differ only in the decision that they take for each segment.
+Does not: decide. Iterates with a stack of its own, so depth is bounded by memory, not by the interpreter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+from ckptgrad.planning.costs import ChainCosts
+from ckptgrad.planning.writer import ScheduleWriter
+
+
+class Segment(NamedTuple):
+    """Stages `first` to `last`, both included; `state` is whatever the decider handed down."""
+
+    first: int
+    last: int
+    owned: bool
+    state: Any
+
+
+class Keep(NamedTuple):
+    """Keep save option `option` of the first stage; `rest` is the state of what follows."""
+
+    option: int
+    rest: Any = None
+
+
+class Split(NamedTuple):
+    """Reverse stages `at`..last first, with state `right`, then first..`at`-1, with state `left`."""
+
+    at: int
+    right: Any = None
+    left: Any = None
+
+
+class _Close(NamedTuple):
+    """Run `stage`'s backward and free the `boundaries` that it read last."""
+
+    stage: int
+    boundaries: tuple[int, ...]
+
+
+Decision: TypeAlias = Keep | Split
+
+
+def write_nested(
+    costs: ChainCosts, decide: Callable[[Segment], Decision], state: Any = None
+) -> ScheduleWriter:
+    """Write the schedule that `decide` describes, starting from the whole chain with `state`."""
+    writer = ScheduleWriter(costs)
+    end = len(costs)
+    stack: list[Segment | _Close] = [Segment(0, end - 1, True, state)]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, _Close):
+            writer.backward(item.stage)
+            for boundary in item.boundaries:
+                writer.free(boundary)
+            continue
+        first, last, owned, _ = item
+        match decide(item):
+            case Keep(option, rest):
+                reads_input = costs.stages[first].options[option].reads_input
+                reads_output = costs.stages[first].options[option].reads_output
+                writer.forward(first, option, output=first < last or reads_output or last == end - 1)
+                if owned and not reads_input:
+                    writer.free(first)
+                freed = (first,) if owned and reads_input else ()
+                if reads_output and first + 1 < end:
+                    freed += (first + 1,)
+                stack.append(_Close(first, freed))
+                if first < last:
+                    stack.append(Segment(first + 1, last, not reads_output, rest))
+            case Split(at, right, left):
+                for stage in range(first, at):
+                    writer.forward(stage)
+                    if stage > first:
+                        writer.free(stage)
+                stack.append(Segment(first, at - 1, owned, left))
+                stack.append(Segment(at, last, True, right))
+    return writer
+
+
+def keep_fastest(costs: ChainCosts) -> Callable[[Segment], Decision]:
+    """The decision to keep, everywhere, each stage's fastest option."""
+    fastest = {id(stage): stage.fastest for stage in costs.stages}
+    return lambda segment: Keep(fastest[id(costs.stages[segment.first])])

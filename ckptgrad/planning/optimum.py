@@ -1,0 +1,230 @@
+"""Optimal nested schedules with freeable inputs and several save options a stage, within a budget of bytes.
+
+Algorithm: two-table dynamic programming over segments and memory (`tables`), then a walk from the whole chain down
+that takes every decision anew with exact bytes. Values only are tabulated; the walk uses a stack of its own.
+Aliases: Rotor's persistent dynamic programme (Beaumont, Eyraud-Dubois, Herrmann, Joly and Shilova 2019) with inputs that are
+freed early; on equal stages of unit sizes the mixed checkpointing of Maddison (2024).
+Claim: optimal among nested freeable-input schedules under the additive cost model, bytes rounded up. Bytes need no
+rounding where a common divisor of all sizes leaves few slots. Feasibility is never rounded: a byte-exact table of least
+peaks decides it, and its schedules bound the others.
+Regime: up to some hundred different stages, or some thousand equal ones.
+Does not: find schedules that drop a checkpoint and compute it again while they still need it (not nested), offload, or
+run in time for 10,000 stages: `LongChain` is raised instead, and Revolve and every-k plan those at once.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from types import SimpleNamespace
+
+import numpy as np
+
+from ckptgrad.errors import CkptgradError
+from ckptgrad.planning import tables
+from ckptgrad.planning.compiled import compiled_tables
+from ckptgrad.planning.costs import ChainCosts
+from ckptgrad.planning.nested import Decision, Keep, Segment, Split, write_nested
+from ckptgrad.planning.segments import Segments, plain, segments_of
+from ckptgrad.planning.writer import ScheduleWriter
+
+FEWEST_SLOTS, MOST_SLOTS = 500, 4096
+INTERPRETED_SPLITS = 10_000
+WORK = 4e8
+DOUBLE_BYTES, TABLE_BYTES = 256 << 20, 1 << 30
+MOST_SPLITS = 4e8
+
+
+class LongChain(CkptgradError):
+    """The chain has too many different segments for a table."""
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """The tables of one chain. `least_bytes` is its smallest peak, `held_bytes` included."""
+
+    costs: ChainCosts
+
+    @cached_property
+    def segments(self) -> Segments:
+        """The chain's segments by class."""
+        return segments_of(self.costs)
+
+    @cached_property
+    def splits(self) -> int:
+        """How many splits of classes of segments the recurrences visit."""
+        return int((self.segments.classes.length - 1).sum())
+
+    @cached_property
+    def marks(self) -> int:
+        """Rows a class and ownership: 2 where a restart may cost more than a fresh start, else 1."""
+        return 2 if any(stage.restart_bytes for stage in self.costs.stages) else 1
+
+    @cached_property
+    def rows(self) -> int:
+        """Rows in all."""
+        return 2 * self.marks * len(self.segments.classes.first)
+
+    @cached_property
+    def least(self) -> tuple[np.ndarray, np.ndarray]:
+        """Each row's least bytes, and the seconds of one schedule within them."""
+        if self.splits > MOST_SPLITS:
+            raise LongChain(
+                f"{len(self.costs)} stages make {len(self.segments.classes.first)} different segments, too many for "
+                "the optimal policy; use policy 'revolve' or 'every_k', or merge stages"
+            )
+        least, seconds = [0] * self.rows, [0.0] * self.rows
+        if self._interpreted:
+            tables.fill_least(*self._inputs, least, seconds)
+            return np.array(least), np.array(seconds)
+        arrays = np.array(least), np.array(seconds)
+        self._functions.fill_least(*self._inputs, *arrays)
+        return arrays
+
+    @property
+    def least_bytes(self) -> int:
+        """Bytes of the smallest peak of the whole chain."""
+        return int(self.least[0][self._row(0, len(self.costs) - 1, True, 0)]) + self.costs.held_bytes
+
+    def slots(self, budget: int) -> tuple[int, int]:
+        """Bytes of a slot, and how many slots `budget` bytes make; exact where a common divisor allows."""
+        room = budget - self.costs.held_bytes
+        count = min(max(WORK / max(2 * self.marks * self.splits, 1), FEWEST_SLOTS), MOST_SLOTS)
+        count = max(1, int(min(count, TABLE_BYTES / (4 * self.rows))))
+        divisor = self._divisor
+        if room // divisor <= 2 * count:
+            return divisor, room // divisor
+        slot = max(1, room // count)
+        return slot, room // slot
+
+    @property
+    def _divisor(self) -> int:
+        kinds = self.segments.kinds
+        ends = kinds.result > 0
+        columns = [kinds.input, kinds.input_cotangent, kinds.output[~ends], kinds.output_cotangent[~ends]]
+        columns += [kinds.transient, kinds.restart]
+        columns += [kinds.option_residual, kinds.option_forward, kinds.option_backward]
+        return math.gcd(*(int(np.gcd.reduce(column)) for column in columns if len(column))) or 1
+
+    def times(self, slot: int, slots: int) -> np.ndarray:
+        """The seconds of each row for 0 to `slots` slots of `slot` bytes."""
+        double = self.rows * (slots + 1) * 8 <= DOUBLE_BYTES
+        values = np.full((self.rows, slots + 1), np.inf, np.float64 if double else np.float32)
+        nothing, pending = np.zeros(slots + 1, values.dtype), np.full(slots + 1, np.inf)
+        least, seconds = self.least
+        full = np.zeros(self.rows, np.int64)
+        if self._interpreted:
+            least, seconds, full = least.tolist(), seconds.tolist(), full.tolist()
+        self._functions.fill_times(*self._inputs, least, seconds, slot, values, full, nothing, pending)
+        return values
+
+    def write(self, budget: int, *, fast: bool = True) -> ScheduleWriter:
+        """A schedule within `budget` bytes, at least `least_bytes`: the fastest, or else any that fits."""
+        slot, slots = self.slots(budget) if fast else (1, 0)
+        values = self.times(slot, slots) if fast else None
+        walk = _Walk(self, values, slot)
+        return write_nested(self.costs, walk.decide, (budget - self.costs.held_bytes, 0))
+
+    def _row(self, first, last, owned, mark):
+        classes = len(self.segments.classes.first)
+        return (int(owned) * self.marks + mark) * classes + self.segments.matrix[first, last]
+
+    @property
+    def _interpreted(self) -> bool:
+        return self.splits <= INTERPRETED_SPLITS
+
+    @property
+    def _functions(self) -> SimpleNamespace:
+        interpreted = SimpleNamespace(fill_least=tables.fill_least, fill_times=tables.fill_times)
+        return interpreted if self._interpreted else compiled_tables()
+
+    @cached_property
+    def _inputs(self) -> tuple:
+        kinds, classes, _ = self.segments
+        heads = np.zeros(len(self.costs) + 1, np.int64)
+        if self._interpreted:
+            return plain(kinds), plain(classes), self.marks, heads.tolist()
+        return kinds, classes, self.marks, heads
+
+
+class _Walk:
+    """Takes the decisions of one schedule, in exact bytes. A segment's state is (bytes left, restart mark)."""
+
+    def __init__(self, optimum: Optimum, values: np.ndarray | None, slot: int):
+        costs = optimum.costs
+        self.costs, self.optimum, self.values, self.slot = costs, optimum, values, slot
+        self.least, self.seconds = optimum.least
+        boundaries = np.array([costs.boundary_bytes(i) for i in range(len(costs) + 1)])
+        self.boundaries = boundaries
+        transients = np.array([stage.forward_transient for stage in costs.stages])
+        self.sweeps = boundaries[:-1] + boundaries[1:] + transients
+        self.swept = np.concatenate([[0.0], np.cumsum([stage.forward_time for stage in costs.stages])])
+
+    def decide(self, segment: Segment) -> Decision:
+        """The fastest decision for a segment; some decision always fits."""
+        first, last, owned, (room, mark) = segment
+        seconds, decision = self._best_keep(first, last, owned, room, mark)
+        if first < last:
+            split_seconds, split = self._best_split(first, last, owned, room, mark)
+            if split_seconds < seconds:
+                return split
+        return decision
+
+    def _best_keep(self, first, last, owned, room, mark) -> tuple[float, Decision]:
+        costs, stage = self.costs, self.costs.stages[first]
+        result = int(self.boundaries[-1]) if last == len(costs) - 1 else 0
+        held = costs.boundary_bytes(first) if owned else 0
+        best = float("inf"), Keep(0)
+        for k, option in enumerate(stage.options):
+            ends_chain = first == len(costs) - 1
+            produced = stage.boundary_bytes if option.reads_output or first < last or ends_chain else 0
+            forward = costs.cotangent_bytes(last + 1) + held + option.residual_bytes + produced
+            forward += option.forward_transient + (stage.restart_bytes if mark else 0)
+            between = option.residual_bytes + (held if option.reads_input else 0)
+            between += stage.boundary_bytes if option.reads_output and not ends_chain else 0
+            backward = stage.cotangent_bytes + between + costs.cotangent_bytes(first)
+            backward += option.backward_transient + result
+            if max(forward, backward) > room:
+                continue
+            seconds, left = option.time, room - between
+            if first < last:
+                row = self.optimum._row(first + 1, last, not option.reads_output, 0)
+                seconds += float(self._look_up(np.array([row]), left)[0])
+            if seconds < best[0]:
+                best = seconds, Keep(k, (left, 0))
+        return best
+
+    def _best_split(self, first, last, owned, room, mark) -> tuple[float, Decision]:
+        costs, optimum = self.costs, self.optimum
+        held = int(self.boundaries[first]) if owned else 0
+        sweeps = self.sweeps[first:last].copy()
+        sweeps[0] += (costs.stages[first].restart_bytes if mark else 0) - self.boundaries[first]
+        needs = np.maximum.accumulate(sweeps) + (costs.cotangent_bytes(last + 1) + held)
+        count = int(np.searchsorted(needs, room, side="right"))
+        if not count:
+            return float("inf"), Split(first + 1)
+        at = np.arange(first + 1, first + 1 + count)
+        right_room = room - held
+        left_room = room - (int(self.boundaries[-1]) if last == len(costs) - 1 else 0)
+        rights = self._look_up(optimum._row(at, last, True, 0), right_room)
+        lefts = self._look_up(optimum._row(first, at - 1, owned, optimum.marks - 1), left_room)
+        seconds = self.swept[at] - self.swept[first] + rights + lefts
+        best = int(np.argmin(seconds))
+        split = Split(int(at[best]), (right_room, 0), (left_room, optimum.marks - 1))
+        return float(seconds[best]), split
+
+    def _look_up(self, rows: np.ndarray, room: int) -> np.ndarray:
+        if room < 0:
+            return np.full(len(rows), np.inf)
+        seconds = np.where(self.least[rows] <= room, self.seconds[rows], np.inf)
+        if self.values is None:
+            return seconds
+        slot = min(room // self.slot, self.values.shape[1] - 1)
+        return np.minimum(seconds, self.values[rows, slot])
+
+
+def minimum_peak(costs: ChainCosts) -> tuple[int, int | None]:
+    """The smallest peak in bytes of any nested freeable-input schedule, `held_bytes` included, and the stage that sets it."""
+    optimum = Optimum(costs)
+    return optimum.least_bytes, optimum.write(optimum.least_bytes, fast=False).peak_stage

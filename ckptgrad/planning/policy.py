@@ -1,0 +1,75 @@
+"""The registry of policies: a policy turns costs and a budget into a schedule.
+
+A policy is any function of (ChainCosts, budget in bytes or None); None asks for the policy's natural plan. A budget bounds
+the whole peak, `held_bytes` included. Laws: the schedule passes `simulate`; its simulated peak is within the budget;
+a budget below what the policy can reach raises BudgetError with the smallest peak that it can.
+To add one: put a file with an `@policy(...)` function into `policies/`; it is found by itself.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import TypeAlias
+
+from ckptgrad.errors import CkptgradError
+from ckptgrad.planning.costs import ChainCosts
+from ckptgrad.planning.schedule import Schedule
+
+Policy: TypeAlias = Callable[[ChainCosts, int | None], Schedule]
+
+
+@dataclass(frozen=True)
+class Registration:
+    """A policy under its name, with the publications that it follows."""
+
+    name: str
+    run: Policy
+    references: tuple[str, ...]
+
+
+class PolicyError(CkptgradError):
+    """A policy's name is unknown or taken."""
+
+
+_REGISTRY: dict[str, Registration] = {}
+
+
+def policy(name: str, references: tuple[str, ...] = ()) -> Callable[[Policy], Policy]:
+    """Register the decorated function as policy `name`."""
+
+    def register(run: Policy) -> Policy:
+        if name in _REGISTRY:
+            raise PolicyError(f"policy {name!r} is registered already; choose another name")
+        _REGISTRY[name] = Registration(name, run, tuple(references))
+        return run
+
+    return register
+
+
+def registered() -> dict[str, Registration]:
+    """All policies by name, in the order of their names."""
+    _discover()
+    return dict(sorted(_REGISTRY.items()))
+
+
+def get_policy(name: str | Policy) -> Policy:
+    """The policy called `name`; a callable is a policy already."""
+    if callable(name):
+        return name
+    _discover()
+    if name not in _REGISTRY:
+        raise PolicyError(
+            f"no policy is called {name!r}; there are {', '.join(sorted(_REGISTRY))}, and any function of (costs, budget)"
+        )
+    return _REGISTRY[name].run
+
+
+@cache
+def _discover() -> None:
+    folder = importlib.import_module("ckptgrad.planning.policies")
+    for module in pkgutil.iter_modules(folder.__path__):
+        importlib.import_module(f"{folder.__name__}.{module.name}")

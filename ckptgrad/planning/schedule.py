@@ -1,0 +1,97 @@
+"""Actions and schedules: what the runtime executes and what every policy writes.
+
+Each action is read as a sentence. Residuals, and the cotangent that a backward consumes, are dropped by the backward
+itself; boundaries are dropped by `Free` only. Boundary 0 and the cotangent of boundary n are there from the start.
+At the end boundary n, the chain's result, is still held and nothing else is.
+Does not: know sizes or times (`costs`), or check itself (`simulate`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """Read boundary `stage`, run the stage, hold boundary `stage + 1` and the residuals of save option `keep`.
+
+    `keep=None` keeps no residuals. `output=False` does not produce boundary `stage + 1`: right before the stage's own
+    backward nobody reads it. A boundary that is held already is replaced by the one produced.
+    """
+
+    stage: int
+    keep: int | None = None
+    output: bool = True
+
+    def __str__(self) -> str:
+        return f"F{self.stage}{'' if self.keep is None else f':{self.keep}'}{'' if self.output else '~'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Backward:
+    """Turn the cotangent of boundary `stage + 1` into that of boundary `stage`; drop the former and the residuals."""
+
+    stage: int
+
+    def __str__(self) -> str:
+        return f"B{self.stage}"
+
+
+@dataclass(frozen=True, slots=True)
+class Free:
+    """Drop boundary `boundary`."""
+
+    boundary: int
+
+    def __str__(self) -> str:
+        return f"-{self.boundary}"
+
+
+Action: TypeAlias = Forward | Backward | Free
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """An order of actions, and the name of the policy that wrote it.
+
+    As text: `F3` forwards stage 3, `F3:1` does and keeps option 1, `~` marks a forward without output,
+    `B3` is stage 3's backward, `-3` frees boundary 3.
+    """
+
+    actions: tuple[Action, ...]
+    policy: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "actions", tuple(self.actions))
+
+    def __len__(self) -> int:
+        return len(self.actions)
+
+    def __iter__(self) -> Iterator[Action]:
+        return iter(self.actions)
+
+    def __str__(self) -> str:
+        return f"{self.policy}: {' '.join(map(str, self.actions))}"
+
+    @property
+    def stages(self) -> int:
+        """How many stages the schedule differentiates."""
+        return sum(isinstance(action, Backward) for action in self.actions)
+
+    @property
+    def forwards(self) -> int:
+        """How many forwards run, first ones and repeated ones."""
+        return sum(isinstance(action, Forward) for action in self.actions)
+
+    @property
+    def recomputations(self) -> int:
+        """How many forwards repeat one that ran before."""
+        return self.forwards - len({action.stage for action in self.actions if isinstance(action, Forward)})
+
+    @property
+    def kept(self) -> dict[int, int]:
+        """The save option from which each stage's backward runs."""
+        keeps = (action for action in self.actions if isinstance(action, Forward))
+        return {action.stage: action.keep for action in keeps if action.keep is not None}

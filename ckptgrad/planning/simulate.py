@@ -1,0 +1,158 @@
+"""The referee: runs a schedule on paper, checks every read, and reports its peak and its time.
+
+Algorithm: one pass that follows what is held: boundaries, residuals, one cotangent. Shares no code with the policies.
+Bytes are those of the worst moment *during* each action: what it reads, what it writes and its transients together.
+Regime: any schedule of forwards, backwards and frees of a chain, nested or not.
+Does not: judge whether a schedule is good, or model allocators, fragmentation or overlap.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+from ckptgrad.errors import ScheduleError
+from ckptgrad.planning.costs import ChainCosts
+from ckptgrad.planning.schedule import Backward, Forward, Free, Schedule
+
+
+@dataclass(frozen=True, slots=True)
+class Simulation:
+    """What a schedule costs: `peak` and `timeline` (one entry an action) in bytes, `time` in seconds.
+
+    `peak_at` is the index of the first action that reaches the peak; `recomputations` counts the forwards of stages
+    that had been forwarded before.
+    """
+
+    peak: int
+    time: float
+    forwards: int
+    recomputations: int
+    peak_at: int
+    timeline: tuple[int, ...]
+
+
+@dataclass
+class _State:
+    """What is held, boundary by boundary; the value tells whether that instance has been forwarded from."""
+
+    costs: ChainCosts
+    cotangent: int
+    boundaries: dict[int, bool] = field(default_factory=lambda: {0: False})
+    residuals: dict[int, int] = field(default_factory=dict)
+    live: int = 0
+    time: float = 0.0
+
+    def __post_init__(self) -> None:
+        costs = self.costs
+        self.live = costs.held_bytes + costs.boundary_bytes(0) + costs.cotangent_bytes(self.cotangent)
+
+
+def simulate(schedule: Schedule, costs: ChainCosts) -> Simulation:
+    """Run `schedule` on paper; raise ScheduleError at the first action that breaks a rule."""
+    state = _State(costs, cotangent=len(costs))
+    timeline: list[int] = []
+    forwarded: set[int] = set()
+    forwards = recomputations = 0
+    for index, action in enumerate(schedule):
+        try:
+            match action:
+                case Forward():
+                    timeline.append(_forward(state, action))
+                    forwards += 1
+                    recomputations += action.stage in forwarded
+                    forwarded.add(action.stage)
+                case Backward():
+                    timeline.append(_backward(state, action))
+                case Free():
+                    timeline.append(state.live)
+                    _free(state, action)
+                case _:
+                    _refuse("the simulator does not know this action")
+        except _Refusal as refusal:
+            raise ScheduleError(str(refusal), index, action) from None
+    _check_end(state)
+    peak = max(timeline)
+    return Simulation(peak, state.time, forwards, recomputations, timeline.index(peak), tuple(timeline))
+
+
+class _Refusal(Exception):
+    """What is wrong with the action at hand."""
+
+
+def _refuse(message: str) -> NoReturn:
+    raise _Refusal(message)
+
+
+def _forward(state: _State, action: Forward) -> int:
+    stage = _known_stage(state, action.stage)
+    if action.stage not in state.boundaries:
+        _refuse(f"its input, boundary {action.stage}, is not held")
+    if action.keep is None:
+        if not action.output:
+            _refuse("it keeps neither residuals nor its output")
+        residual, transient, seconds = 0, stage.forward_transient, stage.forward_time
+    else:
+        if not 0 <= action.keep < len(stage.options):
+            _refuse(f"stage {action.stage} has no save option {action.keep}, only {len(stage.options)}")
+        if action.stage in state.residuals:
+            _refuse(f"residuals of stage {action.stage} are held already")
+        if action.stage >= state.cotangent:
+            _refuse(f"stage {action.stage} has been differentiated, its residuals would never be read")
+        option = stage.options[action.keep]
+        residual, transient, seconds = option.residual_bytes, option.forward_transient, option.forward_time
+        state.residuals[action.stage] = action.keep
+    restart = stage.restart_bytes if state.boundaries[action.stage] else 0
+    state.boundaries[action.stage] = True
+    during = state.live + residual + transient + restart
+    state.live += residual
+    if action.output:
+        during += stage.boundary_bytes
+        state.live += 0 if action.stage + 1 in state.boundaries else stage.boundary_bytes
+        state.boundaries[action.stage + 1] = False
+    state.time += seconds
+    return during
+
+
+def _backward(state: _State, action: Backward) -> int:
+    stage = _known_stage(state, action.stage)
+    if action.stage + 1 != state.cotangent:
+        _refuse(f"the cotangent held is that of boundary {state.cotangent}, it needs that of {action.stage + 1}")
+    if action.stage not in state.residuals:
+        _refuse(f"residuals of stage {action.stage} are not held")
+    option = stage.options[state.residuals.pop(action.stage)]
+    if option.reads_input and action.stage not in state.boundaries:
+        _refuse(f"option {option.name!r} reads the input, boundary {action.stage}, which is not held")
+    if option.reads_output and action.stage + 1 not in state.boundaries:
+        _refuse(f"option {option.name!r} reads the output, boundary {action.stage + 1}, which is not held")
+    state.cotangent = action.stage
+    arriving = state.costs.cotangent_bytes(action.stage)
+    during = state.live + arriving + option.backward_transient
+    state.live += arriving - stage.cotangent_bytes - option.residual_bytes
+    state.time += option.backward_time
+    return during
+
+
+def _free(state: _State, action: Free) -> None:
+    if action.boundary not in state.boundaries:
+        _refuse(f"boundary {action.boundary} is not held")
+    del state.boundaries[action.boundary]
+    state.live -= state.costs.boundary_bytes(action.boundary)
+
+
+def _known_stage(state: _State, stage: int):
+    if not 0 <= stage < len(state.costs):
+        _refuse(f"the chain has no stage {stage}, only {len(state.costs)}")
+    return state.costs.stages[stage]
+
+
+def _check_end(state: _State) -> None:
+    end = len(state.costs)
+    if state.cotangent:
+        raise ScheduleError(f"the backward of stage {state.cotangent - 1} is missing")
+    if end not in state.boundaries:
+        raise ScheduleError(f"the chain's result, boundary {end}, is not held")
+    if state.residuals:
+        raise ScheduleError(f"residuals of stages {sorted(state.residuals)} are still held")
+    if len(state.boundaries) > 1:
+        raise ScheduleError(f"boundaries {sorted(state.boundaries)[:-1]} are still held")

@@ -1,0 +1,81 @@
+"""Writes a schedule action by action and keeps its books: live bytes, peak bytes, seconds.
+
+For policies, which must know what their schedule costs before they offer it and may not ask the referee.
+Does not: check anything; a policy that writes nonsense gets nonsense, and `simulate` refuses it.
+"""
+
+from __future__ import annotations
+
+from ckptgrad.errors import BudgetError
+from ckptgrad.planning.costs import ChainCosts
+from ckptgrad.planning.schedule import Action, Backward, Forward, Free, Schedule
+
+
+class ScheduleWriter:
+    """The actions so far, and their `live` and `peak` bytes, `time` in seconds and the stage at the peak."""
+
+    def __init__(self, costs: ChainCosts):
+        self.costs = costs
+        self.actions: list[Action] = []
+        self.live = costs.held_bytes + costs.boundary_bytes(0) + costs.cotangent_bytes(len(costs))
+        self.peak = 0
+        self.peak_stage: int | None = None
+        self.time = 0.0
+        self._held = {0}
+        self._read: set[int] = set()
+        self._kept: dict[int, int] = {}
+
+    def forward(self, stage: int, keep: int | None = None, output: bool = True) -> None:
+        """Append Forward(stage, keep, output)."""
+        cost = self.costs.stages[stage]
+        transient = cost.restart_bytes if stage in self._read else 0
+        gained = cost.boundary_bytes if output else 0
+        if keep is None:
+            transient += cost.forward_transient
+            self.time += cost.forward_time
+        else:
+            option = cost.options[keep]
+            transient += option.forward_transient
+            gained += option.residual_bytes
+            self.time += option.forward_time
+            self._kept[stage] = keep
+        self._reach(self.live + gained + transient, stage)
+        self.live += gained
+        self._read.add(stage)
+        if output:
+            if stage + 1 in self._held:
+                self.live -= cost.boundary_bytes
+            self._held.add(stage + 1)
+            self._read.discard(stage + 1)
+        self.actions.append(Forward(stage, keep, output))
+
+    def backward(self, stage: int) -> None:
+        """Append Backward(stage)."""
+        cost = self.costs.stages[stage]
+        option = cost.options[self._kept.pop(stage)]
+        arriving = self.costs.cotangent_bytes(stage)
+        self._reach(self.live + arriving + option.backward_transient, stage)
+        self.live += arriving - cost.cotangent_bytes - option.residual_bytes
+        self.time += option.backward_time
+        self.actions.append(Backward(stage))
+
+    def free(self, boundary: int) -> None:
+        """Append Free(boundary)."""
+        self.live -= self.costs.boundary_bytes(boundary)
+        self._held.discard(boundary)
+        self._read.discard(boundary)
+        self.actions.append(Free(boundary))
+
+    def fits(self, budget: int | None) -> bool:
+        """Whether the peak is within `budget` bytes; None is no bound."""
+        return budget is None or self.peak <= budget
+
+    def finish(self, policy: str, budget: int | None = None) -> Schedule:
+        """The schedule, or BudgetError with its peak when `budget` bytes do not hold it."""
+        if budget is not None and not self.fits(budget):
+            raise BudgetError(budget, self.peak, self.peak_stage, policy)
+        return Schedule(tuple(self.actions), policy)
+
+    def _reach(self, live: int, stage: int) -> None:
+        if live > self.peak:
+            self.peak, self.peak_stage = live, stage

@@ -1,0 +1,114 @@
+"""The four ways to write a derivative rule, over one registry.
+
+`bprop`        a function (application, *cotangents) -> one entry an input
+`elementwise`  one derivative a argument, f(g, y, *xs) -> g * dy/dx, linear in g
+`linear`       the transpose of an operation that is linear in some arguments
+`zero`         no derivative flows (comparisons, integer work, stop_gradient)
+
+An entry is a cotangent, None for zero, or a function of no arguments, called only where the
+cotangent is wanted.  What a rule reads (inputs, outputs, neither) follows from tracing it.
+Cotangents follow JAX's convention for complex numbers (the transpose, not the adjoint).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax.numpy as jnp
+from jax import lax
+from jax.extend.core import Primitive
+
+from ckptgrad.graph.registry import Application, Rule, register
+
+
+def _name(primitive: Primitive | str) -> str:
+    return primitive if isinstance(primitive, str) else primitive.name
+
+
+def bprop(primitive: Primitive | str) -> Callable[[Callable], Callable]:
+    """Register `rule(application, *cotangents) -> entries` for a primitive.
+
+    Args:
+        primitive: the primitive or its name.
+
+    Raises:
+        DuplicateRuleError: the primitive has a rule already.
+
+    Example:
+        >>> @bprop("my_double")                     # doctest: +SKIP
+        ... def _(op, g):
+        ...     return (2 * g,)
+    """
+
+    def decorate(rule: Callable) -> Callable:
+        register(Rule(_name(primitive), bprop=rule))
+        return rule
+
+    return decorate
+
+
+def pullback(primitive: Primitive | str) -> Callable[[Callable], Callable]:
+    """Register `rule(application) -> (outputs, pull)` for a primitive that needs its own forward."""
+
+    def decorate(rule: Callable) -> Callable:
+        register(Rule(_name(primitive), pullback=rule, kind="pullback"))
+        return rule
+
+    return decorate
+
+
+def elementwise(primitive: Primitive | str, *partials: Callable | None) -> None:
+    """Register an elementwise primitive by its derivatives, one an argument (None: zero).
+
+    Each is `f(g, y, *xs)`: the cotangent g times the partial derivative at inputs xs, output y.
+    Scalars that were broadcast get the sum; the result has the dtype of the input.
+    """
+
+    def rule(op: Application, g: Any) -> list[Any]:
+        def entry(partial: Callable | None, aval: Any) -> Any:
+            if partial is None:
+                return None
+            return lambda: match(partial(g, op.out, *op.inputs), aval)
+
+        return [entry(p, a) for p, a in zip(partials, op.in_avals, strict=True)]
+
+    register(Rule(_name(primitive), bprop=rule, kind="elementwise", extra={"partials": partials}))
+
+
+def linear(primitive: Primitive | str) -> Callable[[Callable], Callable]:
+    """Register the transpose of a primitive; reads no input that it is linear in."""
+
+    def decorate(rule: Callable) -> Callable:
+        register(Rule(_name(primitive), bprop=rule, kind="linear"))
+        return rule
+
+    return decorate
+
+
+def zero(*primitives: Primitive | str) -> None:
+    """Register primitives through which no derivative flows."""
+    for primitive in primitives:
+        register(Rule(_name(primitive), kind="zero"))
+
+
+def match(ct: Any, aval: Any) -> Any:
+    """Sum a cotangent over the axes along which a scalar or unit axis was broadcast, match dtype."""
+    shape = jnp.shape(ct)
+    if shape != aval.shape:
+        lead = len(shape) - len(aval.shape)
+        axes = tuple(range(lead)) + tuple(
+            i + lead for i, n in enumerate(aval.shape) if n == 1 and shape[i + lead] != 1
+        )
+        ct = lax.reshape(lax.reduce_sum(ct, axes), aval.shape) if axes else ct
+    return ct if ct.dtype == aval.dtype else lax.convert_element_type(ct, aval.dtype)
+
+
+def instantiate(ct: Any, aval: Any) -> Any:
+    """The cotangent, or zeros of the aval where nothing flowed back."""
+    return jnp.zeros(aval.shape, aval.dtype) if ct is None else ct
+
+
+def names(primitives: Iterable[Primitive | str]) -> list[str]:
+    """Names of primitives."""
+    return [_name(p) for p in primitives]

@@ -1,0 +1,184 @@
+"""A schedule as one traceable function: the compiled runtime.
+
+`Execution` interprets the actions of a schedule on arrays or tracers.  Under `jax.jit` the actions
+are gone after tracing, and what is left is one program in which each distinct stage's forward and
+backward is one function, called where the schedule says.  XLA frees a buffer after its last use, so
+the schedule's lifetimes become the program's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ckptgrad.chain.program import Program, Stage, StageKind
+from ckptgrad.errors import ScheduleError
+from ckptgrad.graph.graph import Constant, Variable
+from ckptgrad.planning.schedule import Action, Backward, Forward, Free, Schedule
+from ckptgrad.runtime.apart import guard_by
+
+
+class StageFunctions:
+    """The traceable forward and backward of one kind of stage, jitted once an option."""
+
+    def __init__(self, kind: StageKind):
+        self.kind = kind
+        self._forward: dict[int | None, Any] = {}
+        self._backward: dict[int, Any] = {}
+
+    def forward(self, keep: int | None) -> Any:
+        """inputs -> (outputs, residuals of option `keep`)."""
+        if keep not in self._forward:
+            run = self.kind.graph if keep is None else self.kind.options[keep].partition.run_forward
+
+            def stage_forward(*inputs):
+                return (run(*inputs), []) if keep is None else run(inputs)
+
+            self._forward[keep] = jax.jit(stage_forward)
+        return self._forward[keep]
+
+    def backward(self, keep: int) -> Any:
+        """(residuals, reads, cotangents) -> gradients, without the zero ones."""
+        if keep not in self._backward:
+            part = self.kind.options[keep].partition
+            entry = [part.joint.inputs[i] for i in self.kind.entry]
+
+            def stage_backward(residuals, reads, cotangents):
+                found = part.run_backward(residuals, reads, cotangents, guard_by(cotangents), entry)
+                return [g for g in found if g is not None]
+
+            self._backward[keep] = jax.jit(stage_backward)
+        return self._backward[keep]
+
+
+def stage_functions(kind: StageKind) -> StageFunctions:
+    """The functions of a kind, made once and kept on the kind."""
+    return kind.attached.setdefault("functions", StageFunctions(kind))
+
+
+class Execution:
+    """The state of a schedule as it runs.
+
+    Attributes:
+        table: the gradient table, by variable of the program's graph.
+    """
+
+    def __init__(self, program: Program, args: Sequence[Any]):
+        self.program = program
+        self.functions = {kind: stage_functions(kind) for kind in program.kinds}
+        self.env: dict[Variable, Any] = dict(program.graph.constants)
+        self.env.update(zip(program.graph.inputs, args, strict=True))
+        self.boundaries: dict[int, dict[Variable, Any]] = {0: {}}
+        self.residuals: dict[int, tuple[int, list[Any]]] = {}
+        self.table: dict[Variable, Any] = {}
+        self.latest: list[Any] = []
+        self._used: set[int] = set()
+        self._ever: set[int] = set()
+
+    def fork(self) -> Execution:
+        """A copy that can go on without changing this one (arrays are shared)."""
+        other = Execution.__new__(Execution)
+        other.__dict__ = {
+            k: v.copy() if isinstance(v, (dict, set, list)) and k != "functions" else v
+            for k, v in self.__dict__.items()
+        }
+        return other
+
+    def run(self, actions: Iterable[Action]) -> Execution:
+        """Execute actions in order."""
+        for action in actions:
+            match action:
+                case Forward(stage, keep, output):
+                    self.run_forward(stage, keep, output)
+                case Backward(stage):
+                    self.run_backward(stage)
+                case Free(boundary):
+                    self.boundaries.pop(boundary, None)
+        return self
+
+    def seed(self, cotangents: Sequence[Any]) -> None:
+        """Set the cotangents of the program's seeds, in order."""
+        self.latest = list(cotangents)
+        for v, ct in zip(self.program.seeds, cotangents, strict=True):
+            self._add(v, ct)
+
+    def run_forward(self, i: int, keep: int | None, output: bool) -> None:
+        stage = self.program.stages[i]
+        values = self._inputs(i, stage)
+        if i in self._used or (i in self._ever and not stage.boundary_in):
+            entry = stage.kind.entry
+            seen = guard_by(self.latest)([values[k] for k in entry])
+            for k, value in zip(entry, seen, strict=True):
+                values[k] = value
+        self._used.add(i)
+        outputs, residuals = self.functions[stage.kind].forward(keep)(*values)
+        made = dict(zip(stage.outputs, outputs, strict=True))
+        if output:
+            self.boundaries[i + 1] = {v: made[v] for v in stage.boundary_out}
+            self._used.discard(i + 1)
+        if i not in self._ever:
+            crossing = set(stage.boundary_out)
+            self.env.update((v, x) for v, x in made.items() if v not in crossing)
+        self._ever.add(i)
+        if keep is not None:
+            self.residuals[i] = (keep, residuals)
+
+    def run_backward(self, i: int) -> None:
+        stage = self.program.stages[i]
+        if i not in self.residuals:
+            raise ScheduleError(f"stage {i} has no residuals to run its backward from")
+        keep, residuals = self.residuals.pop(i)
+        cotangents = [self._take(v) for v in stage.seeded]
+        if not cotangents or not stage.differentiated:
+            return
+        part = stage.kind.options[keep].partition
+        position = {v: k for k, v in enumerate(part.joint.inputs)}
+        values = self._inputs(i, stage, [position[v] for v in part.reads])
+        gradients = iter(self.functions[stage.kind].backward(keep)(residuals, values, cotangents))
+        crossing = set(stage.boundary_in)
+        latest = []
+        for v, atom in zip(stage.differentiated, part.joint.gradients, strict=True):
+            if atom is not None:
+                g = next(gradients)
+                self._add(v, g)
+                latest += [g] if v in crossing else []
+        self.latest = latest or self.latest
+
+    def gradient(self, v: Variable) -> Any:
+        """The gradient of an input; zeros where nothing flowed back."""
+        found = self.table.get(v)
+        return jnp.zeros(v.shape, v.dtype) if found is None else found
+
+    def output(self, atom: Variable | Constant) -> Any:
+        """The value of an output of the program."""
+        return jnp.asarray(atom.value, atom.aval.dtype) if isinstance(atom, Constant) else self.env[atom]
+
+    def _inputs(self, i: int, stage: Stage, only: Sequence[int] | None = None) -> list[Any]:
+        positions = range(len(stage.inputs)) if only is None else only
+        return [self._read(i, stage.inputs[k]) for k in positions]
+
+    def _read(self, i: int, v: Variable) -> Any:
+        boundary = self.boundaries.get(i, {})
+        if v in boundary:
+            return boundary[v]
+        if v in self.env:
+            return self.env[v]
+        raise ScheduleError(f"stage {i} reads boundary {i}, which is not held")
+
+    def _take(self, v: Variable) -> Any:
+        ct = self.table.pop(v, None)
+        return jnp.zeros(v.shape, v.dtype) if ct is None else ct
+
+    def _add(self, v: Variable, ct: Any) -> None:
+        present = self.table.get(v)
+        self.table[v] = ct if present is None else jnp.add(present, ct)
+
+
+def split_at_backward(schedule: Schedule) -> tuple[tuple[Action, ...], tuple[Action, ...]]:
+    """The actions before the first backward, and the rest."""
+    actions = tuple(schedule)
+    first = next((k for k, a in enumerate(actions) if isinstance(a, Backward)), len(actions))
+    return actions[:first], actions[first:]
