@@ -1,0 +1,33 @@
+"""ckptgrad: gradients of JAX functions within a memory budget, planned, certified, cross-checked."""
+
+from ckptgrad import autodiff, rules
+from ckptgrad.api import grad, plan, value_and_grad, vjp
+from ckptgrad.autodiff import control_flow, custom
+from ckptgrad.chain.marks import Chain, stage
+from ckptgrad.errors import (
+    BudgetError,
+    BudgetFormatError,
+    CkptgradError,
+    EffectError,
+    GradientTypeError,
+    MissingRuleError,
+    OptionError,
+    ScheduleError,
+    StageError,
+    ValidationError,
+)
+from ckptgrad.graph.graph import Graph, Operation, Variable, get_consumers, get_inputs, get_operation
+from ckptgrad.graph.trace import trace
+from ckptgrad.planning.policy import policy
+from ckptgrad.planning.schedule import Backward, Forward, Free, Schedule
+from ckptgrad.rules.kinds import bprop as bprop_rule
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Backward", "BudgetError", "BudgetFormatError", "Chain", "CkptgradError", "EffectError", "Forward", "Free",
+    "GradientTypeError", "Graph", "MissingRuleError", "Operation", "OptionError", "Schedule", "ScheduleError",
+    "StageError", "ValidationError", "Variable", "autodiff", "bprop_rule", "control_flow", "custom",
+    "get_consumers", "get_inputs", "get_operation", "grad", "plan", "policy", "rules", "stage", "trace",
+    "value_and_grad", "vjp",
+]  # fmt: skip

@@ -23,15 +23,14 @@ class BudgetError(CkptgradError):
         remedy = f"raise the budget to at least {smallest} bytes, or make that stage smaller"
         if policy not in (None, "optimal"):
             remedy += ", or use policy 'optimal'"
-        super().__init__(
-            f"a budget of {budget} bytes is below the smallest feasible peak{by}: {smallest} bytes{at}; {remedy}"
-        )
+        least = f"the smallest feasible peak{by}: {smallest} bytes{at}"
+        super().__init__(f"a budget of {budget} bytes is below {least}; {remedy}")
 
 
 class ScheduleError(CkptgradError):
     """A schedule breaks the rules of its actions.
 
-    `index` is the position of the offending action (None at the end of the schedule), `action` the action itself.
+    `index` is the position of the offending action, None at the schedule's end; `action` the action itself.
     """
 
     def __init__(self, message: str, index: int | None = None, action: object = None):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from ckptgrad.graph.graph import Operation, Variable, variables_of
-from ckptgrad.graph.work import VIEWS, is_heavy
+from ckptgrad.graph.work import TRANSCENDENTAL, VIEWS, is_heavy
 
 _REDUCTIONS = frozenset(
     {"reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "argmax", "argmin", "reduce_and", "reduce_or"}
@@ -25,8 +25,13 @@ def is_materialised(op: Operation) -> bool:
 def materialised(operations: Sequence[Operation], wanted: Collection[Variable]) -> set[Variable]:
     """The values that get memory: results, those of heavy operations, and operands of products."""
     found: set[Variable] = set(wanted)
+    readers: dict[Variable, int] = {}
     for op in operations:
-        if is_materialised(op):
+        for v in set(variables_of(op.inputs)):
+            readers[v] = readers.get(v, 0) + 1
+    for op in operations:
+        dear = op.name in TRANSCENDENTAL and any(readers.get(v, 0) > 1 for v in op.outputs)
+        if dear or is_materialised(op):
             found.update(op.outputs)
         if is_heavy(op):
             found.update(variables_of(op.inputs))
@@ -74,12 +79,10 @@ def peak_inside(
     for position, op in enumerate(operations):
         fresh = [v for v in op.outputs if v in solid and v not in made]
         dead = [v for v in dying.get(position, []) if v not in kept and v not in given]
-        in_place = not is_heavy(op)
         made.update(fresh)
         grown = sum(v.nbytes for v in fresh)
         freed = sum(v.nbytes for v in dead if v in made)
-        reused = min(grown, freed) if in_place else 0
-        peak = max(peak, live + grown - reused)
+        peak = max(peak, live + grown)
         live += grown - freed
     return peak
 

@@ -1,7 +1,8 @@
 """Planning: costs in bytes and seconds in, a schedule of forwards, backwards and frees out.
 
-A leaf: knows numbers only, never arrays or functions. `costs` is the input, `schedule` the output, `policies/` the ways
-from one to the other, `simulate` the referee that checks them all and shares no code with them.
+A leaf: knows numbers only, never arrays or functions. `costs` is the input, `schedule` the output,
+`policies/` the ways from one to the other, `simulate` the referee that checks them all and shares no code
+with them.
 """
 
 from ckptgrad.planning.costs import ChainCosts, SaveOption, StageCost

@@ -1,9 +1,10 @@
 """What a planner knows of a chain: bytes and seconds, nothing else.
 
-Model: n stages, numbered from 0. Stage i reads boundary i and writes boundary i + 1; boundary 0 is the chain's input,
-boundary n its end. A stage offers save options: choices of what its forward keeps for its backward.
-Aliases: Rotor's chain (Beaumont, Eyraud-Dubois, Herrmann, Joly and Shilova 2019) with several save options a stage,
-as in Rockmate (Zhao et al. 2023), and with backwards that need not read their stage's input or output.
+Model: n stages, numbered from 0. Stage i reads boundary i and writes boundary i + 1; boundary 0 is the
+chain's input, boundary n its end. A stage offers save options: choices of what its forward keeps for its
+backward.
+Aliases: Rotor's chain (Beaumont, Eyraud-Dubois, Herrmann, Joly and Shilova 2019) with several save options a
+stage, as in Rockmate (Zhao et al. 2023), and with backwards that need not read their stage's input or output.
 Regime: costs add up; an action takes the same time and bytes whenever it runs.
 Does not: measure or estimate anything (`chain/` does), or model overlap of computation and transfers.
 """
@@ -18,9 +19,9 @@ from dataclasses import dataclass, fields
 class SaveOption:
     """One choice of what a stage's forward keeps for its backward. Bytes and seconds.
 
-    `residual_bytes` counts the stage's private arrays only: when the backward also reads boundary i (`reads_input`) or
-    boundary i + 1 (`reads_output`), these must be held at that time, and are counted as boundaries, once.
-    The transients are scratch that lives only while the forward or the backward runs.
+    `residual_bytes` counts the stage's private arrays only: when the backward also reads boundary i
+    (`reads_input`) or boundary i + 1 (`reads_output`), these must be held at that time, and are counted as
+    boundaries, once. The transients are scratch that lives only while the forward or the backward runs.
     """
 
     name: str
@@ -46,8 +47,8 @@ class StageCost:
     """What one stage costs. Bytes and seconds.
 
     `boundary_bytes` and `cotangent_bytes` are those of the stage's output, boundary i + 1. `forward_time` and
-    `forward_transient` are those of a forward that keeps nothing but its output. `restart_bytes` is the extra transient
-    of a forward that reads an instance of its input from which the stage has been forwarded before.
+    `forward_transient` are those of a forward that keeps nothing but its output. `restart_bytes` is the extra
+    transient of a forward that reads an instance of its input from which the stage has been forwarded before.
     """
 
     options: tuple[SaveOption, ...]
@@ -65,7 +66,9 @@ class StageCost:
 
     @property
     def fastest(self) -> int:
-        """Index of the option with the least forward and backward time; among equals, of the fewest residual bytes."""
+        """Index of the option with the least forward and backward time; among equals, of the fewest residual
+        bytes.
+        """
         options = self.options
         return min(range(len(options)), key=lambda k: (options[k].time, options[k].residual_bytes))
 
@@ -74,8 +77,9 @@ class StageCost:
 class ChainCosts:
     """What a chain costs. Bytes.
 
-    `input_bytes` and `input_cotangent_bytes` are those of boundary 0: charge 0 for an input that the caller holds anyway.
-    `held_bytes` is held through the whole call: outputs, and values that live across many stages.
+    `input_bytes` and `input_cotangent_bytes` are those of boundary 0: charge 0 for an input that the caller
+    holds anyway. `held_bytes` is held through the whole call: outputs, and values that live across many
+    stages.
     """
 
     stages: tuple[StageCost, ...]
@@ -135,4 +139,5 @@ def _require_non_negative(record: object) -> None:
     for field in fields(record):  # type: ignore[arg-type]
         value = getattr(record, field.name)
         if isinstance(value, (int, float)) and not 0 <= value < float("inf"):
-            raise ValueError(f"{type(record).__name__}.{field.name} must be finite and not negative, got {value!r}")
+            name = f"{type(record).__name__}.{field.name}"
+            raise ValueError(f"{name} must be finite and not negative, got {value!r}")

@@ -1,15 +1,17 @@
 """Optimal nested schedules with freeable inputs and several save options a stage, within a budget of bytes.
 
-Algorithm: two-table dynamic programming over segments and memory (`tables`), then a walk from the whole chain down
-that takes every decision anew with exact bytes. Values only are tabulated; the walk uses a stack of its own.
-Aliases: Rotor's persistent dynamic programme (Beaumont, Eyraud-Dubois, Herrmann, Joly and Shilova 2019) with inputs that are
-freed early; on equal stages of unit sizes the mixed checkpointing of Maddison (2024).
-Claim: optimal among nested freeable-input schedules under the additive cost model, bytes rounded up. Bytes need no
-rounding where a common divisor of all sizes leaves few slots. Feasibility is never rounded: a byte-exact table of least
-peaks decides it, and its schedules bound the others.
+Algorithm: two-table dynamic programming over segments and memory (`tables`), then a walk from the whole chain
+down that takes every decision anew with exact bytes. Values only are tabulated; the walk uses a stack of its
+own.
+Aliases: Rotor's persistent dynamic programme (Beaumont, Eyraud-Dubois, Herrmann, Joly and Shilova 2019) with
+inputs that are freed early; on equal stages of unit sizes the mixed checkpointing of Maddison (2024).
+Claim: optimal among nested freeable-input schedules under the additive cost model, bytes rounded up. Bytes
+need no rounding where a common divisor of all sizes leaves few slots. Feasibility is never rounded: a
+byte-exact table of least peaks decides it, and its schedules bound the others.
 Regime: up to some hundred different stages, or some thousand equal ones.
-Does not: find schedules that drop a checkpoint and compute it again while they still need it (not nested), offload, or
-run in time for 10,000 stages: `LongChain` is raised instead, and Revolve and every-k plan those at once.
+Does not: find schedules that drop a checkpoint and compute it again while they still need it (not nested),
+offload, or run in time for 10,000 stages: `LongChain` is raised instead, and Revolve and every-k plan those
+at once.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
@@ -29,11 +31,11 @@ from ckptgrad.planning.nested import Decision, Keep, Segment, Split, write_neste
 from ckptgrad.planning.segments import Segments, plain, segments_of
 from ckptgrad.planning.writer import ScheduleWriter
 
-FEWEST_SLOTS, MOST_SLOTS = 500, 4096
+FEWEST_SLOTS, MOST_SLOTS = 500, 2048
 INTERPRETED_SPLITS = 10_000
 WORK = 4e8
-DOUBLE_BYTES, TABLE_BYTES = 256 << 20, 1 << 30
-MOST_SPLITS = 4e8
+TABLE_BYTES = 1 << 30
+MOST_STAGES, MOST_SPLITS = 4000, 4e8
 
 
 class LongChain(CkptgradError):
@@ -48,8 +50,15 @@ class Optimum:
 
     @cached_property
     def segments(self) -> Segments:
-        """The chain's segments by class."""
-        return segments_of(self.costs)
+        """The chain's segments by class; LongChain if they are too many."""
+        n = len(self.costs)
+        segments = segments_of(self.costs) if n <= MOST_STAGES else None
+        if segments is None or (segments.classes.length - 1).sum() > MOST_SPLITS:
+            raise LongChain(
+                f"{n} stages have too many different segments for the optimal policy; "
+                "use policy 'revolve' or 'every_k', or merge stages"
+            )
+        return segments
 
     @cached_property
     def splits(self) -> int:
@@ -69,23 +78,18 @@ class Optimum:
     @cached_property
     def least(self) -> tuple[np.ndarray, np.ndarray]:
         """Each row's least bytes, and the seconds of one schedule within them."""
-        if self.splits > MOST_SPLITS:
-            raise LongChain(
-                f"{len(self.costs)} stages make {len(self.segments.classes.first)} different segments, too many for "
-                "the optimal policy; use policy 'revolve' or 'every_k', or merge stages"
-            )
-        least, seconds = [0] * self.rows, [0.0] * self.rows
-        if self._interpreted:
-            tables.fill_least(*self._inputs, least, seconds)
-            return np.array(least), np.array(seconds)
-        arrays = np.array(least), np.array(seconds)
-        self._functions.fill_least(*self._inputs, *arrays)
-        return arrays
+        least, seconds = np.zeros(self.rows, np.int64), np.zeros(self.rows)
+        if not self._interpreted:
+            compiled_tables().fill_least(*self._inputs, least, seconds)
+            return least, seconds
+        lists = least.tolist(), seconds.tolist()
+        tables.fill_least(*self._inputs, *lists)
+        return np.array(lists[0]), np.array(lists[1])
 
     @property
     def least_bytes(self) -> int:
         """Bytes of the smallest peak of the whole chain."""
-        return int(self.least[0][self._row(0, len(self.costs) - 1, True, 0)]) + self.costs.held_bytes
+        return int(self.least[0][self.row(0, len(self.costs) - 1, True, 0)]) + self.costs.held_bytes
 
     def slots(self, budget: int) -> tuple[int, int]:
         """Bytes of a slot, and how many slots `budget` bytes make; exact where a common divisor allows."""
@@ -98,6 +102,10 @@ class Optimum:
         slot = max(1, room // count)
         return slot, room // slot
 
+    def is_exact(self, budget: int) -> bool:
+        """Whether no bytes are rounded within `budget` bytes, those of the chain's end excepted."""
+        return self.slots(budget)[0] == self._divisor
+
     @property
     def _divisor(self) -> int:
         kinds = self.segments.kinds
@@ -109,14 +117,17 @@ class Optimum:
 
     def times(self, slot: int, slots: int) -> np.ndarray:
         """The seconds of each row for 0 to `slots` slots of `slot` bytes."""
-        double = self.rows * (slots + 1) * 8 <= DOUBLE_BYTES
-        values = np.full((self.rows, slots + 1), np.inf, np.float64 if double else np.float32)
-        nothing, pending = np.zeros(slots + 1, values.dtype), np.full(slots + 1, np.inf)
-        least, seconds = self.least
+        dtype = np.float64 if self._interpreted else np.float32
+        values = np.full((self.rows, slots + 1), np.inf, dtype)
+        nothing, pending = np.zeros(slots + 1, values.dtype), np.full(slots + 1, np.inf, values.dtype)
+        least, seconds = -(-self.least[0] // slot), self.least[1]
         full = np.zeros(self.rows, np.int64)
+        fill_times = tables.fill_times if self._interpreted else compiled_tables().fill_times
         if self._interpreted:
             least, seconds, full = least.tolist(), seconds.tolist(), full.tolist()
-        self._functions.fill_times(*self._inputs, least, seconds, slot, values, full, nothing, pending)
+        kinds, classes, marks, heads = self._inputs
+        table = tables.Table(slot, values, full, least, seconds, pending, nothing, heads)
+        fill_times(kinds, classes, marks, table)
         return values
 
     def write(self, budget: int, *, fast: bool = True) -> ScheduleWriter:
@@ -126,7 +137,8 @@ class Optimum:
         walk = _Walk(self, values, slot)
         return write_nested(self.costs, walk.decide, (budget - self.costs.held_bytes, 0))
 
-    def _row(self, first, last, owned, mark):
+    def row(self, first: Any, last: Any, owned: bool, mark: int) -> Any:
+        """The row of a segment, or the rows of several when `first` or `last` are arrays."""
         classes = len(self.segments.classes.first)
         return (int(owned) * self.marks + mark) * classes + self.segments.matrix[first, last]
 
@@ -134,13 +146,8 @@ class Optimum:
     def _interpreted(self) -> bool:
         return self.splits <= INTERPRETED_SPLITS
 
-    @property
-    def _functions(self) -> SimpleNamespace:
-        interpreted = SimpleNamespace(fill_least=tables.fill_least, fill_times=tables.fill_times)
-        return interpreted if self._interpreted else compiled_tables()
-
     @cached_property
-    def _inputs(self) -> tuple:
+    def _inputs(self) -> tuple[Any, Any, int, Any]:
         kinds, classes, _ = self.segments
         heads = np.zeros(len(self.costs) + 1, np.int64)
         if self._interpreted:
@@ -189,7 +196,7 @@ class _Walk:
                 continue
             seconds, left = option.time, room - between
             if first < last:
-                row = self.optimum._row(first + 1, last, not option.reads_output, 0)
+                row = self.optimum.row(first + 1, last, not option.reads_output, 0)
                 seconds += float(self._look_up(np.array([row]), left)[0])
             if seconds < best[0]:
                 best = seconds, Keep(k, (left, 0))
@@ -207,8 +214,8 @@ class _Walk:
         at = np.arange(first + 1, first + 1 + count)
         right_room = room - held
         left_room = room - (int(self.boundaries[-1]) if last == len(costs) - 1 else 0)
-        rights = self._look_up(optimum._row(at, last, True, 0), right_room)
-        lefts = self._look_up(optimum._row(first, at - 1, owned, optimum.marks - 1), left_room)
+        rights = self._look_up(optimum.row(at, last, True, 0), right_room)
+        lefts = self._look_up(optimum.row(first, at - 1, owned, optimum.marks - 1), left_room)
         seconds = self.swept[at] - self.swept[first] + rights + lefts
         best = int(np.argmin(seconds))
         split = Split(int(at[best]), (right_room, 0), (left_room, optimum.marks - 1))
@@ -225,6 +232,8 @@ class _Walk:
 
 
 def minimum_peak(costs: ChainCosts) -> tuple[int, int | None]:
-    """The smallest peak in bytes of any nested freeable-input schedule, `held_bytes` included, and the stage that sets it."""
+    """The smallest peak in bytes of any nested freeable-input schedule, `held_bytes` included, and the stage
+    that sets it.
+    """
     optimum = Optimum(costs)
     return optimum.least_bytes, optimum.write(optimum.least_bytes, fast=False).peak_stage

@@ -1,8 +1,9 @@
 """The registry of policies: a policy turns costs and a budget into a schedule.
 
-A policy is any function of (ChainCosts, budget in bytes or None); None asks for the policy's natural plan. A budget bounds
-the whole peak, `held_bytes` included. Laws: the schedule passes `simulate`; its simulated peak is within the budget;
-a budget below what the policy can reach raises BudgetError with the smallest peak that it can.
+A policy is any function of (ChainCosts, budget in bytes or None); None asks for the policy's natural plan. A
+budget bounds the whole peak, `held_bytes` included. Laws: the schedule passes `simulate`; its simulated peak
+is within the budget; a budget below what the policy can reach raises BudgetError with the smallest peak that
+it can.
 To add one: put a file with an `@policy(...)` function into `policies/`; it is found by itself.
 """
 
@@ -62,9 +63,8 @@ def get_policy(name: str | Policy) -> Policy:
         return name
     _discover()
     if name not in _REGISTRY:
-        raise PolicyError(
-            f"no policy is called {name!r}; there are {', '.join(sorted(_REGISTRY))}, and any function of (costs, budget)"
-        )
+        known = ", ".join(sorted(_REGISTRY))
+        raise PolicyError(f"no policy is called {name!r}; there are {known}, or pass a function")
     return _REGISTRY[name].run
 
 

@@ -1,8 +1,8 @@
 """Actions and schedules: what the runtime executes and what every policy writes.
 
-Each action is read as a sentence. Residuals, and the cotangent that a backward consumes, are dropped by the backward
-itself; boundaries are dropped by `Free` only. Boundary 0 and the cotangent of boundary n are there from the start.
-At the end boundary n, the chain's result, is still held and nothing else is.
+Each action is read as a sentence. Residuals, and the cotangent that a backward consumes, are dropped by the
+backward itself; boundaries are dropped by `Free` only. Boundary 0 and the cotangent of boundary n are there
+from the start. At the end boundary n, the chain's result, is still held and nothing else is.
 Does not: know sizes or times (`costs`), or check itself (`simulate`).
 """
 
@@ -15,10 +15,11 @@ from typing import TypeAlias
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """Read boundary `stage`, run the stage, hold boundary `stage + 1` and the residuals of save option `keep`.
+    """Read boundary `stage`, run the stage, hold boundary `stage + 1` and the residuals of save option
+    `keep`.
 
-    `keep=None` keeps no residuals. `output=False` does not produce boundary `stage + 1`: right before the stage's own
-    backward nobody reads it. A boundary that is held already is replaced by the one produced.
+    `keep=None` keeps no residuals. `output=False` does not produce boundary `stage + 1`: right before the
+    stage's own backward nobody reads it. A boundary that is held already is replaced by the one produced.
     """
 
     stage: int
@@ -31,7 +32,9 @@ class Forward:
 
 @dataclass(frozen=True, slots=True)
 class Backward:
-    """Turn the cotangent of boundary `stage + 1` into that of boundary `stage`; drop the former and the residuals."""
+    """Turn the cotangent of boundary `stage + 1` into that of boundary `stage`; drop the former and the
+    residuals.
+    """
 
     stage: int
 

@@ -1,8 +1,8 @@
 """Segments of a chain, with equal ones told apart from different ones only once.
 
-Algorithm: stages of equal costs, inputs included, get one kind; segments whose kinds read the same get one class
-(hash-consing by length: the class of a..b follows from that of a..b-1 and the kind of b). 1,000 equal layers
-between a different first and last one make about 3,000 classes instead of 500,000 segments.
+Algorithm: stages of equal costs, inputs included, get one kind; segments whose kinds read the same get one
+class (hash-consing by length: the class of a..b follows from that of a..b-1 and the kind of b). 1,000 equal
+layers between a different first and last one make about 3,000 classes instead of 500,000 segments.
 Regime: up to a few thousand stages; the matrix of classes has n^2 entries.
 Does not: solve anything; `tables` fills tables over classes, `optimum` reads them back for segments.
 """
@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ckptgrad.planning.costs import ChainCosts
+
+BAND = 4
 
 
 class Kinds(NamedTuple):
@@ -41,9 +43,10 @@ class Kinds(NamedTuple):
 
 
 class Classes(NamedTuple):
-    """Each class of segments, shorter ones first: its first and last kind and length.
+    """Each class of segments: its first and last kind, its length.
 
-    `tail` and `head` are the classes without the first and without the last stage, -1 for single stages.
+    `tail` and `head` are the classes without the first and without the last stage, -1 for single stages. Both
+    stand before their class.
     """
 
     first: Any
@@ -106,26 +109,33 @@ def _kinds(keys: list[tuple]) -> Kinds:
 
 def _classify(kind_of: np.ndarray, kinds: int) -> tuple[Classes, np.ndarray]:
     n = len(kind_of)
-    matrix = np.full((n, n), -1, np.int32)
-    rows = np.arange(n)
-    previous = kind_of
-    matrix[rows, rows] = kind_of
-    single = np.full(kinds, -1)
-    columns = [[np.arange(kinds), np.arange(kinds), np.ones(kinds, np.int64), single, single]]
-    known = kinds
-    for length in range(2, n + 1):
-        keys = previous[:-1] * kinds + kind_of[length - 1 :]
-        _, example, number = np.unique(keys, return_index=True, return_inverse=True)
-        columns.append(
-            [
-                kind_of[example],
-                kind_of[example + length - 1],
-                np.full(len(example), length),
-                previous[example + 1],
-                previous[example],
-            ]
+    matrix = np.full((n, n), -1, np.int64)
+    starts = np.arange(n)
+    columns, known, previous = [], 0, np.full(n, -1)
+    for length in range(1, n + 1):
+        ends = kind_of[length - 1 :]
+        first = starts[: len(ends)]
+        _, example, number = np.unique(
+            (previous[: len(ends)] + 1) * kinds + ends, return_index=True, return_inverse=True
         )
+        turn = np.full(len(example), np.iinfo(np.int64).max)
+        np.minimum.at(turn, number, _turn(first, first + length - 1, n))
+        heads = previous[example]
+        tails = previous[example + 1] if length > 1 else heads
+        columns.append((turn, kind_of[example], ends[example], np.full(len(example), length), tails, heads))
         previous = known + number.astype(np.int64)
         known += len(example)
-        matrix[rows[: n - length + 1], rows[length - 1 :]] = previous
-    return Classes(*(np.concatenate(column).astype(np.int64) for column in zip(*columns, strict=True))), matrix
+        matrix[first, first + length - 1] = previous
+    turn, *rest, tail, head = (np.concatenate(column) for column in zip(*columns, strict=True))
+    order = np.argsort(turn)
+    place = np.append(np.argsort(order), -1)
+    classes = Classes(*(column[order] for column in rest), tail=place[tail[order]], head=place[head[order]])
+    return classes, place[matrix].astype(np.int32)
+
+
+def _turn(first: np.ndarray, last: np.ndarray, n: int) -> np.ndarray:
+    """When segments are solved: by bands of first stages from the chain's end on, then by last stage.
+
+    What is right of a split is then read once a band, and what is left of it lies close together.
+    """
+    return ((n - first) // BAND * n + last) * BAND + (n - first) % BAND

@@ -1,7 +1,9 @@
 """The referee: runs a schedule on paper, checks every read, and reports its peak and its time.
 
-Algorithm: one pass that follows what is held: boundaries, residuals, one cotangent. Shares no code with the policies.
-Bytes are those of the worst moment *during* each action: what it reads, what it writes and its transients together.
+Algorithm: one pass that follows what is held: boundaries, residuals, one cotangent. Shares no code with the
+policies.
+Bytes are those of the worst moment *during* each action: what it reads, what it writes and its transients
+together.
 Regime: any schedule of forwards, backwards and frees of a chain, nested or not.
 Does not: judge whether a schedule is good, or model allocators, fragmentation or overlap.
 """
@@ -20,8 +22,8 @@ from ckptgrad.planning.schedule import Backward, Forward, Free, Schedule
 class Simulation:
     """What a schedule costs: `peak` and `timeline` (one entry an action) in bytes, `time` in seconds.
 
-    `peak_at` is the index of the first action that reaches the peak; `recomputations` counts the forwards of stages
-    that had been forwarded before.
+    `peak_at` is the index of the first action that reaches the peak; `recomputations` counts the forwards of
+    stages that had been forwarded before.
     """
 
     peak: int
@@ -117,7 +119,7 @@ def _forward(state: _State, action: Forward) -> int:
 def _backward(state: _State, action: Backward) -> int:
     stage = _known_stage(state, action.stage)
     if action.stage + 1 != state.cotangent:
-        _refuse(f"the cotangent held is that of boundary {state.cotangent}, it needs that of {action.stage + 1}")
+        _refuse(f"it needs the cotangent of boundary {action.stage + 1}, held is that of {state.cotangent}")
     if action.stage not in state.residuals:
         _refuse(f"residuals of stage {action.stage} are not held")
     option = stage.options[state.residuals.pop(action.stage)]

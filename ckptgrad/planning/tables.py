@@ -1,19 +1,23 @@
 """The two recurrences behind the optimal policy, filled bottom-up over classes of segments.
 
-Algorithm: reverse segment a..b within m bytes, its input either *pinned* (held elsewhere, free of charge) or *owned*
-(charged inside m, freed when nobody needs it), and either *fresh* or a *restart* (forwarded before). Either keep one
-of a's save options, and reverse a+1..b beside its residuals; or forward to j keeping nothing, reverse j..b as an owned
-fresh segment, then a..j-1 as a restart. `fill_least` finds byte-exactly the least m of each segment, `fill_times` the
-least seconds for each number of slots, each slot `slot` bytes, bytes rounded up.
-Aliases: Rotor (Beaumont et al. 2019) with freeable inputs; with unit sizes the mixed checkpointing of Maddison (2024).
+Algorithm: reverse segment a..b within m bytes, its input either *pinned* (held elsewhere, free of charge) or
+*owned* (charged inside m, freed when nobody needs it), and either *fresh* or a *restart* (forwarded before).
+Either keep one of a's save options, and reverse a+1..b beside its residuals; or forward to j keeping nothing,
+reverse j..b as an owned fresh segment, then a..j-1 as a restart. `fill_least` finds byte-exactly the least m
+of each segment, `fill_times` the least seconds for each number of slots, each slot `slot` bytes, bytes
+rounded up.
+Aliases: Rotor (Beaumont et al. 2019) with freeable inputs; with unit sizes the mixed checkpointing of
+Maddison (2024).
 Regime: O(classes * length) splits; within a row only the slots that can still improve are visited.
-Does not: look at schedules that are not nested. The same functions run interpreted, on lists and NumPy rows, and
-compiled (`compiled.py`), where the loops at the end replace `relax` and `settle`.
+Does not: look at schedules that are not nested. The same functions run interpreted, on lists and NumPy rows,
+and compiled (`compiled.py`), where functions `..._in_loops` replace their namesakes.
 
 Rows: `row = (owned * marks + restart) * classes + class`, with marks 2, or 1 if no stage charges restarts.
 """
 
 from __future__ import annotations
+
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -91,81 +95,144 @@ def fill_least(kinds, classes, marks, heads, least, seconds):
                 seconds[row] = best_seconds
 
 
-def fill_times(kinds, classes, marks, heads, least, seconds, slot, values, full, nothing, pending):
-    """Fill each row of `values` with the least seconds for 0, 1, ... slots of memory.
+class Table(NamedTuple):
+    """Least seconds for 0, 1, ... slots of `slot` bytes: `values[row, slots]`, constant from slot `full[row]`
+    on.
 
-    `values` and `pending` arrive infinite, `nothing` zero; `full[row]` becomes the slot from which a row is constant.
-    A fresh row starts from its restart row, and adds what a restart cannot afford.
+    `least` and `seconds` are those of `fill_least`, the former in slots, rounded up. Scratch: `pending`
+    constants of the row at hand, from their slot on (as `values`, infinite at first), `nothing` (zeros) and
+    `heads`.
     """
+
+    slot: Any
+    values: Any
+    full: Any
+    least: Any
+    seconds: Any
+    pending: Any
+    nothing: Any
+    heads: Any
+
+
+def fill_times(kinds, classes, marks, table):
+    """Fill the table. A fresh row starts from its restart row and adds what only a fresh segment can afford."""
     count = len(classes.first)
-    slots = values.shape[1]
     for s in range(count):
-        walk_heads(classes, s, heads)
+        walk_heads(classes, s, table.heads)
+        restart = kinds.restart[classes.first[s]]
         for owned in range(2):
             for mark in range(marks - 1, -1, -1):
                 row = (owned * marks + mark) * count + s
-                start = -(-least[row] // slot)
-                full[row] = start
-                if start >= slots:
+                start = table.least[row]
+                table.full[row] = start
+                if start >= table.values.shape[1]:
                     continue
-                pending[start] = seconds[row]
-                penalty = 0
-                if mark < marks - 1:
-                    values[row, :] = values[row + count]
-                    penalty = kinds.restart[classes.first[s]]
-                if mark == marks - 1 or penalty:
-                    extra = kinds.restart[classes.first[s]] * mark
-                    relax_keeps(
-                        kinds, classes, marks, s, owned, extra, penalty, slot, values, full, nothing, row, pending
-                    )
-                    relax_splits(
-                        kinds, classes, marks, s, owned, extra, penalty, slot, values, full, heads, row, pending, least
-                    )
-                full[row] = settle(values[row], pending, start)
+                table.pending[start] = table.seconds[row]
+                copied = mark < marks - 1
+                if copied:
+                    table.values[row, :] = table.values[row + count]
+                if restart or not copied:
+                    extra, spared = restart * mark, restart * copied
+                    relax_keeps(kinds, classes, marks, table, s, owned, row, extra, spared)
+                    relax_splits(kinds, classes, marks, table, s, owned, row, extra, spared)
+                table.full[row] = settle(table.values[row], table.pending, start)
 
 
-def relax_keeps(kinds, classes, marks, s, owned, extra, penalty, slot, values, full, nothing, row, pending):
-    """Lower a row to what keeping each save option of its first stage takes; see `relax_splits`."""
+def relax_keeps(kinds, classes, marks, table, s, owned, row, extra, spared):
+    """Lower a row to what keeping an option of the first stage takes.
+
+    `extra` bytes are charged for a restart; `spared` ones were when the row was copied: only the slots matter
+    that they made too few.
+    """
     a, last = classes.first[s], classes.last[s]
     alone = classes.length[s] == 1
-    slots = values.shape[1]
-    cotangent, result = kinds.output_cotangent[last], kinds.result[last]
+    slots, slot = table.values.shape[1], table.slot
     for k in range(kinds.option_start[a], kinds.option_start[a + 1]):
-        forward, between, backward = option_needs(kinds, k, a, cotangent, result, owned, alone, extra)
+        forward, between, backward = option_needs(
+            kinds, k, a, kinds.output_cotangent[last], kinds.result[last], owned, alone, extra
+        )
         low = -(-max(forward, backward) // slot)
-        high = -(-max(forward + penalty, backward) // slot) if penalty else slots
-        if low >= min(high, slots):
-            continue
+        limit = -(-max(forward + spared, backward) // slot) if spared else slots
         if alone:
-            pending[low] = min(pending[low], kinds.option_time[k])
+            if low < min(limit, slots):
+                table.pending[low] = min(table.pending[low], kinds.option_time[k])
             continue
         rest = (1 - kinds.option_reads_output[k]) * marks * len(classes.first) + classes.tail[s]
         down = -(-between // slot)
-        low = max(low, down + first_finite(values[rest], full[rest]))
-        if low < min(high, slots):
-            ceiling = min(high, down + full[rest])
-            relax(values[row], pending, values[rest], down, nothing, 0, kinds.option_time[k], low, ceiling)
+        low = max(low, down + table.least[rest])
+        if low < min(limit, slots):
+            ceiling = min(limit, down + table.full[rest])
+            relax(table, row, rest, down, -1, 0, kinds.option_time[k], low, ceiling)
 
 
-def relax(best, pending, x, x_shift, y, y_shift, time, low, ceiling):
-    """Lower best[m] to time + x[m - x_shift] + y[m - y_shift] from `low` on; constant from `ceiling` on.
+def relax_splits(kinds, classes, marks, table, s, owned, row, extra, spared):
+    """Lower a row to what splitting takes; `extra` and `spared` as for `relax_keeps`."""
+    count, length, last = len(classes.first), classes.length[s], classes.last[s]
+    slots, slot = table.values.shape[1], table.slot
+    right, kind = s, classes.first[s]
+    held, cotangent, result = kinds.input[kind] * owned, kinds.output_cotangent[last], kinds.result[last]
+    shift, kept = -(-held // slot), -(-result // slot)
+    sweep, spared_sweep, swept, least, limit = 0, 0, 0.0, 0, slots
+    for x in range(1, length):
+        before = kinds.input[kind] if x > 1 else extra
+        step = cotangent + held + before + kinds.output[kind] + kinds.transient[kind]
+        if step > sweep:
+            sweep = step
+            least = -(-sweep // slot)
+        if spared:
+            spared_sweep = max(spared_sweep, step + (spared if x == 1 else 0))
+            limit = -(-spared_sweep // slot)
+        if least >= limit:
+            break
+        swept += kinds.forward_time[kind]
+        right = classes.tail[right]
+        kind = classes.first[right]
+        left = (owned * marks + marks - 1) * count + table.heads[x]
+        after = marks * count + right
+        low = max(least, shift + table.least[after], kept + table.least[left])
+        if low < min(limit, slots):
+            ceiling = min(limit, max(shift + table.full[after], kept + table.full[left]))
+            relax(table, row, after, shift, left, kept, swept, low, ceiling)
 
-    Where `best` is as low as that constant already, more memory cannot help: those slots are not visited.
+
+def relax(table, row, x, x_shift, y, y_shift, time, low, ceiling):
+    """Lower row[m] to time + x[m - x_shift] + y[m - y_shift] from `low` on; constant from `ceiling` on; y -1
+    is zero.
+
+    Where the row is as low as that constant already, more memory cannot help: those slots are not visited.
     """
-    slots = len(best)
-    ceiling = min(max(low, ceiling), slots - 1)
-    constant = time + x[ceiling - x_shift] + y[ceiling - y_shift]
-    pending[ceiling] = min(pending[ceiling], constant)
+    best, xs = table.values[row], table.values[x]
+    ys = table.values[y] if y >= 0 else table.nothing
+    ceiling = min(max(low, ceiling), len(best) - 1)
+    constant = time + xs[ceiling - x_shift] + ys[ceiling - y_shift]
+    table.pending[ceiling] = min(table.pending[ceiling], constant)
     while low < ceiling:
         middle = (low + ceiling) // 2
         if best[middle] > constant:
             break
         ceiling = middle
     if low < ceiling:
-        window = best[low:ceiling]
-        sums = x[low - x_shift : ceiling - x_shift] + y[low - y_shift : ceiling - y_shift]
-        sums += time
-        np.minimum(window, sums, out=window)
+        xs, ys = xs[low - x_shift : ceiling - x_shift], ys[low - y_shift : ceiling - y_shift]
+        lower(best[low:ceiling], xs, ys, time)
+
+
+def lower(window, xs, ys, time):
+    """window = min(window, xs + ys + time)."""
+    sums = xs + ys
+    sums += time
+    np.minimum(window, sums, out=window)
+
+
+def lower_in_loops(window, xs, ys, time):
+    """`lower` for the compiler: no temporaries, and blocks that cannot improve are left untouched."""
+    cost = np.full(1, time, window.dtype)[0]
+    for start in range(0, len(window), 64):
+        stop = min(start + 64, len(window))
+        if window[start] <= xs[stop - 1] + ys[stop - 1] + cost:
+            continue
+        w, x, y = window[start:stop], xs[start:stop], ys[start:stop]
+        for m in range(len(w)):
+            w[m] = min(w[m], x[m] + y[m] + cost)
 
 
 def settle(best, pending, start):
@@ -174,24 +241,6 @@ def settle(best, pending, start):
     np.minimum.accumulate(best, out=best)
     pending[start:] = np.inf
     return int(np.count_nonzero(best > best[-1]))
-
-
-def relax_in_loops(best, pending, x, x_shift, y, y_shift, time, low, ceiling):
-    """`relax` for the compiler, which turns the loop into vector instructions without temporaries."""
-    ceiling = min(max(low, ceiling), len(best) - 1)
-    constant = time + x[ceiling - x_shift] + y[ceiling - y_shift]
-    pending[ceiling] = min(pending[ceiling], constant)
-    while low < ceiling:
-        middle = (low + ceiling) // 2
-        if best[middle] > constant:
-            break
-        ceiling = middle
-    window = best[low:ceiling]
-    xs = x[low - x_shift : ceiling - x_shift]
-    ys = y[low - y_shift : ceiling - y_shift]
-    cost = np.full(1, time, best.dtype)[0]
-    for m in range(len(window)):
-        window[m] = min(window[m], xs[m] + ys[m] + cost)
 
 
 def settle_in_loops(best, pending, start):

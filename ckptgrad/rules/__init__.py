@@ -1,5 +1,37 @@
 """Bprop rules, one file a family of primitives; importing the package registers them all."""
 
-from ckptgrad.rules import arithmetic
+from ckptgrad.rules import (
+    arithmetic,
+    complexes,
+    convolution,
+    cumulative,
+    discrete,
+    indexing,
+    passing,
+    products,
+    reductions,
+    scattering,
+    shapes,
+    sorting,
+    special,
+    transcendental,
+    windows,
+)
 
-__all__ = ["arithmetic"]
+__all__ = [
+    "arithmetic",
+    "complexes",
+    "convolution",
+    "cumulative",
+    "discrete",
+    "indexing",
+    "passing",
+    "products",
+    "reductions",
+    "scattering",
+    "shapes",
+    "sorting",
+    "special",
+    "transcendental",
+    "windows",
+]

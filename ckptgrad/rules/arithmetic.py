@@ -1,18 +1,175 @@
-"""Elementwise arithmetic."""
+"""Elementwise arithmetic: sums, products, powers, extrema, selection.
+
+At kinks the conventions are JAX's: the maximum of two equal numbers sends half to each, |x| has
+slope 1 at 0, and a clamp sends nothing at its bounds.
+"""
 
 from __future__ import annotations
 
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.extend.core import primitives as p
 
-from ckptgrad.rules.kinds import elementwise, match
-from ckptgrad.rules.kinds import linear
-
-elementwise(p.mul_p, lambda g, z, x, y: lax.mul(g, y), lambda g, z, x, y: lax.mul(x, g))
-elementwise(p.sin_p, lambda g, y, x: lax.mul(g, lax.cos(x)))
+from ckptgrad.rules.kinds import bprop, cast, const, elementwise, linear, match, values
 
 
 @linear(p.add_p)
 def add(op, g):
     x, y = op.in_avals
     return lambda: match(g, x), lambda: match(g, y)
+
+
+@linear(p.sub_p)
+def sub(op, g):
+    x, y = op.in_avals
+    return lambda: match(g, x), lambda: lax.neg(match(g, y))
+
+
+@linear(p.add_jaxvals_p)
+def add_any(op, g):
+    return g, g
+
+
+@linear(p.neg_p)
+def neg(op, g):
+    return (lambda: lax.neg(g),)
+
+
+def _times(g: Any, y: Any) -> Any:
+    """g * y, where the product may have been accumulated in a wider dtype than its factors."""
+    return lax.mul(g, y if y.dtype == g.dtype else lax.convert_element_type(y, g.dtype))
+
+
+elementwise(
+    p.mul_p,
+    lambda g, z, x, y: _times(g, y),
+    lambda g, z, x, y: _times(g, x),
+)
+elementwise(
+    p.div_p,
+    lambda g, z, x, y: lax.div(g, y),
+    lambda g, z, x, y: lax.neg(lax.mul(lax.mul(g, lax.integer_pow(y, -2)), x)),
+)
+
+
+def _quotient(x: Any, y: Any) -> Any:
+    """x / y rounded towards zero."""
+    q = lax.div(x, y)
+    return lax.mul(lax.sign(q), lax.floor(lax.abs(q)))
+
+
+elementwise(
+    p.rem_p,
+    lambda g, z, x, y: g,
+    lambda g, z, x, y: lax.neg(lax.mul(g, _quotient(x, y))),
+)
+elementwise(p.nextafter_p, lambda g, z, x, y: g, None)
+
+elementwise(p.square_p, lambda g, y, x: lax.mul(g, lax.mul(const(y, 2), x)))
+elementwise(p.sqrt_p, lambda g, y, x: lax.mul(g, lax.div(const(y, 0.5), y)))
+elementwise(p.rsqrt_p, lambda g, y, x: lax.mul(g, lax.mul(const(y, -0.5), lax.div(y, x))))
+elementwise(p.cbrt_p, lambda g, y, x: lax.mul(g, lax.mul(const(y, 1 / 3), lax.integer_pow(y, -2))))
+
+
+@bprop(p.integer_pow_p)
+def integer_pow(op, g):
+    (x,), n = values(op), op.params["y"]
+    if n == 0:
+        return (None,)
+    if n == 1:
+        return (g,)
+    return (lambda: lax.mul(g, lax.mul(const(x, n), x if n == 2 else lax.integer_pow(x, n - 1))),)
+
+
+def _pow_base(g: Any, x: Any, y: Any) -> Any:
+    """g * y * x^(y-1); for an integer exponent 0 the slope is 0, also where x is 0."""
+    if not jnp.issubdtype(y.dtype, np.integer):
+        return lax.mul(g, lax.mul(y, lax.pow(x, lax.sub(y, const(y, 1)))))
+    y = lax.convert_element_type(y, x.dtype)
+    flat = lax.eq(y, const(y, 0))
+    exponent = _where(flat, const(y, 1), y)
+    slope = lax.mul(exponent, lax.pow(x, lax.sub(exponent, const(y, 1))))
+    return lax.mul(g, _where(flat, const(y, 0), slope))
+
+
+def _pow_exponent(g: Any, z: Any, x: Any) -> Any:
+    """g * log(x) * x^y, where log(0) is read as 0."""
+    safe = _where(lax.eq(x, const(x, 0)), const(x, 1), x)
+    return lax.mul(g, lax.mul(lax.log(safe), z))
+
+
+def _where(condition: Any, yes: Any, no: Any) -> Any:
+    """`lax.select` for operands that may be scalars."""
+    shape = jnp.broadcast_shapes(condition.shape, yes.shape, no.shape)
+    return lax.select(*(jnp.broadcast_to(a, shape) for a in (condition, yes, no)))
+
+
+elementwise(
+    p.pow_p,
+    lambda g, z, x, y: _pow_base(g, x, y),
+    lambda g, z, x, y: _pow_exponent(g, z, x),
+)
+
+
+@bprop(p.abs_p)
+def abs_(op, g):
+    (x,) = values(op)
+    if not jnp.issubdtype(x.dtype, np.complexfloating):
+        return (lambda: lax.select(lax.ge(x, const(x, 0)), g, lax.neg(g)),)
+
+    def phase():
+        # |z| has the derivative conj(z)/|z| in JAX's convention, read as 0 at z = 0.
+        size = _where(lax.eq(op.out, const(op.out, 0)), const(op.out, 1), op.out)
+        zero = lax.full_like(g, 0)
+        return lax.mul(lax.complex(g, zero), lax.div(lax.conj(x), lax.complex(size, zero)))
+
+    return (phase,)
+
+
+def share(g: Any, z: Any, x: Any, y: Any) -> Any:
+    """g where x is the chosen extremum z, halved where y is chosen too."""
+    ties = lax.add(lax.convert_element_type(lax.eq(y, z), g.dtype), const(g, 1))
+    return lax.mul(g, lax.div(lax.convert_element_type(lax.eq(x, z), g.dtype), ties))
+
+
+for _extremum in (p.max_p, p.min_p):
+    elementwise(
+        _extremum,
+        lambda g, z, x, y: share(g, z, x, y),
+        lambda g, z, x, y: share(g, z, y, x),
+    )
+
+
+def _mask(condition: Any, g: Any) -> Any:
+    """g where the condition holds (a scalar condition holds for all of g)."""
+    return lax.select(condition, g, lax.full_like(g, 0))
+
+
+elementwise(
+    p.clamp_p,
+    lambda g, y, low, x, high: _mask(lax.bitwise_and(lax.gt(low, x), lax.lt(low, high)), g),
+    lambda g, y, low, x, high: _mask(lax.bitwise_and(lax.gt(x, low), lax.lt(x, high)), g),
+    lambda g, y, low, x, high: _mask(lax.lt(high, x), g),
+)
+
+
+@linear(p.select_n_p)
+def select_n(op, g):
+    which, *cases = values(op)
+    zero = lax.full_like(g, 0)
+
+    def entry(i):
+        if which.dtype == np.bool_:
+            return lax.select(which, g, zero) if i else lax.select(which, zero, g)
+        return lax.select(lax.eq(which, const(which, i)), g, zero)
+
+    return None, *(lambda i=i: entry(i) for i in range(len(cases)))
+
+
+@linear(p.convert_element_type_p)
+def convert_element_type(op, g):
+    (x,) = op.in_avals
+    return (lambda: cast(g, x.dtype),)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.extend.core import Primitive
 
@@ -69,7 +70,7 @@ def elementwise(primitive: Primitive | str, *partials: Callable | None) -> None:
         def entry(partial: Callable | None, aval: Any) -> Any:
             if partial is None:
                 return None
-            return lambda: match(partial(g, op.out, *op.inputs), aval)
+            return lambda: match(partial(g, op.out, *values(op)), aval)
 
         return [entry(p, a) for p, a in zip(partials, op.in_avals, strict=True)]
 
@@ -94,19 +95,41 @@ def zero(*primitives: Primitive | str) -> None:
 
 def match(ct: Any, aval: Any) -> Any:
     """Sum a cotangent over the axes along which a scalar or unit axis was broadcast, match dtype."""
-    shape = jnp.shape(ct)
+    shape = ct.shape
     if shape != aval.shape:
         lead = len(shape) - len(aval.shape)
         axes = tuple(range(lead)) + tuple(
             i + lead for i, n in enumerate(aval.shape) if n == 1 and shape[i + lead] != 1
         )
         ct = lax.reshape(lax.reduce_sum(ct, axes), aval.shape) if axes else ct
-    return ct if ct.dtype == aval.dtype else lax.convert_element_type(ct, aval.dtype)
+    return cast(ct, aval.dtype)
+
+
+def cast(ct: Any, dtype: Any) -> Any:
+    """Convert a cotangent, from complex to real by its real part."""
+    if ct.dtype == dtype:
+        return ct
+    if jnp.issubdtype(ct.dtype, np.complexfloating) and not jnp.issubdtype(dtype, np.complexfloating):
+        ct = lax.real(ct)
+    return lax.convert_element_type(ct, dtype)
+
+
+def values(op: Application) -> list[Any]:
+    """The inputs as arrays: a Python number gets the dtype that the operation gave it."""
+    return [
+        x if hasattr(x, "dtype") else np.array(x, aval.dtype)
+        for x, aval in zip(op.inputs, op.in_avals, strict=True)
+    ]
+
+
+def const(like: Any, value: Any) -> Any:
+    """A scalar of the dtype of an array; it stays a literal in a trace."""
+    return np.array(value, like.dtype)
 
 
 def instantiate(ct: Any, aval: Any) -> Any:
     """The cotangent, or zeros of the aval where nothing flowed back."""
-    return jnp.zeros(aval.shape, aval.dtype) if ct is None else ct
+    return lax.full(aval.shape, 0, aval.dtype) if ct is None else ct
 
 
 def names(primitives: Iterable[Primitive | str]) -> list[str]:

@@ -26,6 +26,16 @@ def token_of(cotangents: Sequence[Any]) -> Any:
     return None
 
 
+def sum_of_tokens(values: Sequence[Any]) -> Any:
+    """A real scalar that depends on every one of some arrays; None if there are none."""
+    tokens = [t for v in values if (t := token_of([v])) is not None]
+    total = None
+    for t in tokens:
+        t = lax.convert_element_type(t, jnp.float32)
+        total = t if total is None else total + t
+    return total
+
+
 def hold_apart(values: Sequence[Any], token: Any) -> list[Any]:
     """The same values, seen through a predicate on `token` that is true but opaque."""
     if token is None:

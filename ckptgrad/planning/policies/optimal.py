@@ -1,30 +1,37 @@
 """Optimal: the fastest nested schedule within the budget, over splits and save options alike.
 
 Algorithm: `planning/optimum.py`, where the recurrences, the aliases and the regime stand.
-Claim: optimal among nested freeable-input schedules under the additive cost model, bytes rounded up.
-Where bytes were rounded, cheaper policies are tried too, and the fastest schedule that fits is returned.
+Claim: optimal among nested freeable-input schedules under the additive cost model, bytes rounded up. Where
+bytes were rounded, some every-k schedules are tried too, and the fastest schedule that fits is returned.
 Does not: look at schedules that are not nested.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from math import isqrt
+
 from ckptgrad.errors import BudgetError
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.nested import keep_fastest, write_nested
 from ckptgrad.planning.optimum import Optimum, minimum_peak
+from ckptgrad.planning.policies.every_k import segments_of_k
 from ckptgrad.planning.policy import policy
 from ckptgrad.planning.schedule import Schedule
+from ckptgrad.planning.writer import ScheduleWriter
 
 
 @policy(
     "optimal",
     references=(
-        "Beaumont, Eyraud-Dubois, Herrmann, Joly and Shilova 2019, Optimal checkpointing for heterogeneous chains",
+        "Beaumont, Eyraud-Dubois, Herrmann, Joly and Shilova 2019, hal-02352969",
         "Maddison 2024, On the implementation of checkpointing with high-level algorithmic differentiation",
     ),
 )
 def optimal(costs: ChainCosts, budget: int | None = None) -> Schedule:
-    """The fastest nested schedule whose peak is within `budget` bytes; without one, each stage's fastest option."""
+    """The fastest nested schedule whose peak is within `budget` bytes; without one, each stage's fastest
+    option.
+    """
     everything = write_nested(costs, keep_fastest(costs))
     if budget is None or everything.fits(budget):
         return everything.finish("optimal", budget)
@@ -32,4 +39,14 @@ def optimal(costs: ChainCosts, budget: int | None = None) -> Schedule:
     if budget < optimum.least_bytes:
         smallest, stage = minimum_peak(costs)
         raise BudgetError(budget, smallest, stage, "optimal")
-    return optimum.write(budget).finish("optimal", budget)
+    writer = optimum.write(budget)
+    if not optimum.is_exact(budget):
+        writer = min([writer, *_rivals(costs, budget)], key=lambda rival: rival.time)
+    return writer.finish("optimal", budget)
+
+
+def _rivals(costs: ChainCosts, budget: int) -> Iterator[ScheduleWriter]:
+    for k in {1, isqrt(len(costs) - 1) + 1, (len(costs) + 1) // 2}:
+        writer = segments_of_k(costs, k)
+        if writer.fits(budget):
+            yield writer

@@ -1,0 +1,36 @@
+"""Complex numbers, in JAX's convention: the cotangent of f is the transpose of its derivative.
+
+With z = x + iy held as the pair (x, y), a cotangent is held as (cx, -cy).
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.extend.core import primitives as p
+
+from ckptgrad.rules.kinds import linear, match
+
+
+@linear(p.real_p)
+def real(op, g):
+    return (lambda: lax.complex(g, lax.full_like(g, 0)),)
+
+
+@linear(p.imag_p)
+def imag(op, g):
+    return (lambda: lax.complex(lax.full_like(g, 0), lax.neg(g)),)
+
+
+@linear(p.complex_p)
+def complex_(op, g):
+    x, y = op.in_avals
+    return lambda: match(lax.real(g), x), lambda: match(lax.neg(lax.imag(g)), y)
+
+
+@linear(p.conj_p)
+def conj(op, g):
+    (x,) = op.in_avals
+    from_complex = jnp.issubdtype(x.dtype, np.complexfloating)
+    return (lambda: lax.conj(g) if from_complex else lax.real(g),)

@@ -1,0 +1,53 @@
+"""Reading and writing at run-time indices: dynamic slices and gather."""
+
+from __future__ import annotations
+
+from jax import lax
+from jax.extend.core import primitives as p
+
+from ckptgrad.rules.kinds import linear
+
+
+@linear(p.dynamic_slice_p)
+def dynamic_slice(op, g):
+    x, (_, *starts) = op.in_avals[0], op.inputs
+    return (
+        lambda: lax.dynamic_update_slice(lax.full(x.shape, 0, g.dtype), g, starts),
+        *(None for _ in starts),
+    )
+
+
+@linear(p.dynamic_update_slice_p)
+def dynamic_update_slice(op, g):
+    update, (_, _, *starts) = op.in_avals[1], op.inputs
+    return (
+        lambda: lax.dynamic_update_slice(g, lax.full(update.shape, 0, g.dtype), starts),
+        lambda: lax.dynamic_slice(g, starts, update.shape),
+        *(None for _ in starts),
+    )
+
+
+@linear(p.gather_p)
+def gather(op, g):
+    """Each gathered slice is added at the place where it was read; dropped reads add nothing."""
+    x, indices, d = op.in_avals[0], op.inputs[1], op.params["dimension_numbers"]
+    places = lax.ScatterDimensionNumbers(
+        update_window_dims=d.offset_dims,
+        inserted_window_dims=d.collapsed_slice_dims,
+        scatter_dims_to_operand_dims=d.start_index_map,
+        operand_batching_dims=d.operand_batching_dims,
+        scatter_indices_batching_dims=d.start_indices_batching_dims,
+    )
+
+    def entry():
+        return lax.scatter_add(
+            lax.full(x.shape, 0, g.dtype),
+            indices,
+            g,
+            places,
+            indices_are_sorted=op.params["indices_are_sorted"],
+            unique_indices=op.params["unique_indices"],
+            mode=op.params["mode"],
+        )
+
+    return entry, None

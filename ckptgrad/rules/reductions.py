@@ -1,0 +1,73 @@
+"""Reductions over axes: sum, product, maximum, minimum."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from jax import lax
+from jax.extend.core import primitives as p
+
+from ckptgrad.rules.kinds import bprop, const, linear
+from ckptgrad.rules.products import transposed
+
+
+def spread(reduced: Any, shape: tuple[int, ...], axes: tuple[int, ...]) -> Any:
+    """A reduced value, again at every place that was reduced into it."""
+    return lax.broadcast_in_dim(reduced, shape, [i for i in range(len(shape)) if i not in axes])
+
+
+@linear(p.reduce_sum_p)
+def reduce_sum(op, g):
+    (x,) = op.in_avals
+    return (lambda: spread(g, x.shape, op.params["axes"]),)
+
+
+def _reduce_extremum(op, g):
+    """Every place that attains the extremum gets an equal share."""
+    (x,), axes = op.inputs, op.params["axes"]
+
+    def entry():
+        chosen = lax.convert_element_type(lax.eq(x, spread(op.out, x.shape, axes)), g.dtype)
+        share = lax.div(g, lax.reduce_sum(chosen, axes))
+        return lax.mul(spread(share, x.shape, axes), chosen)
+
+    return (entry,)
+
+
+bprop(p.reduce_max_p)(_reduce_extremum)
+bprop(p.reduce_min_p)(_reduce_extremum)
+
+
+@bprop(p.reduce_prod_p)
+def reduce_prod(op, g):
+    """Back along a balanced tree of products: no division, so zeros need no special case."""
+    (x,), axes = op.inputs, op.params["axes"]
+    kept = [i for i in range(x.ndim) if i not in axes]
+    order = [*axes, *kept]
+
+    def entry():
+        flat = lax.reshape(transposed(x, order), [math.prod(x.shape[i] for i in axes), *(x.shape[i] for i in kept)])
+        moved = lax.reshape(tree_product_pull(flat, g), [x.shape[i] for i in order])
+        return transposed(moved, sorted(range(x.ndim), key=order.__getitem__))
+
+    return (entry,)
+
+
+def tree_product_pull(x: Any, g: Any) -> Any:
+    """The cotangent of x for its product over axis 0, multiplied by halves."""
+    if x.shape[0] == 0:
+        return x
+    pairs = []
+    while (n := x.shape[0]) > 1:
+        half = (n + 1) // 2
+        left, right = lax.slice_in_dim(x, 0, half), lax.slice_in_dim(x, half, n)
+        if n % 2:
+            right = lax.pad(right, const(x, 1), [(0, 1, 0)] + [(0, 0, 0)] * (x.ndim - 1))
+        pairs.append((n, left, right))
+        x = lax.mul(left, right)
+    ct = lax.expand_dims(g, (0,))
+    for n, left, right in reversed(pairs):
+        to_right = lax.slice_in_dim(lax.mul(left, ct), 0, n // 2)
+        ct = lax.concatenate([lax.mul(ct, right), to_right], 0)
+    return ct

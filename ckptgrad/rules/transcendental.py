@@ -1,0 +1,51 @@
+"""Exponentials, logarithms, trigonometric and hyperbolic functions.
+
+Where the derivative can be written by the output y, it is: then x need not be kept.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jax import lax
+from jax.extend.core import primitives as p
+
+from ckptgrad.rules.kinds import const, elementwise
+
+mul, div, add, sub, neg = lax.mul, lax.div, lax.add, lax.sub, lax.neg
+
+
+def one(x):
+    return const(x, 1)
+
+
+def tanh_slope(g, y):
+    """g * (1 - y^2) as h + h*y with h = g * (1 - y), which does not cancel near y = -1."""
+    h = mul(g, sub(one(y), y))
+    return add(h, mul(h, y))
+
+
+elementwise(p.exp_p, lambda g, y, x: mul(g, y))
+elementwise(p.exp2_p, lambda g, y, x: mul(mul(const(y, np.log(2)), g), y))
+elementwise(p.expm1_p, lambda g, y, x: mul(g, add(y, one(y))))
+elementwise(p.log_p, lambda g, y, x: div(g, x))
+elementwise(p.log1p_p, lambda g, y, x: div(g, add(x, one(y))))
+elementwise(p.logistic_p, lambda g, y, x: mul(g, mul(y, sub(one(y), y))))
+
+elementwise(p.sin_p, lambda g, y, x: mul(g, lax.cos(x)))
+elementwise(p.cos_p, lambda g, y, x: mul(neg(g), lax.sin(x)))
+elementwise(p.tan_p, lambda g, y, x: mul(g, add(one(y), lax.square(y))))
+elementwise(p.asin_p, lambda g, y, x: mul(g, lax.rsqrt(sub(one(y), lax.square(x)))))
+elementwise(p.acos_p, lambda g, y, x: mul(g, neg(lax.rsqrt(sub(one(y), lax.square(x))))))
+elementwise(p.atan_p, lambda g, y, x: div(g, add(one(y), lax.square(x))))
+elementwise(
+    p.atan2_p,
+    lambda g, z, y, x: mul(g, div(x, add(lax.square(y), lax.square(x)))),
+    lambda g, z, y, x: mul(g, div(neg(y), add(lax.square(y), lax.square(x)))),
+)
+
+elementwise(p.sinh_p, lambda g, y, x: mul(g, lax.cosh(x)))
+elementwise(p.cosh_p, lambda g, y, x: mul(g, lax.sinh(x)))
+elementwise(p.tanh_p, lambda g, y, x: tanh_slope(g, y))
+elementwise(p.asinh_p, lambda g, y, x: mul(g, lax.rsqrt(add(lax.square(x), one(y)))))
+elementwise(p.acosh_p, lambda g, y, x: mul(g, lax.rsqrt(sub(lax.square(x), one(y)))))
+elementwise(p.atanh_p, lambda g, y, x: div(mul(lax.reciprocal(add(one(y), x)), g), sub(one(y), x)))

@@ -1,0 +1,135 @@
+"""Windowed reductions: average and maximum pooling, and the primitives of their gradients.
+
+The gradient of a maximum over windows sends each cotangent to the chosen element
+(`select_and_scatter_add`); that is linear, and its transpose collects from the chosen elements
+(`select_and_gather_add`).  Of equal elements the first is chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jax import lax
+from jax.extend.core import primitives as p
+
+from ckptgrad.rules.convolution import dilated, padding_towards_input
+from ckptgrad.rules.kinds import bprop, const, linear
+
+Geometry = dict[str, Any]
+
+
+def geometry(op: Any) -> Geometry:
+    """The parameters that say where the windows lie."""
+    names = ("window_dimensions", "window_strides", "padding", "base_dilation", "window_dilation")
+    return {name: op.params[name] for name in names if name in op.params}
+
+
+def undilated(ndim: int) -> Geometry:
+    return {"base_dilation": (1,) * ndim, "window_dilation": (1,) * ndim}
+
+
+@linear(p.reduce_window_sum_p)
+def reduce_window_sum(op, g):
+    """Each input gets the sum of the cotangents of the windows that hold it."""
+    (x,), where = op.in_avals, geometry(op)
+    around = padding_towards_input(
+        x.shape,
+        where["window_dimensions"],
+        g.shape,
+        where["window_strides"],
+        where["padding"],
+        where["base_dilation"],
+        where["window_dilation"],
+    )
+    config = [(lo, hi, s - 1) for (lo, hi), s in zip(around, where["window_strides"], strict=True)]
+
+    def entry():
+        return p.reduce_window_sum_p.bind(
+            lax.pad(g, const(g, 0), config),
+            window_dimensions=where["window_dimensions"],
+            window_strides=where["base_dilation"],
+            padding=((0, 0),) * g.ndim,
+            base_dilation=(1,) * g.ndim,
+            window_dilation=where["window_dilation"],
+        )
+
+    return (entry,)
+
+
+def lowest(dtype: Any, choice: Any) -> Any:
+    """The number that loses against every other under the choice `ge_p` or `le_p`."""
+    return np.array(-np.inf if choice is p.ge_p else np.inf, dtype)
+
+
+def scatter_to_chosen(g: Any, x: Any, choice: Any, where: Geometry) -> Any:
+    """Add each cotangent at the element that its window chose."""
+    base = where.get("base_dilation", (1,) * x.ndim)
+    if any(d > 1 for d in where.get("window_dilation", ())):
+        return scatter_by_offsets(g, x, choice, where)
+    spaced = lax.pad(x, lowest(x.dtype, choice), [(0, 0, d - 1) for d in base]) if max(base, default=1) > 1 else x
+    out = p.select_and_scatter_add_p.bind(
+        g,
+        spaced,
+        select_prim=choice,
+        window_dimensions=where["window_dimensions"],
+        window_strides=where["window_strides"],
+        padding=where["padding"],
+    )
+    return out if spaced is x else lax.slice(out, (0,) * x.ndim, out.shape, base)
+
+
+def scatter_by_offsets(g: Any, x: Any, choice: Any, where: Geometry) -> Any:
+    """The same for dilated windows, one offset within the window at a time."""
+    base, strides = where["base_dilation"], where["window_strides"]
+    config = [(lo, hi, d - 1) for (lo, hi), d in zip(where["padding"], base, strict=True)]
+    padded = lax.pad(x, lowest(x.dtype, choice), config)
+    offsets = [np.multiply(i, where["window_dilation"]) for i in np.ndindex(*where["window_dimensions"])]
+
+    def at(offset: Sequence[int]) -> Any:
+        stop = [o + (n - 1) * s + 1 for o, n, s in zip(offset, g.shape, strides, strict=True)]
+        return lax.slice(padded, offset, stop, strides)
+
+    extremum = lax.max if choice is p.ge_p else lax.min
+    best = at(offsets[0])
+    for offset in offsets[1:]:
+        best = extremum(best, at(offset))
+    taken = lax.full(g.shape, False)
+    total = lax.full(padded.shape, 0, g.dtype)
+    for offset in offsets:
+        hit = lax.bitwise_and(lax.eq(at(offset), best), lax.bitwise_not(taken))
+        taken = lax.bitwise_or(taken, hit)
+        spans = dilated(g.shape, strides)
+        around = [
+            (int(o), int(n - o - span), s - 1)
+            for o, n, span, s in zip(offset, padded.shape, spans, strides, strict=True)
+        ]
+        total = lax.add(total, lax.pad(lax.select(hit, g, lax.full_like(g, 0)), const(g, 0), around))
+    cropped = lax.pad(total, const(g, 0), [(-lo, -hi, 0) for lo, hi in where["padding"]])
+    return lax.slice(cropped, (0,) * x.ndim, cropped.shape, base)
+
+
+@bprop(p.reduce_window_max_p)
+def reduce_window_max(op, g):
+    return (lambda: scatter_to_chosen(g, op.inputs[0], p.ge_p, geometry(op)),)
+
+
+@bprop(p.reduce_window_min_p)
+def reduce_window_min(op, g):
+    return (lambda: scatter_to_chosen(g, op.inputs[0], p.le_p, geometry(op)),)
+
+
+@bprop(p.select_and_gather_add_p)
+def select_and_gather_add(op, g):
+    return lambda: scatter_to_chosen(g, op.inputs[1], op.params["select_prim"], geometry(op)), None
+
+
+@bprop(p.select_and_scatter_add_p)
+def select_and_scatter_add(op, g):
+    def source():
+        return p.select_and_gather_add_p.bind(
+            g, op.inputs[1], select_prim=op.params["select_prim"], **geometry(op), **undilated(g.ndim)
+        )
+
+    return source, None

@@ -1,0 +1,1 @@
+"""Tables of test cases: one row buys all the tests of its kind."""
