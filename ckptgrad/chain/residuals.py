@@ -71,7 +71,9 @@ def minimum_keep(joint: Joint, boundary: Collection[Variable], fixed: Fixed) -> 
     infinite = 1 << 30
 
     for v in values:
-        edges[index[v], index[v] + 1] = max(1, -(-v.nbytes // unit))
+        # Of two choices of equal bytes the boundary is better: a neighbour may hold it anyway.
+        size = v.nbytes - v.nbytes // 64 if v in boundary else v.nbytes
+        edges[index[v], index[v] + 1] = max(1, -(-size // unit))
     for v in joint.inputs:
         if v in boundary:
             edges[source, index[v]] = infinite

@@ -10,6 +10,7 @@ Does not: judge whether a schedule is good, or model allocators, fragmentation o
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -54,16 +55,13 @@ def simulate(schedule: Schedule, costs: ChainCosts) -> Simulation:
     """Run `schedule` on paper; raise ScheduleError at the first action that breaks a rule."""
     state = _State(costs, cotangent=len(costs))
     timeline: list[int] = []
-    forwarded: set[int] = set()
-    forwards = recomputations = 0
+    forwards: Counter[int] = Counter()
     for index, action in enumerate(schedule):
         try:
             match action:
                 case Forward():
                     timeline.append(_forward(state, action))
-                    forwards += 1
-                    recomputations += action.stage in forwarded
-                    forwarded.add(action.stage)
+                    forwards[action.stage] += 1
                 case Backward():
                     timeline.append(_backward(state, action))
                 case Free():
@@ -75,7 +73,10 @@ def simulate(schedule: Schedule, costs: ChainCosts) -> Simulation:
             raise ScheduleError(str(refusal), index, action) from None
     _check_end(state)
     peak = max(timeline)
-    return Simulation(peak, state.time, forwards, recomputations, timeline.index(peak), tuple(timeline))
+    recomputations = forwards.total() - len(forwards)
+    return Simulation(
+        peak, state.time, forwards.total(), recomputations, timeline.index(peak), tuple(timeline)
+    )
 
 
 class _Refusal(Exception):

@@ -23,7 +23,7 @@ import numpy as np
 
 
 def option_needs(kinds, k, a, cotangent, result, owned, alone, extra):
-    """Bytes for option k of stage a: during its forward, between forward and backward, during its backward."""
+    """Bytes for option k of stage a: during its forward, until its backward, during its backward."""
     own_input = kinds.input[a] * owned
     is_last = result > 0
     reads_output = kinds.option_reads_output[k]
@@ -115,7 +115,7 @@ class Table(NamedTuple):
 
 
 def fill_times(kinds, classes, marks, table):
-    """Fill the table. A fresh row starts from its restart row and adds what only a fresh segment can afford."""
+    """Fill the table. A fresh row starts from its restart row and adds what a restart cannot afford."""
     count = len(classes.first)
     for s in range(count):
         walk_heads(classes, s, table.heads)
@@ -236,7 +236,7 @@ def lower_in_loops(window, xs, ys, time):
 
 
 def settle(best, pending, start):
-    """Merge the pending constants into `best`, make it fall with memory; the slot from which it is constant."""
+    """Merge the pending constants into `best`, which then falls; the slot from which it is constant."""
     np.minimum(best, pending, out=best)
     np.minimum.accumulate(best, out=best)
     pending[start:] = np.inf

@@ -38,15 +38,15 @@ def neg(op, g):
     return (lambda: lax.neg(g),)
 
 
-def _times(g: Any, y: Any) -> Any:
-    """g * y, where the product may have been accumulated in a wider dtype than its factors."""
-    return lax.mul(g, y if y.dtype == g.dtype else lax.convert_element_type(y, g.dtype))
+def _times(x: Any, y: Any) -> Any:
+    """x * y; a cotangent is wider than the other factor where `mul` had an `out_dtype`."""
+    return lax.mul(x, y) if x.dtype == y.dtype else jnp.multiply(x, y)
 
 
 elementwise(
     p.mul_p,
     lambda g, z, x, y: _times(g, y),
-    lambda g, z, x, y: _times(g, x),
+    lambda g, z, x, y: _times(x, g),
 )
 elementwise(
     p.div_p,
@@ -135,12 +135,8 @@ def share(g: Any, z: Any, x: Any, y: Any) -> Any:
     return lax.mul(g, lax.div(lax.convert_element_type(lax.eq(x, z), g.dtype), ties))
 
 
-for _extremum in (p.max_p, p.min_p):
-    elementwise(
-        _extremum,
-        lambda g, z, x, y: share(g, z, x, y),
-        lambda g, z, x, y: share(g, z, y, x),
-    )
+elementwise(p.max_p, share, lambda g, z, x, y: share(g, z, y, x))
+elementwise(p.min_p, share, lambda g, z, x, y: share(g, z, y, x))
 
 
 def _mask(condition: Any, g: Any) -> Any:

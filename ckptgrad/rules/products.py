@@ -28,9 +28,7 @@ def dot_general(op, g):
     g_batch, g_x, g_y = tuple(range(first)), tuple(range(first, last)), tuple(range(last, g.ndim))
 
     def product(a, b, contract, batch):
-        return contracted(
-            a, b, contract, batch, op.params["precision"], op.params["preferred_element_type"]
-        )
+        return contracted(a, b, contract, batch, op.params["precision"], op.params["preferred_element_type"])
 
     def towards_x():
         # Its axes: batch, those free in x, then the contracted ones in y's order.

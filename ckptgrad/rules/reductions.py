@@ -47,7 +47,8 @@ def reduce_prod(op, g):
     order = [*axes, *kept]
 
     def entry():
-        flat = lax.reshape(transposed(x, order), [math.prod(x.shape[i] for i in axes), *(x.shape[i] for i in kept)])
+        count = math.prod(x.shape[i] for i in axes)
+        flat = lax.reshape(transposed(x, order), [count, *(x.shape[i] for i in kept)])
         moved = lax.reshape(tree_product_pull(flat, g), [x.shape[i] for i in order])
         return transposed(moved, sorted(range(x.ndim), key=order.__getitem__))
 

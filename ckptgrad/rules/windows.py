@@ -68,7 +68,9 @@ def scatter_to_chosen(g: Any, x: Any, choice: Any, where: Geometry) -> Any:
     base = where.get("base_dilation", (1,) * x.ndim)
     if any(d > 1 for d in where.get("window_dilation", ())):
         return scatter_by_offsets(g, x, choice, where)
-    spaced = lax.pad(x, lowest(x.dtype, choice), [(0, 0, d - 1) for d in base]) if max(base, default=1) > 1 else x
+    spaced = x
+    if any(d > 1 for d in base):
+        spaced = lax.pad(x, lowest(x.dtype, choice), [(0, 0, d - 1) for d in base])
     out = p.select_and_scatter_add_p.bind(
         g,
         spaced,

@@ -3,8 +3,7 @@
 A compiler that sees the same operations on the same inputs twice merges them, and the memory that
 recomputation was to save is lost; on CPU XLA drops the optimization barrier that `jax.checkpoint`
 relies on.  So the input of a recomputation is passed through a select on a predicate that is always
-true but that no compiler can prove: s <= inf or s != s, with s one element of the incoming
-cotangent.  This also orders the recomputation after that cotangent.
+true but that no compiler can prove: s <= inf or s != s, with s taken from the incoming cotangent.  This also orders the recomputation after that cotangent.
 """
 
 from __future__ import annotations
@@ -16,24 +15,23 @@ import jax
 import jax.numpy as jnp
 from jax import dtypes, lax
 
+_TOKEN_ELEMENTS = 8
+
 
 def token_of(cotangents: Sequence[Any]) -> Any:
-    """One real element of the first cotangent that has one; None if there is none."""
+    """A real scalar made from a few elements of the first cotangent that has some; None without.
+
+    A reduction, because a compiler computes that once and keeps the scalar.  A single element it
+    would read again inside every fused reader, and so keep the whole cotangent alive.
+    """
     for ct in cotangents:
         if ct is not None and ct.size and dtypes.issubdtype(ct.dtype, jnp.inexact):
-            s = lax.squeeze(lax.slice(ct, (0,) * ct.ndim, (1,) * ct.ndim), range(ct.ndim))
-            return lax.real(s) if dtypes.issubdtype(s.dtype, jnp.complexfloating) else s
+            few = [1] * max(ct.ndim - 1, 0) + [min(n, _TOKEN_ELEMENTS) for n in ct.shape[-1:]]
+            corner = lax.slice(ct, (0,) * ct.ndim, few)
+            if dtypes.issubdtype(ct.dtype, jnp.complexfloating):
+                corner = lax.real(corner)
+            return lax.reduce_max(corner, range(ct.ndim))
     return None
-
-
-def sum_of_tokens(values: Sequence[Any]) -> Any:
-    """A real scalar that depends on every one of some arrays; None if there are none."""
-    tokens = [t for v in values if (t := token_of([v])) is not None]
-    total = None
-    for t in tokens:
-        t = lax.convert_element_type(t, jnp.float32)
-        total = t if total is None else total + t
-    return total
 
 
 def hold_apart(values: Sequence[Any], token: Any) -> list[Any]:
@@ -42,6 +40,26 @@ def hold_apart(values: Sequence[Any], token: Any) -> list[Any]:
         return list(values)
     true = (token <= jnp.inf) | (token != token)
     return [_guard(true, v) for v in values]
+
+
+def settle(values: Sequence[Any], token: Any) -> list[Any]:
+    """The same values, computed here and put in memory once.
+
+    Fusing compilers repeat cheap work inside every reader; along a chain of sums of cotangents one
+    reader would then repeat the whole chain and keep every term alive.
+    """
+    if token is None or not values:
+        return list(values)
+    return lax.platform_dependent(list(values), token, cpu=_settle_by_branch, default=_settle_by_barrier)
+
+
+def _settle_by_branch(values: list[Any], token: Any) -> list[Any]:
+    true = (token <= jnp.inf) | (token != token)
+    return lax.cond(true, lambda xs: xs, lambda xs: [lax.full_like(x, 0) for x in xs], values)
+
+
+def _settle_by_barrier(values: list[Any], token: Any) -> list[Any]:
+    return lax.optimization_barrier(values)
 
 
 def _guard(true: Any, value: Any) -> Any:

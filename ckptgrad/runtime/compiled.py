@@ -18,7 +18,7 @@ from ckptgrad.chain.program import Program, Stage, StageKind
 from ckptgrad.errors import ScheduleError
 from ckptgrad.graph.graph import Constant, Variable
 from ckptgrad.planning.schedule import Action, Backward, Forward, Free, Schedule
-from ckptgrad.runtime.apart import guard_by, hold_apart, sum_of_tokens
+from ckptgrad.runtime.apart import guard_by, settle, token_of
 
 
 class StageFunctions:
@@ -46,26 +46,21 @@ class StageFunctions:
             part = self.kind.options[keep].partition
             entry = [part.joint.inputs[i] for i in self.kind.entry]
 
+            flowing = set(self.kind.boundary_in)
+            crossing = [
+                k
+                for k, (i, g) in enumerate(zip(self.kind.wrt, part.joint.gradients, strict=True))
+                if i in flowing and g is not None
+            ]
+
             def stage_backward(residuals, reads, cotangents):
                 found = part.run_backward(residuals, reads, cotangents, guard_by(cotangents), entry)
+                settled = iter(settle([found[k] for k in crossing], token_of(cotangents)))
+                found = [next(settled) if k in crossing else g for k, g in enumerate(found)]
                 return [g for g in found if g is not None]
 
             self._backward[keep] = jax.jit(stage_backward)
         return self._backward[keep]
-
-
-    def _in_order(self, gradients: Sequence[Any]) -> list[Any]:
-        """Make the outgoing cotangents wait for the stage's other gradients.
-
-        Else a compiler may put off the parameter gradients, and what they read stays alive.
-        """
-        crossing = [k for k, i in enumerate(self.kind.wrt) if i in set(self.kind.boundary_in)]
-        others = [g for k, g in enumerate(gradients) if k not in crossing]
-        token = sum_of_tokens(others)
-        return [
-            hold_apart([g], token)[0] if k in crossing and g is not None else g
-            for k, g in enumerate(gradients)
-        ]
 
 
 def stage_functions(kind: StageKind) -> StageFunctions:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 from hypothesis import strategies as st
 
@@ -15,17 +16,21 @@ def random_chain(
     seed: int,
     *,
     largest: int = 12,
-    transient: int = 4,
     restart: int = 6,
     reads: float = 0.5,
+    cotangent: int | None = None,
 ) -> ChainCosts:
-    """An uneven chain; sizes up to `largest` bytes, options that differ in bytes, time and what they read.
+    """An uneven chain of sizes up to `largest` bytes that ends in a result of no bytes, as a scalar loss
+    about has.
 
-    `reads` is the chance that a backward reads its stage's input, and that it reads its output.
+    `reads` is the chance that a backward reads its stage's input, and that it reads its output. A forward
+    that keeps residuals needs no larger transients than one that does not, so that forwarding twice on the
+    spot never helps. All cotangents have `cotangent` bytes; None draws them.
     """
     draw = random.Random(seed)
     stages = []
-    for _ in range(n):
+    for i in range(n):
+        transient = draw.randint(0, largest // 3)
         choices = tuple(
             SaveOption(
                 f"option {k}",
@@ -35,26 +40,27 @@ def random_chain(
                 draw.uniform(0.1, 1),
                 draw.uniform(0.1, 2),
                 draw.randint(0, transient),
-                draw.randint(0, transient),
+                draw.randint(0, largest // 3),
             )
             for k in range(options)
         )
-        stages.append(
-            StageCost(
-                choices,
-                draw.randint(1, largest),
-                draw.randint(0, largest),
-                draw.uniform(0.1, 1),
-                draw.randint(0, transient),
-                draw.choice((0, draw.randint(0, restart))),
-            )
-        )
-    return ChainCosts(tuple(stages), draw.randint(0, largest), draw.randint(0, largest), draw.randint(0, 3))
+        output, arriving = (0, 0) if i == n - 1 else (draw.randint(1, largest), draw.randint(0, largest))
+        arriving = arriving if cotangent is None else cotangent
+        again = draw.choice((0, draw.randint(0, restart)))
+        stages.append(StageCost(choices, output, arriving, draw.uniform(0.1, 1), transient, again))
+    first = draw.randint(0, largest) if cotangent is None else cotangent
+    return ChainCosts(tuple(stages), draw.randint(0, largest), first, draw.randint(0, 3))
 
 
-def mixed_units(n: int) -> ChainCosts:
-    """Unit boundaries and residuals, a backward that reads residuals only: mixed checkpointing's model."""
-    return ChainCosts.uniform(n, cotangent_bytes=0)
+def simple_chain(n: int, options: int, seed: int) -> ChainCosts:
+    """Uneven, but backwards read residuals only, cotangents are equal and restarts free: the classical model."""
+    return random_chain(n, options, seed, restart=0, reads=0.0, cotangent=4)
+
+
+def mixed_units(n: int, *, residual_bytes: int = 1) -> ChainCosts:
+    """Unit boundaries and residuals, no result, backwards that read residuals only: the mixed model."""
+    costs = ChainCosts.uniform(n, residual_bytes=residual_bytes, cotangent_bytes=0)
+    return replace(costs, stages=(*costs.stages[:-1], replace(costs.stages[-1], boundary_bytes=0)))
 
 
 @st.composite

@@ -1,10 +1,10 @@
 """The fastest schedule of all, nested or not, by Dijkstra's algorithm over everything a runtime could hold.
 
-State: the boundaries held, each fresh or forwarded from; the option whose residuals are held, stage by stage; the
-stage whose backward comes next. Any forward, backward or free that fits the budget is a move. Written from the
-sentences of the actions, apart from planner and referee. Regime: up to seven stages.
-Boundaries that no move can read any more are freed at once, and no forward starts at or behind them: holding on to
-them never helps.
+State: the boundaries held, each fresh or forwarded from; the option whose residuals are held, stage by stage;
+the stage whose backward comes next. Any forward, backward or free that fits the budget is a move. Written
+from the sentences of the actions, apart from planner and referee. Regime: up to seven stages. Boundaries that
+no move can read any more are freed at once, and no forward starts at or behind them: holding on to them never
+helps.
 """
 
 from __future__ import annotations

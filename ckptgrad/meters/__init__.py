@@ -1,0 +1,1 @@
+"""How peak memory is measured: one file a meter, each with what it sees and what it cannot see."""

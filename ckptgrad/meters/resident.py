@@ -1,0 +1,85 @@
+"""Resident set: what the operating system counts while a program runs in a fresh process.
+
+The compiled program is serialised and loaded by a new process, so that nothing else grows while it runs;
+memory-profiler samples that process. glibc's mmap threshold is held down there: freed buffers go back to the
+system at once, where they would else stay on the heap and be counted.
+Sees: every page touched by the call, the allocator's overhead and XLA's thread pools included.
+Cannot see: memory of accelerators; pages allocated but not touched; peaks much shorter than the sampling
+interval; programs that call back into Python (they cannot be serialised).
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax import dtypes
+from jax.experimental import serialize_executable
+
+from ckptgrad.meters.meter import Reading
+
+_PROGRAM = Path(__file__).with_name("resident_process.py")
+_ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+TIMEOUT_SECONDS = 600
+
+
+def measure(executable: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reading:
+    """Peak resident bytes above the baseline taken after the arguments and the program are loaded.
+
+    Args:
+        executable: the result of `jax.jit(f).lower(...).compile()`.
+        args, kwargs: concrete arguments.
+    """
+    platform = jax.default_backend()
+    if platform != "cpu":
+        return Reading(None, f"arrays live in the memory of the {platform}, not in the resident set")
+    try:
+        payload, in_tree, out_tree = serialize_executable.serialize(executable)
+    except Exception as error:  # whatever XLA or pickle object to in this program
+        return Reading(None, f"the program cannot be serialised: {_first_line(error)}")
+    job = {
+        "payload": payload,
+        "inputs": in_tree.num_leaves,
+        "outputs": out_tree.num_leaves,
+        "leaves": [_portable(x) for x in jax.tree.leaves((args, kwargs))],
+        "config": {"jax_enable_x64": jax.config.jax_enable_x64},
+    }
+    with tempfile.TemporaryDirectory(prefix="ckptgrad-") as folder:
+        path = Path(folder) / "job.pickle"
+        path.write_bytes(pickle.dumps(job, protocol=pickle.HIGHEST_PROTOCOL))
+        return _run(path)
+
+
+def _run(path: Path) -> Reading:
+    command = [sys.executable, "-P", str(_PROGRAM), str(path)]
+    try:
+        done = subprocess.run(
+            command, env=os.environ | _ALLOCATOR, capture_output=True, text=True, timeout=TIMEOUT_SECONDS
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Reading(None, f"the measuring process did not finish: {_first_line(error)}")
+    if done.returncode:
+        last = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1]
+        return Reading(None, f"the measuring process failed: {last}")
+    return Reading(int(done.stdout.split()[-1]))
+
+
+def _portable(leaf: Any) -> tuple[str | None, Any]:
+    """A leaf as (name of its key type or None, numpy array or Python scalar)."""
+    if isinstance(leaf, (bool, int, float, complex)):
+        return None, leaf
+    if dtypes.issubdtype(leaf.dtype, dtypes.prng_key):
+        return str(jax.random.key_impl(leaf)), np.asarray(jax.random.key_data(leaf))
+    return None, np.asarray(leaf)
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,10 @@
+"""The cross-check: gradients, peaks and times side by side with `jax.grad` and `jax.checkpoint`.
+
+The only part of the library that may call JAX's own differentiation.
+"""
+
+from ckptgrad.validation.reference import reference_memory
+from ckptgrad.validation.result import Row, Validation
+from ckptgrad.validation.validate import validate
+
+__all__ = ["Row", "Validation", "reference_memory", "validate"]

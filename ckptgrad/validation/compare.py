@@ -1,0 +1,111 @@
+"""How far two gradients lie apart, and how far they may.
+
+A recomputation repeats the same operations on the same inputs, but a compiler fuses and reassociates sums
+anew in each program, and JAX's own rules may order products differently from ours. The tolerances leave room for that
+over deep chains and for nothing else: a wrong rule is off by far more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import dtypes
+
+# Largest relative difference by the name of a real dtype; for others, EPSILONS rounding units.
+TOLERANCES = {"float64": 1e-10, "float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
+EPSILONS = 8.0
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How one pytree differs from its reference.
+
+    Attributes:
+        relative: the largest relative difference over the leaves.
+        excess: the largest ratio of a leaf's relative difference to what its dtype allows; above 1 is too far.
+        leaf: path of the leaf with that excess.
+        dtype: its dtype.
+        bitwise: whether all leaves are equal bit for bit.
+    """
+
+    relative: float = 0.0
+    excess: float = 0.0
+    leaf: str = ""
+    dtype: str = ""
+    bitwise: bool = True
+
+
+def tolerance_of(dtype: Any) -> float:
+    """The largest relative difference allowed in a dtype; a complex one as its real parts."""
+    real = jnp.finfo(dtype).dtype
+    return TOLERANCES.get(real.name, EPSILONS * float(jnp.finfo(dtype).eps))
+
+
+def difference(found: Any, wanted: Any, tolerance: float | None = None) -> Difference:
+    """Compare two pytrees, leaf by leaf; integer, boolean, key and float0 leaves have nothing to compare.
+
+    A leaf's difference is max|a - b| / max|b|. Where the leaf is all rounding (zero in exact arithmetic, such
+    as the gradient of a key bias in attention), max|b| is taken to be at least what makes one rounding unit
+    of the largest leaf of that dtype just tolerable. 0/0 is 0, equal infinities and NaNs in the same place are equal.
+
+    Args:
+        found, wanted: pytrees of one structure.
+        tolerance: overrides that of the dtypes.
+    """
+    a, b = dict(_leaves(found)), dict(_leaves(wanted))
+    if a.keys() != b.keys():
+        odd = sorted(a.keys() ^ b.keys())
+        return Difference(np.inf, np.inf, f"{odd[0]} is in one gradient only", "", False)
+    largest: dict[Any, float] = {}
+    for value in b.values():
+        largest[value.dtype] = max(largest.get(value.dtype, 0.0), _largest(value))
+    result = Difference()
+    for path, value in b.items():
+        allowed = tolerance_of(value.dtype) if tolerance is None else tolerance
+        floor = largest[value.dtype] * float(jnp.finfo(value.dtype).eps) / tolerance_of(value.dtype)
+        apart = _relative(a[path], value, floor)
+        excess = apart / allowed if allowed else (np.inf if apart else 0.0)
+        same = a[path].dtype == value.dtype and a[path].tobytes() == value.tobytes()
+        worst = result if result.excess >= excess and result.leaf else Difference(0, excess, path, str(value.dtype))
+        result = Difference(
+            max(result.relative, apart), worst.excess, worst.leaf, worst.dtype, result.bitwise and same
+        )
+    return result
+
+
+def _leaves(tree: Any) -> list[tuple[str, np.ndarray]]:
+    """Path and value of each leaf that is a float or complex array."""
+    found = jax.tree_util.tree_leaves_with_path(tree)
+    return [
+        (jax.tree_util.keystr(path), np.asarray(leaf))
+        for path, leaf in found
+        if dtypes.issubdtype(jnp.result_type(leaf) if np.isscalar(leaf) else leaf.dtype, jnp.inexact)
+    ]
+
+
+def _wide(x: np.ndarray) -> np.ndarray:
+    return x.astype(np.complex128 if np.iscomplexobj(x) else np.float64)
+
+
+def _largest(x: np.ndarray) -> float:
+    """The largest finite magnitude."""
+    sizes = np.abs(_wide(x))
+    return float(np.max(sizes, initial=0.0, where=np.isfinite(sizes)))
+
+
+def _relative(a: np.ndarray, b: np.ndarray, floor: float) -> float:
+    if a.shape != b.shape:
+        return np.inf
+    a, b = _wide(a), _wide(b)
+    equal = (a == b) | (np.isnan(a) & np.isnan(b))
+    if equal.all():
+        return 0.0
+    if not (np.isfinite(a) | equal).all() or not (np.isfinite(b) | equal).all():
+        return np.inf
+    apart = float(np.max(np.abs(np.subtract(a, b, where=~equal, out=np.zeros_like(a)))))
+    scale = max(_largest(b), floor)
+    return apart / scale if scale else np.inf

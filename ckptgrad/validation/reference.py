@@ -1,0 +1,63 @@
+"""What ckptgrad is checked against: `jax.value_and_grad`, plain and with `jax.checkpoint` around each stage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ckptgrad.arguments import Traced
+from ckptgrad.graph.graph import Constant
+from ckptgrad.meters.xla import Memory, compiled_memory
+
+
+def plain(fun: Callable, argnums: int | Sequence[int], has_aux: bool) -> Callable:
+    """`jax.value_and_grad(fun)`; integer arguments get float0 gradients."""
+    return jax.value_and_grad(fun, argnums, has_aux, allow_int=True)
+
+
+def checkpointed(traced: Traced, argnums: int | Sequence[int]) -> Callable:
+    """`jax.value_and_grad` of the traced function with `jax.checkpoint` around each of its stages."""
+    program = traced.program
+    main, extra = traced.out_tree
+    stages = [(s, jax.checkpoint(_function(s.kind.graph))) for s in program.stages]
+
+    def staged(*args, **kwargs):
+        env = dict(program.graph.constants)
+        env.update(zip(program.graph.inputs, jax.tree.leaves((args, kwargs)), strict=True))
+        for stage, run in stages:
+            env.update(zip(stage.outputs, run(*[env[v] for v in stage.inputs]), strict=True))
+        leaves = [
+            jnp.asarray(a.value, a.aval.dtype) if isinstance(a, Constant) else env[a]
+            for a in program.graph.outputs
+        ]
+        output = jax.tree.unflatten(main, leaves[: main.num_leaves])
+        aux = jax.tree.unflatten(extra, leaves[main.num_leaves :])
+        return (output, aux) if traced.has_aux else output
+
+    return jax.value_and_grad(staged, argnums, traced.has_aux, allow_int=True)
+
+
+def _function(graph: Callable) -> Callable:
+    return lambda *inputs: graph(*inputs)
+
+
+def reference_memory(
+    fun: Callable,
+    *args: Any,
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    **kwargs: Any,
+) -> Memory:
+    """What `jax.value_and_grad(fun)` allocates for these arguments, in bytes, by XLA's buffer assignment.
+
+    Nothing is run; arguments may be ShapeDtypeStructs.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> reference_memory(lambda x: jnp.sum(jnp.sin(x)), jnp.ones(1000)).output_bytes >= 4004
+        True
+    """
+    return compiled_memory(jax.jit(plain(fun, argnums, has_aux)).lower(*args, **kwargs).compile())

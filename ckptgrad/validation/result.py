@@ -1,0 +1,106 @@
+"""What `validate` found: a row each for the references and the policies."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ckptgrad.meters.meter import Reading
+from ckptgrad.validation.compare import Difference
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way to the gradient.
+
+    Attributes:
+        name: "jax.grad", "jax.checkpoint" or a policy's name.
+        predicted_peak_bytes: by the planner; None for the references.
+        certified: peak by XLA's buffer assignment.
+        certified_temporary_bytes: the part of it that is neither value nor gradient.
+        resident: peak resident memory above baseline.
+        seconds: median time of a call.
+        time_ratio: median ratio to `jax.grad` in the same round.
+        gradient, value: how far they lie from those of `jax.grad`.
+        reason: why there is no such row (the budget is below what the policy can reach), or None.
+        smallest_peak_bytes: the smallest peak that the policy can reach, where that is the reason.
+    """
+
+    name: str
+    predicted_peak_bytes: int | None = None
+    certified: Reading | None = None
+    certified_temporary_bytes: int | None = None
+    resident: Reading | None = None
+    seconds: float | None = None
+    time_ratio: float | None = None
+    gradient: Difference | None = None
+    value: Difference | None = None
+    reason: str | None = None
+    smallest_peak_bytes: int | None = None
+
+    @property
+    def feasible(self) -> bool:
+        """Whether there was something to compare."""
+        return self.reason is None
+
+    def failures(self, budget: int | None) -> list[str]:
+        """What is wrong with this row, in words; `budget` in bytes binds policies only."""
+        found = []
+        for what, apart in (("gradient", self.gradient), ("value", self.value)):
+            if apart is not None and apart.excess > 1:
+                found.append(
+                    f"{self.name}: the {what}{apart.leaf} ({apart.dtype}) differs from jax.grad's by "
+                    f"{apart.relative:.3g} relative, {apart.excess:.3g} times what is allowed"
+                )
+        peak = self.certified.bytes if self.certified else None
+        if budget is not None and self.predicted_peak_bytes is not None and peak is not None and peak > budget:
+            found.append(f"{self.name}: the certified peak of {peak} bytes is above the budget of {budget} bytes")
+        return found
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The table that `validate` returns; `print` it, or read `rows` and `to_dict()`.
+
+    Attributes:
+        function: the function's name.
+        rows: `jax.grad` first, then `jax.checkpoint`, then the policies.
+        budget: bytes, or None.
+        repeats: rounds of timing.
+        tolerance: what was allowed, or None for that of each dtype.
+    """
+
+    function: str
+    rows: tuple[Row, ...]
+    budget: int | None
+    repeats: int
+    tolerance: float | None
+
+    def __getitem__(self, name: str) -> Row:
+        return next(row for row in self.rows if row.name == name)
+
+    @property
+    def failures(self) -> list[str]:
+        """All that is wrong, in words; empty when all gradients agree and the budget holds."""
+        return [text for row in self.rows for text in row.failures(self.budget)]
+
+    @property
+    def passed(self) -> bool:
+        return not self.failures
+
+    def to_dict(self) -> dict[str, Any]:
+        """The table as plain data, ready for JSON; bytes and seconds."""
+        return {
+            "function": self.function,
+            "budget_bytes": self.budget,
+            "repeats": self.repeats,
+            "tolerance": self.tolerance,
+            "passed": self.passed,
+            "failures": self.failures,
+            "rows": [asdict(row) for row in self.rows],
+        }
+
+    def __str__(self) -> str:
+        from ckptgrad.report.tables import validation_text
+
+        return validation_text(self)

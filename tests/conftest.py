@@ -1,0 +1,24 @@
+"""What all tests share: the CPU, deterministic examples, double precision on request."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+import pytest
+from hypothesis import HealthCheck, settings
+
+# No time limits: a first example compiles.  `--hypothesis-profile=search` looks for new examples.
+_QUIET = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("repeatable", derandomize=True, database=None, max_examples=25, **_QUIET)
+settings.register_profile("search", max_examples=500, **_QUIET)
+settings.load_profile("repeatable")
+
+
+@pytest.fixture
+def x64():
+    """Double precision for one test."""
+    with jax.enable_x64(True):
+        yield

@@ -1,0 +1,70 @@
+"""Revolve's forward steps are the closed form's, and the closed form's values are the published ones."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+
+from ckptgrad.planning import ChainCosts, Forward, simulate
+from ckptgrad.planning.policies.revolve import extra_forwards, with_checkpoints
+
+from .chains import mixed_units
+
+WORKING_SET = 2
+LISTED = [
+    (10, 3, 15),
+    (50, 7, 105),
+    (64, 4, 200),
+    (100, 10, 222),
+    (128, 16, 238),
+    (256, 10, 690),
+    (512, 16, 1365),
+    (1000, 10, 3636),
+    (1000, 25, 2622),
+    (10000, 10, 57624),
+    (10000, 25, 36346),
+]
+
+
+@cache
+def least_extra_forwards(stages: int, checkpoints: int) -> int:
+    if stages == 1:
+        return 0
+    if checkpoints == 1:
+        return stages * (stages - 1) // 2
+    return min(
+        at + least_extra_forwards(stages - at, checkpoints - 1) + least_extra_forwards(at, checkpoints)
+        for at in range(1, stages)
+    )
+
+
+@pytest.mark.parametrize(("stages", "checkpoints", "extra"), LISTED)
+def test_closed_form_has_the_listed_values(stages, checkpoints, extra):
+    assert extra_forwards(stages, checkpoints) == extra
+
+
+@pytest.mark.parametrize(("stages", "checkpoints", "extra"), LISTED)
+def test_schedule_has_the_listed_forwards(stages, checkpoints, extra):
+    schedule = with_checkpoints(ChainCosts.uniform(stages), checkpoints).finish("revolve")
+    keeping = sum(isinstance(action, Forward) and action.keep is not None for action in schedule)
+    assert (keeping, schedule.forwards - keeping) == (stages, extra)
+
+
+@pytest.mark.parametrize("checkpoints", range(1, 9))
+def test_schedule_is_optimal_in_forwards_and_holds_no_more_checkpoints(checkpoints):
+    for stages in range(1, 41):
+        costs = mixed_units(stages, residual_bytes=0)
+        schedule = with_checkpoints(costs, checkpoints).finish("revolve")
+        assert schedule.forwards - stages == least_extra_forwards(stages, min(checkpoints, stages))
+        assert simulate(schedule, costs).peak <= checkpoints + WORKING_SET
+
+
+def test_a_hundred_thousand_stages():
+    writer = with_checkpoints(ChainCosts.uniform(100_000), 40)
+    assert writer.time == 2 * 100_000 + extra_forwards(100_000, 40)
+
+
+def test_no_checkpoint_is_refused():
+    with pytest.raises(ValueError, match="got 0"):
+        with_checkpoints(ChainCosts.uniform(3), 0)

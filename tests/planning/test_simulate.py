@@ -1,0 +1,116 @@
+"""The referee refuses every kind of bad schedule, and counts as the actions' sentences say."""
+
+from __future__ import annotations
+
+import pytest
+
+from ckptgrad.errors import ScheduleError
+from ckptgrad.planning import Backward, ChainCosts, Forward, Free, SaveOption, Schedule, StageCost, simulate
+
+F, B, X = Forward, Backward, Free
+
+READS = ChainCosts(
+    (
+        StageCost((SaveOption("input", 1, True, False, 2.0, 3.0, 5, 7),), 10, 11, 1.0, 13, 17),
+        StageCost((SaveOption("output", 2, False, True, 2.0, 3.0),), 20, 21, 1.0),
+    ),
+    input_bytes=100,
+    input_cotangent_bytes=101,
+    held_bytes=1000,
+)
+GOOD = [F(0, 0), F(1, 0), X(1), B(1), B(0), X(0)]
+
+
+def run(*actions):
+    return simulate(Schedule(actions, "test"), READS)
+
+
+def test_bytes_and_seconds_of_each_action():
+    simulation = run(*GOOD)
+    start = 1000 + 100 + 21
+    after_first = start + 10 + 1
+    after_second = after_first + 20 + 2
+    after_free = after_second - 10
+    after_backward = after_free + 11 - 21 - 2
+    assert simulation.timeline == (
+        start + 10 + 1 + 5,
+        after_second,
+        after_second,
+        after_free + 11,
+        after_backward + 101 + 7,
+        after_backward + 101 - 11 - 1,
+    )
+    assert simulation.peak == max(simulation.timeline)
+    assert simulation.timeline[simulation.peak_at] == simulation.peak
+    assert simulation.time == 2 + 2 + 3 + 3
+    assert (simulation.forwards, simulation.recomputations) == (2, 0)
+
+
+def test_a_restart_is_charged_and_a_fresh_start_is_not():
+    simulation = run(F(0), F(1, 0), X(1), B(1), F(0, 0, output=False), B(0), X(0))
+    start = 1000 + 100 + 21
+    assert simulation.timeline[0] == start + 10 + 13
+    assert simulation.timeline[4] == 1000 + 100 + 20 + 11 + 1 + 5 + 17
+    assert simulation.recomputations == 1
+
+
+def test_a_recomputed_boundary_is_counted_twice_only_while_it_is_replaced():
+    simulation = run(F(0), F(0, 0), F(1, 0), X(1), B(1), B(0), X(0))
+    start = 1000 + 100 + 21
+    assert simulation.timeline[1] == start + 10 + 10 + 1 + 5 + 17
+    assert simulation.timeline[2] == start + 10 + 1 + 20 + 2
+
+
+@pytest.mark.parametrize(
+    ("actions", "index", "words"),
+    [
+        ([], None, "backward of stage 1 is missing"),
+        ([F(0, 0), F(1, 0), X(1), B(1)], None, "backward of stage 0 is missing"),
+        ([F(1, 0)], 0, "boundary 1, is not held"),
+        ([F(0), X(1), F(1, 0)], 2, "boundary 1, is not held"),
+        ([F(0, 1)], 0, "no save option 1"),
+        ([F(0, None, False)], 0, "neither residuals nor its output"),
+        ([F(0, 0), F(0, 0)], 1, "held already"),
+        ([F(2)], 0, "no stage 2"),
+        ([F(-1)], 0, "no stage -1"),
+        ([B(2)], 0, "no stage 2"),
+        ([F(0, 0), B(0)], 1, "needs the cotangent of boundary 1"),
+        ([F(0), B(1)], 1, "residuals of stage 1 are not held"),
+        ([F(0, 0), F(1, 0), B(1), B(1)], 3, "needs the cotangent of boundary 2"),
+        ([F(0, 0), F(1, 0, False), B(1)], 2, "reads the output, boundary 2"),
+        ([F(0, 0), F(1, 0), X(2), B(1)], 3, "reads the output, boundary 2"),
+        ([F(0, 0), X(0), F(1, 0), B(1), B(0)], 4, "reads the input, boundary 0"),
+        ([X(1)], 0, "boundary 1 is not held"),
+        ([*GOOD, X(0)], 6, "boundary 0 is not held"),
+        ([F(0, 0), F(1, 0), B(1), F(1, 0)], 3, "has been differentiated"),
+        (GOOD[:-1], None, r"boundaries \[0\] are still held"),
+        ([*GOOD, X(2)], None, "result, boundary 2, is not held"),
+        (["F0"], 0, "does not know this action"),
+    ],
+)
+def test_bad_schedules_are_refused(actions, index, words):
+    with pytest.raises(ScheduleError, match=words) as caught:
+        run(*actions)
+    assert caught.value.index == index
+    assert caught.value.action == (None if index is None else actions[index])
+
+
+def test_a_schedule_reads_as_text():
+    schedule = Schedule((F(0), F(1, 2, False), B(1), X(0)), "mine")
+    assert str(schedule) == "mine: F0 F1:2~ B1 -0"
+    assert len(schedule) == 4
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ChainCosts(()),
+        lambda: StageCost((), 1, 1, 1.0),
+        lambda: SaveOption("negative", -1, True, True, 1.0, 1.0),
+        lambda: SaveOption("endless", 1, True, True, float("inf"), 1.0),
+        lambda: SaveOption("unknown", 1, True, True, float("nan"), 1.0),
+    ],
+)
+def test_impossible_costs_are_refused(make):
+    with pytest.raises(ValueError):
+        make()
