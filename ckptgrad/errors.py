@@ -94,4 +94,11 @@ class OptionError(CkptgradError, ValueError):
 
 
 class ValidationError(CkptgradError, AssertionError):
-    """A gradient or a peak differs from its reference by more than allowed."""
+    """A gradient or a peak differs from its reference by more than allowed.
+
+    `validation` is the whole table.
+    """
+
+    def __init__(self, message: str, validation: object = None):
+        self.validation = validation
+        super().__init__(message)

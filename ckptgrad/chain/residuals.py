@@ -64,6 +64,7 @@ def minimum_keep(joint: Joint, boundary: Collection[Variable], fixed: Fixed) -> 
     operations = joint.forward_operations
     values = [v for v in joint.inputs if v in boundary]
     values += [v for op in operations for v in op.outputs]
+    views = {v for op in operations if op.name in VIEWS for v in op.outputs}
     index = {v: 2 * i + 2 for i, v in enumerate(values)}
     source, sink = 0, 1
     unit = max(1, sum(v.nbytes for v in values) // (1 << 28))
@@ -71,9 +72,7 @@ def minimum_keep(joint: Joint, boundary: Collection[Variable], fixed: Fixed) -> 
     infinite = 1 << 30
 
     for v in values:
-        # Of two choices of equal bytes the boundary is better: a neighbour may hold it anyway.
-        size = v.nbytes - v.nbytes // 64 if v in boundary else v.nbytes
-        edges[index[v], index[v] + 1] = max(1, -(-size // unit))
+        edges[index[v], index[v] + 1] = max(1, -(-_price(v, v in boundary, v in views) // unit))
     for v in joint.inputs:
         if v in boundary:
             edges[source, index[v]] = infinite
@@ -97,6 +96,15 @@ def minimum_keep(joint: Joint, boundary: Collection[Variable], fixed: Fixed) -> 
     residual = capacity - flow
     reached = _reach_sink(residual, sink, size)
     return [v for v in values if index[v] not in reached and index[v] + 1 in reached]
+
+
+def _price(v: Variable, is_boundary: bool, is_view: bool) -> int:
+    """Bytes, with two preferences among choices of nearly equal bytes.
+
+    A boundary before a residual, because a neighbour may hold it anyway.  An array before a view
+    of it, because a compiler may hold both.
+    """
+    return v.nbytes + (v.nbytes // 64 if is_view else 0) - (v.nbytes // 64 if is_boundary else 0)
 
 
 def _reach_sink(residual: csr_array, sink: int, size: int) -> set[int]:

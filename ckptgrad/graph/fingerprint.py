@@ -7,6 +7,7 @@ by hash alone, so two different computations are never taken for equal.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -39,15 +40,40 @@ def operation_key(op: Operation) -> tuple:
     """Primitive and parameters, without the variables."""
     params = op.params
     if op.name == CUSTOM_JVP:
-        jvp = params["jvp_jaxpr_fun"]
-        rule = jvp.call_wrapped(*[False] * (len(op.inputs) - params["num_consts"]))
-        params = {**params, "jvp_jaxpr_fun": (value_key(rule[0]), value_key(rule[1]))}
+        params = {**params, "jvp_jaxpr_fun": _jvp_rule_key(params, len(op.inputs) - params["num_consts"])}
     elif op.name == CUSTOM_VJP:
         params = {
             k: v for k, v in params.items() if k not in ("bwd", "fwd_jaxpr_thunk", "out_trees")
         } | {"bwd": _unwrapped(params["bwd"])}
     items = tuple((k, value_key(v)) for k, v in sorted(params.items()))
     return (op.name, items, str(op.context))
+
+
+# The custom_jvp rules inside which a key is being made, outermost first; None: leave rules out.
+_ENTERED: ContextVar[tuple | None] = ContextVar("entered", default=())
+
+
+def _jvp_rule_key(params: Mapping[str, Any], inputs: int) -> Any:
+    """The key of a custom_jvp rule, which may call the function that it belongs to (relu's does).
+
+    A rule met again inside itself is known by its first level and by how far out it was entered.
+    """
+    entered = _ENTERED.get()
+    if entered is None:
+        return None
+    rule = params["jvp_jaxpr_fun"].call_wrapped(*[False] * inputs)[:2]
+    first_level = _key_within(None, (params["call_jaxpr"], rule))
+    if first_level in entered:
+        return ("again", entered[::-1].index(first_level))
+    return _key_within((*entered, first_level), rule)
+
+
+def _key_within(entered: tuple | None, value: Any) -> Any:
+    token = _ENTERED.set(entered)
+    try:
+        return value_key(value)
+    finally:
+        _ENTERED.reset(token)
 
 
 def value_key(value: Any) -> Any:

@@ -9,10 +9,10 @@ Claim: optimal among nested freeable-input schedules under the additive cost mod
 need no rounding where a common divisor of all sizes leaves few slots. Feasibility is never rounded: a
 byte-exact table of least peaks decides it, and its schedules bound the others.
 Regime: up to some hundred different stages, or some thousand equal ones.
-Does not: look at schedules that are not nested, which can be faster or smaller: a stage's residuals kept while
-the input that its backward reads is dropped and computed again; a checkpoint dropped for a hungry stage and
-computed again; a forward moved before a backward because residuals are smaller than a cotangent. Does not
-offload. Chains beyond a table's reach raise `LongChain`; Revolve and every-k plan those at once.
+Does not: look at schedules that are not nested, which may be faster or smaller. Three kinds are known:
+a stage's residuals kept while the input that its backward reads is dropped and computed again; a checkpoint
+dropped for a hungry stage and computed again; a forward moved before a backward as residuals are smaller
+than a cotangent. Does not offload. Chains beyond a table's reach raise `LongChain`; Revolve plans those at once.
 """
 
 from __future__ import annotations

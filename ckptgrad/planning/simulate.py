@@ -2,8 +2,7 @@
 
 Algorithm: one pass that follows what is held: boundaries, residuals, one cotangent. Shares no code with the
 policies.
-Bytes are those of the worst moment *during* each action: what it reads, what it writes and its transients
-together.
+Bytes are those of the worst moment *during* each action: what is held and written and its transients.
 Regime: any schedule of forwards, backwards and frees of a chain, nested or not.
 Does not: judge whether a schedule is good, or model allocators, fragmentation or overlap.
 """
@@ -12,7 +11,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import NoReturn
 
 from ckptgrad.errors import ScheduleError
 from ckptgrad.planning.costs import ChainCosts
@@ -41,19 +39,16 @@ class _State:
 
     costs: ChainCosts
     cotangent: int
+    live: int
     boundaries: dict[int, bool] = field(default_factory=lambda: {0: False})
     residuals: dict[int, int] = field(default_factory=dict)
-    live: int = 0
     time: float = 0.0
-
-    def __post_init__(self) -> None:
-        costs = self.costs
-        self.live = costs.held_bytes + costs.boundary_bytes(0) + costs.cotangent_bytes(self.cotangent)
 
 
 def simulate(schedule: Schedule, costs: ChainCosts) -> Simulation:
     """Run `schedule` on paper; raise ScheduleError at the first action that breaks a rule."""
-    state = _State(costs, cotangent=len(costs))
+    live = costs.held_bytes + costs.boundary_bytes(0) + costs.cotangent_bytes(len(costs))
+    state = _State(costs, len(costs), live)
     timeline: list[int] = []
     forwards: Counter[int] = Counter()
     for index, action in enumerate(schedule):
@@ -68,40 +63,33 @@ def simulate(schedule: Schedule, costs: ChainCosts) -> Simulation:
                     timeline.append(state.live)
                     _free(state, action)
                 case _:
-                    _refuse("the simulator does not know this action")
-        except _Refusal as refusal:
-            raise ScheduleError(str(refusal), index, action) from None
+                    raise _Bad("the simulator does not know this action")
+        except _Bad as bad:
+            raise ScheduleError(str(bad), index, action) from None
     _check_end(state)
-    peak = max(timeline)
-    recomputations = forwards.total() - len(forwards)
-    return Simulation(
-        peak, state.time, forwards.total(), recomputations, timeline.index(peak), tuple(timeline)
-    )
+    peak, total = max(timeline), forwards.total()
+    return Simulation(peak, state.time, total, total - len(forwards), timeline.index(peak), tuple(timeline))
 
 
-class _Refusal(Exception):
-    """What is wrong with the action at hand."""
-
-
-def _refuse(message: str) -> NoReturn:
-    raise _Refusal(message)
+class _Bad(Exception):
+    """What is bad about the action at hand."""
 
 
 def _forward(state: _State, action: Forward) -> int:
     stage = _known_stage(state, action.stage)
     if action.stage not in state.boundaries:
-        _refuse(f"its input, boundary {action.stage}, is not held")
+        raise _Bad(f"its input, boundary {action.stage}, is not held")
     if action.keep is None:
         if not action.output:
-            _refuse("it keeps neither residuals nor its output")
+            raise _Bad("it keeps neither residuals nor its output")
         residual, transient, seconds = 0, stage.forward_transient, stage.forward_time
     else:
         if not 0 <= action.keep < len(stage.options):
-            _refuse(f"stage {action.stage} has no save option {action.keep}, only {len(stage.options)}")
+            raise _Bad(f"stage {action.stage} has no save option {action.keep}, only {len(stage.options)}")
         if action.stage in state.residuals:
-            _refuse(f"residuals of stage {action.stage} are held already")
+            raise _Bad(f"residuals of stage {action.stage} are held already")
         if action.stage >= state.cotangent:
-            _refuse(f"stage {action.stage} has been differentiated, its residuals would never be read")
+            raise _Bad(f"stage {action.stage} has been differentiated, its residuals would never be read")
         option = stage.options[action.keep]
         residual, transient, seconds = option.residual_bytes, option.forward_transient, option.forward_time
         state.residuals[action.stage] = action.keep
@@ -120,14 +108,16 @@ def _forward(state: _State, action: Forward) -> int:
 def _backward(state: _State, action: Backward) -> int:
     stage = _known_stage(state, action.stage)
     if action.stage + 1 != state.cotangent:
-        _refuse(f"it needs the cotangent of boundary {action.stage + 1}, held is that of {state.cotangent}")
+        raise _Bad(
+            f"it needs the cotangent of boundary {action.stage + 1}, held is that of {state.cotangent}"
+        )
     if action.stage not in state.residuals:
-        _refuse(f"residuals of stage {action.stage} are not held")
+        raise _Bad(f"residuals of stage {action.stage} are not held")
     option = stage.options[state.residuals.pop(action.stage)]
     if option.reads_input and action.stage not in state.boundaries:
-        _refuse(f"option {option.name!r} reads the input, boundary {action.stage}, which is not held")
+        raise _Bad(f"option {option.name!r} reads the input, boundary {action.stage}, which is not held")
     if option.reads_output and action.stage + 1 not in state.boundaries:
-        _refuse(f"option {option.name!r} reads the output, boundary {action.stage + 1}, which is not held")
+        raise _Bad(f"option {option.name!r} reads the output, boundary {action.stage + 1}, which is not held")
     state.cotangent = action.stage
     arriving = state.costs.cotangent_bytes(action.stage)
     during = state.live + arriving + option.backward_transient
@@ -138,14 +128,14 @@ def _backward(state: _State, action: Backward) -> int:
 
 def _free(state: _State, action: Free) -> None:
     if action.boundary not in state.boundaries:
-        _refuse(f"boundary {action.boundary} is not held")
+        raise _Bad(f"boundary {action.boundary} is not held")
     del state.boundaries[action.boundary]
     state.live -= state.costs.boundary_bytes(action.boundary)
 
 
 def _known_stage(state: _State, stage: int):
     if not 0 <= stage < len(state.costs):
-        _refuse(f"the chain has no stage {stage}, only {len(state.costs)}")
+        raise _Bad(f"the chain has no stage {stage}, only {len(state.costs)}")
     return state.costs.stages[stage]
 
 

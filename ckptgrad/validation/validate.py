@@ -5,11 +5,12 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import jax
 
-from ckptgrad.api import value_and_grad
+from ckptgrad.api import GradientFunction, value_and_grad
 from ckptgrad.arguments import check_inputs, make_call, trace_call
 from ckptgrad.budget import Budget
 from ckptgrad.errors import BudgetError, OptionError, ValidationError
@@ -29,11 +30,12 @@ DEFAULT_WITH_BUDGET = ("optimal", "sqrt", "revolve")
 
 
 @dataclass(frozen=True)
-class _Candidate:
-    """A row under way and its compiled program (None where there is none)."""
+class _Compiled:
+    """A row under way, its compiled program, and the budget in bytes that it was planned for."""
 
     row: Row
-    executable: Any = None
+    executable: Any
+    budget: int | None = None
 
 
 def validate(
@@ -90,17 +92,79 @@ def validate(
     check_inputs(call, allow_int=True, holomorphic=False)
     traced = trace_call(call, has_aux, scalar=True)
 
+    attempts = [_compile_policy(_name_of(p), door, args, kwargs) for p, door in zip(policies, doors, strict=True)]
+    errors = [a for a in attempts if isinstance(a, BudgetError)]
+    if len(errors) == len(attempts):
+        raise errors[0]
     references = {"jax.grad": plain(fun, argnums, has_aux), "jax.checkpoint": checkpointed(traced, argnums)}
-    candidates = [_compile_reference(name, f, args, kwargs) for name, f in references.items()]
-    limit = None
-    for policy, door in zip(policies, doors, strict=True):
-        candidate, met = _compile_policy(_name(policy), door, args, kwargs)
-        candidates.append(candidate)
-        limit = met if limit is None else limit
-    table = _measure(candidates, args, kwargs, repeats, resident, tolerance)
-    result = Validation(getattr(fun, "__name__", type(fun).__name__), table, limit, repeats, tolerance)
+    programs = [_compile_reference(name, f, args, kwargs) for name, f in references.items()]
+    programs += [a for a in attempts if isinstance(a, _Compiled)]
+    measured = _measure(programs, args, kwargs, repeats, resident, tolerance)
+    rows = iter(measured[len(references) :])
+    table = measured[: len(references)]
+    for policy, attempt in zip(policies, attempts, strict=True):
+        table.append(_infeasible(_name_of(policy), attempt) if isinstance(attempt, BudgetError) else next(rows))
+    limit = next(a.budget for a in attempts if isinstance(a, _Compiled))
+    result = Validation(_name_of(fun), tuple(table), limit, repeats, tolerance)
     if not result.passed:
         raise ValidationError("; ".join(result.failures), result)
-    if not any(row.feasible for row in table[len(references) :]):
-        doors[0].plan(*args, **kwargs)
     return result
+
+
+def _compile_reference(name: str, fun: Callable, args: tuple, kwargs: dict) -> _Compiled:
+    executable = jax.jit(fun).lower(*args, **kwargs).compile()
+    temporaries = xla.compiled_memory(executable).temporary_bytes
+    return _Compiled(Row(name, certified_temporary_bytes=temporaries), executable)
+
+
+def _compile_policy(name: str, door: GradientFunction, args: tuple, kwargs: dict) -> _Compiled | BudgetError:
+    try:
+        certified = door.compile(*args, **kwargs)
+    except BudgetError as error:
+        return error
+    row = Row(
+        name,
+        predicted_peak_bytes=certified.plan.peak_bytes,
+        certified_temporary_bytes=certified.temporary_bytes,
+    )
+    return _Compiled(row, certified.executable, certified.plan.budget)
+
+
+def _infeasible(name: str, error: BudgetError) -> Row:
+    return Row(name, reason="cannot meet the budget", smallest_peak_bytes=error.smallest)
+
+
+def _measure(
+    programs: Sequence[_Compiled], args: tuple, kwargs: dict, repeats: int, resident: bool, tolerance: float | None
+) -> list[Row]:
+    """Rows with results compared, peaks read and times taken; the first program is the reference."""
+    wanted, wanted_gradient = programs[0].executable(*args, **kwargs)
+    rows = []
+    for program in programs:
+        value, gradient = program.executable(*args, **kwargs)
+        row = replace(
+            program.row,
+            certified=xla.measure(program.executable, args, kwargs),
+            gradient=difference(gradient, wanted_gradient, tolerance),
+            value=difference(value, wanted, tolerance),
+        )
+        rows.append(row)
+    if resident:
+        readings = [resident_set.measure(p.executable, args, kwargs) for p in programs]
+        rows = [replace(row, resident=reading) for row, reading in zip(rows, readings, strict=True)]
+    calls = [partial(p.executable, *args, **kwargs) for p in programs]
+    seconds = alternate(calls, repeats)
+    return [
+        replace(row, seconds=statistics.median(own), time_ratio=median_ratio(own, seconds[0]))
+        for row, own in zip(rows, seconds, strict=True)
+    ]
+
+
+def _name_of(thing: Any) -> str:
+    """The name of a policy or function."""
+    if isinstance(thing, str):
+        return thing
+    if isinstance(thing, Schedule):
+        return thing.policy
+    thing = getattr(thing, "func", thing)  # of a functools.partial
+    return getattr(thing, "__name__", type(thing).__name__)

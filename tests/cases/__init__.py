@@ -48,9 +48,7 @@ class Case:
         return self.name
 
 
-def unary(
-    name: str, fun: Callable, special: Sequence[float] = (0, -0.0, 1, INF, -INF, NAN), **kw: Any
-) -> Case:
+def unary(name: str, fun: Callable, special: Sequence[float] = SPECIAL_VALUES, **kw: Any) -> Case:
     return Case(name, fun, [(3, 4)], [name], special=special, **kw)
 
 

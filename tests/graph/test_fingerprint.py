@@ -40,12 +40,14 @@ EQUAL = {
     "scan": (scan_of(jnp.sin), scan_of(lambda c: jnp.sin(c))),
     "cond": (lambda x: lax.cond(True, jnp.sin, jnp.cos, x), lambda x: lax.cond(True, jnp.sin, jnp.cos, x)),
     "custom_jvp made twice": (custom(2.0), custom(2.0)),
-    "relu": (jax.nn.relu, jax.nn.relu),
+    "relu, whose rule calls relu": (jax.nn.relu, jax.nn.relu),
+    "softplus": (jax.nn.softplus, jax.nn.softplus),
     "nan literal": (lambda x: x * jnp.nan, lambda x: x * jnp.nan),
 }
 
 DIFFERENT = {
     "literal": (lambda x: x * 2.0, lambda x: x * 3.0),
+    "softplus for relu": (jax.nn.softplus, jax.nn.relu),
     "signed zero": (lambda x: x * 0.0, lambda x: x * -0.0),
     "primitive": (jnp.sin, jnp.cos),
     "order of operands": (lambda x: x - 2.0 * x, lambda x: 2.0 * x - x),
@@ -84,6 +86,12 @@ def test_custom_vjp_rules_tell_keys_apart():
         return f
 
     assert key(doubled(2.0), ONE) != key(doubled(3.0), ONE)
+
+
+def test_one_custom_vjp_function_has_one_key():
+    f = jax.custom_vjp(lambda x: x * 1.0)
+    f.defvjp(lambda x: (x * 1.0, None), lambda _, g: (g * 3.0,))
+    assert key(f, ONE) == key(f, ONE)
 
 
 def test_merging_does_each_pure_computation_once():

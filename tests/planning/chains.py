@@ -53,7 +53,7 @@ def random_chain(
 
 
 def simple_chain(n: int, options: int, seed: int) -> ChainCosts:
-    """Uneven, but backwards read residuals only, cotangents are equal and restarts free: the classical model."""
+    """Uneven, but backwards read residuals only, cotangents are equal, restarts free: the classical model."""
     return random_chain(n, options, seed, restart=0, reads=0.0, cotangent=4)
 
 

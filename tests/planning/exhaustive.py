@@ -78,7 +78,7 @@ class _Moves:
 
 
 def _set(values: tuple, index: int, value: int) -> tuple:
-    return values[:index] + (value,) + values[index + 1 :]
+    return (*values[:index], value, *values[index + 1 :])
 
 
 def least_time(costs: ChainCosts, budget: int) -> float | None:

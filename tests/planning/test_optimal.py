@@ -51,7 +51,9 @@ def test_unit_sizes_give_the_mixed_counts(s):
         assert schedule.forwards == optimal_steps_mixed(n, min(s, n - 1))
 
 
-@pytest.mark.parametrize(("n", "s", "steps"), [(50, 5, 138), (100, 10, 237), (250, 25, 486)])
+@pytest.mark.parametrize(
+    ("n", "s", "steps"), [(50, 5, 138), (100, 10, 237), pytest.param(250, 25, 486, marks=pytest.mark.slow)]
+)
 def test_unit_sizes_give_the_listed_mixed_counts(n, s, steps):
     assert get_policy("optimal")(mixed_units(n), s + WORKING_SET).forwards == steps
 

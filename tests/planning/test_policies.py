@@ -99,7 +99,7 @@ def test_a_function_is_a_policy():
 
 
 def test_unknown_policy_lists_the_known_ones():
-    with pytest.raises(PolicyError, match="every_k.*optimal.*store_all"):
+    with pytest.raises(PolicyError, match=r"every_k.*optimal.*store_all"):
         get_policy("optimum")
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import chain
 
-from ckptgrad.errors import BudgetError
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.nested import Decision, Segment, Split, keep_fastest, write_nested
 from ckptgrad.planning.policy import Policy, policy
@@ -53,14 +53,13 @@ def smallest_k(costs: ChainCosts, budget: int | None = None) -> Schedule:
 
 
 def _first_fit(writers: Iterator[ScheduleWriter], budget: int | None) -> Schedule:
-    smallest = None
-    for writer in writers:
+    smallest = next(writers)
+    for writer in chain([smallest], writers):
         if writer.fits(budget):
             return writer.finish("every_k")
-        if smallest is None or writer.peak < smallest.peak:
+        if writer.peak < smallest.peak:
             smallest = writer
-    assert smallest is not None and budget is not None
-    raise BudgetError(budget, smallest.peak, smallest.peak_stage, "every_k")
+    return smallest.finish("every_k", budget)
 
 
 def _candidates(n: int) -> Iterator[int]:

@@ -1,0 +1,1 @@
+"""Plans and validations for people: text tables."""

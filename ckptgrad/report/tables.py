@@ -1,0 +1,188 @@
+"""Text tables of plans and validations."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ckptgrad.budget import format_bytes
+from ckptgrad.planning.schedule import Forward
+
+if TYPE_CHECKING:
+    from ckptgrad.graph.source import SourceLine
+    from ckptgrad.meters.meter import Reading
+    from ckptgrad.plan import Plan
+    from ckptgrad.validation.result import Row, Validation
+
+WIDTH = 110
+MOST_ROWS = 40
+LONGEST_PERIOD = 8  # stages in a pattern that is written once however often it repeats
+NOTHING = "-"
+
+
+def to_text(renderable: RenderableType, width: int = WIDTH) -> str:
+    """Anything that rich can show, as plain text without trailing blanks."""
+    console = Console(file=io.StringIO(), width=width, color_system=None, force_terminal=False)
+    console.print(renderable)
+    return "\n".join(line.rstrip() for line in console.file.getvalue().rstrip().splitlines())
+
+
+def plan_text(plan: Plan, width: int = WIDTH) -> str:
+    """A plan: what it costs, and what happens to each stage."""
+    return to_text(Group(_plan_summary(plan), "", _stage_table(plan)), width)
+
+
+def _plan_summary(plan: Plan) -> Table:
+    program, simulation = plan.program, plan.simulation
+    grid = _grid()
+    budget = "none" if plan.budget is None else format_bytes(plan.budget)
+    grid.add_row("policy", f"{plan.schedule.policy}, budget {budget}")
+    grid.add_row(
+        "predicted peak",
+        f"{format_bytes(plan.peak_bytes)} beyond the arguments: {format_bytes(plan.temporary_bytes)} temporaries, "
+        f"{format_bytes(program.output_bytes)} outputs, {format_bytes(program.gradient_bytes)} gradients",
+    )
+    fastest = sum(s.options[s.fastest].time for s in plan.costs.stages)
+    ratio = f"{plan.seconds / fastest:.2f} of the fastest plan's without a budget" if fastest else NOTHING
+    grid.add_row("estimated time", ratio)
+    grid.add_row(
+        "stages",
+        f"{len(program.stages)}, {len(program.kinds)} of them distinct; {simulation.forwards} forwards, "
+        f"{simulation.recomputations} of them repeated",
+    )
+    return grid
+
+
+def _stage_table(plan: Plan) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("stage", no_wrap=True)
+    table.add_column("source")
+    for name in ("boundary", "kept for backward", "residuals", "forwards"):
+        table.add_column(name, justify="left" if name.startswith("kept") else "right", no_wrap=True)
+    lines = list(_collapse(_stage_rows(plan)))
+    for label, row in lines[:MOST_ROWS]:
+        table.add_row(label, *row)
+    if len(lines) > MOST_ROWS:
+        table.add_row(f"... and {len(lines) - MOST_ROWS} rows more")
+    return table
+
+
+def _stage_rows(plan: Plan) -> list[tuple[str, ...]]:
+    """For each stage what the table says of it, without its number."""
+    kept = plan.schedule.kept
+    forwards = Counter(a.stage for a in plan.schedule if isinstance(a, Forward))
+    rows = []
+    for i, (stage, cost) in enumerate(zip(plan.program.stages, plan.costs.stages, strict=True)):
+        option = cost.options[kept[i]] if i in kept else None
+        rows.append(
+            (
+                _place(stage.source),
+                format_bytes(cost.boundary_bytes),
+                option.name if option else NOTHING,
+                format_bytes(option.residual_bytes) if option else NOTHING,
+                str(forwards[i]),
+            )
+        )
+    return rows
+
+
+def _place(source: SourceLine | None) -> str:
+    return NOTHING if source is None else f"{Path(source.file).name}:{source.line} ({source.function})"
+
+
+def _collapse(rows: Sequence[tuple[str, ...]]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Rows with their labels; a pattern of up to LONGEST_PERIOD rows that repeats is given once.
+
+    The rows of a pattern are labelled by their first stage, the step and their last stage: "2, 4 .. 16".
+    """
+    start = 0
+    while start < len(rows):
+        period, times = max(
+            ((p, _repeats(rows, start, p)) for p in range(1, LONGEST_PERIOD + 1)),
+            key=lambda found: ((found[1] - 1) * found[0], -found[0]),
+        )
+        if times == 1:
+            period = 1
+        for k in range(start, start + period):
+            yield _label(k, period, times), rows[k]
+        start += period * times
+
+
+def _repeats(rows: Sequence[tuple[str, ...]], start: int, period: int) -> int:
+    """How often the `period` rows from `start` on follow each other."""
+    times, pattern = 1, rows[start : start + period]
+    while rows[start + times * period : start + (times + 1) * period] == pattern:
+        times += 1
+    return times
+
+
+def _label(first: int, step: int, times: int) -> str:
+    if times == 1:
+        return str(first)
+    last = first + step * (times - 1)
+    return f"{first} .. {last}" if step == 1 else f"{first}, {first + step} .. {last}"
+
+
+def validation_text(validation: Validation, width: int = WIDTH) -> str:
+    """A validation: a row each for jax.grad, jax.checkpoint and the policies, then what is wrong or to be noted."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("", no_wrap=True)
+    for name in ("predicted", "certified", "temporaries", "resident", "time", "gradient differs by"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in validation.rows:
+        table.add_row(row.name, *_cells(row))
+    budget = "no budget" if validation.budget is None else f"budget {format_bytes(validation.budget)}"
+    head = Text(f"{validation.function}: peak bytes beyond the arguments, {budget}; time against jax.grad, "
+                f"median of {validation.repeats}")
+    verdict = "passed" if validation.passed else "FAILED"
+    notes = [f"{verdict}: {text}" for text in validation.failures or [_agreement(validation)]]
+    reasons = {r.resident.reason: r.name for r in validation.rows if r.resident and r.resident.reason}
+    notes += [f"resident n/a ({name}): {reason}" for reason, name in reasons.items()]
+    return to_text(Group(head, "", table, "", *map(Text, notes)), width)
+
+
+def _agreement(validation: Validation) -> str:
+    binding = "" if validation.budget is None else ", certified peaks are within the budget"
+    return f"gradients agree with jax.grad's{binding}"
+
+
+def _cells(row: Row) -> list[str]:
+    if not row.feasible:
+        least = "" if row.smallest_peak_bytes is None else f", needs {format_bytes(row.smallest_peak_bytes)}"
+        return [NOTHING] * 5 + [f"{row.reason}{least}"]
+    return [
+        _bytes(row.predicted_peak_bytes),
+        _reading(row.certified),
+        _bytes(row.certified_temporary_bytes),
+        _reading(row.resident),
+        NOTHING if row.time_ratio is None else f"{row.time_ratio:.2f}",
+        NOTHING if row.gradient is None else _difference(row.gradient.relative, row.gradient.bitwise),
+    ]
+
+
+def _bytes(n: int | None) -> str:
+    return NOTHING if n is None else format_bytes(n)
+
+
+def _reading(reading: Reading | None) -> str:
+    if reading is None:
+        return NOTHING
+    return "n/a" if reading.bytes is None else format_bytes(reading.bytes)
+
+
+def _difference(relative: float, bitwise: bool) -> str:
+    return "0 (bit for bit)" if bitwise else f"{relative:.1e}"
+
+
+def _grid() -> Table:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column()
+    return grid
