@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 from jax import dtypes
 
-from ckptgrad.arguments import Traced, check_inputs, float0_zeros, make_call, trace_call
+from ckptgrad.arguments import Traced, check_inputs, make_call, trace_call
 from ckptgrad.budget import Budget, check_budget
 from ckptgrad.errors import GradientTypeError, OptionError
-from ckptgrad.plan import Plan, make_plan
+from ckptgrad.chain.costs import chain_costs
+from ckptgrad.plan import Plan, budget_bytes, make_plan
 from ckptgrad.planning.policy import get_policy
 from ckptgrad.planning.schedule import Schedule
 from ckptgrad.runtime.certify import Certified, certify
@@ -54,17 +55,19 @@ class GradientFunction:
         """
         structs = jax.tree.map(_struct, (args, kwargs))
         traced = self._trace(*structs)
-        first = self._plan(traced)
+        costs = chain_costs(traced.program)
 
-        def build(margin: int):
-            plan = self._plan(traced, margin, first)
+        budget = budget_bytes(self.options["budget"], costs)
+
+        def build(target: int | None):
+            plan = make_plan(traced.program, target, self.options["policy"], costs)
 
             def run(*a, **k):
                 return self._run(self._trace(a, k), plan)
 
             return plan, jax.jit(run)
 
-        return certify(build, structs[0], structs[1], first.budget)
+        return certify(build, structs[0], structs[1], budget)
 
     def _trace(self, args: Sequence[Any], kwargs: dict[str, Any]) -> Traced:
         o = self.options
@@ -72,9 +75,8 @@ class GradientFunction:
         check_inputs(call, o["allow_int"], o["holomorphic"])
         return trace_call(call, o["has_aux"], scalar=True, holomorphic=o["holomorphic"])
 
-    def _plan(self, traced: Traced, margin: int = 0, before: Plan | None = None) -> Plan:
-        costs = None if before is None else before.costs
-        return make_plan(traced.program, self.options["budget"], self.options["policy"], margin, costs)
+    def _plan(self, traced: Traced) -> Plan:
+        return make_plan(traced.program, self.options["budget"], self.options["policy"])
 
     def _run(self, traced: Traced, plan: Plan) -> Any:
         program = traced.program
@@ -299,5 +301,3 @@ def _struct(leaf: Any) -> Any:
     aval = jax.typeof(leaf)
     return jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=getattr(aval, "weak_type", False))
 
-
-__all__ = ["GradientFunction", "float0_zeros", "grad", "plan", "value_and_grad", "vjp"]

@@ -93,11 +93,15 @@ def store_all_peak(costs: ChainCosts) -> int:
     return simulate(get_policy("store_all")(kept, None), kept).peak
 
 
+def budget_bytes(budget: Budget, costs: ChainCosts) -> int | None:
+    """A budget in bytes for a chain of these costs; None for no budget."""
+    return resolve_budget(budget, lambda: store_all_peak(costs), lambda: minimum_peak(costs)[0])
+
+
 def make_plan(
     program: Program,
     budget: Budget = None,
     policy: str | Callable | Schedule = "optimal",
-    margin: int = 0,
     costs: ChainCosts | None = None,
 ) -> Plan:
     """Plan a program.
@@ -106,23 +110,20 @@ def make_plan(
         program: the chain.
         budget: bytes beyond the arguments, as accepted by `resolve_budget`.
         policy: a name, a function (costs, bytes) -> Schedule, or a Schedule.
-        margin: bytes of the budget that the plan must leave free.
         costs: the stage costs, if known already.
 
     Raises:
         BudgetError: the budget is below what the policy can reach.
     """
     costs = costs or chain_costs(program)
-    limit = resolve_budget(budget, lambda: store_all_peak(costs), lambda: minimum_peak(costs)[0])
+    limit = budget_bytes(budget, costs)
     if isinstance(policy, Schedule):
         schedule = policy
     else:
-        target = None if limit is None else limit - margin
-        schedule = get_policy(policy)(costs, target)
+        schedule = get_policy(policy)(costs, limit)
     simulation = simulate(schedule, costs)
     if limit is not None and simulation.peak > limit:
-        smallest, stage = minimum_peak(costs)
-        raise BudgetError(limit, max(smallest, limit + 1), stage, schedule.policy)
+        raise BudgetError(limit, simulation.peak, None, schedule.policy)
     check_effects(program, schedule)
     return Plan(program, costs, schedule, simulation, limit)
 

@@ -1,9 +1,10 @@
 """Resident set: what the operating system counts while a program runs in a fresh process.
 
 The compiled program is serialised and loaded by a new process, so that nothing else grows while it runs;
-memory-profiler samples that process. glibc's mmap threshold is held down there: freed buffers go back to the
+memory-profiler samples that process after a first
+call, whose code pages and threads stay. glibc's mmap threshold is held down there: freed buffers go back to the
 system at once, where they would else stay on the heap and be counted.
-Sees: every page touched by the call, the allocator's overhead and XLA's thread pools included.
+Sees: every page touched by the call, the allocator's overhead and scratch inside library calls included.
 Cannot see: memory of accelerators; pages allocated but not touched; peaks much shorter than the sampling
 interval; programs that call back into Python (they cannot be serialised).
 """
@@ -31,7 +32,7 @@ TIMEOUT_SECONDS = 600
 
 
 def measure(executable: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reading:
-    """Peak resident bytes above the baseline taken after the arguments and the program are loaded.
+    """Peak resident bytes above the baseline taken after the arguments are loaded and the program has run once.
 
     Args:
         executable: the result of `jax.jit(f).lower(...).compile()`.

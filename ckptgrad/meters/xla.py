@@ -1,6 +1,9 @@
 """XLA's buffer assignment: what a compiled program will allocate, exactly and before it runs.
 
-Sees every buffer of the program; cannot see the allocator's own overhead or other programs.
+Sees: every buffer of the program.
+Cannot see: the allocator's own overhead, other programs, and scratch inside library calls. On the CPU such are
+the fusions that XLA hands to YNNPACK: a chain of products in one fusion keeps its intermediates out of the
+assignment (the resident meter sees them).
 """
 
 from __future__ import annotations

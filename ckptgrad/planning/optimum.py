@@ -12,7 +12,7 @@ Regime: up to some hundred different stages, or some thousand equal ones.
 Does not: look at schedules that are not nested, which may be faster or smaller. Three kinds are known:
 a stage's residuals kept while the input that its backward reads is dropped and computed again; a checkpoint
 dropped for a hungry stage and computed again; a forward moved before a backward as residuals are smaller
-than a cotangent. Does not offload. Chains beyond a table's reach raise `LongChain`; Revolve plans those at once.
+than a cotangent. Does not offload; beyond a table's reach `LongChain` is raised, and Revolve plans at once.
 """
 
 from __future__ import annotations

@@ -43,33 +43,39 @@ class Certified:
 
 
 def certify(
-    build: Callable[[int], tuple[Plan, Any]], args: Any, kwargs: Any, budget: int | None
+    build: Callable[[int | None], tuple[Plan, Any]], args: Any, kwargs: Any, budget: int | None
 ) -> Certified:
-    """Compile plans with growing margins until one fits.
+    """Compile plans with smaller and smaller targets until one fits.
 
     Args:
-        build: from a margin in bytes to a plan that leaves it free, and a jitted function.
+        build: from a target in bytes (None: no budget) to a plan within it and a jitted function.
         args, kwargs: abstract arguments.
         budget: bytes, or None for none.
 
     Raises:
-        BudgetError: the smallest plan does not fit.
+        BudgetError: the smallest plan does not fit; carries the smallest certified peak.
     """
-    margin, smallest, stage = 0, None, None
+    target, least, stage, last_resort = budget, None, None, False
+    policy = None
     for attempt in range(1, MAX_ROUNDS + 1):
         try:
-            plan, jitted = build(margin)
+            plan, jitted = build(target)
         except BudgetError as error:
-            if smallest is None:
-                raise
-            assert budget is not None
-            raise BudgetError(budget, smallest, error.stage, error.policy) from None
+            # The prediction may be cautious: let XLA judge the smallest plan before giving up.
+            if last_resort or (least is not None and least[1] <= error.smallest):
+                break
+            last_resort, stage, target = True, error.stage, error.smallest
+            plan, jitted = build(target)
         executable = jitted.lower(*args, **kwargs).compile()
         memory = compiled_memory(executable)
         if budget is None or memory.peak_bytes <= budget:
             return Certified(executable, plan, memory, attempt)
-        smallest = memory.peak_bytes if smallest is None else min(smallest, memory.peak_bytes)
+        policy = plan.schedule.policy
+        if least is None or memory.peak_bytes < least[0]:
+            least = (memory.peak_bytes, plan.peak_bytes)
+        if last_resort:
+            break
         excess = memory.peak_bytes - budget
-        margin = max(margin + excess, budget - plan.peak_bytes + excess)
-    assert budget is not None and smallest is not None
-    raise BudgetError(budget, smallest, stage, plan.schedule.policy)
+        target = min(target or budget, plan.peak_bytes) - excess
+    assert budget is not None and least is not None
+    raise BudgetError(budget, least[0], stage, policy)

@@ -1,0 +1,133 @@
+"""Budgets, times and gradients of two deep models against jax.grad and jax.checkpoint.
+
+    python benchmarks/chains.py [tanh|transformer|overhead] ...
+
+Bytes are XLA's buffer assignment.  Times are medians of ratios to jax.grad, every row timed in
+turn in one process.  A budget of p % allows temporaries of p % of jax.grad's, plus the outputs.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from models import tanh_chain, transformer
+from rich.console import Console
+from rich.table import Table
+
+import ckptgrad as cg
+from ckptgrad.meters.xla import compiled_memory
+
+BUDGETS = {"tanh": (60, 37, 25, 19, 14), "transformer": (45, 25, 19, 15)}
+ROUNDS = 9
+
+
+def compile_(fun, args):
+    return jax.jit(fun).lower(*args).compile()
+
+
+def largest_difference(found, reference):
+    """Largest relative difference over leaves, and whether all bits agree."""
+    pairs = list(zip(jax.tree.leaves(found), jax.tree.leaves(reference), strict=True))
+    difference = max(float(jnp.abs(a - b).max() / jnp.maximum(jnp.abs(b).max(), 1e-30)) for a, b in pairs)
+    return difference, all(np.array_equal(a, b) for a, b in pairs)
+
+
+def ratios(runs, args):
+    """Median time of each compiled function over that of the first, in alternation."""
+    taken = {name: [] for name in runs}
+    for _ in range(ROUNDS + 1):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            jax.block_until_ready(run(*args))
+            taken[name].append(time.perf_counter() - start)
+    reference = next(iter(taken.values()))
+    return {
+        name: statistics.median(t / r for t, r in zip(times[1:], reference[1:], strict=True))
+        for name, times in taken.items()
+    }
+
+
+def case(name, model, console):
+    loss, args, checkpointed = model()
+    runs = {"jax.grad": compile_(jax.value_and_grad(loss), args)}
+    reference = compiled_memory(runs["jax.grad"])
+    runs["jax.checkpoint"] = compile_(jax.value_and_grad(checkpointed), args)
+    predicted, limits = {}, {}
+    for percent in (None, *BUDGETS[name]):
+        row = "no budget" if percent is None else f"{percent} %"
+        budget = None
+        if percent is not None:
+            budget = reference.temporary_bytes * percent // 100 + reference.output_bytes
+        limits[row] = budget
+        runs[row] = compile_(cg.value_and_grad(loss, budget=budget), args)
+        predicted[row] = cg.plan(loss, *args, budget=budget).temporary_bytes
+    times = ratios(runs, args)
+    expected = runs["jax.grad"](*args)
+    table = Table(title=f"{name}: temporaries and time against jax.grad")
+    for column in ("run", "budget MiB", "predicted MiB", "certified MiB", "% of jax.grad", "kept", "time", "difference", "bits"):
+        table.add_column(column, justify="right")
+    for row, run in runs.items():
+        memory = compiled_memory(run)
+        difference, equal = largest_difference(run(*args)[1], expected[1])
+        limit = limits.get(row)
+        table.add_row(
+            row,
+            "" if limit is None else f"{(limit - reference.output_bytes) / 2**20:.1f}",
+            f"{predicted[row] / 2**20:.1f}" if row in predicted else "",
+            f"{memory.temporary_bytes / 2**20:.1f}",
+            f"{100 * memory.temporary_bytes / reference.temporary_bytes:.1f}",
+            "" if limit is None else ("yes" if memory.peak_bytes <= limit else "NO"),
+            f"{times[row]:.2f}",
+            f"{difference:.1e}",
+            "equal" if equal else "",
+        )
+    console.print(table)
+
+
+def overhead(console):
+    """Trace, plan and compile against jax.grad's trace and compile; and planning alone."""
+    loss, args, _ = transformer()
+    jax.clear_caches()
+    taken = {"jax.grad": [], "ckptgrad, no budget": [], 'ckptgrad, "0.25x"': []}
+    for _ in range(3):
+        for name in taken:
+            jax.clear_caches()
+            budget = "0.25x" if "0.25x" in name else None
+            door = jax.value_and_grad(loss) if name == "jax.grad" else cg.value_and_grad(loss, budget=budget)
+            start = time.perf_counter()
+            compile_(door, args)
+            taken[name].append(time.perf_counter() - start)
+    table = Table(title="12-block transformer: trace + plan + compile")
+    table.add_column("run")
+    table.add_column("seconds (median)", justify="right")
+    table.add_column("ratio", justify="right")
+    base = statistics.median(taken["jax.grad"])
+    for name, times in taken.items():
+        table.add_row(name, f"{statistics.median(times):.2f}", f"{statistics.median(times) / base:.2f}")
+    console.print(table)
+    loss, args, _ = tanh_chain(layers=1000, width=32, batch=2048)
+    start = time.perf_counter()
+    plan = cg.plan(loss, *args, budget="0.25x")
+    console.print(
+        f"1,000 equal layers: traced, cut into {len(plan.costs)} stages ({len(plan.program.kinds)} distinct) "
+        f"and planned in {time.perf_counter() - start:.1f} s"
+    )
+
+
+def main(names):
+    console = Console(width=140)
+    models = {"tanh": tanh_chain, "transformer": transformer}
+    for name in names or (*models, "overhead"):
+        if name == "overhead":
+            overhead(console)
+        else:
+            case(name, models[name], console)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,1 @@
+"""Chains: stages, where to cut, what to keep, what it costs."""

@@ -1,0 +1,5 @@
+"""`python -m ckptgrad.cli`."""
+
+from ckptgrad.cli.commands import main
+
+main()

@@ -1,0 +1,1 @@
+"""Runtimes: a schedule executed."""

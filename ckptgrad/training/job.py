@@ -1,0 +1,130 @@
+"""The job: plan, certify, train, validate, sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ckptgrad.api import value_and_grad
+from ckptgrad.budget import Budget
+from ckptgrad.meters.xla import Memory
+from ckptgrad.runtime.certify import Certified
+from ckptgrad.training import model
+from ckptgrad.training.data import windows
+from ckptgrad.validation import Validation, reference_memory, validate
+
+BUDGET_SHARE = 4  # by default the budget grants a quarter of the temporaries of jax.grad
+CLIP_NORM = 1.0
+WARMUP_SHARE = 10  # a tenth of the steps
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to train.
+
+    Attributes:
+        shape: of the model.
+        text: the bytes to train on.
+        batch, steps: windows a step, steps.
+        budget: as for `value_and_grad`; None for a quarter of the temporaries of `jax.grad` plus the outputs.
+        policy: a policy's name.
+        learning_rate: at its highest.
+        seed: of parameters, data and sample.
+    """
+
+    shape: model.Shape
+    text: bytes
+    batch: int
+    steps: int
+    budget: Budget = None
+    policy: str = "optimal"
+    learning_rate: float = 2e-3
+    seed: int = 0
+
+
+@dataclass
+class Training:
+    """A job under way: parameters, optimiser state, the certified gradient.
+
+    Attributes:
+        reference: what `jax.grad` would allocate.
+        gradient: ckptgrad's, compiled within the budget.
+        losses: one a step, in nats a byte.
+    """
+
+    job: Job
+    params: model.Params
+    optimiser: optax.GradientTransformation
+    reference: Memory
+    gradient: Certified
+    losses: list[float] = field(default_factory=list)
+
+    @property
+    def loss_function(self) -> Callable:
+        return partial(model.loss, heads=self.job.shape.heads)
+
+    def run(self, on_step: Callable[[int, float], Any] = lambda step, loss: None) -> None:
+        """Train; `on_step(step, loss)` is called after each step, counted from 1."""
+        state = self.optimiser.init(self.params)
+
+        @partial(jax.jit, donate_argnums=(0, 1, 2))
+        def update(params, state, gradient):
+            change, state = self.optimiser.update(gradient, state, params)
+            return optax.apply_updates(params, change), state
+
+        for step, tokens in enumerate(islice(_batches(self.job), self.job.steps), 1):
+            loss, gradient = self.gradient(self.params, tokens)
+            self.params, state = update(self.params, state, gradient)
+            self.losses.append(float(loss))
+            on_step(step, self.losses[-1])
+
+    def validate(self, repeats: int = 3, resident: bool = True) -> Validation:
+        """The cross-check of the very schedule that was trained with, on the trained parameters."""
+        plan = self.gradient.plan
+        tokens = next(_batches(self.job))
+        return validate(
+            self.loss_function,
+            self.params,
+            tokens,
+            budget=plan.budget,
+            policies=[plan.schedule],
+            repeats=repeats,
+            resident=resident,
+        )
+
+    def sample(self, count: int, prompt: bytes) -> str:
+        """A prompt and `count` bytes that follow it."""
+        following = model.continuation(self.params, self.job.shape, prompt, jax.random.key(self.job.seed))
+        return (prompt + bytes(islice(following, count))).decode(errors="replace")
+
+
+def _batches(job: Job) -> Any:
+    return map(jnp.asarray, windows(job.text, job.batch, job.shape.context + 1, job.seed))
+
+
+def prepare(job: Job) -> Training:
+    """Make parameters and optimiser, and compile the gradient within the budget.
+
+    Raises:
+        BudgetError: the budget is below what the policy can reach.
+        OptionError: the text is too short.
+    """
+    params = model.init_params(job.shape, jax.random.key(job.seed))
+    loss = partial(model.loss, heads=job.shape.heads)
+    tokens = next(_batches(job))
+    reference = reference_memory(loss, params, tokens)
+    budget = job.budget
+    if budget is None:
+        budget = reference.temporary_bytes // BUDGET_SHARE + reference.output_bytes
+    gradient = value_and_grad(loss, budget=budget, policy=job.policy).compile(params, tokens)
+    warmup = max(1, job.steps // WARMUP_SHARE)
+    rate = optax.warmup_cosine_decay_schedule(0.0, job.learning_rate, warmup, max(job.steps, warmup + 1))
+    optimiser = optax.chain(optax.clip_by_global_norm(CLIP_NORM), optax.adamw(rate))
+    return Training(job, params, optimiser, reference, gradient)
