@@ -69,7 +69,8 @@ def case(name, model, console):
     times = ratios(runs, args)
     expected = runs["jax.grad"](*args)
     table = Table(title=f"{name}: temporaries and time against jax.grad")
-    for column in ("run", "budget MiB", "predicted MiB", "certified MiB", "% of jax.grad", "kept", "time", "difference", "bits"):
+    columns = ("run", "budget MiB", "predicted MiB", "certified MiB", "% of jax.grad", "kept", "time")
+    for column in (*columns, "difference", "bits"):
         table.add_column(column, justify="right")
     for row, run in runs.items():
         memory = compiled_memory(run)
@@ -95,13 +96,13 @@ def overhead(console):
     jax.clear_caches()
     taken = {"jax.grad": [], "ckptgrad, no budget": [], 'ckptgrad, "0.25x"': []}
     for _ in range(3):
-        for name in taken:
+        for name, seconds in taken.items():
             jax.clear_caches()
             budget = "0.25x" if "0.25x" in name else None
             door = jax.value_and_grad(loss) if name == "jax.grad" else cg.value_and_grad(loss, budget=budget)
             start = time.perf_counter()
             compile_(door, args)
-            taken[name].append(time.perf_counter() - start)
+            seconds.append(time.perf_counter() - start)
     table = Table(title="12-block transformer: trace + plan + compile")
     table.add_column("run")
     table.add_column("seconds (median)", justify="right")

@@ -12,8 +12,8 @@ from jax import dtypes
 
 from ckptgrad.arguments import Traced, check_inputs, make_call, trace_call
 from ckptgrad.budget import Budget, check_budget
-from ckptgrad.errors import GradientTypeError, OptionError
 from ckptgrad.chain.costs import chain_costs
+from ckptgrad.errors import GradientTypeError, OptionError
 from ckptgrad.plan import Plan, budget_bytes, make_plan
 from ckptgrad.planning.policy import get_policy
 from ckptgrad.planning.schedule import Schedule

@@ -13,7 +13,6 @@ from jax import dtypes
 
 from ckptgrad.chain.program import Program, build_program
 from ckptgrad.errors import GradientTypeError, OptionError
-from ckptgrad.graph.graph import Constant
 from ckptgrad.graph.trace import from_jaxpr
 
 
@@ -108,7 +107,7 @@ def _dtype(leaf: Any) -> Any:
             f"arguments must be arrays or scalars, got {leaf!r} of type {type(leaf).__name__}; "
             f"close over it or mark it static under jax.jit"
         )
-    return leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf)
+    return getattr(leaf, "dtype", None) or jnp.result_type(leaf)
 
 
 def float0_zeros(leaf: Any) -> np.ndarray:
@@ -181,7 +180,7 @@ def _is_inexact(aval: Any) -> bool:
 
 def check_scalar(out: Any, fun: Callable, holomorphic: bool) -> None:
     """Reject a loss that is no real scalar, as `jax.grad` does."""
-    remedy = "return a scalar (sum or mean it), or use ckptgrad.vjp for other outputs; for extra outputs pass has_aux=True"
+    remedy = "return a scalar (sum or mean it), pass has_aux=True for extra outputs, or use ckptgrad.vjp"
     if not hasattr(out, "dtype") and not isinstance(out, (int, float, complex)):
         raise GradientTypeError(
             f"gradient only defined for scalar-output functions; {_name(fun)} returned a {type(out).__name__}; {remedy}"
@@ -195,11 +194,6 @@ def check_scalar(out: Any, fun: Callable, holomorphic: bool) -> None:
     if not dtypes.issubdtype(dtype, wanted):
         kind = "complex" if holomorphic else "real"
         raise GradientTypeError(f"grad requires a {kind}-valued output, but {_name(fun)} returned {dtype}")
-
-
-def is_constant(atom: Any) -> bool:
-    """Whether an output is a literal."""
-    return isinstance(atom, Constant)
 
 
 def _name(fun: Callable) -> str:

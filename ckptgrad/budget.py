@@ -40,7 +40,7 @@ def resolve_budget(budget: Any, store_all: Callable[[], int], minimum: Callable[
     """
     if budget is None:
         return None
-    if isinstance(budget, bool) or not isinstance(budget, (int, float, str)) and not hasattr(budget, "__index__"):
+    if isinstance(budget, bool) or (not isinstance(budget, (int, float, str)) and not hasattr(budget, "__index__")):
         raise BudgetFormatError(budget, f"it is a {type(budget).__name__}")
     if not isinstance(budget, str):
         return _positive(float(budget), 1, budget)

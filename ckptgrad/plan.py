@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ckptgrad.budget import Budget, format_bytes, resolve_budget
+from ckptgrad.budget import Budget, resolve_budget
 from ckptgrad.chain.costs import chain_costs
 from ckptgrad.chain.program import Program
 from ckptgrad.errors import BudgetError, EffectError
@@ -139,15 +139,11 @@ def check_effects(program: Program, schedule: Schedule) -> None:
         if isinstance(action, Forward):
             if action.stage in seen:
                 for op in program.stages[action.stage].kind.graph.operations:
-                    if op.effects:
+                    if any("ordered" in type(effect).__name__.lower() for effect in op.effects):
                         raise EffectError(
-                            f"stage {action.stage} has a side effect ({op.name} at {op.source}) and the plan "
-                            f"runs it again; raise the budget, move the effect out of the "
-                            f"recomputed part, or use policy='store_all'"
+                            f"stage {action.stage} has an ordered side effect ({op.name} at {op.source}) and the "
+                            f"plan runs it again; raise the budget, make the effect unordered (it then runs once), "
+                            f"move it out of the recomputed part, or use policy='store_all'"
                         )
             seen.add(action.stage)
 
-
-def describe_budget(budget: int | None) -> str:
-    """A budget for people."""
-    return "none" if budget is None else format_bytes(budget)

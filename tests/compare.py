@@ -28,3 +28,9 @@ def assert_same(found: Any, wanted: Any, *, scale: float = 1.0, bits: bool = Fal
         largest = np.max(np.abs(w[np.isfinite(w)]), initial=0).astype(float) if w.dtype.kind in "fcV" else 0
         atol = tolerance * max(largest, 1e-30)
         np.testing.assert_allclose(np.asarray(f), np.asarray(w), rtol=tolerance, atol=atol)
+
+
+def quick(fun: Any) -> Any:
+    """`jax.jit` for code that runs once: little time for optimisation."""
+    options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+    return jax.jit(fun, compiler_options=options)

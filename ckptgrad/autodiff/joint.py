@@ -146,11 +146,14 @@ class Partition:
     reads: tuple[Variable, ...]
     recomputed: tuple[Operation, ...]
 
-    def run_forward(self, inputs: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-        """Outputs and residuals."""
+    def run_forward(self, inputs: Sequence[Any], again: bool = False) -> tuple[list[Any], list[Any]]:
+        """Outputs and residuals; `again` leaves out effects, which happened the first time."""
+        operations = self.forward_operations
+        if again:
+            operations = needed_operations(operations, [*self.joint.outputs, *self.residuals], effects=False)
         env: dict[Variable, Any] = dict(self.joint.constants)
         env.update(zip(self.joint.inputs, inputs, strict=True))
-        run_operations(self.forward_operations, env)
+        run_operations(operations, env)
         return [read(env, a) for a in self.joint.outputs], [env[v] for v in self.residuals]
 
     def run_backward(
@@ -197,7 +200,7 @@ def partition(joint: Joint, keep: Sequence[Variable]) -> Partition:
     keep = tuple(v for v in dict.fromkeys(keep) if v not in joint.inputs and v not in joint.constants)
     forward_operations = needed_operations(joint.forward_operations, [*joint.outputs, *keep])
     recomputed = needed_operations(
-        [op for op in joint.forward_operations if not op.effects], joint.frontier, given=keep
+        joint.forward_operations, joint.frontier, given=keep, effects=False
     )
     used = {a for op in (*recomputed, *joint.backward_operations) for a in variables_of(op.inputs)}
     used.update(a for a in joint.gradients if isinstance(a, Variable))

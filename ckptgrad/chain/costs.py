@@ -89,7 +89,7 @@ def stage_cost(kind: StageKind, machine: Machine, accumulated: int = 0) -> Stage
     j = kind.joint
     boundary = kind.outputs_kept
     outputs = [v for v in j.outputs if isinstance(v, Variable)]
-    plain = [op for op in j.forward_operations if op in set(_forward_only(kind))]
+    plain = kind.plain.forward_operations
     boundary_bytes = sum(v.nbytes for v in boundary)
     cotangent = sum(j.cotangents[k].nbytes for k, i in enumerate(kind.seeds) if i in set(kind.boundary_out))
     forward = seconds(plain, outputs, machine)
@@ -104,12 +104,6 @@ def stage_cost(kind: StageKind, machine: Machine, accumulated: int = 0) -> Stage
         max(0, forward_peak - boundary_bytes),
         sum(v.nbytes for v in entry if feeds_heavy_directly(plain, v)),
     )
-
-
-def _forward_only(kind: StageKind) -> Sequence[Operation]:
-    from ckptgrad.autodiff.joint import partition
-
-    return partition(kind.joint, ()).forward_operations
 
 
 def _save_option(

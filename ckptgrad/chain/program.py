@@ -8,10 +8,15 @@ once.  Arguments and captured constants are the caller's and cost nothing.
 
 from __future__ import annotations
 
+import itertools
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+
+import jax.numpy as jnp
+from jax.core import Tracer
 
 from ckptgrad.autodiff.joint import Joint, Partition, joint, partition
 from ckptgrad.autodiff.reverse import active_variables
@@ -62,12 +67,23 @@ class StageKind:
         graph = self.graph
         return joint(graph, [graph.inputs[i] for i in self.wrt], [graph.outputs[i] for i in self.seeds])
 
+    @property
+    def is_reusable(self) -> bool:
+        """Whether another trace may use it: its rules captured no tracer of the trace that made it."""
+        known = self.__dict__.get("joint")
+        return known is not None and not any(isinstance(c, Tracer) for c in known.constants.values())
+
     @cached_property
     def options(self) -> list[Option]:
         """The save options, from most kept to least."""
         j = self.joint
         boundary = [j.inputs[i] for i in self.boundary_in]
         return [Option(name, partition(j, keep)) for name, keep in residual_choices(j, boundary)]
+
+    @cached_property
+    def plain(self) -> Partition:
+        """The partition that keeps nothing: its forward makes the outputs alone."""
+        return partition(self.joint, ())
 
     @cached_property
     def outputs_kept(self) -> list[Variable]:
@@ -109,7 +125,7 @@ class Program:
 
     Attributes:
         graph: the whole forward graph.
-        wrt: the inputs to differentiate with respect to (None of them integer).
+        wrt: the inputs to differentiate with respect to (none of them integer).
         seeds: the outputs that receive a cotangent.
         held: values that live across several stages, and how many stages read each.
     """
@@ -151,11 +167,24 @@ def build_program(
     return _Builder(graph, wrt, variables_of(seeds), find_cuts(graph) if cuts is None else cuts).build()
 
 
+# Kinds of recent programs: a function that is traced again is not differentiated again.
+_RECENT: OrderedDict[tuple, StageKind] = OrderedDict()
+_RECENT_LIMIT = 256
+
+
+def _recall(key: tuple) -> StageKind | None:
+    """A recent kind of this structure that any trace may use."""
+    while len(_RECENT) > _RECENT_LIMIT:
+        _RECENT.popitem(last=False)
+    kind = _RECENT.get(key)
+    return kind if kind is not None and kind.is_reusable else None
+
+
 class _Builder:
     def __init__(self, graph: Graph, wrt: Sequence[Variable], seeds: list[Variable], cuts: Sequence[int]):
         self.graph, self.wrt, self.seeds = graph, tuple(wrt), tuple(dict.fromkeys(seeds))
         edges = [0, *cuts, len(graph.operations)]
-        self.segments = [graph.operations[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+        self.segments = [graph.operations[a:b] for a, b in itertools.pairwise(edges)]
         active = active_variables(graph, wrt)
         self.useful = active & _reaching(graph, self.seeds)
         self.maker = {v: i for i, seg in enumerate(self.segments) for op in seg for v in op.outputs}
@@ -166,6 +195,7 @@ class _Builder:
                 for v in variables_of(op.inputs):
                     self.readers.setdefault(v, set()).add(i)
         self.kinds: dict[tuple, StageKind] = {}
+        self.environment = str(jnp.result_type(float))  # differs under jax_enable_x64
 
     def build(self) -> Program:
         stages = tuple(self.stage(i) for i in range(len(self.segments)))
@@ -196,11 +226,13 @@ class _Builder:
         seeds = [k for k, v in enumerate(outputs) if v in self.useful]
         entry = boundary_in or self._entry(inputs)
         roles = (tuple(boundary_in), tuple(boundary_out), tuple(wrt), tuple(seeds), tuple(entry))
-        key = (segment_key(operations, inputs, outputs), roles)
-        kind = self.kinds.get(key)
+        key = (segment_key(operations, inputs, outputs), roles, self.environment)
+        kind = self.kinds.get(key) or _recall(key)
         if kind is None:
             graph = Graph(inputs, outputs, operations)
-            kind = self.kinds[key] = StageKind(graph, wrt, seeds, boundary_in, boundary_out, entry)
+            kind = StageKind(graph, wrt, seeds, boundary_in, boundary_out, entry)
+            _RECENT[key] = kind
+        self.kinds[key] = kind
         return Stage(kind, tuple(inputs), tuple(outputs), _source(operations))
 
     def _entry(self, inputs: Sequence[Variable]) -> list[int]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ckptgrad.graph.graph import Atom, Constant, Graph, Operation, Variable
+from ckptgrad.graph.atoms import Atom, Constant, Variable
+
+if TYPE_CHECKING:
+    from ckptgrad.graph.graph import Graph, Operation
 
 
 def apply(op: Operation, inputs: Sequence[Any]) -> list[Any]:
@@ -54,18 +57,21 @@ def last_uses(graph: Graph) -> dict[Variable, int]:
 
 
 def needed_operations(
-    operations: Sequence[Operation], wanted: Collection[Atom], given: Collection[Variable] = ()
+    operations: Sequence[Operation],
+    wanted: Collection[Atom],
+    given: Collection[Variable] = (),
+    effects: bool = True,
 ) -> list[Operation]:
     """The operations that `wanted` depends on, in order, taking `given` as known.
 
-    Operations with effects are kept.
+    Operations with effects are kept as well, unless `effects` is False.
     """
     live = {a for a in wanted if isinstance(a, Variable)}
     known = set(given)
     live -= known
     kept = []
     for op in reversed(operations):
-        if op.effects or any(o in live for o in op.outputs):
+        if (effects and op.effects) or any(o in live for o in op.outputs):
             kept.append(op)
             live.update(a for a in op.inputs if isinstance(a, Variable) and a not in known)
     return kept[::-1]

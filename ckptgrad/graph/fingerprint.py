@@ -49,6 +49,23 @@ def operation_key(op: Operation) -> tuple:
     return (op.name, items, str(op.context))
 
 
+class _Identity:
+    """Equal for the same object only; keeps it alive, so that its id is not given away again."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any):
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Identity) and other.value is self.value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+
+MAX_RULE_DEPTH = 3
+
 # The custom_jvp rules inside which a key is being made, outermost first; None: leave rules out.
 _ENTERED: ContextVar[tuple | None] = ContextVar("entered", default=())
 
@@ -57,6 +74,7 @@ def _jvp_rule_key(params: Mapping[str, Any], inputs: int) -> Any:
     """The key of a custom_jvp rule, which may call the function that it belongs to (relu's does).
 
     A rule met again inside itself is known by its first level and by how far out it was entered.
+    Rules that call ever new functions (sinc's do) are told apart by identity from some depth on.
     """
     entered = _ENTERED.get()
     if entered is None:
@@ -65,6 +83,8 @@ def _jvp_rule_key(params: Mapping[str, Any], inputs: int) -> Any:
     first_level = _key_within(None, (params["call_jaxpr"], rule))
     if first_level in entered:
         return ("again", entered[::-1].index(first_level))
+    if len(entered) == MAX_RULE_DEPTH:
+        return _Identity(params["jvp_jaxpr_fun"])
     return _key_within((*entered, first_level), rule)
 
 
@@ -93,7 +113,7 @@ def value_key(value: Any) -> Any:
     try:
         hash(value)
     except TypeError:
-        return ("object", id(value))
+        return _Identity(value)
     return value
 
 
@@ -111,8 +131,7 @@ def jaxpr_key(jaxpr: Jaxpr) -> tuple:
     lines = []
     for eqn in jaxpr.eqns:
         ins = tuple(key(a) for a in eqn.invars)
-        op = Operation(eqn.primitive, (), (), eqn.params)
-        op.inputs = tuple(eqn.invars)
+        op = Operation(eqn.primitive, [Constant(None, a.aval) for a in eqn.invars], (), eqn.params)
         for v in eqn.outvars:
             number[v] = len(number)
         lines.append((operation_key(op), ins, tuple(aval_key(v.aval) for v in eqn.outvars)))

@@ -6,66 +6,21 @@ plain data: tracing lives in `trace`, evaluation in `evaluate`, differentiation 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jax.extend.core import Primitive
 
+from ckptgrad.graph.atoms import Atom, Constant, Variable, aval_bytes, variables_of
+from ckptgrad.graph.evaluate import evaluate
+from ckptgrad.graph.printing import format_graph
+from ckptgrad.graph.registry import apply_bprop
 from ckptgrad.graph.source import SourceLine, user_line
 
-
-class Variable:
-    """A value of the graph: an array with a shape and a dtype, not yet a number.
-
-    Attributes:
-        aval: JAX's abstract value (shape, dtype, weak type).
-    """
-
-    __slots__ = ("aval",)
-
-    def __init__(self, aval: Any):
-        self.aval = aval
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.aval.shape
-
-    @property
-    def dtype(self) -> Any:
-        return self.aval.dtype
-
-    @property
-    def nbytes(self) -> int:
-        """Size in bytes (0 for values that are no arrays, such as tokens)."""
-        return aval_bytes(self.aval)
-
-    def __repr__(self) -> str:
-        return f"Variable({self.aval.str_short()})"
-
-
-class Constant:
-    """A literal scalar written into an operation's inputs."""
-
-    __slots__ = ("aval", "value")
-
-    def __init__(self, value: Any, aval: Any):
-        self.value = value
-        self.aval = aval
-
-    def __repr__(self) -> str:
-        return f"Constant({self.value})"
-
-
-Atom = Variable | Constant
-
-
-def aval_bytes(aval: Any) -> int:
-    """Bytes of an abstract value; key arrays count their underlying integers."""
-    dtype = getattr(aval, "dtype", None)
-    if dtype is None:
-        return 0
-    return math.prod(aval.shape) * getattr(dtype, "itemsize", 8)
+__all__ = [
+    "Atom", "Constant", "Graph", "Operation", "Variable", "aval_bytes", "get_consumers", "get_inputs",
+    "get_operation", "variables_of",
+]  # fmt: skip
 
 
 class Operation:
@@ -124,8 +79,6 @@ class Operation:
         Returns:
             The gradient that this operation contributes to X, or None where it is zero.
         """
-        from ckptgrad.graph.registry import apply_bprop
-
         return apply_bprop(self, inputs, X, G)
 
     def __repr__(self) -> str:
@@ -199,13 +152,9 @@ class Graph:
 
     def __call__(self, *args: Any) -> list[Any]:
         """Evaluate with numbers (or tracers) for `inputs`; a list for `outputs`."""
-        from ckptgrad.graph.evaluate import evaluate
-
         return evaluate(self, args)
 
     def __str__(self) -> str:
-        from ckptgrad.graph.printing import format_graph
-
         return format_graph(self)
 
     def __repr__(self) -> str:
@@ -213,11 +162,6 @@ class Graph:
             f"Graph({len(self.inputs)} inputs, {len(self.operations)} operations, "
             f"{len(self.outputs)} outputs)"
         )
-
-
-def variables_of(atoms: Iterable[Atom]) -> list[Variable]:
-    """The atoms that are variables, in order."""
-    return [a for a in atoms if isinstance(a, Variable)]
 
 
 def get_operation(V: Variable, G: Graph) -> Operation | None:

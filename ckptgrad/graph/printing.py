@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from ckptgrad.graph.graph import Atom, Constant, Graph, Variable
+from typing import TYPE_CHECKING
+
+from ckptgrad.graph.atoms import Atom, Constant, Variable
+
+if TYPE_CHECKING:
+    from ckptgrad.graph.graph import Graph
 
 
 def format_graph(graph: Graph) -> str:

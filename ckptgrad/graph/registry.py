@@ -11,13 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 
 from ckptgrad.errors import DuplicateRuleError, MissingRuleError
+from ckptgrad.graph.atoms import Variable
 from ckptgrad.graph.evaluate import apply
-from ckptgrad.graph.graph import Operation, Variable
+
+if TYPE_CHECKING:
+    from ckptgrad.graph.graph import Operation
 
 
 @dataclass

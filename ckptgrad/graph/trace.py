@@ -1,7 +1,8 @@
 """From a JAX function to a Graph: `jax.make_jaxpr`, with nested jits inlined.
 
-Inlined: `jit`, `closed_call` and `jax.checkpoint` (the plan decides what is kept).  Kept as one operation with subgraphs: `scan`, `while`, `cond`,
-`custom_jvp_call`, `custom_vjp_call` and whatever else carries a jaxpr.
+Inlined: `jit`, `closed_call` and `jax.checkpoint` (the plan decides what is kept).  Kept as one
+operation with subgraphs: `scan`, `while`, `cond`, `custom_jvp_call`, `custom_vjp_call` and whatever
+else carries a jaxpr.
 """
 
 from __future__ import annotations

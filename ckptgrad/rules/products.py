@@ -74,7 +74,7 @@ def free(ndim: int, contract: Sequence[int], batch: Sequence[int]) -> tuple[int,
     return tuple(i for i in range(ndim) if i not in contract and i not in batch)
 
 
-def transposed(x: Any, order: Sequence[int]) -> Any:
+def transposed(x: Any, order: Any) -> Any:
     """Transpose, unless the order is the identity."""
     order = tuple(int(i) for i in order)
     return x if order == tuple(range(len(order))) else lax.transpose(x, order)

@@ -7,7 +7,6 @@ The gradient of a maximum over windows sends each cotangent to the chosen elemen
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -89,7 +88,7 @@ def scatter_by_offsets(g: Any, x: Any, choice: Any, where: Geometry) -> Any:
     padded = lax.pad(x, lowest(x.dtype, choice), config)
     offsets = [np.multiply(i, where["window_dilation"]) for i in np.ndindex(*where["window_dimensions"])]
 
-    def at(offset: Sequence[int]) -> Any:
+    def at(offset: Any) -> Any:
         stop = [o + (n - 1) * s + 1 for o, n, s in zip(offset, g.shape, strides, strict=True)]
         return lax.slice(padded, offset, stop, strides)
 

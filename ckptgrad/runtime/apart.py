@@ -3,7 +3,8 @@
 A compiler that sees the same operations on the same inputs twice merges them, and the memory that
 recomputation was to save is lost; on CPU XLA drops the optimization barrier that `jax.checkpoint`
 relies on.  So the input of a recomputation is passed through a select on a predicate that is always
-true but that no compiler can prove: s <= inf or s != s, with s taken from the incoming cotangent.  This also orders the recomputation after that cotangent.
+true but that no compiler can prove: s <= inf or s != s, with s taken from the incoming cotangent.
+This also orders the recomputation after that cotangent.
 """
 
 from __future__ import annotations

@@ -77,5 +77,6 @@ def certify(
             break
         excess = memory.peak_bytes - budget
         target = min(target or budget, plan.peak_bytes) - excess
-    assert budget is not None and least is not None
+    assert budget is not None
+    assert least is not None
     raise BudgetError(budget, least[0], stage, policy)

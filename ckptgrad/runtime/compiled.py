@@ -26,19 +26,19 @@ class StageFunctions:
 
     def __init__(self, kind: StageKind):
         self.kind = kind
-        self._forward: dict[int | None, Any] = {}
+        self._forward: dict[tuple[int | None, bool], Any] = {}
         self._backward: dict[int, Any] = {}
 
-    def forward(self, keep: int | None) -> Any:
-        """inputs -> (outputs, residuals of option `keep`)."""
-        if keep not in self._forward:
-            run = self.kind.graph if keep is None else self.kind.options[keep].partition.run_forward
+    def forward(self, keep: int | None, again: bool) -> Any:
+        """inputs -> (outputs, residuals of option `keep`); `again` leaves out effects."""
+        if (keep, again) not in self._forward:
+            part = self.kind.plain if keep is None else self.kind.options[keep].partition
 
             def stage_forward(*inputs):
-                return (run(*inputs), []) if keep is None else run(inputs)
+                return part.run_forward(inputs, again)
 
-            self._forward[keep] = jax.jit(stage_forward)
-        return self._forward[keep]
+            self._forward[keep, again] = jax.jit(stage_forward)
+        return self._forward[keep, again]
 
     def backward(self, keep: int) -> Any:
         """(residuals, reads, cotangents) -> gradients, without the zero ones."""
@@ -123,7 +123,7 @@ class Execution:
             for k, value in zip(entry, seen, strict=True):
                 values[k] = value
         self._used.add(i)
-        outputs, residuals = self.functions[stage.kind].forward(keep)(*values)
+        outputs, residuals = self.functions[stage.kind].forward(keep, i in self._ever)(*values)
         made = dict(zip(stage.outputs, outputs, strict=True))
         if output:
             self.boundaries[i + 1] = {v: made[v] for v in stage.boundary_out}

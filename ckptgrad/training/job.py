@@ -74,7 +74,7 @@ class Training:
         """Train; `on_step(step, loss)` is called after each step, counted from 1."""
         state = self.optimiser.init(self.params)
 
-        @partial(jax.jit, donate_argnums=(0, 1, 2))
+        @partial(jax.jit, donate_argnums=(0, 1))
         def update(params, state, gradient):
             change, state = self.optimiser.update(gradient, state, params)
             return optax.apply_updates(params, change), state

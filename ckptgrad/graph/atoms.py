@@ -1,0 +1,65 @@
+"""The values of a graph: variables, and literal constants among an operation's inputs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+
+class Variable:
+    """A value of the graph: an array with a shape and a dtype, not yet a number.
+
+    Attributes:
+        aval: JAX's abstract value (shape, dtype, weak type).
+    """
+
+    __slots__ = ("aval",)
+
+    def __init__(self, aval: Any):
+        self.aval = aval
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.aval.shape
+
+    @property
+    def dtype(self) -> Any:
+        return self.aval.dtype
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes (0 for values that are no arrays, such as tokens)."""
+        return aval_bytes(self.aval)
+
+    def __repr__(self) -> str:
+        return f"Variable({self.aval.str_short()})"
+
+
+class Constant:
+    """A literal scalar written into an operation's inputs."""
+
+    __slots__ = ("aval", "value")
+
+    def __init__(self, value: Any, aval: Any):
+        self.value = value
+        self.aval = aval
+
+    def __repr__(self) -> str:
+        return f"Constant({self.value})"
+
+
+Atom = Variable | Constant
+
+
+def aval_bytes(aval: Any) -> int:
+    """Bytes of an abstract value; key arrays count their underlying integers."""
+    dtype = getattr(aval, "dtype", None)
+    if dtype is None:
+        return 0
+    return math.prod(aval.shape) * getattr(dtype, "itemsize", 8)
+
+
+def variables_of(atoms: Iterable[Atom]) -> list[Variable]:
+    """The atoms that are variables, in order."""
+    return [a for a in atoms if isinstance(a, Variable)]

@@ -1,0 +1,100 @@
+"""Rules of users' own primitives, and what is said where a rule is missing."""
+
+from __future__ import annotations
+
+import inspect
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.extend.core import Primitive
+from jax.interpreters import batching, mlir
+
+import ckptgrad as cg
+from ckptgrad.errors import DuplicateRuleError
+from ckptgrad.graph.registry import registered, unregister
+
+
+def new_primitive(name):
+    """x -> x cubed, as a primitive that JAX can run and lower but nobody can differentiate."""
+    primitive = Primitive(name)
+    primitive.def_impl(lambda x: x**3)
+    primitive.def_abstract_eval(lambda x: x)
+    mlir.register_lowering(primitive, mlir.lower_fun(lambda x: x**3, multiple_results=False))
+    batching.defvectorized(primitive)
+    return primitive
+
+
+cube_p = new_primitive("cube_of_this_test")
+
+
+def cube(x):
+    return cube_p.bind(x)
+
+
+@pytest.fixture
+def cube_rule():
+    @cg.bprop_rule(cube_p)
+    def rule(op, g):
+        (x,) = op.inputs
+        return (3 * x**2 * g,)
+
+    yield rule
+    unregister(cube_p.name)
+
+
+def loss(x):
+    return jnp.sum(cube(jnp.sin(x)))
+
+
+X = jnp.array([0.2, 1.3])
+WANTED = 3 * jnp.sin(X) ** 2 * jnp.cos(X)
+
+
+@pytest.mark.usefixtures("cube_rule")
+@pytest.mark.parametrize("budget", [None, "min"])
+@pytest.mark.parametrize("around", [lambda f: f, jax.jit], ids=["eager", "jit"])
+def test_a_users_rule_is_used(budget, around):
+    assert around(cg.grad(loss, budget=budget))(X) == pytest.approx(WANTED, rel=1e-6)
+
+
+@pytest.mark.usefixtures("cube_rule")
+def test_a_users_rule_batches():
+    found = jax.vmap(cg.grad(lambda x: cube(x) * 2.0))(X)
+    assert found == pytest.approx(6 * X**2, rel=1e-6)
+
+
+def test_the_decorator_returns_the_function(cube_rule):
+    assert callable(cube_rule)
+    assert registered()[cube_p.name].bprop is cube_rule
+
+
+@pytest.mark.usefixtures("cube_rule")
+def test_a_second_rule_is_an_error():
+    with pytest.raises(DuplicateRuleError, match=r"cube_of_this_test.*unregister"):
+        cg.bprop_rule(cube_p.name)(lambda op, g: (g,))
+
+
+def test_unregistered_rules_are_gone():
+    assert cube_p.name not in registered()
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda f: f, jax.jit, lambda f: jax.checkpoint(f)], ids=["plain", "in a jit", "in a checkpoint"]
+)
+def test_a_missing_rule_names_primitive_line_and_remedy(wrap):
+    with pytest.raises(cg.MissingRuleError) as caught:
+        cg.grad(lambda x: wrap(loss)(x))(X)
+    error = caught.value
+    assert error.primitive == cube_p.name
+    assert error.source is not None
+    assert error.source.file == __file__
+    assert error.source.line == inspect.getsourcelines(cube)[1] + 1
+    for part in (cube_p.name, f"{__file__}:{error.source.line}", f"@ckptgrad.bprop_rule('{cube_p.name}')"):
+        assert part in str(error)
+    assert isinstance(error, cg.CkptgradError)
+
+
+def test_a_missing_rule_off_the_gradients_way_does_not_matter():
+    assert cg.grad(lambda x: (jnp.sin(x) * jax.lax.stop_gradient(cube(x))).sum())(X).shape == X.shape
+    assert cg.grad(lambda x, y: x * cube(y))(2.0, jnp.float32(3.0)) == 27.0

@@ -1,0 +1,131 @@
+"""The commands, as a user calls them: on a module in the current folder."""
+
+import json
+import sys
+
+import pytest
+from ckptgrad.cli import app
+from typer.testing import CliRunner
+
+MODEL = """
+import jax.numpy as jnp
+
+width = 8
+
+def loss(weights, x):
+    for w in weights:
+        x = x + jnp.tanh(x @ w)
+    return jnp.mean(x**2)
+
+def with_aux(weights, x):
+    value = loss(weights, x)
+    return value, {"value": value}
+
+def vector(weights, x):
+    return x
+
+example_args = ([0.1 * jnp.eye(width)] * 6, jnp.ones((64, width)))
+
+def make_args():
+    return example_args
+
+def breaks():
+    raise RuntimeError("no data here")
+"""
+TARGET = ["climodel:loss", "climodel:example_args"]
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    (tmp_path / "climodel.py").write_text(MODEL)
+    (tmp_path / "text.txt").write_bytes(b"to be or not to be, that is the question. " * 50)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "climodel", raising=False)
+
+    def call(*words, code=0):
+        result = CliRunner().invoke(app, list(words))
+        assert result.exit_code == code, result.output
+        return result
+
+    return call
+
+
+def test_plan(run):
+    text = run("plan", *TARGET, "--budget", "0.5x").output
+    assert "predicted peak" in text
+    assert "climodel.py" in text
+
+
+def test_plan_json(run):
+    found = json.loads(run("plan", *TARGET, "--budget", "0.5x", "--policy", "sqrt", "--json").stdout)
+    assert found["policy"] == "sqrt"
+    assert found["peak_bytes"] <= found["budget_bytes"]
+
+
+def test_arguments_from_a_function(run):
+    assert run("plan", TARGET[0], "climodel:make_args").output == run("plan", *TARGET).output
+
+
+def test_validate(run):
+    text = run("validate", *TARGET, "--budget", "0.5x", "--repeats", "1", "--no-resident").output
+    for name in ("jax.grad", "jax.checkpoint", "optimal", "passed"):
+        assert name in text
+
+
+def test_validate_json_with_aux_and_argnums(run):
+    words = ["--has-aux", "--argnums", "0", "--argnums", "1", "--policy", "store_all", "--repeats", "1"]
+    result = run("validate", "climodel:with_aux", TARGET[1], *words, "--no-resident", "--json")
+    found = json.loads(result.stdout)
+    assert found["passed"]
+    assert [row["name"] for row in found["rows"]] == ["jax.grad", "jax.checkpoint", "store_all"]
+
+
+def test_gradient_that_differs_exits_with_1(run, monkeypatch):
+    import ckptgrad.validation.compare as compare
+
+    monkeypatch.setattr(compare, "_relative", lambda a, b, floor: 1.0)
+    result = run("validate", *TARGET, "--repeats", "1", "--no-resident", code=1)
+    assert "differs from jax.grad" in result.stderr
+    assert "FAILED" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["plan", *TARGET, "--budget", "12 potatoes"], "12 potatoes"),
+        (["plan", *TARGET, "--budget", "3 B"], "smallest feasible peak"),
+        (["plan", *TARGET, "--policy", "magic"], "magic"),
+        (["validate", *TARGET, "--policy", "magic"], "magic"),
+        (["validate", *TARGET, "--budget", "-1"], "greater than zero"),
+        (["plan", "climodel", TARGET[1]], "module:name"),
+        (["plan", "no_such_module:loss", TARGET[1]], "cannot import"),
+        (["plan", "climodel:lost", TARGET[1]], "no 'lost'"),
+        (["plan", "climodel:width", TARGET[1]], "not a function"),
+        (["plan", TARGET[0], "climodel:width"], "must be, or return, a tuple"),
+        (["plan", TARGET[0], "climodel:breaks"], "no data here"),
+        (["plan", "climodel:make_args", TARGET[1]], "does not take the 2 arguments"),
+        (["plan", "climodel:vector", TARGET[1]], "scalar"),
+        (["plan", *TARGET, "--argnums", "7"], "argnums"),
+        (["train", "--width", "10", "--heads", "3"], "does not divide"),
+        (["train", "--text", "missing.txt"], "cannot read the text"),
+        (["train", "--text", "text.txt", "--context", "5000"], "smaller context"),
+        (["train", "--budget", "12 potatoes"], "12 potatoes"),
+        (["train", "--depth", "0"], "depth"),
+    ],
+)
+def test_bad_input_is_one_message_and_exit_code_2(run, words, message):
+    result = run(*words, code=2)
+    assert message in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_train(run):
+    small = ["--depth", "2", "--width", "16", "--heads", "2", "--context", "16", "--batch", "4", "--steps", "20"]
+    words = ["train", *small, "--text", "text.txt", "--no-resident", "--repeats", "1", "--learning-rate", "0.01"]
+    found = json.loads(run(*words, "--json").stdout)
+    assert len(found["losses"]) == 20
+    assert found["losses"][-1] < found["losses"][0] - 1
+    assert found["certified_peak_bytes"] <= found["plan"]["budget_bytes"]
+    assert found["validation"]["passed"]
+    assert found["sample"].startswith("The ")
