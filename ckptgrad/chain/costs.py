@@ -123,8 +123,10 @@ def _save_option(
     wrt_boundary = {k for k, i in enumerate(kind.wrt) if i in set(kind.boundary_in)}
     flowing = [g for k, g in enumerate(j.gradients) if isinstance(g, Variable) and k in wrt_boundary]
     flowing_bytes = sum(v.nbytes for v in flowing)
-    given = {*part.residuals, *part.reads, *j.cotangents}
-    inner = peak_inside(back, given, flowing) - flowing_bytes
+    # Gradients of arguments are outputs of the whole program, counted there.
+    arriving = {g for g in gradients if g not in set(flowing)}
+    given = {*outgoing, *part.reads, *j.cotangents, *arriving}
+    inner = peak_inside(back, given, flowing, private) - flowing_bytes - residual_bytes
     guarded = [j.inputs[i] for i in kind.entry]
     copies = [
         v for v in part.restart_values(guarded) if feeds_heavy_directly(part.recomputed, v)

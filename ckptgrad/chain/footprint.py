@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from ckptgrad.graph.graph import Operation, Variable, variables_of
-from ckptgrad.graph.work import TRANSCENDENTAL, VIEWS, is_heavy
+from ckptgrad.graph.work import PRODUCTS, TRANSCENDENTAL, VIEWS, has_batch_dimensions, is_heavy
 
 _REDUCTIONS = frozenset(
     {"reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "argmax", "argmin", "reduce_and", "reduce_or"}
@@ -55,9 +55,19 @@ def traffic(operations: Sequence[Operation], wanted: Collection[Variable]) -> tu
 
 
 def peak_inside(
-    operations: Sequence[Operation], given: Collection[Variable], returned: Collection[Variable]
+    operations: Sequence[Operation],
+    given: Collection[Variable],
+    returned: Collection[Variable],
+    consumed: Collection[Variable] = (),
 ) -> int:
-    """Peak bytes of everything made by `operations`, `returned` included, `given` not counted."""
+    """Peak bytes of what a run of operations holds.
+
+    Args:
+        operations: in the order they run.
+        given: values that others hold; not counted.
+        returned: values to hold until the end.
+        consumed: values held at the start and dropped at their last use.
+    """
     solid = materialised(operations, returned)
     sources: dict[Variable, frozenset[Variable]] = {}
     last: dict[Variable, int] = {}
@@ -71,20 +81,37 @@ def peak_inside(
             for r in roots:
                 last[r] = position
     kept = set(returned)
-    live = peak = 0
-    made: set[Variable] = set()
+    live = peak = sum(v.nbytes for v in consumed)
+    made: set[Variable] = set(consumed)
+    reusable: set[Variable] = {v for v in consumed if len(v.shape) <= 2}
     dying: dict[int, list[Variable]] = {}
     for v, position in last.items():
         dying.setdefault(position, []).append(v)
     for position, op in enumerate(operations):
-        fresh = [v for v in op.outputs if v in solid and v not in made]
+        fresh = [v for v in op.outputs if v in solid and v not in given]
         dead = [v for v in dying.get(position, []) if v not in kept and v not in given]
         made.update(fresh)
         grown = sum(v.nbytes for v in fresh)
         freed = sum(v.nbytes for v in dead if v in made)
-        peak = max(peak, live + grown)
+        peak = max(peak, live + grown - (0 if is_materialised(op) else _reused(fresh, dead, reusable)))
+        if not (op.name in PRODUCTS and op.outputs[0].aval.ndim > 2 and not has_batch_dimensions(op)):
+            reusable.update(fresh)
         live += grown - freed
     return peak
+
+
+def _reused(fresh: Sequence[Variable], dead: Sequence[Variable], reusable: Collection[Variable]) -> int:
+    """Bytes of results that an elementwise operation may write over an operand it is the last to read.
+
+    Not over a product of more than two axes: that is computed as a matrix and seen through a view.
+    """
+    free = [(v.shape, v.dtype) for v in dead if v in reusable and v not in fresh]
+    total = 0
+    for v in fresh:
+        if (v.shape, v.dtype) in free:
+            free.remove((v.shape, v.dtype))
+            total += v.nbytes
+    return total
 
 
 def _roots(

@@ -50,7 +50,7 @@ def measure(executable: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R
         "inputs": in_tree.num_leaves,
         "outputs": out_tree.num_leaves,
         "leaves": [_portable(x) for x in jax.tree.leaves((args, kwargs))],
-        "config": {"jax_enable_x64": jax.config.jax_enable_x64},
+        "config": {"jax_enable_x64": dtypes.canonicalize_dtype(np.float64) == np.float64},
     }
     with tempfile.TemporaryDirectory(prefix="ckptgrad-") as folder:
         path = Path(folder) / "job.pickle"
@@ -62,7 +62,12 @@ def _run(path: Path) -> Reading:
     command = [sys.executable, "-P", str(_PROGRAM), str(path)]
     try:
         done = subprocess.run(
-            command, env=os.environ | _ALLOCATOR, capture_output=True, text=True, timeout=TIMEOUT_SECONDS
+            command,
+            check=False,
+            env=os.environ | _ALLOCATOR,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_SECONDS,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return Reading(None, f"the measuring process did not finish: {_first_line(error)}")

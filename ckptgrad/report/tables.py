@@ -29,9 +29,10 @@ NOTHING = "-"
 
 def to_text(renderable: RenderableType, width: int = WIDTH) -> str:
     """Anything that rich can show, as plain text without trailing blanks."""
-    console = Console(file=io.StringIO(), width=width, color_system=None, force_terminal=False)
+    stream = io.StringIO()
+    console = Console(file=stream, width=width, color_system=None, force_terminal=False)
     console.print(renderable)
-    return "\n".join(line.rstrip() for line in console.file.getvalue().rstrip().splitlines())
+    return "\n".join(line.rstrip() for line in stream.getvalue().rstrip().splitlines())
 
 
 def plan_text(plan: Plan, width: int = WIDTH) -> str:

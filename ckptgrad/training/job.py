@@ -116,9 +116,9 @@ def prepare(job: Job) -> Training:
         BudgetError: the budget is below what the policy can reach.
         OptionError: the text is too short.
     """
+    tokens = next(_batches(job))
     params = model.init_params(job.shape, jax.random.key(job.seed))
     loss = partial(model.loss, heads=job.shape.heads)
-    tokens = next(_batches(job))
     reference = reference_memory(loss, params, tokens)
     budget = job.budget
     if budget is None:

@@ -22,7 +22,7 @@ def checkpointed(traced: Traced, argnums: int | Sequence[int]) -> Callable:
     """`jax.value_and_grad` of the traced function with `jax.checkpoint` around each of its stages."""
     program = traced.program
     main, extra = traced.out_tree
-    stages = [(s, jax.checkpoint(_function(s.kind.graph))) for s in program.stages]
+    stages = [(s, jax.checkpoint(s.kind.graph)) for s in program.stages]
 
     def staged(*args, **kwargs):
         env = dict(program.graph.constants)
@@ -38,10 +38,6 @@ def checkpointed(traced: Traced, argnums: int | Sequence[int]) -> Callable:
         return (output, aux) if traced.has_aux else output
 
     return jax.value_and_grad(staged, argnums, traced.has_aux, allow_int=True)
-
-
-def _function(graph: Callable) -> Callable:
-    return lambda *inputs: graph(*inputs)
 
 
 def reference_memory(

@@ -4,8 +4,9 @@ import json
 import sys
 
 import pytest
-from ckptgrad.cli import app
 from typer.testing import CliRunner
+
+from ckptgrad.cli import app
 
 MODEL = """
 import jax.numpy as jnp
@@ -121,9 +122,9 @@ def test_bad_input_is_one_message_and_exit_code_2(run, words, message):
 
 
 def test_train(run):
-    small = ["--depth", "2", "--width", "16", "--heads", "2", "--context", "16", "--batch", "4", "--steps", "20"]
-    words = ["train", *small, "--text", "text.txt", "--no-resident", "--repeats", "1", "--learning-rate", "0.01"]
-    found = json.loads(run(*words, "--json").stdout)
+    small = ["--depth", "2", "--width", "16", "--heads", "2", "--context", "16", "--batch", "8", "--steps", "20"]
+    words = ["--learning-rate", "0.01", "--text", "text.txt", "--budget", "0.8x", "--no-resident", "--repeats", "1"]
+    found = json.loads(run("train", *small, *words, "--json").stdout)
     assert len(found["losses"]) == 20
     assert found["losses"][-1] < found["losses"][0] - 1
     assert found["certified_peak_bytes"] <= found["plan"]["budget_bytes"]

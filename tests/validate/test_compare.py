@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from ckptgrad.validation.compare import TOLERANCES, difference, tolerance_of
 
 NAN, INF = float("nan"), float("inf")

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import pytest
+
 from ckptgrad.meters import resident, xla
 
 MIB = 2**20

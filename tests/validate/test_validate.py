@@ -3,15 +3,16 @@
 import functools
 import json
 
-import ckptgrad as cg
 import jax
 import jax.numpy as jnp
 import pytest
+from jax.extend.core import Primitive
+from jax.interpreters import ad, mlir
+
+import ckptgrad as cg
 from ckptgrad.errors import BudgetError, GradientTypeError, OptionError, ValidationError
 from ckptgrad.graph.registry import unregister
 from ckptgrad.validation import reference_memory, validate
-from jax.extend.core import Primitive
-from jax.interpreters import ad, mlir
 
 DEPTH, WIDTH, BATCH = 8, 16, 256
 
@@ -117,13 +118,13 @@ mlir.register_lowering(doubled, mlir.lower_fun(lambda x: 2.0 * x, multiple_resul
 @pytest.fixture
 def wrong_rule():
     """A rule whose result is off by FACTOR."""
-    cg.bprop_rule(doubled.name)(lambda op, ct: 2.0 * FACTOR * ct)
+    cg.bprop_rule(doubled.name)(lambda op, ct: (2.0 * FACTOR * ct,))
     yield
     unregister(doubled.name)
 
 
 def test_wrong_gradient_fails_loudly(wrong_rule):
-    with pytest.raises(ValidationError, match="optimal: the gradient.*differs") as caught:
+    with pytest.raises(ValidationError, match=r"optimal: the gradient.*differs") as caught:
         validate(lambda x: jnp.sum(doubled.bind(x)), jnp.ones(4), repeats=1, resident=False)
     table = caught.value.validation
     assert not table.passed

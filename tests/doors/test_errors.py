@@ -1,0 +1,136 @@
+"""What the doors refuse, when, and in what words."""
+
+from __future__ import annotations
+
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import ckptgrad as cg
+from ckptgrad import errors
+
+X = jnp.array([1.0, 2.0])
+
+
+def total(x):
+    return jnp.sum(x * x)
+
+
+def budgets_of(*values):
+    return [pytest.param(v, id=repr(v)) for v in values]
+
+
+@pytest.mark.parametrize("door", [cg.value_and_grad, cg.grad])
+@pytest.mark.parametrize(
+    "budget",
+    budgets_of(
+        "12 potatoes", "", "x", "MiB", "1..5MB", "-3MiB", "0", "0x", "-1x", "nanMiB", "infMiB", "1e999",
+        0, -1, 0.0, -2.5, float("nan"), float("inf"), True, False, [1], {}, b"1MB", 1j, object,
+    ),
+)  # fmt: skip
+def test_a_malformed_budget_is_refused_at_once(door, budget):
+    with pytest.raises(cg.BudgetFormatError, match="512MiB") as caught:
+        door(total, budget=budget)
+    assert repr(budget) in str(caught.value)
+    assert isinstance(caught.value, ValueError)
+
+
+SIZES = {
+    100_000: 100_000, "100000": 100_000, "100kB": 100_000, "100 kb": 100_000, "0.1MB": 100_000,
+    "1MiB": 2**20, "1.5 KiB": 1536, "2k": 2048, "1GiB": 2**30, "1e6": 1_000_000, "1e-3 GB": 1_000_000,
+    " 3 tib ": 3 * 2**40, np.int64(5000): 5000,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("budget", "size"), SIZES.items(), ids=map(repr, SIZES))
+def test_budgets_are_read_as_bytes(budget, size):
+    assert cg.plan(total, X, budget=budget).budget == size
+
+
+def test_relative_budgets_and_words():
+    whole = cg.plan(total, X, budget="1x").budget
+    assert cg.plan(total, X, budget="3x").budget == 3 * whole
+    assert cg.plan(total, X, budget="min").budget <= whole
+    assert cg.plan(total, X, budget="auto").budget > 2**20
+    assert cg.plan(total, X).budget is None
+
+
+@pytest.mark.parametrize("door", [cg.value_and_grad, cg.grad])
+@pytest.mark.parametrize(
+    ("option", "names"),
+    [({"policy": "clever"}, "optimal"), ({"runtime": "magic"}, "compiled"), ({"policy": 3}, ""), ({"runtime": None}, "")],
+)
+def test_unknown_options_are_refused_at_once(door, option, names):
+    with pytest.raises(cg.CkptgradError, match=names) as caught:
+        door(total, **option)
+    assert repr(next(iter(option.values()))) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: cg.grad(lambda x: x)(X), r"scalar-output.*\(2,\).*vjp"),
+        (lambda: cg.grad(lambda x: (x.sum(), x))(X), r"scalar-output.*tuple.*has_aux"),
+        (lambda: cg.grad(lambda x: None)(X), "NoneType"),
+        (lambda: cg.grad(lambda x: x.sum(), has_aux=True)(X), "pair"),
+        (lambda: cg.grad(lambda x: (x.sum(), 1, 2), has_aux=True)(X), "pair"),
+        (lambda: cg.grad(lambda x: jnp.argmax(x))(X), "real-valued output.*int32"),
+        (lambda: cg.grad(total)(jnp.arange(3)), "int32.*allow_int"),
+        (lambda: cg.grad(total)(3), "int32.*allow_int"),
+        (lambda: cg.grad(lambda x: 1.0)(jax.random.key(0)), "key.*allow_int"),
+        (lambda: cg.grad(total)(X > 0), "bool.*allow_int"),
+        (lambda: cg.grad(total)(X * 1j), "complex64.*holomorphic"),
+        (lambda: cg.grad(total, holomorphic=True)(X), "complex.*float32"),
+        (lambda: cg.grad(lambda z: jnp.abs(z).sum(), holomorphic=True)(X * 1j), "complex-valued output"),
+        (lambda: cg.grad(lambda x: x.sum() * 1j)(X), "complex64"),
+        (lambda: cg.grad(lambda x, s: x.sum())(X, "text"), "'text'"),
+        (lambda: cg.grad(lambda s: 1.0)(object()), "object"),
+        (lambda: cg.vjp(lambda x, s: x, X, "text"), "'text'"),
+    ],
+)  # fmt: skip
+def test_what_has_no_gradient_is_a_type_error(call, words):
+    with pytest.raises(cg.GradientTypeError, match=f"(?s){words}") as caught:
+        call()
+    assert isinstance(caught.value, TypeError)
+
+
+@pytest.mark.parametrize("argnums", [2, -3, (0, 5), "0", 1.0, True, None, (0, None)])
+def test_wrong_argnums(argnums):
+    with pytest.raises(cg.OptionError) as caught:
+        cg.grad(lambda x, y: x.sum(), argnums=argnums)(X, X)
+    assert repr(argnums) in str(caught.value)
+
+
+def test_static_arguments_go_through_jit():
+    door = jax.jit(cg.grad(lambda x, mode: x.sum() * (2 if mode == "two" else 3)), static_argnums=1)
+    with pytest.raises(cg.GradientTypeError, match="static"):
+        door(X, "two")
+    found = jax.jit(lambda x, mode: cg.grad(lambda v: v.sum() * len(mode))(x), static_argnums=1)(X, "two")
+    assert (found == 3.0).all()
+
+
+def test_errors_of_the_user_pass_unchanged():
+    def broken(x):
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        cg.grad(broken)(X)
+
+
+def test_every_error_is_a_ckptgrad_error():
+    classes = [c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, Exception)]
+    assert len(classes) > 8
+    for c in classes:
+        assert issubclass(c, cg.CkptgradError)
+        assert c.__doc__
+        if c.__name__ in cg.__all__:
+            assert getattr(cg, c.__name__) is c
+
+
+def test_all_public_names_exist():
+    assert all(hasattr(cg, name) for name in cg.__all__)
+    assert len(set(cg.__all__)) == len(cg.__all__)
+    assert cg.__version__
