@@ -21,13 +21,14 @@ from ckptgrad.graph.trace import trace
 from ckptgrad.planning.policy import policy
 from ckptgrad.planning.schedule import Backward, Forward, Free, Schedule
 from ckptgrad.rules.kinds import bprop as bprop_rule
+from ckptgrad.validation import Validation, validate
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Backward", "BudgetError", "BudgetFormatError", "Chain", "CkptgradError", "EffectError", "Forward", "Free",
     "GradientTypeError", "Graph", "MissingRuleError", "Operation", "OptionError", "Schedule", "ScheduleError",
-    "StageError", "ValidationError", "Variable", "autodiff", "bprop_rule", "control_flow", "custom",
+    "StageError", "Validation", "ValidationError", "Variable", "autodiff", "bprop_rule", "control_flow", "custom",
     "get_consumers", "get_inputs", "get_operation", "grad", "plan", "policy", "rules", "stage", "trace",
-    "value_and_grad", "vjp",
+    "validate", "value_and_grad", "vjp",
 ]  # fmt: skip
