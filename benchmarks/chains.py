@@ -64,8 +64,8 @@ def case(name, model, console):
         if percent is not None:
             budget = reference.temporary_bytes * percent // 100 + reference.output_bytes
         limits[row] = budget
-        runs[row] = compile_(cg.value_and_grad(loss, budget=budget), args)
-        predicted[row] = cg.plan(loss, *args, budget=budget).temporary_bytes
+        certified = cg.value_and_grad(loss, budget=budget).compile(*args)
+        runs[row], predicted[row] = certified.executable, certified.plan.temporary_bytes
     times = ratios(runs, args)
     expected = runs["jax.grad"](*args)
     table = Table(title=f"{name}: temporaries and time against jax.grad")

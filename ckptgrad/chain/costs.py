@@ -125,8 +125,10 @@ def _save_option(
     flowing_bytes = sum(v.nbytes for v in flowing)
     # Gradients of arguments are outputs of the whole program, counted there.
     arriving = {g for g in gradients if g not in set(flowing)}
-    given = {*outgoing, *part.reads, *j.cotangents, *arriving}
-    inner = peak_inside(back, given, flowing, private) - flowing_bytes - residual_bytes
+    # Matrices are dropped or overwritten at their last use; what is seen through views stays longer.
+    consumed = [v for v in private if len(v.shape) <= 2]
+    given = ({*part.residuals, *part.reads, *j.cotangents, *arriving}) - set(consumed)
+    inner = peak_inside(back, given, flowing, consumed) - flowing_bytes - sum(v.nbytes for v in consumed)
     guarded = [j.inputs[i] for i in kind.entry]
     copies = [
         v for v in part.restart_values(guarded) if feeds_heavy_directly(part.recomputed, v)

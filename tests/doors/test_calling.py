@@ -80,7 +80,7 @@ CALLS = {
     "zero size": Call(lambda x, e: chain(x).sum() + e.sum(), (A, jnp.zeros((0, 3))), {"argnums": (0, 1)}),
     "only zero size": Call(lambda e: (e * 2).sum(), (jnp.zeros((2, 0)),)),
     "bfloat16": Call(lambda x, w: chain(x, w).sum(), (A.astype(jnp.bfloat16), M.astype(jnp.bfloat16)), {"argnums": 1}),
-    "mixed precision": Call(lambda x, w: chain(x, w.astype(jnp.float32)).sum(), (A, M.astype(jnp.float16)), {"argnums": (0, 1)}),
+    "mixed precision": Call(lambda x, w: chain(x, w.astype(jnp.float32)).sum(), (A, M.astype(jnp.float16)), {"argnums": (0, 1)}),  # noqa: E501
     "integers": Call(lambda x, i: chain(x)[i].sum(), (A, jnp.array([0, 2])), {"argnums": (0, 1), **ALL}),
     "Python int": Call(lambda x, n: chain(x).sum() * n, (A, 3), {"argnums": (1, 0), **ALL}),
     "booleans": Call(lambda d: jnp.where(d["m"], chain(d["x"]), 0).sum(), ({"m": A > 0, "x": A},), ALL),
