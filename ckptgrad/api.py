@@ -14,6 +14,7 @@ from ckptgrad.arguments import Traced, check_inputs, make_call, trace_call
 from ckptgrad.budget import Budget, check_budget
 from ckptgrad.chain.costs import chain_costs
 from ckptgrad.errors import GradientTypeError, OptionError
+from ckptgrad.graph.graph import Variable
 from ckptgrad.plan import Plan, budget_bytes, make_plan
 from ckptgrad.planning.policy import get_policy
 from ckptgrad.planning.schedule import Schedule
@@ -57,10 +58,13 @@ class GradientFunction:
         traced = self._trace(*structs)
         costs = chain_costs(traced.program)
 
-        budget = budget_bytes(self.options["budget"], costs)
+        asked = self.options["budget"]
+        # "min" asks for the smallest plan, whatever XLA makes of it: there is nothing to exceed.
+        least = isinstance(asked, str) and asked.strip() == "min"
+        budget = None if least else budget_bytes(asked, costs)
 
         def build(target: int | None):
-            plan = make_plan(traced.program, target, self.options["policy"], costs)
+            plan = make_plan(traced.program, asked if least else target, self.options["policy"], costs)
 
             def run(*a, **k):
                 return self._run(self._trace(a, k), plan)
@@ -231,7 +235,7 @@ def vjp(
     value, aux = outputs_of(traced, execution)
 
     def pullback(ct: Any) -> tuple[Any, ...]:
-        seeds = cotangent_leaves(ct, value)
+        seeds = _seed_by_variable(traced, cotangent_leaves(ct, value))
         later = execution.fork()
         later.seed(seeds)
         later.run(backward)
@@ -266,6 +270,17 @@ def cotangent_leaves(ct: Any, value: Any) -> list[Any]:
             )
         seeds.append(leaf.astype(out.dtype))
     return seeds
+
+
+def _seed_by_variable(traced: Traced, cotangents: Sequence[Any]) -> list[Any]:
+    """Cotangents in the order of the program's seeds: none for constants, the sum for repeated outputs."""
+    count = traced.out_tree[0].num_leaves
+    atoms = [a for a in traced.program.graph.outputs[:count] if dtypes.issubdtype(a.aval.dtype, jnp.inexact)]
+    table: dict[Any, Any] = {}
+    for atom, ct in zip(atoms, cotangents, strict=True):
+        if isinstance(atom, Variable):
+            table[atom] = ct if atom not in table else table[atom] + ct
+    return [table[v] for v in traced.program.seeds]
 
 
 def plan(

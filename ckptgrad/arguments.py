@@ -53,7 +53,8 @@ def make_call(fun: Callable, args: Sequence[Any], kwargs: dict[str, Any], argnum
     """Check argnums against the arguments.
 
     Raises:
-        OptionError: argnums is no int or tuple of ints, or out of range.
+        OptionError: argnums is no int or tuple of ints, out of range, empty or with repetitions.
+        GradientTypeError: an argument holds what is no array or scalar.
     """
     numbers = (argnums,) if not isinstance(argnums, (tuple, list)) else tuple(argnums)
     checked = []
@@ -67,6 +68,10 @@ def make_call(fun: Callable, args: Sequence[Any], kwargs: dict[str, Any], argnum
                 f"{len(args)} positional arguments"
             )
         checked.append(k % len(args))
+    if len(set(checked)) != len(checked) or (args and not checked):
+        raise OptionError(f"argnums={argnums!r} must name one argument at least, and each once")
+    for leaf in jax.tree.leaves((args, kwargs)):
+        _dtype(leaf)
     return Call(fun, tuple(args), dict(kwargs), tuple(checked))
 
 

@@ -24,7 +24,7 @@ from ckptgrad.chain.cut import find_cuts
 from ckptgrad.chain.residuals import residual_choices
 from ckptgrad.graph.fingerprint import segment_key
 from ckptgrad.graph.graph import Atom, Graph, Operation, Variable, variables_of
-from ckptgrad.graph.registry import is_zero
+from ckptgrad.graph.registry import generation, is_zero
 from ckptgrad.graph.source import SourceLine
 
 
@@ -195,7 +195,8 @@ class _Builder:
                 for v in variables_of(op.inputs):
                     self.readers.setdefault(v, set()).add(i)
         self.kinds: dict[tuple, StageKind] = {}
-        self.environment = str(jnp.result_type(float))  # differs under jax_enable_x64
+        # Differs under jax_enable_x64 and once a rule was added or replaced.
+        self.environment = (str(jnp.result_type(float)), generation())
 
     def build(self) -> Program:
         stages = tuple(self.stage(i) for i in range(len(self.segments)))

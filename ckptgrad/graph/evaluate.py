@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
+from jax.extend.core import primitives
+
 from ckptgrad.graph.atoms import Atom, Constant, Variable
 
 if TYPE_CHECKING:
@@ -27,6 +29,13 @@ def apply(op: Operation, inputs: Sequence[Any]) -> list[Any]:
 def read(env: dict[Variable, Any], atom: Atom) -> Any:
     """The value of an atom under an environment."""
     return atom.value if isinstance(atom, Constant) else env[atom]
+
+
+def like_aval(value: Any, aval: Any) -> Any:
+    """An array of the aval's dtype, made weakly typed if the aval is, as JAX returns it."""
+    if not getattr(aval, "weak_type", False) or getattr(value, "weak_type", False):
+        return value
+    return primitives.convert_element_type_p.bind(value, new_dtype=aval.dtype, weak_type=True, sharding=None)
 
 
 def evaluate(graph: Graph, args: Sequence[Any]) -> list[Any]:

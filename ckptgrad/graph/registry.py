@@ -79,6 +79,12 @@ class Rule:
 
 
 _RULES: dict[str, Rule] = {}
+_CHANGES: list[str] = []
+
+
+def generation() -> int:
+    """A number that grows with every change of the rules: what was derived before is stale."""
+    return len(_CHANGES)
 
 
 def register(rule: Rule) -> None:
@@ -86,11 +92,13 @@ def register(rule: Rule) -> None:
     if rule.primitive in _RULES:
         raise DuplicateRuleError(rule.primitive)
     _RULES[rule.primitive] = rule
+    _CHANGES.append(rule.primitive)
 
 
 def unregister(primitive: str) -> None:
     """Remove the rule of a primitive (for replacing one in an interactive session)."""
-    _RULES.pop(primitive, None)
+    if _RULES.pop(primitive, None):
+        _CHANGES.append(primitive)
 
 
 def registered() -> dict[str, Rule]:

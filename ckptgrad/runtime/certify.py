@@ -76,7 +76,7 @@ def certify(
         if last_resort:
             break
         excess = memory.peak_bytes - budget
-        target = min(target or budget, plan.peak_bytes) - excess
+        target = max(1, min(target or budget, plan.peak_bytes) - excess)
     assert budget is not None
     assert least is not None
     raise BudgetError(budget, least[0], stage, policy)

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from ckptgrad.chain.program import Program, Stage, StageKind
 from ckptgrad.errors import ScheduleError
+from ckptgrad.graph.evaluate import like_aval
 from ckptgrad.graph.graph import Constant, Variable
 from ckptgrad.planning.schedule import Action, Backward, Forward, Free, Schedule
 from ckptgrad.runtime.apart import guard_by, settle, token_of
@@ -157,13 +158,15 @@ class Execution:
         self.latest = latest or self.latest
 
     def gradient(self, v: Variable) -> Any:
-        """The gradient of an input; zeros where nothing flowed back."""
+        """The gradient of an input, typed as the input is; zeros where nothing flowed back."""
         found = self.table.get(v)
-        return jnp.zeros(v.shape, v.dtype) if found is None else found
+        return like_aval(jnp.zeros(v.shape, v.dtype) if found is None else found, v.aval)
 
     def output(self, atom: Variable | Constant) -> Any:
         """The value of an output of the program."""
-        return jnp.asarray(atom.value, atom.aval.dtype) if isinstance(atom, Constant) else self.env[atom]
+        if isinstance(atom, Constant):
+            return like_aval(jnp.asarray(atom.value, atom.aval.dtype), atom.aval)
+        return self.env[atom]
 
     def _inputs(self, i: int, stage: Stage, only: Sequence[int] | None = None) -> list[Any]:
         positions = range(len(stage.inputs)) if only is None else only

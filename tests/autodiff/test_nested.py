@@ -154,7 +154,6 @@ LOOPS = {
         lambda y: lax.scan(lambda c, v: (jnp.sin(c * v), jnp.cos(c)), 0.3, y)[1].sum()
     )(x),
     "stop_gradient": lambda x: (lax.stop_gradient(jnp.sin(x)) * x).sum(),
-    "linear solve": lambda x: jnp.linalg.solve(W + x[3] * jnp.eye(2), x[:2]).sum(),
 }
 
 ALL = CUSTOM | LOOPS

@@ -501,7 +501,18 @@ PASSING = [
     ),
 ]
 
+FOURIER = [
+    Case("fft", jnp.fft.fft, [(2, 6)], ["fft"], complex=True, bfloat16=False),
+    Case("fft padded", lambda z: jnp.fft.fft(z, 9), [(2, 6)], ["fft"], complex=True, bfloat16=False),
+    Case("ifft2", jnp.fft.ifft2, [(3, 4, 5)], ["fft"], complex=True, bfloat16=False),
+    Case("rfft even", jnp.fft.rfft, [(2, 6)], ["fft"], bfloat16=False, exact=False),
+    Case("rfft2 odd", jnp.fft.rfft2, [(3, 5)], ["fft"], bfloat16=False, exact=False),
+    Case("irfft even", jnp.fft.irfft, [(2, 4)], ["fft"], complex=True, bfloat16=False),
+    Case("irfft2 odd", lambda z: jnp.fft.irfft2(z, (3, 5)), [(3, 3)], ["fft"], complex=True, bfloat16=False),
+]
+
 CASES: list[Case] = [
+    *FOURIER,
     *ARITHMETIC,
     *TRANSCENDENTAL,
     *SPECIAL,

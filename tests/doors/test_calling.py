@@ -56,8 +56,6 @@ CALLS = {
     "argnums (1, 0)": Call(lambda x, w: chain(x, w).sum(), (A, M), {"argnums": (1, 0)}),
     "argnums list": Call(lambda x, w: chain(x, w).sum(), (A, M), {"argnums": [0, 1]}),
     "argnums numpy": Call(lambda x, w: chain(x, w).sum(), (A, M), {"argnums": np.int64(1)}),
-    "argnums twice": Call(lambda x, w: chain(x, w).sum(), (A, M), {"argnums": (0, 0)}),
-    "argnums empty": Call(lambda x, w: chain(x, w).sum(), (A, M), {"argnums": ()}),
     "kwargs": Call(lambda x, *, scale, w: (chain(x, w) * scale).sum(), (A,), {}, {"scale": 2.0, "w": M}),
     "has_aux": Call(with_aux, (A, 0.7), {"has_aux": True}),
     "has_aux, argnums tuple": Call(with_aux, (A, 0.7), {"has_aux": True, "argnums": (0, 1)}),
