@@ -36,9 +36,7 @@ def uneven(n: int, options: int) -> ChainCosts:
 
 def solver_times(repeats: int) -> Table:
     """Seconds of one plan at a third of the way from the smallest peak to that of storing all."""
-    table = Table(
-        "chain", "options", "budget", "seconds", "step time over store-all's", title="Optimal policy"
-    )
+    table = Table("chain", "options", "budget", "seconds", "step time over store-all's", title="Optimal policy")
     rows: list[tuple[str, Callable[[int, int], ChainCosts], int]] = [
         ("uneven", uneven, 14),
         ("uneven", uneven, 100),
@@ -57,9 +55,7 @@ def solver_times(repeats: int) -> Table:
                 schedule = get_policy("optimal")(costs, budget)
                 seconds = min(seconds, time.perf_counter() - start)
             ratio = simulate(schedule, costs).time / whole.time
-            table.add_row(
-                f"{n} {name}", str(options), f"{budget / whole.peak:.0%}", f"{seconds:.3f}", f"{ratio:.3f}"
-            )
+            table.add_row(f"{n} {name}", str(options), f"{budget / whole.peak:.0%}", f"{seconds:.3f}", f"{ratio:.3f}")
     return table
 
 

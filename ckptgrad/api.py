@@ -60,7 +60,7 @@ class GradientFunction:
 
         asked = self.options["budget"]
         # "min" asks for the smallest plan, whatever XLA makes of it: there is nothing to exceed.
-        least = isinstance(asked, str) and asked.strip() == "min"
+        least = isinstance(asked, str) and asked.strip().lower() == "min"
         budget = None if least else budget_bytes(asked, costs)
 
         def build(target: int | None):
@@ -265,8 +265,7 @@ def cotangent_leaves(ct: Any, value: Any) -> list[Any]:
         weak = getattr(leaf, "weak_type", False)
         if leaf.shape != out.shape or (leaf.dtype != out.dtype and not weak):
             raise GradientTypeError(
-                f"a cotangent has type {leaf.dtype}{list(leaf.shape)}, but its output has "
-                f"{out.dtype}{list(out.shape)}"
+                f"a cotangent has type {leaf.dtype}{list(leaf.shape)}, but its output has {out.dtype}{list(out.shape)}"
             )
         seeds.append(leaf.astype(out.dtype))
     return seeds
@@ -315,4 +314,3 @@ def _struct(leaf: Any) -> Any:
         return leaf
     aval = jax.typeof(leaf)
     return jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=getattr(aval, "weak_type", False))
-

@@ -90,9 +90,7 @@ def check_inputs(call: Call, allow_int: bool, holomorphic: bool) -> None:
     for k in call.selected:
         dtype = _dtype(leaves[k])
         if holomorphic and not dtypes.issubdtype(dtype, jnp.complexfloating):
-            raise GradientTypeError(
-                f"grad with holomorphic=True requires inputs with complex dtype, but got {dtype}"
-            )
+            raise GradientTypeError(f"grad with holomorphic=True requires inputs with complex dtype, but got {dtype}")
         if not dtypes.issubdtype(dtype, jnp.inexact) and not allow_int:
             raise GradientTypeError(
                 f"grad requires real- or complex-valued inputs (input dtype that is a sub-dtype of "

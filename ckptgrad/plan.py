@@ -146,4 +146,3 @@ def check_effects(program: Program, schedule: Schedule) -> None:
                             f"move it out of the recomputed part, or use policy='store_all'"
                         )
             seen.add(action.stage)
-

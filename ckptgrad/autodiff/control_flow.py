@@ -51,13 +51,9 @@ def cond(op: Application):
 
             def run(kept, seeds, operands):
                 gradients = iter(
-                    part.run_backward(
-                        [kept[k] for k in place], [operands[inputs[v]] for v in part.reads], seeds
-                    )
+                    part.run_backward([kept[k] for k in place], [operands[inputs[v]] for v in part.reads], seeds)
                 )
-                return [
-                    instantiate(next(gradients), a) for a, n in zip(op.in_avals[1:], needs, strict=True) if n
-                ]
+                return [instantiate(next(gradients), a) for a, n in zip(op.in_avals[1:], needs, strict=True) if n]
 
             return run
 
@@ -151,9 +147,7 @@ def scan(op: Application):
             return (d_carry, sums), d_xs
 
         given = (residuals, carries, [xs[i] for i in split.x_reads], ct_ys)
-        (d_init, d_consts), d_xs = lax.scan(
-            back, (ct_carry, sums), given, length=length, reverse=not reverse, unroll=unroll
-        )
+        (d_init, d_consts), d_xs = lax.scan(back, (ct_carry, sums), given, length=length, reverse=not reverse, unroll=unroll)
         found: list[Any] = [None] * len(op.inputs)
         for positions, offset, values in (
             (split.active_consts, 0, d_consts),
@@ -213,4 +207,3 @@ def _invariant(joined: Joint, num_consts: int) -> set[Variable]:
         if all(a in invariant for a in op.inputs if isinstance(a, Variable)):
             invariant.update(op.outputs)
     return invariant
-

@@ -24,9 +24,7 @@ from ckptgrad.graph.trace import from_jaxpr
 
 def struct(aval: Any) -> Any:
     """What `jax.make_jaxpr` takes for an abstract value."""
-    return jax.ShapeDtypeStruct(
-        aval.shape, aval.dtype, weak_type=getattr(aval, "weak_type", False), **_varying(aval)
-    )
+    return jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=getattr(aval, "weak_type", False), **_varying(aval))
 
 
 def _varying(aval: Any) -> dict[str, Any]:
@@ -190,18 +188,14 @@ class Partition:
     def restart_values(self, guarded: Collection[Variable]) -> list[Variable]:
         """The residuals and guarded inputs that the recomputation reads."""
         known = {*self.residuals, *guarded}
-        return list(
-            dict.fromkeys(a for op in self.recomputed for a in variables_of(op.inputs) if a in known)
-        )
+        return list(dict.fromkeys(a for op in self.recomputed for a in variables_of(op.inputs) if a in known))
 
 
 def partition(joint: Joint, keep: Sequence[Variable]) -> Partition:
     """Split a joint graph; `keep` are forward values to hold for the backward pass."""
     keep = tuple(v for v in dict.fromkeys(keep) if v not in joint.inputs and v not in joint.constants)
     forward_operations = needed_operations(joint.forward_operations, [*joint.outputs, *keep])
-    recomputed = needed_operations(
-        joint.forward_operations, joint.frontier, given=keep, effects=False
-    )
+    recomputed = needed_operations(joint.forward_operations, joint.frontier, given=keep, effects=False)
     used = {a for op in (*recomputed, *joint.backward_operations) for a in variables_of(op.inputs)}
     used.update(a for a in joint.gradients if isinstance(a, Variable))
     return Partition(
@@ -217,4 +211,3 @@ def run_operations(operations: Sequence[Operation], env: dict[Variable, Any]) ->
     """Run operations in order in an environment."""
     for op in operations:
         env.update(zip(op.outputs, apply(op, [read(env, a) for a in op.inputs]), strict=True))
-

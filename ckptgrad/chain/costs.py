@@ -130,9 +130,7 @@ def _save_option(
     given = ({*part.residuals, *part.reads, *j.cotangents, *arriving}) - set(consumed)
     inner = peak_inside(back, given, flowing, consumed) - flowing_bytes - sum(v.nbytes for v in consumed)
     guarded = [j.inputs[i] for i in kind.entry]
-    copies = [
-        v for v in part.restart_values(guarded) if feeds_heavy_directly(part.recomputed, v)
-    ]
+    copies = [v for v in part.restart_values(guarded) if feeds_heavy_directly(part.recomputed, v)]
     return SaveOption(
         option.name,
         residual_bytes,
@@ -140,9 +138,7 @@ def _save_option(
         reads_output=any(v in outgoing for v in part.residuals),
         forward_time=seconds(part.forward_operations, kept, machine),
         backward_time=seconds(back, gradients, machine),
-        forward_transient=max(
-            0, peak_inside(part.forward_operations, j.inputs, kept) - boundary_bytes - residual_bytes
-        ),
+        forward_transient=max(0, peak_inside(part.forward_operations, j.inputs, kept) - boundary_bytes - residual_bytes),
         backward_transient=max(0, inner) + sum(v.nbytes for v in copies) + accumulated,
     )
 

@@ -114,9 +114,7 @@ def _reused(fresh: Sequence[Variable], dead: Sequence[Variable], reusable: Colle
     return total
 
 
-def _roots(
-    op: Operation, solid: Collection[Variable], sources: dict[Variable, frozenset[Variable]]
-) -> frozenset[Variable]:
+def _roots(op: Operation, solid: Collection[Variable], sources: dict[Variable, frozenset[Variable]]) -> frozenset[Variable]:
     """The values with memory that an operation reads, directly or through fused work."""
     found: set[Variable] = set()
     for v in variables_of(op.inputs):

@@ -217,9 +217,7 @@ class _Builder:
     def stage(self, i: int) -> Stage:
         operations = self.segments[i]
         inside = {v for op in operations for v in op.outputs}
-        inputs = list(
-            dict.fromkeys(v for op in operations for v in variables_of(op.inputs) if v not in inside)
-        )
+        inputs = list(dict.fromkeys(v for op in operations for v in variables_of(op.inputs) if v not in inside))
         outputs = [v for op in operations for v in op.outputs if v in self.returned or self.outside(v)]
         boundary_in = [k for k, v in enumerate(inputs) if self.is_boundary(v)]
         boundary_out = [k for k, v in enumerate(outputs) if self.is_boundary(v)]

@@ -84,9 +84,7 @@ def validate(
     function: Function,
     arguments: Arguments,
     budget: BudgetOption = None,
-    policy: Annotated[
-        list[str] | None, typer.Option("--policy", help="A policy to compare; may be repeated.")
-    ] = None,
+    policy: Annotated[list[str] | None, typer.Option("--policy", help="A policy to compare; may be repeated.")] = None,
     argnums: Argnums = None,
     has_aux: HasAux = False,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds of timing.")] = 5,
@@ -124,9 +122,7 @@ def train(
     batch: Annotated[int, typer.Option(min=1, help="Windows of text a step.")] = 8,
     steps: Annotated[int, typer.Option(min=1, help="Steps.")] = 150,
     learning_rate: Annotated[float, typer.Option(min=0.0, help="Learning rate at its highest.")] = 2e-3,
-    text: Annotated[
-        Path | None, typer.Option(help="A file to train on, instead of Python's own documentation.")
-    ] = None,
+    text: Annotated[Path | None, typer.Option(help="A file to train on, instead of Python's own documentation.")] = None,
     budget: Annotated[
         str | None,
         typer.Option(help="Bytes beyond the arguments; by default a quarter of jax.grad's temporaries, and outputs."),

@@ -42,9 +42,9 @@ def operation_key(op: Operation) -> tuple:
     if op.name == CUSTOM_JVP:
         params = {**params, "jvp_jaxpr_fun": _jvp_rule_key(params, len(op.inputs) - params["num_consts"])}
     elif op.name == CUSTOM_VJP:
-        params = {
-            k: v for k, v in params.items() if k not in ("bwd", "fwd_jaxpr_thunk", "out_trees")
-        } | {"bwd": _unwrapped(params["bwd"])}
+        params = {k: v for k, v in params.items() if k not in ("bwd", "fwd_jaxpr_thunk", "out_trees")} | {
+            "bwd": _unwrapped(params["bwd"])
+        }
     items = tuple((k, value_key(v)) for k, v in sorted(params.items()))
     return (op.name, items, str(op.context))
 

@@ -64,9 +64,7 @@ class Operation:
 
     def replace(self, inputs: Sequence[Atom], outputs: Sequence[Variable]) -> Operation:
         """The same operation on other variables."""
-        return Operation(
-            self.primitive, inputs, outputs, self.params, self.source_info, self.context, self.effects
-        )
+        return Operation(self.primitive, inputs, outputs, self.params, self.source_info, self.context, self.effects)
 
     def bprop(self, inputs: Sequence[Any], X: Variable, G: Any) -> Any:
         """The vector-Jacobian product towards one input (Goodfellow 6.5.6).
@@ -158,10 +156,7 @@ class Graph:
         return format_graph(self)
 
     def __repr__(self) -> str:
-        return (
-            f"Graph({len(self.inputs)} inputs, {len(self.operations)} operations, "
-            f"{len(self.outputs)} outputs)"
-        )
+        return f"Graph({len(self.inputs)} inputs, {len(self.operations)} operations, {len(self.outputs)} outputs)"
 
 
 def get_operation(V: Variable, G: Graph) -> Operation | None:

@@ -27,8 +27,7 @@ def format_graph(graph: Graph) -> str:
         lines.append(f"constants  {', '.join(typed(v) for v in graph.constants)}")
     body = [
         (
-            f"  {', '.join(typed(v) for v in op.outputs)} = "
-            f"{op.name}({', '.join(name(a) for a in op.inputs)})",
+            f"  {', '.join(typed(v) for v in op.outputs)} = {op.name}({', '.join(name(a) for a in op.inputs)})",
             op.source,
         )
         for op in graph.operations

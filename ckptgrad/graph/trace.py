@@ -90,9 +90,7 @@ class _Builder:
             else:
                 outs = [Variable(v.aval) for v in eqn.outvars]
                 self.operations.append(
-                    Operation(
-                        eqn.primitive, args, outs, eqn.params, eqn.source_info, eqn.ctx, eqn.effects
-                    )
+                    Operation(eqn.primitive, args, outs, eqn.params, eqn.source_info, eqn.ctx, eqn.effects)
                 )
                 env.update(zip(eqn.outvars, outs, strict=True))
         return [read(a) for a in jaxpr.outvars]
@@ -100,8 +98,6 @@ class _Builder:
     def _inline_call(self, eqn: Any, args: Sequence[Atom]) -> list[Atom]:
         inner = eqn.params[_INLINED[eqn.primitive.name]]
         if isinstance(inner, ClosedJaxpr):
-            consts: list[Atom] = [
-                self.constant(c, v.aval) for c, v in zip(inner.consts, inner.jaxpr.constvars, strict=True)
-            ]
+            consts: list[Atom] = [self.constant(c, v.aval) for c, v in zip(inner.consts, inner.jaxpr.constvars, strict=True)]
             return self.inline(inner.jaxpr, consts, args)
         return self.inline(inner, [], args)

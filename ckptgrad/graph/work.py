@@ -70,8 +70,7 @@ def _flops(name: str, ins: list[Any], outs: list[Any], params: dict[str, Any]) -
 
 def _jaxpr_flops(jaxpr: Jaxpr) -> int:
     return sum(
-        _flops(e.primitive.name, [a.aval for a in e.invars], [v.aval for v in e.outvars], e.params)
-        for e in jaxpr.eqns
+        _flops(e.primitive.name, [a.aval for a in e.invars], [v.aval for v in e.outvars], e.params) for e in jaxpr.eqns
     )
 
 

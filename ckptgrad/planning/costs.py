@@ -129,9 +129,7 @@ class ChainCosts:
     ) -> ChainCosts:
         """n equal stages with one save option each; the chain's input is a boundary like the others."""
         option = SaveOption("all", residual_bytes, reads_input, reads_output, forward_time, backward_time)
-        stage = StageCost(
-            (option,), boundary_bytes, cotangent_bytes, forward_time, restart_bytes=restart_bytes
-        )
+        stage = StageCost((option,), boundary_bytes, cotangent_bytes, forward_time, restart_bytes=restart_bytes)
         return cls.of([stage] * n, held_bytes=held_bytes)
 
 

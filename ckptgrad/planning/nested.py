@@ -53,9 +53,7 @@ class _Close(NamedTuple):
 Decision: TypeAlias = Keep | Split
 
 
-def write_nested(
-    costs: ChainCosts, decide: Callable[[Segment], Decision], state: Any = None
-) -> ScheduleWriter:
+def write_nested(costs: ChainCosts, decide: Callable[[Segment], Decision], state: Any = None) -> ScheduleWriter:
     """Write the schedule that `decide` describes, starting from the whole chain with `state`."""
     writer = ScheduleWriter(costs)
     end = len(costs)

@@ -115,9 +115,7 @@ def _classify(kind_of: np.ndarray, kinds: int) -> tuple[Classes, np.ndarray]:
     for length in range(1, n + 1):
         ends = kind_of[length - 1 :]
         first = starts[: len(ends)]
-        _, example, number = np.unique(
-            (previous[: len(ends)] + 1) * kinds + ends, return_index=True, return_inverse=True
-        )
+        _, example, number = np.unique((previous[: len(ends)] + 1) * kinds + ends, return_index=True, return_inverse=True)
         turn = np.full(len(example), np.iinfo(np.int64).max)
         np.minimum.at(turn, number, _turn(first, first + length - 1, n))
         heads = previous[example]

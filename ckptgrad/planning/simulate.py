@@ -108,9 +108,7 @@ def _forward(state: _State, action: Forward) -> int:
 def _backward(state: _State, action: Backward) -> int:
     stage = _known_stage(state, action.stage)
     if action.stage + 1 != state.cotangent:
-        raise _Bad(
-            f"it needs the cotangent of boundary {action.stage + 1}, held is that of {state.cotangent}"
-        )
+        raise _Bad(f"it needs the cotangent of boundary {action.stage + 1}, held is that of {state.cotangent}")
     if action.stage not in state.residuals:
         raise _Bad(f"residuals of stage {action.stage} are not held")
     option = stage.options[state.residuals.pop(action.stage)]

@@ -35,9 +35,7 @@ def option_needs(kinds, k, a, cotangent, result, owned, alone, extra):
         between += own_input
     if reads_output and not (alone and is_last):
         between += kinds.output[a]
-    backward = (
-        kinds.output_cotangent[a] + between + kinds.input_cotangent[a] + kinds.option_backward[k] + result
-    )
+    backward = kinds.output_cotangent[a] + between + kinds.input_cotangent[a] + kinds.option_backward[k] + result
     return forward, between, backward
 
 
@@ -64,9 +62,7 @@ def fill_least(kinds, classes, marks, heads, least, seconds):
                 extra = kinds.restart[a] * mark
                 best, best_seconds = -1, 0.0
                 for k in range(kinds.option_start[a], kinds.option_start[a + 1]):
-                    forward, between, backward = option_needs(
-                        kinds, k, a, cotangent, result, owned, length == 1, extra
-                    )
+                    forward, between, backward = option_needs(kinds, k, a, cotangent, result, owned, length == 1, extra)
                     need, time = max(forward, backward), kinds.option_time[k]
                     if length > 1:
                         rest = (1 - kinds.option_reads_output[k]) * marks * count + classes.tail[s]

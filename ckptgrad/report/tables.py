@@ -140,8 +140,10 @@ def validation_text(validation: Validation, width: int = WIDTH) -> str:
     for row in validation.rows:
         table.add_row(row.name, *_cells(row))
     budget = "no budget" if validation.budget is None else f"budget {format_bytes(validation.budget)}"
-    head = Text(f"{validation.function}: peak bytes beyond the arguments, {budget}; time against jax.grad, "
-                f"median of {validation.repeats}")
+    head = Text(
+        f"{validation.function}: peak bytes beyond the arguments, {budget}; time against jax.grad, "
+        f"median of {validation.repeats}"
+    )
     verdict = "passed" if validation.passed else "FAILED"
     notes = [f"{verdict}: {text}" for text in validation.failures or [_agreement(validation)]]
     reasons = {r.resident.reason: r.name for r in validation.rows if r.resident and r.resident.reason}

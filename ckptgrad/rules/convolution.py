@@ -118,9 +118,7 @@ def padding_towards_input(
     window_dilation: Sequence[int],
 ) -> Pairs:
     """Padding of the dilated cotangent such that the mirrored window visits each input once."""
-    sizes = zip(
-        dilated(x, x_dilation), dilated(window, window_dilation), dilated(out, strides), padding, strict=True
-    )
+    sizes = zip(dilated(x, x_dilation), dilated(window, window_dilation), dilated(out, strides), padding, strict=True)
     return [(w - lo - 1, n + lo - o) for n, w, o, (lo, _) in sizes]
 
 
@@ -134,7 +132,5 @@ def padding_towards_kernel(
     window_dilation: Sequence[int],
 ) -> Pairs:
     """Padding of the input such that the dilated cotangent fits once for each kernel element."""
-    sizes = zip(
-        dilated(x, x_dilation), dilated(window, window_dilation), dilated(out, strides), padding, strict=True
-    )
+    sizes = zip(dilated(x, x_dilation), dilated(window, window_dilation), dilated(out, strides), padding, strict=True)
     return [(lo, o - n + w - lo - 1) for n, w, o, (lo, _) in sizes]

@@ -98,9 +98,7 @@ def match(ct: Any, aval: Any) -> Any:
     shape = ct.shape
     if shape != aval.shape:
         lead = len(shape) - len(aval.shape)
-        axes = tuple(range(lead)) + tuple(
-            i + lead for i, n in enumerate(aval.shape) if n == 1 and shape[i + lead] != 1
-        )
+        axes = tuple(range(lead)) + tuple(i + lead for i, n in enumerate(aval.shape) if n == 1 and shape[i + lead] != 1)
         ct = lax.reshape(lax.reduce_sum(ct, axes), aval.shape) if axes else ct
     return cast(ct, aval.dtype)
 
@@ -116,10 +114,7 @@ def cast(ct: Any, dtype: Any) -> Any:
 
 def values(op: Application) -> list[Any]:
     """The inputs as arrays: a Python number gets the dtype that the operation gave it."""
-    return [
-        x if hasattr(x, "dtype") else np.array(x, aval.dtype)
-        for x, aval in zip(op.inputs, op.in_avals, strict=True)
-    ]
+    return [x if hasattr(x, "dtype") else np.array(x, aval.dtype) for x, aval in zip(op.inputs, op.in_avals, strict=True)]
 
 
 def const(like: Any, value: Any) -> Any:

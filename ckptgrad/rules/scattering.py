@@ -93,9 +93,7 @@ def scatter_mul(op, g):
 
     def update():
         if not op.params["unique_indices"]:
-            raise NotImplementedError(
-                "the gradient of scatter_mul with respect to its updates needs unique_indices=True"
-            )
+            raise NotImplementedError("the gradient of scatter_mul with respect to its updates needs unique_indices=True")
         return read_back(op, lax.mul(g, x))
 
     return lambda: write(op, lax.scatter_mul, g, updates), None, update

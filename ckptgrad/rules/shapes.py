@@ -57,9 +57,7 @@ def slice_(op, g):
     (x,), start = op.in_avals, op.params["start_indices"]
     strides = op.params["strides"] or (1,) * g.ndim
     spans = [(n - 1) * s + 1 if n else 0 for n, s in zip(g.shape, strides, strict=True)]
-    config = [
-        (lo, n - lo - span, s - 1) for lo, n, span, s in zip(start, x.shape, spans, strides, strict=True)
-    ]
+    config = [(lo, n - lo - span, s - 1) for lo, n, span, s in zip(start, x.shape, spans, strides, strict=True)]
     return (lambda: lax.pad(g, const(g, 0), config),)
 
 

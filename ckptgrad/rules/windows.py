@@ -103,8 +103,7 @@ def scatter_by_offsets(g: Any, x: Any, choice: Any, where: Geometry) -> Any:
         taken = lax.bitwise_or(taken, hit)
         spans = dilated(g.shape, strides)
         around = [
-            (int(o), int(n - o - span), s - 1)
-            for o, n, span, s in zip(offset, padded.shape, spans, strides, strict=True)
+            (int(o), int(n - o - span), s - 1) for o, n, span, s in zip(offset, padded.shape, spans, strides, strict=True)
         ]
         total = lax.add(total, lax.pad(lax.select(hit, g, lax.full_like(g, 0)), const(g, 0), around))
     cropped = lax.pad(total, const(g, 0), [(-lo, -hi, 0) for lo, hi in where["padding"]])

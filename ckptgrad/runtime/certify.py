@@ -42,9 +42,7 @@ class Certified:
         return self.memory.temporary_bytes
 
 
-def certify(
-    build: Callable[[int | None], tuple[Plan, Any]], args: Any, kwargs: Any, budget: int | None
-) -> Certified:
+def certify(build: Callable[[int | None], tuple[Plan, Any]], args: Any, kwargs: Any, budget: int | None) -> Certified:
     """Compile plans with smaller and smaller targets until one fits.
 
     Args:

@@ -92,8 +92,7 @@ class Execution:
         """A copy that can go on without changing this one (arrays are shared)."""
         other = Execution.__new__(Execution)
         other.__dict__ = {
-            k: v.copy() if isinstance(v, (dict, set, list)) and k != "functions" else v
-            for k, v in self.__dict__.items()
+            k: v.copy() if isinstance(v, (dict, set, list)) and k != "functions" else v for k, v in self.__dict__.items()
         }
         return other
 

@@ -118,9 +118,7 @@ def loss(params: Params, tokens: jax.Array, heads: int) -> jax.Array:
     return -jnp.take_along_axis(scores, tokens[:, 1:, None], axis=-1).mean()
 
 
-def continuation(
-    params: Params, shape: Shape, prompt: bytes, key: jax.Array, temperature: float = 0.8
-) -> Iterator[int]:
+def continuation(params: Params, shape: Shape, prompt: bytes, key: jax.Array, temperature: float = 0.8) -> Iterator[int]:
     """Sampled bytes that follow `prompt`, one after another, without end."""
 
     @jax.jit

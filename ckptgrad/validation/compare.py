@@ -71,9 +71,7 @@ def difference(found: Any, wanted: Any, tolerance: float | None = None) -> Diffe
         excess = apart / allowed if allowed else (np.inf if apart else 0.0)
         same = a[path].dtype == value.dtype and a[path].tobytes() == value.tobytes()
         worst = result if result.excess >= excess and result.leaf else Difference(0, excess, path, str(value.dtype))
-        result = Difference(
-            max(result.relative, apart), worst.excess, worst.leaf, worst.dtype, result.bitwise and same
-        )
+        result = Difference(max(result.relative, apart), worst.excess, worst.leaf, worst.dtype, result.bitwise and same)
     return result
 
 

@@ -29,10 +29,7 @@ def checkpointed(traced: Traced, argnums: int | Sequence[int]) -> Callable:
         env.update(zip(program.graph.inputs, jax.tree.leaves((args, kwargs)), strict=True))
         for stage, run in stages:
             env.update(zip(stage.outputs, run(*[env[v] for v in stage.inputs]), strict=True))
-        leaves = [
-            jnp.asarray(a.value, a.aval.dtype) if isinstance(a, Constant) else env[a]
-            for a in program.graph.outputs
-        ]
+        leaves = [jnp.asarray(a.value, a.aval.dtype) if isinstance(a, Constant) else env[a] for a in program.graph.outputs]
         output = jax.tree.unflatten(main, leaves[: main.num_leaves])
         aux = jax.tree.unflatten(extra, leaves[main.num_leaves :])
         return (output, aux) if traced.has_aux else output

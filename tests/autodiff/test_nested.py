@@ -105,34 +105,20 @@ LOOPS = {
     "scan carry": lambda x: lax.scan(lambda c, _: (jnp.sin(c) * c, None), x, None, length=4)[0].sum(),
     "scan xs": lambda x: lax.scan(lambda c, v: (c + v * v, None), 0.0, x)[0],
     "scan ys": lambda x: lax.scan(lambda c, v: (c * 1.1, jnp.sin(v) * c), 1.0, x)[1].sum(),
-    "scan carry, xs, ys": lambda x: sum(
-        jnp.sum(o) for o in lax.scan(lambda c, v: (jnp.tanh(c * v + v), c * v), x[0], x)
-    ),
-    "scan reverse": lambda x: (
-        lax.scan(lambda c, v: (c * v + 1, c), 2.0, x, reverse=True)[1] * jnp.arange(5.0)
-    ).sum(),
+    "scan carry, xs, ys": lambda x: sum(jnp.sum(o) for o in lax.scan(lambda c, v: (jnp.tanh(c * v + v), c * v), x[0], x)),
+    "scan reverse": lambda x: (lax.scan(lambda c, v: (c * v + 1, c), 2.0, x, reverse=True)[1] * jnp.arange(5.0)).sum(),
     "scan unrolled": lambda x: lax.scan(lambda c, v: (jnp.sin(c + v), c), 0.3, x, unroll=2)[1].sum(),
-    "scan with an integer carry": lambda x: lax.scan(
-        lambda c, v: ((c[0] + 1, c[1] * v + c[0]), c[0]), (0, 1.0), x
-    )[0][1],
-    "scan with integers stacked": lambda x: lax.scan(
-        lambda c, v: (c + v[0] * v[1], v[0]), 0.0, (jnp.arange(5), x)
-    )[0],
+    "scan with an integer carry": lambda x: lax.scan(lambda c, v: ((c[0] + 1, c[1] * v + c[0]), c[0]), (0, 1.0), x)[0][1],
+    "scan with integers stacked": lambda x: lax.scan(lambda c, v: (c + v[0] * v[1], v[0]), 0.0, (jnp.arange(5), x))[0],
     "scan with constants": lambda x: lax.scan(lambda c, _: (jnp.tanh(W @ c * x[1]), c), x[:2], None, length=3)[1].sum(),
-    "scan whose carry turns active": lambda x: lax.scan(
-        lambda c, v: ((c[0] + c[1] * v, c[0]), None), (0.5, 0.25), x
-    )[0][1],
-    "scan of length 0": lambda x: sum(
-        jnp.sum(o) for o in lax.scan(lambda c, v: (c * v, c + v), x[0], x[:0])
-    ),
+    "scan whose carry turns active": lambda x: lax.scan(lambda c, v: ((c[0] + c[1] * v, c[0]), None), (0.5, 0.25), x)[0][1],
+    "scan of length 0": lambda x: sum(jnp.sum(o) for o in lax.scan(lambda c, v: (c * v, c + v), x[0], x[:0])),
     "scan of length 1": lambda x: lax.scan(lambda c, v: (c * v, c + v), x[0], x[1:2])[1].sum(),
-    "scan with one carry passed through": lambda x: lax.scan(
-        lambda c, v: ((c[0], c[1] * c[0] + v), None), (x[4], 1.0), x
-    )[0][1],
+    "scan with one carry passed through": lambda x: lax.scan(lambda c, v: ((c[0], c[1] * c[0] + v), None), (x[4], 1.0), x)[
+        0
+    ][1],
     "fori_loop": lambda x: lax.fori_loop(0, 3, lambda i, c: jnp.sin(c) + i, x).sum(),
-    "scan in cond": lambda x: lax.cond(
-        x[0] < 0, lambda v: lax.scan(lambda c, w: (c * w, c), 1.5, v)[1].sum(), jnp.sum, x
-    ),
+    "scan in cond": lambda x: lax.cond(x[0] < 0, lambda v: lax.scan(lambda c, w: (c * w, c), 1.5, v)[1].sum(), jnp.sum, x),
     "cond in scan": lambda x: lax.scan(
         lambda c, v: (lax.cond(v > 0, lambda a: jnp.sin(a) * v, lambda a: a + v * v, c), c), 0.4, x
     )[0],
@@ -140,16 +126,12 @@ LOOPS = {
         lambda c, v: (lax.scan(lambda d, _: (jnp.sin(d * v), None), c, None, length=3)[0], c), 0.4, x
     )[1].sum(),
     "map": lambda x: lax.map(lambda v: jnp.exp(v) * x[3], x).sum(),
-    "while without a derivative": lambda x: (
-        x * lax.while_loop(lambda i: i < 5, lambda i: i + 2, jnp.int32(0))
-    ).sum(),
+    "while without a derivative": lambda x: (x * lax.while_loop(lambda i: i < 5, lambda i: i + 2, jnp.int32(0))).sum(),
     "checkpoint": lambda x: jax.checkpoint(lambda v: jnp.sin(jnp.sin(v)))(x).sum(),
     "checkpoint with a policy": lambda x: jax.checkpoint(
         lambda v: jnp.sin(jnp.sin(v)), policy=jax.checkpoint_policies.nothing_saveable
     )(x).sum(),
-    "checkpoint in scan": lambda x: lax.scan(
-        jax.checkpoint(lambda c, v: (jnp.sin(c * v), jnp.cos(c))), 0.3, x
-    )[1].sum(),
+    "checkpoint in scan": lambda x: lax.scan(jax.checkpoint(lambda c, v: (jnp.sin(c * v), jnp.cos(c))), 0.3, x)[1].sum(),
     "scan in checkpoint": lambda x: jax.checkpoint(
         lambda y: lax.scan(lambda c, v: (jnp.sin(c * v), jnp.cos(c)), 0.3, y)[1].sum()
     )(x),

@@ -48,9 +48,7 @@ class Recipe:
 number = st.integers(0, 40)
 recipes = st.builds(
     Recipe,
-    st.lists(st.tuples(st.integers(0, len(UNARY) + len(BINARY) - 1), number, number), min_size=12, max_size=24).map(
-        tuple
-    ),
+    st.lists(st.tuples(st.integers(0, len(UNARY) + len(BINARY) - 1), number, number), min_size=12, max_size=24).map(tuple),
     st.integers(1, 4),
 )
 points = st.integers(0, 2**31).map(lambda seed: np.random.default_rng(seed).normal(size=(3, 4)))

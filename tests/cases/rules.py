@@ -43,18 +43,14 @@ ARITHMETIC = [
     Case("integer_pow 2", lambda x: lax.integer_pow(x, 2), [(3,)], ["integer_pow"]),
     Case("integer_pow -2", lambda x: lax.integer_pow(x, -2), [(3,)], ["integer_pow"], domain=(0.5, 2)),
     Case("pow integer", lambda x: lax.pow(x, np.int32([0, 1, 2, -3])), [(4,)], ["pow"], domain=(0.5, 2)),
-    Case(
-        "pow integer at 0", lambda x: lax.pow(x, np.int32([0, 1, 2, 3])), [np.zeros(4)], ["pow"], check=False
-    ),
+    Case("pow integer at 0", lambda x: lax.pow(x, np.int32([0, 1, 2, 3])), [np.zeros(4)], ["pow"], check=False),
     Case("pow integer scalar", lambda x: lax.pow(x, jnp.int32(3)), [(4,)], ["pow"], domain=(0.5, 2)),
     Case("pow scalar base", lambda y: jnp.power(2.0, y), [(4,)], ["pow"]),
     Case("scalar mul", lambda x, s: x * s, [(3, 4), ()], ["mul"]),
     Case("scalar add", lambda x, s: (x + s, s - x), [(3, 4), ()], ["add", "sub"]),
     Case("scalar div", lambda x, s: (x / s, s / x), [(3, 4), ()], ["div"], domain=(0.5, 2)),
     Case("scalar max", lambda x, s: jnp.maximum(x, s), [(3, 4), ()], ["max"]),
-    Case(
-        "scalar literals", lambda x: 2.0 * jnp.maximum(x, 0.0) - 1.0 / (3.0 + x**2), [(3, 4)], ["max", "div"]
-    ),
+    Case("scalar literals", lambda x: 2.0 * jnp.maximum(x, 0.0) - 1.0 / (3.0 + x**2), [(3, 4)], ["max", "div"]),
     Case(
         "mul out_dtype",
         lambda x, y: p.mul_p.bind(x, y, out_dtype=np.float32),
@@ -104,13 +100,9 @@ SPECIAL = [
     unary("erf_inv", lax.erf_inv, domain=(-0.8, 0.8)),
     unary("lgamma", lax.lgamma, domain=(0.3, 4)),
     unary("digamma", lax.digamma, domain=(0.3, 4), exact=False),
-    Case(
-        "polygamma", lambda x: lax.polygamma(lax.full_like(x, 2), x), [(3,)], ["polygamma"], domain=(0.5, 4)
-    ),
+    Case("polygamma", lambda x: lax.polygamma(lax.full_like(x, 2), x), [(3,)], ["polygamma"], domain=(0.5, 4)),
     Case("igamma", lax.igamma, [(3,), (3,)], ["igamma"], domain=(0.5, 3), order=1, bfloat16=False, slow=True),
-    Case(
-        "igammac", lax.igammac, [(3,), (3,)], ["igammac"], domain=(0.5, 3), order=1, bfloat16=False, slow=True
-    ),
+    Case("igammac", lax.igammac, [(3,), (3,)], ["igammac"], domain=(0.5, 3), order=1, bfloat16=False, slow=True),
     Case(
         "betainc",
         lambda x: lax.betainc(lax.full_like(x, 1.5), lax.full_like(x, 2.5), x),
@@ -152,9 +144,7 @@ COMPLEX = [
     Case("conj", lambda z: lax.conj(z) * z, [(3,)], ["conj"], complex=True, bfloat16=False),
     Case("conj of real", lambda x: p.conj_p.bind(x, input_dtype=x.dtype), [(3,)], ["conj"], bfloat16=False),
     Case("complex", lambda x, y: lax.exp(lax.complex(x, y)), [(3,), (3,)], ["complex"], bfloat16=False),
-    Case(
-        "complex matrix", lambda x, y: x @ y, [(2, 3), (3, 2)], ["dot_general"], complex=True, bfloat16=False
-    ),
+    Case("complex matrix", lambda x, y: x @ y, [(2, 3), (3, 2)], ["dot_general"], complex=True, bfloat16=False),
     Case(
         "real to complex",
         lambda x: x.astype(jnp.complex64) ** 2,
@@ -260,9 +250,7 @@ REDUCTIONS = [
 ]
 
 SHAPES = [
-    Case(
-        "broadcast_in_dim", lambda x: lax.broadcast_in_dim(x, (2, 3, 4), (1,)), [(3,)], ["broadcast_in_dim"]
-    ),
+    Case("broadcast_in_dim", lambda x: lax.broadcast_in_dim(x, (2, 3, 4), (1,)), [(3,)], ["broadcast_in_dim"]),
     Case(
         "broadcast units",
         lambda x: lax.broadcast_in_dim(x, (2, 3, 1, 4), (1, 2, 3)),
@@ -338,9 +326,7 @@ def index_rows() -> list[Case]:
             [(4, 2, 5)],
             ["gather"],
         ),
-        Case(
-            "take_along_axis", lambda x: jnp.take_along_axis(x, I([[0, 2], [1, 1]]), 1), [(2, 3)], ["gather"]
-        ),
+        Case("take_along_axis", lambda x: jnp.take_along_axis(x, I([[0, 2], [1, 1]]), 1), [(2, 3)], ["gather"]),
         Case("scatter twice", at(twice, "set"), [(4, 2), (3, 2)], ["scatter"]),
         Case("scatter window", lambda x, u: x.at[1:3, I([0, 2])].set(u), [(4, 3), (2, 2)], ["scatter"]),
         Case("scatter unique", at(inside, "set", unique_indices=True), [(4, 2), (3, 2)], ["scatter"]),
@@ -358,9 +344,7 @@ def index_rows() -> list[Case]:
             check=False,
             order=1,
         ),
-        Case(
-            "dynamic_slice", lambda x: lax.dynamic_slice(x, (I(1), I(9)), (2, 2)), [(4, 3)], ["dynamic_slice"]
-        ),
+        Case("dynamic_slice", lambda x: lax.dynamic_slice(x, (I(1), I(9)), (2, 2)), [(4, 3)], ["dynamic_slice"]),
         Case(
             "dynamic_update_slice",
             lambda x, u: lax.dynamic_update_slice(x, u, (I(1), I(9))),
@@ -424,9 +408,7 @@ CUMULATIVE = [
 ] + [
     Case("cumprod zeros", lax.cumprod, [np.float32([2, 0, 3, 0, 1])], ["cumprod"]),
     Case("cummax ties", lax.cummax, [np.float32([2, 1, 2, 3, 3, 3])], ["cummax"], check=False),
-    Case(
-        "cumlogsumexp -inf", lax.cumlogsumexp, [np.float32([-INF, -INF, 1, 2])], ["cumlogsumexp"], check=False
-    ),
+    Case("cumlogsumexp -inf", lax.cumlogsumexp, [np.float32([-INF, -INF, 1, 2])], ["cumlogsumexp"], check=False),
 ]
 
 SORTING = [

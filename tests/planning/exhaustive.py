@@ -51,9 +51,7 @@ class _Moves:
         if residuals[stage] == NOTHING:
             return
         option = self.costs.stages[stage].options[residuals[stage]]
-        readable = (boundaries[stage] or not option.reads_input) and (
-            boundaries[stage + 1] or not option.reads_output
-        )
+        readable = (boundaries[stage] or not option.reads_input) and (boundaries[stage + 1] or not option.reads_output)
         if readable and live + self.cotangents[stage] + option.backward_transient <= self.budget:
             if following < self.n:
                 boundaries = _set(boundaries, following, ABSENT)

@@ -69,9 +69,7 @@ def test_budget_is_kept_and_counted_as_the_referee_does(row, costs):
 @every_row
 def test_held_bytes_shift_the_budget(row):
     costs = random_chain(6, 2, seed=3)
-    heavier = ChainCosts(
-        costs.stages, costs.input_bytes, costs.input_cotangent_bytes, costs.held_bytes + 1000
-    )
+    heavier = ChainCosts(costs.stages, costs.input_bytes, costs.input_cotangent_bytes, costs.held_bytes + 1000)
     smallest = smallest_peak(row.policy, costs)
     assert smallest_peak(row.policy, heavier) == smallest + 1000
     assert row.policy(heavier, smallest + 1003).actions == row.policy(costs, smallest + 3).actions

@@ -28,9 +28,7 @@ from tests.rules.engine import (
 
 
 def rows(condition=lambda case: True):
-    chosen = [
-        pytest.param(c, id=c.name, marks=[pytest.mark.slow] if c.slow else []) for c in CASES if condition(c)
-    ]
+    chosen = [pytest.param(c, id=c.name, marks=[pytest.mark.slow] if c.slow else []) for c in CASES if condition(c)]
     return pytest.mark.parametrize("case", chosen)
 
 

@@ -70,9 +70,7 @@ def test_text_names_every_row(table):
 
 def test_policy_that_cannot_meet_the_budget_has_a_row_that_says_so(args):
     least = cg.plan(loss, *args, budget="min").peak_bytes
-    table = validate(
-        loss, *args, budget=2 * least, policies=["optimal", "store_all"], repeats=1, resident=False
-    )
+    table = validate(loss, *args, budget=2 * least, policies=["optimal", "store_all"], repeats=1, resident=False)
     assert not table["store_all"].feasible
     assert table["store_all"].smallest_peak_bytes > table.budget
     assert "cannot meet the budget" in str(table)
@@ -134,9 +132,7 @@ def test_wrong_gradient_fails_loudly(wrong_rule):
 
 
 def test_wider_tolerance_can_be_asked_for(wrong_rule):
-    table = validate(
-        lambda x: jnp.sum(doubled.bind(x)), jnp.ones(4), repeats=1, resident=False, tolerance=2 * (FACTOR - 1)
-    )
+    table = validate(lambda x: jnp.sum(doubled.bind(x)), jnp.ones(4), repeats=1, resident=False, tolerance=2 * (FACTOR - 1))
     assert table.passed
 
 

@@ -100,9 +100,7 @@ def _one_checkpoint_peak(costs: ChainCosts) -> tuple[int, int]:
     """
     end = len(costs)
     base = costs.held_bytes + costs.boundary_bytes(0)
-    first_sweep = [
-        base + before + stage.boundary_bytes + stage.forward_transient for before, stage in _steps(costs)
-    ]
+    first_sweep = [base + before + stage.boundary_bytes + stage.forward_transient for before, stage in _steps(costs)]
     later_sweep = [first_sweep[0] + costs.stages[0].restart_bytes, *first_sweep[1:]]
     needs = []
     reach, reach_stage = 0, 0
