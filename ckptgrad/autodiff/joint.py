@@ -161,6 +161,9 @@ class Partition:
         cotangents: Sequence[Any],
         apart: Callable[[list[Any]], list[Any]] | None = None,
         guarded: Collection[Variable] = (),
+        settled: Sequence[Variable] = (),
+        last: Sequence[Operation] = (),
+        settle: Callable[[Callable[[list[Any]], list[Any]], list[Any]], list[Any]] | None = None,
     ) -> list[Any]:
         """Gradients (None where zero).
 
@@ -170,6 +173,9 @@ class Partition:
             apart: None, or a function that gives the recomputation its own view of a list of
                 values, so that a compiler does not merge it with the first computation.
             guarded: the inputs to view through `apart`, besides all residuals.
+            settled: gradients to make at the end by one function.
+            last: the operations of that function; without them it is the identity.
+            settle: runs that function on its operands.
         """
         env: dict[Variable, Any] = dict(self.joint.constants)
         env.update(zip(self.residuals, residuals, strict=True))
@@ -182,7 +188,21 @@ class Partition:
                 again.update(zip(sources, apart([env[v] for v in sources]), strict=True))
             run_operations(self.recomputed, again)
             env.update((v, again[v]) for op in self.recomputed for v in op.outputs)
-        run_operations(self.joint.backward_operations, env)
+        made_last = {v for op in last for v in op.outputs}
+        results = list(dict.fromkeys(settled))
+        reads_last = [v for op in last for v in variables_of(op.inputs)] + results
+        operands = [v for v in dict.fromkeys(reads_last) if v not in made_last]
+        others = [v for v in self.joint.gradients if isinstance(v, Variable) and v not in results]
+        run_operations(needed_operations(self.joint.backward_operations, [*others, *operands]), env)
+        if results:
+            assert settle is not None
+
+            def finish(values):
+                inside = dict(zip(operands, values, strict=True))
+                run_operations(last, inside)
+                return [inside[v] for v in results]
+
+            env.update(zip(results, settle(finish, [env[v] for v in operands]), strict=True))
         return [None if a is None else read(env, a) for a in self.joint.gradients]
 
     def restart_values(self, guarded: Collection[Variable]) -> list[Variable]:

@@ -38,6 +38,18 @@ def materialised(operations: Sequence[Operation], wanted: Collection[Variable]) 
     return found
 
 
+def fused_into(operations: Sequence[Operation], results: Collection[Variable]) -> list[Operation]:
+    """The cheap operations that make `results` from values that have memory anyway, in order."""
+    solid = materialised(operations, ())
+    wanted = {v for v in results if v not in solid}
+    found = []
+    for op in reversed(operations):
+        if any(v in wanted for v in op.outputs):
+            found.append(op)
+            wanted.update(v for v in variables_of(op.inputs) if v not in solid)
+    return found[::-1]
+
+
 def traffic(operations: Sequence[Operation], wanted: Collection[Variable]) -> tuple[int, int]:
     """Bytes written to and bytes read from memory by a run of operations, fused work left out."""
     solid = materialised(operations, wanted)

@@ -43,24 +43,25 @@ def hold_apart(values: Sequence[Any], token: Any) -> list[Any]:
     return [_guard(true, v) for v in values]
 
 
-def settle(values: Sequence[Any], token: Any) -> list[Any]:
-    """The same values, computed here and put in memory once.
+def settle(function: Callable[[list[Any]], list[Any]], operands: list[Any], token: Any) -> list[Any]:
+    """The results of cheap work, computed here and put in memory once.
 
     Fusing compilers repeat cheap work inside every reader; along a chain of sums of cotangents one
     reader would then repeat the whole chain and keep every term alive.
     """
-    if token is None or not values:
-        return list(values)
-    return lax.platform_dependent(list(values), token, cpu=_settle_by_branch, default=_settle_by_barrier)
+    if token is None:
+        return function(operands)
 
+    def by_branch(operands, token):
+        # The work itself stands in the branch: an identity there would be a copy.
+        results = jax.eval_shape(function, operands)
+        true = (token <= jnp.inf) | (token != token)
+        return lax.cond(true, function, lambda _: [lax.full(r.shape, 0, r.dtype) for r in results], operands)
 
-def _settle_by_branch(values: list[Any], token: Any) -> list[Any]:
-    true = (token <= jnp.inf) | (token != token)
-    return lax.cond(true, lambda xs: xs, lambda xs: [lax.full_like(x, 0) for x in xs], values)
+    def by_barrier(operands, token):
+        return lax.optimization_barrier(function(operands))
 
-
-def _settle_by_barrier(values: list[Any], token: Any) -> list[Any]:
-    return lax.optimization_barrier(values)
+    return lax.platform_dependent(operands, token, cpu=by_branch, default=by_barrier)
 
 
 def _guard(true: Any, value: Any) -> Any:

@@ -14,12 +14,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ckptgrad.chain.footprint import fused_into
 from ckptgrad.chain.program import Program, Stage, StageKind
 from ckptgrad.errors import ScheduleError
 from ckptgrad.graph.evaluate import like_aval
-from ckptgrad.graph.graph import Constant, Variable
+from ckptgrad.graph.graph import Constant, Operation, Variable, variables_of
 from ckptgrad.planning.schedule import Action, Backward, Forward, Free, Schedule
-from ckptgrad.runtime.apart import guard_by, settle, token_of
+from ckptgrad.runtime.apart import guard_by, hold_apart, settle, token_of
 
 
 class StageFunctions:
@@ -48,20 +49,44 @@ class StageFunctions:
             entry = [part.joint.inputs[i] for i in self.kind.entry]
 
             flowing = set(self.kind.boundary_in)
-            crossing = [
-                k
-                for k, (i, g) in enumerate(zip(self.kind.wrt, part.joint.gradients, strict=True))
-                if i in flowing and g is not None
-            ]
+            pairs = zip(self.kind.wrt, part.joint.gradients, strict=True)
+            back = [*part.recomputed, *part.joint.backward_operations]
+            crossing = [g for i, g in pairs if i in flowing and isinstance(g, Variable)]
+            crossing = [g for g in crossing if fused_into(back, [g])]
+            last = _last_work(back, crossing)
 
             def stage_backward(residuals, reads, cotangents):
-                found = part.run_backward(residuals, reads, cotangents, guard_by(cotangents), entry)
-                settled = iter(settle([found[k] for k in crossing], token_of(cotangents)))
-                found = [next(settled) if k in crossing else g for k, g in enumerate(found)]
+                token = token_of(cotangents)
+                found = part.run_backward(
+                    residuals,
+                    reads,
+                    cotangents,
+                    apart=lambda values: hold_apart(values, token),
+                    guarded=entry,
+                    settled=crossing,
+                    last=last,
+                    settle=lambda function, operands: settle(function, operands, token),
+                )
                 return [g for g in found if g is not None]
 
             self._backward[keep] = jax.jit(stage_backward)
         return self._backward[keep]
+
+
+def _last_work(back: Sequence[Operation], crossing: Sequence[Variable]) -> list[Operation]:
+    """The operations that make the cotangents for the stage before, if they read little.
+
+    What they read stays alive until they are done, while work fused outside may overwrite it.
+    """
+    last = fused_into(back, crossing)
+    made = {v for op in last for v in op.outputs}
+    operands = {v for op in last for v in variables_of(op.inputs)} - made
+    cheap = sum(v.nbytes for v in operands) <= 2 * sum(v.nbytes for v in crossing) + _SMALL
+    return last if cheap else []
+
+
+# Bytes of scalars and the like that do not matter beside a boundary.
+_SMALL = 1024
 
 
 def stage_functions(kind: StageKind) -> StageFunctions:
