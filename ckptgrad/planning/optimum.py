@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from ckptgrad.errors import CkptgradError
-from ckptgrad.planning import tables
+from ckptgrad.planning import short, tables
 from ckptgrad.planning.compiled import compiled_tables
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.nested import Decision, Keep, Segment, Split, write_nested
@@ -35,6 +35,8 @@ from ckptgrad.planning.writer import ScheduleWriter
 FEWEST_SLOTS, MOST_SLOTS = 500, 2048
 INTERPRETED_SPLITS = 10_000
 WORK = 4e8
+# States of a short chain to visit for its smallest peak.
+SMALLEST_LIMIT = 30_000
 TABLE_BYTES = 1 << 30
 MOST_STAGES, MOST_SPLITS = 4000, 4e8
 
@@ -232,9 +234,19 @@ class _Walk:
         return np.minimum(seconds, self.values[rows, slot])
 
 
-def minimum_peak(costs: ChainCosts) -> tuple[int, int | None]:
-    """The smallest peak in bytes of any nested freeable-input schedule, `held_bytes` included, and the stage
-    that sets it.
-    """
+def smallest_schedule(costs: ChainCosts) -> ScheduleWriter:
+    """A schedule of the smallest peak: of all nested ones, and where the chain is short, of all."""
     optimum = Optimum(costs)
-    return optimum.least_bytes, optimum.write(optimum.least_bytes, fast=False).peak_stage
+    if len(costs) <= short.MOST_STAGES and short.least_conceivable(costs) < optimum.least_bytes:
+        smallest = short.search(costs, 0, limit=SMALLEST_LIMIT)
+        if smallest is not None and smallest.peak < optimum.least_bytes:
+            return smallest
+    return optimum.write(optimum.least_bytes, fast=False)
+
+
+def minimum_peak(costs: ChainCosts) -> tuple[int, int | None]:
+    """The smallest peak in bytes that the optimal policy reaches, `held_bytes` included, and the stage that
+    sets it.
+    """
+    writer = smallest_schedule(costs)
+    return writer.peak, writer.peak_stage

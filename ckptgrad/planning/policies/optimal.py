@@ -2,23 +2,29 @@
 
 Algorithm: `planning/optimum.py`, where the recurrences, the aliases and the regime stand.
 Claim: optimal among nested freeable-input schedules under the additive cost model, bytes rounded up. Where
-bytes were rounded, some every-k schedules are tried too, and the fastest schedule that fits is returned.
-Does not: look at schedules that are not nested.
+bytes were rounded, other policies are tried too, and the fastest schedule that fits is returned. Short chains
+are searched for faster and smaller schedules that are not nested (`planning/short.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from math import isqrt
 
 from ckptgrad.errors import BudgetError
+from ckptgrad.planning import short
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.nested import keep_fastest, write_nested
-from ckptgrad.planning.optimum import Optimum, minimum_peak
+from ckptgrad.planning.optimum import Optimum, smallest_schedule
 from ckptgrad.planning.policies.every_k import segments_of_k
+from ckptgrad.planning.policies.revolve import most_checkpoints
 from ckptgrad.planning.policy import policy
 from ckptgrad.planning.schedule import Schedule
 from ckptgrad.planning.writer import ScheduleWriter
+
+# States of a short chain to visit for a faster schedule: some tenths of a second.
+FASTER_LIMIT = 2000
 
 
 @policy(
@@ -37,11 +43,15 @@ def optimal(costs: ChainCosts, budget: int | None = None) -> Schedule:
         return everything.finish("optimal", budget)
     optimum = Optimum(costs)
     if budget < optimum.least_bytes:
-        smallest, stage = minimum_peak(costs)
-        raise BudgetError(budget, smallest, stage, "optimal")
-    writer = optimum.write(budget)
-    if not optimum.is_exact(budget):
-        writer = min([writer, *_rivals(costs, budget)], key=lambda rival: rival.time)
+        writer = smallest_schedule(costs)
+        if not writer.fits(budget):
+            raise BudgetError(budget, writer.peak, writer.peak_stage, "optimal")
+    else:
+        writer = optimum.write(budget)
+        if not optimum.is_exact(budget):
+            writer = min([writer, *_rivals(costs, budget)], key=lambda rival: rival.time)
+    if len(costs) <= short.MOST_STAGES:
+        writer = short.search(costs, budget, faster_than=writer.time * (1 - 1e-9), limit=FASTER_LIMIT) or writer
     return writer.finish("optimal", budget)
 
 
@@ -50,3 +60,5 @@ def _rivals(costs: ChainCosts, budget: int) -> Iterator[ScheduleWriter]:
         writer = segments_of_k(costs, k)
         if writer.fits(budget):
             yield writer
+    with suppress(BudgetError):
+        yield most_checkpoints(costs, budget)

@@ -76,9 +76,18 @@ def revolve(costs: ChainCosts, budget: int | None = None) -> Schedule:
     """
     if budget is None:
         return with_checkpoints(costs, 1 + (len(costs) - 1).bit_length()).finish("revolve")
+    return most_checkpoints(costs, budget).finish("revolve", budget)
+
+
+def most_checkpoints(costs: ChainCosts, budget: int) -> ScheduleWriter:
+    """The binomial schedule with the most checkpoints that fit.
+
+    Raises:
+        BudgetError: not even one checkpoint fits, or all of them.
+    """
     most = with_checkpoints(costs, len(costs))
     if most.fits(budget):
-        return most.finish("revolve")
+        return most
     smallest, stage = min(_one_checkpoint_peak(costs), (most.peak, most.peak_stage))
     if budget < smallest:
         raise BudgetError(budget, smallest, stage, "revolve")
@@ -90,7 +99,7 @@ def revolve(costs: ChainCosts, budget: int | None = None) -> Schedule:
             fitting, best = middle, writer
         else:
             refused = middle
-    return (best or with_checkpoints(costs, 1)).finish("revolve", budget)
+    return best or with_checkpoints(costs, 1)
 
 
 def _one_checkpoint_peak(costs: ChainCosts) -> tuple[int, int]:

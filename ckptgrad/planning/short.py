@@ -1,0 +1,198 @@
+"""The best of all schedules of a short chain, nested or not.
+
+Algorithm: A* over what a runtime can hold: boundaries, fresh or forwarded from; the residuals' options, stage
+by stage; whose backward is next. The order is by bytes over the budget first, seconds second, so that the
+search ends with the fastest schedule within the budget, or else with one of the smallest peak.
+Claim: optimal among all schedules under the additive cost model, unless `limit` states were not enough.
+Lower bound on the seconds to come: every stage's cheapest backward, with the forward that it still needs, and
+one more forward for each stage between the next backward and the boundary to start from.
+Regime: up to `MOST_STAGES` stages; beyond, the nested schedules of `optimum` are close.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from ckptgrad.planning.costs import ChainCosts, SaveOption
+from ckptgrad.planning.schedule import Action, Backward, Forward, Free
+from ckptgrad.planning.writer import ScheduleWriter
+
+MOST_STAGES = 7
+
+_ABSENT, _FRESH, _READ = 0, 1, 2
+_NOT_YET = float("inf"), float("inf")
+
+
+class _State(NamedTuple):
+    boundaries: tuple[int, ...]
+    options: tuple[int | None, ...]
+    following: int
+    """The number of stages whose backward is still to come."""
+
+
+class _Move(NamedTuple):
+    seconds: float
+    peak: int
+    state: _State
+    live: int
+    actions: tuple[Action, ...]
+
+
+def search(costs: ChainCosts, budget: int, *, faster_than: float = float("inf"), limit: int) -> ScheduleWriter | None:
+    """The fastest schedule within `budget` bytes; if none is within, one of the smallest peak.
+
+    Args:
+        costs: a chain.
+        budget: bytes, `held_bytes` included.
+        faster_than: seconds; look only for schedules within the budget that take less.
+        limit: how many states to visit at most.
+
+    Returns:
+        The schedule, or None if there is none so fast, or the limit was reached.
+    """
+    n = len(costs)
+    start = _State((_FRESH,) + (_ABSENT,) * n, (None,) * n, n)
+    live = costs.held_bytes + costs.boundary_bytes(0) + costs.cotangent_bytes(n)
+    bound = _Bound(costs)
+    best: dict[_State, tuple[int, float]] = {start: (max(0, live - budget), 0.0)}
+    came: dict[_State, tuple[_State, tuple[Action, ...]]] = {}
+    queue = [(max(0, live - budget), bound(start), 0, 0.0, live, start)]
+    pushed, done = 0, set()
+    while queue and len(done) < limit:
+        over, _, _, seconds, live, state = heapq.heappop(queue)
+        if state in done:
+            continue
+        done.add(state)
+        if state.following == 0 and state.boundaries[n] != _ABSENT:
+            return _replay(costs, came, state)
+        for move in _moves(costs, state, live):
+            if move.state in done:
+                continue
+            value = max(over, move.peak - budget), seconds + move.seconds
+            if value >= best.get(move.state, _NOT_YET):
+                continue
+            total = value[1] + bound(move.state)
+            if faster_than < float("inf") and (value[0] > 0 or total >= faster_than):
+                continue
+            best[move.state] = value
+            came[move.state] = state, move.actions
+            pushed += 1
+            heapq.heappush(queue, (value[0], total, pushed, value[1], move.live, move.state))
+    return None
+
+
+def least_conceivable(costs: ChainCosts) -> int:
+    """A lower bound on the peak bytes of all schedules: the neediest single action."""
+    n, need = len(costs), 0
+    cotangents = [costs.cotangent_bytes(i) for i in range(n + 1)]
+    source = float("inf")
+    for i, stage in enumerate(costs.stages):
+        held, made = costs.boundary_bytes(i), stage.boundary_bytes
+        lightest = min(stage.forward_transient, *(o.residual_bytes + o.forward_transient for o in stage.options))
+        # The first time, before any backward, something must produce the output.
+        need = max(need, held + made + lightest + cotangents[n])
+        # While a later stage goes back, the one before it is held somehow.
+        beside = 0 if i == 0 else min(source, *(o.residual_bytes for o in costs.stages[i - 1].options))
+        need = max(need, min(_option_need(o, held, made, cotangents, i, int(beside)) for o in stage.options))
+        source = min(source, held)
+    return costs.held_bytes + need
+
+
+def _option_need(option: SaveOption, held: int, made: int, cotangents: list[int], i: int, beside: int) -> int:
+    forward = held + option.residual_bytes + option.forward_transient + min(cotangents[i + 1 :])
+    backward = cotangents[i + 1] + cotangents[i] + option.residual_bytes + option.backward_transient + beside
+    return max(forward, backward + held * option.reads_input + made * option.reads_output)
+
+
+class _Bound:
+    """A lower bound on the seconds from a state to the end."""
+
+    def __init__(self, costs: ChainCosts):
+        self.options = [stage.options for stage in costs.stages]
+        self.least = [min(option.time for option in stage.options) for stage in costs.stages]
+        self.forward = [min(s.forward_time, *(o.forward_time for o in s.options)) for s in costs.stages]
+
+    def __call__(self, state: _State) -> float:
+        total, i = 0.0, state.following - 1
+        for stage, k in enumerate(state.options[: state.following]):
+            total += self.least[stage] if k is None else self.options[stage][k].backward_time
+        if i >= 0 and state.options[i] is None:
+            while i > 0 and state.boundaries[i] == _ABSENT:
+                i -= 1
+                if state.options[i] is not None:
+                    total += self.forward[i]
+        return total
+
+
+def _moves(costs: ChainCosts, state: _State, live: int) -> Iterator[_Move]:
+    boundaries, options, following = state
+    for i, mark in enumerate(boundaries):
+        if mark != _ABSENT and (i < len(costs)):
+            freed = _State(_with(boundaries, i, _ABSENT), options, following)
+            yield _Move(0.0, live, freed, live - costs.boundary_bytes(i), (Free(i),))
+    if not following:
+        return
+    last = following - 1
+    if options[last] is not None:
+        option = costs.stages[last].options[options[last]]
+        reads = (boundaries[last] or not option.reads_input) and (boundaries[following] or not option.reads_output)
+        if reads:
+            # Nothing reads the boundaries behind a backward any more.
+            done = [i for i in range(last + 1 if last else 0, len(costs)) if boundaries[i] != _ABSENT]
+            arriving = costs.cotangent_bytes(last)
+            left = live + arriving - costs.stages[last].cotangent_bytes - option.residual_bytes
+            left -= sum(costs.boundary_bytes(i) for i in done)
+            rest = tuple(_ABSENT if i in done else mark for i, mark in enumerate(boundaries))
+            after = _State(rest, _with(options, last, None), last)
+            peak = live + arriving + option.backward_transient
+            yield _Move(option.backward_time, peak, after, left, (Backward(last), *map(Free, done)))
+    for i in range(following):
+        if boundaries[i] != _ABSENT:
+            yield from _forwards(costs, state, live, i)
+
+
+def _forwards(costs: ChainCosts, state: _State, live: int, i: int) -> Iterator[_Move]:
+    boundaries, options, following = state
+    stage = costs.stages[i]
+    restart = stage.restart_bytes if boundaries[i] == _READ else 0
+    read = _with(boundaries, i, _READ) if stage.restart_bytes else boundaries
+    produced = _with(read, i + 1, _FRESH)
+    # An output that is held already is replaced: both are there for a moment.
+    during = live + stage.boundary_bytes
+    after = live if boundaries[i + 1] != _ABSENT else during
+    if boundaries[i + 1] != _FRESH:
+        peak = during + stage.forward_transient + restart
+        yield _Move(stage.forward_time, peak, _State(produced, options, following), after, (Forward(i),))
+    if options[i] is not None:
+        return
+    for k, option in enumerate(stage.options):
+        kept = _with(options, i, k)
+        more = option.residual_bytes + option.forward_transient + restart
+        without = _State(read, kept, following)
+        yield _Move(option.forward_time, live + more, without, live + option.residual_bytes, (Forward(i, k, False),))
+        if boundaries[i + 1] != _FRESH:
+            with_output = _State(produced, kept, following)
+            yield _Move(option.forward_time, during + more, with_output, after + option.residual_bytes, (Forward(i, k),))
+
+
+def _with(values: tuple, index: int, value: int | None) -> tuple:
+    return (*values[:index], value, *values[index + 1 :])
+
+
+def _replay(costs: ChainCosts, came: dict[_State, tuple[_State, tuple[Action, ...]]], state: _State) -> ScheduleWriter:
+    actions: list[Action] = []
+    while state in came:
+        state, steps = came[state]
+        actions.extend(reversed(steps))
+    writer = ScheduleWriter(costs)
+    for action in reversed(actions):
+        match action:
+            case Forward(stage, keep, output):
+                writer.forward(stage, keep, output)
+            case Backward(stage):
+                writer.backward(stage)
+            case Free(boundary):
+                writer.free(boundary)
+    return writer

@@ -1,0 +1,167 @@
+"""What a stage may keep: from everything its backward reads to its input only, by the fewest bytes."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import ckptgrad as cg
+from ckptgrad.chain.program import build_program
+from ckptgrad.chain.residuals import LEVELS
+from tests.compare import assert_same
+
+X = jnp.linspace(-1, 1, 16 * 8).reshape(16, 8)
+W = jnp.linspace(-0.5, 0.5, 64).reshape(8, 8)
+N = X.nbytes
+
+
+def residual(w, x):
+    return x + jnp.tanh(x @ w)
+
+
+def plain(w, x):
+    return jnp.tanh(x @ w)
+
+
+def linear(w, x):
+    return x @ w
+
+
+def norm(w, x):
+    x = x - x.mean(-1, keepdims=True)
+    return x / jnp.sqrt((x**2).mean(-1, keepdims=True) + 1e-5) * w[0]
+
+
+def gelu(w, x):
+    return x + jax.nn.gelu(x @ w)
+
+
+def attention(w, x):
+    h = jnp.stack([x, x * 2]) @ w
+    return x + (jax.nn.softmax(jnp.einsum("bqd,bkd->bqk", h, h)) @ h).sum(0)
+
+
+def dropout(w, x):
+    return jnp.where(jax.random.bernoulli(jax.random.key(1), 0.5, x.shape), x @ w, 0.0)
+
+
+STAGES = [residual, plain, linear, norm, gelu, attention, dropout]
+
+
+def kind_of(stage, w=W, x=X):
+    """The kind of the middle one of three such stages: its input is a boundary, its weight an argument."""
+    graph = cg.trace(lambda a, b, c, x: stage(c, stage(b, stage(a, x))), w, w, w, x)
+    each, rest = divmod(len(graph.operations), 3)
+    assert rest == 0
+    return build_program(graph, graph.inputs, graph.outputs, [each, 2 * each]).stages[1].kind
+
+
+def kept(kind):
+    """(name, [(primitive, shape)] of the residuals, whether the incoming boundary is read) of each option."""
+    j = kind.joint
+    made = {v: op.name for op in j.operations for v in op.outputs}
+    boundary = {j.inputs[k] for k in kind.boundary_in}
+    return [
+        (o.name, [(made[v], v.shape) for v in o.partition.residuals], bool(boundary & set(o.partition.reads)))
+        for o in kind.options
+    ]
+
+
+EXACT = {
+    # tanh's derivative reads its output alone: the product need not be kept.
+    "residual": (residual, [
+        ("all", [("tanh", X.shape), ("sub", X.shape)], True),
+        ("heavy", [("tanh", X.shape)], True),
+        ("input", [], True),
+    ]),
+    "linear": (linear, [("all", [], True)]),
+    # The product itself is as large as the cosine, and no nearer to what the backward reads.
+    "sine": (lambda w, x: jnp.sin(x @ w), [
+        ("all", [("cos", X.shape)], True),
+        ("input", [], True),
+    ]),
+    "doubled": (lambda w, x: x * 2.0 + w[0], [("all", [], False), ("input", [], False)]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("stage", "wanted"), EXACT.values(), ids=EXACT)
+def test_what_small_stages_keep(stage, wanted):
+    assert kept(kind_of(stage)) == wanted
+
+
+def test_the_boundary_made_by_tanh_is_no_residual():
+    """Its output is the next stage's input: held as a boundary, so that nothing else need be kept."""
+    costs = cg.plan(lambda ws, x: plain(ws[2], plain(ws[1], plain(ws[0], x))).sum(), [W] * 3, X).costs
+    option = next(o for o in costs.stages[1].options if o.name == "heavy")
+    assert (option.residual_bytes, option.reads_input, option.reads_output) == (0, True, True)
+
+
+def test_residual_bytes_of_a_residual_layer():
+    costs = cg.plan(lambda ws, x: residual(ws[2], residual(ws[1], residual(ws[0], x))).sum(), [W] * 3, X).costs
+    middle = costs.stages[1]
+    assert [(o.name, o.residual_bytes) for o in middle.options] == [("all", 2 * N), ("heavy", N), ("input", 0)]
+    assert all(o.reads_input and not o.reads_output for o in middle.options)
+    assert (middle.boundary_bytes, middle.cotangent_bytes) == (N, N)
+    everything, tanh, nothing = middle.options
+    assert tanh.backward_time < nothing.backward_time
+    assert tanh.forward_time < everything.forward_time  # keeping writes to memory
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_options_go_from_most_kept_to_least(stage):
+    options = kind_of(stage).options
+    levels = [name for name, _ in LEVELS]
+    assert [o.name for o in options] == sorted((o.name for o in options), key=levels.index)
+    recomputed = [len(o.partition.recomputed) for o in options]
+    assert recomputed == sorted(recomputed)
+    assert len({o.partition.residuals for o in options}) >= len(options) - 1
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_arguments_are_never_kept_and_the_backward_reaches_all_it_reads(stage):
+    kind = kind_of(stage)
+    j = kind.joint
+    for option in kind.options:
+        part = option.partition
+        assert not set(part.residuals) & set(j.inputs)
+        assert not set(part.residuals) & set(j.constants)
+        known = {*part.residuals, *part.reads, *j.cotangents, *j.constants}
+        for op in (*part.recomputed, *j.backward_operations):
+            assert all(a in known for a in op.inputs if not hasattr(a, "value"))
+            known.update(op.outputs)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("level", [name for name, _ in LEVELS])
+def test_a_level_does_none_of_its_operations_again(stage, level):
+    fixed = dict(LEVELS)[level]
+    option = next((o for o in kind_of(stage).options if o.name == level), None)
+    if option is not None and level != "all":
+        assert not [op.name for op in option.partition.recomputed if fixed(op)]
+
+
+def test_softmax_of_scores_is_recomputed_between_all_and_unbatched_products():
+    found = {name: [shape for _, shape in residuals] for name, residuals, _ in kept(kind_of(attention))}
+    scores = (2, 16, 16)
+    assert found["all"].count(scores) >= 1
+    assert scores not in found["unbatched products"]
+    assert found["input"] == []
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_option_gives_the_same_gradient(stage):
+    kind = kind_of(stage)
+    wanted = jax.vjp(stage, W, X)[1](jnp.cos(X))
+    by_shape = {g.shape: g for g in wanted}
+    for option in kind.options:
+        part = option.partition
+        values = {v.shape: a for v, a in ((v, W if v.shape == W.shape else X) for v in part.joint.inputs)}
+        inputs = [values[v.shape] for v in part.joint.inputs]
+        outputs, residuals = part.run_forward(inputs)
+        assert_same(outputs[0], stage(W, X), scale=4)
+        reads = [values[v.shape] for v in part.reads]
+        for v, g in zip(
+            [part.joint.inputs[k] for k in kind.wrt], part.run_backward(residuals, reads, [jnp.cos(X)]), strict=True
+        ):
+            assert_same(jnp.zeros(v.shape) if g is None else g, by_shape[v.shape], scale=8)

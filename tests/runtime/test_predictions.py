@@ -1,0 +1,77 @@
+"""Predicted peaks are those of XLA, layer by layer and plan by plan; certified budgets hold for all layers."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import ckptgrad as cg
+from ckptgrad.meters.xla import compiled_memory
+
+DEPTH = 8
+X = jax.ShapeDtypeStruct((4096, 64), jnp.float32)
+WS = [jax.ShapeDtypeStruct((64, 64), jnp.float32)] * DEPTH
+N = X.size * 4
+PLANS = {"store_all": None, "recompute_all": None, "sqrt": None, "optimal": "min"}
+
+
+def norm(x):
+    return (x - x.mean(-1, keepdims=True)) / jnp.sqrt(x.var(-1, keepdims=True) + 1e-5)
+
+
+def wide(act):
+    """Two products a layer, four times as wide between them."""
+    return lambda w, x: x + act(x @ jnp.tile(w, (1, 4))) @ jnp.tile(w, (4, 1))
+
+
+LAYERS = {
+    "linear": lambda w, x: x @ w,
+    "tanh": lambda w, x: jnp.tanh(x @ w),
+    "sigmoid": lambda w, x: jax.nn.sigmoid(x @ w),
+    "gelu": lambda w, x: jax.nn.gelu(x @ w),
+    "silu": lambda w, x: jax.nn.silu(x @ w),
+    "softplus": lambda w, x: jax.nn.softplus(x @ w),
+    "relu": lambda w, x: jax.nn.relu(x @ w),
+    "relu with bias": lambda w, x: jax.nn.relu(x @ w + w[0]),
+    "leaky relu": lambda w, x: jax.nn.leaky_relu(x @ w),
+    "sin": lambda w, x: jnp.sin(x @ w),
+    "square": lambda w, x: (x @ w) ** 2,
+    "residual tanh": lambda w, x: x + jnp.tanh(x @ w),
+    "residual sin": lambda w, x: x + jnp.sin(x @ w),
+    "residual gelu": lambda w, x: x + jax.nn.gelu(x @ w),
+    "residual relu": lambda w, x: x + jax.nn.relu(x @ w),
+    "norm before gelu": lambda w, x: x + jax.nn.gelu(norm(x) @ w),
+    "norm before relu": lambda w, x: x + jax.nn.relu(norm(x) @ w),
+    "norm after": lambda w, x: norm(x + jnp.tanh(x @ w)),
+    "wide relu": wide(jax.nn.relu),
+    "wide gelu": wide(jax.nn.gelu),
+}
+
+
+def loss_of(layer):
+    return lambda ws, x: (functools.reduce(lambda h, w: layer(w, h), ws, x) ** 2).mean()
+
+
+def temporaries(fun):
+    return compiled_memory(jax.jit(fun).lower(WS, X).compile()).temporary_bytes
+
+
+@pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
+def test_xla_needs_no_more_than_predicted(layer):
+    """In arrays of the stream's size, by plan: (XLA, predicted); 5 % and half an array are forgiven."""
+    found = {}
+    for policy, budget in PLANS.items():
+        door = cg.grad(loss_of(layer), policy=policy, budget=budget)
+        found[policy] = (round(temporaries(door) / N, 1), round(door.plan(WS, X).temporary_bytes / N, 1))
+    assert {p: f for p, f in found.items() if f[0] > 1.05 * f[1] + 0.5} == {}
+
+
+@pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
+def test_half_of_what_jax_needs_is_enough(layer):
+    loss = loss_of(layer)
+    reference = compiled_memory(jax.jit(jax.grad(loss)).lower(WS, X).compile())
+    budget = reference.temporary_bytes // 2 + reference.output_bytes
+    assert cg.grad(loss, budget=budget).compile(WS, X).peak_bytes <= budget
