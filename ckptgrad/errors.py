@@ -86,7 +86,7 @@ class GradientTypeError(CkptgradError, TypeError):
 
 
 class EffectError(CkptgradError, ValueError):
-    """An ordered side effect stands in a part that the plan runs twice."""
+    """A side effect that must happen once stands in a part that the plan runs twice."""
 
 
 class OptionError(CkptgradError, ValueError):

@@ -10,6 +10,7 @@ from ckptgrad.budget import Budget, resolve_budget
 from ckptgrad.chain.costs import chain_costs
 from ckptgrad.chain.program import Program
 from ckptgrad.errors import BudgetError, EffectError
+from ckptgrad.graph.graph import Operation
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.optimum import minimum_peak
 from ckptgrad.planning.policy import get_policy
@@ -129,20 +130,31 @@ def make_plan(
 
 
 def check_effects(program: Program, schedule: Schedule) -> None:
-    """Refuse a schedule that would run an ordered side effect twice.
+    """Refuse a schedule that would have a side effect twice: an ordered one, or one whose result is read.
 
     Raises:
         EffectError: naming the user's line.
     """
     seen: set[int] = set()
     for action in schedule:
-        if isinstance(action, Forward):
-            if action.stage in seen:
-                for op in program.stages[action.stage].kind.graph.operations:
-                    if any("ordered" in type(effect).__name__.lower() for effect in op.effects):
-                        raise EffectError(
-                            f"stage {action.stage} has an ordered side effect ({op.name} at {op.source}) and the "
-                            f"plan runs it again; raise the budget, make the effect unordered (it then runs once), "
-                            f"move it out of the recomputed part, or use policy='store_all'"
-                        )
-            seen.add(action.stage)
+        if not isinstance(action, Forward):
+            continue
+        if action.stage in seen:
+            kind = program.stages[action.stage].kind
+            for op in kind.graph.operations:
+                if any("ordered" in type(effect).__name__.lower() for effect in op.effects):
+                    raise _effect_error(action.stage, op, "an ordered side effect", "make it unordered")
+            part = kind.plain if action.keep is None else kind.options[action.keep].partition
+            for again in part.forward_again:
+                if again.effects:
+                    # The joint graph does not know the user's lines.
+                    op = next((op for op in kind.graph.operations if op.name == again.name and op.effects), again)
+                    raise _effect_error(action.stage, op, "a side effect whose result is read", "use jax.pure_callback")
+        seen.add(action.stage)
+
+
+def _effect_error(stage: int, op: Operation, what: str, instead: str) -> EffectError:
+    return EffectError(
+        f"stage {stage} has {what} ({op.name} at {op.source}) and the plan runs it again; raise the budget, "
+        f"{instead}, move it out of the recomputed part, or use policy='store_all'"
+    )

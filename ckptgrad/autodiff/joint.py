@@ -16,6 +16,7 @@ from typing import Any
 import jax
 
 from ckptgrad.autodiff.reverse import accumulate, backpropagate, forward
+from ckptgrad.graph.effects import silent
 from ckptgrad.graph.evaluate import apply, needed_operations, read
 from ckptgrad.graph.graph import Atom, Graph, Operation, Variable, variables_of
 from ckptgrad.graph.simplify import merge_common
@@ -144,11 +145,15 @@ class Partition:
     reads: tuple[Variable, ...]
     recomputed: tuple[Operation, ...]
 
+    @cached_property
+    def forward_again(self) -> tuple[Operation, ...]:
+        """What a forward pass runs when it is not the first: without effects that nothing reads."""
+        wanted = [*self.joint.outputs, *self.residuals]
+        return tuple(silent(op) for op in needed_operations(self.forward_operations, wanted, effects=False))
+
     def run_forward(self, inputs: Sequence[Any], again: bool = False) -> tuple[list[Any], list[Any]]:
         """Outputs and residuals; `again` leaves out effects, which happened the first time."""
-        operations = self.forward_operations
-        if again:
-            operations = needed_operations(operations, [*self.joint.outputs, *self.residuals], effects=False)
+        operations = self.forward_again if again else self.forward_operations
         env: dict[Variable, Any] = dict(self.joint.constants)
         env.update(zip(self.joint.inputs, inputs, strict=True))
         run_operations(operations, env)
@@ -223,7 +228,7 @@ def partition(joint: Joint, keep: Sequence[Variable]) -> Partition:
         tuple(v for v in keep if v in used),
         tuple(forward_operations),
         tuple(v for v in joint.inputs if v in used),
-        tuple(recomputed),
+        tuple(silent(op) for op in recomputed),
     )
 
 

@@ -80,9 +80,8 @@ def test_a_print_prints_once(policy, capfd):
     assert sorted(printed) == [f"layer {k}" for k in range(DEPTH)]
 
 
-@pytest.mark.parametrize("policy", POLICIES)
-def test_a_callback_whose_result_is_read_runs_once(policy):
-    """It flows into the loss, so that recomputation cannot leave it out for being unused."""
+def test_a_callback_whose_result_is_read_runs_once_or_is_refused():
+    """A second run might give another result, and nothing would agree with anything."""
     calls = []
 
     def host(mean):
@@ -96,10 +95,13 @@ def test_a_callback_whose_result_is_read_runs_once(policy):
             x = x + jnp.tanh(x @ w)
         return (x**2).mean()
 
-    found = finished(doors(policy, loss)["jit"])
+    found = finished(doors("store_all", loss)["jit"])
     assert len(calls) == 1
-    calls.clear()
     assert_same(found, finished(lambda: jax.value_and_grad(loss)(WS, X)), scale=4)
+    calls.clear()
+    with pytest.raises(cg.EffectError, match=r"result is read .*test_effects\.py:\d+"):
+        finished(doors("recompute_all", loss)["jit"])
+    assert calls == []
 
 
 ORDERED = {

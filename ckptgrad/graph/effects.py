@@ -1,0 +1,50 @@
+"""Side effects: what is left of an operation when it is done again for its results alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Var
+
+from ckptgrad.graph.graph import Operation
+
+
+def silent(op: Operation) -> Operation:
+    """The operation without the side effects inside it whose results nothing reads."""
+    if not op.effects:
+        return op
+    params, effects = _silent_params(op.params)
+    return Operation(
+        op.primitive, op.inputs, op.outputs, params, op.source_info, op.context, op.effects if effects is None else effects
+    )
+
+
+def _silent_params(params: dict[str, Any]) -> tuple[dict[str, Any], frozenset | None]:
+    """Parameters with silent inner programs, and the effects left in these; None if there are no such programs."""
+    found: dict[str, Any] = {}
+    effects: frozenset | None = None
+    for name, value in params.items():
+        programs = value if isinstance(value, (tuple, list)) else (value,)
+        if programs and all(isinstance(p, (ClosedJaxpr, Jaxpr)) for p in programs):
+            quiet = [_silent_program(p) for p in programs]
+            found[name] = type(value)(quiet) if isinstance(value, (tuple, list)) else quiet[0]
+            effects = frozenset(effects or ()).union(*(p.effects for p in quiet))
+    return {**params, **found}, effects
+
+
+def _silent_program(program: Any) -> Any:
+    if not program.effects:
+        return program
+    if isinstance(program, ClosedJaxpr):
+        return program.replace(jaxpr=_silent_program(program.jaxpr))
+    live = {v for v in program.outvars if isinstance(v, Var)}
+    kept: list[JaxprEqn] = []
+    for eqn in reversed(program.eqns):
+        if eqn.effects:
+            if not any(v in live for v in eqn.outvars):
+                continue
+            params, effects = _silent_params(eqn.params)
+            eqn = eqn if effects is None else eqn.replace(params=params, effects=effects)
+        kept.append(eqn)
+        live.update(v for v in eqn.invars if isinstance(v, Var))
+    return program.replace(eqns=kept[::-1], effects=frozenset().union(*(eqn.effects for eqn in kept)))
