@@ -20,12 +20,12 @@ def assert_same(found: Any, wanted: Any, *, scale: float = 1.0, bits: bool = Fal
         assert getattr(f, "weak_type", False) == getattr(w, "weak_type", False)
         if w.dtype == jax.dtypes.float0:
             continue
+        tolerance = scale * TOLERANCE.get(str(w.dtype), 0)
         f, w = (np.asarray(a, a.dtype if a.dtype.kind != "V" else np.float32) for a in (f, w))
         if bits:
             np.testing.assert_array_equal(f, w)
             continue
-        tolerance = scale * TOLERANCE.get(str(w.dtype), 0)
-        largest = np.max(np.abs(w[np.isfinite(w)]), initial=0).astype(float) if w.dtype.kind in "fcV" else 0
+        largest = np.max(np.abs(w[np.isfinite(w)]), initial=0).astype(float) if w.dtype.kind in "fc" else 0
         atol = tolerance * max(largest, 1e-30)
         np.testing.assert_allclose(np.asarray(f), np.asarray(w), rtol=tolerance, atol=atol)
 
