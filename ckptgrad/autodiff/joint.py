@@ -187,12 +187,12 @@ class Partition:
         env.update(zip(self.reads, reads, strict=True))
         env.update(zip(self.joint.cotangents, cotangents, strict=True))
         if self.recomputed:
-            again = dict(env)
+            # All readers see the same view: a compiler may fuse the view with what made the value, and another
+            # reader would then keep both alive.
             sources = self.restart_values(guarded)
             if apart is not None and sources:
-                again.update(zip(sources, apart([env[v] for v in sources]), strict=True))
-            run_operations(self.recomputed, again)
-            env.update((v, again[v]) for op in self.recomputed for v in op.outputs)
+                env.update(zip(sources, apart([env[v] for v in sources]), strict=True))
+            run_operations(self.recomputed, env)
         made_last = {v for op in last for v in op.outputs}
         results = list(dict.fromkeys(settled))
         reads_last = [v for op in last for v in variables_of(op.inputs)] + results

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import jax
 
-from ckptgrad.chain.footprint import feeds_heavy_directly, peak_inside, traffic
+from ckptgrad.chain.footprint import feeds_heavy_directly, peak_inside, stored_for, traffic
 from ckptgrad.chain.program import Option, Program, StageKind
 from ckptgrad.graph.graph import Operation, Variable
 from ckptgrad.graph.work import TRANSCENDENTAL, flops, is_heavy
@@ -112,34 +112,36 @@ def _save_option(
     part, j = option.partition, kind.joint
     incoming = {j.inputs[i] for i in kind.boundary_in}
     outgoing = set(boundary)
-    private = [v for v in part.residuals if v not in outgoing]
     outputs = [v for v in j.outputs if isinstance(v, Variable)]
+    stored = stored_for(part.forward_operations, part.residuals, outputs, {*j.inputs} - incoming)
+    private = [v for v in stored if v not in outgoing and v not in incoming]
     kept = list(dict.fromkeys([*outputs, *private]))
     residual_bytes = sum(v.nbytes for v in private)
     boundary_bytes = sum(v.nbytes for v in boundary)
 
     back = [*part.recomputed, *j.backward_operations]
     gradients = [g for g in j.gradients if isinstance(g, Variable)]
-    wrt_boundary = {k for k, i in enumerate(kind.wrt) if i in set(kind.boundary_in)}
-    flowing = [g for k, g in enumerate(j.gradients) if isinstance(g, Variable) and k in wrt_boundary]
+    flowing = kind.crossing
     flowing_bytes = sum(v.nbytes for v in flowing)
     # Gradients of arguments are outputs of the whole program, counted there.
     arriving = {g for g in gradients if g not in set(flowing)}
     # Matrices are dropped or overwritten at their last use; what is seen through views stays longer.
-    consumed = [v for v in private if len(v.shape) <= 2]
+    consumed = [v for v in private if len(v.shape) <= 2 and v in part.residuals]
     given = ({*part.residuals, *part.reads, *j.cotangents, *arriving}) - set(consumed)
     inner = peak_inside(back, given, flowing, consumed) - flowing_bytes - sum(v.nbytes for v in consumed)
     guarded = [j.inputs[i] for i in kind.entry]
+    # A cotangent that must wait for the other gradients is copied.
+    waiting = flowing_bytes if kind.flows_free and len(gradients) > len(flowing) else 0
     copies = [v for v in part.restart_values(guarded) if feeds_heavy_directly(part.recomputed, v)]
     return SaveOption(
         option.name,
         residual_bytes,
-        reads_input=any(v in incoming for v in part.reads),
-        reads_output=any(v in outgoing for v in part.residuals),
+        reads_input=any(v in incoming for v in (*part.reads, *stored)),
+        reads_output=any(v in outgoing for v in stored),
         forward_time=seconds(part.forward_operations, kept, machine),
         backward_time=seconds(back, gradients, machine),
         forward_transient=max(0, peak_inside(part.forward_operations, j.inputs, kept) - boundary_bytes - residual_bytes),
-        backward_transient=max(0, inner) + sum(v.nbytes for v in copies) + accumulated,
+        backward_transient=max(0, inner) + sum(v.nbytes for v in copies) + waiting + accumulated,
     )
 
 

@@ -50,6 +50,30 @@ def fused_into(operations: Sequence[Operation], results: Collection[Variable]) -
     return found[::-1]
 
 
+def stored_for(
+    operations: Sequence[Operation],
+    kept: Sequence[Variable],
+    results: Collection[Variable],
+    free: Collection[Variable],
+) -> list[Variable]:
+    """What holds memory when `kept` is kept besides the results; `free` values are others'.
+
+    Cheap work is fused into its readers, which then need what it read: keeping the mask of a relu keeps what
+    the mask was made from, if that is larger.
+    """
+    solid = materialised(operations, results)
+    sources: dict[Variable, frozenset[Variable]] = {}
+    for op in operations:
+        roots = _roots(op, solid, sources)
+        sources.update((v, roots) for v in op.outputs)
+    found: dict[Variable, None] = {}
+    for v in kept:
+        roots = [] if v in solid else [r for r in sources.get(v, ()) if r not in free]
+        larger = max((r.nbytes for r in roots), default=0) > v.nbytes
+        found.update((r, None) for r in (roots if larger else [v]))
+    return list(found)
+
+
 def traffic(operations: Sequence[Operation], wanted: Collection[Variable]) -> tuple[int, int]:
     """Bytes written to and bytes read from memory by a run of operations, fused work left out."""
     solid = materialised(operations, wanted)

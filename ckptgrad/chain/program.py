@@ -22,6 +22,7 @@ from ckptgrad.autodiff.joint import Joint, Partition, joint, partition
 from ckptgrad.autodiff.reverse import active_variables
 from ckptgrad.chain.cut import find_cuts
 from ckptgrad.chain.residuals import residual_choices
+from ckptgrad.graph.evaluate import needed_operations
 from ckptgrad.graph.fingerprint import segment_key
 from ckptgrad.graph.graph import Atom, Graph, Operation, Variable, variables_of
 from ckptgrad.graph.registry import generation, is_zero
@@ -84,6 +85,26 @@ class StageKind:
     def plain(self) -> Partition:
         """The partition that keeps nothing: its forward makes the outputs alone."""
         return partition(self.joint, ())
+
+    @cached_property
+    def flows_free(self) -> bool:
+        """Whether the cotangents for the stage before depend on nothing of the boundary, as in a linear stage.
+
+        All of them could then be computed before any recomputation, and be held.
+        """
+        j = self.joint
+        forward = {j.inputs[i] for i in self.boundary_in}
+        for op in j.forward_operations:
+            if any(a in forward for a in op.inputs):
+                forward.update(op.outputs)
+        read = {v for op in needed_operations(j.backward_operations, self.crossing) for v in variables_of(op.inputs)}
+        return bool(self.crossing) and not read & forward
+
+    @cached_property
+    def crossing(self) -> list[Variable]:
+        """Gradients that flow to the stage before."""
+        pairs = zip(self.wrt, self.joint.gradients, strict=True)
+        return variables_of(g for i, g in pairs if i in self.boundary_in and g is not None)
 
     @cached_property
     def outputs_kept(self) -> list[Variable]:

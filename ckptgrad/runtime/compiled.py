@@ -47,12 +47,9 @@ class StageFunctions:
         if keep not in self._backward:
             part = self.kind.options[keep].partition
             entry = [part.joint.inputs[i] for i in self.kind.entry]
-
             flowing = set(self.kind.boundary_in)
-            pairs = zip(self.kind.wrt, part.joint.gradients, strict=True)
             back = [*part.recomputed, *part.joint.backward_operations]
-            crossing = [g for i, g in pairs if i in flowing and isinstance(g, Variable)]
-            crossing = [g for g in crossing if fused_into(back, [g])]
+            crossing = [g for g in self.kind.crossing if fused_into(back, [g])]
             last = _last_work(back, crossing)
 
             def stage_backward(residuals, reads, cotangents):
@@ -67,6 +64,8 @@ class StageFunctions:
                     last=last,
                     settle=lambda function, operands: settle(function, operands, token),
                 )
+                if self.kind.flows_free:
+                    found = _after_the_others(found, [i in flowing for i in self.kind.wrt])
                 return [g for g in found if g is not None]
 
             self._backward[keep] = jax.jit(stage_backward)
@@ -83,6 +82,14 @@ def _last_work(back: Sequence[Operation], crossing: Sequence[Variable]) -> list[
     operands = {v for op in last for v in variables_of(op.inputs)} - made
     cheap = sum(v.nbytes for v in operands) <= 2 * sum(v.nbytes for v in crossing) + _SMALL
     return last if cheap else []
+
+
+def _after_the_others(gradients: list[Any], crossing: Sequence[bool]) -> list[Any]:
+    """Gradients of which the crossing ones depend on the others."""
+    others = [g for g, crosses in zip(gradients, crossing, strict=True) if not crosses]
+    token = token_of(others)
+    held = iter(hold_apart([g for g, c in zip(gradients, crossing, strict=True) if c and g is not None], token))
+    return [next(held) if c and g is not None else g for g, c in zip(gradients, crossing, strict=True)]
 
 
 # Bytes of scalars and the like that do not matter beside a boundary.
@@ -147,6 +154,8 @@ class Execution:
             seen = guard_by(self.latest)([values[k] for k in entry])
             for k, value in zip(entry, seen, strict=True):
                 values[k] = value
+                if stage.inputs[k] in self.boundaries.get(i, {}):
+                    self.boundaries[i] = self.boundaries[i] | {stage.inputs[k]: value}
         self._used.add(i)
         outputs, residuals = self.functions[stage.kind].forward(keep, i in self._ever)(*values)
         made = dict(zip(stage.outputs, outputs, strict=True))
