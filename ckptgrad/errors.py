@@ -23,8 +23,8 @@ class BudgetError(CkptgradError):
         remedy = f"raise the budget to at least {smallest} bytes, or make that stage smaller"
         if policy not in (None, "optimal"):
             remedy += ", or use policy 'optimal'"
-        least = f"the smallest feasible peak{by}: {smallest} bytes{at}"
-        super().__init__(f"a budget of {budget} bytes is below {least}; {remedy}")
+        least = f"the smallest feasible peak{by}: {smallest} bytes ({smallest / 2**20:.4g} MiB){at}"
+        super().__init__(f"a budget of {budget} bytes ({budget / 2**20:.4g} MiB) is below {least}; {remedy}")
 
 
 class ScheduleError(CkptgradError):
@@ -77,7 +77,7 @@ class BudgetFormatError(CkptgradError, ValueError):
         self.budget = budget
         super().__init__(
             f"cannot read the budget {budget!r}: {reason}. Give bytes as an int, or a string such as "
-            f'"512MiB", "2GB", "0.25x" (of what storing everything needs), "min" or "auto"'
+            f'"512MiB", "2GB", "0.25x" (of what policy store_all needs), "min" or "auto"'
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from ckptgrad.budget import Budget, resolve_budget
@@ -84,14 +84,8 @@ class Plan:
 
 
 def store_all_peak(costs: ChainCosts) -> int:
-    """Predicted peak in bytes when every stage keeps all that its backward reads."""
-    kept = ChainCosts(
-        tuple(replace(s, options=s.options[:1]) for s in costs.stages),
-        costs.input_bytes,
-        costs.input_cotangent_bytes,
-        costs.held_bytes,
-    )
-    return simulate(get_policy("store_all")(kept, None), kept).peak
+    """Predicted peak in bytes of policy `store_all`: nothing is forwarded twice."""
+    return simulate(get_policy("store_all")(costs, None), costs).peak
 
 
 def budget_bytes(budget: Budget, costs: ChainCosts) -> int | None:

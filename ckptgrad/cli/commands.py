@@ -54,7 +54,7 @@ Arguments = Annotated[
 ]
 BudgetOption = Annotated[
     str | None,
-    typer.Option("--budget", help='Bytes beyond the arguments: "512MiB", "0.25x" of storing all, "min", "auto".'),
+    typer.Option("--budget", help='Bytes beyond the arguments: "512MiB", "0.25x" of store_all, "min", "auto".'),
 ]
 PolicyOption = Annotated[str, typer.Option("--policy", help="Who decides what to store.")]
 Argnums = Annotated[list[int] | None, typer.Option("--argnums", help="Argument to differentiate; may be repeated.")]

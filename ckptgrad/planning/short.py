@@ -135,8 +135,9 @@ def _moves(costs: ChainCosts, state: _State, live: int) -> Iterator[_Move]:
     if not following:
         return
     last = following - 1
-    if options[last] is not None:
-        option = costs.stages[last].options[options[last]]
+    kept = options[last]
+    if kept is not None:
+        option = costs.stages[last].options[kept]
         reads = (boundaries[last] or not option.reads_input) and (boundaries[following] or not option.reads_output)
         if reads:
             # Nothing reads the boundaries behind a backward any more.
