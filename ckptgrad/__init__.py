@@ -1,8 +1,7 @@
 """ckptgrad: gradients of JAX functions within a memory budget, planned, certified, cross-checked."""
 
-from ckptgrad import autodiff, rules
+from ckptgrad import rules
 from ckptgrad.api import grad, plan, value_and_grad, vjp
-from ckptgrad.autodiff import control_flow, custom
 from ckptgrad.chain.marks import Chain, stage
 from ckptgrad.errors import (
     BudgetError,
@@ -28,7 +27,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Backward", "BudgetError", "BudgetFormatError", "Chain", "CkptgradError", "EffectError", "Forward", "Free",
     "GradientTypeError", "Graph", "MissingRuleError", "Operation", "OptionError", "Schedule", "ScheduleError",
-    "StageError", "Validation", "ValidationError", "Variable", "autodiff", "bprop_rule", "control_flow", "custom",
+    "StageError", "Validation", "ValidationError", "Variable", "bprop_rule",
     "get_consumers", "get_inputs", "get_operation", "grad", "plan", "policy", "rules", "stage", "trace",
     "validate", "value_and_grad", "vjp",
 ]  # fmt: skip

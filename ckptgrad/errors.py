@@ -55,6 +55,19 @@ class MissingRuleError(CkptgradError, NotImplementedError):
         )
 
 
+class NoDerivativeError(CkptgradError, NotImplementedError):
+    """A derivative that is refused on purpose: it does not exist, or JAX refuses it too."""
+
+    def __init__(self, primitive: str, reason: str, source: object = None):
+        self.primitive = primitive
+        self.source = source
+        where = f" at {source}" if source is not None else ""
+        super().__init__(
+            f"the primitive '{primitive}'{where} has no derivative: {reason}. Where none should flow, wrap its input in "
+            f"jax.lax.stop_gradient; where you know one, give it by jax.custom_jvp or jax.custom_vjp"
+        )
+
+
 class DuplicateRuleError(CkptgradError, ValueError):
     """A second rule was registered for one primitive."""
 

@@ -20,22 +20,7 @@ from ckptgrad.graph.effects import silent
 from ckptgrad.graph.evaluate import apply, needed_operations, read
 from ckptgrad.graph.graph import Atom, Graph, Operation, Variable, variables_of
 from ckptgrad.graph.simplify import merge_common
-from ckptgrad.graph.trace import from_jaxpr
-
-
-def struct(aval: Any) -> Any:
-    """What `jax.make_jaxpr` takes for an abstract value."""
-    return jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=getattr(aval, "weak_type", False), **_varying(aval))
-
-
-def _varying(aval: Any) -> dict[str, Any]:
-    vma = getattr(aval, "vma", None)
-    return {"vma": vma} if vma else {}
-
-
-def cotangent_struct(aval: Any) -> Any:
-    """The struct of a cotangent: strongly typed."""
-    return jax.ShapeDtypeStruct(aval.shape, aval.dtype, **_varying(aval))
+from ckptgrad.graph.trace import cotangent_struct, from_jaxpr, struct
 
 
 @dataclass(frozen=True)

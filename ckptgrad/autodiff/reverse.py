@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax import dtypes
 
 from ckptgrad.graph.evaluate import apply, read
@@ -55,10 +56,20 @@ def active_variables(graph: Graph, wrt: Collection[Variable]) -> set[Variable]:
     return active
 
 
-def forward(graph: Graph, args: Sequence[Any], wrt: Collection[Variable]) -> Tape:
-    """Evaluate `graph` keeping what the reverse sweep may read."""
+def forward(graph: Graph, args: Sequence[Any], wrt: Collection[Variable], *, linear: bool = False) -> Tape:
+    """Evaluate `graph` keeping what the reverse sweep may read.
+
+    Args:
+        graph: the graph.
+        args: values of its inputs.
+        wrt: the inputs to differentiate with respect to.
+        linear: the graph is linear in `wrt`: what depends on them is not evaluated, and their
+            values may be None.
+    """
     env: dict[Variable, Any] = dict(graph.constants)
     env.update(zip(graph.inputs, args, strict=True))
+    if linear:
+        env.update((v, _unread(v)) for v in wrt)
     tape = Tape(graph, env, active_variables(graph, wrt))
     for op in graph.operations:
         values = [read(env, a) for a in op.inputs]
@@ -66,10 +77,17 @@ def forward(graph: Graph, args: Sequence[Any], wrt: Collection[Variable]) -> Tap
         rule = rule_for(op) if any(needs) and any(v in tape.active for v in op.outputs) else None
         if rule is not None and rule.pullback is not None:
             results, tape.pullbacks[op] = rule.pullback(Application(op, values, (), needs))
+        elif rule is not None and linear and all(v in tape.active for v in op.outputs):
+            results = [_unread(v) for v in op.outputs]
         else:
             results = apply(op, values)
         env.update(zip(op.outputs, results, strict=True))
     return tape
+
+
+def _unread(variable: Variable) -> Any:
+    """Zeros that take no memory, in place of a value that a linear rule does not read."""
+    return np.broadcast_to(np.zeros((), variable.dtype), variable.shape)
 
 
 def backpropagate(tape: Tape, cotangents: Mapping[Variable, Any], wrt: Sequence[Variable]) -> list[Any]:

@@ -1,21 +1,22 @@
 """Which derivative rule belongs to which primitive.
 
-Two kinds of rule exist.  A `Bprop` maps cotangents of the outputs to cotangents of the inputs,
-reading inputs and outputs of the operation.  A `Pullback` rule replaces the forward evaluation as
-well: it returns the outputs and a closure (custom rules, control flow).  `Zero` marks operations
-through which no derivative flows.  `rules/` and `autodiff/` fill the registry; a user registers
-through the same decorators.
+A rule maps cotangents of the outputs of an operation to cotangents of its inputs (`bprop`), or
+tangents of the inputs to tangents of the outputs (`tangent`); whichever is written, the other
+direction is its transpose.  A rule that replaces the forward evaluation as well (custom rules,
+control flow) has a `pullback`.  `rules/` fills the registry; a user registers through the same
+decorators.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
+import numpy as np
 
-from ckptgrad.errors import DuplicateRuleError, MissingRuleError
+from ckptgrad.errors import DuplicateRuleError, MissingRuleError, NoDerivativeError
 from ckptgrad.graph.atoms import Variable
 from ckptgrad.graph.evaluate import apply
 
@@ -44,6 +45,12 @@ class Application:
         return self.op.params
 
     @property
+    def arrays(self) -> list[Any]:
+        """The inputs as arrays: a Python number gets the dtype that the operation gave it."""
+        pairs = zip(self.inputs, self.in_avals, strict=True)
+        return [x if hasattr(x, "dtype") else np.array(x, aval.dtype) for x, aval in pairs]
+
+    @property
     def out(self) -> Any:
         """The value of the only output."""
         return self.outputs[0]
@@ -59,23 +66,49 @@ class Application:
 
 @dataclass(frozen=True)
 class Rule:
-    """A derivative rule: exactly one of `bprop`, `pullback` is set, or neither (`zero`).
+    """A derivative rule, by the name of its primitive.
 
-    `bprop(application, *cotangents)` returns one entry an input: a cotangent, None for zero, or a
-    function of no arguments that is called only where the cotangent is wanted.  A cotangent of an
-    output to which nothing flowed back is None (operations with several outputs only).
-    `pullback(application, ...)` returns (outputs, function from cotangents to such a tuple).
+    Attributes:
+        kind: how it was written (a key of `KINDS`).
+        bprop: `bprop(application, *cotangents)` returns one entry an input: a cotangent, None for
+            zero, or a function of no arguments that is called only where the cotangent is wanted.
+            A cotangent of an output to which nothing flowed back is None (operations with several
+            outputs only).
+        pullback: `pullback(application)` returns (outputs, function from cotangents to entries).
+        tangent: `tangent(application, *tangents)` returns one tangent an output, None for zero;
+            a tangent of an input that is not differentiated is None.
+        push: `push(application, *tangents)` returns (outputs, tangents): forward mode of a rule
+            with a pullback.
+        partials: derivatives of an elementwise primitive, one an argument.
+        reason: why the derivative is refused, or where else it is taken.
     """
 
     primitive: str
+    kind: str
     bprop: Callable[..., Sequence[Any]] | None = None
     pullback: Callable[..., tuple[Sequence[Any], Callable[..., Sequence[Any]]]] | None = None
-    kind: str = "bprop"
-    extra: dict[str, Any] = field(default_factory=dict)
+    tangent: Callable[..., Sequence[Any]] | None = None
+    push: Callable[..., tuple[Sequence[Any], Sequence[Any]]] | None = None
+    partials: tuple[Callable | None, ...] | None = None
+    reason: str = ""
 
     @property
     def is_zero(self) -> bool:
-        return self.bprop is None and self.pullback is None
+        return self.kind == "zero"
+
+
+KINDS = {
+    "bprop": "differentiated: cotangents to cotangents",
+    "elementwise": "differentiated: a derivative for each argument",
+    "linear": "differentiated: linear, by its transpose",
+    "tangent": "differentiated: tangents to tangents, transposed for reverse mode",
+    "pullback": "differentiated: with its own forward pass",
+    "defined": "differentiated: by a definition through other primitives",
+    "inlined": "differentiated: inlined while tracing",
+    "borrowed": "differentiated: by JAX's own rule",
+    "zero": "no derivative flows",
+    "refused": "refused",
+}
 
 
 _RULES: dict[str, Rule] = {}
@@ -111,10 +144,13 @@ def rule_for(op: Operation) -> Rule:
 
     Raises:
         MissingRuleError: naming the primitive and the user's line.
+        NoDerivativeError: the derivative is refused on purpose.
     """
     rule = _RULES.get(op.name)
     if rule is None:
         raise MissingRuleError(op.name, op.source)
+    if rule.kind == "refused":
+        raise NoDerivativeError(op.name, rule.reason, op.source)
     return rule
 
 

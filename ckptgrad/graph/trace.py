@@ -101,3 +101,18 @@ class _Builder:
             consts: list[Atom] = [self.constant(c, v.aval) for c, v in zip(inner.consts, inner.jaxpr.constvars, strict=True)]
             return self.inline(inner.jaxpr, consts, args)
         return self.inline(inner, [], args)
+
+
+def struct(aval: Any) -> Any:
+    """What `jax.make_jaxpr` takes for an abstract value."""
+    return jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=getattr(aval, "weak_type", False), **_varying(aval))
+
+
+def _varying(aval: Any) -> dict[str, Any]:
+    vma = getattr(aval, "vma", None)
+    return {"vma": vma} if vma else {}
+
+
+def cotangent_struct(aval: Any) -> Any:
+    """The struct of a cotangent: strongly typed."""
+    return jax.ShapeDtypeStruct(aval.shape, aval.dtype, **_varying(aval))

@@ -13,7 +13,7 @@ import numpy as np
 from jax import lax
 from jax.extend.core import primitives as p
 
-from ckptgrad.rules.kinds import bprop, cast, const, elementwise, linear, match, values
+from ckptgrad.rules.kinds import bprop, cast, const, elementwise, linear, match
 
 
 @linear(p.add_p)
@@ -76,7 +76,7 @@ elementwise(p.cbrt_p, lambda g, y, x: lax.mul(g, lax.mul(const(y, 1 / 3), lax.in
 
 @bprop(p.integer_pow_p)
 def integer_pow(op, g):
-    (x,), n = values(op), op.params["y"]
+    (x,), n = op.arrays, op.params["y"]
     if n == 0:
         return (None,)
     if n == 1:
@@ -116,7 +116,7 @@ elementwise(
 
 @bprop(p.abs_p)
 def abs_(op, g):
-    (x,) = values(op)
+    (x,) = op.arrays
     if not jnp.issubdtype(x.dtype, np.complexfloating):
         return (lambda: lax.select(lax.ge(x, const(x, 0)), g, lax.neg(g)),)
 
@@ -154,7 +154,7 @@ elementwise(
 
 @linear(p.select_n_p)
 def select_n(op, g):
-    which, *cases = values(op)
+    which, *cases = op.arrays
     zero = lax.full_like(g, 0)
 
     def entry(i):

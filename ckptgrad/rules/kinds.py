@@ -1,9 +1,15 @@
-"""The four ways to write a derivative rule, over one registry.
+"""The ways to write a derivative rule, over one registry.
 
 `bprop`        a function (application, *cotangents) -> one entry an input
-`elementwise`  one derivative a argument, f(g, y, *xs) -> g * dy/dx, linear in g
-`linear`       the transpose of an operation that is linear in some arguments
+`elementwise`  one derivative an argument, f(g, y, *xs) -> g * dy/dx, linear in g
+`linear`       the transpose of an operation that is linear in its float and complex arguments
+`tangent`      a function (application, *tangents) -> one tangent an output
+`defined`      a function (params, *inputs) -> outputs, made of primitives that have rules
+`pullback`     a function (application) -> (outputs, pull), with forward mode beside it
 `zero`         no derivative flows (comparisons, integer work, stop_gradient)
+`refused`      an error that says why
+
+Each serves reverse and forward mode: what is not written is had by transposition.
 
 An entry is a cotangent, None for zero, or a function of no arguments, called only where the
 cotangent is wanted.  What a rule reads (inputs, outputs, neither) follows from tracing it.
@@ -12,7 +18,7 @@ Cotangents follow JAX's convention for complex numbers (the transpose, not the a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -20,6 +26,8 @@ import numpy as np
 from jax import lax
 from jax.extend.core import Primitive
 
+from ckptgrad.autodiff.local import pulled_back, pushed_forward
+from ckptgrad.autodiff.transpose import transposed
 from ckptgrad.graph.registry import Application, Rule, register
 
 
@@ -43,20 +51,66 @@ def bprop(primitive: Primitive | str) -> Callable[[Callable], Callable]:
     """
 
     def decorate(rule: Callable) -> Callable:
-        register(Rule(_name(primitive), bprop=rule))
+        register(Rule(_name(primitive), "bprop", bprop=rule))
         return rule
 
     return decorate
 
 
-def pullback(primitive: Primitive | str) -> Callable[[Callable], Callable]:
-    """Register `rule(application) -> (outputs, pull)` for a primitive that needs its own forward."""
+def pullback(primitive: Primitive | str, push: Callable) -> Callable[[Callable], Callable]:
+    """Register `rule(application) -> (outputs, pull)` for a primitive that needs its own forward.
+
+    `push(application, *tangents) -> (outputs, tangents)` is its forward mode.
+    """
 
     def decorate(rule: Callable) -> Callable:
-        register(Rule(_name(primitive), pullback=rule, kind="pullback"))
+        register(Rule(_name(primitive), "pullback", pullback=rule, push=push))
         return rule
 
     return decorate
+
+
+def tangent(primitive: Primitive | str) -> Callable[[Callable], Callable]:
+    """Register `rule(application, *tangents) -> tangents`; reverse mode transposes it.
+
+    A tangent of an input without one is None; so may be a tangent that is zero among the results.
+    """
+
+    def decorate(rule: Callable) -> Callable:
+        def bprop(op: Application, *cotangents: Any) -> list[Any]:
+            return transposed(lambda *tangents: rule(op, *tangents), op.in_avals, op.needs, cotangents)
+
+        register(Rule(_name(primitive), "tangent", bprop=bprop, tangent=rule))
+        return rule
+
+    return decorate
+
+
+def defined(primitive: Primitive | str) -> Callable[[Callable], Callable]:
+    """Register `definition(params, *inputs) -> outputs` through primitives that have rules.
+
+    It is differentiated, not evaluated: values come from the primitive itself.
+    """
+
+    def decorate(definition: Callable) -> Callable:
+        def inner(op: Application) -> Callable:
+            return lambda *xs: definition(op.params, *xs)
+
+        def bprop(op: Application, *cotangents: Any) -> list[Any]:
+            return pulled_back(inner(op), op.inputs, op.needs, cotangents)
+
+        def tangents_of(op: Application, *tangents: Any) -> Sequence[Any]:
+            return pushed_forward(inner(op), op.inputs, tangents)
+
+        register(Rule(_name(primitive), "defined", bprop=bprop, tangent=tangents_of))
+        return definition
+
+    return decorate
+
+
+def refused(primitive: Primitive | str, reason: str) -> None:
+    """Register a primitive whose derivative is refused, and say why."""
+    register(Rule(_name(primitive), "refused", reason=reason))
 
 
 def elementwise(primitive: Primitive | str, *partials: Callable | None) -> None:
@@ -70,18 +124,18 @@ def elementwise(primitive: Primitive | str, *partials: Callable | None) -> None:
         def entry(partial: Callable | None, aval: Any) -> Any:
             if partial is None:
                 return None
-            return lambda: match(partial(g, op.out, *values(op)), aval)
+            return lambda: match(partial(g, op.out, *op.arrays), aval)
 
         return [entry(p, a) for p, a in zip(partials, op.in_avals, strict=True)]
 
-    register(Rule(_name(primitive), bprop=rule, kind="elementwise", extra={"partials": partials}))
+    register(Rule(_name(primitive), "elementwise", bprop=rule, partials=partials))
 
 
 def linear(primitive: Primitive | str) -> Callable[[Callable], Callable]:
     """Register the transpose of a primitive; reads no input that it is linear in."""
 
     def decorate(rule: Callable) -> Callable:
-        register(Rule(_name(primitive), bprop=rule, kind="linear"))
+        register(Rule(_name(primitive), "linear", bprop=rule))
         return rule
 
     return decorate
@@ -90,7 +144,7 @@ def linear(primitive: Primitive | str) -> Callable[[Callable], Callable]:
 def zero(*primitives: Primitive | str) -> None:
     """Register primitives through which no derivative flows."""
     for primitive in primitives:
-        register(Rule(_name(primitive), kind="zero"))
+        register(Rule(_name(primitive), "zero"))
 
 
 def match(ct: Any, aval: Any) -> Any:
@@ -112,21 +166,11 @@ def cast(ct: Any, dtype: Any) -> Any:
     return lax.convert_element_type(ct, dtype)
 
 
-def values(op: Application) -> list[Any]:
-    """The inputs as arrays: a Python number gets the dtype that the operation gave it."""
-    return [x if hasattr(x, "dtype") else np.array(x, aval.dtype) for x, aval in zip(op.inputs, op.in_avals, strict=True)]
-
-
 def const(like: Any, value: Any) -> Any:
     """A scalar of the dtype of an array; it stays a literal in a trace."""
     return np.array(value, like.dtype)
 
 
 def instantiate(ct: Any, aval: Any) -> Any:
-    """The cotangent, or zeros of the aval where nothing flowed back."""
+    """The cotangent or tangent, or zeros of the aval where it is None."""
     return lax.full(aval.shape, 0, aval.dtype) if ct is None else ct
-
-
-def names(primitives: Iterable[Primitive | str]) -> list[str]:
-    """Names of primitives."""
-    return [_name(p) for p in primitives]

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import ckptgrad.autodiff.custom
+import ckptgrad.rules.custom
 import ckptgrad.rules  # noqa: F401
 from ckptgrad.autodiff.reverse import backpropagate, forward
 from ckptgrad.graph.graph import Constant

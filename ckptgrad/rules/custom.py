@@ -13,7 +13,9 @@ import numpy as np
 from jax import dtypes
 from jax.extend.core import ClosedJaxpr
 
-from ckptgrad.autodiff.reverse import backpropagate, forward, is_differentiable
+from ckptgrad.autodiff.reverse import accumulate, backpropagate, forward, is_differentiable
+from ckptgrad.errors import NoDerivativeError
+from ckptgrad.graph.evaluate import read
 from ckptgrad.graph.graph import Variable
 from ckptgrad.graph.registry import Application
 from ckptgrad.graph.trace import from_jaxpr
@@ -27,16 +29,35 @@ def tangent_zeros(aval: Any) -> Any:
     return np.zeros(aval.shape, dtypes.float0)
 
 
-@pullback("custom_jvp_call")
+def _jvp_rule(op: Application):
+    """The user's rule as a graph of primals and tangents, and which output tangents are symbolic zeros."""
+    primals = op.in_avals[op.params["num_consts"] :]
+    jaxpr, captured, zero_outs = op.params["jvp_jaxpr_fun"].call_wrapped(*[False] * len(primals))
+    return from_jaxpr(ClosedJaxpr(jaxpr, captured)), zero_outs
+
+
+def push_custom_jvp(op: Application, *tangents: Any):
+    """Forward mode: the user's rule itself."""
+    consts = op.params["num_consts"]
+    rule, zero_outs = _jvp_rule(op)
+    given = [
+        tangent_zeros(a) if t is None else t for t, a in zip(tangents[consts:], op.in_avals[consts:], strict=True)
+    ]
+    results = [_array(x, a.aval) for x, a in zip(rule(*op.inputs[consts:], *given), rule.outputs, strict=True)]
+    rest = iter(results[len(zero_outs) :])
+    found = [None if zero else next(rest) for zero in zero_outs]
+    avals = op.out_avals
+    return results[: len(zero_outs)], [t if is_differentiable(a) else None for t, a in zip(found, avals, strict=True)]
+
+
+@pullback("custom_jvp_call", push=push_custom_jvp)
 def custom_jvp_call(op: Application):
     consts = op.params["num_consts"]
     primals = op.inputs[consts:]
-    avals = op.in_avals[consts:]
-    jaxpr, captured, zero_outs = op.params["jvp_jaxpr_fun"].call_wrapped(*[False] * len(primals))
-    rule = from_jaxpr(ClosedJaxpr(jaxpr, captured))
+    rule, zero_outs = _jvp_rule(op)
     wanted = rule.inputs[len(primals) :]
-    tape = forward(rule, [*primals, *map(tangent_zeros, avals)], wanted)
-    outputs = [_value(tape, a) for a in rule.outputs[: len(zero_outs)]]
+    tape = forward(rule, [*primals, *map(tangent_zeros, op.in_avals[consts:])], wanted, linear=True)
+    outputs = [_array(read(tape.env, a), a.aval) for a in rule.outputs[: len(zero_outs)]]
     tangents = iter(rule.outputs[len(zero_outs) :])
     tangent_outs = [None if zero else next(tangents) for zero in zero_outs]
 
@@ -44,17 +65,23 @@ def custom_jvp_call(op: Application):
         seeds: dict[Variable, Any] = {}
         for out, ct in zip(tangent_outs, cotangents, strict=True):
             if ct is not None and isinstance(out, Variable) and is_differentiable(out.aval):
-                seeds[out] = seeds[out] + ct if out in seeds else ct
+                accumulate(seeds, out, ct)
         return [None] * consts + backpropagate(tape, seeds, wanted)
 
     return outputs, pull
 
 
-def _value(tape, atom):
-    return tape.env[atom] if isinstance(atom, Variable) else jnp.asarray(atom.value, atom.aval.dtype)
+def _array(value: Any, aval: Any) -> Any:
+    """A literal output is a Python number."""
+    return value if hasattr(value, "dtype") else jnp.asarray(value, aval.dtype)
 
 
-@pullback("custom_vjp_call")
+def push_custom_vjp(op: Application, *tangents: Any):
+    """As in JAX: a rule for cotangents need not be linear, so it has no transpose."""
+    raise NoDerivativeError(op.op.name, "forward mode through a custom_vjp function", op.op.source)
+
+
+@pullback("custom_vjp_call", push=push_custom_vjp)
 def custom_vjp_call(op: Application):
     consts = op.params["num_consts"]
     primals = op.inputs[consts:]

@@ -1,0 +1,97 @@
+"""`cond` and `switch`: each branch is differentiated, and the same index chooses among the results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from jax import lax
+from jax.extend.core import primitives as p
+
+from ckptgrad.autodiff.joint import Partition, partition
+from ckptgrad.graph.graph import Graph
+from ckptgrad.graph.registry import Application
+from ckptgrad.graph.trace import from_jaxpr
+from ckptgrad.rules.kinds import instantiate, pullback
+from ckptgrad.rules.subgraphs import active_outputs, joint_of, push_through, some, typed
+
+
+def push_cond(op: Application, *tangents: Any):
+    """Forward mode: a tangent of an output exists if it does in any branch."""
+    needs = op.needs[1:]
+    graphs = [from_jaxpr(b) for b in op.params["branches"]]
+    wanted = [any(flags) for flags in zip(*(active_outputs(g, needs) for g in graphs), strict=True)]
+    present = [t for t in tangents[1:] if t is not None]
+    branches = [push_through(g, needs, wanted) for g in graphs]
+    outputs, found = lax.switch(op.inputs[0], branches, list(op.inputs[1:]), present)
+    return outputs, some(wanted, found)
+
+
+@pullback(p.cond_p, push=push_cond)
+def cond(op: Application):
+    index, operands = op.inputs[0], op.inputs[1:]
+    needs = op.needs[1:]
+    graphs = [from_jaxpr(b) for b in op.params["branches"]]
+    seeded = sorted({i for g in graphs for i, a in enumerate(active_outputs(g, needs)) if a})
+    parts = [_kept(g, needs, seeded) for g in graphs]
+    slots, places = _share_slots([[v.aval for v in part.residuals] for part in parts])
+
+    def forward_branch(part: Partition, place: Sequence[int]):
+        def run(*xs):
+            outputs, residuals = part.run_forward(xs)
+            filled = [None] * len(slots)
+            for k, r in zip(place, residuals, strict=True):
+                filled[k] = r
+            kept = [instantiate(r, aval) for r, aval in zip(filled, slots, strict=True)]
+            return typed(outputs, op.out_avals), kept
+
+        return run
+
+    branches = [forward_branch(*pair) for pair in zip(parts, places, strict=True)]
+    outputs, kept = lax.switch(index, branches, *operands)
+
+    def pull(*cotangents):
+        seeds = [instantiate(cotangents[i], op.out_avals[i]) for i in seeded]
+
+        def backward_branch(graph: Graph, part: Partition, place: Sequence[int]):
+            inputs = dict(zip(part.joint.inputs, range(len(operands)), strict=True))
+
+            def run(kept, seeds, operands):
+                gradients = iter(
+                    part.run_backward([kept[k] for k in place], [operands[inputs[v]] for v in part.reads], seeds)
+                )
+                return [instantiate(next(gradients), a) for a, n in zip(op.in_avals[1:], needs, strict=True) if n]
+
+            return run
+
+        runs = [backward_branch(*triple) for triple in zip(graphs, parts, places, strict=True)]
+        found = iter(lax.switch(index, runs, kept, seeds, list(operands)))
+        return [None, *(next(found) if n else None for n in needs)]
+
+    return outputs, pull
+
+
+def _kept(graph: Graph, needs: Sequence[bool], seeded: Sequence[int]) -> Partition:
+    """The partition of a subgraph that keeps all that its backward reads directly."""
+    joined = joint_of(graph, needs, seeded)
+    return partition(joined, joined.frontier)
+
+
+def _share_slots(avals: Sequence[Sequence[Any]]) -> tuple[list[Any], list[list[int]]]:
+    """One list of slots into which each branch's residuals fit, equal types sharing a slot."""
+    slots: list[Any] = []
+    places = []
+    for wanted in avals:
+        free = list(range(len(slots)))
+        place = []
+        for aval in wanted:
+            fitting = (k for k in free if slots[k].shape == aval.shape and slots[k].dtype == aval.dtype)
+            k = next(fitting, None)
+            if k is None:
+                k = len(slots)
+                slots.append(aval)
+            else:
+                free.remove(k)
+            place.append(k)
+        places.append(place)
+    return slots, places

@@ -1,0 +1,72 @@
+"""What the rules of `cond`, `scan` and `while` share: differentiation of their subgraphs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+
+from ckptgrad.autodiff.joint import Joint, joint
+from ckptgrad.autodiff.push import push
+from ckptgrad.autodiff.reverse import active_variables
+from ckptgrad.graph.graph import Graph
+from ckptgrad.rules.kinds import instantiate
+
+
+def active_outputs(graph: Graph, needs: Sequence[bool]) -> list[bool]:
+    """Which outputs depend on a needed input."""
+    active = active_variables(graph, [v for v, n in zip(graph.inputs, needs, strict=True) if n])
+    return [a in active for a in graph.outputs]
+
+
+def joint_of(graph: Graph, needs: Sequence[bool], seeded: Sequence[int]) -> Joint:
+    """The joint graph towards the needed inputs from the seeded outputs."""
+    wrt = [v for v, n in zip(graph.inputs, needs, strict=True) if n]
+    return joint(graph, wrt, [graph.outputs[i] for i in seeded])
+
+
+def carried(graph: Graph, needs: Sequence[bool], carry: int, count: int) -> list[bool]:
+    """`needs` with every carried input whose value comes to depend on a needed one.
+
+    Args:
+        graph: the body; its first outputs are the new carried values.
+        needs: of its inputs.
+        carry: where its carried inputs begin.
+        count: how many there are.
+    """
+    needs = list(needs)
+    while True:
+        active = active_outputs(graph, needs)
+        grown = [i for i in range(count) if active[i] and not needs[carry + i]]
+        if not grown:
+            return needs
+        for i in grown:
+            needs[carry + i] = True
+
+
+def push_through(graph: Graph, needs: Sequence[bool], wanted: Sequence[bool]) -> Callable:
+    """(inputs, tangents of the needed ones) -> (outputs, tangents of the wanted ones), zeros made."""
+
+    def run(inputs: Sequence[Any], tangents: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+        rest = iter(tangents)
+        outputs, found = push(graph, inputs, [next(rest) if n else None for n in needs])
+        avals = [a.aval for a in graph.outputs]
+        pairs = zip(found, avals, wanted, strict=True)
+        return typed(outputs, avals), [instantiate(t, aval) for t, aval, w in pairs if w]
+
+    return run
+
+
+def some(flags: Sequence[bool], values: Sequence[Any]) -> list[Any]:
+    """Values in order where a flag is set, None elsewhere."""
+    rest = iter(values)
+    return [next(rest) if f else None for f in flags]
+
+
+def typed(values: Sequence[Any], avals: Sequence[Any]) -> list[Any]:
+    """Values as arrays of the declared dtype (a literal output is a Python number)."""
+    return [
+        v if hasattr(v, "aval") or hasattr(v, "sharding") else jnp.asarray(v, a.dtype)
+        for v, a in zip(values, avals, strict=True)
+    ]
