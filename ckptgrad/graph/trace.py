@@ -1,6 +1,6 @@
 """From a JAX function to a Graph: `jax.make_jaxpr`, with nested jits inlined.
 
-Inlined: `jit`, `closed_call` and `jax.checkpoint` (the plan decides what is kept).  Kept as one
+Inlined: `jit`, `closed_call`, `composite` and `jax.checkpoint` (the plan decides what is kept).  Kept as one
 operation with subgraphs: `scan`, `while`, `cond`, `custom_jvp_call`, `custom_vjp_call` and whatever
 else carries a jaxpr.
 """
@@ -18,11 +18,14 @@ from ckptgrad.graph.graph import Atom, Constant, Graph, Operation, Variable
 # The name of a jit whose body is one stage of a chain (see `chain.marks`).
 STAGE_NAME = "ckptgrad_stage"
 
-_INLINED = {
+# The primitives that are taken apart while tracing, and the parameter that holds their program.
+INLINED = {
     "jit": "jaxpr",
     "pjit": "jaxpr",
     "closed_call": "call_jaxpr",
     "core_call": "call_jaxpr",
+    "call": "call_jaxpr",
+    "composite": "jaxpr",
     "checkpoint": "jaxpr",
     "remat2": "jaxpr",
 }
@@ -81,7 +84,7 @@ class _Builder:
 
         for eqn in jaxpr.eqns:
             args = [read(a) for a in eqn.invars]
-            if eqn.primitive.name in _INLINED:
+            if eqn.primitive.name in INLINED:
                 start = len(self.operations)
                 results = self._inline_call(eqn, args)
                 if str(eqn.params.get("name", "")).startswith(STAGE_NAME):
@@ -96,7 +99,7 @@ class _Builder:
         return [read(a) for a in jaxpr.outvars]
 
     def _inline_call(self, eqn: Any, args: Sequence[Atom]) -> list[Atom]:
-        inner = eqn.params[_INLINED[eqn.primitive.name]]
+        inner = eqn.params[INLINED[eqn.primitive.name]]
         if isinstance(inner, ClosedJaxpr):
             consts: list[Atom] = [self.constant(c, v.aval) for c, v in zip(inner.consts, inner.jaxpr.constvars, strict=True)]
             return self.inline(inner.jaxpr, consts, args)

@@ -29,3 +29,6 @@ zero(p.random_bits_p, p.random_seed_p, p.random_split_p, p.random_fold_in_p)
 zero("random_wrap", "random_unwrap", "random_clone", "iota_2x32_shape")
 zero(p.threefry2x32_p, "threefry4x32", "philox2x32", "philox4x32")
 zero(p.rng_bit_generator_p, p.rng_uniform_p)
+
+# what a program does besides computing: printing and calling back, without results
+zero("debug_callback", "debug_print")

@@ -13,6 +13,7 @@ import numpy as np
 from jax import lax
 from jax.extend.core import primitives as p
 
+from ckptgrad.errors import NoDerivativeError
 from ckptgrad.graph.registry import Application
 from ckptgrad.rules.kinds import bprop, const, linear
 
@@ -93,7 +94,7 @@ def scatter_mul(op, g):
 
     def update():
         if not op.params["unique_indices"]:
-            raise NotImplementedError("the gradient of scatter_mul with respect to its updates needs unique_indices=True")
+            raise NoDerivativeError(op.op.name, "towards its updates it needs unique_indices=True, as in JAX", op.op.source)
         return read_back(op, lax.mul(g, x))
 
     return lambda: write(op, lax.scatter_mul, g, updates), None, update

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.extend.core import Primitive
 from jax.extend.core import primitives as p
 from jax.numpy import finfo
 
-from ckptgrad.rules.kinds import const, elementwise
+from ckptgrad.errors import NoDerivativeError
+from ckptgrad.rules.kinds import bprop, const, elementwise
 
 mul, div, add, sub, neg, exp, log = lax.mul, lax.div, lax.add, lax.sub, lax.neg, lax.exp, lax.log
 
@@ -47,14 +53,19 @@ elementwise(
 )
 
 
-def no_derivative(g, *_):
-    raise NotImplementedError("betainc has no derivative rule for its first two arguments")
+def without(primitive: Primitive, argument: str) -> Callable:
+    """The partial derivative of an argument that has none."""
+
+    def partial(g, *_):
+        raise NoDerivativeError(primitive.name, f"none is known towards {argument}, as in JAX")
+
+    return partial
 
 
 elementwise(
     p.regularized_incomplete_beta_p,
-    no_derivative,
-    no_derivative,
+    without(p.regularized_incomplete_beta_p, "a"),
+    without(p.regularized_incomplete_beta_p, "b"),
     lambda g, y, a, b, x: mul(beta_density(a, b, x), g),
 )
 
@@ -70,3 +81,21 @@ def bessel_i1e_slope(y, x):
 
 elementwise(p.bessel_i0e_p, lambda g, y, x: mul(g, sub(lax.bessel_i1e(x), mul(lax.sign(x), y))))
 elementwise(p.bessel_i1e_p, lambda g, y, x: mul(g, bessel_i1e_slope(y, x)))
+
+elementwise(p.zeta_p, without(p.zeta_p, "x"), lambda g, z, x, q: neg(mul(g, mul(x, lax.zeta(add(x, const(x, 1)), q)))))
+
+
+@bprop(p.random_gamma_p)
+def random_gamma(op, g):
+    """Towards the shape parameter, by implicit differentiation of the distribution function."""
+
+    def entry():
+        shape, sample = op.inputs[1], op.out
+        if op.params["log_space"]:
+            tiny = np.array(finfo(sample.dtype).tiny, sample.dtype)
+            sample = jnp.where(exp(sample) == 0, tiny, exp(sample))
+        slope = jax.lax.map(lambda pair: lax.random_gamma_grad(*pair), (shape.ravel(), sample.ravel()))
+        slope = slope.reshape(shape.shape)
+        return mul(g, slope / sample if op.params["log_space"] else slope)
+
+    return None, entry

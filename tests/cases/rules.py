@@ -16,6 +16,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.extend.core import primitives as p
 
 from tests.cases import Case, binary, complex_, unary
+from tests.cases.linear_algebra import LINEAR_ALGEBRA, REDUCERS
 
 INF, NAN = np.inf, np.nan
 
@@ -110,6 +111,29 @@ SPECIAL = [
         ["regularized_incomplete_beta"],
         domain=(0.2, 0.8),
         bfloat16=False,
+    ),
+    Case("zeta", lambda q: lax.zeta(lax.full_like(q, 2.5), q), [(3,)], ["zeta"], domain=(0.5, 3), bfloat16=False, in_jax=False),
+    Case(
+        "random_gamma",
+        lambda a: jax.random.gamma(jax.random.key(0), a),
+        [(3,)],
+        ["random_gamma"],
+        domain=(0.5, 3),
+        order=1,
+        bfloat16=False,
+        check=False,
+        exact=False,
+    ),
+    Case(
+        "random_gamma log",
+        lambda a: jax.random.loggamma(jax.random.key(0), a),
+        [(3,)],
+        ["random_gamma"],
+        domain=(0.5, 3),
+        order=1,
+        bfloat16=False,
+        check=False,
+        exact=False,
     ),
     unary("bessel_i0e", lax.bessel_i0e),
     unary("bessel_i1e", lax.bessel_i1e, special=(0, -0.0, 1, NAN)),
@@ -508,4 +532,6 @@ CASES: list[Case] = [
     *CUMULATIVE,
     *SORTING,
     *PASSING,
+    *LINEAR_ALGEBRA,
+    *REDUCERS,
 ]

@@ -1,0 +1,108 @@
+"""Communication between the devices of a mesh axis, or the rows of a vmap with an axis name.
+
+All are linear.  Without types for what varies between devices, a cotangent of a sum is held by
+every device, so a sum goes back as a sum; with them (`check_vma`), sum and broadcast are each
+other's transpose.
+"""
+
+from __future__ import annotations
+
+from jax import lax
+from jax.extend.core import primitives as p
+
+from ckptgrad.rules.kinds import linear
+from ckptgrad.rules.reductions import spread
+
+
+@linear(p.psum_p)
+def psum(op, g):
+    named = tuple(a for a in op.params["axes"] if not isinstance(a, int))
+    here = tuple(a for a in op.params["axes"] if isinstance(a, int))
+
+    def entry():
+        ct = spread(g, op.in_avals[0].shape, here) if here else g
+        return p.psum_p.bind(ct, axes=named, axis_index_groups=op.params["axis_index_groups"])
+
+    return (entry,)
+
+
+@linear("psum_invariant")
+def psum_invariant(op, g):
+    return (lambda: lax.pcast(g, op.params["axes"], to="varying"),)
+
+
+@linear("pvary")
+def pvary(op, g):
+    return (lambda: lax.psum(g, op.params["axes"]),)
+
+
+@linear(p.ppermute_p)
+def ppermute(op, g):
+    back = [(target, source) for source, target in op.params["perm"]]
+    return (lambda: lax.ppermute(g, op.params["axis_name"], back),)
+
+
+@linear(p.all_gather_p)
+def all_gather(op, g):
+    return (
+        lambda: lax.psum_scatter(
+            g,
+            op.params["axis_name"],
+            scatter_dimension=op.params["all_gather_dimension"],
+            axis_index_groups=op.params["axis_index_groups"],
+            tiled=op.params["tiled"],
+        ),
+    )
+
+
+@linear("all_gather_invariant")
+def all_gather_invariant(op, g):
+    axis, size = op.params["all_gather_dimension"], op.params["axis_size"]
+
+    def entry():
+        mine = lax.axis_index(op.params["axis_name"])
+        if not op.params["tiled"]:
+            return lax.dynamic_index_in_dim(g, mine, axis, keepdims=False)
+        part = g.shape[axis] // size
+        return lax.dynamic_slice_in_dim(g, mine * part, part, axis)
+
+    return (entry,)
+
+
+@linear("reduce_scatter")
+def reduce_scatter(op, g):
+    return (
+        lambda: lax.all_gather(
+            g,
+            op.params["axis_name"],
+            axis=op.params["scatter_dimension"],
+            axis_index_groups=op.params["axis_index_groups"],
+            tiled=op.params["tiled"],
+        ),
+    )
+
+
+@linear(p.all_to_all_p)
+def all_to_all(op, g):
+    return (
+        lambda: lax.all_to_all(
+            g,
+            op.params["axis_name"],
+            split_axis=op.params["concat_axis"],
+            concat_axis=op.params["split_axis"],
+            axis_index_groups=op.params["axis_index_groups"],
+            tiled=op.params["tiled"],
+        ),
+    )
+
+
+@linear("pbroadcast")
+def pbroadcast(op, g):
+    """All cotangents are summed where the value came from."""
+    name, source = op.params["axis_name"], op.params["source"]
+
+    def entry():
+        total = lax.psum(g, name)
+        return lax.select(lax.axis_index(name) == source, total, lax.full_like(total, 0))
+
+    return (entry,)

@@ -1,0 +1,36 @@
+"""Primitives whose derivative is refused, and those that tracing or a call of the user's takes apart."""
+
+from __future__ import annotations
+
+from jax.extend.core import primitives as p
+
+from ckptgrad.graph.registry import Rule, register
+from ckptgrad.graph.trace import INLINED
+from ckptgrad.rules.kinds import refused
+
+NO_RULE_IN_JAX = "JAX has no rule for it either"
+
+for primitive in (
+    p.schur_p,
+    p.hessenberg_p,
+    p.tridiagonal_p,
+    p.householder_product_p,
+    p.igamma_grad_a_p,
+    p.select_and_scatter_p,
+    p.pmax_p,
+    p.pmin_p,
+):
+    refused(primitive, NO_RULE_IN_JAX)
+
+for name in ("pure_callback", "io_callback", "ffi_call"):
+    refused(name, "Python or foreign code has no derivative that could be seen, as in JAX")
+
+refused(p.ragged_all_to_all_p, "its transpose runs on accelerators only and is not written yet")
+refused(p.custom_lin_p, "it stands in JAX's own linearisation only and never in a traced function")
+
+for primitive in ("ref_get", p.get_p, p.swap_p, "addupdate", "new_ref", "ref_new", "freeze", "run_state"):
+    name = primitive if isinstance(primitive, str) else primitive.name
+    refused(name, "mutable references are not differentiated; carry the value through the function")
+
+for name in INLINED:
+    register(Rule(name, "inlined", reason="its operations stand in the graph"))
