@@ -10,6 +10,7 @@ from ckptgrad.errors import (
     EffectError,
     GradientTypeError,
     MissingRuleError,
+    NoDerivativeError,
     OptionError,
     ScheduleError,
     StageError,
@@ -20,14 +21,16 @@ from ckptgrad.graph.trace import trace
 from ckptgrad.planning.policy import policy
 from ckptgrad.planning.schedule import Backward, Forward, Free, Schedule
 from ckptgrad.rules.kinds import bprop as bprop_rule
+from ckptgrad.tangents import hvp, jvp, linearize
 from ckptgrad.validation import Validation, validate
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Backward", "BudgetError", "BudgetFormatError", "Chain", "CkptgradError", "EffectError", "Forward", "Free",
-    "GradientTypeError", "Graph", "MissingRuleError", "Operation", "OptionError", "Schedule", "ScheduleError",
+    "GradientTypeError", "Graph", "MissingRuleError", "NoDerivativeError",
+    "Operation", "OptionError", "Schedule", "ScheduleError",
     "StageError", "Validation", "ValidationError", "Variable", "bprop_rule",
-    "get_consumers", "get_inputs", "get_operation", "grad", "plan", "policy", "rules", "stage", "trace",
+    "get_consumers", "get_inputs", "get_operation", "grad", "hvp", "jvp", "linearize", "plan", "policy", "rules", "stage", "trace",
     "validate", "value_and_grad", "vjp",
 ]  # fmt: skip

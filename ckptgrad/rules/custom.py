@@ -40,9 +40,7 @@ def push_custom_jvp(op: Application, *tangents: Any):
     """Forward mode: the user's rule itself."""
     consts = op.params["num_consts"]
     rule, zero_outs = _jvp_rule(op)
-    given = [
-        tangent_zeros(a) if t is None else t for t, a in zip(tangents[consts:], op.in_avals[consts:], strict=True)
-    ]
+    given = [tangent_zeros(a) if t is None else t for t, a in zip(tangents[consts:], op.in_avals[consts:], strict=True)]
     results = [_array(x, a.aval) for x, a in zip(rule(*op.inputs[consts:], *given), rule.outputs, strict=True)]
     rest = iter(results[len(zero_outs) :])
     found = [None if zero else next(rest) for zero in zero_outs]

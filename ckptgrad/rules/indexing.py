@@ -5,7 +5,7 @@ from __future__ import annotations
 from jax import lax
 from jax.extend.core import primitives as p
 
-from ckptgrad.rules.kinds import linear
+from ckptgrad.rules.kinds import bprop, linear
 
 
 @linear(p.dynamic_slice_p)
@@ -27,9 +27,12 @@ def dynamic_update_slice(op, g):
     )
 
 
-@linear(p.gather_p)
+@bprop(p.gather_p)
 def gather(op, g):
-    """Each gathered slice is added at the place where it was read; dropped reads add nothing."""
+    """Each gathered slice is added at the place where it was read; dropped reads add nothing.
+
+    Not linear as it stands: a read outside gives the fill value, whose tangent is zero.
+    """
     x, indices, d = op.in_avals[0], op.inputs[1], op.params["dimension_numbers"]
     places = lax.ScatterDimensionNumbers(
         update_window_dims=d.offset_dims,

@@ -112,7 +112,9 @@ SPECIAL = [
         domain=(0.2, 0.8),
         bfloat16=False,
     ),
-    Case("zeta", lambda q: lax.zeta(lax.full_like(q, 2.5), q), [(3,)], ["zeta"], domain=(0.5, 3), bfloat16=False, in_jax=False),
+    Case(
+        "zeta", lambda q: lax.zeta(lax.full_like(q, 2.5), q), [(3,)], ["zeta"], domain=(0.5, 3), bfloat16=False, in_jax=False
+    ),
     Case(
         "random_gamma",
         lambda a: jax.random.gamma(jax.random.key(0), a),

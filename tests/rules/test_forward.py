@@ -1,0 +1,50 @@
+"""Forward mode by the same rules: what each row of `tests/cases/rules.py` buys besides reverse mode."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ckptgrad.autodiff.local import pushed_forward
+from tests.cases import Case
+from tests.cases.rules import CASES
+from tests.rules.engine import arguments, assert_close, compiled, cotangents, flat, inner, like, our_gradient
+
+
+def rows(condition):
+    chosen = [pytest.param(c, id=c.name, marks=[pytest.mark.slow] if c.slow else []) for c in CASES if condition(c)]
+    return pytest.mark.parametrize("case", chosen)
+
+
+def our_tangents(case: Case, args, tangents):
+    """Tangents of the outputs by ckptgrad, zeros made."""
+    found = pushed_forward(flat(case), args, tangents)
+    outputs = jax.eval_shape(flat(case), *args)
+    return [jnp.zeros(y.shape, y.dtype) if t is None else t for t, y in zip(found, outputs, strict=True)]
+
+
+@rows(lambda c: c.in_jax)
+def test_forward_mode_as_jax(case: Case):
+    args = arguments(case, np.float32)
+
+    @compiled
+    def both(args, tangents):
+        return our_tangents(case, args, tangents), jax.jvp(flat(case), args, tangents)[1]
+
+    ours, theirs = both(args, like(args, seed=3))
+    assert_close(ours, theirs, 1e-5)
+
+
+@rows(lambda c: not c.in_jax)
+def test_forward_mode_is_the_transpose_of_reverse_mode(case: Case):
+    with jax.enable_x64():
+        args = arguments(case, np.float64)
+
+        @compiled
+        def both(args, cts, tangents):
+            return inner(cts, our_tangents(case, args, tangents)), inner(our_gradient(case)(args, cts), tangents)
+
+        pushed, pulled = both(args, cotangents(case, args), like(args, seed=3))
+    np.testing.assert_allclose(pushed, pulled, rtol=1e-10, atol=1e-12)
