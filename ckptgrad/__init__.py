@@ -18,6 +18,7 @@ from ckptgrad.errors import (
 )
 from ckptgrad.graph.graph import Graph, Operation, Variable, get_consumers, get_inputs, get_operation
 from ckptgrad.graph.trace import trace
+from ckptgrad.jacobians import hessian, jacfwd, jacobian, jacrev
 from ckptgrad.planning.policy import policy
 from ckptgrad.planning.schedule import Backward, Forward, Free, Schedule
 from ckptgrad.rules.kinds import bprop as bprop_rule
@@ -27,10 +28,9 @@ from ckptgrad.validation import Validation, validate
 __version__ = "0.1.0"
 
 __all__ = [
-    "Backward", "BudgetError", "BudgetFormatError", "Chain", "CkptgradError", "EffectError", "Forward", "Free",
-    "GradientTypeError", "Graph", "MissingRuleError", "NoDerivativeError",
-    "Operation", "OptionError", "Schedule", "ScheduleError",
-    "StageError", "Validation", "ValidationError", "Variable", "bprop_rule",
-    "get_consumers", "get_inputs", "get_operation", "grad", "hvp", "jvp", "linearize", "plan", "policy", "rules", "stage", "trace",
-    "validate", "value_and_grad", "vjp",
+    "Backward", "bprop_rule", "BudgetError", "BudgetFormatError", "Chain", "CkptgradError", "EffectError", "Forward",
+    "Free", "get_consumers", "get_inputs", "get_operation", "grad", "GradientTypeError", "Graph", "hessian", "hvp",
+    "jacfwd", "jacobian", "jacrev", "jvp", "linearize", "MissingRuleError", "NoDerivativeError", "Operation",
+    "OptionError", "plan", "policy", "rules", "Schedule", "ScheduleError", "stage", "StageError", "trace", "validate",
+    "Validation", "ValidationError", "value_and_grad", "Variable", "vjp",
 ]  # fmt: skip

@@ -32,7 +32,7 @@ def push(graph: Graph, args: Sequence[Any], tangents: Sequence[Any]) -> tuple[li
     """
     env: dict[Variable, Any] = dict(graph.constants)
     env.update(zip(graph.inputs, args, strict=True))
-    table = {v: t for v, t in zip(graph.inputs, tangents, strict=True) if t is not None}
+    table: dict[Any, Any] = {v: t for v, t in zip(graph.inputs, tangents, strict=True) if t is not None}
     last = last_uses(graph)
     for position, op in enumerate(graph.operations):
         values = [read(env, a) for a in op.inputs]

@@ -94,7 +94,10 @@ def random_gamma(op, g):
         if op.params["log_space"]:
             tiny = np.array(finfo(sample.dtype).tiny, sample.dtype)
             sample = jnp.where(exp(sample) == 0, tiny, exp(sample))
-        slope = jax.lax.map(lambda pair: lax.random_gamma_grad(*pair), (shape.ravel(), sample.ravel()))
+        slope = jax.lax.map(
+            lambda pair: lax.random_gamma_grad(*pair),  # pyright: ignore[reportCallIssue]
+            (shape.ravel(), sample.ravel()),
+        )
         slope = slope.reshape(shape.shape)
         return mul(g, slope / sample if op.params["log_space"] else slope)
 

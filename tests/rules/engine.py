@@ -11,8 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import ckptgrad.rules.custom
-import ckptgrad.rules  # noqa: F401
 from ckptgrad.autodiff.reverse import backpropagate, forward
 from ckptgrad.graph.graph import Constant
 from ckptgrad.graph.trace import trace
