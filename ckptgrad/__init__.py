@@ -21,6 +21,7 @@ from ckptgrad.graph.trace import trace
 from ckptgrad.jacobians import hessian, jacfwd, jacobian, jacrev
 from ckptgrad.planning.policy import policy
 from ckptgrad.planning.schedule import Backward, Forward, Free, Schedule
+from ckptgrad.rules.borrowed import use_jax_rule
 from ckptgrad.rules.kinds import bprop as bprop_rule
 from ckptgrad.tangents import hvp, jvp, linearize
 from ckptgrad.validation import Validation, validate
@@ -31,6 +32,6 @@ __all__ = [
     "Backward", "bprop_rule", "BudgetError", "BudgetFormatError", "Chain", "CkptgradError", "EffectError", "Forward",
     "Free", "get_consumers", "get_inputs", "get_operation", "grad", "GradientTypeError", "Graph", "hessian", "hvp",
     "jacfwd", "jacobian", "jacrev", "jvp", "linearize", "MissingRuleError", "NoDerivativeError", "Operation",
-    "OptionError", "plan", "policy", "rules", "Schedule", "ScheduleError", "stage", "StageError", "trace", "validate",
-    "Validation", "ValidationError", "value_and_grad", "Variable", "vjp",
+    "OptionError", "plan", "policy", "rules", "Schedule", "ScheduleError", "stage", "StageError", "trace",
+    "use_jax_rule", "validate", "Validation", "ValidationError", "value_and_grad", "Variable", "vjp",
 ]  # fmt: skip

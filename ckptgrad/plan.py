@@ -16,6 +16,7 @@ from ckptgrad.planning.optimum import minimum_peak
 from ckptgrad.planning.policy import get_policy
 from ckptgrad.planning.schedule import Forward, Schedule
 from ckptgrad.planning.simulate import Simulation, simulate
+from ckptgrad.rules.borrowed import borrowed_in
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,11 @@ class Plan:
                 last[action.stage] = self.costs.stages[action.stage].options[action.keep].name
         return [last.get(i, "-") for i in range(len(self.costs))]
 
+    @property
+    def borrowed(self) -> list[str]:
+        """The primitives that are differentiated by JAX's own rule (`use_jax_rule`)."""
+        return borrowed_in(self.program.graph)
+
     def to_dict(self) -> dict[str, Any]:
         """The plan as plain data."""
         return {
@@ -74,6 +80,7 @@ class Plan:
             "distinct_stages": len(self.program.kinds),
             "recomputed_stages": self.simulation.recomputations,
             "choices": self.choices,
+            "borrowed_rules": self.borrowed,
             "schedule": [str(a) for a in self.schedule],
         }
 

@@ -6,6 +6,7 @@ Exit codes: 0, 1 where a gradient differs or a budget is broken, 2 for bad input
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +20,8 @@ from ckptgrad.budget import check_budget, format_bytes
 from ckptgrad.cli.targets import load_call
 from ckptgrad.errors import CkptgradError, ValidationError
 from ckptgrad.planning.policy import get_policy
+from ckptgrad.report.tables import coverage_text
+from ckptgrad.rules.coverage import MISSING, coverage
 from ckptgrad.training.data import read_text
 from ckptgrad.training.job import Job, Training, prepare
 from ckptgrad.training.model import Shape
@@ -188,6 +191,15 @@ def _run(training: Training, console: Console) -> None:
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("training", total=training.job.steps, loss="-")
         training.run(lambda step, loss: progress.update(task, completed=step, loss=f"{loss:.3f}"))
+
+
+@app.command()
+def rules(as_json: AsJson = False) -> None:
+    """List JAX's primitives: differentiated, without derivative, or refused and why."""
+    rows = coverage()
+    typer.echo(json.dumps([asdict(row) for row in rows], indent=2) if as_json else coverage_text(rows))
+    if any(row.status == MISSING for row in rows):
+        raise typer.Exit(1)
 
 
 def _argnums(given: list[int] | None) -> int | tuple[int, ...]:

@@ -6,6 +6,7 @@ plain data: tracing lives in `trace`, evaluation in `evaluate`, differentiation 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -147,6 +148,37 @@ class Graph:
     def edge_count(self) -> int:
         """The number of (input variable, operation) edges, a variable read twice counted twice."""
         return sum(isinstance(x, Variable) for op in self.operations for x in op.inputs)
+
+    @property
+    def counts(self) -> Counter[str]:
+        """How many operations of each primitive there are."""
+        return Counter(op.name for op in self.operations)
+
+    def grad(self, wrt: Variable | int | Sequence[Variable | int] | None = None) -> Graph:
+        """The graph of the gradient of this graph's scalar output, symbol to symbol (Goodfellow 6.5.5).
+
+        It can be printed, evaluated, compiled (`jax.jit(graph)`), counted and differentiated again.
+        No computation stands in it twice, and none that the gradient does not need.
+
+        Args:
+            wrt: variables of this graph (inputs or results of operations) or positions of inputs;
+                None for all float and complex inputs.
+
+        Returns:
+            A Graph with the inputs of this one and a gradient for each target.
+
+        Raises:
+            GradientTypeError: the output is no scalar, or a target is no variable of the graph.
+
+        Example:
+            >>> import ckptgrad as cg
+            >>> cube = cg.trace(lambda x: x * x * x, 2.0)
+            >>> [float(g) for g in cube.grad().grad()(2.0)]
+            [12.0]
+        """
+        from ckptgrad.autodiff.symbolic import gradient_graph
+
+        return gradient_graph(self, wrt)
 
     def __call__(self, *args: Any) -> list[Any]:
         """Evaluate with numbers (or tracers) for `inputs`; a list for `outputs`."""

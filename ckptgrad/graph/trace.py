@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+from jax.sharding import AxisType
 
 from ckptgrad.graph.graph import Atom, Constant, Graph, Operation, Variable
 
@@ -112,8 +113,20 @@ def struct(aval: Any) -> Any:
 
 
 def _varying(aval: Any) -> dict[str, Any]:
-    vma = getattr(aval, "vma", None)
-    return {"vma": vma} if vma else {}
+    """How the value is spread over a mesh, where its type says so, in the words of the installed JAX."""
+    for name in ("manual_axis_type", "vma"):
+        if getattr(aval, name, None):
+            return {name: getattr(aval, name), "sharding": aval.sharding}
+    mesh = getattr(getattr(aval, "sharding", None), "mesh", None)
+    if mesh is not None and AxisType.Explicit in mesh.axis_types:
+        return {"sharding": aval.sharding}
+    return {}
+
+
+def varying_axes(aval: Any) -> tuple[Any, ...]:
+    """The axes of a mesh along which a value varies, inside a typed `shard_map`."""
+    kind = getattr(aval, "manual_axis_type", None)
+    return tuple(sorted(getattr(kind, "varying", getattr(aval, "vma", ()))))
 
 
 def cotangent_struct(aval: Any) -> Any:

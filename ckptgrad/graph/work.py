@@ -62,7 +62,7 @@ def _flops(name: str, ins: list[Any], outs: list[Any], params: dict[str, Any]) -
         kernel = ins[1].shape
         out_features = kernel[params["dimension_numbers"].rhs_spec[0]]
         return 2 * size * math.prod(kernel) // max(out_features, 1)
-    inner = sum(_jaxpr_flops(j) for j in _jaxprs(params))
+    inner = sum(_jaxpr_flops(j) for j in inner_programs(params))
     if inner:
         return inner * (params.get("length", 1) if name == "scan" else 1)
     return max([size, *(math.prod(getattr(a, "shape", ())) for a in ins)])
@@ -74,7 +74,8 @@ def _jaxpr_flops(jaxpr: Jaxpr) -> int:
     )
 
 
-def _jaxprs(params: dict[str, Any]) -> list[Jaxpr]:
+def inner_programs(params: dict[str, Any]) -> list[Jaxpr]:
+    """The programs among the parameters of an operation."""
     found = []
     for value in params.values():
         for v in value if isinstance(value, (tuple, list)) else (value,):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ckptgrad.graph.source import SourceLine
     from ckptgrad.meters.meter import Reading
     from ckptgrad.plan import Plan
+    from ckptgrad.rules.coverage import Coverage
     from ckptgrad.validation.result import Row, Validation
 
 WIDTH = 110
@@ -58,6 +59,8 @@ def _plan_summary(plan: Plan) -> Table:
         f"{len(program.stages)}, {len(program.kinds)} of them distinct; {simulation.forwards} forwards, "
         f"{simulation.recomputations} of them repeated",
     )
+    if plan.borrowed:
+        grid.add_row("borrowed rules", f"{', '.join(plan.borrowed)}: differentiated by JAX, no independent check")
     return grid
 
 
@@ -146,9 +149,24 @@ def validation_text(validation: Validation, width: int = WIDTH) -> str:
     )
     verdict = "passed" if validation.passed else "FAILED"
     notes = [f"{verdict}: {text}" for text in validation.failures or [_agreement(validation)]]
+    if validation.borrowed:
+        notes.append(f"borrowed from JAX, so not checked independently: {', '.join(validation.borrowed)}")
     reasons = {r.resident.reason: r.name for r in validation.rows if r.resident and r.resident.reason}
     notes += [f"resident n/a ({name}): {reason}" for reason, name in reasons.items()]
     return to_text(Group(head, "", table, "", *map(Text, notes)), width)
+
+
+def coverage_text(rows: Sequence[Coverage], width: int = WIDTH) -> str:
+    """The table of primitives, and how many there are of each status."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("primitive", "status", "how"):
+        table.add_column(name, no_wrap=name != "how")
+    for row in rows:
+        table.add_row(row.primitive, row.status, row.how)
+    counts = Counter(row.status for row in rows)
+    public = sum(row.public for row in rows)
+    head = f"{len(rows)} primitives, {public} of them in jax.extend.core.primitives: "
+    return to_text(Group(Text(head + ", ".join(f"{n} {s}" for s, n in counts.most_common())), "", table), width)
 
 
 def _agreement(validation: Validation) -> str:

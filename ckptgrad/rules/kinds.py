@@ -29,6 +29,7 @@ from jax.extend.core import Primitive
 from ckptgrad.autodiff.local import pulled_back, pushed_forward
 from ckptgrad.autodiff.transpose import transposed
 from ckptgrad.graph.registry import Application, Rule, register
+from ckptgrad.graph.trace import varying_axes
 
 
 def _name(primitive: Primitive | str) -> str:
@@ -173,4 +174,7 @@ def const(like: Any, value: Any) -> Any:
 
 def instantiate(ct: Any, aval: Any) -> Any:
     """The cotangent or tangent, or zeros of the aval where it is None."""
-    return lax.full(aval.shape, 0, aval.dtype) if ct is None else ct
+    if ct is not None:
+        return ct
+    zeros, axes = lax.full(aval.shape, 0, aval.dtype), varying_axes(aval)
+    return lax.pcast(zeros, axes, to="varying") if axes else zeros

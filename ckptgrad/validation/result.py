@@ -68,6 +68,7 @@ class Validation:
         budget: bytes, or None.
         repeats: rounds of timing.
         tolerance: what was allowed, or None for that of each dtype.
+        borrowed: primitives that ckptgrad differentiated by JAX's own rule.
     """
 
     function: str
@@ -75,6 +76,7 @@ class Validation:
     budget: int | None
     repeats: int
     tolerance: float | None
+    borrowed: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> Row:
         return next(row for row in self.rows if row.name == name)
@@ -97,6 +99,7 @@ class Validation:
             "tolerance": self.tolerance,
             "passed": self.passed,
             "failures": self.failures,
+            "borrowed_rules": list(self.borrowed),
             "rows": [asdict(row) for row in self.rows],
         }
 

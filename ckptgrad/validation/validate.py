@@ -17,6 +17,7 @@ from ckptgrad.errors import BudgetError, OptionError, ValidationError
 from ckptgrad.meters import resident as resident_set
 from ckptgrad.meters import xla
 from ckptgrad.planning.schedule import Schedule
+from ckptgrad.rules.borrowed import borrowed_in
 from ckptgrad.validation.compare import difference
 from ckptgrad.validation.reference import checkpointed, plain
 from ckptgrad.validation.result import Row, Validation
@@ -105,7 +106,7 @@ def validate(
     for policy, attempt in zip(policies, attempts, strict=True):
         table.append(_infeasible(_name_of(policy), attempt) if isinstance(attempt, BudgetError) else next(rows))
     limit = next(a.budget for a in attempts if isinstance(a, _Compiled))
-    result = Validation(_name_of(fun), tuple(table), limit, repeats, tolerance)
+    result = Validation(_name_of(fun), tuple(table), limit, repeats, tolerance, tuple(borrowed_in(traced.program.graph)))
     if not result.passed:
         raise ValidationError("; ".join(result.failures), result)
     return result

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
 
+import ckptgrad as cg
 import ckptgrad.rules
 from ckptgrad.graph.registry import registered
 from ckptgrad.graph.trace import trace
+from ckptgrad.rules.coverage import MISSING, coverage, public_primitives
 from tests.cases import Case
 from tests.cases.rules import CASES
 from tests.rules.engine import arguments, cotangents, flat, our_gradient, our_vjp
@@ -18,6 +23,13 @@ from tests.rules.engine import arguments, cotangents, flat, our_gradient, our_vj
 WITHOUT_ROW = {
     "layout_constraint": "needs a device layout",
     "tie": "made by no public function",
+    **dict.fromkeys(["cond", "scan", "while"], "tests/autodiff/test_loops.py"),
+    **dict.fromkeys(["custom_jvp_call", "custom_vjp_call", "custom_vmap_call"], "tests/autodiff/test_custom.py"),
+    **dict.fromkeys(
+        ["psum", "psum_invariant", "pvary", "ppermute", "all_gather", "all_gather_invariant", "reduce_scatter"]
+        + ["all_to_all", "pbroadcast", "shard_map"],
+        "tests/autodiff/test_collectives.py",
+    ),
 }
 
 
@@ -40,12 +52,45 @@ def of_this_package(rule) -> bool:
 
 def test_each_rule_has_a_row():
     covered = {name for case in CASES for name in case.primitives}
-    rules = {name for name, rule in registered().items() if of_this_package(rule) and not rule.is_zero}
+    found = registered().items()
+    rules = {name for name, rule in found if of_this_package(rule) and rule.kind not in ("zero", "refused", "inlined")}
     assert rules - covered == set(WITHOUT_ROW)
 
 
 def test_zero_rules_are_listed():
     assert {name for name, rule in registered().items() if rule.is_zero} >= set(ZERO.split())
+
+
+def test_every_primitive_that_jax_publishes_is_in_the_table():
+    """Differentiated, without derivative, or refused: a new JAX that brings another one fails here."""
+    assert [row.primitive for row in coverage() if row.status == MISSING] == []
+    assert {row.primitive for row in coverage() if row.public} == set(public_primitives())
+
+
+REFUSED = {
+    "schur": lambda x: lax.linalg.schur(x)[0],
+    "hessenberg": lambda x: lax.linalg.hessenberg(x)[0],
+    "tridiagonal": lambda x: lax.linalg.tridiagonal(x)[1],
+    "householder_product": lambda x: lax.linalg.householder_product(x, x[0]),
+    "igamma_grad_a": lambda x: lax.igamma_grad_a(x, x),
+    "pure_callback": lambda x: jax.pure_callback(np.sin, x, x),
+    "regularized_incomplete_beta": lambda x: lax.betainc(x, x, x),
+    "zeta": lambda x: lax.zeta(x, x),
+}
+
+
+@pytest.mark.parametrize(("name", "fun"), REFUSED.items(), ids=REFUSED)
+def test_what_is_refused_is_refused_by_jax_too(name, fun):
+    x = jnp.eye(3) / 2 + 0.2
+    with pytest.raises(cg.NoDerivativeError, match=name):
+        cg.vjp(fun, x)[1](fun(x))
+    with pytest.raises((NotImplementedError, ValueError)):
+        jax.vjp(fun, x)[1](fun(x))
+
+
+def test_a_refusal_names_the_line_and_the_remedy():
+    with pytest.raises(cg.NoDerivativeError, match=r"schur.*test_completeness\.py.*stop_gradient"):
+        cg.grad(lambda x: REFUSED["schur"](x).sum())(jnp.eye(3))
 
 
 def test_no_name_twice():

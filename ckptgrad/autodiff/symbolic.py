@@ -1,0 +1,51 @@
+"""Symbol-to-symbol differentiation: a graph of the gradient (Goodfellow 6.5.5)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from ckptgrad.autodiff.reverse import backpropagate, forward, is_differentiable
+from ckptgrad.errors import GradientTypeError
+from ckptgrad.graph.evaluate import needed_operations
+from ckptgrad.graph.graph import Graph, Variable
+from ckptgrad.graph.simplify import merge_common
+from ckptgrad.graph.trace import from_jaxpr, struct
+
+
+def gradient_graph(graph: Graph, wrt: Variable | int | Sequence[Variable | int] | None) -> Graph:
+    """The graph of the gradient of a scalar graph; see `Graph.grad`."""
+    targets = _targets(graph, wrt)
+    (out,) = graph.outputs if len(graph.outputs) == 1 else (None,)
+    if out is None or out.aval.shape != () or not is_differentiable(out.aval):
+        found = ", ".join(a.aval.str_short() for a in graph.outputs)
+        raise GradientTypeError(
+            f"the gradient graph needs one scalar output of a float or complex dtype, the graph has ({found}); trace a "
+            f"function that returns a sum or one entry"
+        )
+
+    def run(*args):
+        tape = forward(graph, args, targets)
+        seeds = {out: jnp.ones((), out.aval.dtype)} if isinstance(out, Variable) and out in tape.active else {}
+        found = backpropagate(tape, seeds, targets)
+        return [jnp.zeros(v.shape, v.dtype) if g is None else g for g, v in zip(found, targets, strict=True)]
+
+    merged = merge_common(from_jaxpr(jax.make_jaxpr(run)(*(struct(v.aval) for v in graph.inputs))))
+    operations = needed_operations(merged.operations, merged.outputs)
+    return Graph(merged.inputs, merged.outputs, operations, merged.constants)
+
+
+def _targets(graph: Graph, wrt: Variable | int | Sequence[Variable | int] | None) -> list[Variable]:
+    if wrt is None:
+        return [v for v in graph.inputs if is_differentiable(v.aval)]
+    chosen = list(wrt) if isinstance(wrt, Sequence) else [wrt]
+    found = [graph.inputs[v] if isinstance(v, int) else v for v in chosen]
+    known = set(graph.variables)
+    for v in found:
+        if v not in known:
+            raise GradientTypeError(f"{v!r} is no variable of the graph")
+        if not is_differentiable(v.aval):
+            raise GradientTypeError(f"{v!r} is no float or complex array: it has no gradient")
+    return found

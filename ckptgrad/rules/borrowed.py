@@ -1,0 +1,80 @@
+"""Rules borrowed from JAX, one primitive at a time and only where the user asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax import dtypes
+from jax.extend.core import Primitive
+
+from ckptgrad.autodiff.reverse import is_differentiable
+from ckptgrad.graph.evaluate import apply
+from ckptgrad.graph.graph import Graph
+from ckptgrad.graph.registry import Application, Rule, register, registered
+from ckptgrad.graph.work import inner_programs
+from ckptgrad.rules.kinds import instantiate
+
+
+def use_jax_rule(primitive: Primitive | str) -> None:
+    """Differentiate one primitive by JAX's own rule, in both modes.
+
+    The results are then no independent check of JAX's for that primitive: plans and validations
+    name it as borrowed.
+
+    Args:
+        primitive: the primitive or its name.
+
+    Raises:
+        DuplicateRuleError: the primitive has a rule already.
+
+    Example:
+        >>> cg.use_jax_rule(some_package.solve_p)               # doctest: +SKIP
+    """
+    name = primitive if isinstance(primitive, str) else primitive.name
+    register(Rule(name, "borrowed", bprop=_bprop, tangent=_tangent, reason="JAX's rule, by use_jax_rule"))
+
+
+def borrowed_in(graph: Graph) -> list[str]:
+    """The primitives of a graph, or of programs inside it, that are differentiated by JAX's rule."""
+    borrowed = {name for name, rule in registered().items() if rule.kind == "borrowed"}
+    if not borrowed:
+        return []
+    found = {op.name for op in graph.operations}
+    programs = [j for op in graph.operations for j in inner_programs(op.params)]
+    while programs:
+        program = programs.pop()
+        found.update(eqn.primitive.name for eqn in program.eqns)
+        programs += [j for eqn in program.eqns for j in inner_programs(eqn.params)]
+    return sorted(found & borrowed)
+
+
+def _of_needed(op: Application) -> tuple[Any, list[Any]]:
+    """The operation as a function of the inputs that are differentiated, and these."""
+    places = [i for i, n in enumerate(op.needs) if n]
+
+    def fun(*xs):
+        inputs = list(op.arrays)
+        for i, x in zip(places, xs, strict=True):
+            inputs[i] = x
+        return apply(op.op, inputs)
+
+    return fun, [op.arrays[i] for i in places]
+
+
+def _bprop(op: Application, *cotangents: Any) -> list[Any]:
+    fun, primals = _of_needed(op)
+    seeds = [
+        instantiate(ct, a) if is_differentiable(a) else np.zeros(a.shape, dtypes.float0)
+        for ct, a in zip(cotangents, op.out_avals, strict=True)
+    ]
+    found = iter(jax.vjp(fun, *primals)[1](seeds))
+    return [next(found) if n else None for n in op.needs]
+
+
+def _tangent(op: Application, *tangents: Any) -> Sequence[Any]:
+    fun, primals = _of_needed(op)
+    _, found = jax.jvp(fun, primals, [t for t in tangents if t is not None])
+    return [t if is_differentiable(a) else None for t, a in zip(found, op.out_avals, strict=True)]
