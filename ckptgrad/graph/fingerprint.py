@@ -79,7 +79,10 @@ def _jvp_rule_key(params: Mapping[str, Any], inputs: int) -> Any:
     entered = _ENTERED.get()
     if entered is None:
         return None
-    rule = params["jvp_jaxpr_fun"].call_wrapped(*[False] * inputs)[:2]
+    try:
+        rule = params["jvp_jaxpr_fun"].call_wrapped(*[False] * inputs)[:2]
+    except Exception:  # The user's rule: it may refuse integers or symbolic zeros, and need not be called at all.
+        return _Identity(params["jvp_jaxpr_fun"])
     first_level = _key_within(None, (params["call_jaxpr"], rule))
     if first_level in entered:
         return ("again", entered[::-1].index(first_level))

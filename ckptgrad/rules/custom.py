@@ -1,4 +1,4 @@
-"""`jax.custom_jvp` and `jax.custom_vjp`: the user's rule is honoured.
+"""`jax.custom_jvp`, `jax.custom_vjp`, `linear_call`: the user's rule is honoured.
 
 A custom_jvp rule maps tangents linearly; its transpose is had by running this engine over the rule
 itself, from the output tangents back to the input tangents.  A custom_vjp rule is called as it is.
@@ -6,6 +6,7 @@ itself, from the output tangents back to the input tangents.  A custom_vjp rule 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -16,10 +17,10 @@ from jax.extend.core import ClosedJaxpr
 from ckptgrad.autodiff.reverse import accumulate, backpropagate, forward, is_differentiable
 from ckptgrad.errors import NoDerivativeError
 from ckptgrad.graph.evaluate import read
-from ckptgrad.graph.graph import Variable
+from ckptgrad.graph.graph import Graph, Variable
 from ckptgrad.graph.registry import Application
 from ckptgrad.graph.trace import from_jaxpr
-from ckptgrad.rules.kinds import instantiate, pullback
+from ckptgrad.rules.kinds import bprop, instantiate, pullback
 
 
 def tangent_zeros(aval: Any) -> Any:
@@ -29,18 +30,25 @@ def tangent_zeros(aval: Any) -> Any:
     return np.zeros(aval.shape, dtypes.float0)
 
 
-def _jvp_rule(op: Application):
-    """The user's rule as a graph of primals and tangents, and which output tangents are symbolic zeros."""
-    primals = op.in_avals[op.params["num_consts"] :]
-    jaxpr, captured, zero_outs = op.params["jvp_jaxpr_fun"].call_wrapped(*[False] * len(primals))
-    return from_jaxpr(ClosedJaxpr(jaxpr, captured)), zero_outs
+def _jvp_rule(op: Application) -> tuple[Graph, list[int], Sequence[bool]]:
+    """The user's rule as a graph of primals and tangents.
+
+    Returns:
+        The graph, the inputs of the operation whose tangents it takes (all, unless the rule knows
+        symbolic zeros), and which of its output tangents are zero.
+    """
+    consts = op.params["num_consts"]
+    absent = [op.params["symbolic_zeros"] and not n for n in op.needs[consts:]]
+    jaxpr, captured, zero_outs = op.params["jvp_jaxpr_fun"].call_wrapped(*absent)
+    taken = [i for i, zero in enumerate(absent, consts) if not zero]
+    return from_jaxpr(ClosedJaxpr(jaxpr, captured)), taken, zero_outs
 
 
 def push_custom_jvp(op: Application, *tangents: Any):
     """Forward mode: the user's rule itself."""
     consts = op.params["num_consts"]
-    rule, zero_outs = _jvp_rule(op)
-    given = [tangent_zeros(a) if t is None else t for t, a in zip(tangents[consts:], op.in_avals[consts:], strict=True)]
+    rule, taken, zero_outs = _jvp_rule(op)
+    given = [tangent_zeros(op.in_avals[i]) if tangents[i] is None else tangents[i] for i in taken]
     results = [_array(x, a.aval) for x, a in zip(rule(*op.inputs[consts:], *given), rule.outputs, strict=True)]
     rest = iter(results[len(zero_outs) :])
     found = [None if zero else next(rest) for zero in zero_outs]
@@ -52,9 +60,9 @@ def push_custom_jvp(op: Application, *tangents: Any):
 def custom_jvp_call(op: Application):
     consts = op.params["num_consts"]
     primals = op.inputs[consts:]
-    rule, zero_outs = _jvp_rule(op)
+    rule, taken, zero_outs = _jvp_rule(op)
     wanted = rule.inputs[len(primals) :]
-    tape = forward(rule, [*primals, *map(tangent_zeros, op.in_avals[consts:])], wanted, linear=True)
+    tape = forward(rule, [*primals, *(tangent_zeros(op.in_avals[i]) for i in taken)], wanted, linear=True)
     outputs = [_array(read(tape.env, a), a.aval) for a in rule.outputs[: len(zero_outs)]]
     tangents = iter(rule.outputs[len(zero_outs) :])
     tangent_outs = [None if zero else next(tangents) for zero in zero_outs]
@@ -64,7 +72,10 @@ def custom_jvp_call(op: Application):
         for out, ct in zip(tangent_outs, cotangents, strict=True):
             if ct is not None and isinstance(out, Variable) and is_differentiable(out.aval):
                 accumulate(seeds, out, ct)
-        return [None] * consts + backpropagate(tape, seeds, wanted)
+        found: list[Any] = [None] * len(op.inputs)
+        for i, ct in zip(taken, backpropagate(tape, seeds, wanted), strict=True):
+            found[i] = ct
+        return found
 
     return outputs, pull
 
@@ -105,3 +116,24 @@ def _array_or_none(ct: Any) -> Any:
     """A cotangent that is an array, or None for the symbolic zeros that JAX's wrapper returns."""
     dtype = getattr(ct, "dtype", None)
     return ct if dtype is not None and dtype != dtypes.float0 and hasattr(ct, "__add__") else None
+
+
+@bprop("linear_call")
+def linear_call(op: Application, *cotangents: Any):
+    """The user's transpose of a function that is linear in its last arguments."""
+    fixed = op.params["num_callee_consts"] + op.params["num_res"]
+    if any(op.needs[:fixed]):
+        raise NoDerivativeError(op.op.name, "a derivative towards the arguments that it is not linear in", op.op.source)
+    program, consts = op.params["transpose_thunk"]()
+    seeds = [instantiate(ct, aval) for ct, aval in zip(cotangents, op.out_avals, strict=True)]
+    count = op.params["num_res"]
+    found = op.op.primitive.bind(
+        *consts,
+        *op.inputs[fixed - count : fixed],
+        *seeds,
+        callee=program,
+        transpose_thunk=lambda: (op.params["callee"], op.inputs[: fixed - count]),
+        num_callee_consts=len(consts),
+        num_res=count,
+    )
+    return [None] * fixed + list(found)

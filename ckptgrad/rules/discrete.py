@@ -30,5 +30,6 @@ zero("random_wrap", "random_unwrap", "random_clone", "iota_2x32_shape")
 zero(p.threefry2x32_p, "threefry4x32", "philox2x32", "philox4x32")
 zero(p.rng_bit_generator_p, p.rng_uniform_p)
 
-# what a program does besides computing: printing and calling back, without results
+# positions of rows, and what a program does besides computing
+zero("lu_pivots_to_permutation")
 zero("debug_callback", "debug_print")

@@ -22,6 +22,10 @@ for primitive in (
 ):
     refused(primitive, NO_RULE_IN_JAX)
 
+# Published by no module: the parts of other operations, and those of newer number formats.
+for name in ("geqrf", "geqp3", "ormqr", "cholesky_update", "symmetric_product", "scaled_dot"):
+    refused(name, NO_RULE_IN_JAX)
+
 for name in ("pure_callback", "io_callback", "ffi_call"):
     refused(name, "Python or foreign code has no derivative that could be seen, as in JAX")
 

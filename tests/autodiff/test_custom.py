@@ -1,0 +1,140 @@
+"""Users' own rules: symbolic zeros, batching, transposes, refusals; both modes."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from jax.custom_batching import custom_vmap
+from jax.custom_derivatives import SymbolicZero, linear_call
+
+import ckptgrad as cg
+from tests.autodiff.test_nested import ALL
+from tests.compare import assert_same, quick
+
+X, Y = jnp.array([0.3, -1.2, 0.7]), jnp.array([1.1, 0.4, -0.2])
+
+BY_CUSTOM_VJP = ("custom_vjp", "custom rules in a loop")
+
+
+@pytest.mark.parametrize("fun", [f for n, f in ALL.items() if not n.startswith(BY_CUSTOM_VJP)])
+def test_forward_mode_of_everything_nested(fun):
+    x, t = jnp.array([-1.5, -0.2, 0.0, 0.7, 2.0]), jnp.linspace(0.5, 1, 5)
+    ours, theirs = quick(lambda t: (cg.jvp(fun, (x,), (t,)), jax.jvp(fun, (x,), (t,))))(t)
+    assert_same(ours, theirs, scale=20)
+
+
+seen: list = []
+
+
+@functools.partial(jax.custom_jvp)
+def product(x, y):
+    return x * y
+
+
+@functools.partial(product.defjvp, symbolic_zeros=True)
+def product_jvp(primals, tangents):
+    seen.append([type(t) is SymbolicZero for t in tangents])
+    (x, y), (tx, ty) = primals, tangents
+    total = jnp.zeros_like(x)
+    total = total if type(tx) is SymbolicZero else total + tx * y
+    return x * y, total if type(ty) is SymbolicZero else total + 3 * ty * x
+
+
+@pytest.mark.parametrize("argnums", [0, 1, (0, 1)])
+def test_custom_jvp_sees_symbolic_zeros(argnums):
+    def loss(x, y):
+        return product(x, y).sum()
+
+    wanted = jax.grad(loss, argnums)(X, Y)
+    seen.clear()
+    assert_same(cg.grad(loss, argnums)(X, Y), wanted)
+    assert [k not in (argnums if isinstance(argnums, tuple) else (argnums,)) for k in (0, 1)] in seen
+
+
+@jax.custom_vjp
+def power(x, y):
+    return x**2 * y
+
+
+def power_fwd(x, y):
+    return x.value**2 * y.value, (x.value, y.value, x.perturbed, y.perturbed)
+
+
+def power_bwd(res, ct):
+    x, y, wants_x, wants_y = res
+    if isinstance(ct, SymbolicZero):
+        return None, None
+    return (2 * ct * x * y if wants_x else None), (7 * ct * x**2 if wants_y else None)
+
+
+power.defvjp(power_fwd, power_bwd, symbolic_zeros=True)
+
+
+@pytest.mark.parametrize("argnums", [0, 1, (0, 1)])
+def test_custom_vjp_sees_symbolic_zeros(argnums):
+    def loss(x, y):
+        return power(x, y)
+
+    with jax.disable_jit(False):
+        wanted = jax.grad(loss, argnums)(2.0, 3.0)
+        assert_same(cg.grad(loss, argnums)(2.0, 3.0), wanted)
+
+
+@custom_vmap
+def batched_its_own_way(x):
+    return jnp.sin(x) * 2
+
+
+@batched_its_own_way.def_vmap
+def _(axis_size, in_batched, x):
+    return jnp.sin(x) * 2 + 100, True
+
+
+def test_custom_vmap_is_differentiated_and_still_batches_its_own_way():
+    assert_same(cg.grad(lambda x: batched_its_own_way(x).sum())(X), 2 * jnp.cos(X), scale=4)
+    assert_same(cg.jvp(batched_its_own_way, (X,), (Y,)), jax.jvp(batched_its_own_way, (X,), (Y,)), scale=4)
+    values, _ = jax.vmap(cg.value_and_grad(batched_its_own_way))(X)
+    np.testing.assert_allclose(values, jnp.sin(X) * 2 + 100, rtol=1e-6)
+
+
+def halved(x, y):
+    """y / x with a transpose that is wrong on purpose, so that its use shows."""
+    return linear_call(lambda r, v: v / r, lambda r, ct: 5 * ct / r, x, y)
+
+
+def test_the_users_transpose_is_used():
+    assert_same(cg.grad(lambda y: halved(X, y).sum())(Y), jax.grad(lambda y: halved(X, y).sum())(Y))
+    assert_same(cg.grad(lambda y: halved(X, y).sum())(Y), 5 / X)
+    with pytest.raises(cg.NoDerivativeError, match="linear_call"):
+        cg.grad(lambda x: halved(x, Y).sum())(X)
+
+
+def test_a_rule_that_refuses_integers_is_not_asked_about_them():
+    """As with the scale of a Gumbel distribution: x log y of two numbers, off the gradient's way."""
+
+    def loss(x):
+        return (jax.scipy.special.xlogy(2, 3.0) * x).sum() + jax.scipy.stats.gumbel_r.logpdf(x).sum()
+
+    assert_same(cg.grad(loss)(X), jax.grad(loss)(X), scale=4)
+
+
+def test_checkpoint_in_the_users_code_is_taken_apart():
+    """The plan decides what is kept, so `jax.checkpoint` leaves no trace of its own."""
+    block = jax.checkpoint(lambda x: jnp.sin(jnp.cos(x)))
+    graph = cg.trace(lambda x: block(block(x)).sum(), X)
+    assert graph.counts == {"cos": 2, "sin": 2, "reduce_sum": 1}
+
+
+def test_callbacks_are_refused_as_in_jax():
+    def loss(x):
+        return jax.pure_callback(np.sin, jax.ShapeDtypeStruct(x.shape, x.dtype), x).sum()
+
+    with pytest.raises(cg.NoDerivativeError, match=r"pure_callback.*test_custom\.py.*custom_vjp"):
+        cg.grad(loss)(X)
+    # Where no derivative flows, they run.
+    assert_same(cg.grad(lambda x: (loss(lax.stop_gradient(x)) * x).sum())(X), jnp.full(3, jnp.sin(X).sum()), scale=4)
