@@ -23,6 +23,7 @@ from ckptgrad.planning.policy import policy
 from ckptgrad.planning.schedule import Backward, Forward, Free, Schedule
 from ckptgrad.rules.borrowed import use_jax_rule
 from ckptgrad.rules.kinds import bprop as bprop_rule
+from ckptgrad.rules.third_party import use_implementation
 from ckptgrad.tangents import hvp, jvp, linearize
 from ckptgrad.validation import Validation, validate
 
@@ -33,5 +34,5 @@ __all__ = [
     "Free", "get_consumers", "get_inputs", "get_operation", "grad", "GradientTypeError", "Graph", "hessian", "hvp",
     "jacfwd", "jacobian", "jacrev", "jvp", "linearize", "MissingRuleError", "NoDerivativeError", "Operation",
     "OptionError", "plan", "policy", "rules", "Schedule", "ScheduleError", "stage", "StageError", "trace",
-    "use_jax_rule", "validate", "Validation", "ValidationError", "value_and_grad", "Variable", "vjp",
+    "use_implementation", "use_jax_rule", "validate", "Validation", "ValidationError", "value_and_grad", "Variable", "vjp",
 ]  # fmt: skip

@@ -76,7 +76,7 @@ def forward(graph: Graph, args: Sequence[Any], wrt: Collection[Variable], *, lin
         needs = [a in tape.active for a in op.inputs]
         rule = rule_for(op) if any(needs) and any(v in tape.active for v in op.outputs) else None
         if rule is not None and rule.pullback is not None:
-            results, tape.pullbacks[op] = rule.pullback(Application(op, values, (), needs))
+            results, tape.pullbacks[op] = rule.pullback(Application(op, values, (), needs, linear))
         elif rule is not None and linear and all(v in tape.active for v in op.outputs):
             results = [_unread(v) for v in op.outputs]
         else:

@@ -33,12 +33,15 @@ class Application:
         inputs: the values of its inputs.
         outputs: the values of its outputs.
         needs: for each input, whether its cotangent is wanted.
+        linear: whether the operation stands in a function that is linear in those inputs, whose
+            values are then not known.
     """
 
     op: Operation
     inputs: Sequence[Any]
     outputs: Sequence[Any]
     needs: Sequence[bool]
+    linear: bool = False
 
     @property
     def params(self) -> dict[str, Any]:
@@ -128,10 +131,12 @@ def register(rule: Rule) -> None:
     _CHANGES.append(rule.primitive)
 
 
-def unregister(primitive: str) -> None:
-    """Remove the rule of a primitive (for replacing one in an interactive session)."""
-    if _RULES.pop(primitive, None):
+def unregister(primitive: str) -> Rule | None:
+    """Remove and return the rule of a primitive (for replacing one in an interactive session)."""
+    rule = _RULES.pop(primitive, None)
+    if rule is not None:
         _CHANGES.append(primitive)
+    return rule
 
 
 def registered() -> dict[str, Rule]:

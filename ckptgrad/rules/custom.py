@@ -15,12 +15,14 @@ from jax import dtypes
 from jax.extend.core import ClosedJaxpr
 
 from ckptgrad.autodiff.reverse import accumulate, backpropagate, forward, is_differentiable
+from ckptgrad.autodiff.transpose import pull_from
 from ckptgrad.errors import NoDerivativeError
 from ckptgrad.graph.evaluate import read
 from ckptgrad.graph.graph import Graph, Variable
 from ckptgrad.graph.registry import Application
 from ckptgrad.graph.trace import from_jaxpr
 from ckptgrad.rules.kinds import bprop, instantiate, pullback
+from ckptgrad.rules.subgraphs import some
 
 
 def tangent_zeros(aval: Any) -> Any:
@@ -58,6 +60,8 @@ def push_custom_jvp(op: Application, *tangents: Any):
 
 @pullback("custom_jvp_call", push=push_custom_jvp)
 def custom_jvp_call(op: Application):
+    if op.linear:
+        return _inlined(op)
     consts = op.params["num_consts"]
     primals = op.inputs[consts:]
     rule, taken, zero_outs = _jvp_rule(op)
@@ -78,6 +82,19 @@ def custom_jvp_call(op: Application):
         return found
 
     return outputs, pull
+
+
+def _inlined(op: Application):
+    """On tangents the function is linear, so it is its own derivative; a rule that applies the function to
+    tangents would never end."""
+    graph = from_jaxpr(op.params["call_jaxpr"])
+    wrt = [v for v, n in zip(graph.inputs, op.needs, strict=True) if n]
+    tape = forward(graph, op.inputs, wrt, linear=True)
+
+    def pull(*cotangents):
+        return some(op.needs, pull_from(tape, cotangents, wrt))
+
+    return [_array(read(tape.env, a), a.aval) for a in graph.outputs], pull
 
 
 def _array(value: Any, aval: Any) -> Any:

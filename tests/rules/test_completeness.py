@@ -23,6 +23,10 @@ from tests.rules.engine import arguments, cotangents, flat, our_gradient, our_vj
 WITHOUT_ROW = {
     "layout_constraint": "needs a device layout",
     "tie": "made by no public function",
+    **dict.fromkeys(
+        ["maybe_set", "nonbatchable", "select_if_vmap", "nondifferentiable_backward"], "tests/models/test_solvers.py"
+    ),
+    "linear_call": "tests/autodiff/test_custom.py",
     **dict.fromkeys(["cond", "scan", "while"], "tests/autodiff/test_loops.py"),
     **dict.fromkeys(["custom_jvp_call", "custom_vjp_call", "custom_vmap_call"], "tests/autodiff/test_custom.py"),
     **dict.fromkeys(

@@ -1,0 +1,83 @@
+"""Primitives of other packages: by their implementation, and those of Equinox (Diffrax's loops).
+
+Rules are kept by the name of the primitive, so the packages need not be installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from jax import lax
+from jax.extend.core import Primitive
+
+from ckptgrad.autodiff.local import pulled_back, pushed_forward
+from ckptgrad.errors import NoDerivativeError
+from ckptgrad.graph.registry import Application, Rule, register
+from ckptgrad.graph.trace import trace
+from ckptgrad.rules.kinds import bprop, linear, refused, zero
+
+
+def use_implementation(primitive: Primitive | str) -> None:
+    """Differentiate a third-party primitive by its Python implementation (`Primitive.def_impl`).
+
+    The implementation is traced and differentiated like any other function, so nothing of JAX's
+    differentiation is borrowed.  It must be made of operations that can be traced.
+
+    Args:
+        primitive: the primitive or its name.
+
+    Raises:
+        DuplicateRuleError: the primitive has a rule already.
+
+    Example:
+        >>> cg.use_implementation(some_package.spline_p)         # doctest: +SKIP
+    """
+    name = primitive if isinstance(primitive, str) else primitive.name
+    register(Rule(name, "defined", bprop=_bprop, tangent=_tangent, reason="by its Python implementation"))
+
+
+def _implementation(op: Application):
+    def run(*inputs):
+        out = op.op.primitive.impl(*inputs, **op.params)
+        return list(out) if op.op.primitive.multiple_results else [out]
+
+    return run
+
+
+def _checked(op: Application):
+    """The implementation, unless it is the primitive again (as JAX's own are): that would never end."""
+    run = _implementation(op)
+    if op.op.name in trace(run, *op.arrays).counts:
+        raise NoDerivativeError(op.op.name, "its implementation is the primitive itself", op.op.source)
+    return run
+
+
+def _bprop(op: Application, *cotangents: Any) -> Sequence[Any]:
+    return pulled_back(_checked(op), op.arrays, op.needs, cotangents)
+
+
+def _tangent(op: Application, *tangents: Any) -> Sequence[Any]:
+    return pushed_forward(_checked(op), op.arrays, tangents)
+
+
+use_implementation("maybe_set")
+zero("unvmap_all", "unvmap_any", "unvmap_max", "unvmap_min")
+refused("nontraceable", "the package that made it says that it must not be transformed")
+
+
+@linear("nonbatchable")
+def nonbatchable(op, g):
+    return (g,)
+
+
+@linear("select_if_vmap")
+def select_if_vmap(op, g):
+    """The first case, or under vmap the case that the predicate chooses; the zeros go the same way."""
+    chosen, nothing = op.op.primitive, lax.full_like(g, 0)
+    return None, lambda: chosen.bind(op.inputs[0], g, nothing), lambda: chosen.bind(op.inputs[0], nothing, g)
+
+
+@bprop("nondifferentiable_backward")
+def nondifferentiable_backward(op, g):
+    raise NoDerivativeError(op.op.name, op.params["msg"], op.op.source)

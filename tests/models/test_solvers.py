@@ -1,0 +1,83 @@
+"""Solvers of other packages, which bring primitives of their own: Diffrax, Lineax."""
+
+from __future__ import annotations
+
+import diffrax
+import equinox.internal as eqxi
+import jax
+import jax.numpy as jnp
+import lineax as lx
+import pytest
+
+import ckptgrad as cg
+from ckptgrad.graph.registry import register, unregister
+from tests.compare import assert_same
+
+RATE, START = jnp.float32(0.7), jnp.array([1.0, 2.0])
+
+
+def adaptive(rate, start):
+    """An ODE with steps of adaptive size; DirectAdjoint differentiates the solver itself."""
+    term = diffrax.ODETerm(lambda t, y, args: -args * y + jnp.sin(y[::-1]))
+    solution = diffrax.diffeqsolve(
+        term,
+        diffrax.Tsit5(),
+        0.0,
+        1.0,
+        0.1,
+        start,
+        args=rate,
+        saveat=diffrax.SaveAt(ts=jnp.linspace(0.0, 1.0, 3)),
+        stepsize_controller=diffrax.PIDController(rtol=1e-3, atol=1e-4),
+        adjoint=diffrax.DirectAdjoint(),
+        max_steps=32,
+    )
+    return (solution.ys**2).sum()
+
+
+@pytest.mark.parametrize("budget", [None, "min"])
+def test_diffrax_with_direct_adjoint(budget):
+    found = jax.jit(cg.value_and_grad(adaptive, (0, 1), budget=budget))(RATE, START)
+    assert_same(found, jax.jit(jax.value_and_grad(adaptive, (0, 1)))(RATE, START), scale=20)
+
+
+def test_diffrax_under_vmap():
+    rates = jnp.array([0.5, 0.9])
+    found = jax.jit(jax.vmap(cg.grad(adaptive), (0, None)))(rates, START)
+    assert_same(found, jax.jit(jax.vmap(jax.grad(adaptive), (0, None)))(rates, START), scale=20)
+
+
+def solved(a, b):
+    operator = lx.MatrixLinearOperator(a @ a.T + 3 * jnp.eye(3), lx.positive_semidefinite_tag)
+    return (lx.linear_solve(operator, b, lx.Cholesky()).value ** 2).sum()
+
+
+def test_lineax_by_a_rule_borrowed_from_jax():
+    a, b = jnp.arange(9.0).reshape(3, 3) / 9, jnp.array([1.0, -1, 2])
+    with pytest.raises(cg.MissingRuleError, match="linear_solve"):
+        cg.grad(solved)(a, b)
+    cg.use_jax_rule("linear_solve")
+    try:
+        assert_same(cg.grad(solved, (0, 1))(a, b), jax.grad(solved, (0, 1))(a, b), scale=20)
+        assert cg.plan(solved, a, b).borrowed == ["linear_solve"]
+    finally:
+        unregister("linear_solve")
+
+
+def test_what_a_package_forbids_stays_forbidden():
+    with pytest.raises(cg.NoDerivativeError, match="cannot be reverse-mode"):
+        cg.grad(lambda x: eqxi.nondifferentiable_backward(x * 2, name="this"))(1.0)
+    assert cg.grad(lambda x: eqxi.nonbatchable(x * 2.0))(1.0) == 2.0
+
+
+def test_an_implementation_that_is_the_primitive_itself_is_refused():
+    primitive = next(op.primitive for op in cg.trace(jax.lax.linalg.schur, jnp.eye(2)).operations)
+    rule = unregister(primitive.name)
+    assert rule is not None
+    try:
+        cg.use_implementation(primitive)
+        with pytest.raises(cg.NoDerivativeError, match="the primitive itself"):
+            cg.grad(lambda x: jax.lax.linalg.schur(x)[0].sum())(jnp.eye(2))
+    finally:
+        unregister(primitive.name)
+        register(rule)
