@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ckptgrad.autodiff.local import pushed_forward
 from ckptgrad.graph.trace import trace
 from tests.cases import Case
 from tests.cases.rules import CASES
@@ -71,6 +72,21 @@ def test_second_order_as_jax(case: Case):
 
     ours, theirs = compiled(twice)((*args, *cts), like(args, seed=2))
     assert_close(ours, theirs, 1e-4)
+
+
+@rows(lambda c: c.order == 2 and c.in_jax and c.bfloat16)
+def test_second_order_in_bfloat16_as_jax(case: Case):
+    """Forward over reverse, which rounds less often than reverse over reverse."""
+    args = arguments(case, jnp.bfloat16)
+    cts = cotangents(case, args)
+
+    @compiled
+    def both(args, cts, tangents):
+        ours = pushed_forward(lambda *xs: our_gradient(case)(xs, cts), args, tangents)
+        theirs = jax.jvp(lambda *xs: jax_gradient(case)(xs, cts), args, tangents)[1]
+        return [jnp.zeros_like(b) if a is None else a for a, b in zip(ours, theirs, strict=True)], theirs
+
+    assert_close(*both(args, cts, like(args, seed=3)), 4e-2)
 
 
 @rows()
