@@ -1,4 +1,4 @@
-"""Matrix products: `dot_general`.
+"""Matrix products: `dot_general`, `ragged_dot_general`.
 
 For C = A B the gradients are G B^T and A^T G (Goodfellow 6.5.6), here with any number of batch,
 contracted and free axes.
@@ -15,6 +15,7 @@ import numpy as np
 from jax import lax
 from jax.extend.core import primitives as p
 
+from ckptgrad.errors import NoDerivativeError
 from ckptgrad.rules.kinds import bprop, cast
 
 
@@ -78,3 +79,68 @@ def transposed(x: Any, order: Any) -> Any:
     """Transpose, unless the order is the identity."""
     order = tuple(int(i) for i in order)
     return x if order == tuple(range(len(order))) else lax.transpose(x, order)
+
+
+@bprop("ragged_dot_general")
+def ragged_dot_general(op, g):
+    """A matrix product in groups (a mixture of experts).
+
+    Groups of rows: x [batch, m, k] and y [group, batch, k, n] give [batch, m, n]; the cotangent of
+    x is the same product with y transposed, that of y sums over the rows of each group.
+    Groups of summands: x [batch, m, k] and y [batch, k, n] give [group, batch, m, n]; both
+    cotangents are products in groups of rows.
+    """
+    numbers = op.params["ragged_dot_dimension_numbers"]
+    (contract, _), (batch, _) = numbers.dot_dimension_numbers
+    (ragged,) = numbers.lhs_ragged_dimensions
+    if ragged in batch:
+        raise NoDerivativeError(op.op.name, "a ragged batch dimension, as in JAX", op.op.source)
+    return (*(_groups_of_summands if ragged in contract else _groups_of_rows)(op, g), None)
+
+
+def _grouped(op: Any, x: Any, y: Any, numbers: Any, order: Sequence[int]) -> Any:
+    """A product in the groups of `op`, its axes brought from `order` to 0, 1, ..."""
+    dims = lax.RaggedDotDimensionNumbers(*numbers)
+    options = {k: op.params[k] for k in ("precision", "preferred_element_type", "group_offset")}
+    return transposed(lax.ragged_dot_general(x, y, op.inputs[2], dims, **options), np.argsort(order))
+
+
+def _groups_of_rows(op: Any, g: Any) -> tuple[Any, Any]:
+    (x, y, _), numbers = op.inputs, op.params["ragged_dot_dimension_numbers"]
+    (x_contract, y_contract), (x_batch, y_batch) = numbers.dot_dimension_numbers
+    (ragged,), group = numbers.lhs_ragged_dimensions, numbers.rhs_group_dimensions
+    x_free, y_free = free(x.ndim, x_contract, x_batch), free(y.ndim, y_contract, (*y_batch, *group))
+    b, m = len(x_batch), len(x_free)
+    g_batch, g_x, g_y = range(b), range(b, b + m), range(b + m, g.ndim)
+
+    def left():
+        order = [*x_batch, *x_free, *(x_contract[i] for i in np.argsort(y_contract))]
+        numbers = ((g_y, y_free), (g_batch, y_batch)), [b + list(x_free).index(ragged)], group
+        return cast(_grouped(op, g, cast(y, g.dtype), numbers, order), x.dtype)
+
+    def right():
+        order = [*group, *y_batch, *(y_contract[i] for i in np.argsort(x_contract)), *y_free]
+        numbers = ((x_free, g_x), (x_batch, g_batch)), [ragged], []
+        return cast(_grouped(op, cast(x, g.dtype), g, numbers, order), y.dtype)
+
+    return left, right
+
+
+def _groups_of_summands(op: Any, g: Any) -> tuple[Any, Any]:
+    (x, y, _), numbers = op.inputs, op.params["ragged_dot_dimension_numbers"]
+    (x_contract, y_contract), (x_batch, y_batch) = numbers.dot_dimension_numbers
+    (ragged,) = numbers.lhs_ragged_dimensions
+    x_free, y_free = free(x.ndim, x_contract, x_batch), free(y.ndim, y_contract, y_batch)
+    b, m = len(x_batch), len(x_free)
+    g_batch, g_x, g_y = range(1, 1 + b), range(1 + b, 1 + b + m), range(1 + b + m, g.ndim)
+
+    def left():
+        order = [*x_batch, *(x_contract[i] for i in np.argsort(y_contract)), *x_free]
+        rows = y_contract[list(x_contract).index(ragged)]
+        return cast(_grouped(op, cast(y, g.dtype), g, (((y_free, g_y), (y_batch, g_batch)), [rows], [0]), order), x.dtype)
+
+    def right():
+        order = [*y_batch, *(y_contract[i] for i in np.argsort(x_contract)), *y_free]
+        return cast(_grouped(op, cast(x, g.dtype), g, (((x_free, g_x), (x_batch, g_batch)), [ragged], [0]), order), y.dtype)
+
+    return left, right

@@ -28,6 +28,7 @@ class Case:
         in_jax: whether JAX can differentiate `fun` by reverse mode.
         check: whether finite differences apply.
         slow: whether compiling takes long.
+        batches: whether `jax.vmap` of `fun` works.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Case:
     in_jax: bool = True
     check: bool = True
     slow: bool = False
+    batches: bool = True
 
     def __str__(self) -> str:
         return self.name

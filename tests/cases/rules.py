@@ -208,6 +208,39 @@ PRODUCTS = [
     ),
     Case("precision", dot((((1,), (0,)), ((), ())), precision="highest"), [(3, 4), (4, 2)], ["dot_general"]),
     Case("einsum", lambda x, y: jnp.einsum("bij,kjb->ik", x, y), [(2, 3, 4), (5, 4, 2)], ["dot_general"]),
+    Case(
+        "ragged_dot",
+        lambda x, y: lax.ragged_dot(x, y, np.int32([2, 0, 3])),
+        [(5, 3), (3, 3, 2)],
+        ["ragged_dot_general"],
+        order=1,
+        exact=False,
+        batches=False,
+    ),
+    Case(
+        "ragged_dot batched, transposed",
+        lambda x, y: lax.ragged_dot_general(
+            x,
+            y,
+            np.int32([[2, 0, 3], [1, 1, 3]]),
+            lax.RaggedDotDimensionNumbers((((0,), (3,)), ((1,), (0,))), [2], [2]),
+        ),
+        [(4, 2, 5), (2, 3, 3, 4)],
+        ["ragged_dot_general"],
+        order=1,
+        exact=False,
+        batches=False,
+    ),
+    Case(
+        "ragged_dot in sums",
+        lambda x, y: lax.ragged_dot_general(
+            x, y, np.int32([2, 0, 3]), lax.RaggedDotDimensionNumbers((((0,), (1,)), ((), ())), [0], [])
+        ),
+        [(5, 3), (2, 5)],
+        ["ragged_dot_general"],
+        in_jax=False,
+        batches=False,
+    ),
     Case("square of itself", lambda x: x @ x, [(3, 3)], ["dot_general"]),
 ]
 
