@@ -130,3 +130,19 @@ def test_train(run):
     assert found["certified_peak_bytes"] <= found["plan"]["budget_bytes"]
     assert found["validation"]["passed"]
     assert found["sample"].startswith("The ")
+
+
+def test_rules_lists_every_primitive(run):
+    text = run("rules").output
+    for part in ("dot_general", "pmax", "refused", "in jax.extend.core.primitives", "while"):
+        assert part in text
+    rows = json.loads(run("rules", "--json").output)
+    assert {row["status"] for row in rows} == {"differentiated", "zero", "refused"}
+    assert sum(row["public"] for row in rows) >= 170
+
+
+def test_rules_exits_with_1_when_a_primitive_is_in_none_of_the_three(run, monkeypatch):
+    from ckptgrad.graph import registry
+
+    monkeypatch.setattr(registry, "_RULES", {k: v for k, v in registry.registered().items() if k != "tanh"})
+    assert "missing" in run("rules", code=1).output
