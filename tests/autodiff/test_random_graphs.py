@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
 
@@ -22,6 +22,8 @@ UNARY: list[Callable] = [
     lambda x: jnp.broadcast_to(x.mean(), x.shape), lambda x: jnp.concatenate([x[1:], x[:1]]),
     lambda x: jax.jit(jnp.exp)(-x * x), lambda x: lax.cond(x[0] > 0, jnp.sin, jnp.cos, x),
     lambda x: lax.scan(lambda c, v: (jnp.tanh(c + v), c), 0.1, x)[1], jax.checkpoint(lambda x: jnp.cos(x) * x),
+    lambda x: jnp.linalg.solve(jnp.outer(x, x) + 3 * jnp.eye(4), x), lambda x: jnp.linalg.cholesky(jnp.diag(x * x + 1))[0],
+    lambda x: jnp.linalg.eigvalsh(jnp.outer(x, x) + jnp.diag(jnp.arange(4.0))), lambda x: jnp.fft.rfft(x, 6).real,
     lambda x: lax.stop_gradient(x) * 0.5 + x, lambda x: jnp.where(x > 0.1, x, jnp.sin(x)), lambda x: x.at[1].mul(2.0),
 ]  # fmt: skip
 BINARY: list[Callable] = [
@@ -61,3 +63,21 @@ def test_gradients_of_random_graphs(recipe, point):
     wanted = quick(jax.value_and_grad(recipe, argnums=(0, 1, 2)))(*xs)
     assert_same(quick(cg.value_and_grad(recipe, argnums=(0, 1, 2)))(*xs), wanted, scale=100)
     assert_same(quick(cg.value_and_grad(recipe, argnums=(0, 1, 2), budget="min"))(*xs), wanted, scale=100)
+
+
+@given(recipes, points)
+@pytest.mark.usefixtures("x64")
+def test_forward_mode_of_random_graphs(recipe, point):
+    xs = tuple(jnp.asarray(p) for p in point)
+    ours, theirs = quick(lambda *t: (cg.jvp(recipe, xs, t), jax.jvp(recipe, xs, t)))(*(jnp.cos(x) for x in xs))
+    assert_same(ours, theirs, scale=100)
+
+
+@given(recipes, points)
+@settings(max_examples=10)
+@pytest.mark.usefixtures("x64")
+def test_jacobians_of_random_graphs(recipe, point):
+    """The gradient of a random graph is a function from vectors to vectors."""
+    xs = [jnp.asarray(p) for p in point]
+    ours, theirs = quick(lambda *xs: (cg.jacobian(cg.grad(recipe))(*xs), jax.jacfwd(jax.grad(recipe))(*xs)))(*xs)
+    assert_same(ours, theirs, scale=1000)
