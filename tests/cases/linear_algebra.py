@@ -105,7 +105,7 @@ LINEAR_ALGEBRA = [
     row("lu complex", lambda x: lax.linalg.lu(strict(x))[0], [(3, 3)], "lu", complex=True),
     row("solve", lambda a, b: jnp.linalg.solve(strict(a), b), [(3, 3), (3, 2)], "lu", "triangular_solve"),
     row("inverse", lambda a: jnp.linalg.inv(strict(a)), [(2, 3, 3)], "lu"),
-    row("determinant", lambda a: jnp.linalg.det(a), [(3, 3)], "lu"),
+    row("determinant", lambda a: jnp.linalg.det(strict(a)), [(5, 5)], "lu"),
     row("slogdet", lambda a: jnp.linalg.slogdet(strict(a))[1], [(4, 4)], "lu"),
     *(
         row(
@@ -131,7 +131,7 @@ LINEAR_ALGEBRA = [
     row("tridiagonal_solve", tridiagonal, [(4,), (4,), (4,), (4, 2)], "tridiagonal_solve"),
     row("custom_linear_solve symmetric", conjugate_gradients, [(3, 3), (3,)], "custom_linear_solve"),
     row("custom_linear_solve", own_linear_solve, [(3, 3), (3,)], "custom_linear_solve"),
-    row("custom_root", own_root, [(3,)], "custom_linear_solve", domain=(0.5, 2), order=1),
+    row("custom_root", own_root, [(3,)], "scan", domain=(0.5, 2), order=1),
     row("conjugate gradients", lambda a, b: jax.scipy.sparse.linalg.cg(lambda x: positive(a) @ x, b)[0],
         [(3, 3), (3,)], "custom_linear_solve", order=1),
     row("cho_solve", lambda a, b: jax.scipy.linalg.cho_solve((jnp.linalg.cholesky(positive(a)), True), b),

@@ -14,6 +14,7 @@ import ckptgrad as cg
 import ckptgrad.rules
 from ckptgrad.graph.registry import registered
 from ckptgrad.graph.trace import trace
+from ckptgrad.graph.work import inner_programs
 from ckptgrad.rules.coverage import MISSING, coverage, public_primitives
 from tests.cases import Case
 from tests.cases.rules import CASES
@@ -123,4 +124,11 @@ def test_each_row_reaches_its_primitives(case: Case):
 
 
 def names(fun, args) -> set[str]:
-    return {op.name for op in trace(fun, *args).operations}
+    """The primitives of a function and of the programs inside it."""
+    operations = trace(fun, *args).operations
+    found, programs = {op.name for op in operations}, [j for op in operations for j in inner_programs(op.params)]
+    while programs:
+        program = programs.pop()
+        found.update(eqn.primitive.name for eqn in program.eqns)
+        programs += [j for eqn in program.eqns for j in inner_programs(eqn.params)]
+    return found

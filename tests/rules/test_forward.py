@@ -39,6 +39,7 @@ def test_forward_mode_as_jax(case: Case):
     assert_close(ours, theirs, 1e-5)
 
 
+@pytest.mark.slow
 @rows(lambda c: c.check)
 def test_both_modes_pass_the_checks_of_jax(case: Case):
     """`jax.test_util` takes the functions under test and compares them with finite differences."""

@@ -74,6 +74,7 @@ def test_second_order_as_jax(case: Case):
     assert_close(ours, theirs, 1e-4)
 
 
+@pytest.mark.slow
 @rows(lambda c: c.order == 2 and c.in_jax and c.bfloat16)
 def test_second_order_in_bfloat16_as_jax(case: Case):
     """Forward over reverse, which rounds less often than reverse over reverse."""
