@@ -14,6 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import dtypes
@@ -21,6 +22,7 @@ from jax import dtypes
 from ckptgrad.graph.evaluate import apply, read
 from ckptgrad.graph.graph import Graph, Operation, Variable
 from ckptgrad.graph.registry import Application, force, is_zero, rule_for
+from ckptgrad.graph.trace import explicit_sharding
 
 
 @dataclass
@@ -121,7 +123,13 @@ def fill(tape: Tape, table: dict[Variable, Any], keep: Collection[Variable]) -> 
             tape.edges_visited += 1
             contribution = force(entry)
             if contribution is not None:
-                accumulate(table, atom, contribution)
+                accumulate(table, atom, _placed(contribution, atom.aval))
+
+
+def _placed(contribution: Any, aval: Any) -> Any:
+    """A cotangent is sharded as its value is, where that is part of the type."""
+    sharding = explicit_sharding(aval)
+    return contribution if sharding is None else jax.sharding.reshard(contribution, sharding)
 
 
 def accumulate(table: dict[Any, Any], key: Any, contribution: Any) -> None:

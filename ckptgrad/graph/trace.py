@@ -117,10 +117,15 @@ def _varying(aval: Any) -> dict[str, Any]:
     for name in ("manual_axis_type", "vma"):
         if getattr(aval, name, None):
             return {name: getattr(aval, name), "sharding": aval.sharding}
-    mesh = getattr(getattr(aval, "sharding", None), "mesh", None)
-    if mesh is not None and AxisType.Explicit in mesh.axis_types:
-        return {"sharding": aval.sharding}
-    return {}
+    sharding = explicit_sharding(aval)
+    return {"sharding": sharding} if sharding is not None else {}
+
+
+def explicit_sharding(aval: Any) -> Any:
+    """The sharding that is part of the value's type, under a mesh with explicit axes; else None."""
+    sharding = getattr(aval, "sharding", None)
+    mesh = getattr(sharding, "mesh", None)
+    return sharding if mesh is not None and AxisType.Explicit in mesh.axis_types else None
 
 
 def varying_axes(aval: Any) -> tuple[Any, ...]:

@@ -20,7 +20,7 @@ def psum(op, g):
     here = tuple(a for a in op.params["axes"] if isinstance(a, int))
 
     def entry():
-        ct = spread(g, op.in_avals[0].shape, here) if here else g
+        ct = spread(g, op.in_avals[0], here) if here else g
         return p.psum_p.bind(ct, axes=named, axis_index_groups=op.params["axis_index_groups"])
 
     return (entry,)

@@ -29,7 +29,7 @@ from jax.extend.core import Primitive
 from ckptgrad.autodiff.local import pulled_back, pushed_forward
 from ckptgrad.autodiff.transpose import transposed
 from ckptgrad.graph.registry import Application, Rule, register
-from ckptgrad.graph.trace import varying_axes
+from ckptgrad.graph.trace import explicit_sharding, varying_axes
 
 
 def _name(primitive: Primitive | str) -> str:
@@ -176,5 +176,5 @@ def instantiate(ct: Any, aval: Any) -> Any:
     """The cotangent or tangent, or zeros of the aval where it is None."""
     if ct is not None:
         return ct
-    zeros, axes = lax.full(aval.shape, 0, aval.dtype), varying_axes(aval)
+    zeros, axes = lax.full(aval.shape, 0, aval.dtype, sharding=explicit_sharding(aval)), varying_axes(aval)
     return lax.pcast(zeros, axes, to="varying") if axes else zeros

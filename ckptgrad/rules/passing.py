@@ -34,6 +34,12 @@ def sharding_constraint(op, g):
     return (lambda: jax.lax.with_sharding_constraint(g, op.params["sharding"]),)
 
 
+@linear("reshard")
+def reshard(op, g):
+    """The engine brings every cotangent to the sharding of its value."""
+    return (g,)
+
+
 @linear("layout_constraint")
 def layout_constraint(op, g):
     return (g,)

@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 from jax import lax
 from jax.extend.core import primitives as p
+from jax.sharding import PartitionSpec as P
 
 from ckptgrad.errors import NoDerivativeError
+from ckptgrad.graph.trace import explicit_sharding
 from ckptgrad.rules.kinds import bprop, cast
 
 
@@ -28,36 +30,38 @@ def dot_general(op, g):
     first, last = len(x_batch), len(x_batch) + len(x_free)
     g_batch, g_x, g_y = tuple(range(first)), tuple(range(first, last)), tuple(range(last, g.ndim))
 
-    def product(a, b, contract, batch):
-        return contracted(a, b, contract, batch, op.params["precision"], op.params["preferred_element_type"])
+    def product(a, b, contract, batch, order, aval):
+        options = {k: op.params[k] for k in ("precision", "preferred_element_type")}
+        sharding = explicit_sharding(aval)
+        if sharding is not None:
+            parts = [*sharding.spec, *[None] * (len(order) - len(sharding.spec))]
+            sharding = sharding.update(spec=P(*(parts[i] for i in order)))
+        result = contracted(a, b, contract, batch, out_sharding=sharding, **options)
+        return cast(transposed(result, np.argsort(order)), aval.dtype)
 
     def towards_x():
         # Its axes: batch, those free in x, then the contracted ones in y's order.
-        result = product(g, y, (g_y, y_free), (g_batch, y_batch))
-        paired = [x_contract[i] for i in np.argsort(y_contract)]
-        return cast(transposed(result, np.argsort([*x_batch, *x_free, *paired])), op.in_avals[0].dtype)
+        order = [*x_batch, *x_free, *(x_contract[i] for i in np.argsort(y_contract))]
+        return product(g, y, (g_y, y_free), (g_batch, y_batch), order, op.in_avals[0])
 
     def towards_y():
         # Its axes: batch, the contracted ones in x's order, then those free in y.
-        result = product(x, g, (x_free, g_x), (x_batch, g_batch))
-        paired = [y_contract[i] for i in np.argsort(x_contract)]
-        return cast(transposed(result, np.argsort([*y_batch, *paired, *y_free])), op.in_avals[1].dtype)
+        order = [*y_batch, *(y_contract[i] for i in np.argsort(x_contract)), *y_free]
+        return product(x, g, (x_free, g_x), (x_batch, g_batch), order, op.in_avals[1])
 
     return towards_x, towards_y
 
 
-def contracted(a: Any, b: Any, contract: Any, batch: Any, precision: Any, preferred: Any) -> Any:
+def contracted(a: Any, b: Any, contract: Any, batch: Any, *, out_sharding: Any, **options: Any) -> Any:
     """`lax.dot_general`, with several neighbouring contracted axes merged into one.
 
     XLA copies an operand to merge them itself (on CPU: the whole activation, for each weight).
     """
     (a_axes, b_axes), (a_batch, b_batch) = contract, batch
-    if len(a_axes) > 1 and not a_batch and _neighbours(a_axes) and _neighbours(b_axes):
+    if len(a_axes) > 1 and not a_batch and out_sharding is None and _neighbours(a_axes) and _neighbours(b_axes):
         a, b = _merge(a, a_axes), _merge(b, b_axes)
         a_axes, b_axes = (a_axes[0],), (b_axes[0],)
-    return lax.dot_general(
-        a, b, ((a_axes, b_axes), (a_batch, b_batch)), precision=precision, preferred_element_type=preferred
-    )
+    return lax.dot_general(a, b, ((a_axes, b_axes), (a_batch, b_batch)), out_sharding=out_sharding, **options)
 
 
 def _neighbours(axes: Sequence[int]) -> bool:

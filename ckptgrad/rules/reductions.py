@@ -8,29 +8,31 @@ from typing import Any
 from jax import lax
 from jax.extend.core import primitives as p
 
+from ckptgrad.graph.trace import explicit_sharding
 from ckptgrad.rules.kinds import bprop, const, linear
 from ckptgrad.rules.products import transposed
 
 
-def spread(reduced: Any, shape: tuple[int, ...], axes: tuple[int, ...]) -> Any:
-    """A reduced value, again at every place that was reduced into it."""
-    return lax.broadcast_in_dim(reduced, shape, [i for i in range(len(shape)) if i not in axes])
+def spread(reduced: Any, aval: Any, axes: tuple[int, ...]) -> Any:
+    """A reduced value, again at every place of the aval that was reduced into it."""
+    kept = [i for i in range(len(aval.shape)) if i not in axes]
+    return lax.broadcast_in_dim(reduced, aval.shape, kept, out_sharding=explicit_sharding(aval))
 
 
 @linear(p.reduce_sum_p)
 def reduce_sum(op, g):
     (x,) = op.in_avals
-    return (lambda: spread(g, x.shape, op.params["axes"]),)
+    return (lambda: spread(g, x, op.params["axes"]),)
 
 
 def _reduce_extremum(op, g):
     """Every place that attains the extremum gets an equal share."""
-    (x,), axes = op.inputs, op.params["axes"]
+    (x,), (aval,), axes = op.inputs, op.in_avals, op.params["axes"]
 
     def entry():
-        chosen = lax.convert_element_type(lax.eq(x, spread(op.out, x.shape, axes)), g.dtype)
+        chosen = lax.convert_element_type(lax.eq(x, spread(op.out, aval, axes)), g.dtype)
         share = lax.div(g, lax.reduce_sum(chosen, axes))
-        return lax.mul(spread(share, x.shape, axes), chosen)
+        return lax.mul(spread(share, aval, axes), chosen)
 
     return (entry,)
 

@@ -6,6 +6,7 @@ import numpy as np
 from jax import lax
 from jax.extend.core import primitives as p
 
+from ckptgrad.graph.trace import explicit_sharding
 from ckptgrad.rules.kinds import const, instantiate, linear
 
 
@@ -30,7 +31,7 @@ def reshape(op, g):
 
     def entry():
         if order is None:
-            return lax.reshape(g, x.shape)
+            return lax.reshape(g, x.shape, out_sharding=explicit_sharding(x))
         return lax.transpose(lax.reshape(g, [x.shape[d] for d in order]), np.argsort(order))
 
     return entry, *(None for _ in op.in_avals[1:])

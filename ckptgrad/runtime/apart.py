@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 from jax import dtypes, lax
 
+from ckptgrad.graph.trace import explicit_sharding
+
 _TOKEN_ELEMENTS = 8
 
 
@@ -28,7 +30,9 @@ def token_of(cotangents: Sequence[Any]) -> Any:
     for ct in cotangents:
         if ct is not None and ct.size and dtypes.issubdtype(ct.dtype, jnp.inexact):
             few = [1] * max(ct.ndim - 1, 0) + [min(n, _TOKEN_ELEMENTS) for n in ct.shape[-1:]]
-            corner = lax.slice(ct, (0,) * ct.ndim, few)
+            # An axis that is sharded by type cannot be cut unevenly.
+            sharded = explicit_sharding(jax.typeof(ct)) is not None
+            corner = ct if sharded else lax.slice(ct, (0,) * ct.ndim, few)
             if dtypes.issubdtype(ct.dtype, jnp.complexfloating):
                 corner = lax.real(corner)
             return lax.reduce_max(corner, range(ct.ndim))
@@ -56,7 +60,12 @@ def settle(function: Callable[[list[Any]], list[Any]], operands: list[Any], toke
         # The work itself stands in the branch: an identity there would be a copy.
         results = jax.eval_shape(function, operands)
         true = (token <= jnp.inf) | (token != token)
-        return lax.cond(true, function, lambda _: [lax.full(r.shape, 0, r.dtype) for r in results], operands)
+        return lax.cond(
+            true,
+            function,
+            lambda _: [lax.full(r.shape, 0, r.dtype, sharding=explicit_sharding(r)) for r in results],
+            operands,
+        )
 
     def by_barrier(operands, token):
         return lax.optimization_barrier(function(operands))
@@ -68,7 +77,8 @@ def _guard(true: Any, value: Any) -> Any:
     if jnp.issubdtype(value.dtype, dtypes.prng_key):
         data = jax.random.key_data(value)
         return jax.random.wrap_key_data(_guard(true, data), impl=jax.random.key_impl(value))
-    return lax.select(lax.broadcast(true, value.shape), value, lax.full_like(value, 0))
+    everywhere = lax.broadcast(true, value.shape, out_sharding=explicit_sharding(jax.typeof(value)))
+    return lax.select(everywhere, value, lax.full_like(value, 0))
 
 
 def guard_by(cotangents: Sequence[Any]) -> Callable[[list[Any]], list[Any]]:

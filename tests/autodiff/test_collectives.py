@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 from jax import lax
+from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 import ckptgrad as cg
@@ -72,7 +73,7 @@ def test_extrema_over_devices_are_refused_as_in_jax():
 def mesh_cases():
     """(name, function of whole arrays under the mesh, arguments); used here and by the process with devices."""
     n = jax.device_count()
-    mesh = jax.make_mesh((n,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
+    mesh = jax.make_mesh((n,), ("d",), axis_types=(AxisType.Auto,))
     x, w = jnp.linspace(-1, 1, 8 * 3).reshape(8, 3), jnp.linspace(0, 1, 9).reshape(3, 3)
     ring = [(i, (i + 1) % n) for i in range(n)]
     bodies = {
@@ -104,13 +105,38 @@ def check_meshes() -> int:
     return count
 
 
-def test_shard_map_on_one_device():
-    assert check_meshes() == 12
+def check_shardings() -> int:
+    """Arrays sharded over a mesh, by the compiler's choice (Auto) and as part of their types (Explicit)."""
+    count = 0
+    for kind in (AxisType.Auto, AxisType.Explicit):
+        mesh = jax.make_mesh((jax.device_count(),), ("d",), axis_types=(kind,))
+        with jax.set_mesh(mesh):
+            x = jax.device_put(jnp.linspace(-1, 1, 24).reshape(8, 3), P("d"))
+            w = jnp.linspace(0, 1, 9).reshape(3, 3)
+            gather = jax.sharding.reshard if kind == AxisType.Explicit else lax.with_sharding_constraint
+
+            def loss(x, w, gather=gather):
+                for _ in range(3):
+                    x = x + jnp.tanh(x @ w) / (1 + x.max(1, keepdims=True) ** 2)
+                return (gather(x, P(None, None)).reshape(4, 6) ** 2).mean()
+
+            wanted = jax.jit(jax.grad(loss, (0, 1)))(x, w)
+            for budget in (None, "min"):
+                found = jax.jit(cg.grad(loss, (0, 1), budget=budget))(x, w)
+                assert_same(found, wanted, scale=20)
+                assert [g.sharding.spec for g in found] == [g.sharding.spec for g in wanted]
+                count += 1
+            assert_same(jax.jit(lambda *t, f=loss: cg.jvp(f, t, t))(x, w), jax.jvp(loss, (x, w), (x, w)), scale=20)
+    return count
 
 
-def test_shard_map_on_four_devices():
-    code = "from tests.autodiff.test_collectives import check_meshes; print(check_meshes(), 'agree')"
+def test_on_one_device():
+    assert (check_meshes(), check_shardings()) == (12, 4)
+
+
+def test_on_four_devices():
+    code = "from tests.autodiff.test_collectives import *; print(check_meshes(), check_shardings(), 'agree')"
     env = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
     root = Path(__file__).parents[2]
     found = subprocess.run([sys.executable, "-c", code], env=env, cwd=root, capture_output=True, text=True, check=False)
-    assert "12 agree" in found.stdout, found.stderr[-3000:]
+    assert "12 4 agree" in found.stdout, found.stderr[-3000:]

@@ -27,6 +27,7 @@ WITHOUT_ROW = {
     **dict.fromkeys(
         ["maybe_set", "nonbatchable", "select_if_vmap", "nondifferentiable_backward"], "tests/models/test_solvers.py"
     ),
+    "reshard": "tests/autodiff/test_collectives.py",
     "linear_call": "tests/autodiff/test_custom.py",
     **dict.fromkeys(["cond", "scan", "while"], "tests/autodiff/test_loops.py"),
     **dict.fromkeys(["custom_jvp_call", "custom_vjp_call", "custom_vmap_call"], "tests/autodiff/test_custom.py"),
