@@ -51,7 +51,9 @@ class MissingRuleError(CkptgradError, NotImplementedError):
             f"no bprop rule for the primitive '{primitive}'{where}. Register one:\n"
             f"    @ckptgrad.bprop_rule('{primitive}')\n"
             f"    def rule(op, *cotangents):  # op.inputs, op.outputs, op.params\n"
-            f"        return one_cotangent_per_input  # None where it is zero"
+            f"        return one_cotangent_per_input  # None where it is zero\n"
+            f"For a primitive of another package: ckptgrad.use_implementation('{primitive}') differentiates its Python "
+            f"implementation, ckptgrad.use_jax_rule('{primitive}') borrows JAX's rule."
         )
 
 

@@ -91,7 +91,12 @@ def test_a_missing_rule_names_primitive_line_and_remedy(wrap):
     assert error.source is not None
     assert error.source.file == __file__
     assert error.source.line == inspect.getsourcelines(cube)[1] + 1
-    for part in (cube_p.name, f"{__file__}:{error.source.line}", f"@ckptgrad.bprop_rule('{cube_p.name}')"):
+    for part in (
+        cube_p.name,
+        f"{__file__}:{error.source.line}",
+        f"@ckptgrad.bprop_rule('{cube_p.name}')",
+        "use_implementation",
+    ):
         assert part in str(error)
     assert isinstance(error, cg.CkptgradError)
 
@@ -106,3 +111,14 @@ def test_a_replaced_rule_counts_at_once():
     unregister(cube_p.name)
     cg.bprop_rule(cube_p)(lambda op, g: (-g,))
     assert (float(before), float(cg.grad(cube)(jnp.float32(2.0)))) == (12.0, -1.0)
+
+
+def test_a_primitive_by_its_implementation_in_both_modes():
+    cg.use_implementation(cube_p)
+    try:
+        np.testing.assert_allclose(jax.jit(cg.grad(loss))(X), WANTED, rtol=1e-6)
+        np.testing.assert_allclose(cg.jvp(loss, (X,), (X,))[1], WANTED @ X, rtol=1e-6)
+        np.testing.assert_allclose(cg.hessian(cube)(X[0]), 6 * X[0], rtol=1e-6)
+        assert cg.plan(loss, X).borrowed == []
+    finally:
+        unregister(cube_p.name)
