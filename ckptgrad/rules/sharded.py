@@ -1,7 +1,7 @@
 """`shard_map`: the body is differentiated inside, under the same mesh.
 
-The backward pass runs the body again from its inputs: what a device would keep has no place in the
-specifications of the outputs.
+What a device keeps for its backward pass leaves the forward map along a first axis that is sharded
+over the devices that differ, and enters the backward map the same way.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import Any
 import jax
 from jax import lax
 from jax.extend.core import ClosedJaxpr
+from jax.sharding import PartitionSpec as P
 
-from ckptgrad.autodiff.reverse import accumulate, backpropagate, forward
-from ckptgrad.graph.evaluate import apply
-from ckptgrad.graph.graph import Graph, Variable
+from ckptgrad.autodiff.joint import Partition, partition
+from ckptgrad.graph.graph import Graph
 from ckptgrad.graph.registry import Application
-from ckptgrad.graph.trace import from_jaxpr
+from ckptgrad.graph.trace import from_jaxpr, varying_axes
 from ckptgrad.rules.kinds import instantiate, pullback
-from ckptgrad.rules.subgraphs import active_outputs, push_through, some
+from ckptgrad.rules.subgraphs import active_outputs, joint_of, push_through, some
 
 
 def under_mesh(op: Application, fun: Any, in_specs: Any, out_specs: Any) -> Any:
@@ -58,30 +58,60 @@ def push_shard_map(op: Application, *tangents: Any):
 
 @pullback("shard_map", push=push_shard_map)
 def shard_map(op: Application):
-    body, typed = body_of(op), op.params["check_vma"]
-    in_specs, out_specs = op.params["in_specs"], op.params["out_specs"]
-    sizes = dict(op.params["mesh"].shape)
+    body = body_of(op)
     seeded = [i for i, a in enumerate(active_outputs(body, op.needs)) if a]
-    wrt = [v for v, n in zip(body.inputs, op.needs, strict=True) if n]
+    part = split_under_mesh(op, body, seeded)
+    in_specs, out_specs = op.params["in_specs"], op.params["out_specs"]
+    kept_specs = [residual_spec(op, v.aval) for v in part.residuals]
+    reads = [part.joint.inputs.index(v) for v in part.reads]
+    wrt = [v.aval for v, n in zip(body.inputs, op.needs, strict=True) if n]
     wrt_specs = [s for s, n in zip(in_specs, op.needs, strict=True) if n]
-    count = len(op.inputs)
+    typed, sizes = op.params["check_vma"], dict(op.params["mesh"].shape)
+
+    def forward(*xs: Any):
+        outputs, residuals = part.run_forward(xs)
+        return (*outputs, *(r if r.ndim else lax.expand_dims(r, (0,)) for r in residuals))
 
     def backward(*given: Any):
-        tape = forward(body, given[:count], wrt)
-        seeds: dict[Variable, Any] = {}
-        for i, ct in zip(seeded, given[count:], strict=True):
-            # Without types, every device that holds the output holds the whole cotangent.
-            shares = 1 if typed else math.prod(sizes[a] for a in absent(op, out_specs[i]))
-            accumulate(seeds, body.outputs[i], ct if shares == 1 else ct / shares)
-        found = [instantiate(g, v.aval) for g, v in zip(backpropagate(tape, seeds, wrt), wrt, strict=True)]
+        kept, values, cts = given[: len(kept_specs)], given[len(kept_specs) : -len(seeded)], given[-len(seeded) :]
+        kept = [r if v.shape else lax.squeeze(r, (0,)) for r, v in zip(kept, part.residuals, strict=True)]
+        # Without types, every device that holds an output holds the whole cotangent.
+        shares = [1 if typed else math.prod(sizes[a] for a in absent(op, out_specs[i])) for i in seeded]
+        found = part.run_backward(kept, values, [ct if s == 1 else ct / s for ct, s in zip(cts, shares, strict=True)])
+        found = [instantiate(g, aval) for g, aval in zip(found, wrt, strict=True)]
         if typed:
             return tuple(found)
         pairs = zip(found, (absent(op, s) for s in wrt_specs), strict=True)
         return tuple(lax.psum(g, axes) if axes else g for g, axes in pairs)
 
+    results = under_mesh(op, forward, in_specs, [*out_specs, *kept_specs])(*op.inputs)
+    outputs, residuals = results[: len(out_specs)], results[len(out_specs) :]
+
     def pull(*cotangents: Any):
         cts = [instantiate(cotangents[i], op.out_avals[i]) for i in seeded]
-        mapped = under_mesh(op, backward, [*in_specs, *(out_specs[i] for i in seeded)], wrt_specs)
-        return some(op.needs, mapped(*op.inputs, *cts))
+        specs = [*kept_specs, *(in_specs[i] for i in reads), *(out_specs[i] for i in seeded)]
+        mapped = under_mesh(op, backward, specs, wrt_specs)
+        return some(op.needs, mapped(*residuals, *(op.inputs[i] for i in reads), *cts))
 
-    return apply(op.op, op.inputs), pull
+    return outputs, pull
+
+
+def split_under_mesh(op: Application, body: Graph, seeded: list[int]) -> Partition:
+    """Forward and backward of the body, differentiated where its collectives know their axes."""
+    found: list[Partition] = []
+
+    def differentiate(*_: Any):
+        joined = joint_of(body, op.needs, seeded)
+        found.append(partition(joined, joined.frontier))
+        return ()
+
+    jax.eval_shape(under_mesh(op, differentiate, op.params["in_specs"], ()), *op.inputs)
+    return found[0]
+
+
+def residual_spec(op: Application, aval: Any) -> P:
+    """Each device keeps its own: along the first axis, for the mesh axes along which the value varies."""
+    names = op.params["mesh"].axis_names
+    varying = varying_axes(aval) if op.params["check_vma"] else op.params["newly_manual_axes"]
+    axes = tuple(a for a in names if a in varying)
+    return P(axes) if axes else P()
