@@ -71,8 +71,9 @@ DOORS = {
 }
 
 
-@pytest.mark.parametrize("door", DOORS.values(), ids=DOORS)
-def test_no_door_does(door, without_jax):
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n != "linearize")) for n in DOORS])
+def test_no_door_does(name, without_jax):
+    door = DOORS[name]
     w, x = jnp.eye(4) / 2 + jnp.linspace(0, 0.3, 16).reshape(4, 4), jnp.linspace(-1, 1, 12).reshape(3, 4)
 
     def reference(w, x):

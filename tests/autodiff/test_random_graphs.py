@@ -66,6 +66,7 @@ def test_gradients_of_random_graphs(recipe, point):
 
 
 @given(recipes, points)
+@settings(max_examples=10)
 @pytest.mark.usefixtures("x64")
 def test_forward_mode_of_random_graphs(recipe, point):
     xs = tuple(jnp.asarray(p) for p in point)
@@ -74,7 +75,7 @@ def test_forward_mode_of_random_graphs(recipe, point):
 
 
 @given(recipes, points)
-@settings(max_examples=10)
+@settings(max_examples=5)
 @pytest.mark.usefixtures("x64")
 def test_jacobians_of_random_graphs(recipe, point):
     """The gradient of a random graph is a function from vectors to vectors."""

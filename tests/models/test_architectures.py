@@ -134,7 +134,7 @@ def vision():
 MODELS = (nnx_transformer, ctc, lstm, equinox_gru, unet, gaussian_process, vision)
 
 
-@pytest.mark.parametrize("budget", [None, "min"])
+@pytest.mark.parametrize("budget", [pytest.param(None, marks=pytest.mark.slow), "min"])
 @pytest.mark.parametrize("make", MODELS)
 def test_value_and_gradients(make, budget):
     loss, args = make()
@@ -144,6 +144,7 @@ def test_value_and_gradients(make, budget):
     assert_same(ours, theirs, scale=40, whole=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", MODELS)
 def test_directional_derivatives(make):
     loss, args = make()

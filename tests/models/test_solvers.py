@@ -35,12 +35,13 @@ def adaptive(rate, start):
     return (solution.ys**2).sum()
 
 
-@pytest.mark.parametrize("budget", [None, "min"])
+@pytest.mark.parametrize("budget", [pytest.param(None, marks=pytest.mark.slow), "min"])
 def test_diffrax_with_direct_adjoint(budget):
     found = jax.jit(cg.value_and_grad(adaptive, (0, 1), budget=budget))(RATE, START)
     assert_same(found, jax.jit(jax.value_and_grad(adaptive, (0, 1)))(RATE, START), scale=20)
 
 
+@pytest.mark.slow
 def test_diffrax_under_vmap():
     rates = jnp.array([0.5, 0.9])
     found = jax.jit(jax.vmap(cg.grad(adaptive), (0, None)))(rates, START)

@@ -51,6 +51,7 @@ def test_both_modes_pass_the_checks_of_jax(case: Case):
         check_vjp(fun, lambda *p: cg.vjp(flat(case), *p), args, **tolerance)
 
 
+@pytest.mark.slow
 @rows(lambda c: c.order == 2 and c.in_jax)
 def test_second_order_by_forward_over_reverse(case: Case):
     args = arguments(case, np.float32)
