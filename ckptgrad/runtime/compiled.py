@@ -219,7 +219,12 @@ class Execution:
 
     def _add(self, v: Variable, ct: Any) -> None:
         present = self.table.get(v)
-        self.table[v] = ct if present is None else jnp.add(present, ct)
+        # A sum of many terms that is left to be fused at its end keeps every term alive.
+        self.table[v] = ct if present is None else settle(_sum, [present, ct], token_of([ct]))[0]
+
+
+def _sum(terms: list[Any]) -> list[Any]:
+    return [jnp.add(*terms)]
 
 
 def split_at_backward(schedule: Schedule) -> tuple[tuple[Action, ...], tuple[Action, ...]]:

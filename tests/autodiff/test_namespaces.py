@@ -57,7 +57,8 @@ def functions(namespace: str):
         modules += [m for _, m in inspect.getmembers(module, inspect.ismodule)]
     for m in modules:
         for name, fun in inspect.getmembers(m, callable):
-            if not name.startswith("_") and not inspect.isclass(fun):
+            writes = name.startswith("save")
+            if not name.startswith("_") and not inspect.isclass(fun) and not writes:
                 yield f"{m.__name__}.{name}", fun
 
 
