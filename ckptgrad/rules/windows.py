@@ -18,6 +18,9 @@ from ckptgrad.rules.kinds import bprop, const, linear
 
 Geometry = dict[str, Any]
 
+# Larger windows are left to `select_and_scatter_add`.
+MOST_OFFSETS = 16
+
 
 def geometry(op: Any) -> Geometry:
     """The parameters that say where the windows lie."""
@@ -64,8 +67,10 @@ def lowest(dtype: Any, choice: Any) -> Any:
 
 def scatter_to_chosen(g: Any, x: Any, choice: Any, where: Geometry) -> Any:
     """Add each cotangent at the element that its window chose."""
-    base = where.get("base_dilation", (1,) * x.ndim)
-    if any(d > 1 for d in where.get("window_dilation", ())):
+    where = undilated(x.ndim) | where
+    base = where["base_dilation"]
+    is_small = np.prod(where["window_dimensions"]) <= MOST_OFFSETS
+    if is_small or any(d > 1 for d in where["window_dilation"]):
         return scatter_by_offsets(g, x, choice, where)
     spaced = x
     if any(d > 1 for d in base):
@@ -82,7 +87,11 @@ def scatter_to_chosen(g: Any, x: Any, choice: Any, where: Geometry) -> Any:
 
 
 def scatter_by_offsets(g: Any, x: Any, choice: Any, where: Geometry) -> Any:
-    """The same for dilated windows, one offset within the window at a time."""
+    """The same, one offset within the window at a time: elementwise work that a compiler fuses.
+
+    For small windows several times faster than `select_and_scatter_add`, without the arrays of places that its
+    expansion holds, and the only way for dilated ones.
+    """
     base, strides = where["base_dilation"], where["window_strides"]
     config = [(lo, hi, d - 1) for (lo, hi), d in zip(where["padding"], base, strict=True)]
     padded = lax.pad(x, lowest(x.dtype, choice), config)
