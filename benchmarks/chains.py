@@ -53,7 +53,8 @@ def ratios(runs, args):
 
 
 def case(name, model, console):
-    loss, args, checkpointed = model()
+    loss, args = model()
+    checkpointed, _ = model(wrap=jax.checkpoint)
     runs = {"jax.grad": compile_(jax.value_and_grad(loss), args)}
     reference = compiled_memory(runs["jax.grad"])
     runs["jax.checkpoint"] = compile_(jax.value_and_grad(checkpointed), args)
@@ -92,7 +93,7 @@ def case(name, model, console):
 
 def overhead(console):
     """Trace, plan and compile against jax.grad's trace and compile; and planning alone."""
-    loss, args, _ = transformer()
+    loss, args = transformer()
     jax.clear_caches()
     taken = {"jax.grad": [], "ckptgrad, no budget": [], 'ckptgrad, "0.25x"': []}
     for _ in range(3):
@@ -111,7 +112,7 @@ def overhead(console):
     for name, times in taken.items():
         table.add_row(name, f"{statistics.median(times):.2f}", f"{statistics.median(times) / base:.2f}")
     console.print(table)
-    loss, args, _ = tanh_chain(layers=1000, width=32, batch=2048)
+    loss, args = tanh_chain(layers=1000, width=32, batch=2048)
     start = time.perf_counter()
     plan = cg.plan(loss, *args, budget="0.25x")
     console.print(

@@ -6,6 +6,8 @@ returns (loss, arguments).
 
 from __future__ import annotations
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -201,8 +203,8 @@ def unet(levels=3, width=16, size=64, batch=4, wrap=plain):
     widths = [width << k for k in range(levels + 1)]
     params = {
         "stem": normal(3, 3, 3, width),
-        "down": [(normal(3, 3, a, a), normal(3, 3, a, b)) for a, b in zip(widths, widths[1:], strict=False)],
-        "up": [(normal(3, 3, a + b, a), normal(3, 3, a, a)) for a, b in zip(widths, widths[1:], strict=False)][::-1],
+        "down": [(normal(3, 3, a, a), normal(3, 3, a, b)) for a, b in itertools.pairwise(widths)],
+        "up": [(normal(3, 3, a + b, a), normal(3, 3, a, a)) for a, b in itertools.pairwise(widths)][::-1],
         "out": normal(1, 1, width, 2),
     }
 
@@ -228,7 +230,7 @@ def unet(levels=3, width=16, size=64, batch=4, wrap=plain):
 def mixed_widths(widths=(64, 512, 128, 1024, 256, 64, 768, 32, 512, 512, 96, 256), batch=2048, wrap=plain):
     """Layers of very different widths, with a few activation functions."""
     normal = _Weights()
-    params = [(normal(a, b), jnp.zeros(b)) for a, b in zip(widths, widths[1:], strict=False)]
+    params = [(normal(a, b), jnp.zeros(b)) for a, b in itertools.pairwise(widths)]
     kinds = (jnp.tanh, jax.nn.relu, jax.nn.gelu, jax.nn.softplus)
 
     def loss(params, x):
@@ -283,7 +285,8 @@ def mixer(layers=8, width=128, patches=64, batch=32, wrap=plain):
 
     def new_layer():
         return {
-            "g1": jnp.ones(width), "b1": jnp.zeros(width), "p1": normal(patches, 2 * patches), "p2": normal(2 * patches, patches),
+            "g1": jnp.ones(width), "b1": jnp.zeros(width), "p1": normal(patches, 2 * patches),
+            "p2": normal(2 * patches, patches),
             "g2": jnp.ones(width), "b2": jnp.zeros(width), "c1": normal(width, 2 * width), "c2": normal(2 * width, width),
         }  # fmt: skip
 

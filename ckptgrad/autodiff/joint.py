@@ -19,6 +19,7 @@ from ckptgrad.autodiff.reverse import accumulate, backpropagate, forward
 from ckptgrad.graph.effects import silent
 from ckptgrad.graph.evaluate import apply, needed_operations, read
 from ckptgrad.graph.graph import Atom, Graph, Operation, Variable, variables_of
+from ckptgrad.graph.origins import loose_sources
 from ckptgrad.graph.simplify import merge_common
 from ckptgrad.graph.trace import cotangent_struct, from_jaxpr, struct
 
@@ -113,6 +114,56 @@ def joint(graph: Graph, wrt: Sequence[Variable], seeds: Sequence[Atom]) -> Joint
     )
 
 
+class Env(dict[Variable, Any]):
+    """Values by variable; of some, this run sees views of its own.
+
+    All its readers see the same view: a compiler may fuse the view with what made the value, and another reader
+    would then keep both alive.
+    """
+
+    def __init__(self, constants: dict[Variable, Any], views: Views | None = None):
+        super().__init__(constants)
+        self.views = views
+        if views is not None:
+            self.bind([v for v in constants if v in views.of], [constants[v] for v in constants if v in views.of])
+
+    def bind(self, variables: Sequence[Variable], values: Sequence[Any]) -> None:
+        """Set the values of variables, or the views of these."""
+        self.update(zip(variables, values, strict=True))
+        if self.views is not None:
+            seen = [v for v in variables if v in self.views.of]
+            if seen:
+                self.update(zip(seen, self.views.apart(seen, [self[v] for v in seen]), strict=True))
+
+
+@dataclass(frozen=True)
+class Views:
+    """What a run holds apart, so that a compiler does not merge it with an earlier one.
+
+    Attributes:
+        of: the variables.
+        apart: from variables and their values to views of these.
+    """
+
+    of: Collection[Variable]
+    apart: Callable[[Sequence[Variable], list[Any]], list[Any]]
+
+
+@dataclass(frozen=True)
+class Finish:
+    """Results to make at the end of a run by one function.
+
+    Attributes:
+        results: the variables.
+        last: the operations of that function; without them it is the identity.
+        settle: runs that function on its operands.
+    """
+
+    results: Sequence[Variable]
+    last: Sequence[Operation]
+    settle: Callable[[Callable[[list[Any]], list[Any]], list[Any]], list[Any]]
+
+
 @dataclass(frozen=True)
 class Partition:
     """A joint graph split by what is kept.
@@ -136,12 +187,18 @@ class Partition:
         wanted = [*self.joint.outputs, *self.residuals]
         return tuple(silent(op) for op in needed_operations(self.forward_operations, wanted, effects=False))
 
-    def run_forward(self, inputs: Sequence[Any], again: bool = False) -> tuple[list[Any], list[Any]]:
+    def run_forward(
+        self,
+        inputs: Sequence[Any],
+        again: bool = False,
+        finish: Finish | None = None,
+        views: Views | None = None,
+    ) -> tuple[list[Any], list[Any]]:
         """Outputs and residuals; `again` leaves out effects, which happened the first time."""
         operations = self.forward_again if again else self.forward_operations
-        env: dict[Variable, Any] = dict(self.joint.constants)
-        env.update(zip(self.joint.inputs, inputs, strict=True))
-        run_operations(operations, env)
+        env = Env(self.joint.constants, views)
+        env.bind(self.joint.inputs, inputs)
+        _run_and_finish(operations, env, [*variables_of(self.joint.outputs), *self.residuals], finish)
         return [read(env, a) for a in self.joint.outputs], [env[v] for v in self.residuals]
 
     def run_backward(
@@ -149,56 +206,30 @@ class Partition:
         residuals: Sequence[Any],
         reads: Sequence[Any],
         cotangents: Sequence[Any],
-        apart: Callable[[list[Any]], list[Any]] | None = None,
-        guarded: Collection[Variable] = (),
-        settled: Sequence[Variable] = (),
-        last: Sequence[Operation] = (),
-        settle: Callable[[Callable[[list[Any]], list[Any]], list[Any]], list[Any]] | None = None,
+        views: Views | None = None,
+        finish: Finish | None = None,
     ) -> list[Any]:
         """Gradients (None where zero).
 
         Args:
             residuals, reads: values in the order of the attributes of these names.
             cotangents: in the order of `joint.cotangents`.
-            apart: None, or a function that gives the recomputation its own view of a list of
-                values, so that a compiler does not merge it with the first computation.
-            guarded: the inputs to view through `apart`, besides all residuals.
-            settled: gradients to make at the end by one function.
-            last: the operations of that function; without them it is the identity.
-            settle: runs that function on its operands.
+            views: the values of which this run gets views of its own.
+            finish: what to do at the end by one function.
         """
-        env: dict[Variable, Any] = dict(self.joint.constants)
-        env.update(zip(self.residuals, residuals, strict=True))
-        env.update(zip(self.reads, reads, strict=True))
-        env.update(zip(self.joint.cotangents, cotangents, strict=True))
-        if self.recomputed:
-            # All readers see the same view: a compiler may fuse the view with what made the value, and another
-            # reader would then keep both alive.
-            sources = self.restart_values(guarded)
-            if apart is not None and sources:
-                env.update(zip(sources, apart([env[v] for v in sources]), strict=True))
-            run_operations(self.recomputed, env)
-        made_last = {v for op in last for v in op.outputs}
-        results = list(dict.fromkeys(settled))
-        reads_last = [v for op in last for v in variables_of(op.inputs)] + results
-        operands = [v for v in dict.fromkeys(reads_last) if v not in made_last]
-        others = [v for v in self.joint.gradients if isinstance(v, Variable) and v not in results]
-        run_operations(needed_operations(self.joint.backward_operations, [*others, *operands]), env)
-        if results:
-            assert settle is not None
-
-            def finish(values):
-                inside = dict(zip(operands, values, strict=True))
-                run_operations(last, inside)
-                return [inside[v] for v in results]
-
-            env.update(zip(results, settle(finish, [env[v] for v in operands]), strict=True))
+        env = Env(self.joint.constants, views)
+        env.bind(self.residuals, residuals)
+        env.bind(self.reads, reads)
+        env.bind(self.joint.cotangents, cotangents)
+        run_operations(self.recomputed, env)
+        _run_and_finish(self.joint.backward_operations, env, variables_of(self.joint.gradients), finish)
         return [None if a is None else read(env, a) for a in self.joint.gradients]
 
     def restart_values(self, guarded: Collection[Variable]) -> list[Variable]:
-        """The residuals and guarded inputs that the recomputation reads."""
+        """The residuals and guarded inputs that the recomputation reads, and what else ties it to this run."""
         known = {*self.residuals, *guarded}
-        return list(dict.fromkeys(a for op in self.recomputed for a in variables_of(op.inputs) if a in known))
+        seen = list(dict.fromkeys(a for op in self.recomputed for a in variables_of(op.inputs) if a in known))
+        return seen + loose_sources(self.recomputed, seen)
 
 
 def partition(joint: Joint, keep: Sequence[Variable]) -> Partition:
@@ -217,7 +248,29 @@ def partition(joint: Joint, keep: Sequence[Variable]) -> Partition:
     )
 
 
-def run_operations(operations: Sequence[Operation], env: dict[Variable, Any]) -> None:
+def _run_and_finish(
+    operations: Sequence[Operation], env: Env, wanted: Sequence[Variable], finish: Finish | None
+) -> None:
+    """Run what makes `wanted`, ending with `finish`."""
+    results = list(dict.fromkeys(finish.results)) if finish else []
+    if finish is None or not results:
+        run_operations(needed_operations(operations, wanted), env)
+        return
+    made = {v for op in finish.last for v in op.outputs}
+    reads = [v for op in finish.last for v in variables_of(op.inputs)] + results
+    operands = [v for v in dict.fromkeys(reads) if v not in made]
+    others = [v for v in wanted if v not in results]
+    run_operations(needed_operations(operations, [*others, *operands]), env)
+
+    def last_work(values):
+        inside = Env(dict(zip(operands, values, strict=True)))
+        run_operations(finish.last, inside)
+        return [inside[v] for v in results]
+
+    env.update(zip(results, finish.settle(last_work, [env[v] for v in operands]), strict=True))
+
+
+def run_operations(operations: Sequence[Operation], env: Env) -> None:
     """Run operations in order in an environment."""
     for op in operations:
-        env.update(zip(op.outputs, apply(op, [read(env, a) for a in op.inputs]), strict=True))
+        env.bind(op.outputs, apply(op, [read(env, a) for a in op.inputs]))

@@ -21,6 +21,7 @@ from jax.core import Tracer
 from ckptgrad.autodiff.joint import Joint, Partition, joint, partition
 from ckptgrad.autodiff.reverse import active_variables
 from ckptgrad.chain.cut import find_cuts
+from ckptgrad.chain.footprint import fused_into
 from ckptgrad.chain.residuals import residual_choices
 from ckptgrad.graph.evaluate import needed_operations
 from ckptgrad.graph.fingerprint import segment_key
@@ -99,6 +100,19 @@ class StageKind:
                 forward.update(op.outputs)
         read = {v for op in needed_operations(j.backward_operations, self.crossing) for v in variables_of(op.inputs)}
         return bool(self.crossing) and not read & forward
+
+    @cached_property
+    def stream(self) -> list[Variable]:
+        """The outgoing boundary's values that cheap work makes from the incoming boundary: `x + branch(x)`.
+
+        A fusing compiler may do that work in each reader instead, and then holds every branch of a chain.
+        """
+        j = self.joint
+        carried = {j.inputs[i] for i in self.boundary_in}
+        for op in fused_into(self.plain.forward_operations, self.outputs_kept):
+            if any(v in carried for v in op.inputs):
+                carried.update(op.outputs)
+        return [v for v in self.outputs_kept if v in carried]
 
     @cached_property
     def crossing(self) -> list[Variable]:

@@ -47,6 +47,13 @@ def hold_apart(values: Sequence[Any], token: Any) -> list[Any]:
     return [_guard(true, v) for v in values]
 
 
+def widen_apart(values: Sequence[Any], token: Any) -> list[Any]:
+    """`hold_apart` on CPUs, where products widen operands of half precision; the values themselves elsewhere."""
+    if token is None or not values:
+        return list(values)
+    return lax.platform_dependent(list(values), token, cpu=hold_apart, default=lambda values, _: values)
+
+
 def settle(function: Callable[[list[Any]], list[Any]], operands: list[Any], token: Any) -> list[Any]:
     """The results of cheap work, computed here and put in memory once.
 
@@ -79,9 +86,3 @@ def _guard(true: Any, value: Any) -> Any:
         return jax.random.wrap_key_data(_guard(true, data), impl=jax.random.key_impl(value))
     everywhere = lax.broadcast(true, value.shape, out_sharding=explicit_sharding(jax.typeof(value)))
     return lax.select(everywhere, value, lax.full_like(value, 0))
-
-
-def guard_by(cotangents: Sequence[Any]) -> Callable[[list[Any]], list[Any]]:
-    """`hold_apart` by the first usable of some cotangents."""
-    token = token_of(cotangents)
-    return lambda values: hold_apart(values, token)

@@ -14,13 +14,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ckptgrad.chain.footprint import fused_into
+from ckptgrad.autodiff.joint import Finish, Views
+from ckptgrad.chain.footprint import feeds_heavy_directly, fused_into
 from ckptgrad.chain.program import Program, Stage, StageKind
 from ckptgrad.errors import ScheduleError
 from ckptgrad.graph.evaluate import like_aval
 from ckptgrad.graph.graph import Constant, Operation, Variable, variables_of
+from ckptgrad.graph.origins import half_operands, loose_sources
 from ckptgrad.planning.schedule import Action, Backward, Forward, Free, Schedule
-from ckptgrad.runtime.apart import guard_by, hold_apart, settle, token_of
+from ckptgrad.runtime.apart import hold_apart, settle, token_of, widen_apart
 
 
 class StageFunctions:
@@ -28,19 +30,31 @@ class StageFunctions:
 
     def __init__(self, kind: StageKind):
         self.kind = kind
-        self._forward: dict[tuple[int | None, bool], Any] = {}
+        self._forward: dict[tuple[int | None, bool, bool], Any] = {}
         self._backward: dict[int, Any] = {}
 
-    def forward(self, keep: int | None, again: bool) -> Any:
-        """inputs -> (outputs, residuals of option `keep`); `again` leaves out effects."""
-        if (keep, again) not in self._forward:
+    def forward(self, keep: int | None, again: bool, settled: bool) -> Any:
+        """inputs -> (outputs, residuals of option `keep`).
+
+        `again` leaves out effects; `settled` puts a boundary that is a stream with a branch added in memory.
+        """
+        if (keep, again, settled) not in self._forward:
             part = self.kind.plain if keep is None else self.kind.options[keep].partition
+            stream = self.kind.stream if settled else ()
+            operations = part.forward_again if again else part.forward_operations
+            last = fused_into(operations, stream)
+            inputs_ = part.joint.inputs
+            # What does not wait for the boundary would be done for all stages at once.
+            loose = loose_sources(operations, [inputs_[i] for i in self.kind.entry]) if again or keep is None else ()
+            halves = half_operands(operations, inputs_) if again else ()
 
-            def stage_forward(*inputs):
-                return part.run_forward(inputs, again)
+            def stage_forward(inputs, latest):
+                arriving = token_of([inputs[i] for i in self.kind.boundary_in])
+                views = _views(loose, halves, token_of(latest) if arriving is None else arriving)
+                return part.run_forward(inputs, again, _finish(stream, last, arriving), views)
 
-            self._forward[keep, again] = jax.jit(stage_forward)
-        return self._forward[keep, again]
+            self._forward[keep, again, settled] = jax.jit(stage_forward)
+        return self._forward[keep, again, settled]
 
     def backward(self, keep: int) -> Any:
         """(residuals, reads, cotangents) -> gradients, without the zero ones."""
@@ -51,25 +65,35 @@ class StageFunctions:
             back = [*part.recomputed, *part.joint.backward_operations]
             crossing = [g for g in self.kind.crossing if fused_into(back, [g])]
             last = _last_work(back, crossing)
+            seen = part.restart_values(entry)
+            halves = half_operands(back, part.reads)
 
             def stage_backward(residuals, reads, cotangents):
                 token = token_of(cotangents)
-                found = part.run_backward(
-                    residuals,
-                    reads,
-                    cotangents,
-                    apart=lambda values: hold_apart(values, token),
-                    guarded=entry,
-                    settled=crossing,
-                    last=last,
-                    settle=lambda function, operands: settle(function, operands, token),
-                )
+                views = _views(seen, halves, token)
+                found = part.run_backward(residuals, reads, cotangents, views, _finish(crossing, last, token))
                 if self.kind.flows_free:
                     found = _after_the_others(found, [i in flowing for i in self.kind.wrt])
                 return [g for g in found if g is not None]
 
             self._backward[keep] = jax.jit(stage_backward)
         return self._backward[keep]
+
+
+def _views(seen: Sequence[Variable], halves: Sequence[Variable], token: Any) -> Views:
+    """Views of `seen`, and of `halves` where products widen their operands."""
+
+    def apart(variables: Sequence[Variable], values: list[Any]) -> list[Any]:
+        widened = {k for k, v in enumerate(variables) if v in halves and v not in seen}
+        views = iter(hold_apart([x for k, x in enumerate(values) if k not in widened], token))
+        narrow = iter(widen_apart([x for k, x in enumerate(values) if k in widened], token))
+        return [next(narrow if k in widened else views) for k in range(len(values))]
+
+    return Views({*seen, *halves}, apart)
+
+
+def _finish(results: Sequence[Variable], last: Sequence[Operation], token: Any) -> Finish:
+    return Finish(results, last, lambda function, operands: settle(function, operands, token))
 
 
 def _last_work(back: Sequence[Operation], crossing: Sequence[Variable]) -> list[Operation]:
@@ -151,13 +175,14 @@ class Execution:
         values = self._inputs(i, stage)
         if i in self._used or (i in self._ever and not stage.boundary_in):
             entry = stage.kind.entry
-            seen = guard_by(self.latest)([values[k] for k in entry])
+            seen = hold_apart([values[k] for k in entry], token_of(self.latest))
             for k, value in zip(entry, seen, strict=True):
                 values[k] = value
                 if stage.inputs[k] in self.boundaries.get(i, {}):
                     self.boundaries[i] = self.boundaries[i] | {stage.inputs[k]: value}
         self._used.add(i)
-        outputs, residuals = self.functions[stage.kind].forward(keep, i in self._ever)(*values)
+        functions = self.functions[stage.kind]
+        outputs, residuals = functions.forward(keep, i in self._ever, output and self.flows_on(i))(values, self.latest)
         made = dict(zip(stage.outputs, outputs, strict=True))
         if output:
             self.boundaries[i + 1] = {v: made[v] for v in stage.boundary_out}
@@ -168,6 +193,14 @@ class Execution:
         self._ever.add(i)
         if keep is not None:
             self.residuals[i] = (keep, residuals)
+
+    def flows_on(self, i: int) -> bool:
+        """Whether no heavy operation of the next stage reads boundary `i` + 1, which XLA may then not put in memory."""
+        if i + 1 == len(self.program.stages):
+            return False
+        following = self.program.stages[i + 1]
+        arriving = [following.kind.joint.inputs[k] for k in following.kind.boundary_in]
+        return not any(feeds_heavy_directly(following.kind.plain.forward_operations, v) for v in arriving)
 
     def run_backward(self, i: int) -> None:
         stage = self.program.stages[i]

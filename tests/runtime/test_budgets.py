@@ -21,7 +21,7 @@ KIB = 1024
 def model(name):
     """(loss, abstract arguments, bytes of jax.grad's temporaries, of its outputs, its flops)."""
     make, sizes = MODELS[name]
-    loss, args, _ = make(**sizes)
+    loss, args = make(**sizes)
     args = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), args)
     reference = jax.jit(jax.value_and_grad(loss)).lower(*args).compile()
     memory = compiled_memory(reference)
@@ -126,7 +126,7 @@ def test_ten_budgets_from_the_least_to_storing_everything():
 def concrete(name):
     """(loss, arguments, what jax.value_and_grad says)."""
     make, sizes = MODELS[name]
-    loss, args, _ = make(**sizes)
+    loss, args = make(**sizes)
     return loss, args, jax.jit(jax.value_and_grad(loss))(*args)
 
 
