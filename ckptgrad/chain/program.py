@@ -22,7 +22,8 @@ from ckptgrad.autodiff.joint import Joint, Partition, joint, partition
 from ckptgrad.autodiff.reverse import active_variables
 from ckptgrad.chain.cut import find_cuts
 from ckptgrad.chain.footprint import fused_into
-from ckptgrad.chain.residuals import residual_choices
+from ckptgrad.chain.machine import Machine
+from ckptgrad.chain.residuals import Saveable, residual_choices
 from ckptgrad.graph.evaluate import needed_operations
 from ckptgrad.graph.fingerprint import segment_key
 from ckptgrad.graph.graph import Atom, Graph, Operation, Variable, variables_of
@@ -56,8 +57,9 @@ class StageKind:
         boundary_in: Sequence[int],
         boundary_out: Sequence[int],
         entry: Sequence[int],
+        saveable: Saveable | None = None,
     ):
-        self.graph = graph
+        self.graph, self.saveable = graph, saveable
         self.wrt, self.seeds = tuple(wrt), tuple(seeds)
         self.boundary_in, self.boundary_out = tuple(boundary_in), tuple(boundary_out)
         self.entry = tuple(entry)
@@ -80,7 +82,7 @@ class StageKind:
         """The save options, from most kept to least."""
         j = self.joint
         boundary = [j.inputs[i] for i in self.boundary_in]
-        return [Option(name, partition(j, keep)) for name, keep in residual_choices(j, boundary)]
+        return [Option(name, partition(j, keep)) for name, keep in residual_choices(j, boundary, Machine.of(), self.saveable)]
 
     @cached_property
     def plain(self) -> Partition:
@@ -189,7 +191,11 @@ class Program:
 
 
 def build_program(
-    graph: Graph, wrt: Sequence[Variable], seeds: Sequence[Atom], cuts: Sequence[int] | None = None
+    graph: Graph,
+    wrt: Sequence[Variable],
+    seeds: Sequence[Atom],
+    cuts: Sequence[int] | None = None,
+    saveable: Saveable | None = None,
 ) -> Program:
     """Cut a graph into stages and recognise equal ones.
 
@@ -198,8 +204,9 @@ def build_program(
         wrt: the inputs to differentiate with respect to.
         seeds: the outputs that will receive a cotangent.
         cuts: positions in `graph.operations`; None finds them.
+        saveable: which operations' results may be kept, as in `jax.checkpoint_policies`.
     """
-    return _Builder(graph, wrt, variables_of(seeds), find_cuts(graph) if cuts is None else cuts).build()
+    return _Builder(graph, wrt, variables_of(seeds), find_cuts(graph) if cuts is None else cuts, saveable).build()
 
 
 # Kinds of recent programs: a function that is traced again is not differentiated again.
@@ -216,7 +223,15 @@ def _recall(key: tuple) -> StageKind | None:
 
 
 class _Builder:
-    def __init__(self, graph: Graph, wrt: Sequence[Variable], seeds: list[Variable], cuts: Sequence[int]):
+    def __init__(
+        self,
+        graph: Graph,
+        wrt: Sequence[Variable],
+        seeds: list[Variable],
+        cuts: Sequence[int],
+        saveable: Saveable | None,
+    ):
+        self.saveable = saveable
         self.graph, self.wrt, self.seeds = graph, tuple(wrt), tuple(dict.fromkeys(seeds))
         edges = [0, *cuts, len(graph.operations)]
         self.segments = [graph.operations[a:b] for a, b in itertools.pairwise(edges)]
@@ -231,7 +246,7 @@ class _Builder:
                     self.readers.setdefault(v, set()).add(i)
         self.kinds: dict[tuple, StageKind] = {}
         # Differs under jax_enable_x64 and once a rule was added or replaced.
-        self.environment = (str(jnp.result_type(float)), generation())
+        self.environment = (str(jnp.result_type(float)), generation(), saveable, Machine.of())
 
     def build(self) -> Program:
         stages = tuple(self.stage(i) for i in range(len(self.segments)))
@@ -264,7 +279,7 @@ class _Builder:
         kind = self.kinds.get(key) or _recall(key)
         if kind is None:
             graph = Graph(inputs, outputs, operations)
-            kind = StageKind(graph, wrt, seeds, boundary_in, boundary_out, entry)
+            kind = StageKind(graph, wrt, seeds, boundary_in, boundary_out, entry, self.saveable)
             _RECENT[key] = kind
         self.kinds[key] = kind
         return Stage(kind, tuple(inputs), tuple(outputs), _source(operations))

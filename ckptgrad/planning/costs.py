@@ -21,7 +21,9 @@ class SaveOption:
 
     `residual_bytes` counts the stage's private arrays only: when the backward also reads boundary i
     (`reads_input`) or boundary i + 1 (`reads_output`), these must be held at that time, and are counted as
-    boundaries, once. The transients are scratch that lives only while the forward or the backward runs.
+    boundaries, once. The transients are scratch that lives only while the forward or the backward runs. That of the
+    backward is negative where the backward overwrites what it reads: less is then held at its worst moment than what
+    it reads and what it writes together.
     """
 
     name: str
@@ -136,6 +138,7 @@ class ChainCosts:
 def _require_non_negative(record: object) -> None:
     for field in fields(record):  # type: ignore[arg-type]
         value = getattr(record, field.name)
-        if isinstance(value, (int, float)) and not 0 <= value < float("inf"):
+        least = -float("inf") if field.name == "backward_transient" else 0
+        if isinstance(value, (int, float)) and not least <= value < float("inf"):
             name = f"{type(record).__name__}.{field.name}"
             raise ValueError(f"{name} must be finite and not negative, got {value!r}")

@@ -125,6 +125,15 @@ def stage_functions(kind: StageKind) -> StageFunctions:
     return kind.attached.setdefault("functions", StageFunctions(kind))
 
 
+def flows_on(program: Program, i: int) -> bool:
+    """Whether no heavy operation of the next stage reads boundary `i` + 1, which XLA may then not put in memory."""
+    if i + 1 == len(program.stages):
+        return False
+    following = program.stages[i + 1].kind
+    arriving = [following.joint.inputs[k] for k in following.boundary_in]
+    return not any(feeds_heavy_directly(following.plain.forward_operations, v) for v in arriving)
+
+
 class Execution:
     """The state of a schedule as it runs.
 
@@ -182,7 +191,7 @@ class Execution:
                     self.boundaries[i] = self.boundaries[i] | {stage.inputs[k]: value}
         self._used.add(i)
         functions = self.functions[stage.kind]
-        outputs, residuals = functions.forward(keep, i in self._ever, output and self.flows_on(i))(values, self.latest)
+        outputs, residuals = functions.forward(keep, i in self._ever, output and flows_on(self.program, i))(values, self.latest)
         made = dict(zip(stage.outputs, outputs, strict=True))
         if output:
             self.boundaries[i + 1] = {v: made[v] for v in stage.boundary_out}
@@ -193,14 +202,6 @@ class Execution:
         self._ever.add(i)
         if keep is not None:
             self.residuals[i] = (keep, residuals)
-
-    def flows_on(self, i: int) -> bool:
-        """Whether no heavy operation of the next stage reads boundary `i` + 1, which XLA may then not put in memory."""
-        if i + 1 == len(self.program.stages):
-            return False
-        following = self.program.stages[i + 1]
-        arriving = [following.kind.joint.inputs[k] for k in following.kind.boundary_in]
-        return not any(feeds_heavy_directly(following.kind.plain.forward_operations, v) for v in arriving)
 
     def run_backward(self, i: int) -> None:
         stage = self.program.stages[i]

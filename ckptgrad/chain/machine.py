@@ -1,0 +1,85 @@
+"""Rates of a device, and the estimated time of operations by them.
+
+A roofline with memory traffic: products at the machine's arithmetic rate, transcendental functions at theirs, and
+every byte written to or read from memory at its bandwidth, because writing residuals to fresh memory and reading
+them back is what makes "store everything" slow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import jax
+
+from ckptgrad.chain.footprint import is_materialised, traffic
+from ckptgrad.graph.graph import Operation, Variable
+from ckptgrad.graph.work import TRANSCENDENTAL, VIEWS, flops, is_heavy
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Rates of a device, for estimates.
+
+    Attributes:
+        product_rate: floating point operations a second in products.
+        element_rate: elementwise operations a second.
+        transcendental_rate: exp, tanh and the like a second.
+        write_rate: bytes a second written to fresh memory, page faults included.
+        read_rate: bytes a second read.
+    """
+
+    product_rate: float
+    element_rate: float
+    transcendental_rate: float
+    write_rate: float
+    read_rate: float
+
+    @classmethod
+    def of(cls, platform: str | None = None) -> Machine:
+        """Rates of this device if it was calibrated, else of a typical machine of its platform."""
+        platform = platform or jax.default_backend()
+        return _CALIBRATED.get(platform) or _TYPICAL.get(platform, _TYPICAL["cpu"])
+
+    def arithmetic(self, op: Operation) -> float:
+        """Seconds of an operation's arithmetic."""
+        if is_heavy(op):
+            return flops(op) / self.product_rate
+        return flops(op) / (self.transcendental_rate if op.name in TRANSCENDENTAL else self.element_rate)
+
+    def seconds(self, operations: Sequence[Operation], wanted: Collection[Variable]) -> float:
+        """Estimated time of a run of operations that must produce `wanted` in memory."""
+        written, read = traffic(operations, wanted)
+        return sum(map(self.arithmetic, operations)) + written / self.write_rate + read / self.read_rate
+
+    def again(self, op: Operation) -> float:
+        """Estimated time of one operation when it is done again inside a backward."""
+        if op.name in VIEWS:
+            return 0.0
+        moved = sum(v.nbytes for v in op.outputs) / self.write_rate if is_materialised(op) else 0.0
+        return self.arithmetic(op) + moved
+
+    @property
+    def keeping(self) -> float:
+        """Seconds a byte that is written for the backward and read by it."""
+        return 1 / self.write_rate + 1 / self.read_rate
+
+
+# Orders of magnitude: a few CPU cores with page faults on fresh memory; a data-centre accelerator.
+_TYPICAL = {
+    "cpu": Machine(1.2e11, 4e10, 3e9, 2.5e9, 1e10),
+    "gpu": Machine(2e14, 2e13, 4e12, 2e12, 2e12),
+    "tpu": Machine(1e14, 4e12, 1e12, 8e11, 8e11),
+}
+_TYPICAL["cuda"] = _TYPICAL["rocm"] = _TYPICAL["gpu"]
+
+# By platform, once `calibrate` has measured or remembered them.
+_CALIBRATED: dict[str, Machine] = {}
+
+
+def use_rates(platform: str, machine: Machine | None) -> None:
+    """Estimate with these rates from now on; None: with the typical ones."""
+    if machine is None:
+        _CALIBRATED.pop(platform, None)
+    else:
+        _CALIBRATED[platform] = machine
