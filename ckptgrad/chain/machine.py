@@ -67,7 +67,7 @@ class Machine:
 
 # Orders of magnitude: a few CPU cores with page faults on fresh memory; a data-centre accelerator.
 _TYPICAL = {
-    "cpu": Machine(1.2e11, 4e10, 3e9, 2.5e9, 1e10),
+    "cpu": Machine(2e11, 6e10, 1.5e9, 3e9, 3e10),
     "gpu": Machine(2e14, 2e13, 4e12, 2e12, 2e12),
     "tpu": Machine(1e14, 4e12, 1e12, 8e11, 8e11),
 }

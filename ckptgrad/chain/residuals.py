@@ -60,13 +60,26 @@ def residual_choices(
     if whole not in found:
         seconds = sum(machine.again(op) for op in needed_operations(joint.forward_operations, joint.frontier))
         found[whole] = ("input", Choice(whole, sum(v.nbytes for v in whole), seconds))
-    arriving = set(whole)
+    arriving = frozenset(whole)
     chosen = sorted(found.values(), key=lambda pair: (-pair[1].bytes, pair[1].seconds))
     kept = [pair for pair in chosen if not any(_beats(other, pair[1], arriving) for _, other in chosen)]
-    return [(name, list(choice.keep)) for name, choice in kept]
+    return [(name, list(choice.keep)) for name, choice in _thinned(kept, most // 64, arriving)]
 
 
-def _beats(a: Choice, b: Choice, arriving: Collection[Variable]) -> bool:
+def _thinned(
+    choices: list[tuple[str, Choice]], least: int, arriving: frozenset[Variable]
+) -> list[tuple[str, Choice]]:
+    """Choices that differ by `least` bytes at least, or in whether they read the boundary; the first of those alike."""
+    found: list[tuple[str, Choice]] = []
+    for name, choice in choices:
+        reads = arriving & {*choice.keep}
+        alike = found and found[-1][1].bytes - choice.bytes < least and reads == arriving & {*found[-1][1].keep}
+        if not alike:
+            found.append((name, choice))
+    return found
+
+
+def _beats(a: Choice, b: Choice, arriving: frozenset[Variable]) -> bool:
     """Whether `a` is better than `b` in one respect and worse in none."""
     reads = [sum(v.nbytes for v in c.keep if v in arriving) for c in (a, b)]
     ours = (a.bytes - reads[0], a.seconds, reads[0])

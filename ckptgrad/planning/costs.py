@@ -74,6 +74,21 @@ class StageCost:
         options = self.options
         return min(range(len(options)), key=lambda k: (options[k].time, options[k].residual_bytes))
 
+    @property
+    def lean(self) -> int:
+        """Index of the option of the fewest residual bytes among those about as fast as the fastest one.
+
+        Seconds are estimates, bytes are not: a few per cent of the former are not worth any of the latter.
+        """
+        options = self.options
+        limit = (1 + ABOUT_AS_FAST) * options[self.fastest].time
+        alike = [k for k, option in enumerate(options) if option.time <= limit]
+        return min(alike, key=lambda k: (options[k].residual_bytes, options[k].time))
+
+
+# Estimated times nearer than this are taken for equal where no budget decides.
+ABOUT_AS_FAST = 0.03
+
 
 @dataclass(frozen=True)
 class ChainCosts:

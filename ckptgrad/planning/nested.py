@@ -93,3 +93,9 @@ def keep_fastest(costs: ChainCosts) -> Callable[[Segment], Decision]:
     """The decision to keep, everywhere, each stage's fastest option."""
     fastest = {id(stage): stage.fastest for stage in costs.stages}
     return lambda segment: Keep(fastest[id(costs.stages[segment.first])])
+
+
+def keep_lean(costs: ChainCosts) -> Callable[[Segment], Decision]:
+    """The decision to keep, everywhere, the smallest of each stage's options that are about as fast as the fastest."""
+    lean = {id(stage): stage.lean for stage in costs.stages}
+    return lambda segment: Keep(lean[id(costs.stages[segment.first])])

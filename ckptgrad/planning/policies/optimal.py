@@ -15,7 +15,7 @@ from math import isqrt
 from ckptgrad.errors import BudgetError
 from ckptgrad.planning import short
 from ckptgrad.planning.costs import ChainCosts
-from ckptgrad.planning.nested import keep_fastest, write_nested
+from ckptgrad.planning.nested import keep_fastest, keep_lean, write_nested
 from ckptgrad.planning.optimum import Optimum, smallest_schedule
 from ckptgrad.planning.policies.every_k import segments_of_k
 from ckptgrad.planning.policies.revolve import most_checkpoints
@@ -35,11 +35,13 @@ FASTER_LIMIT = 2000
     ),
 )
 def optimal(costs: ChainCosts, budget: int | None = None) -> Schedule:
-    """The fastest nested schedule whose peak is within `budget` bytes; without one, each stage's fastest
-    option.
+    """The fastest nested schedule whose peak is within `budget` bytes; without one, each stage's smallest
+    option that is about as fast as its fastest.
     """
+    if budget is None:
+        return write_nested(costs, keep_lean(costs)).finish("optimal")
     everything = write_nested(costs, keep_fastest(costs))
-    if budget is None or everything.fits(budget):
+    if everything.fits(budget):
         return everything.finish("optimal", budget)
     optimum = Optimum(costs)
     if budget < optimum.least_bytes:
