@@ -48,16 +48,22 @@ class Machine:
         return flops(op) / (self.transcendental_rate if op.name in TRANSCENDENTAL else self.element_rate)
 
     def seconds(self, operations: Sequence[Operation], wanted: Collection[Variable]) -> float:
-        """Estimated time of a run of operations that must produce `wanted` in memory."""
+        """Estimated time of a run of operations that must produce `wanted` in memory.
+
+        What is wanted is written to fresh memory; what is used up inside is written over and over to the same.
+        """
         written, read = traffic(operations, wanted)
-        return sum(map(self.arithmetic, operations)) + written / self.write_rate + read / self.read_rate
+        made = {v for op in operations for v in op.outputs}
+        fresh = sum(v.nbytes for v in set(wanted) & made)
+        moved = max(0, written - fresh) + read
+        return sum(map(self.arithmetic, operations)) + fresh / self.write_rate + moved / self.read_rate
 
     def again(self, op: Operation) -> float:
         """Estimated time of one operation when it is done again inside a backward."""
         if op.name in VIEWS:
             return 0.0
-        moved = sum(v.nbytes for v in op.outputs) / self.write_rate if is_materialised(op) else 0.0
-        return self.arithmetic(op) + moved
+        moved = sum(v.nbytes for v in op.outputs) if is_materialised(op) else 0
+        return self.arithmetic(op) + moved / self.read_rate
 
     @property
     def keeping(self) -> float:

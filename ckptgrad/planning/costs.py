@@ -87,7 +87,7 @@ class StageCost:
 
 
 # Estimated times nearer than this are taken for equal where no budget decides.
-ABOUT_AS_FAST = 0.03
+ABOUT_AS_FAST = 0.05
 
 
 @dataclass(frozen=True)
