@@ -28,7 +28,8 @@ from ckptgrad.errors import CkptgradError
 from ckptgrad.planning import short, tables
 from ckptgrad.planning.compiled import compiled_tables
 from ckptgrad.planning.costs import ChainCosts
-from ckptgrad.planning.nested import Decision, Keep, Segment, Split, write_nested
+from ckptgrad.planning.nested import Decision, Keep, Segment, Split, keep_fastest, write_nested
+from ckptgrad.planning.pareto import Curve, fill_curves
 from ckptgrad.planning.segments import Segments, plain, segments_of
 from ckptgrad.planning.writer import ScheduleWriter
 
@@ -39,6 +40,8 @@ WORK = 4e8
 SMALLEST_LIMIT = 30_000
 TABLE_BYTES = 1 << 30
 MOST_STAGES, MOST_SPLITS = 4000, 4e8
+# Additions of two curves: in a plan at once, and for a frontier.
+QUICK_MERGES, MOST_MERGES = 4000, 400_000
 
 
 class LongChain(CkptgradError):
@@ -107,7 +110,7 @@ class Optimum:
 
     def is_exact(self, budget: int) -> bool:
         """Whether no bytes are rounded within `budget` bytes, those of the chain's end excepted."""
-        return self.slots(budget)[0] == self._divisor
+        return (self.is_quick and self.curves is not None) or self.slots(budget)[0] == self._divisor
 
     @property
     def _divisor(self) -> int:
@@ -133,11 +136,34 @@ class Optimum:
         fill_times(kinds, classes, marks, table)
         return values
 
+    @cached_property
+    def curves(self) -> list[Curve] | None:
+        """Each row's whole curve of seconds against exact bytes, or None if that is too much work."""
+        if 2 * self.marks * self.splits > MOST_MERGES:
+            return None
+        kinds, classes, _ = self.segments
+        everything = write_nested(self.costs, keep_fastest(self.costs))
+        return fill_curves(plain(kinds), plain(classes), self.marks, everything.peak)
+
+    @property
+    def curve(self) -> Curve | None:
+        """The whole chain's curve, `held_bytes` included: the budgets at which the best nested schedule changes."""
+        if self.curves is None:
+            return None
+        found = self.curves[int(self.row(0, len(self.costs) - 1, True, 0))]
+        return Curve(found.bytes + self.costs.held_bytes, found.seconds)
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether the curves take some tenths of a second at most."""
+        return 2 * self.marks * self.splits <= QUICK_MERGES or "curves" in self.__dict__
+
     def write(self, budget: int, *, fast: bool = True) -> ScheduleWriter:
         """A schedule within `budget` bytes, at least `least_bytes`: the fastest, or else any that fits."""
-        slot, slots = self.slots(budget) if fast else (1, 0)
-        values = self.times(slot, slots) if fast else None
-        walk = _Walk(self, values, slot)
+        curves = self.curves if fast and self.is_quick else None
+        slot, slots = self.slots(budget) if fast and curves is None else (1, 0)
+        values = self.times(slot, slots) if slots else None
+        walk = _Walk(self, values, slot, curves)
         return write_nested(self.costs, walk.decide, (budget - self.costs.held_bytes, 0))
 
     def row(self, first: Any, last: Any, owned: bool, mark: int) -> Any:
@@ -161,9 +187,9 @@ class Optimum:
 class _Walk:
     """Decides one schedule, in exact bytes. A segment's state is (bytes left, restart mark)."""
 
-    def __init__(self, optimum: Optimum, values: np.ndarray | None, slot: int):
+    def __init__(self, optimum: Optimum, values: np.ndarray | None, slot: int, curves: list[Curve] | None):
         costs = optimum.costs
-        self.costs, self.optimum, self.values, self.slot = costs, optimum, values, slot
+        self.costs, self.optimum, self.values, self.slot, self.curves = costs, optimum, values, slot, curves
         self.least, self.seconds = optimum.least
         boundaries = np.array([costs.boundary_bytes(i) for i in range(len(costs) + 1)])
         self.boundaries = boundaries
@@ -227,6 +253,8 @@ class _Walk:
     def _look_up(self, rows: np.ndarray, room: int) -> np.ndarray:
         if room < 0:
             return np.full(len(rows), np.inf)
+        if self.curves is not None:
+            return np.array([self.curves[row].within(room) for row in rows.tolist()])
         seconds = np.where(self.least[rows] <= room, self.seconds[rows], np.inf)
         if self.values is None:
             return seconds

@@ -1,0 +1,64 @@
+"""A lower bound on the seconds of every schedule within a budget, nested or not.
+
+Argument: look at the moment before the first backward.  Each stage but the last either holds residuals there, in
+their bytes, or its forward must still run again, after one that ran for the stages behind it.  Choosing for each
+stage one or the other, all residuals together within the budget, with the least seconds, is a multiple-choice
+knapsack; its linear relaxation is solved by taking the steps of each stage's lower convex hull in the order of
+seconds gained a byte (Sinha and Zoltners 1979).
+Does not: count the boundaries that recomputation starts from, the transients, or more than one recomputation: with
+tight budgets the bound is far below what is possible.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from ckptgrad.planning.costs import ChainCosts, StageCost
+
+
+def least_seconds(costs: ChainCosts, budget: int | None) -> float:
+    """Seconds that no schedule whose peak is within `budget` bytes (None: no budget) can beat."""
+    if budget is None:
+        return sum(min(o.time for o in stage.options) for stage in costs.stages)
+    room = float(budget - costs.held_bytes - costs.cotangent_bytes(len(costs)))
+    total, steps = 0.0, []
+    last = len(costs) - 1
+    for i, stage in enumerate(costs.stages):
+        hull = _hull(_choices(stage, may_repeat=i < last))
+        room -= hull[0][0]
+        total += hull[0][1]
+        steps += [((t0 - t1) / (b1 - b0), b1 - b0) for (b0, t0), (b1, t1) in pairwise(hull)]
+    # Steeper steps of a stage come first in its hull, so that the order of all steps keeps that of each stage.
+    for gain, size in sorted(steps, reverse=True):
+        if room <= 0:
+            break
+        taken = min(size, room)
+        total -= gain * taken
+        room -= taken
+    return total
+
+
+def _choices(stage: StageCost, may_repeat: bool) -> list[tuple[int, float]]:
+    """(bytes held before the first backward, seconds in all) of each way to treat a stage."""
+    found = [(option.residual_bytes, option.time) for option in stage.options]
+    if may_repeat:
+        first = min(stage.forward_time, *(option.forward_time for option in stage.options))
+        found.append((0, first + min(option.time for option in stage.options)))
+    return found
+
+
+def _hull(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
+    """The lower convex hull of (bytes, seconds), from fewest bytes to least seconds."""
+    hull: list[tuple[int, float]] = []
+    for bytes_, seconds in sorted(points):
+        if hull and seconds >= hull[-1][1]:
+            continue
+        while hull and bytes_ == hull[-1][0]:
+            hull.pop()
+        while len(hull) > 1:
+            (b0, t0), (b1, t1) = hull[-2:]
+            if (t0 - t1) * (bytes_ - b1) > (t1 - seconds) * (b1 - b0):
+                break
+            hull.pop()
+        hull.append((bytes_, seconds))
+    return hull
