@@ -31,6 +31,7 @@ from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.nested import Decision, Keep, Segment, Split, keep_fastest, write_nested
 from ckptgrad.planning.pareto import Curve, fill_curves
 from ckptgrad.planning.segments import Segments, plain, segments_of
+from ckptgrad.planning.uniform import smallest_groups
 from ckptgrad.planning.writer import ScheduleWriter
 
 FEWEST_SLOTS, MOST_SLOTS = 500, 2048
@@ -65,6 +66,14 @@ class Optimum:
                 "use policy 'revolve' or 'every_k', or merge stages"
             )
         return segments
+
+    @property
+    def is_long(self) -> bool:
+        """Whether the chain is beyond a table's reach."""
+        try:
+            return self.segments is None
+        except LongChain:
+            return True
 
     @cached_property
     def splits(self) -> int:
@@ -265,6 +274,8 @@ class _Walk:
 def smallest_schedule(costs: ChainCosts) -> ScheduleWriter:
     """A schedule of the smallest peak: of all nested ones, and where the chain is short, of all."""
     optimum = Optimum(costs)
+    if optimum.is_long:
+        return smallest_groups(costs)
     if len(costs) <= short.MOST_STAGES and short.least_conceivable(costs) < optimum.least_bytes:
         smallest = short.search(costs, 0, limit=SMALLEST_LIMIT)
         if smallest is not None and smallest.peak < optimum.least_bytes:

@@ -3,7 +3,8 @@
 Algorithm: `planning/optimum.py`, where the recurrences, the aliases and the regime stand.
 Claim: optimal among nested freeable-input schedules under the additive cost model, bytes rounded up. Where
 bytes were rounded, other policies are tried too, and the fastest schedule that fits is returned. Short chains
-are searched for faster and smaller schedules that are not nested (`planning/short.py`).
+are searched for faster and smaller schedules that are not nested (`planning/short.py`). Chains too long for a table
+get binomial checkpointing of groups (`planning/uniform.py`), without that claim.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from ckptgrad.planning.policies.every_k import segments_of_k
 from ckptgrad.planning.policies.revolve import most_checkpoints
 from ckptgrad.planning.policy import policy
 from ckptgrad.planning.schedule import Schedule
+from ckptgrad.planning.uniform import best_groups
 from ckptgrad.planning.writer import ScheduleWriter
 
 # States of a short chain to visit for a faster schedule: some tenths of a second.
@@ -44,6 +46,8 @@ def optimal(costs: ChainCosts, budget: int | None = None) -> Schedule:
     if everything.fits(budget):
         return everything.finish("optimal", budget)
     optimum = Optimum(costs)
+    if optimum.is_long:
+        return best_groups(costs, budget).finish("optimal", budget)
     if budget < optimum.least_bytes:
         writer = smallest_schedule(costs)
         if not writer.fits(budget):

@@ -47,13 +47,13 @@ def with_checkpoints(costs: ChainCosts, checkpoints: int) -> ScheduleWriter:
         first, last, _, free = segment
         if first == last:
             return Keep(fastest[id(costs.stages[first])])
-        return Split(first + _advance(last - first + 1, free), right=free - 1, left=free)
+        return Split(first + advance(last - first + 1, free), right=free - 1, left=free)
 
     return write_nested(costs, decide, min(checkpoints, len(costs)))
 
 
 @cache
-def _advance(stages: int, checkpoints: int) -> int:
+def advance(stages: int, checkpoints: int) -> int:
     """How far to go before the next checkpoint: the least advance that is optimal."""
     if checkpoints == 1:
         return stages - 1
