@@ -19,6 +19,7 @@ from ckptgrad.errors import (
 from ckptgrad.graph.graph import Graph, Operation, Variable, get_consumers, get_inputs, get_operation
 from ckptgrad.graph.trace import trace
 from ckptgrad.jacobians import hessian, jacfwd, jacobian, jacrev
+from ckptgrad.planning.imported import from_checkpoint_schedules, load_plan
 from ckptgrad.planning.policy import policy
 from ckptgrad.planning.schedule import Backward, Forward, Free, Schedule
 from ckptgrad.rules.borrowed import use_jax_rule
@@ -31,8 +32,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Backward", "bprop_rule", "BudgetError", "BudgetFormatError", "Chain", "CkptgradError", "EffectError", "Forward",
-    "Free", "get_consumers", "get_inputs", "get_operation", "grad", "GradientTypeError", "Graph", "hessian", "hvp",
-    "jacfwd", "jacobian", "jacrev", "jvp", "linearize", "MissingRuleError", "NoDerivativeError", "Operation",
+    "Free", "from_checkpoint_schedules", "get_consumers", "get_inputs", "get_operation", "grad", "GradientTypeError", "Graph", "hessian", "hvp",
+    "jacfwd", "jacobian", "jacrev", "jvp", "linearize", "load_plan", "MissingRuleError", "NoDerivativeError", "Operation",
     "OptionError", "plan", "policy", "rules", "Schedule", "ScheduleError", "stage", "StageError", "trace",
     "use_implementation", "use_jax_rule", "validate", "Validation", "ValidationError", "value_and_grad", "Variable", "vjp",
 ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from ckptgrad.chain.costs import chain_costs
 from ckptgrad.chain.program import Program
 from ckptgrad.errors import BudgetError, EffectError
 from ckptgrad.graph.graph import Operation
+from ckptgrad.planning.bound import least_seconds
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.optimum import minimum_peak
 from ckptgrad.planning.policy import get_policy
@@ -53,6 +55,11 @@ class Plan:
         return self.simulation.time
 
     @property
+    def least_seconds(self) -> float:
+        """A lower bound on the estimated time of every schedule within the budget (`planning.bound`)."""
+        return least_seconds(self.costs, self.budget)
+
+    @property
     def choices(self) -> list[str]:
         """For each stage the save option that its backward runs from."""
         last: dict[int, str] = {}
@@ -80,9 +87,15 @@ class Plan:
             "distinct_stages": len(self.program.kinds),
             "recomputed_stages": self.simulation.recomputations,
             "choices": self.choices,
+            "options": [[option.name for option in stage.options] for stage in self.costs.stages],
+            "lower_bound_seconds": self.least_seconds,
             "borrowed_rules": self.borrowed,
             "schedule": [str(a) for a in self.schedule],
         }
+
+    def to_json(self) -> str:
+        """The plan as JSON, for `load_plan` and other programs."""
+        return json.dumps(self.to_dict())
 
     def __str__(self) -> str:
         from ckptgrad.report.tables import plan_text

@@ -8,7 +8,8 @@ Does not: know sizes or times (`costs`), or check itself (`simulate`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -78,6 +79,15 @@ class Schedule:
     def __str__(self) -> str:
         return f"{self.policy}: {' '.join(map(str, self.actions))}"
 
+    @classmethod
+    def parse(cls, actions: Iterable[str], policy: str) -> Schedule:
+        """The schedule of actions in the notation of `str`, one text an action.
+
+        Raises:
+            ValueError: a text is no action.
+        """
+        return cls(tuple(map(_parse, actions)), policy)
+
     @property
     def stages(self) -> int:
         """How many stages the schedule differentiates."""
@@ -98,3 +108,16 @@ class Schedule:
         """The save option from which each stage's backward runs."""
         keeps = (action for action in self.actions if isinstance(action, Forward))
         return {action.stage: action.keep for action in keeps if action.keep is not None}
+
+
+_ACTION = re.compile(r"F(?P<forward>\d+)(:(?P<keep>\d+))?(?P<bare>~)?|B(?P<backward>\d+)|-(?P<free>\d+)")
+
+
+def _parse(text: str) -> Action:
+    match = _ACTION.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} is no action; there are F3, F3:1, F3:1~, B3 and -3")
+    if match["forward"]:
+        keep = None if match["keep"] is None else int(match["keep"])
+        return Forward(int(match["forward"]), keep, match["bare"] is None)
+    return Backward(int(match["backward"])) if match["backward"] else Free(int(match["free"]))

@@ -188,12 +188,5 @@ def _replay(costs: ChainCosts, came: dict[_State, tuple[_State, tuple[Action, ..
         state, steps = came[state]
         actions.extend(reversed(steps))
     writer = ScheduleWriter(costs)
-    for action in reversed(actions):
-        match action:
-            case Forward(stage, keep, output):
-                writer.forward(stage, keep, output)
-            case Backward(stage):
-                writer.backward(stage)
-            case Free(boundary):
-                writer.free(boundary)
+    writer.replay(reversed(actions))
     return writer

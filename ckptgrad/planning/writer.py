@@ -6,6 +6,8 @@ Does not: check anything; a policy that writes nonsense gets nonsense, and `simu
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ckptgrad.errors import BudgetError
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.schedule import Action, Backward, Forward, Free, Schedule
@@ -65,6 +67,17 @@ class ScheduleWriter:
         self._held.discard(boundary)
         self._read.discard(boundary)
         self.actions.append(Free(boundary))
+
+    def replay(self, actions: Iterable[Action]) -> None:
+        """Append actions that were decided elsewhere."""
+        for action in actions:
+            match action:
+                case Forward(stage, keep, output):
+                    self.forward(stage, keep, output)
+                case Backward(stage):
+                    self.backward(stage)
+                case Free(boundary):
+                    self.free(boundary)
 
     def fits(self, budget: int | None) -> bool:
         """Whether the peak is within `budget` bytes; None is no bound."""

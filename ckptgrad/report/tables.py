@@ -53,6 +53,8 @@ def _plan_summary(plan: Plan) -> Table:
     )
     fastest = sum(s.options[s.fastest].time for s in plan.costs.stages)
     ratio = f"{plan.seconds / fastest:.2f} of the fastest plan's without a budget" if fastest else NOTHING
+    if plan.seconds and plan.budget is not None:
+        ratio += f"; no schedule within the budget saves more than {1 - plan.least_seconds / plan.seconds:.0%} of it"
     grid.add_row("estimated time", ratio)
     grid.add_row(
         "stages",
