@@ -3,6 +3,7 @@
 from ckptgrad import rules
 from ckptgrad.api import grad, plan, value_and_grad, vjp
 from ckptgrad.chain.marks import Chain, stage
+from ckptgrad.checkpointed import checkpoint
 from ckptgrad.errors import (
     BudgetError,
     BudgetFormatError,
@@ -16,6 +17,7 @@ from ckptgrad.errors import (
     StageError,
     ValidationError,
 )
+from ckptgrad.frontiers import Frontier, frontier
 from ckptgrad.graph.graph import Graph, Operation, Variable, get_consumers, get_inputs, get_operation
 from ckptgrad.graph.trace import trace
 from ckptgrad.jacobians import hessian, jacfwd, jacobian, jacrev
@@ -25,15 +27,17 @@ from ckptgrad.planning.schedule import Backward, Forward, Free, Schedule
 from ckptgrad.rules.borrowed import use_jax_rule
 from ckptgrad.rules.kinds import bprop as bprop_rule
 from ckptgrad.rules.third_party import use_implementation
+from ckptgrad.runtime.calibrate import calibrate
 from ckptgrad.tangents import hvp, jvp, linearize
 from ckptgrad.validation import Validation, validate
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "Backward", "bprop_rule", "BudgetError", "BudgetFormatError", "Chain", "CkptgradError", "EffectError", "Forward",
-    "Free", "from_checkpoint_schedules", "get_consumers", "get_inputs", "get_operation", "grad", "GradientTypeError", "Graph", "hessian", "hvp",
-    "jacfwd", "jacobian", "jacrev", "jvp", "linearize", "load_plan", "MissingRuleError", "NoDerivativeError", "Operation",
-    "OptionError", "plan", "policy", "rules", "Schedule", "ScheduleError", "stage", "StageError", "trace",
-    "use_implementation", "use_jax_rule", "validate", "Validation", "ValidationError", "value_and_grad", "Variable", "vjp",
+    "Backward", "bprop_rule", "BudgetError", "BudgetFormatError", "calibrate", "Chain", "checkpoint", "CkptgradError",
+    "EffectError", "Forward", "Free", "from_checkpoint_schedules", "Frontier", "frontier", "get_consumers",
+    "get_inputs", "get_operation", "grad", "GradientTypeError", "Graph", "hessian", "hvp", "jacfwd", "jacobian",
+    "jacrev", "jvp", "linearize", "load_plan", "MissingRuleError", "NoDerivativeError", "Operation", "OptionError",
+    "plan", "policy", "rules", "Schedule", "ScheduleError", "stage", "StageError", "trace", "use_implementation",
+    "use_jax_rule", "validate", "Validation", "ValidationError", "value_and_grad", "Variable", "vjp",
 ]  # fmt: skip

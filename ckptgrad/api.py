@@ -13,15 +13,20 @@ from jax import dtypes
 from ckptgrad.arguments import Traced, check_inputs, make_call, trace_call
 from ckptgrad.budget import Budget, check_budget
 from ckptgrad.chain.costs import chain_costs
+from ckptgrad.chain.program import Program
 from ckptgrad.errors import GradientTypeError, OptionError
 from ckptgrad.graph.graph import Variable
 from ckptgrad.plan import Plan, budget_bytes, make_plan
+from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.policy import get_policy
 from ckptgrad.planning.schedule import Schedule
 from ckptgrad.runtime.certify import Certified, certify
 from ckptgrad.runtime.compiled import Execution, split_at_backward
+from ckptgrad.runtime.measure import measured_costs
+from ckptgrad.runtime.probe import probed_costs
 
 RUNTIMES = ("compiled",)
+COSTS = ("estimate", "compile", "measure")
 
 
 class GradientFunction:
@@ -56,7 +61,7 @@ class GradientFunction:
         """
         structs = jax.tree.map(_struct, (args, kwargs))
         traced = self._trace(*structs)
-        costs = chain_costs(traced.program)
+        costs = costs_of(traced.program, self.options["costs"])
 
         asked = self.options["budget"]
         # "min" asks for the smallest plan, whatever XLA makes of it: there is nothing to exceed.
@@ -77,10 +82,13 @@ class GradientFunction:
         o = self.options
         call = make_call(self.fun, args, kwargs, o["argnums"])
         check_inputs(call, o["allow_int"], o["holomorphic"])
-        return trace_call(call, o["has_aux"], scalar=True, holomorphic=o["holomorphic"])
+        return trace_call(
+            call, o["has_aux"], scalar=True, holomorphic=o["holomorphic"], saveable=o["saveable"]
+        )
 
     def _plan(self, traced: Traced) -> Plan:
-        return make_plan(traced.program, self.options["budget"], self.options["policy"])
+        o = self.options
+        return make_plan(traced.program, o["budget"], o["policy"], costs_of(traced.program, o["costs"]))
 
     def _run(self, traced: Traced, plan: Plan) -> Any:
         program = traced.program
@@ -95,6 +103,14 @@ class GradientFunction:
         if self.with_value:
             return ((value, aux) if traced.has_aux else value), gradient
         return (gradient, aux) if traced.has_aux else gradient
+
+
+def costs_of(program: Program, costs: str) -> ChainCosts:
+    """What the planner sees of a program: estimated, with XLA's bytes, or with measured seconds too."""
+    found = chain_costs(program)
+    if costs in ("compile", "measure"):
+        found = probed_costs(program, found)
+    return measured_costs(program, found) if costs == "measure" else found
 
 
 def outputs_of(traced: Traced, execution: Execution) -> tuple[Any, Any]:
@@ -116,6 +132,8 @@ def value_and_grad(
     *,
     budget: Budget = None,
     policy: str | Callable | Schedule = "optimal",
+    saveable: Callable[..., Any] | None = None,
+    costs: str = "estimate",
     runtime: str = "compiled",
 ) -> GradientFunction:
     """A function that evaluates `fun` and its gradient, within a memory budget.
@@ -132,6 +150,10 @@ def value_and_grad(
             int, "512MiB", "0.25x" (of what policy store_all needs), "min", "auto" (what the
             device has free), or None for the fastest plan.
         policy: a policy's name, a function (costs, bytes) -> Schedule, or a Schedule.
+        saveable: which values may be kept inside stages, as a predicate of `jax.checkpoint_policies`
+            (`dots_saveable`, `save_only_these_names("mixed")` with `checkpoint_name` marks, ...); None: all.
+        costs: how stages are judged: "estimate" from their operations, "compile" by XLA's buffer assignment
+            of each distinct stage, "measure" with their times too (seconds, once; remembered on disk).
         runtime: "compiled".
 
     Returns:
@@ -149,7 +171,7 @@ def value_and_grad(
         >>> [float(g) for g in grad]
         [0.0, 2.0, 4.0]
     """
-    options = _options(argnums, has_aux, holomorphic, allow_int, budget, policy, runtime)
+    options = _options(argnums, has_aux, holomorphic, allow_int, budget, policy, saveable, costs, runtime)
     return GradientFunction(fun, with_value=True, options=options)
 
 
@@ -162,6 +184,8 @@ def grad(
     *,
     budget: Budget = None,
     policy: str | Callable | Schedule = "optimal",
+    saveable: Callable[..., Any] | None = None,
+    costs: str = "estimate",
     runtime: str = "compiled",
 ) -> GradientFunction:
     """A function that evaluates the gradient of `fun`; see `value_and_grad`.
@@ -174,12 +198,12 @@ def grad(
         >>> float(cg.grad(lambda x: x**3)(2.0))
         12.0
     """
-    options = _options(argnums, has_aux, holomorphic, allow_int, budget, policy, runtime)
+    options = _options(argnums, has_aux, holomorphic, allow_int, budget, policy, saveable, costs, runtime)
     return GradientFunction(fun, with_value=False, options=options)
 
 
-def _options(argnums, has_aux, holomorphic, allow_int, budget, policy, runtime) -> dict[str, Any]:
-    check_options(budget, policy, runtime)
+def _options(argnums, has_aux, holomorphic, allow_int, budget, policy, saveable, costs, runtime) -> dict[str, Any]:
+    check_options(budget, policy, runtime, costs)
     return {
         "argnums": argnums,
         "has_aux": has_aux,
@@ -187,16 +211,20 @@ def _options(argnums, has_aux, holomorphic, allow_int, budget, policy, runtime) 
         "allow_int": allow_int,
         "budget": budget,
         "policy": policy,
+        "saveable": saveable,
+        "costs": costs,
     }
 
 
-def check_options(budget: Any, policy: Any, runtime: str) -> None:
+def check_options(budget: Any, policy: Any, runtime: str, costs: str = "estimate") -> None:
     """Reject what can be rejected before the function is known."""
     check_budget(budget)
     if not isinstance(policy, Schedule):
         get_policy(policy)
     if runtime not in RUNTIMES:
         raise OptionError(f"runtime={runtime!r} is unknown; there is {', '.join(RUNTIMES)}")
+    if costs not in COSTS:
+        raise OptionError(f"costs={costs!r} is unknown; there are {', '.join(COSTS)}")
 
 
 def vjp(
@@ -205,6 +233,8 @@ def vjp(
     has_aux: bool = False,
     budget: Budget = None,
     policy: str | Callable | Schedule = "optimal",
+    saveable: Callable[..., Any] | None = None,
+    costs: str = "estimate",
     runtime: str = "compiled",
 ) -> tuple[Any, ...]:
     """The value of `fun` and a function from output cotangents to input cotangents.
@@ -213,7 +243,7 @@ def vjp(
         fun: any JAX function of positional arguments.
         *primals: its arguments; all are differentiated.
         has_aux: whether `fun` returns (output, aux).
-        budget, policy, runtime: as for `value_and_grad`.
+        budget, policy, saveable, costs, runtime: as for `value_and_grad`.
 
     Returns:
         (output, pullback), or (output, pullback, aux).  `pullback(ct)`, with `ct` of the structure
@@ -226,10 +256,10 @@ def vjp(
         >>> float(pullback(1.0)[0])
         1.0
     """
-    check_options(budget, policy, runtime)
+    check_options(budget, policy, runtime, costs)
     call = make_call(fun, primals, {}, tuple(range(len(primals))))
-    traced = trace_call(call, has_aux)
-    plan_ = make_plan(traced.program, budget, policy)
+    traced = trace_call(call, has_aux, saveable=saveable)
+    plan_ = make_plan(traced.program, budget, policy, costs_of(traced.program, costs))
     forward, backward = split_at_backward(plan_.schedule)
     execution = Execution(traced.program, call.leaves).run(forward)
     value, aux = outputs_of(traced, execution)
@@ -289,13 +319,15 @@ def plan(
     has_aux: bool = False,
     budget: Budget = None,
     policy: str | Callable | Schedule = "optimal",
+    saveable: Callable[..., Any] | None = None,
+    costs: str = "estimate",
     **kwargs: Any,
 ) -> Plan:
     """What `value_and_grad(fun, ...)` would store and recompute for these arguments.
 
     Args:
         fun, *args, **kwargs: the function and its arguments (arrays or ShapeDtypeStructs).
-        argnums, has_aux, budget, policy: as for `value_and_grad`.
+        argnums, has_aux, budget, policy, saveable, costs: as for `value_and_grad`.
 
     Returns:
         A Plan; `print` it, or read `peak_bytes`, `choices`, `to_dict()`.
@@ -305,7 +337,9 @@ def plan(
         >>> cg.plan(lambda x: jnp.sum(jnp.sin(x)), jnp.ones(4)).peak_bytes >= 20
         True
     """
-    door = value_and_grad(fun, argnums, has_aux, allow_int=True, budget=budget, policy=policy)
+    door = value_and_grad(
+        fun, argnums, has_aux, allow_int=True, budget=budget, policy=policy, saveable=saveable, costs=costs
+    )
     return door.plan(*args, **kwargs)
 
 

@@ -136,13 +136,21 @@ class Traced:
         return [next(rest) if k in wanted else float0_zeros(leaves[k]) for k in self.call.selected]
 
 
-def trace_call(call: Call, has_aux: bool, *, scalar: bool = False, holomorphic: bool = False) -> Traced:
+def trace_call(
+    call: Call,
+    has_aux: bool,
+    *,
+    scalar: bool = False,
+    holomorphic: bool = False,
+    saveable: Callable[..., Any] | None = None,
+) -> Traced:
     """Trace a call and cut it into a chain.
 
     Args:
         call: the call.
         has_aux: the function returns (output, aux); aux gets no cotangent.
         scalar: the output must be a real scalar (or complex, if holomorphic).
+        saveable: which operations' results may be kept, as in `jax.checkpoint_policies`.
 
     Raises:
         GradientTypeError: the output is not what `has_aux` or `scalar` ask for.
@@ -173,7 +181,7 @@ def trace_call(call: Call, has_aux: bool, *, scalar: bool = False, holomorphic: 
     seeds = [a for a in graph.outputs[: main_tree.num_leaves] if _is_inexact(a.aval)]
     differentiated = [k for k in dict.fromkeys(call.selected) if has_gradient(leaves[k])]
     wrt = [graph.inputs[k] for k in differentiated]
-    program = build_program(graph, wrt, seeds)
+    program = build_program(graph, wrt, seeds, saveable=saveable)
     return Traced(call, program, (main_tree, extra_tree), tuple(differentiated), has_aux)
 
 

@@ -82,7 +82,8 @@ class StageKind:
         """The save options, from most kept to least."""
         j = self.joint
         boundary = [j.inputs[i] for i in self.boundary_in]
-        return [Option(name, partition(j, keep)) for name, keep in residual_choices(j, boundary, Machine.of(), self.saveable)]
+        choices = residual_choices(j, boundary, Machine.of(), self.saveable)
+        return [Option(name, partition(j, keep)) for name, keep in choices]
 
     @cached_property
     def plain(self) -> Partition:

@@ -20,6 +20,8 @@ from ckptgrad.planning.schedule import Action, Backward, Forward, Free
 from ckptgrad.planning.writer import ScheduleWriter
 
 MOST_STAGES = 7
+# States to visit for a faster schedule: some tenths of a second.
+FASTER_LIMIT = 2000
 
 _ABSENT, _FRESH, _READ = 0, 1, 2
 _NOT_YET = float("inf"), float("inf")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ckptgrad.graph.source import SourceLine
     from ckptgrad.meters.meter import Reading
     from ckptgrad.plan import Plan
+    from ckptgrad.planning.frontier import Point
     from ckptgrad.rules.coverage import Coverage
     from ckptgrad.validation.result import Row, Validation
 
@@ -134,6 +135,32 @@ def _label(first: int, step: int, times: int) -> str:
         return str(first)
     last = first + step * (times - 1)
     return f"{first} .. {last}" if step == 1 else f"{first}, {first + step} .. {last}"
+
+
+MOST_POINTS = 24
+
+
+def frontier_text(points: Sequence[Point], others: Sequence[Point], width: int = WIDTH) -> str:
+    """A frontier: points spread over it, then the policies and what the frontier needs for the same bytes."""
+    fastest = points[-1]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("peak", "of the fastest plan's", "time", "policy", "optimal in as many bytes"):
+        table.add_column(name, justify="left" if name == "policy" else "right", no_wrap=True)
+    step = max(1, -(-len(points) // MOST_POINTS))
+    shown = [*points[:-1:step], fastest]
+    for point in shown:
+        table.add_row(*_point_cells(point, fastest), "")
+    for point in sorted(others, key=lambda p: p.peak_bytes):
+        within = [p for p in points if p.peak_bytes <= point.peak_bytes]
+        table.add_row(*_point_cells(point, fastest), f"{within[-1].seconds / fastest.seconds:.2f}" if within else NOTHING)
+    left_out = f" ({len(points) - len(shown)} more)" if len(points) > len(shown) else ""
+    head = Text(f"{len(points)} budgets at which the plan changes{left_out}; time against the fastest plan's, estimated")
+    return to_text(Group(head, "", table), width)
+
+
+def _point_cells(point: Point, fastest: Point) -> list[str]:
+    ratio = f"{point.seconds / fastest.seconds:.2f}" if fastest.seconds else NOTHING
+    return [format_bytes(point.peak_bytes), f"{point.peak_bytes / fastest.peak_bytes:.0%}", ratio, point.policy]
 
 
 def validation_text(validation: Validation, width: int = WIDTH) -> str:

@@ -161,6 +161,21 @@ class Execution:
         }
         return other
 
+    def arrays(self) -> list[Any]:
+        """All arrays that the execution holds, in a fixed order."""
+        found = [*self.env.values(), *self.latest]
+        found += [x for boundary in self.boundaries.values() for x in boundary.values()]
+        return found + [x for _, kept in self.residuals.values() for x in kept]
+
+    def with_arrays(self, arrays: Iterable[Any]) -> Execution:
+        """A copy that holds other arrays in their places."""
+        rest, other = iter(arrays), self.fork()
+        other.env = {v: next(rest) for v in self.env}
+        other.latest = [next(rest) for _ in self.latest]
+        other.boundaries = {i: {v: next(rest) for v in boundary} for i, boundary in self.boundaries.items()}
+        other.residuals = {i: (keep, [next(rest) for _ in kept]) for i, (keep, kept) in self.residuals.items()}
+        return other
+
     def run(self, actions: Iterable[Action]) -> Execution:
         """Execute actions in order."""
         for action in actions:
@@ -191,7 +206,8 @@ class Execution:
                     self.boundaries[i] = self.boundaries[i] | {stage.inputs[k]: value}
         self._used.add(i)
         functions = self.functions[stage.kind]
-        outputs, residuals = functions.forward(keep, i in self._ever, output and flows_on(self.program, i))(values, self.latest)
+        forward = functions.forward(keep, i in self._ever, output and flows_on(self.program, i))
+        outputs, residuals = forward(values, self.latest)
         made = dict(zip(stage.outputs, outputs, strict=True))
         if output:
             self.boundaries[i + 1] = {v: made[v] for v in stage.boundary_out}

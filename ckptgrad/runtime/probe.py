@@ -6,7 +6,7 @@ counts as temporaries, lives as long as in a whole program, and is overwritten w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,7 +18,7 @@ from jax import dtypes
 from ckptgrad.chain.costs import accumulated_bytes
 from ckptgrad.chain.program import Program, StageKind
 from ckptgrad.graph.graph import Variable
-from ckptgrad.graph.trace import cotangent_struct, struct
+from ckptgrad.graph.trace import struct
 from ckptgrad.meters.xla import compiled_memory
 from ckptgrad.planning.costs import ChainCosts, StageCost
 from ckptgrad.runtime.compiled import flows_on, stage_functions

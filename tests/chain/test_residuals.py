@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import pytest
 
 import ckptgrad as cg
-from ckptgrad.chain.program import build_program
 from ckptgrad.autodiff.joint import partition
 from ckptgrad.chain.fronts import KeepNetwork, front
 from ckptgrad.chain.machine import Machine
+from ckptgrad.chain.program import build_program
 from ckptgrad.chain.residuals import LEVELS, is_saveable
 from tests.compare import assert_same
 

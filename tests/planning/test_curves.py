@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -55,7 +57,7 @@ def test_more_memory_is_never_slower(seed):
     costs = random_chain(6, 2, seed)
     largest = simulate(get_policy("store_all")(costs, None), costs).peak
     times = [simulate(get_policy("optimal")(costs, b), costs).time for b in range(minimum_peak(costs)[0], largest + 1)]
-    assert all(after <= before * (1 + 1e-9) for before, after in zip(times, times[1:], strict=False))
+    assert all(after <= before * (1 + 1e-9) for before, after in itertools.pairwise(times))
 
 
 @pytest.mark.parametrize("make", [random_chain, simple_chain])

@@ -84,7 +84,7 @@ def test_a_plan_survives_json(policy, tmp_path):
 
 def test_a_saved_plan_is_not_run_on_another_function():
     saved = cg.load_plan(cg.plan(loss, WS, X).to_json())
-    with pytest.raises(cg.ScheduleError, match="stages|options"):
+    with pytest.raises(cg.ScheduleError, match=r"stages|options"):
         cg.plan(loss, WS[:3], X, policy=saved)
     with pytest.raises(cg.BudgetError):
         cg.plan(loss, WS, X, budget=100, policy=saved)

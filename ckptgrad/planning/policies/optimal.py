@@ -25,9 +25,6 @@ from ckptgrad.planning.schedule import Schedule
 from ckptgrad.planning.uniform import best_groups
 from ckptgrad.planning.writer import ScheduleWriter
 
-# States of a short chain to visit for a faster schedule: some tenths of a second.
-FASTER_LIMIT = 2000
-
 
 @policy(
     "optimal",
@@ -57,7 +54,7 @@ def optimal(costs: ChainCosts, budget: int | None = None) -> Schedule:
         if not optimum.is_exact(budget):
             writer = min([writer, *_rivals(costs, budget)], key=lambda rival: rival.time)
     if len(costs) <= short.MOST_STAGES:
-        writer = short.search(costs, budget, faster_than=writer.time * (1 - 1e-9), limit=FASTER_LIMIT) or writer
+        writer = short.search(costs, budget, faster_than=writer.time * (1 - 1e-9), limit=short.FASTER_LIMIT) or writer
     return writer.finish("optimal", budget)
 
 

@@ -1,0 +1,102 @@
+"""The door `frontier`: the whole choice between bytes and time, before any budget is chosen."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ckptgrad.api import value_and_grad
+from ckptgrad.budget import Budget
+from ckptgrad.errors import BudgetError
+from ckptgrad.plan import budget_bytes
+from ckptgrad.planning.costs import ChainCosts
+from ckptgrad.planning.frontier import Point, frontier_points, policy_points
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """The plans that no other one beats, in bytes and estimated time.
+
+    Attributes:
+        points: by ascending peak: the smallest feasible one first, the fastest last.  Between the peaks of two
+            neighbours the plan does not change.
+        others: where the policies of the literature stand.
+        costs: the planner's view of the chain.
+    """
+
+    points: tuple[Point, ...]
+    others: tuple[Point, ...]
+    costs: ChainCosts
+
+    @property
+    def smallest_peak_bytes(self) -> int:
+        """The least budget that is feasible."""
+        return self.points[0].peak_bytes
+
+    @property
+    def fastest_peak_bytes(self) -> int:
+        """The budget beyond which more memory buys nothing."""
+        return self.points[-1].peak_bytes
+
+    def at(self, budget: Budget) -> Point:
+        """The plan for a budget: bytes, "512MiB", "0.25x", "min", "auto", or None.
+
+        Raises:
+            BudgetError: the budget is below the smallest peak.
+        """
+        limit = budget_bytes(budget, self.costs)
+        if limit is None:
+            return self.points[-1]
+        fitting = [point for point in self.points if point.peak_bytes <= limit]
+        if not fitting:
+            raise BudgetError(limit, self.smallest_peak_bytes, None, "optimal")
+        return fitting[-1]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The frontier as plain data."""
+
+        def rows(points: Sequence[Point]) -> list[dict[str, Any]]:
+            return [{"policy": p.policy, "peak_bytes": p.peak_bytes, "seconds": p.seconds} for p in points]
+
+        return {"points": rows(self.points), "others": rows(self.others)}
+
+    def to_json(self) -> str:
+        """The frontier as JSON."""
+        return json.dumps(self.to_dict())
+
+    def __str__(self) -> str:
+        from ckptgrad.report.tables import frontier_text
+
+        return frontier_text(self.points, self.others)
+
+
+def frontier(
+    fun: Callable,
+    *args: Any,
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    saveable: Callable[..., Any] | None = None,
+    costs: str = "estimate",
+    **kwargs: Any,
+) -> Frontier:
+    """Every budget at which the optimal plan of `value_and_grad(fun)` changes, with its estimated time.
+
+    Args:
+        fun, *args, **kwargs: the function and its arguments (arrays or ShapeDtypeStructs).
+        argnums, has_aux, saveable, costs: as for `value_and_grad`.
+
+    Returns:
+        A Frontier; `print` it, or read `points` and `at(budget)`.  The points are found by one solve, not sampled:
+        exactly for up to about a hundred different stages, with bytes rounded up beyond (`planning.frontier`).
+
+    Example:
+        >>> import jax.numpy as jnp, ckptgrad as cg
+        >>> curve = cg.frontier(lambda x: jnp.sum(jnp.tanh(jnp.sin(x) @ x) @ x), jnp.ones((8, 8)))
+        >>> curve.smallest_peak_bytes <= curve.fastest_peak_bytes
+        True
+    """
+    door = value_and_grad(fun, argnums, has_aux, allow_int=True, saveable=saveable, costs=costs)
+    found = door.plan(*args, **kwargs).costs
+    return Frontier(tuple(frontier_points(found)), tuple(policy_points(found)), found)

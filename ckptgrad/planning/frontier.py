@@ -1,0 +1,89 @@
+"""The whole curve of seconds against peak bytes of a chain, and where the policies stand beside it.
+
+Algorithm: one solve of the optimal policy's recurrences gives the least seconds for every number of bytes; the budgets
+at which they change are the points.  Exact bytes where the curves are affordable, else a table of slots; for chains
+beyond a table, groups at budgets between the ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from ckptgrad.planning import short
+from ckptgrad.planning.costs import ChainCosts
+from ckptgrad.planning.nested import keep_fastest, write_nested
+from ckptgrad.planning.optimum import Optimum, smallest_schedule
+from ckptgrad.planning.policies.every_k import segments_of_k
+from ckptgrad.planning.policies.revolve import with_checkpoints
+from ckptgrad.planning.policy import get_policy
+from ckptgrad.planning.uniform import best_groups
+from ckptgrad.planning.writer import ScheduleWriter
+
+LONG_POINTS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Peak bytes, `held_bytes` included, and seconds of one schedule; `policy` wrote it."""
+
+    peak_bytes: int
+    seconds: float
+    policy: str = "optimal"
+
+
+def frontier_points(costs: ChainCosts) -> list[Point]:
+    """The points at which more bytes buy less time, from the smallest peak to that of the fastest schedule."""
+    everything = write_nested(costs, keep_fastest(costs))
+    found = [Point(everything.peak, everything.time), _point(smallest_schedule(costs))]
+    return _lowest([*found, *_between(costs, found[1].peak_bytes, everything.peak)])
+
+
+def _between(costs: ChainCosts, least: int, most: int) -> Iterator[Point]:
+    optimum = Optimum(costs)
+    if optimum.is_long:
+        for budget in np.geomspace(least, most, LONG_POINTS)[1:-1]:
+            yield _point(best_groups(costs, int(budget)))
+        return
+    curve = optimum.curve
+    if curve is not None:
+        budgets, seconds = curve
+    else:
+        slot, slots = optimum.slots(most)
+        seconds = optimum.times(slot, slots)[int(optimum.row(0, len(costs) - 1, True, 0))]
+        budgets = np.arange(slots + 1) * slot + costs.held_bytes
+        yield _point(optimum.write(optimum.least_bytes, fast=False))
+    for budget, time in zip(budgets.tolist(), seconds.tolist(), strict=True):
+        if np.isfinite(time):
+            writer = None
+            if len(costs) <= short.MOST_STAGES:
+                writer = short.search(costs, budget, faster_than=time * (1 - 1e-9), limit=short.FASTER_LIMIT)
+            yield _point(writer) if writer else Point(int(budget), time)
+
+
+def policy_points(costs: ChainCosts) -> list[Point]:
+    """Where the policies of the literature stand: each by its own best use of memory, without a budget."""
+    found = []
+    for name in ("store_all", "sqrt", "recompute_all"):
+        writer = ScheduleWriter(costs)
+        writer.replay(get_policy(name)(costs, None))
+        found.append(Point(writer.peak, writer.time, name))
+    n = len(costs)
+    counts = sorted({2, 3, 4, 6, 8, 12, 16, 24, 32} & set(range(1, n)))
+    found += [_point(with_checkpoints(costs, c), f"revolve, {c} checkpoints") for c in counts]
+    return found + [_point(segments_of_k(costs, k), f"every {k}") for k in counts]
+
+
+def _point(writer: ScheduleWriter, policy: str = "optimal") -> Point:
+    return Point(writer.peak, writer.time, policy)
+
+
+def _lowest(points: list[Point]) -> list[Point]:
+    """The points that no other one beats, by ascending bytes."""
+    found: list[Point] = []
+    for point in sorted(points, key=lambda p: (p.peak_bytes, p.seconds)):
+        if not found or point.seconds < found[-1].seconds * (1 - 1e-12):
+            found.append(point)
+    return found
