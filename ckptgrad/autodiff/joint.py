@@ -222,7 +222,8 @@ class Partition:
         env.bind(self.reads, reads)
         env.bind(self.joint.cotangents, cotangents)
         run_operations(self.recomputed, env)
-        _run_and_finish(self.joint.backward_operations, env, variables_of(self.joint.gradients), finish)
+        gradients = [g for g in self.joint.gradients if isinstance(g, Variable)]
+        _run_and_finish(self.joint.backward_operations, env, gradients, finish)
         return [None if a is None else read(env, a) for a in self.joint.gradients]
 
     def restart_values(self, guarded: Collection[Variable]) -> list[Variable]:

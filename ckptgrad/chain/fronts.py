@@ -101,7 +101,7 @@ class KeepNetwork:
     def _cut(self, keeping: np.ndarray, again: np.ndarray) -> Choice | None:
         keeping = np.where(self.forbidden, np.inf, keeping)
         prices = np.concatenate([keeping, again])
-        scale = (_INFINITE // 2) / max(prices[np.isfinite(prices)].sum(), 1e-300)
+        scale = (_INFINITE // 2) / (prices[np.isfinite(prices)].sum() or 1.0)
         whole = np.where(np.isfinite(prices), np.ceil(np.where(np.isfinite(prices), prices, 0) * scale), _INFINITE)
         nodes = np.arange(2, self.size)
         rows = np.concatenate([nodes, self.fixed[:, 0]])

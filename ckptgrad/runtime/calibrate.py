@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import fields
+from functools import cache
 from typing import Any
 
 import jax
@@ -11,6 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from ckptgrad.chain.machine import Machine, use_rates
+from ckptgrad.runtime.remember import remembered
 
 REPEATS = 7
 _SIDE, _WIDE = 1024, 1 << 25
@@ -20,7 +23,8 @@ _STEPS = 32
 def calibrate() -> Machine:
     """Measure the rates by which plans estimate times on the default device, and use them from now on.
 
-    Takes about a second.  Without it, rates of a typical machine of the platform are used.
+    Takes about a second, once a device: the rates are remembered on disk.  Without it, rates of a typical machine of the
+    platform are used.
 
     Returns:
         The rates: floating point operations a second in products, elementwise operations, transcendental functions,
@@ -31,7 +35,9 @@ def calibrate() -> Machine:
         >>> cg.calibrate().product_rate > 0  # doctest: +SKIP
         True
     """
-    machine = measure_machine()
+    measured = cache(measure_machine)
+    names = [field.name for field in fields(Machine)]
+    machine = Machine(*(remembered(f"{name} a second", "", lambda n=name: getattr(measured(), n)) for name in names))
     use_rates(jax.default_backend(), machine)
     return machine
 

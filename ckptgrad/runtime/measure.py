@@ -16,12 +16,16 @@ from ckptgrad.graph.trace import cotangent_struct, struct
 from ckptgrad.planning.costs import ChainCosts, StageCost
 from ckptgrad.runtime.calibrate import best_seconds
 from ckptgrad.runtime.compiled import stage_functions
+from ckptgrad.runtime.remember import remembered
 
 REPEATS = 5
 
 
 def measured_costs(program: Program, costs: ChainCosts) -> ChainCosts:
-    """The same costs with measured times: seconds of the fastest of a few runs of each distinct stage's programs."""
+    """The same costs with measured times: seconds of the fastest of a few runs of each distinct stage's programs.
+
+    Measured once a device and version: `remember`.
+    """
     times = {kind: _times(kind) for kind in program.kinds}
     seen: dict[tuple, StageCost] = {}
     stages = []
@@ -54,8 +58,13 @@ def _times(kind: StageKind) -> dict[tuple[str, int], float]:
 
 
 def _seconds(function: Any, *args: Any) -> float:
-    compiled = function.lower(*args).compile()
-    return best_seconds(lambda: compiled(*args), REPEATS)
+    lowered = function.lower(*args)
+
+    def measure() -> float:
+        compiled = lowered.compile()
+        return best_seconds(lambda: compiled(*args), REPEATS)
+
+    return remembered("seconds", lowered.as_text(), measure)
 
 
 def _values(variables: Sequence[Variable]) -> list[Any]:
@@ -65,7 +74,7 @@ def _values(variables: Sequence[Variable]) -> list[Any]:
 def _value(aval: Any) -> Any:
     """An array of plausible values: small numbers, or zeros."""
     if dtypes.issubdtype(aval.dtype, dtypes.prng_key):
-        return jax.random.split(jax.random.key(0), aval.shape or None) if aval.shape else jax.random.key(0)
+        return jax.random.split(jax.random.key(0), aval.shape) if aval.shape else jax.random.key(0)
     if dtypes.issubdtype(aval.dtype, np.inexact):
         draw = np.random.default_rng(0).uniform(0.1, 0.9, aval.shape)
         return jax.numpy.asarray(draw, aval.dtype)

@@ -22,6 +22,7 @@ from ckptgrad.graph.trace import struct
 from ckptgrad.meters.xla import compiled_memory
 from ckptgrad.planning.costs import ChainCosts, StageCost
 from ckptgrad.runtime.compiled import flows_on, stage_functions
+from ckptgrad.runtime.remember import remembered
 
 
 @dataclass(frozen=True)
@@ -84,10 +85,17 @@ def probe_kinds(program: Program) -> dict[StageKind, Probe]:
                 lower = _lower_forward if way == "forward" else _lower_backward
                 jobs[kind, way, k] = lower(kind, k, settled[kind])
     with ThreadPoolExecutor() as pool:
-        found = pool.map(lambda lowered: compiled_memory(lowered.compile()).temporary_bytes, jobs.values())
+        found = pool.map(_temporary_bytes, jobs.values())
         for (kind, way, k), taken in zip(jobs, found, strict=True):
             kind.attached["probes"][way, k, settled[kind]] = taken
     return {kind: _probe(kind, settled[kind]) for kind in program.kinds}
+
+
+def _temporary_bytes(lowered: Any) -> int:
+    def measure() -> float:
+        return compiled_memory(lowered.compile()).temporary_bytes
+
+    return int(remembered("bytes of temporaries", lowered.as_text(), measure))
 
 
 def _probe(kind: StageKind, settled: bool) -> Probe:

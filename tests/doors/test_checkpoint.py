@@ -13,6 +13,7 @@ from tests.compare import assert_same
 
 WS = [jnp.eye(16) * 0.3 + 0.01 * k for k in range(8)]
 X = jnp.linspace(-1, 1, 64 * 16).reshape(64, 16)
+TWO = jnp.float32(2)
 POLICIES = pytest.mark.parametrize("policy", ["optimal", "recompute_all", "revolve", "store_all"])
 
 
@@ -52,7 +53,7 @@ def test_what_is_closed_over_is_differentiated():
         planned = cg.checkpoint(lambda x: jnp.sin(x * scale).sum(), policy="recompute_all")
         return planned(X)
 
-    assert_same(jax.grad(f)(2.0), jax.grad(lambda s: jnp.sin(X * s).sum())(2.0), scale=16)
+    assert_same(jax.grad(f)(TWO), jax.grad(lambda s: jnp.sin(X * s).sum())(TWO), scale=16)
 
 
 def test_keys_integers_and_structures():
@@ -78,7 +79,7 @@ def test_twice_and_in_a_batch_and_in_a_scan():
     plain = lambda x: jnp.sin(jnp.tanh(x) * x)
     xs = jnp.linspace(0.1, 1, 5)
     for wrap, x in (
-        (lambda f: jax.grad(jax.grad(f)), 0.3),
+        (lambda f: jax.grad(jax.grad(f)), TWO),
         (lambda f: jax.vmap(jax.grad(f)), xs),
         (lambda f: jax.grad(lambda x: jax.lax.scan(lambda c, _: (f(c), None), x, None, 4)[0].sum()), xs),
         (lambda f: cg.grad(lambda x: f(x).sum()), xs),

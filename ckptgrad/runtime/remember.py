@@ -1,0 +1,66 @@
+"""What was measured, kept on disk: by the program's text, the device and the versions.
+
+One SQLite file in the user's cache folder, or in the folder that the environment variable CKPTGRAD_CACHE names ("off":
+nothing is kept).  SQLite makes it safe for several processes at once; whatever goes wrong with the file, measuring goes
+on without it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import jax
+import jaxlib
+from platformdirs import user_cache_path
+
+FILE = "measurements.sqlite"
+
+
+def remembered(what: str, text: str, measure: Callable[[], float]) -> float:
+    """The number that was measured for this text before, or that `measure` gives now.
+
+    Args:
+        what: the quantity and its unit.
+        text: the program that it is a property of.
+        measure: called where nothing is remembered.
+    """
+    key = _key(what, text)
+    found = _ask("SELECT value FROM measurements WHERE key = ?", key)
+    if found:
+        return found[0][0]
+    value = measure()
+    _ask("INSERT OR REPLACE INTO measurements VALUES (?, ?)", key, value)
+    return value
+
+
+def folder() -> Path | None:
+    """Where measurements are kept; None if nowhere."""
+    named = os.environ.get("CKPTGRAD_CACHE")
+    if named == "off":
+        return None
+    return Path(named) if named else user_cache_path("ckptgrad")
+
+
+def _key(what: str, text: str) -> str:
+    device = jax.devices()[0]
+    parts = (what, device.platform, device.device_kind, str(os.cpu_count()), jax.__version__, jaxlib.__version__, text)
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def _ask(question: str, *values: Any) -> list[Any]:
+    place = folder()
+    if place is None:
+        return []
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(place / FILE, timeout=30, isolation_level=None)) as database:
+            database.execute("CREATE TABLE IF NOT EXISTS measurements (key TEXT PRIMARY KEY, value REAL)")
+            return database.execute(question, values).fetchall()
+    except (OSError, sqlite3.Error):
+        return []
