@@ -12,19 +12,21 @@ from collections.abc import Callable, Collection
 from typing import Any, TypeAlias
 
 from ckptgrad.autodiff.joint import Joint
+from ckptgrad.chain.footprint import is_materialised
 from ckptgrad.chain.fronts import Choice, KeepNetwork, front
 from ckptgrad.chain.machine import Machine
 from ckptgrad.graph.evaluate import needed_operations
 from ckptgrad.graph.graph import Operation, Variable
-from ckptgrad.graph.work import PRODUCTS, VIEWS, has_batch_dimensions, is_heavy
+from ckptgrad.graph.work import PRODUCTS, TRANSCENDENTAL, has_batch_dimensions, is_heavy
 
 Fixed: TypeAlias = Callable[[Operation], bool]
 # A predicate of `jax.checkpoint_policies`: (primitive, *abstract arguments, **parameters) -> whether to save.
 Saveable: TypeAlias = Callable[..., Any]
 
-# From most kept to least: the operations that a choice may not do again.
+# From most kept to least: the operations that a choice may not do again.  Cheap work is fused into what reads it: "all"
+# does not keep it, and no compiler would.
 LEVELS: tuple[tuple[str, Fixed], ...] = (
-    ("all", lambda op: op.name not in VIEWS),
+    ("all", lambda op: op.name in TRANSCENDENTAL or is_materialised(op)),
     ("heavy", is_heavy),
     ("products", lambda op: op.name in PRODUCTS),
     ("unbatched products", lambda op: op.name in PRODUCTS and not has_batch_dimensions(op)),

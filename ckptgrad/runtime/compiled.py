@@ -21,6 +21,7 @@ from ckptgrad.errors import ScheduleError
 from ckptgrad.graph.evaluate import like_aval
 from ckptgrad.graph.graph import Constant, Operation, Variable, variables_of
 from ckptgrad.graph.origins import half_operands, loose_sources
+from ckptgrad.graph.work import is_heavy
 from ckptgrad.planning.schedule import Action, Backward, Forward, Free, Schedule
 from ckptgrad.runtime.apart import hold_apart, settle, token_of, widen_apart
 
@@ -45,7 +46,8 @@ class StageFunctions:
             last = fused_into(operations, stream)
             inputs_ = part.joint.inputs
             # What does not wait for the boundary would be done for all stages at once.
-            loose = loose_sources(operations, [inputs_[i] for i in self.kind.entry]) if again or keep is None else ()
+            is_loose = again or keep is None or any(is_heavy(op) for op in part.recomputed)
+            loose = loose_sources(operations, [inputs_[i] for i in self.kind.entry]) if is_loose else ()
             halves = half_operands(operations, inputs_) if again else ()
 
             def stage_forward(inputs, latest):
@@ -64,14 +66,19 @@ class StageFunctions:
             flowing = set(self.kind.boundary_in)
             back = [*part.recomputed, *part.joint.backward_operations]
             crossing = [g for g in self.kind.crossing if fused_into(back, [g])]
-            last = _last_work(back, crossing)
+            last = _last_work(back, crossing, 2)
+            little = bool(_last_work(back, crossing, 3))
             seen = part.restart_values(entry)
             halves = half_operands(back, part.reads)
 
             def stage_backward(residuals, reads, cotangents):
                 token = token_of(cotangents)
-                views = _views(seen, halves, token)
-                found = part.run_backward(residuals, reads, cotangents, views, _finish(crossing, last, token))
+                if not little and not any(ct.ndim for ct in cotangents):
+                    # The cotangent of a loss is the constant 1: a predicate on it is folded.  That is as well where all
+                    # residuals are held and a little work twice is better than one array more.
+                    token = token_of([*residuals, *reads, *cotangents])
+                finish = _finish(crossing, last, token)
+                found = part.run_backward(residuals, reads, cotangents, _views(seen, halves, token), finish)
                 if self.kind.flows_free:
                     found = _after_the_others(found, [i in flowing for i in self.kind.wrt])
                 return [g for g in found if g is not None]
@@ -96,15 +103,15 @@ def _finish(results: Sequence[Variable], last: Sequence[Operation], token: Any) 
     return Finish(results, last, lambda function, operands: settle(function, operands, token))
 
 
-def _last_work(back: Sequence[Operation], crossing: Sequence[Variable]) -> list[Operation]:
-    """The operations that make the cotangents for the stage before, if they read little.
+def _last_work(back: Sequence[Operation], crossing: Sequence[Variable], arrays: int) -> list[Operation]:
+    """The operations that make the cotangents for the stage before, if they read that many times their bytes at most.
 
     What they read stays alive until they are done, while work fused outside may overwrite it.
     """
     last = fused_into(back, crossing)
     made = {v for op in last for v in op.outputs}
     operands = {v for op in last for v in variables_of(op.inputs)} - made
-    cheap = sum(v.nbytes for v in operands) <= 2 * sum(v.nbytes for v in crossing) + _SMALL
+    cheap = sum(v.nbytes for v in operands) <= arrays * sum(v.nbytes for v in crossing) + _SMALL
     return last if cheap else []
 
 
