@@ -8,10 +8,10 @@ what was kept and from the inputs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 
@@ -149,6 +149,29 @@ class Views:
     apart: Callable[[Sequence[Variable], list[Any]], list[Any]]
 
 
+class Waits(Protocol):
+    """What an operation waits for, and the operand through which it does."""
+
+    @property
+    def first(self) -> Operation: ...
+
+    @property
+    def operand(self) -> Variable: ...
+
+
+@dataclass(frozen=True)
+class Order:
+    """Operations that wait for others.
+
+    Attributes:
+        ties: what waits for what.
+        after: from a value that must be there and an operand to a view of the operand.
+    """
+
+    ties: Mapping[Operation, Waits]
+    after: Callable[[Any, Any], Any]
+
+
 @dataclass(frozen=True)
 class Finish:
     """Results to make at the end of a run by one function.
@@ -208,6 +231,7 @@ class Partition:
         cotangents: Sequence[Any],
         views: Views | None = None,
         finish: Finish | None = None,
+        order: Order | None = None,
     ) -> list[Any]:
         """Gradients (None where zero).
 
@@ -216,6 +240,7 @@ class Partition:
             cotangents: in the order of `joint.cotangents`.
             views: the values of which this run gets views of its own.
             finish: what to do at the end by one function.
+            order: which operations wait for others.
         """
         env = Env(self.joint.constants, views)
         env.bind(self.residuals, residuals)
@@ -223,7 +248,7 @@ class Partition:
         env.bind(self.joint.cotangents, cotangents)
         run_operations(self.recomputed, env)
         gradients = [g for g in self.joint.gradients if isinstance(g, Variable)]
-        _run_and_finish(self.joint.backward_operations, env, gradients, finish)
+        _run_and_finish(self.joint.backward_operations, env, gradients, finish, order)
         return [None if a is None else read(env, a) for a in self.joint.gradients]
 
     def restart_values(self, guarded: Collection[Variable]) -> list[Variable]:
@@ -250,18 +275,22 @@ def partition(joint: Joint, keep: Sequence[Variable]) -> Partition:
 
 
 def _run_and_finish(
-    operations: Sequence[Operation], env: Env, wanted: Sequence[Variable], finish: Finish | None
+    operations: Sequence[Operation],
+    env: Env,
+    wanted: Sequence[Variable],
+    finish: Finish | None,
+    order: Order | None = None,
 ) -> None:
     """Run what makes `wanted`, ending with `finish`."""
     results = list(dict.fromkeys(finish.results)) if finish else []
     if finish is None or not results:
-        run_operations(needed_operations(operations, wanted), env)
+        run_operations(needed_operations(operations, wanted), env, order)
         return
     made = {v for op in finish.last for v in op.outputs}
     reads = [v for op in finish.last for v in variables_of(op.inputs)] + results
     operands = [v for v in dict.fromkeys(reads) if v not in made]
     others = [v for v in wanted if v not in results]
-    run_operations(needed_operations(operations, [*others, *operands]), env)
+    run_operations(needed_operations(operations, [*others, *operands]), env, order)
 
     def last_work(values):
         inside = Env(dict(zip(operands, values, strict=True)))
@@ -271,7 +300,25 @@ def _run_and_finish(
     env.update(zip(results, finish.settle(last_work, [env[v] for v in operands]), strict=True))
 
 
-def run_operations(operations: Sequence[Operation], env: Env) -> None:
-    """Run operations in order in an environment."""
+def run_operations(operations: Sequence[Operation], env: Env, order: Order | None = None) -> None:
+    """Run operations in an environment, in order but for those that `order` makes wait for later ones."""
+    done: set[Operation] = set()
+    present = set(operations)
     for op in operations:
-        env.bind(op.outputs, apply(op, [read(env, a) for a in op.inputs]))
+        if op in done:
+            continue
+        tie = None if order is None else order.ties.get(op)
+        seen = None
+        if tie is not None and order is not None and tie.first in present:
+            earlier = needed_operations(operations, tie.first.outputs, given=env.keys(), effects=False)
+            if op not in earlier:
+                for before in earlier:
+                    _run(before, env)
+                    done.add(before)
+                seen = order.after(env[tie.first.outputs[0]], env[tie.operand])
+        _run(op, env, {} if tie is None or seen is None else {tie.operand: seen})
+
+
+def _run(op: Operation, env: Env, instead: Mapping[Variable, Any] | None = None) -> None:
+    values = [instead[a] if instead and a in instead else read(env, a) for a in op.inputs]
+    env.bind(op.outputs, apply(op, values))

@@ -14,7 +14,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ckptgrad.autodiff.joint import Finish, Views
+from ckptgrad.autodiff.joint import Finish, Order, Views
+from ckptgrad.autodiff.order import parameter_gradients_first
 from ckptgrad.chain.footprint import feeds_heavy_directly, fused_into
 from ckptgrad.chain.program import Program, Stage, StageKind
 from ckptgrad.errors import ScheduleError
@@ -70,6 +71,7 @@ class StageFunctions:
             little = bool(_last_work(back, crossing, 3))
             seen = part.restart_values(entry)
             halves = half_operands(back, part.reads)
+            ties = parameter_gradients_first(part.joint)
 
             def stage_backward(residuals, reads, cotangents):
                 token = token_of(cotangents)
@@ -77,8 +79,8 @@ class StageFunctions:
                     # The cotangent of a loss is the constant 1: a predicate on it is folded.  That is as well where all
                     # residuals are held and a little work twice is better than one array more.
                     token = token_of([*residuals, *reads, *cotangents])
-                finish = _finish(crossing, last, token)
-                found = part.run_backward(residuals, reads, cotangents, _views(seen, halves, token), finish)
+                finish, views = _finish(crossing, last, token), _views(seen, halves, token)
+                found = part.run_backward(residuals, reads, cotangents, views, finish, Order(ties, _after))
                 if self.kind.flows_free:
                     found = _after_the_others(found, [i in flowing for i in self.kind.wrt])
                 return [g for g in found if g is not None]
@@ -97,6 +99,10 @@ def _views(seen: Sequence[Variable], halves: Sequence[Variable], token: Any) -> 
         return [next(narrow if k in widened else views) for k in range(len(values))]
 
     return Views({*seen, *halves}, apart)
+
+
+def _after(first: Any, operand: Any) -> Any:
+    return hold_apart([operand], token_of([first]))[0]
 
 
 def _finish(results: Sequence[Variable], last: Sequence[Operation], token: Any) -> Finish:
