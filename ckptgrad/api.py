@@ -68,8 +68,11 @@ class GradientFunction:
         least = isinstance(asked, str) and asked.strip().lower() == "min"
         budget = None if least else budget_bytes(asked, costs)
 
-        def build(target: int | None):
-            plan = make_plan(traced.program, asked if least else target, self.options["policy"], costs)
+        by_stage = functools.cache(lambda: probed_costs(traced.program, costs))
+
+        def build(target: int | None, by_xla: bool):
+            view = by_stage() if by_xla and self.options["costs"] == "estimate" else costs
+            plan = make_plan(traced.program, asked if least else target, self.options["policy"], view)
 
             def run(*a, **k):
                 return self._run(self._trace(a, k), plan)

@@ -320,5 +320,5 @@ def run_operations(operations: Sequence[Operation], env: Env, order: Order | Non
 
 
 def _run(op: Operation, env: Env, instead: Mapping[Variable, Any] | None = None) -> None:
-    values = [instead[a] if instead and a in instead else read(env, a) for a in op.inputs]
-    env.bind(op.outputs, apply(op, values))
+    seen = env if not instead else {**env, **instead}
+    env.bind(op.outputs, apply(op, [read(seen, a) for a in op.inputs]))
