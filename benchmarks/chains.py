@@ -1,9 +1,11 @@
-"""Budgets, times and gradients of two deep models against jax.grad and jax.checkpoint.
+"""Budgets, times and gradients of deep models against jax.grad and jax.checkpoint.
 
-    python benchmarks/chains.py [tanh|transformer|overhead] ...
+    python benchmarks/chains.py [tanh|gelu|transformer|resnet|rivals|overhead] ...
 
 Bytes are XLA's buffer assignment.  Times are medians of ratios to jax.grad, every row timed in
 turn in one process.  A budget of p % allows temporaries of p % of jax.grad's, plus the outputs.
+`rivals` lends the policies of jax.checkpoint and nested segments the opaque dependency without
+which they save nothing on CPU, and asks for the optimal plan in as many bytes as each takes.
 """
 
 from __future__ import annotations
@@ -15,14 +17,22 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
-from models import tanh_chain, transformer
+from models import gelu_stack, resnet, tanh_chain, transformer
 from rich.console import Console
 from rich.table import Table
 
 import ckptgrad as cg
 from ckptgrad.meters.xla import compiled_memory
+from ckptgrad.planning.policies.every_k import every_k
 
-BUDGETS = {"tanh": (60, 37, 25, 19, 14), "transformer": (45, 25, 19, 15)}
+BUDGETS = {
+    "tanh": (60, 37, 25, 19, 14),
+    "gelu": (25, 12),
+    "transformer": (45, 25, 19, 15, 10),
+    "resnet": (40,),
+}
+MODELS = {"tanh": tanh_chain, "gelu": gelu_stack, "transformer": transformer, "resnet": resnet}
+SAVEABLE = ("dots_saveable", "dots_with_no_batch_dims_saveable", "nothing_saveable")
 ROUNDS = 9
 
 
@@ -91,6 +101,27 @@ def case(name, model, console):
     console.print(table)
 
 
+def rivals(console):
+    """The policies of jax.checkpoint and nested segments, and the optimal plan in as many bytes."""
+    for name in ("gelu", "transformer"):
+        loss, args = MODELS[name]()
+        runs = {"jax.grad": compile_(jax.value_and_grad(loss), args)}
+        options = {f"jax.checkpoint, {p}": {"saveable": getattr(jax.checkpoint_policies, p)} for p in SAVEABLE}
+        options |= {f"segments of {k}": {"policy": every_k(k)} for k in (2, 4, 6)}
+        for rival, chosen in options.items():
+            run = compile_(cg.value_and_grad(loss, **({"policy": "store_all"} | chosen)), args)
+            runs[rival] = run
+            budget = compiled_memory(run).peak_bytes
+            runs[f"ours for {rival}"] = cg.value_and_grad(loss, budget=budget).compile(*args).executable
+        times = ratios(runs, args)
+        table = Table("rival", "MiB", "time", "ours: MiB", "time", title=f"{name}: against the same bytes")
+        for rival in options:
+            ours = f"ours for {rival}"
+            sizes = [f"{compiled_memory(runs[r]).temporary_bytes / 2**20:.1f}" for r in (rival, ours)]
+            table.add_row(rival, sizes[0], f"{times[rival]:.2f}", sizes[1], f"{times[ours]:.2f}")
+        console.print(table)
+
+
 def overhead(console):
     """Trace, plan and compile against jax.grad's trace and compile; and planning alone."""
     loss, args = transformer()
@@ -123,12 +154,13 @@ def overhead(console):
 
 def main(names):
     console = Console(width=140)
-    models = {"tanh": tanh_chain, "transformer": transformer}
-    for name in names or (*models, "overhead"):
+    for name in names or (*MODELS, "rivals", "overhead"):
         if name == "overhead":
             overhead(console)
+        elif name == "rivals":
+            rivals(console)
         else:
-            case(name, models[name], console)
+            case(name, MODELS[name], console)
 
 
 if __name__ == "__main__":

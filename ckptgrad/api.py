@@ -150,7 +150,7 @@ def value_and_grad(
         holomorphic: whether `fun` is promised to be holomorphic.
         allow_int: whether integer arguments are allowed; their gradient is float0 zeros.
         budget: bytes that the call may hold beyond its arguments, temporaries plus outputs: an
-            int, "512MiB", "0.25x" (of what policy store_all needs), "min", "auto" (what the
+            int, "512MiB", "0.25x" (of what storing everything needs), "min", "auto" (what the
             device has free), or None for the fastest plan.
         policy: a policy's name, a function (costs, bytes) -> Schedule, or a Schedule.
         saveable: which values may be kept inside stages, as a predicate of `jax.checkpoint_policies`

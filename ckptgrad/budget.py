@@ -35,7 +35,7 @@ def resolve_budget(budget: Any, store_all: Callable[[], int], minimum: Callable[
 
     Args:
         budget: an int, a string, or None.
-        store_all: bytes that policy store_all needs, asked for by "0.25x".
+        store_all: bytes that storing everything needs, asked for by "0.25x".
         minimum: the smallest feasible bytes, asked for by "min".
     """
     if budget is None:

@@ -14,6 +14,7 @@ from ckptgrad.errors import BudgetError, EffectError
 from ckptgrad.graph.graph import Operation
 from ckptgrad.planning.bound import least_seconds
 from ckptgrad.planning.costs import ChainCosts
+from ckptgrad.planning.nested import keep_most, write_nested
 from ckptgrad.planning.optimum import minimum_peak
 from ckptgrad.planning.policy import get_policy
 from ckptgrad.planning.schedule import Forward, Schedule
@@ -104,8 +105,8 @@ class Plan:
 
 
 def store_all_peak(costs: ChainCosts) -> int:
-    """Predicted peak in bytes of policy `store_all`: nothing is forwarded twice."""
-    return simulate(get_policy("store_all")(costs, None), costs).peak
+    """Predicted peak in bytes when all is stored: nothing dear is computed twice, inside stages either."""
+    return write_nested(costs, keep_most(costs)).peak
 
 
 def budget_bytes(budget: Budget, costs: ChainCosts) -> int | None:

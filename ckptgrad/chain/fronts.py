@@ -142,6 +142,6 @@ def front(network: KeepNetwork) -> list[Choice]:
         between(middle, b)
 
     between(most, least)
-    if least.keep != most.keep:
+    if least.bytes < most.bytes:
         corners.append(least)
     return corners

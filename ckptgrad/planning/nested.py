@@ -99,3 +99,9 @@ def keep_lean(costs: ChainCosts) -> Callable[[Segment], Decision]:
     """The decision to keep, everywhere, the smallest of each stage's options that are about as fast as the fastest."""
     lean = {id(stage): stage.lean for stage in costs.stages}
     return lambda segment: Keep(lean[id(costs.stages[segment.first])])
+
+
+def keep_most(costs: ChainCosts) -> Callable[[Segment], Decision]:
+    """The decision to keep, everywhere, each stage's option of the most residual bytes."""
+    most = {id(s): max(range(len(s.options)), key=lambda k, s=s: s.options[k].residual_bytes) for s in costs.stages}
+    return lambda segment: Keep(most[id(costs.stages[segment.first])])

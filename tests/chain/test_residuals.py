@@ -10,10 +10,12 @@ import pytest
 
 import ckptgrad as cg
 from ckptgrad.autodiff.joint import partition
+from ckptgrad.chain.footprint import is_materialised
 from ckptgrad.chain.fronts import KeepNetwork, front
 from ckptgrad.chain.machine import Machine
 from ckptgrad.chain.program import build_program
 from ckptgrad.chain.residuals import LEVELS, is_saveable
+from ckptgrad.graph.work import TRANSCENDENTAL
 from tests.compare import assert_same
 
 X = jnp.linspace(-1, 1, 16 * 8).reshape(16, 8)
@@ -76,8 +78,7 @@ def kept(kind):
 EXACT = {
     # tanh's derivative reads its output alone: the product need not be kept.
     "residual": (residual, [
-        ("all", [("tanh", X.shape), ("sub", X.shape)], True),
-        ("heavy", [("tanh", X.shape)], True),
+        ("all", [("tanh", X.shape)], True),
         ("input", [], True),
     ]),
     "linear": (linear, [("all", [], True)]),
@@ -98,19 +99,19 @@ def test_what_small_stages_keep(stage, wanted):
 def test_the_boundary_made_by_tanh_is_no_residual():
     """Its output is the next stage's input: held as a boundary, so that nothing else need be kept."""
     costs = cg.plan(lambda ws, x: plain(ws[2], plain(ws[1], plain(ws[0], x))).sum(), [W] * 3, X).costs
-    option = next(o for o in costs.stages[1].options if o.name == "heavy")
+    option = next(o for o in costs.stages[1].options if o.name == "all")
     assert (option.residual_bytes, option.reads_input, option.reads_output) == (0, True, True)
 
 
 def test_residual_bytes_of_a_residual_layer():
     costs = cg.plan(lambda ws, x: residual(ws[2], residual(ws[1], residual(ws[0], x))).sum(), [W] * 3, X).costs
     middle = costs.stages[1]
-    assert [(o.name, o.residual_bytes) for o in middle.options] == [("all", 2 * N), ("heavy", N), ("input", 0)]
+    assert [(o.name, o.residual_bytes) for o in middle.options] == [("all", N), ("input", 0)]
     assert all(o.reads_input and not o.reads_output for o in middle.options)
     assert (middle.boundary_bytes, middle.cotangent_bytes) == (N, N)
-    everything, tanh, nothing = middle.options
+    tanh, nothing = middle.options
     assert tanh.backward_time < nothing.backward_time
-    assert tanh.forward_time < everything.forward_time  # keeping writes to memory
+    assert nothing.forward_time < tanh.forward_time  # keeping writes to memory
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -156,6 +157,7 @@ def test_the_cut_is_the_cheapest_of_all_choices(stage, price):
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_front_is_convex(stage):
     corners = front(choices(stage)[0])
+    assert [c.bytes for c in corners] == sorted({c.bytes for c in corners}, reverse=True)
     prices = [(b.seconds - a.seconds) / (a.bytes - b.bytes) for a, b in itertools.pairwise(corners)]
     assert prices == sorted(prices)
 
@@ -170,7 +172,9 @@ def test_no_policy_of_jax_beats_the_front(stage):
 
     def measure(part):
         kept = sum(v.nbytes for v in part.residuals) + sum(v.nbytes for v in part.reads if v in arriving)
-        return kept, sum(map(machine.again, part.recomputed))
+        # Cheap work is fused into what reads it.
+        dear = [op for op in part.recomputed if op.name in TRANSCENDENTAL or is_materialised(op)]
+        return kept, sum(map(machine.again, dear))
 
     for policy in ("everything_saveable", "dots_saveable", "dots_with_no_batch_dims_saveable", "nothing_saveable"):
         saveable = getattr(jax.checkpoint_policies, policy)
