@@ -15,6 +15,8 @@ from ckptgrad.runtime.calibrate import best_seconds
 
 MAX_ROUNDS = 8
 COMPARED = 5
+# An excess that another target mends; a larger one means that the estimate does not know the program.
+SLIGHT = 0.01
 
 
 @dataclass(frozen=True)
@@ -110,12 +112,12 @@ def certify(
         policy = plan.schedule.policy
         if least is None or memory.peak_bytes < least[0]:
             least = (memory.peak_bytes, plan.peak_bytes)
-        if not by_xla:
+        excess = memory.peak_bytes - budget
+        if not by_xla and excess > SLIGHT * budget:
             by_xla, last_resort, target = True, False, budget
             continue
         if last_resort:
             break
-        excess = memory.peak_bytes - budget
         target = max(1, min(target or budget, plan.peak_bytes) - excess)
     assert budget is not None
     assert least is not None

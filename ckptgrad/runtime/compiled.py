@@ -68,7 +68,7 @@ class StageFunctions:
             back = [*part.recomputed, *part.joint.backward_operations]
             crossing = [g for g in self.kind.crossing if fused_into(back, [g])]
             last = _last_work(back, crossing, 2)
-            little = bool(_last_work(back, crossing, 3))
+            little = bool(_last_work(back, crossing, 4))
             seen = part.restart_values(entry)
             halves = half_operands(back, part.reads)
             ties = parameter_gradients_first(part.joint)
