@@ -162,6 +162,7 @@ def test_gradients_are_those_of_jax(make, scale, budget):
     assert_same(found, jax.jit(jax.value_and_grad(loss))(*args), scale=scale)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("make", "scale"), MODELS.values(), ids=MODELS)
 def test_a_certified_budget_between_the_least_and_everything(make, scale):
     loss, args = make()

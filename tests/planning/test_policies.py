@@ -57,7 +57,7 @@ def test_smallest_peak_is_exact(row, n, options):
 
 @every_row
 @relaxed
-@given(costs=chains())
+@given(costs=chains(5))
 def test_budget_is_kept_and_counted_as_the_referee_does(row, costs):
     natural = simulate(row.policy(costs, None), costs).peak
     smallest = smallest_peak(row.policy, costs) if natural > costs.held_bytes else natural
