@@ -268,7 +268,7 @@ def vjp(
     value, aux = outputs_of(traced, execution)
 
     def pullback(ct: Any) -> tuple[Any, ...]:
-        seeds = _seed_by_variable(traced, cotangent_leaves(ct, value))
+        seeds = seeds_by_variable(traced, cotangent_leaves(ct, value))
         later = execution.fork()
         later.seed(seeds)
         later.run(backward)
@@ -304,7 +304,7 @@ def cotangent_leaves(ct: Any, value: Any) -> list[Any]:
     return seeds
 
 
-def _seed_by_variable(traced: Traced, cotangents: Sequence[Any]) -> list[Any]:
+def seeds_by_variable(traced: Traced, cotangents: Sequence[Any]) -> list[Any]:
     """Cotangents in the order of the program's seeds: none for constants, the sum for repeated outputs."""
     count = traced.out_tree[0].num_leaves
     atoms = [a for a in traced.program.graph.outputs[:count] if dtypes.issubdtype(a.aval.dtype, jnp.inexact)]

@@ -30,12 +30,12 @@ def check_budget(budget: Any) -> None:
     resolve_budget(budget, lambda: 1, lambda: 1)
 
 
-def resolve_budget(budget: Any, store_all: Callable[[], int], minimum: Callable[[], int]) -> int | None:
+def resolve_budget(budget: Any, everything: Callable[[], int], minimum: Callable[[], int]) -> int | None:
     """A budget in bytes; None for no budget.
 
     Args:
         budget: an int, a string, or None.
-        store_all: bytes that storing everything needs, asked for by "0.25x".
+        everything: bytes that storing everything needs, asked for by "0.25x".
         minimum: the smallest feasible bytes, asked for by "min".
     """
     if budget is None:
@@ -54,7 +54,7 @@ def resolve_budget(budget: Any, store_all: Callable[[], int], minimum: Callable[
         raise BudgetFormatError(budget, "it is no number with a unit")
     number, unit = float(match[1]), match[2].lower()
     if unit == "x":
-        return _positive(number, store_all(), budget)
+        return _positive(number, everything(), budget)
     if unit not in _UNITS:
         raise BudgetFormatError(budget, f"the unit {match[2]!r} is unknown")
     return _positive(number, _UNITS[unit], budget)

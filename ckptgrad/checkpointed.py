@@ -11,10 +11,9 @@ import jax
 import jax.numpy as jnp
 from jax import dtypes
 
-from ckptgrad.api import check_options, costs_of, outputs_of
+from ckptgrad.api import check_options, costs_of, outputs_of, seeds_by_variable
 from ckptgrad.arguments import Traced, float0_zeros, make_call, trace_call
 from ckptgrad.budget import Budget
-from ckptgrad.graph.graph import Variable
 from ckptgrad.plan import Plan, make_plan
 from ckptgrad.planning.schedule import Schedule
 from ckptgrad.runtime.compiled import Execution, split_at_backward
@@ -102,12 +101,10 @@ class _Planned:
 
     def backward(self, paused: _Paused, cotangents: tuple[Any, ...]) -> tuple[Any, ...]:
         traced, plan, execution = paused.state.traced, paused.state.plan, paused.state.execution
-        seeds: dict[Variable, Any] = {}
-        for atom, ct in zip(traced.program.graph.outputs, cotangents, strict=True):
-            if isinstance(atom, Variable) and dtypes.issubdtype(atom.aval.dtype, jnp.inexact):
-                seeds[atom] = ct if atom not in seeds else seeds[atom] + ct
+        pairs = zip(traced.program.graph.outputs, cotangents, strict=True)
+        inexact = [ct for atom, ct in pairs if dtypes.issubdtype(atom.aval.dtype, jnp.inexact)]
         later = execution.fork()
-        later.seed([seeds[v] for v in traced.program.seeds])
+        later.seed(seeds_by_variable(traced, inexact))
         later.run(split_at_backward(plan.schedule)[1])
         found = iter([later.gradient(v) for v in traced.program.wrt])
         wanted = set(traced.differentiated)

@@ -104,14 +104,14 @@ class Plan:
         return plan_text(self)
 
 
-def store_all_peak(costs: ChainCosts) -> int:
+def everything_peak(costs: ChainCosts) -> int:
     """Predicted peak in bytes when all is stored: nothing dear is computed twice, inside stages either."""
     return write_nested(costs, keep_most(costs)).peak
 
 
 def budget_bytes(budget: Budget, costs: ChainCosts) -> int | None:
     """A budget in bytes for a chain of these costs; None for no budget."""
-    return resolve_budget(budget, lambda: store_all_peak(costs), lambda: minimum_peak(costs)[0])
+    return resolve_budget(budget, lambda: everything_peak(costs), lambda: minimum_peak(costs)[0])
 
 
 def make_plan(

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 
@@ -149,14 +149,12 @@ class Views:
     apart: Callable[[Sequence[Variable], list[Any]], list[Any]]
 
 
-class Waits(Protocol):
-    """What an operation waits for, and the operand through which it does."""
+@dataclass(frozen=True)
+class Tie:
+    """A product that waits: its `operand` is viewed through a predicate on what `first` makes."""
 
-    @property
-    def first(self) -> Operation: ...
-
-    @property
-    def operand(self) -> Variable: ...
+    first: Operation
+    operand: Variable
 
 
 @dataclass(frozen=True)
@@ -168,7 +166,7 @@ class Order:
         after: from a value that must be there and an operand to a view of the operand.
     """
 
-    ties: Mapping[Operation, Waits]
+    ties: Mapping[Operation, Tie]
     after: Callable[[Any, Any], Any]
 
 
@@ -307,18 +305,13 @@ def run_operations(operations: Sequence[Operation], env: Env, order: Order | Non
     for op in operations:
         if op in done:
             continue
-        tie = None if order is None else order.ties.get(op)
-        seen = None
-        if tie is not None and order is not None and tie.first in present:
+        values = None
+        if order is not None and op in order.ties and order.ties[op].first in present:
+            tie = order.ties[op]
             earlier = needed_operations(operations, tie.first.outputs, given=env.keys(), effects=False)
             if op not in earlier:
-                for before in earlier:
-                    _run(before, env)
-                    done.add(before)
+                run_operations(earlier, env)
+                done.update(earlier)
                 seen = order.after(env[tie.first.outputs[0]], env[tie.operand])
-        _run(op, env, {} if tie is None or seen is None else {tie.operand: seen})
-
-
-def _run(op: Operation, env: Env, instead: Mapping[Variable, Any] | None = None) -> None:
-    seen = env if not instead else {**env, **instead}
-    env.bind(op.outputs, apply(op, [read(seen, a) for a in op.inputs]))
+                values = [seen if a is tie.operand else read(env, a) for a in op.inputs]
+        env.bind(op.outputs, apply(op, values or [read(env, a) for a in op.inputs]))

@@ -6,22 +6,12 @@ array as large; a compiler is free to make that first, and then holds both.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from ckptgrad.autodiff.joint import Joint
+from ckptgrad.autodiff.joint import Joint, Tie
 from ckptgrad.graph.graph import Operation, Variable, variables_of
 from ckptgrad.graph.work import PRODUCTS, VIEWS, is_heavy
 
 # The view of the parameter that makes the second product wait costs a copy of it.
 WORTH = 2
-
-
-@dataclass(frozen=True)
-class Tie:
-    """A product that waits: its `operand` is viewed through a predicate on what `first` makes."""
-
-    first: Operation
-    operand: Variable
 
 
 def parameter_gradients_first(joint: Joint) -> dict[Operation, Tie]:

@@ -68,9 +68,13 @@ def _probed_stage(kind: StageKind, cost: StageCost, probe: Probe, boundary: int,
 
 def _private_bytes(kind: StageKind, k: int) -> int:
     """Bytes of the residuals that the stage function returns beside the boundary."""
-    j = kind.joint
-    shared = {*kind.outputs_kept, *(j.inputs[i] for i in kind.boundary_in)}
+    shared = _boundaries(kind)
     return sum(v.nbytes for v in kind.options[k].partition.residuals if v not in shared)
+
+
+def _boundaries(kind: StageKind) -> set[Variable]:
+    """The values of the boundaries before and behind a stage, which others hold."""
+    return {*kind.outputs_kept, *(kind.joint.inputs[i] for i in kind.boundary_in)}
 
 
 def probe_kinds(program: Program) -> dict[StageKind, Probe]:
@@ -126,11 +130,10 @@ def _lower_forward(kind: StageKind, k: int, settled: bool) -> Any:
 def _lower_backward(kind: StageKind, k: int, settled: bool) -> Any:
     function = stage_functions(kind).backward(k)
     part = kind.options[k].partition
-    shared = {*kind.outputs_kept, *(kind.joint.inputs[i] for i in kind.boundary_in)}
     variables = [*part.residuals, *part.reads, *part.joint.cotangents]
     given = [struct(v.aval) for v in (*part.residuals, *part.reads)]
     given += [struct(v.aval) for v in part.joint.cotangents]
-    private: set[Variable] = ({*part.residuals} - shared) | {*part.joint.cotangents}
+    private: set[Variable] = ({*part.residuals} - _boundaries(kind)) | {*part.joint.cotangents}
     inside = [i for i, v in enumerate(variables) if v in private and _is_plain(given[i])]
     first, second = len(part.residuals), len(part.residuals) + len(part.reads)
     present = [v for v, g in zip(kind.wrt, kind.joint.gradients, strict=True) if g is not None]
