@@ -59,16 +59,19 @@ def stored_for(
     """What holds memory when `kept` is kept besides the results; `free` values are others'.
 
     Cheap work is fused into its readers, which then need what it read: keeping the mask of a relu keeps what
-    the mask was made from, if that is larger.
+    the mask was made from, if that is larger.  Transcendental work is done once and its result stored.
     """
     solid = materialised(operations, results)
     sources: dict[Variable, frozenset[Variable]] = {}
+    dear: set[Variable] = set()
     for op in operations:
         roots = _roots(op, solid, sources)
         sources.update((v, roots) for v in op.outputs)
+        if op.name in TRANSCENDENTAL or any(v in dear for v in op.inputs):
+            dear.update(v for v in op.outputs if v not in solid)
     found: dict[Variable, None] = {}
     for v in kept:
-        roots = [] if v in solid else [r for r in sources.get(v, ()) if r not in free]
+        roots = [] if v in solid or v in dear else [r for r in sources.get(v, ()) if r not in free]
         larger = max((r.nbytes for r in roots), default=0) > v.nbytes
         found.update((r, None) for r in (roots if larger else [v]))
     return list(found)

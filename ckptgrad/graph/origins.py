@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from jax import numpy as jnp
 
@@ -39,6 +39,26 @@ def loose_sources(operations: Sequence[Operation], seen: Collection[Variable]) -
         else:
             origins.update((v, found) for v in op.outputs)
     return chosen
+
+
+def made_of_nothing(
+    operations: Sequence[Operation], results: Collection[Variable], in_memory: Callable[[Operation], bool]
+) -> list[Variable]:
+    """Arrays that operations make of no input, such as zeros to scatter into, and that need memory of their own.
+
+    They are among the results or read by an operation for which `in_memory` holds.  Nothing keeps a compiler from
+    making them at the start of a program, once for all repetitions, and holding them until they are used.
+    """
+    nullary: set[Variable] = set()
+    found: dict[Variable, None] = {}
+    for op in operations:
+        inputs = variables_of(op.inputs)
+        if in_memory(op):
+            found.update(dict.fromkeys(v for v in inputs if v in nullary))
+        elif all(v in nullary for v in inputs) and not op.effects:
+            nullary.update(v for v in op.outputs if v.shape)
+    found.update(dict.fromkeys(v for v in results if v in nullary))
+    return list(found)
 
 
 def half_operands(operations: Sequence[Operation], given: Collection[Variable]) -> list[Variable]:

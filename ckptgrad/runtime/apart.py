@@ -44,7 +44,15 @@ def hold_apart(values: Sequence[Any], token: Any) -> list[Any]:
     if token is None:
         return list(values)
     true = (token <= jnp.inf) | (token != token)
-    return [_guard(true, v) for v in values]
+    return [_guard(true, v, 0) for v in values]
+
+
+def make_apart(values: Sequence[Any], token: Any) -> list[Any]:
+    """`hold_apart` for values that depend on nothing, zeros most often: a choice between zeros would be folded."""
+    if token is None:
+        return list(values)
+    true = (token <= jnp.inf) | (token != token)
+    return [_guard(true, v, 1) for v in values]
 
 
 def widen_apart(values: Sequence[Any], token: Any) -> list[Any]:
@@ -80,9 +88,9 @@ def settle(function: Callable[[list[Any]], list[Any]], operands: list[Any], toke
     return lax.platform_dependent(operands, token, cpu=by_branch, default=by_barrier)
 
 
-def _guard(true: Any, value: Any) -> Any:
+def _guard(true: Any, value: Any, other: int) -> Any:
     if jnp.issubdtype(value.dtype, dtypes.prng_key):
         data = jax.random.key_data(value)
-        return jax.random.wrap_key_data(_guard(true, data), impl=jax.random.key_impl(value))
+        return jax.random.wrap_key_data(_guard(true, data, other), impl=jax.random.key_impl(value))
     everywhere = lax.broadcast(true, value.shape, out_sharding=explicit_sharding(jax.typeof(value)))
-    return lax.select(everywhere, value, lax.full_like(value, 0))
+    return lax.select(everywhere, value, lax.full_like(value, other))

@@ -16,15 +16,15 @@ import jax.numpy as jnp
 
 from ckptgrad.autodiff.joint import Finish, Order, Views
 from ckptgrad.autodiff.order import parameter_gradients_first
-from ckptgrad.chain.footprint import feeds_heavy_directly, fused_into
+from ckptgrad.chain.footprint import feeds_heavy_directly, fused_into, is_materialised
 from ckptgrad.chain.program import Program, Stage, StageKind
 from ckptgrad.errors import ScheduleError
 from ckptgrad.graph.evaluate import like_aval
 from ckptgrad.graph.graph import Constant, Operation, Variable, variables_of
-from ckptgrad.graph.origins import half_operands, loose_sources
+from ckptgrad.graph.origins import half_operands, loose_sources, made_of_nothing
 from ckptgrad.graph.work import is_heavy
 from ckptgrad.planning.schedule import Action, Backward, Forward, Free, Schedule
-from ckptgrad.runtime.apart import hold_apart, settle, token_of, widen_apart
+from ckptgrad.runtime.apart import hold_apart, make_apart, settle, token_of, widen_apart
 
 
 class StageFunctions:
@@ -50,10 +50,11 @@ class StageFunctions:
             is_loose = again or keep is None or any(is_heavy(op) for op in part.recomputed)
             loose = loose_sources(operations, [inputs_[i] for i in self.kind.entry]) if is_loose else ()
             halves = half_operands(operations, inputs_) if again else ()
+            made = made_of_nothing(operations, self.kind.outputs_kept, _needs_memory) if again else ()
 
             def stage_forward(inputs, latest):
                 arriving = token_of([inputs[i] for i in self.kind.boundary_in])
-                views = _views(loose, halves, token_of(latest) if arriving is None else arriving)
+                views = _views(loose, halves, made, token_of(latest) if arriving is None else arriving)
                 return part.run_forward(inputs, again, _finish(stream, last, arriving), views)
 
             self._forward[keep, again, settled] = jax.jit(stage_forward)
@@ -67,10 +68,11 @@ class StageFunctions:
             flowing = set(self.kind.boundary_in)
             back = [*part.recomputed, *part.joint.backward_operations]
             crossing = [g for g in self.kind.crossing if fused_into(back, [g])]
-            last = _last_work(back, crossing, 2)
-            little = bool(_last_work(back, crossing, 4))
+            last = fused_into(back, crossing)
+            little = _is_little(last, crossing)
             seen = part.restart_values(entry)
             halves = half_operands(back, part.reads)
+            made = made_of_nothing(back, (), _needs_memory)
             ties = parameter_gradients_first(part.joint)
 
             def stage_backward(residuals, reads, cotangents):
@@ -79,7 +81,7 @@ class StageFunctions:
                     # The cotangent of a loss is the constant 1: a predicate on it is folded.  That is as well where all
                     # residuals are held and a little work twice is better than one array more.
                     token = token_of([*residuals, *reads, *cotangents])
-                finish, views = _finish(crossing, last, token), _views(seen, halves, token)
+                finish, views = _finish(crossing, last, token), _views(seen, halves, made, token)
                 found = part.run_backward(residuals, reads, cotangents, views, finish, Order(ties, _after))
                 if self.kind.flows_free:
                     found = _after_the_others(found, [i in flowing for i in self.kind.wrt])
@@ -89,16 +91,19 @@ class StageFunctions:
         return self._backward[keep]
 
 
-def _views(seen: Sequence[Variable], halves: Sequence[Variable], token: Any) -> Views:
-    """Views of `seen`, and of `halves` where products widen their operands."""
+def _views(seen: Sequence[Variable], halves: Sequence[Variable], made: Sequence[Variable], token: Any) -> Views:
+    """Views of `seen`, of `halves` where products widen their operands, and of what is made of nothing."""
+    ways = {**dict.fromkeys(halves, widen_apart), **dict.fromkeys(made, make_apart), **dict.fromkeys(seen, hold_apart)}
 
     def apart(variables: Sequence[Variable], values: list[Any]) -> list[Any]:
-        widened = {k for k, v in enumerate(variables) if v in halves and v not in seen}
-        views = iter(hold_apart([x for k, x in enumerate(values) if k not in widened], token))
-        narrow = iter(widen_apart([x for k, x in enumerate(values) if k in widened], token))
-        return [next(narrow if k in widened else views) for k in range(len(values))]
+        found = list(values)
+        for way in (hold_apart, widen_apart, make_apart):
+            places = [k for k, v in enumerate(variables) if ways[v] is way]
+            for k, view in zip(places, way([values[k] for k in places], token), strict=True):
+                found[k] = view
+        return found
 
-    return Views({*seen, *halves}, apart)
+    return Views({*ways}, apart)
 
 
 def _after(first: Any, operand: Any) -> Any:
@@ -109,16 +114,15 @@ def _finish(results: Sequence[Variable], last: Sequence[Operation], token: Any) 
     return Finish(results, last, lambda function, operands: settle(function, operands, token))
 
 
-def _last_work(back: Sequence[Operation], crossing: Sequence[Variable], arrays: int) -> list[Operation]:
-    """The operations that make the cotangents for the stage before, if they read that many times their bytes at most.
-
-    What they read stays alive until they are done, while work fused outside may overwrite it.
-    """
-    last = fused_into(back, crossing)
+def _is_little(last: Sequence[Operation], crossing: Sequence[Variable]) -> bool:
+    """Whether the operations that make the cotangents for the stage before read little beside them."""
     made = {v for op in last for v in op.outputs}
     operands = {v for op in last for v in variables_of(op.inputs)} - made
-    cheap = sum(v.nbytes for v in operands) <= arrays * sum(v.nbytes for v in crossing) + _SMALL
-    return last if cheap else []
+    return bool(last) and sum(v.nbytes for v in operands) <= 4 * sum(v.nbytes for v in crossing) + _SMALL
+
+
+def _needs_memory(op: Operation) -> bool:
+    return is_materialised(op) or op.name.startswith("scatter")
 
 
 def _after_the_others(gradients: list[Any], crossing: Sequence[bool]) -> list[Any]:

@@ -6,7 +6,7 @@ counts as temporaries, lives as long as in a whole program, and is overwritten w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -29,37 +29,57 @@ from ckptgrad.runtime.remember import remembered
 class Probe:
     """Temporaries in bytes of the programs of one kind of stage, what they are given and return included.
 
-    `plain` is the forward that keeps nothing; `forward` and `backward` have one entry a save option.
+    `plain` is the forward that keeps nothing; `forward` and `backward` have one entry a save option, `given` the
+    bytes of residuals and boundaries among what the backward is given and may overwrite.
     """
 
     plain: int
     forward: tuple[int, ...]
     backward: tuple[int, ...]
+    given: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Place:
+    """What surrounds a stage in its chain.
+
+    Attributes:
+        settled: whether its outgoing boundary is put in memory as it is made.
+        stays: whether the stage before may read the incoming boundary after this stage's backward.
+    """
+
+    settled: bool
+    stays: bool
 
 
 def probed_costs(program: Program, costs: ChainCosts) -> ChainCosts:
     """The same costs with transients from XLA's buffer assignment of each distinct stage."""
-    probes = probe_kinds(program)
+    places = [_place(program, costs, i) for i in range(len(program.stages))]
+    probes = probe_kinds({(stage.kind, place) for stage, place in zip(program.stages, places, strict=True)})
     seen: dict[tuple, StageCost] = {}
     stages = []
     sums = accumulated_bytes(program)
     for i, (stage, cost) in enumerate(zip(program.stages, costs.stages, strict=True)):
         beside = costs.boundary_bytes(i), costs.cotangent_bytes(i), sums[i]
-        key = (id(stage.kind), id(cost), *beside)
+        key = (id(stage.kind), id(cost), places[i], *beside)
         if key not in seen:
-            seen[key] = _probed_stage(stage.kind, cost, probes[stage.kind], *beside)
+            seen[key] = _probed_stage(stage.kind, cost, probes[stage.kind, places[i]], *beside)
         stages.append(seen[key])
     return replace(costs, stages=tuple(stages))
+
+
+def _place(program: Program, costs: ChainCosts, i: int) -> Place:
+    stays = i > 0 and any(o.reads_output for o in costs.stages[i - 1].options)
+    return Place(flows_on(program, i), stays)
 
 
 def _probed_stage(kind: StageKind, cost: StageCost, probe: Probe, boundary: int, leaving: int, summed: int) -> StageCost:
     held = boundary + cost.boundary_bytes
     options = []
     for k, option in enumerate(cost.options):
-        kept = _private_bytes(kind, k)
-        beside = kept + cost.cotangent_bytes
+        beside = probe.given[k] + cost.cotangent_bytes
         inner = max(probe.backward[k] - beside - leaving, -leaving, -beside)
-        forward = max(0, probe.forward[k] - held - kept)
+        forward = max(0, probe.forward[k] - held - _private_bytes(kind, k))
         # A sum holds the new term and the new sum beside the old one.
         backward = max(inner + summed, 2 * summed - beside)
         options.append(replace(option, forward_transient=forward, backward_transient=backward))
@@ -68,31 +88,49 @@ def _probed_stage(kind: StageKind, cost: StageCost, probe: Probe, boundary: int,
 
 def _private_bytes(kind: StageKind, k: int) -> int:
     """Bytes of the residuals that the stage function returns beside the boundary."""
-    shared = _boundaries(kind)
+    shared = {*kind.outputs_kept, *_arriving(kind)}
     return sum(v.nbytes for v in kind.options[k].partition.residuals if v not in shared)
 
 
-def _boundaries(kind: StageKind) -> set[Variable]:
-    """The values of the boundaries before and behind a stage, which others hold."""
-    return {*kind.outputs_kept, *(kind.joint.inputs[i] for i in kind.boundary_in)}
+def _arriving(kind: StageKind) -> set[Variable]:
+    return {kind.joint.inputs[i] for i in kind.boundary_in}
 
 
-def probe_kinds(program: Program) -> dict[StageKind, Probe]:
-    """Compile each distinct stage's programs, a few at a time."""
-    settled = {stage.kind: flows_on(program, i) for i, stage in reversed(list(enumerate(program.stages)))}
-    jobs: dict[tuple[StageKind, str, int], Any] = {}
-    for kind in program.kinds:
+def _given(kind: StageKind, k: int, place: Place) -> list[Variable]:
+    """What the backward of option `k` is given and reads last: residuals and boundaries, but not arguments.
+
+    The incoming boundary is read by the backward of the stage before too, if that reads its output; else nobody needs
+    it after this backward.
+    """
+    part = kind.options[k].partition
+    others = {*part.joint.inputs} - _arriving(kind)
+    if place.stays:
+        others |= _arriving(kind)
+    return [v for v in (*part.residuals, *part.reads) if v not in others]
+
+
+def probe_kinds(wanted: Collection[tuple[StageKind, Place]]) -> dict[tuple[StageKind, Place], Probe]:
+    """Compile the programs of each kind of stage in each place, a few at a time."""
+    jobs: dict[tuple, Any] = {}
+    for kind, place in wanted:
         known = kind.attached.setdefault("probes", {})
-        wanted = [("forward", -1), *((way, k) for way in ("forward", "backward") for k in range(len(kind.options)))]
-        for way, k in wanted:
-            if (way, k, settled[kind]) not in known:
-                lower = _lower_forward if way == "forward" else _lower_backward
-                jobs[kind, way, k] = lower(kind, k, settled[kind])
+        for key in _keys(kind, place):
+            if key not in known and (kind, key) not in jobs:
+                way, k = key[:2]
+                if way == "forward":
+                    jobs[kind, key] = _lower_forward(kind, k, place.settled)
+                else:
+                    jobs[kind, key] = _lower_backward(kind, k, _given(kind, k, place))
     with ThreadPoolExecutor() as pool:
-        found = pool.map(_temporary_bytes, jobs.values())
-        for (kind, way, k), taken in zip(jobs, found, strict=True):
-            kind.attached["probes"][way, k, settled[kind]] = taken
-    return {kind: _probe(kind, settled[kind]) for kind in program.kinds}
+        for (kind, key), taken in zip(jobs, pool.map(_temporary_bytes, jobs.values()), strict=True):
+            kind.attached["probes"][key] = taken
+    return {(kind, place): _probe(kind, place) for kind, place in wanted}
+
+
+def _keys(kind: StageKind, place: Place) -> list[tuple[str, int, bool]]:
+    """The programs of a kind in a place: way, option (-1: none) and what they depend on of the place."""
+    count = len(kind.options)
+    return [("forward", k, place.settled) for k in range(-1, count)] + [("backward", k, place.stays) for k in range(count)]
 
 
 def _temporary_bytes(lowered: Any) -> int:
@@ -102,13 +140,10 @@ def _temporary_bytes(lowered: Any) -> int:
     return int(remembered("bytes of temporaries", lowered.as_text(), measure))
 
 
-def _probe(kind: StageKind, settled: bool) -> Probe:
-    known, count = kind.attached["probes"], range(len(kind.options))
-    return Probe(
-        known["forward", -1, settled],
-        tuple(known["forward", k, settled] for k in count),
-        tuple(known["backward", k, settled] for k in count),
-    )
+def _probe(kind: StageKind, place: Place) -> Probe:
+    taken, count = [kind.attached["probes"][key] for key in _keys(kind, place)], len(kind.options)
+    given = tuple(sum(v.nbytes for v in _given(kind, k, place)) for k in range(count))
+    return Probe(taken[0], tuple(taken[1 : count + 1]), tuple(taken[count + 1 :]), given)
 
 
 def _lower_forward(kind: StageKind, k: int, settled: bool) -> Any:
@@ -127,14 +162,14 @@ def _lower_forward(kind: StageKind, k: int, settled: bool) -> Any:
     return jax.jit(run).lower(*[s for i, s in enumerate(given) if i not in inside])
 
 
-def _lower_backward(kind: StageKind, k: int, settled: bool) -> Any:
+def _lower_backward(kind: StageKind, k: int, own: Collection[Variable]) -> Any:
     function = stage_functions(kind).backward(k)
     part = kind.options[k].partition
     variables = [*part.residuals, *part.reads, *part.joint.cotangents]
     given = [struct(v.aval) for v in (*part.residuals, *part.reads)]
     given += [struct(v.aval) for v in part.joint.cotangents]
-    private: set[Variable] = ({*part.residuals} - _boundaries(kind)) | {*part.joint.cotangents}
-    inside = [i for i, v in enumerate(variables) if v in private and _is_plain(given[i])]
+    made = {*own, *part.joint.cotangents}
+    inside = [i for i, v in enumerate(variables) if v in made and _is_plain(given[i])]
     first, second = len(part.residuals), len(part.residuals) + len(part.reads)
     present = [v for v, g in zip(kind.wrt, kind.joint.gradients, strict=True) if g is not None]
     crossing = [n for n, i in enumerate(present) if i in kind.boundary_in]
