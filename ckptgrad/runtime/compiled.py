@@ -32,17 +32,19 @@ class StageFunctions:
 
     def __init__(self, kind: StageKind):
         self.kind = kind
-        self._forward: dict[tuple[int | None, bool, bool], Any] = {}
+        self._forward: dict[tuple[int | None, bool, frozenset[int]], Any] = {}
         self._backward: dict[int, Any] = {}
 
-    def forward(self, keep: int | None, again: bool, settled: bool) -> Any:
+    def forward(self, keep: int | None, again: bool, settled: frozenset[int]) -> Any:
         """inputs -> (outputs, residuals of option `keep`).
 
-        `again` leaves out effects; `settled` puts a boundary that is a stream with a branch added in memory.
+        `again` leaves out effects; `settled` are the places in the outgoing boundary of values to put in memory if
+        they are streams with a branch added.
         """
         if (keep, again, settled) not in self._forward:
             part = self.kind.plain if keep is None else self.kind.options[keep].partition
-            stream = self.kind.stream if settled else ()
+            leaving = [part.joint.outputs[i] for k, i in enumerate(self.kind.boundary_out) if k in settled]
+            stream = [v for v in self.kind.stream if v in leaving]
             operations = part.forward_again if again else part.forward_operations
             last = fused_into(operations, stream)
             inputs_ = part.joint.inputs
@@ -142,13 +144,17 @@ def stage_functions(kind: StageKind) -> StageFunctions:
     return kind.attached.setdefault("functions", StageFunctions(kind))
 
 
-def flows_on(program: Program, i: int) -> bool:
-    """Whether no heavy operation of the next stage reads boundary `i` + 1, which XLA may then not put in memory."""
+def flows_on(program: Program, i: int) -> frozenset[int]:
+    """Which values of boundary `i` + 1 no heavy operation of the next stage reads, so that XLA may not put them in memory.
+
+    Positions in the boundary; of these the forward settles those that are streams.
+    """
     if i + 1 == len(program.stages):
-        return False
-    following = program.stages[i + 1].kind
-    arriving = [following.joint.inputs[k] for k in following.boundary_in]
-    return not any(feeds_heavy_directly(following.plain.forward_operations, v) for v in arriving)
+        return frozenset()
+    stage, following = program.stages[i], program.stages[i + 1]
+    operations, inputs = following.kind.plain.forward_operations, following.kind.joint.inputs
+    arriving = [inputs[following.inputs.index(v)] for v in stage.boundary_out]
+    return frozenset(k for k, v in enumerate(arriving) if not feeds_heavy_directly(operations, v))
 
 
 class Execution:
@@ -223,7 +229,8 @@ class Execution:
                     self.boundaries[i] = self.boundaries[i] | {stage.inputs[k]: value}
         self._used.add(i)
         functions = self.functions[stage.kind]
-        forward = functions.forward(keep, i in self._ever, output and flows_on(self.program, i))
+        settled = flows_on(self.program, i) if output else frozenset()
+        forward = functions.forward(keep, i in self._ever, settled)
         outputs, residuals = forward(values, self.latest)
         made = dict(zip(stage.outputs, outputs, strict=True))
         if output:

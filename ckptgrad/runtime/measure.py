@@ -48,7 +48,7 @@ def _times(kind: StageKind) -> dict[tuple[str, int], float]:
     for k in range(-1, len(kind.options)):
         if ("forward", k) not in known:
             inputs = _values(kind.joint.inputs)
-            known["forward", k] = _seconds(functions.forward(None if k < 0 else k, False, False), inputs, [])
+            known["forward", k] = _seconds(functions.forward(None if k < 0 else k, False, frozenset()), inputs, [])
         if k >= 0 and ("backward", k) not in known:
             part = kind.options[k].partition
             cotangents = [_value(cotangent_struct(v.aval)) for v in part.joint.cotangents]

@@ -44,11 +44,11 @@ class Place:
     """What surrounds a stage in its chain.
 
     Attributes:
-        settled: whether its outgoing boundary is put in memory as it is made.
+        settled: places in its outgoing boundary of values that are put in memory as they are made.
         stays: whether the stage before may read the incoming boundary after this stage's backward.
     """
 
-    settled: bool
+    settled: frozenset[int]
     stays: bool
 
 
@@ -127,10 +127,11 @@ def probe_kinds(wanted: Collection[tuple[StageKind, Place]]) -> dict[tuple[Stage
     return {(kind, place): _probe(kind, place) for kind, place in wanted}
 
 
-def _keys(kind: StageKind, place: Place) -> list[tuple[str, int, bool]]:
+def _keys(kind: StageKind, place: Place) -> list[tuple[str, int, Any]]:
     """The programs of a kind in a place: way, option (-1: none) and what they depend on of the place."""
     count = len(kind.options)
-    return [("forward", k, place.settled) for k in range(-1, count)] + [("backward", k, place.stays) for k in range(count)]
+    forward: list[tuple[str, int, Any]] = [("forward", k, place.settled) for k in range(-1, count)]
+    return [*forward, *(("backward", k, place.stays) for k in range(count))]
 
 
 def _temporary_bytes(lowered: Any) -> int:
@@ -146,7 +147,7 @@ def _probe(kind: StageKind, place: Place) -> Probe:
     return Probe(taken[0], tuple(taken[1 : count + 1]), tuple(taken[count + 1 :]), given)
 
 
-def _lower_forward(kind: StageKind, k: int, settled: bool) -> Any:
+def _lower_forward(kind: StageKind, k: int, settled: frozenset[int]) -> Any:
     keep = None if k < 0 else k
     function = stage_functions(kind).forward(keep, False, settled)
     given = [struct(v.aval) for v in kind.joint.inputs]
