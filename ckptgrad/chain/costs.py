@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ckptgrad.chain.footprint import feeds_heavy_directly, peak_inside, stored_for
+from ckptgrad.chain.footprint import feeds_heavy_directly, last_work, peak_inside, stored_for
 from ckptgrad.chain.machine import Machine
 from ckptgrad.chain.program import Option, Program, StageKind
 from ckptgrad.graph.graph import Variable
@@ -88,6 +88,8 @@ def _save_option(
     # Matrices are dropped or overwritten at their last use; what is seen through views stays longer.
     consumed = [v for v in private if len(v.shape) <= 2 and v in part.residuals]
     given = ({*part.residuals, *part.reads, *j.cotangents, *arriving}) - set(consumed)
+    # Put in memory, a sum of few arrays may be written over one of them, but what reads statistics of rows too may not.
+    settled = flowing_bytes if last_work(back, flowing) and not last_work(back, flowing, 3) else 0
     inner = peak_inside(back, given, flowing, consumed) - flowing_bytes - sum(v.nbytes for v in consumed)
     guarded = [j.inputs[i] for i in kind.entry]
     # A cotangent that must wait for the other gradients is copied.
@@ -101,5 +103,5 @@ def _save_option(
         forward_time=machine.seconds(part.forward_operations, kept),
         backward_time=machine.seconds(back, gradients),
         forward_transient=max(0, peak_inside(part.forward_operations, j.inputs, kept) - boundary_bytes - residual_bytes),
-        backward_transient=max(0, inner) + sum(v.nbytes for v in copies) + waiting + accumulated,
+        backward_transient=max(0, inner) + sum(v.nbytes for v in copies) + waiting + settled + accumulated,
     )

@@ -50,6 +50,24 @@ def fused_into(operations: Sequence[Operation], results: Collection[Variable]) -
     return found[::-1]
 
 
+# Cotangents are put in memory where they are made if the last work on them reads at most so many arrays of their size.
+MOST_ARRAYS = 4
+_SMALL = 1024
+
+
+def last_work(back: Sequence[Operation], crossing: Collection[Variable], arrays: int = MOST_ARRAYS) -> list[Operation]:
+    """The cheap operations that make the cotangents `crossing` for the stage before, if they read `arrays` at most.
+
+    What they read stays alive until they are done if they are done in this stage, and until the stage before is done
+    if they are left to be fused there.  Scalars and the like are not counted.
+    """
+    last = fused_into(back, crossing)
+    made = {v for op in last for v in op.outputs}
+    operands = {v for op in last for v in variables_of(op.inputs)} - made
+    most = arrays * sum(v.nbytes for v in crossing) + _SMALL
+    return last if sum(v.nbytes for v in operands) <= most else []
+
+
 def stored_for(
     operations: Sequence[Operation],
     kept: Sequence[Variable],

@@ -16,11 +16,11 @@ import jax.numpy as jnp
 
 from ckptgrad.autodiff.joint import Finish, Order, Views
 from ckptgrad.autodiff.order import parameter_gradients_first
-from ckptgrad.chain.footprint import feeds_heavy_directly, fused_into, is_materialised
+from ckptgrad.chain.footprint import feeds_heavy_directly, fused_into, is_materialised, last_work
 from ckptgrad.chain.program import Program, Stage, StageKind
 from ckptgrad.errors import ScheduleError
 from ckptgrad.graph.evaluate import like_aval
-from ckptgrad.graph.graph import Constant, Operation, Variable, variables_of
+from ckptgrad.graph.graph import Constant, Operation, Variable
 from ckptgrad.graph.origins import half_operands, loose_sources, made_of_nothing
 from ckptgrad.graph.work import is_heavy
 from ckptgrad.planning.schedule import Action, Backward, Forward, Free, Schedule
@@ -70,8 +70,8 @@ class StageFunctions:
             flowing = set(self.kind.boundary_in)
             back = [*part.recomputed, *part.joint.backward_operations]
             crossing = [g for g in self.kind.crossing if fused_into(back, [g])]
-            last = fused_into(back, crossing)
-            little = _is_little(last, crossing)
+            last = last_work(back, crossing)
+            little = bool(last)
             seen = part.restart_values(entry)
             halves = half_operands(back, part.reads)
             made = made_of_nothing(back, (), _needs_memory)
@@ -116,13 +116,6 @@ def _finish(results: Sequence[Variable], last: Sequence[Operation], token: Any) 
     return Finish(results, last, lambda function, operands: settle(function, operands, token))
 
 
-def _is_little(last: Sequence[Operation], crossing: Sequence[Variable]) -> bool:
-    """Whether the operations that make the cotangents for the stage before read little beside them."""
-    made = {v for op in last for v in op.outputs}
-    operands = {v for op in last for v in variables_of(op.inputs)} - made
-    return bool(last) and sum(v.nbytes for v in operands) <= 4 * sum(v.nbytes for v in crossing) + _SMALL
-
-
 def _needs_memory(op: Operation) -> bool:
     return is_materialised(op) or op.name.startswith("scatter")
 
@@ -133,10 +126,6 @@ def _after_the_others(gradients: list[Any], crossing: Sequence[bool]) -> list[An
     token = token_of(others)
     held = iter(hold_apart([g for g, c in zip(gradients, crossing, strict=True) if c and g is not None], token))
     return [next(held) if c and g is not None else g for g, c in zip(gradients, crossing, strict=True)]
-
-
-# Bytes of scalars and the like that do not matter beside a boundary.
-_SMALL = 1024
 
 
 def stage_functions(kind: StageKind) -> StageFunctions:

@@ -112,7 +112,7 @@ def test_replanning_when_xla_holds_more_than_predicted(inflated):
     readings.clear()
     extra[0] = 3 * N
     found = certified(budget)
-    assert found.rounds == len(readings) > 1
+    assert found.rounds >= len(readings) > 1  # A plan that was compiled before is not compiled again.
     assert readings[0] == plain + 3 * N > budget >= readings[-1] == found.peak_bytes
     assert found.plan.budget < budget
     assert found.plan.peak_bytes + 3 * N <= budget + 8192
