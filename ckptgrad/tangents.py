@@ -16,7 +16,7 @@ from jax import dtypes
 
 from ckptgrad.api import grad
 from ckptgrad.arguments import has_gradient
-from ckptgrad.autodiff.joint import Env, joint, run_operations
+from ckptgrad.autodiff.joint import joint, run_operations
 from ckptgrad.autodiff.push import push
 from ckptgrad.autodiff.reverse import active_variables, is_differentiable
 from ckptgrad.autodiff.transpose import transposed
@@ -81,15 +81,13 @@ def linearize(fun: Callable, *primals: Any, has_aux: bool = False) -> tuple[Any,
     active = active_variables(graph, wrt)
     seeded = [i for i, a in enumerate(graph.outputs) if a in active]
     reverse = joint(graph, wrt, [graph.outputs[i] for i in seeded])
-    env = Env(reverse.constants)
-    env.bind(reverse.inputs, traced.leaves)
+    env = {**reverse.constants, **dict(zip(reverse.inputs, traced.leaves, strict=True))}
     run_operations(needed_operations(reverse.forward_operations, [*reverse.outputs, *reverse.frontier]), env)
     outputs = [read(env, a) for a in reverse.outputs]
     kept = {v: env[v] for v in (*reverse.frontier, *reverse.constants)}
 
     def pull(*cotangents: Any) -> list[Any]:
-        inside = Env(kept)
-        inside.bind(reverse.cotangents, cotangents)
+        inside = {**kept, **dict(zip(reverse.cotangents, cotangents, strict=True))}
         run_operations(reverse.backward_operations, inside)
         return [None if g is None else read(inside, g) for g in reverse.gradients]
 

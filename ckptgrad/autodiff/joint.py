@@ -8,7 +8,7 @@ what was kept and from the inputs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,7 +19,6 @@ from ckptgrad.autodiff.reverse import accumulate, backpropagate, forward
 from ckptgrad.graph.effects import silent
 from ckptgrad.graph.evaluate import apply, needed_operations, read
 from ckptgrad.graph.graph import Atom, Graph, Operation, Variable, variables_of
-from ckptgrad.graph.origins import loose_sources
 from ckptgrad.graph.simplify import merge_common
 from ckptgrad.graph.trace import cotangent_struct, from_jaxpr, struct
 
@@ -114,41 +113,6 @@ def joint(graph: Graph, wrt: Sequence[Variable], seeds: Sequence[Atom]) -> Joint
     )
 
 
-class Env(dict[Variable, Any]):
-    """Values by variable; of some, this run sees views of its own.
-
-    All its readers see the same view: a compiler may fuse the view with what made the value, and another reader
-    would then keep both alive.
-    """
-
-    def __init__(self, constants: dict[Variable, Any], views: Views | None = None):
-        super().__init__(constants)
-        self.views = views
-        if views is not None:
-            self.bind([v for v in constants if v in views.of], [constants[v] for v in constants if v in views.of])
-
-    def bind(self, variables: Sequence[Variable], values: Sequence[Any]) -> None:
-        """Set the values of variables, or the views of these."""
-        self.update(zip(variables, values, strict=True))
-        if self.views is not None:
-            seen = [v for v in variables if v in self.views.of]
-            if seen:
-                self.update(zip(seen, self.views.apart(seen, [self[v] for v in seen]), strict=True))
-
-
-@dataclass(frozen=True)
-class Views:
-    """What a run holds apart, so that a compiler does not merge it with an earlier one.
-
-    Attributes:
-        of: the variables.
-        apart: from variables and their values to views of these.
-    """
-
-    of: Collection[Variable]
-    apart: Callable[[Sequence[Variable], list[Any]], list[Any]]
-
-
 @dataclass(frozen=True)
 class Tie:
     """A product that waits: its `operand` is viewed through a predicate on what `first` makes."""
@@ -171,18 +135,22 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Finish:
-    """Results to make at the end of a run by one function.
+class Run:
+    """A run of operations as a function: of what it reads and does not make itself, to what is wanted of it."""
 
-    Attributes:
-        results: the variables.
-        last: the operations of that function; without them it is the identity.
-        settle: runs that function on its operands.
-    """
+    operations: tuple[Operation, ...]
+    makes: tuple[Variable, ...]
 
-    results: Sequence[Variable]
-    last: Sequence[Operation]
-    settle: Callable[[Callable[[list[Any]], list[Any]], list[Any]], list[Any]]
+    @cached_property
+    def reads(self) -> tuple[Variable, ...]:
+        made = {v for op in self.operations for v in op.outputs}
+        read_ = [v for op in self.operations for v in variables_of(op.inputs)]
+        return tuple(v for v in dict.fromkeys([*read_, *self.makes]) if v not in made)
+
+    def __call__(self, values: Sequence[Any], order: Order | None = None) -> list[Any]:
+        env = dict(zip(self.reads, values, strict=True))
+        run_operations(self.operations, env, order)
+        return [env[v] for v in self.makes]
 
 
 @dataclass(frozen=True)
@@ -208,52 +176,40 @@ class Partition:
         wanted = [*self.joint.outputs, *self.residuals]
         return tuple(silent(op) for op in needed_operations(self.forward_operations, wanted, effects=False))
 
-    def run_forward(
-        self,
-        inputs: Sequence[Any],
-        again: bool = False,
-        finish: Finish | None = None,
-        views: Views | None = None,
-    ) -> tuple[list[Any], list[Any]]:
-        """Outputs and residuals; `again` leaves out effects, which happened the first time."""
+    def forward_run(self, again: bool = False) -> Run:
+        """What the forward runs, and the outputs and residuals that it makes."""
         operations = self.forward_again if again else self.forward_operations
-        env = Env(self.joint.constants, views)
-        env.bind(self.joint.inputs, inputs)
-        _run_and_finish(operations, env, [*variables_of(self.joint.outputs), *self.residuals], finish)
+        return _run(operations, [*self.joint.outputs, *self.residuals])
+
+    @cached_property
+    def backward_run(self) -> Run:
+        """What the backward runs, and the gradients that it makes."""
+        return _run([*self.recomputed, *self.joint.backward_operations], self.joint.gradients)
+
+    def run_forward(self, inputs: Sequence[Any], again: bool = False) -> tuple[list[Any], list[Any]]:
+        """Outputs and residuals; `again` leaves out effects, which happened the first time."""
+        env = {**self.joint.constants, **dict(zip(self.joint.inputs, inputs, strict=True))}
+        run = self.forward_run(again)
+        env.update(zip(run.makes, run([env[v] for v in run.reads]), strict=True))
         return [read(env, a) for a in self.joint.outputs], [env[v] for v in self.residuals]
 
-    def run_backward(
-        self,
-        residuals: Sequence[Any],
-        reads: Sequence[Any],
-        cotangents: Sequence[Any],
-        views: Views | None = None,
-        finish: Finish | None = None,
-        order: Order | None = None,
-    ) -> list[Any]:
+    def run_backward(self, residuals: Sequence[Any], reads: Sequence[Any], cotangents: Sequence[Any]) -> list[Any]:
         """Gradients (None where zero).
 
         Args:
             residuals, reads: values in the order of the attributes of these names.
             cotangents: in the order of `joint.cotangents`.
-            views: the values of which this run gets views of its own.
-            finish: what to do at the end by one function.
-            order: which operations wait for others.
         """
-        env = Env(self.joint.constants, views)
-        env.bind(self.residuals, residuals)
-        env.bind(self.reads, reads)
-        env.bind(self.joint.cotangents, cotangents)
-        run_operations(self.recomputed, env)
-        gradients = [g for g in self.joint.gradients if isinstance(g, Variable)]
-        _run_and_finish(self.joint.backward_operations, env, gradients, finish, order)
+        env, run = self.given(residuals, reads, cotangents), self.backward_run
+        env.update(zip(run.makes, run([env[v] for v in run.reads]), strict=True))
         return [None if a is None else read(env, a) for a in self.joint.gradients]
 
-    def restart_values(self, guarded: Collection[Variable]) -> list[Variable]:
-        """The residuals and guarded inputs that the recomputation reads, and what else ties it to this run."""
-        known = {*self.residuals, *guarded}
-        seen = list(dict.fromkeys(a for op in self.recomputed for a in variables_of(op.inputs) if a in known))
-        return seen + loose_sources(self.recomputed, seen)
+    def given(
+        self, residuals: Sequence[Any], reads: Sequence[Any], cotangents: Sequence[Any]
+    ) -> dict[Variable, Any]:
+        """What the backward starts from, by variable."""
+        variables = (*self.residuals, *self.reads, *self.joint.cotangents)
+        return {**self.joint.constants, **dict(zip(variables, (*residuals, *reads, *cotangents), strict=True))}
 
 
 def partition(joint: Joint, keep: Sequence[Variable]) -> Partition:
@@ -272,33 +228,12 @@ def partition(joint: Joint, keep: Sequence[Variable]) -> Partition:
     )
 
 
-def _run_and_finish(
-    operations: Sequence[Operation],
-    env: Env,
-    wanted: Sequence[Variable],
-    finish: Finish | None,
-    order: Order | None = None,
-) -> None:
-    """Run what makes `wanted`, ending with `finish`."""
-    results = list(dict.fromkeys(finish.results)) if finish else []
-    if finish is None or not results:
-        run_operations(needed_operations(operations, wanted), env, order)
-        return
-    made = {v for op in finish.last for v in op.outputs}
-    reads = [v for op in finish.last for v in variables_of(op.inputs)] + results
-    operands = [v for v in dict.fromkeys(reads) if v not in made]
-    others = [v for v in wanted if v not in results]
-    run_operations(needed_operations(operations, [*others, *operands]), env, order)
-
-    def last_work(values):
-        inside = Env(dict(zip(operands, values, strict=True)))
-        run_operations(finish.last, inside)
-        return [inside[v] for v in results]
-
-    env.update(zip(results, finish.settle(last_work, [env[v] for v in operands]), strict=True))
+def _run(operations: Sequence[Operation], wanted: Sequence[Atom | None]) -> Run:
+    made = {v for op in operations for v in op.outputs}
+    return Run(tuple(operations), tuple(dict.fromkeys(a for a in wanted if isinstance(a, Variable) and a in made)))
 
 
-def run_operations(operations: Sequence[Operation], env: Env, order: Order | None = None) -> None:
+def run_operations(operations: Sequence[Operation], env: dict[Variable, Any], order: Order | None = None) -> None:
     """Run operations in an environment, in order but for those that `order` makes wait for later ones."""
     done: set[Operation] = set()
     present = set(operations)
@@ -314,4 +249,4 @@ def run_operations(operations: Sequence[Operation], env: Env, order: Order | Non
                 done.update(earlier)
                 seen = order.after(env[tie.first.outputs[0]], env[tie.operand])
                 values = [seen if a is tie.operand else read(env, a) for a in op.inputs]
-        env.bind(op.outputs, apply(op, values or [read(env, a) for a in op.inputs]))
+        env.update(zip(op.outputs, apply(op, values or [read(env, a) for a in op.inputs]), strict=True))

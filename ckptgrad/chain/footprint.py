@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from ckptgrad.graph.graph import Operation, Variable, variables_of
-from ckptgrad.graph.work import PRODUCTS, TRANSCENDENTAL, VIEWS, has_batch_dimensions, is_heavy
+from ckptgrad.graph.work import PRODUCTS, TRANSCENDENTAL, has_batch_dimensions, is_heavy
 
 _REDUCTIONS = frozenset(
     {"reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "argmax", "argmin", "reduce_and", "reduce_or"}
@@ -36,63 +36,6 @@ def materialised(operations: Sequence[Operation], wanted: Collection[Variable]) 
         if is_heavy(op):
             found.update(variables_of(op.inputs))
     return found
-
-
-def fused_into(operations: Sequence[Operation], results: Collection[Variable]) -> list[Operation]:
-    """The cheap operations that make `results` from values that have memory anyway, in order."""
-    solid = materialised(operations, ())
-    wanted = {v for v in results if v not in solid}
-    found = []
-    for op in reversed(operations):
-        if any(v in wanted for v in op.outputs):
-            found.append(op)
-            wanted.update(v for v in variables_of(op.inputs) if v not in solid)
-    return found[::-1]
-
-
-# Cotangents are put in memory where they are made if the last work on them reads at most so many arrays of their size.
-MOST_ARRAYS = 4
-_SMALL = 1024
-
-
-def last_work(back: Sequence[Operation], crossing: Collection[Variable], arrays: int = MOST_ARRAYS) -> list[Operation]:
-    """The cheap operations that make the cotangents `crossing` for the stage before, if they read `arrays` at most.
-
-    What they read stays alive until they are done if they are done in this stage, and until the stage before is done
-    if they are left to be fused there.  Scalars and the like are not counted.
-    """
-    last = fused_into(back, crossing)
-    made = {v for op in last for v in op.outputs}
-    operands = {v for op in last for v in variables_of(op.inputs)} - made
-    most = arrays * sum(v.nbytes for v in crossing) + _SMALL
-    return last if sum(v.nbytes for v in operands) <= most else []
-
-
-def stored_for(
-    operations: Sequence[Operation],
-    kept: Sequence[Variable],
-    results: Collection[Variable],
-    free: Collection[Variable],
-) -> list[Variable]:
-    """What holds memory when `kept` is kept besides the results; `free` values are others'.
-
-    Cheap work is fused into its readers, which then need what it read: keeping the mask of a relu keeps what
-    the mask was made from, if that is larger.  Transcendental work is done once and its result stored.
-    """
-    solid = materialised(operations, results)
-    sources: dict[Variable, frozenset[Variable]] = {}
-    dear: set[Variable] = set()
-    for op in operations:
-        roots = _roots(op, solid, sources)
-        sources.update((v, roots) for v in op.outputs)
-        if op.name in TRANSCENDENTAL or any(v in dear for v in op.inputs):
-            dear.update(v for v in op.outputs if v not in solid)
-    found: dict[Variable, None] = {}
-    for v in kept:
-        roots = [] if v in solid or v in dear else [r for r in sources.get(v, ()) if r not in free]
-        larger = max((r.nbytes for r in roots), default=0) > v.nbytes
-        found.update((r, None) for r in (roots if larger else [v]))
-    return list(found)
 
 
 def traffic(operations: Sequence[Operation], wanted: Collection[Variable]) -> tuple[int, int]:
@@ -180,15 +123,3 @@ def _roots(op: Operation, solid: Collection[Variable], sources: dict[Variable, f
         else:
             found |= sources[v]
     return frozenset(found)
-
-
-def feeds_heavy_directly(operations: Sequence[Operation], v: Variable) -> bool:
-    """Whether a value reaches a heavy operation through views alone, so that a guard copies it."""
-    alias = {v}
-    for op in operations:
-        if any(a in alias for a in op.inputs):
-            if is_heavy(op):
-                return True
-            if op.name in VIEWS:
-                alias.update(op.outputs)
-    return False

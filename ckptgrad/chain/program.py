@@ -21,10 +21,8 @@ from jax.core import Tracer
 from ckptgrad.autodiff.joint import Joint, Partition, joint, partition
 from ckptgrad.autodiff.reverse import active_variables
 from ckptgrad.chain.cut import find_cuts
-from ckptgrad.chain.footprint import fused_into
 from ckptgrad.chain.machine import Machine
 from ckptgrad.chain.residuals import Saveable, residual_choices
-from ckptgrad.graph.evaluate import needed_operations
 from ckptgrad.graph.fingerprint import segment_key
 from ckptgrad.graph.graph import Atom, Graph, Operation, Variable, variables_of
 from ckptgrad.graph.registry import generation, is_zero
@@ -45,7 +43,6 @@ class StageKind:
     Attributes:
         graph: the forward graph of the first such stage, on variables of its own.
         boundary_in: the positions of inputs that belong to the incoming boundary.
-        entry: the positions of inputs through which a recomputation is held apart.
         attached: what a runtime keeps for this kind (compiled functions).
     """
 
@@ -56,13 +53,11 @@ class StageKind:
         seeds: Sequence[int],
         boundary_in: Sequence[int],
         boundary_out: Sequence[int],
-        entry: Sequence[int],
         saveable: Saveable | None = None,
     ):
         self.graph, self.saveable = graph, saveable
         self.wrt, self.seeds = tuple(wrt), tuple(seeds)
         self.boundary_in, self.boundary_out = tuple(boundary_in), tuple(boundary_out)
-        self.entry = tuple(entry)
         self.attached: dict[str, Any] = {}
 
     @cached_property
@@ -89,33 +84,6 @@ class StageKind:
     def plain(self) -> Partition:
         """The partition that keeps nothing: its forward makes the outputs alone."""
         return partition(self.joint, ())
-
-    @cached_property
-    def flows_free(self) -> bool:
-        """Whether the cotangents for the stage before depend on nothing of the boundary, as in a linear stage.
-
-        All of them could then be computed before any recomputation, and be held.
-        """
-        j = self.joint
-        forward = {j.inputs[i] for i in self.boundary_in}
-        for op in j.forward_operations:
-            if any(a in forward for a in op.inputs):
-                forward.update(op.outputs)
-        read = {v for op in needed_operations(j.backward_operations, self.crossing) for v in variables_of(op.inputs)}
-        return bool(self.crossing) and not read & forward
-
-    @cached_property
-    def stream(self) -> list[Variable]:
-        """The outgoing boundary's values that cheap work makes from the incoming boundary: `x + branch(x)`.
-
-        A fusing compiler may do that work in each reader instead, and then holds every branch of a chain.
-        """
-        j = self.joint
-        carried = {j.inputs[i] for i in self.boundary_in}
-        for op in fused_into(self.plain.forward_operations, self.outputs_kept):
-            if any(v in carried for v in op.inputs):
-                carried.update(op.outputs)
-        return [v for v in self.outputs_kept if v in carried]
 
     @cached_property
     def crossing(self) -> list[Variable]:
@@ -183,6 +151,20 @@ class Program:
     def gradient_bytes(self) -> int:
         """Bytes of the gradients."""
         return sum(v.nbytes for v in self.wrt)
+
+    @cached_property
+    def summed(self) -> tuple[tuple[int, ...], ...]:
+        """For each stage the positions among its gradients of those that are added to others made before.
+
+        Gradients of arguments and of held values that a later stage reads too.
+        """
+        table, found = set(self.seeds), []
+        for stage in reversed(self.stages):
+            table -= {*stage.seeded}
+            pairs = list(zip(stage.differentiated, stage.kind.joint.gradients, strict=True))
+            found.append(tuple(k for k, (v, g) in enumerate(pairs) if g is not None and v in table))
+            table |= {v for v, g in pairs if g is not None}
+        return tuple(found[::-1])
 
     @cached_property
     def output_bytes(self) -> int:
@@ -274,24 +256,15 @@ class _Builder:
         boundary_out = [k for k, v in enumerate(outputs) if self.is_boundary(v)]
         wrt = [k for k, v in enumerate(inputs) if v in self.useful]
         seeds = [k for k, v in enumerate(outputs) if v in self.useful]
-        entry = boundary_in or self._entry(inputs)
-        roles = (tuple(boundary_in), tuple(boundary_out), tuple(wrt), tuple(seeds), tuple(entry))
+        roles = (tuple(boundary_in), tuple(boundary_out), tuple(wrt), tuple(seeds))
         key = (segment_key(operations, inputs, outputs), roles, self.environment)
         kind = self.kinds.get(key) or _recall(key)
         if kind is None:
             graph = Graph(inputs, outputs, operations)
-            kind = StageKind(graph, wrt, seeds, boundary_in, boundary_out, entry, self.saveable)
+            kind = StageKind(graph, wrt, seeds, boundary_in, boundary_out, self.saveable)
             _RECENT[key] = kind
         self.kinds[key] = kind
         return Stage(kind, tuple(inputs), tuple(outputs), _source(operations))
-
-    def _entry(self, inputs: Sequence[Variable]) -> list[int]:
-        """Inputs to hold a recomputation apart by, in a stage that reads no boundary.
-
-        Held values and data rather than parameters: a guard copies what feeds a product.
-        """
-        plain = [k for k, v in enumerate(inputs) if v not in self.wrt and v.shape and v.nbytes]
-        return plain or [k for k, v in enumerate(inputs) if v.nbytes]
 
 
 def _reaching(graph: Graph, seeds: Sequence[Variable]) -> set[Variable]:

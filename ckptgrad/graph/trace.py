@@ -18,6 +18,8 @@ from ckptgrad.graph.graph import Atom, Constant, Graph, Operation, Variable
 
 # The name of a jit whose body is one stage of a chain (see `chain.marks`).
 STAGE_NAME = "ckptgrad_stage"
+# The name of a jit that keeps one stage apart in a compiled program (see `runtime.apart`).
+APART_NAME = "ckptgrad_apart"
 
 # The primitives that are taken apart while tracing, and the parameter that holds their program.
 INLINED = {
@@ -75,7 +77,10 @@ class _Builder:
             self.constants[variable] = value
         return variable
 
-    def inline(self, jaxpr: Jaxpr, consts: Sequence[Atom], inputs: Sequence[Atom]) -> list[Atom]:
+    def inline(
+        self, jaxpr: Jaxpr, consts: Sequence[Atom], inputs: Sequence[Atom], whole: bool = False
+    ) -> list[Atom]:
+        """`whole`: the program keeps a stage apart by barriers, which are for the compiler, not for derivatives."""
         env: dict[Any, Atom] = {}
         env.update(zip(jaxpr.constvars, consts, strict=True))
         env.update(zip(jaxpr.invars, inputs, strict=True))
@@ -85,7 +90,9 @@ class _Builder:
 
         for eqn in jaxpr.eqns:
             args = [read(a) for a in eqn.invars]
-            if eqn.primitive.name in INLINED:
+            if whole and eqn.primitive.name == "optimization_barrier":
+                env.update(zip(eqn.outvars, args, strict=True))
+            elif eqn.primitive.name in INLINED:
                 start = len(self.operations)
                 results = self._inline_call(eqn, args)
                 if str(eqn.params.get("name", "")).startswith(STAGE_NAME):
@@ -101,10 +108,11 @@ class _Builder:
 
     def _inline_call(self, eqn: Any, args: Sequence[Atom]) -> list[Atom]:
         inner = eqn.params[INLINED[eqn.primitive.name]]
+        whole = str(eqn.params.get("name", "")).startswith(APART_NAME)
         if isinstance(inner, ClosedJaxpr):
             consts: list[Atom] = [self.constant(c, v.aval) for c, v in zip(inner.consts, inner.jaxpr.constvars, strict=True)]
-            return self.inline(inner.jaxpr, consts, args)
-        return self.inline(inner, [], args)
+            return self.inline(inner.jaxpr, consts, args, whole)
+        return self.inline(inner, [], args, whole)
 
 
 def struct(aval: Any) -> Any:

@@ -1,10 +1,16 @@
-"""How a recomputation is kept from being merged with the first computation.
+"""How a stage is kept apart from the rest of a compiled program.
 
-A compiler that sees the same operations on the same inputs twice merges them, and the memory that
-recomputation was to save is lost; on CPU XLA drops the optimization barrier that `jax.checkpoint`
-relies on.  So the input of a recomputation is passed through a select on a predicate that is always
-true but that no compiler can prove: s <= inf or s != s, with s taken from the incoming cotangent.
-This also orders the recomputation after that cotangent.
+A compiler that sees the same operations on the same inputs twice merges them, and the memory that recomputation was to
+save is lost; one that may move operations across stages holds what the schedule has freed; one that fuses cheap work
+into later readers holds the operands of that work.  So each forward and backward of a stage is one call that the
+compiler leaves whole:
+
+- On CPU, where XLA drops optimization barriers, a call with the attribute `inlineable="false"`.  Its operands and
+  results are buffers, its inside is scheduled alone, and two calls are two calls: the repetition has the latest
+  cotangent among its operands, which also orders it.
+- Elsewhere between two optimization barriers, as in `jax.checkpoint`.
+
+What a stage holds in a program is therefore what it holds alone, and can be asked of the compiler stage by stage.
 """
 
 from __future__ import annotations
@@ -15,82 +21,77 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import dtypes, lax
+from jax.experimental.xla_metadata import set_xla_metadata
 
-from ckptgrad.graph.trace import explicit_sharding
+from ckptgrad.graph.trace import APART_NAME, explicit_sharding
 
 _TOKEN_ELEMENTS = 8
 
 
-def token_of(cotangents: Sequence[Any]) -> Any:
-    """A real scalar made from a few elements of the first cotangent that has some; None without.
+def apart(function: Callable[[Any], list[Any]]) -> Callable[..., list[Any]]:
+    """`function`, as a call that a compiler neither takes apart nor merges with another one.
 
-    A reduction, because a compiler computes that once and keeps the scalar.  A single element it
-    would read again inside every fused reader, and so keep the whole cotangent alive.
+    Args:
+        function: of one pytree of arrays, to a list of arrays.
+
+    Returns:
+        A function of the same pytree, and of arrays to wait for.
     """
-    for ct in cotangents:
-        if ct is not None and ct.size and dtypes.issubdtype(ct.dtype, jnp.inexact):
-            few = [1] * max(ct.ndim - 1, 0) + [min(n, _TOKEN_ELEMENTS) for n in ct.shape[-1:]]
-            # An axis that is sharded by type cannot be cut unevenly.
-            sharded = explicit_sharding(jax.typeof(ct)) is not None
-            corner = ct if sharded else lax.slice(ct, (0,) * ct.ndim, few)
-            if dtypes.issubdtype(ct.dtype, jnp.complexfloating):
-                corner = lax.real(corner)
-            return lax.reduce_max(corner, range(ct.ndim))
-    return None
+
+    def whole(operands: Any, after: Sequence[Any]) -> list[Any]:
+        operands, _ = lax.optimization_barrier((operands, after))
+        # Nested calls are not meant.
+        with set_xla_metadata(inlineable=None):
+            return lax.optimization_barrier(function(operands))
+
+    whole.__name__ = whole.__qualname__ = APART_NAME
+    jitted = jax.jit(whole)
+
+    def call(operands: Any, after: Sequence[Any] = ()) -> list[Any]:
+        if not _on_cpu():
+            return jitted(operands, list(after))
+        with set_xla_metadata(inlineable="false"):
+            return jitted(operands, list(after))
+
+    return call
 
 
-def hold_apart(values: Sequence[Any], token: Any) -> list[Any]:
-    """The same values, seen through a predicate on `token` that is true but opaque."""
+def _on_cpu() -> bool:
+    device = jax.config.jax_default_device  # type: ignore[attr-defined]
+    platform = getattr(device, "platform", device) or jax.default_backend()
+    return str(platform).startswith("cpu")
+
+
+def add_apart(total: Any, term: Any) -> Any:
+    """A sum that is done here and now: left to be fused at the end of a chain of sums, it would hold every term."""
+    return _ADD([total, term])[0]
+
+
+_ADD = apart(lambda terms: [jnp.add(*terms)])
+
+
+def after(first: Any, operand: Any) -> Any:
+    """`operand`, there once `first` is: seen through a predicate on `first` that is true but opaque."""
+    token = _token_of(first)
     if token is None:
-        return list(values)
+        return operand
     true = (token <= jnp.inf) | (token != token)
-    return [_guard(true, v, 0) for v in values]
+    everywhere = lax.broadcast(true, operand.shape, out_sharding=explicit_sharding(jax.typeof(operand)))
+    return lax.select(everywhere, operand, lax.full_like(operand, 0))
 
 
-def make_apart(values: Sequence[Any], token: Any) -> list[Any]:
-    """`hold_apart` for values that depend on nothing, zeros most often: a choice between zeros would be folded."""
-    if token is None:
-        return list(values)
-    true = (token <= jnp.inf) | (token != token)
-    return [_guard(true, v, 1) for v in values]
+def _token_of(value: Any) -> Any:
+    """A real scalar made from a few elements; None without.
 
-
-def widen_apart(values: Sequence[Any], token: Any) -> list[Any]:
-    """`hold_apart` on CPUs, where products widen operands of half precision; the values themselves elsewhere."""
-    if token is None or not values:
-        return list(values)
-    return lax.platform_dependent(list(values), token, cpu=hold_apart, default=lambda values, _: values)
-
-
-def settle(function: Callable[[list[Any]], list[Any]], operands: list[Any], token: Any) -> list[Any]:
-    """The results of cheap work, computed here and put in memory once.
-
-    Fusing compilers repeat cheap work inside every reader; along a chain of sums of cotangents one
-    reader would then repeat the whole chain and keep every term alive.
+    A reduction, because a compiler computes that once and keeps the scalar.  A single element it would read again
+    inside every fused reader, and so keep the whole value alive.
     """
-    if token is None:
-        return function(operands)
-
-    def by_branch(operands, token):
-        # The work itself stands in the branch: an identity there would be a copy.
-        results = jax.eval_shape(function, operands)
-        true = (token <= jnp.inf) | (token != token)
-        return lax.cond(
-            true,
-            function,
-            lambda _: [lax.full(r.shape, 0, r.dtype, sharding=explicit_sharding(r)) for r in results],
-            operands,
-        )
-
-    def by_barrier(operands, token):
-        return lax.optimization_barrier(function(operands))
-
-    return lax.platform_dependent(operands, token, cpu=by_branch, default=by_barrier)
-
-
-def _guard(true: Any, value: Any, other: int) -> Any:
-    if jnp.issubdtype(value.dtype, dtypes.prng_key):
-        data = jax.random.key_data(value)
-        return jax.random.wrap_key_data(_guard(true, data, other), impl=jax.random.key_impl(value))
-    everywhere = lax.broadcast(true, value.shape, out_sharding=explicit_sharding(jax.typeof(value)))
-    return lax.select(everywhere, value, lax.full_like(value, other))
+    if not value.size or not dtypes.issubdtype(value.dtype, jnp.inexact):
+        return None
+    few = [1] * max(value.ndim - 1, 0) + [min(n, _TOKEN_ELEMENTS) for n in value.shape[-1:]]
+    # An axis that is sharded by type cannot be cut unevenly.
+    sharded = explicit_sharding(jax.typeof(value)) is not None
+    corner = value if sharded else lax.slice(value, (0,) * value.ndim, few)
+    if dtypes.issubdtype(corner.dtype, jnp.complexfloating):
+        corner = lax.real(corner)
+    return lax.reduce_max(corner, range(value.ndim))

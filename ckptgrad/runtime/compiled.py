@@ -1,9 +1,9 @@
 """A schedule as one traceable function: the compiled runtime.
 
 `Execution` interprets the actions of a schedule on arrays or tracers.  Under `jax.jit` the actions
-are gone after tracing, and what is left is one program in which each distinct stage's forward and
-backward is one function, called where the schedule says.  XLA frees a buffer after its last use, so
-the schedule's lifetimes become the program's.
+are gone after tracing, and what is left is one program in which each stage's forward and backward is
+one call (`apart`), where the schedule says.  XLA frees a buffer after its last use, so the schedule's
+lifetimes become the program's.
 """
 
 from __future__ import annotations
@@ -11,139 +11,65 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
-from ckptgrad.autodiff.joint import Finish, Order, Views
+from ckptgrad.autodiff.joint import Order, Run
 from ckptgrad.autodiff.order import parameter_gradients_first
-from ckptgrad.chain.footprint import feeds_heavy_directly, fused_into, is_materialised, last_work
 from ckptgrad.chain.program import Program, Stage, StageKind
 from ckptgrad.errors import ScheduleError
-from ckptgrad.graph.evaluate import like_aval
-from ckptgrad.graph.graph import Constant, Operation, Variable
-from ckptgrad.graph.origins import half_operands, loose_sources, made_of_nothing
-from ckptgrad.graph.work import is_heavy
+from ckptgrad.graph.evaluate import like_aval, read
+from ckptgrad.graph.graph import Constant, Variable, variables_of
 from ckptgrad.planning.schedule import Action, Backward, Forward, Free, Schedule
-from ckptgrad.runtime.apart import hold_apart, make_apart, settle, token_of, widen_apart
+from ckptgrad.runtime.apart import add_apart, after, apart
 
 
 class StageFunctions:
-    """The traceable forward and backward of one kind of stage, jitted once an option."""
+    """The forwards and backwards of one kind of stage, each a call that is kept apart."""
 
     def __init__(self, kind: StageKind):
         self.kind = kind
-        self._forward: dict[tuple[int | None, bool, frozenset[int]], Any] = {}
-        self._backward: dict[int, Any] = {}
+        self._forward: dict[tuple[int | None, bool], tuple[Run, Any]] = {}
+        self._backward: dict[tuple[int, tuple[int, ...]], tuple[Run, Any]] = {}
 
-    def forward(self, keep: int | None, again: bool, settled: frozenset[int]) -> Any:
-        """inputs -> (outputs, residuals of option `keep`).
+    def forward(self, keep: int | None, again: bool) -> tuple[Run, Any]:
+        """A run, and it as a function (values it reads, arrays to wait for) -> values it makes.
 
-        `again` leaves out effects; `settled` are the places in the outgoing boundary of values to put in memory if
-        they are streams with a branch added.
+        `keep` is the option whose residuals are made; `again` leaves out effects.
         """
-        if (keep, again, settled) not in self._forward:
+        if (keep, again) not in self._forward:
             part = self.kind.plain if keep is None else self.kind.options[keep].partition
-            leaving = [part.joint.outputs[i] for k, i in enumerate(self.kind.boundary_out) if k in settled]
-            stream = [v for v in self.kind.stream if v in leaving]
-            operations = part.forward_again if again else part.forward_operations
-            last = fused_into(operations, stream)
-            inputs_ = part.joint.inputs
-            # What does not wait for the boundary would be done for all stages at once.
-            is_loose = again or keep is None or any(is_heavy(op) for op in part.recomputed)
-            loose = loose_sources(operations, [inputs_[i] for i in self.kind.entry]) if is_loose else ()
-            halves = half_operands(operations, inputs_) if again else ()
-            made = made_of_nothing(operations, self.kind.outputs_kept, _needs_memory) if again else ()
+            run = part.forward_run(again)
+            self._forward[keep, again] = run, apart(run)
+        return self._forward[keep, again]
 
-            def stage_forward(inputs, latest):
-                arriving = token_of([inputs[i] for i in self.kind.boundary_in])
-                views = _views(loose, halves, made, token_of(latest) if arriving is None else arriving)
-                return part.run_forward(inputs, again, _finish(stream, last, arriving), views)
+    def backward(self, keep: int, summed: tuple[int, ...] = ()) -> tuple[Run, Any]:
+        """A run, and it as a function of (values it reads, totals), to values it makes.
 
-            self._forward[keep, again, settled] = jax.jit(stage_forward)
-        return self._forward[keep, again, settled]
-
-    def backward(self, keep: int) -> Any:
-        """(residuals, reads, cotangents) -> gradients, without the zero ones."""
-        if keep not in self._backward:
+        `summed` are the positions of gradients that come last among these, added to the totals: in place, where
+        nobody else needs the totals.
+        """
+        if (keep, summed) not in self._backward:
             part = self.kind.options[keep].partition
-            entry = [part.joint.inputs[i] for i in self.kind.entry]
-            flowing = set(self.kind.boundary_in)
-            back = [*part.recomputed, *part.joint.backward_operations]
-            crossing = [g for g in self.kind.crossing if fused_into(back, [g])]
-            last = last_work(back, crossing)
-            little = bool(last)
-            seen = part.restart_values(entry)
-            halves = half_operands(back, part.reads)
-            made = made_of_nothing(back, (), _needs_memory)
-            ties = parameter_gradients_first(part.joint)
+            gradients, order = part.joint.gradients, Order(parameter_gradients_first(part.joint), after)
+            alone = {a for k, a in enumerate(gradients) if k not in summed}
+            terms = [gradients[k] for k in summed]
+            whole = part.backward_run
+            others = [v for v in whole.makes if v in alone]
+            run = Run(whole.operations, (*others, *variables_of(terms)))
 
-            def stage_backward(residuals, reads, cotangents):
-                token = token_of(cotangents)
-                if not little and not any(ct.ndim for ct in cotangents):
-                    # The cotangent of a loss is the constant 1: a predicate on it is folded.  That is as well where all
-                    # residuals are held and a little work twice is better than one array more.
-                    token = token_of([*residuals, *reads, *cotangents])
-                finish, views = _finish(crossing, last, token), _views(seen, halves, made, token)
-                found = part.run_backward(residuals, reads, cotangents, views, finish, Order(ties, _after))
-                if self.kind.flows_free:
-                    found = _after_the_others(found, [i in flowing for i in self.kind.wrt])
-                return [g for g in found if g is not None]
+            def stage_backward(operands: Any) -> list[Any]:
+                values, totals = operands
+                found = run(values, order)
+                env = dict(zip(run.makes, found, strict=True))
+                return found[: len(others)] + [jnp.add(t, read(env, a)) for t, a in zip(totals, terms, strict=True)]
 
-            self._backward[keep] = jax.jit(stage_backward)
-        return self._backward[keep]
-
-
-def _views(seen: Sequence[Variable], halves: Sequence[Variable], made: Sequence[Variable], token: Any) -> Views:
-    """Views of `seen`, of `halves` where products widen their operands, and of what is made of nothing."""
-    ways = {**dict.fromkeys(halves, widen_apart), **dict.fromkeys(made, make_apart), **dict.fromkeys(seen, hold_apart)}
-
-    def apart(variables: Sequence[Variable], values: list[Any]) -> list[Any]:
-        found = list(values)
-        for way in (hold_apart, widen_apart, make_apart):
-            places = [k for k, v in enumerate(variables) if ways[v] is way]
-            for k, view in zip(places, way([values[k] for k in places], token), strict=True):
-                found[k] = view
-        return found
-
-    return Views({*ways}, apart)
-
-
-def _after(first: Any, operand: Any) -> Any:
-    return hold_apart([operand], token_of([first]))[0]
-
-
-def _finish(results: Sequence[Variable], last: Sequence[Operation], token: Any) -> Finish:
-    return Finish(results, last, lambda function, operands: settle(function, operands, token))
-
-
-def _needs_memory(op: Operation) -> bool:
-    return is_materialised(op) or op.name.startswith("scatter")
-
-
-def _after_the_others(gradients: list[Any], crossing: Sequence[bool]) -> list[Any]:
-    """Gradients of which the crossing ones depend on the others."""
-    others = [g for g, crosses in zip(gradients, crossing, strict=True) if not crosses]
-    token = token_of(others)
-    held = iter(hold_apart([g for g, c in zip(gradients, crossing, strict=True) if c and g is not None], token))
-    return [next(held) if c and g is not None else g for g, c in zip(gradients, crossing, strict=True)]
+            self._backward[keep, summed] = run, apart(stage_backward)
+        return self._backward[keep, summed]
 
 
 def stage_functions(kind: StageKind) -> StageFunctions:
     """The functions of a kind, made once and kept on the kind."""
     return kind.attached.setdefault("functions", StageFunctions(kind))
-
-
-def flows_on(program: Program, i: int) -> frozenset[int]:
-    """Which values of boundary `i` + 1 no heavy operation of the next stage reads, so that XLA may not put them in memory.
-
-    Positions in the boundary; of these the forward settles those that are streams.
-    """
-    if i + 1 == len(program.stages):
-        return frozenset()
-    stage, following = program.stages[i], program.stages[i + 1]
-    operations, inputs = following.kind.plain.forward_operations, following.kind.joint.inputs
-    arriving = [inputs[following.inputs.index(v)] for v in stage.boundary_out]
-    return frozenset(k for k, v in enumerate(arriving) if not feeds_heavy_directly(operations, v))
 
 
 class Execution:
@@ -162,7 +88,6 @@ class Execution:
         self.residuals: dict[int, tuple[int, list[Any]]] = {}
         self.table: dict[Variable, Any] = {}
         self.latest: list[Any] = []
-        self._used: set[int] = set()
         self._ever: set[int] = set()
 
     def fork(self) -> Execution:
@@ -207,30 +132,21 @@ class Execution:
             self._add(v, ct)
 
     def run_forward(self, i: int, keep: int | None, output: bool) -> None:
-        stage = self.program.stages[i]
-        values = self._inputs(i, stage)
-        if i in self._used or (i in self._ever and not stage.boundary_in):
-            entry = stage.kind.entry
-            seen = hold_apart([values[k] for k in entry], token_of(self.latest))
-            for k, value in zip(entry, seen, strict=True):
-                values[k] = value
-                if stage.inputs[k] in self.boundaries.get(i, {}):
-                    self.boundaries[i] = self.boundaries[i] | {stage.inputs[k]: value}
-        self._used.add(i)
-        functions = self.functions[stage.kind]
-        settled = flows_on(self.program, i) if output else frozenset()
-        forward = functions.forward(keep, i in self._ever, settled)
-        outputs, residuals = forward(values, self.latest)
-        made = dict(zip(stage.outputs, outputs, strict=True))
+        stage, again = self.program.stages[i], i in self._ever
+        part = stage.kind.plain if keep is None else stage.kind.options[keep].partition
+        run, call = self.functions[stage.kind].forward(keep, again)
+        env = {**part.joint.constants, **dict(zip(part.joint.inputs, self._inputs(i, stage), strict=True))}
+        # A repetition is told from the first run, and put after it, by what came last.
+        env.update(zip(run.makes, call([env[v] for v in run.reads], self.latest if again else ()), strict=True))
+        made = {v: read(env, a) for v, a in zip(stage.outputs, part.joint.outputs, strict=True)}
         if output:
             self.boundaries[i + 1] = {v: made[v] for v in stage.boundary_out}
-            self._used.discard(i + 1)
-        if i not in self._ever:
+        if not again:
             crossing = set(stage.boundary_out)
             self.env.update((v, x) for v, x in made.items() if v not in crossing)
         self._ever.add(i)
         if keep is not None:
-            self.residuals[i] = (keep, residuals)
+            self.residuals[i] = (keep, [env[v] for v in part.residuals])
 
     def run_backward(self, i: int) -> None:
         stage = self.program.stages[i]
@@ -242,16 +158,19 @@ class Execution:
             return
         part = stage.kind.options[keep].partition
         position = {v: k for k, v in enumerate(part.joint.inputs)}
-        values = self._inputs(i, stage, [position[v] for v in part.reads])
-        gradients = iter(self.functions[stage.kind].backward(keep)(residuals, values, cotangents))
+        env = part.given(residuals, self._inputs(i, stage, [position[v] for v in part.reads]), cotangents)
+        gradients = dict(zip(stage.differentiated, part.joint.gradients, strict=True))
+        summed = tuple(k for k, (v, a) in enumerate(gradients.items()) if a is not None and v in self.table)
+        totals = [self.table[stage.differentiated[k]] for k in summed]
+        run, call = self.functions[stage.kind].backward(keep, summed)
+        found = call(([env[v] for v in run.reads], totals))
+        sums = dict(zip(summed, found[len(found) - len(summed) :], strict=True))
+        env.update(zip(run.makes, found[: len(found) - len(summed)], strict=False))
+        for k, (v, a) in enumerate(gradients.items()):
+            if a is not None:
+                self.table[v] = sums[k] if k in sums else read(env, a)
         crossing = set(stage.boundary_in)
-        latest = []
-        for v, atom in zip(stage.differentiated, part.joint.gradients, strict=True):
-            if atom is not None:
-                g = next(gradients)
-                self._add(v, g)
-                latest += [g] if v in crossing else []
-        self.latest = latest or self.latest
+        self.latest = [self.table[v] for v, a in gradients.items() if a is not None and v in crossing] or self.latest
 
     def gradient(self, v: Variable) -> Any:
         """The gradient of an input, typed as the input is; zeros where nothing flowed back."""
@@ -282,12 +201,7 @@ class Execution:
 
     def _add(self, v: Variable, ct: Any) -> None:
         present = self.table.get(v)
-        # A sum of many terms that is left to be fused at its end keeps every term alive.
-        self.table[v] = ct if present is None else settle(_sum, [present, ct], token_of([ct]))[0]
-
-
-def _sum(terms: list[Any]) -> list[Any]:
-    return [jnp.add(*terms)]
+        self.table[v] = ct if present is None else add_apart(present, ct)
 
 
 def split_at_backward(schedule: Schedule) -> tuple[tuple[Action, ...], tuple[Action, ...]]:

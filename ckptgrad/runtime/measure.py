@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import jax
 import numpy as np
 from jax import dtypes
+from jax.core import Tracer
 
+from ckptgrad.autodiff.joint import Run
 from ckptgrad.chain.program import Program, StageKind
-from ckptgrad.graph.graph import Variable
 from ckptgrad.graph.trace import cotangent_struct, struct
 from ckptgrad.planning.costs import ChainCosts, StageCost
 from ckptgrad.runtime.calibrate import best_seconds
@@ -47,28 +47,26 @@ def _times(kind: StageKind) -> dict[tuple[str, int], float]:
     functions = stage_functions(kind)
     for k in range(-1, len(kind.options)):
         if ("forward", k) not in known:
-            inputs = _values(kind.joint.inputs)
-            known["forward", k] = _seconds(functions.forward(None if k < 0 else k, False, frozenset()), inputs, [])
+            run, call = functions.forward(None if k < 0 else k, False)
+            known["forward", k] = _seconds(call, kind, run)
         if k >= 0 and ("backward", k) not in known:
-            part = kind.options[k].partition
-            cotangents = [_value(cotangent_struct(v.aval)) for v in part.joint.cotangents]
-            arguments = _values(part.residuals), _values(part.reads), cotangents
-            known["backward", k] = _seconds(functions.backward(k), *arguments)
+            run, call = functions.backward(k)
+            known["backward", k] = _seconds(lambda values, call=call: call((values, [])), kind, run)
     return known
 
 
-def _seconds(function: Any, *args: Any) -> float:
-    lowered = function.lower(*args)
+def _seconds(function: Any, kind: StageKind, run: Run) -> float:
+    cotangents = {*kind.joint.cotangents}
+    avals = [cotangent_struct(v.aval) if v in cotangents else struct(v.aval) for v in run.reads]
+    known = {v: c for v, c in kind.joint.constants.items() if not isinstance(c, Tracer)}
+    args = [known[v] if v in known else _value(a) for v, a in zip(run.reads, avals, strict=True)]
+    lowered = jax.jit(function).lower(args)
 
     def measure() -> float:
         compiled = lowered.compile()
-        return best_seconds(lambda: compiled(*args), REPEATS)
+        return best_seconds(lambda: compiled(args), REPEATS)
 
     return remembered("seconds", lowered.as_text(), measure)
-
-
-def _values(variables: Sequence[Variable]) -> list[Any]:
-    return [_value(struct(v.aval)) for v in variables]
 
 
 def _value(aval: Any) -> Any:
