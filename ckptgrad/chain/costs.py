@@ -5,7 +5,9 @@ Bytes of boundaries and residuals are exact.  Transients follow `footprint`, tim
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ckptgrad.chain.footprint import peak_inside
 from ckptgrad.chain.machine import Machine
@@ -15,26 +17,52 @@ from ckptgrad.planning.costs import ChainCosts, SaveOption, StageCost
 
 
 def chain_costs(program: Program, machine: Machine | None = None) -> ChainCosts:
-    """The planner's view of a program."""
+    """The planner's view of a program.
+
+    Values that live across several stages, and gradients that wait to be added to others, are held while the backward
+    is at certain boundaries: they are counted with the cotangents of these.
+    """
     machine = machine or Machine.of()
     by_kind: dict[tuple, StageCost] = {}
-    stages = []
-    for stage, summed in zip(program.stages, program.summed, strict=True):
-        key = (id(stage.kind), summed)
+    stages, waiting = [], waiting_bytes(program)
+    for i, (stage, summed) in enumerate(zip(program.stages, program.summed, strict=True)):
+        key = (id(stage.kind), summed, program.starting[i], waiting[i], waiting[i + 1])
         if key not in by_kind:
-            by_kind[key] = stage_cost(stage.kind, machine, sum(stage.differentiated[k].nbytes for k in summed))
+            terms, started = (sum(stage.differentiated[k].nbytes for k in ks) for ks in (summed, program.starting[i]))
+            cost = _stage_cost(stage.kind, machine)
+            options = tuple(
+                replace(o, backward_transient=o.backward_transient + terms + started - waiting[i]) for o in cost.options
+            )
+            by_kind[key] = replace(cost, options=options, cotangent_bytes=cost.cotangent_bytes + waiting[i + 1])
         stages.append(by_kind[key])
-    return ChainCosts(tuple(stages), 0, 0, program.output_bytes + program.gradient_bytes + _held(program))
+    return ChainCosts(tuple(stages), 0, waiting[0], program.output_bytes + program.gradient_bytes)
 
 
-def _held(program: Program) -> int:
-    """Bytes of what is held throughout: values that several stages read, and gradients that are summed."""
-    totals = {stage.differentiated[k] for stage, ks in zip(program.stages, program.summed, strict=True) for k in ks}
-    return sum(v.nbytes for v in program.held) + sum(v.nbytes for v in totals)
+def waiting_bytes(program: Program) -> list[int]:
+    """For each boundary, 0 to n, bytes of what is held besides while the backward is there.
+
+    A value until the backward of the first stage that reads it, a sum of gradients from that of the last one to that
+    of the stage that made the value; sums for arguments until they are complete, and results of the program.
+    """
+    n = len(program.stages)
+    steps = [0] * (n + 2)
+    for v in program.held:
+        first = min(i for i, stage in enumerate(program.stages) if v in stage.inputs)
+        steps[first + 1] += v.nbytes
+        steps[n + 1] -= v.nbytes
+    maker = {v: i for i, stage in enumerate(program.stages) for v in stage.outputs}
+    readers: dict[Variable, list[int]] = {}
+    for i, (stage, summed, starting) in enumerate(zip(program.stages, program.summed, program.starting, strict=True)):
+        for k in (*summed, *starting):
+            readers.setdefault(stage.differentiated[k], []).append(i)
+    for v, stages in readers.items():
+        steps[maker.get(v, min(stages)) + 1] += v.nbytes
+        steps[max(stages) + 1] -= v.nbytes
+    return list(itertools.accumulate(steps))[: n + 1]
 
 
-def stage_cost(kind: StageKind, machine: Machine, summed: int = 0) -> StageCost:
-    """The costs of one kind of stage; `summed` bytes of gradients are added to others in its backward."""
+def _stage_cost(kind: StageKind, machine: Machine) -> StageCost:
+    """The costs of one kind of stage, alone."""
     j = kind.joint
     boundary = kind.outputs_kept
     outputs = [v for v in j.outputs if isinstance(v, Variable)]
@@ -43,7 +71,7 @@ def stage_cost(kind: StageKind, machine: Machine, summed: int = 0) -> StageCost:
     cotangent = sum(j.cotangents[k].nbytes for k, i in enumerate(kind.seeds) if i in set(kind.boundary_out))
     forward = machine.seconds(plain, outputs)
     forward_peak = peak_inside(plain, j.inputs, outputs)
-    options = tuple(_save_option(kind, o, boundary, machine, summed) for o in kind.options)
+    options = tuple(_save_option(kind, o, boundary, machine) for o in kind.options)
     return StageCost(options, boundary_bytes, cotangent, forward, max(0, forward_peak - boundary_bytes))
 
 
@@ -53,9 +81,7 @@ def private_residuals(kind: StageKind, option: Option) -> list[Variable]:
     return [v for v in option.partition.residuals if v not in shared]
 
 
-def _save_option(
-    kind: StageKind, option: Option, boundary: Sequence[Variable], machine: Machine, summed: int
-) -> SaveOption:
+def _save_option(kind: StageKind, option: Option, boundary: Sequence[Variable], machine: Machine) -> SaveOption:
     part, j = option.partition, kind.joint
     incoming = {j.inputs[i] for i in kind.boundary_in}
     outputs = [v for v in j.outputs if isinstance(v, Variable)]
@@ -82,5 +108,5 @@ def _save_option(
         forward_time=machine.seconds(part.forward_operations, kept),
         backward_time=machine.seconds(back, gradients),
         forward_transient=max(0, peak_inside(part.forward_operations, j.inputs, kept) - boundary_bytes - residual_bytes),
-        backward_transient=max(0, inner) + summed,
+        backward_transient=max(0, inner),
     )

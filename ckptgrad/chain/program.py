@@ -153,18 +153,35 @@ class Program:
         return sum(v.nbytes for v in self.wrt)
 
     @cached_property
-    def summed(self) -> tuple[tuple[int, ...], ...]:
+    def _sums(self) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+        """For each stage which of its gradients are added to others, and to which others are added."""
+        table, added, found = set(self.seeds), set(), []
+        for stage in reversed(self.stages):
+            table -= {*stage.seeded}
+            pairs = list(zip(stage.differentiated, stage.kind.joint.gradients, strict=True))
+            present = [(k, v) for k, (v, g) in enumerate(pairs) if g is not None]
+            summed = tuple(k for k, v in present if v in table)
+            found.append((summed, present))
+            added |= {v for k, v in present if k in summed}
+            table |= {v for _, v in present}
+        crossing = {v for stage in self.stages for v in stage.boundary_in}
+        lasting = added | {v for v in self.held if v not in crossing}
+        return [
+            (summed, tuple(k for k, v in present if v in lasting and k not in summed)) for summed, present in found[::-1]
+        ]
+
+    @property
+    def summed(self) -> list[tuple[int, ...]]:
         """For each stage the positions among its gradients of those that are added to others made before.
 
         Gradients of arguments and of held values that a later stage reads too.
         """
-        table, found = set(self.seeds), []
-        for stage in reversed(self.stages):
-            table -= {*stage.seeded}
-            pairs = list(zip(stage.differentiated, stage.kind.joint.gradients, strict=True))
-            found.append(tuple(k for k, (v, g) in enumerate(pairs) if g is not None and v in table))
-            table |= {v for v, g in pairs if g is not None}
-        return tuple(found[::-1])
+        return [summed for summed, _ in self._sums]
+
+    @property
+    def starting(self) -> list[tuple[int, ...]]:
+        """For each stage the positions of gradients of held values that come first, or to which others are added."""
+        return [starting for _, starting in self._sums]
 
     @cached_property
     def output_bytes(self) -> int:

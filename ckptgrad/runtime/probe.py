@@ -33,12 +33,12 @@ class Place:
     Attributes:
         stays: whether the stage before may read the incoming boundary after this stage's backward.
         summed: the positions among the stage's gradients of those that are added to others.
-        ending: the positions of those that are results of the whole program as they are.
+        starting: the positions of those that are held, waiting for others.
     """
 
     stays: bool
     summed: tuple[int, ...]
-    ending: tuple[int, ...]
+    starting: tuple[int, ...]
 
 
 def probed_costs(program: Program, costs: ChainCosts) -> ChainCosts:
@@ -58,17 +58,8 @@ def probed_costs(program: Program, costs: ChainCosts) -> ChainCosts:
 
 
 def _places(program: Program, costs: ChainCosts) -> list[Place]:
-    readers: dict[Variable, int] = {}
-    for stage in program.stages:
-        for v in stage.differentiated:
-            readers[v] = readers.get(v, 0) + 1
-    single = {v for v in program.wrt if readers.get(v) == 1}
-    found = []
-    for i, (stage, summed) in enumerate(zip(program.stages, program.summed, strict=True)):
-        stays = i > 0 and any(o.reads_output for o in costs.stages[i - 1].options)
-        ending = tuple(k for k, v in enumerate(stage.differentiated) if v in single)
-        found.append(Place(stays, summed, ending))
-    return found
+    stays = [any(o.reads_output for o in stage.options) for stage in costs.stages]
+    return [Place(*p) for p in zip([False, *stays[:-1]], program.summed, program.starting, strict=True)]
 
 
 def _probed_stage(kind: StageKind, place: Place, cost: StageCost, boundary: int, leaving: int) -> StageCost:
@@ -148,16 +139,16 @@ def _lower_backward(kind: StageKind, k: int, place: Place) -> Any:
     gradients, cotangents = kind.joint.gradients, {*kind.joint.cotangents}
     own = {*_given(kind, k, place), *cotangents}
     summed = [gradients[p] for p in place.summed]
-    ending = {gradients[p] for p in place.ending} - {
-        g for p, g in enumerate(gradients) if p not in place.ending and p not in place.summed
-    }
+    used = {*kind.crossing, *(gradients[p] for p in place.starting)}
     count = len(run.reads)
 
     def program(values):
         found = call((values[:count], values[count:]))
-        leaves = [v in ending for v in run.makes[: len(found) - len(summed)]] + [False] * len(summed)
-        used = [x for x, leaving in zip(found, leaves, strict=True) if not leaving]
-        return _consume(used), [x for x, leaving in zip(found, leaves, strict=True) if leaving]
+        others = len(found) - len(summed)
+        held = [v in used for v in run.makes[:others]] + [True] * len(summed)
+        pairs = list(zip(found, held, strict=True))
+        # Gradients of arguments are results of the whole program.
+        return _consume([x for x, h in pairs if h]), [x for x, h in pairs if not h]
 
     structs = [cotangent_struct(v.aval) if v in cotangents else struct(v.aval) for v in run.reads]
     structs += [cotangent_struct(a.aval) for a in summed]  # type: ignore[union-attr]
