@@ -176,10 +176,11 @@ class Partition:
         wanted = [*self.joint.outputs, *self.residuals]
         return tuple(silent(op) for op in needed_operations(self.forward_operations, wanted, effects=False))
 
-    def forward_run(self, again: bool = False) -> Run:
-        """What the forward runs, and the outputs and residuals that it makes."""
+    def forward_run(self, again: bool = False, unwanted: Collection[Variable] = ()) -> Run:
+        """What the forward runs, and the outputs and residuals that it makes; of `unwanted` outputs only residuals."""
+        wanted = [*(a for a in self.joint.outputs if a not in unwanted), *self.residuals]
         operations = self.forward_again if again else self.forward_operations
-        return _run(operations, [*self.joint.outputs, *self.residuals])
+        return _run(needed_operations(operations, wanted) if unwanted else operations, wanted)
 
     @cached_property
     def backward_run(self) -> Run:

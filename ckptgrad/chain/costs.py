@@ -100,6 +100,8 @@ def _save_option(kind: StageKind, option: Option, boundary: Sequence[Variable], 
     given = ({*part.residuals, *part.reads, *j.cotangents, *arriving}) - set(consumed)
     inner = peak_inside(back, given, flowing, consumed)
     inner -= sum(v.nbytes for v in flowing) + sum(v.nbytes for v in consumed)
+    forward = peak_inside(part.forward_operations, j.inputs, kept) - boundary_bytes - residual_bytes
+    hidden = peak_inside(part.forward_run(unwanted=boundary).operations, j.inputs, private) - residual_bytes
     return SaveOption(
         option.name,
         residual_bytes,
@@ -107,6 +109,7 @@ def _save_option(kind: StageKind, option: Option, boundary: Sequence[Variable], 
         reads_output=any(v in boundary for v in part.residuals),
         forward_time=machine.seconds(part.forward_operations, kept),
         backward_time=machine.seconds(back, gradients),
-        forward_transient=max(0, peak_inside(part.forward_operations, j.inputs, kept) - boundary_bytes - residual_bytes),
+        forward_transient=max(0, forward),
         backward_transient=max(0, inner),
+        hidden_bytes=max(0, hidden - max(0, forward)),
     )

@@ -23,7 +23,8 @@ class SaveOption:
     (`reads_input`) or boundary i + 1 (`reads_output`), these must be held at that time, and are counted as
     boundaries, once. The transients are scratch that lives only while the forward or the backward runs. That of the
     backward is negative where the backward overwrites what it reads: less is then held at its worst moment than what
-    it reads and what it writes together.
+    it reads and what it writes together. `hidden_bytes` is what a forward that does not produce boundary i + 1 takes
+    beyond its transient: scratch that is gone before an output is written takes no less if none is.
     """
 
     name: str
@@ -34,6 +35,7 @@ class SaveOption:
     backward_time: float
     forward_transient: int = 0
     backward_transient: int = 0
+    hidden_bytes: int = 0
 
     def __post_init__(self) -> None:
         _require_non_negative(self)

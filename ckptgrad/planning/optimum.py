@@ -127,7 +127,7 @@ class Optimum:
         ends = kinds.result > 0
         columns = [kinds.input, kinds.input_cotangent, kinds.output[~ends], kinds.output_cotangent[~ends]]
         columns += [kinds.transient, kinds.restart]
-        columns += [kinds.option_residual, kinds.option_forward, kinds.option_backward]
+        columns += [kinds.option_residual, kinds.option_forward, kinds.option_backward, kinds.option_hidden]
         return math.gcd(*(int(np.gcd.reduce(column)) for column in columns if len(column))) or 1
 
     def times(self, slot: int, slots: int) -> np.ndarray:
@@ -223,7 +223,7 @@ class _Walk:
         best = float("inf"), Keep(0)
         for k, option in enumerate(stage.options):
             ends_chain = first == len(costs) - 1
-            produced = stage.boundary_bytes if option.reads_output or first < last or ends_chain else 0
+            produced = stage.boundary_bytes if option.reads_output or first < last or ends_chain else option.hidden_bytes
             forward = costs.cotangent_bytes(last + 1) + held + option.residual_bytes + produced
             forward += option.forward_transient + (stage.restart_bytes if mark else 0)
             between = option.residual_bytes + (held if option.reads_input else 0)

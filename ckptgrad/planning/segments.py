@@ -36,6 +36,7 @@ class Kinds(NamedTuple):
     option_start: Any
     option_residual: Any
     option_forward: Any
+    option_hidden: Any
     option_backward: Any
     option_reads_input: Any
     option_reads_output: Any
@@ -100,6 +101,7 @@ def _kinds(keys: list[tuple]) -> Kinds:
         option_start=integers(np.cumsum([0] + [len(stage.options) for stage in stages])),
         option_residual=integers(option.residual_bytes for option in options),
         option_forward=integers(option.forward_transient for option in options),
+        option_hidden=integers(option.hidden_bytes for option in options),
         option_backward=integers(option.backward_transient for option in options),
         option_reads_input=integers(option.reads_input for option in options),
         option_reads_output=integers(option.reads_output for option in options),

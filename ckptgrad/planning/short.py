@@ -174,7 +174,8 @@ def _forwards(costs: ChainCosts, state: _State, live: int, i: int) -> Iterator[_
         kept = _with(options, i, k)
         more = option.residual_bytes + option.forward_transient + restart
         without = _State(read, kept, following)
-        yield _Move(option.forward_time, live + more, without, live + option.residual_bytes, (Forward(i, k, False),))
+        alone = live + more + option.hidden_bytes
+        yield _Move(option.forward_time, alone, without, live + option.residual_bytes, (Forward(i, k, False),))
         if boundaries[i + 1] != _FRESH:
             with_output = _State(produced, kept, following)
             yield _Move(option.forward_time, during + more, with_output, after + option.residual_bytes, (Forward(i, k),))

@@ -92,6 +92,7 @@ def _forward(state: _State, action: Forward) -> int:
             raise _Bad(f"stage {action.stage} has been differentiated, its residuals would never be read")
         option = stage.options[action.keep]
         residual, transient, seconds = option.residual_bytes, option.forward_transient, option.forward_time
+        transient += 0 if action.output else option.hidden_bytes
         state.residuals[action.stage] = action.keep
     restart = stage.restart_bytes if state.boundaries[action.stage] else 0
     state.boundaries[action.stage] = True

@@ -28,7 +28,7 @@ def option_needs(kinds, k, a, cotangent, result, owned, alone, extra):
     is_last = result > 0
     reads_output = kinds.option_reads_output[k]
     residual = kinds.option_residual[k]
-    produced = kinds.output[a] if reads_output or not alone or is_last else 0
+    produced = kinds.output[a] if reads_output or not alone or is_last else kinds.option_hidden[k]
     forward = cotangent + own_input + residual + produced + kinds.option_forward[k] + extra
     between = residual
     if kinds.option_reads_input[k]:

@@ -104,7 +104,7 @@ def _candidates(costs: ChainCosts, budget: int) -> Iterator[tuple[float, Groups,
         chosen = [s.options[k] for s, k in zip(costs.stages, options, strict=True)]
         kinds = {id(o): o for o in chosen}.values()
         between = max(1, *(o.residual_bytes + boundary * (o.reads_input or o.reads_output) for o in kinds))
-        inside = max(max(o.forward_transient, o.backward_transient + cotangent) for o in kinds)
+        inside = max(max(o.forward_transient + o.hidden_bytes, o.backward_transient + cotangent) for o in kinds)
         room = budget - costs.held_bytes - cotangent - 2 * boundary - max(inside, forward_transient)
         time = sum(o.time for o in chosen)
         for size in _steps(n):

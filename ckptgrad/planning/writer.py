@@ -37,7 +37,7 @@ class ScheduleWriter:
             self.time += cost.forward_time
         else:
             option = cost.options[keep]
-            transient += option.forward_transient
+            transient += option.forward_transient + (0 if output else option.hidden_bytes)
             gained += option.residual_bytes
             self.time += option.forward_time
             self._kept[stage] = keep

@@ -28,19 +28,21 @@ class StageFunctions:
 
     def __init__(self, kind: StageKind):
         self.kind = kind
-        self._forward: dict[tuple[int | None, bool], tuple[Run, Any]] = {}
+        self._forward: dict[tuple[int | None, bool, bool], tuple[Run, Any]] = {}
         self._backward: dict[tuple[int, tuple[int, ...]], tuple[Run, Any]] = {}
 
-    def forward(self, keep: int | None, again: bool) -> tuple[Run, Any]:
+    def forward(self, keep: int | None, again: bool = False, output: bool = True) -> tuple[Run, Any]:
         """A run, and it as a function (values it reads, arrays to wait for) -> values it makes.
 
-        `keep` is the option whose residuals are made; `again` leaves out effects.
+        `keep` is the option whose residuals are made; `again` leaves out effects; without `output` the outgoing
+        boundary is not made, if it is no residual.
         """
-        if (keep, again) not in self._forward:
+        key = keep, again, output
+        if key not in self._forward:
             part = self.kind.plain if keep is None else self.kind.options[keep].partition
-            run = part.forward_run(again)
-            self._forward[keep, again] = run, apart(run)
-        return self._forward[keep, again]
+            run = part.forward_run(again, () if output else self.kind.outputs_kept)
+            self._forward[key] = run, apart(run)
+        return self._forward[key]
 
     def backward(self, keep: int, summed: tuple[int, ...] = ()) -> tuple[Run, Any]:
         """A run, and it as a function of (values it reads, totals), to values it makes.
@@ -134,16 +136,16 @@ class Execution:
     def run_forward(self, i: int, keep: int | None, output: bool) -> None:
         stage, again = self.program.stages[i], i in self._ever
         part = stage.kind.plain if keep is None else stage.kind.options[keep].partition
-        run, call = self.functions[stage.kind].forward(keep, again)
+        run, call = self.functions[stage.kind].forward(keep, again, output)
         env = {**part.joint.constants, **dict(zip(part.joint.inputs, self._inputs(i, stage), strict=True))}
         # A repetition is told from the first run, and put after it, by what came last.
         env.update(zip(run.makes, call([env[v] for v in run.reads], self.latest if again else ()), strict=True))
-        made = {v: read(env, a) for v, a in zip(stage.outputs, part.joint.outputs, strict=True)}
+        crossing = {*stage.boundary_out}
+        pairs = list(zip(stage.outputs, part.joint.outputs, strict=True))
         if output:
-            self.boundaries[i + 1] = {v: made[v] for v in stage.boundary_out}
+            self.boundaries[i + 1] = {v: read(env, a) for v, a in pairs if v in crossing}
         if not again:
-            crossing = set(stage.boundary_out)
-            self.env.update((v, x) for v, x in made.items() if v not in crossing)
+            self.env.update((v, read(env, a)) for v, a in pairs if v not in crossing)
         self._ever.add(i)
         if keep is not None:
             self.residuals[i] = (keep, [env[v] for v in part.residuals])

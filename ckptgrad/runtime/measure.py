@@ -47,7 +47,7 @@ def _times(kind: StageKind) -> dict[tuple[str, int], float]:
     functions = stage_functions(kind)
     for k in range(-1, len(kind.options)):
         if ("forward", k) not in known:
-            run, call = functions.forward(None if k < 0 else k, False)
+            run, call = functions.forward(None if k < 0 else k)
             known["forward", k] = _seconds(call, kind, run)
         if k >= 0 and ("backward", k) not in known:
             run, call = functions.backward(k)

@@ -69,7 +69,8 @@ def _probed_stage(kind: StageKind, place: Place, cost: StageCost, boundary: int,
         held = boundary + cost.boundary_bytes + option.residual_bytes
         forward = max(0, taken["forward", k] - held)
         backward = taken["backward", k, place] - _given_bytes(kind, k, place) - leaving
-        options.append(replace(option, forward_transient=forward, backward_transient=backward))
+        hidden = max(0, taken["hidden", k] + cost.boundary_bytes - held - forward)
+        options.append(replace(option, forward_transient=forward, backward_transient=backward, hidden_bytes=hidden))
     plain = max(0, taken["forward", -1] - boundary - cost.boundary_bytes)
     return replace(cost, options=tuple(options), forward_transient=plain)
 
@@ -102,9 +103,10 @@ def _compile(wanted: Collection[tuple[StageKind, Place]]) -> None:
     for kind, place in wanted:
         known = kind.attached.setdefault("probes", {})
         for k in range(-1, len(kind.options)):
-            for key in (("forward", k), ("backward", k, place))[: 1 if k < 0 else 2]:
+            for key in (("forward", k), ("hidden", k), ("backward", k, place))[: 1 if k < 0 else 3]:
                 if key not in known and (kind, key) not in jobs:
-                    jobs[kind, key] = _lower_forward(kind, k) if len(key) == 2 else _lower_backward(kind, k, place)
+                    backward = key[0] == "backward"
+                    jobs[kind, key] = _lower_backward(kind, k, place) if backward else _lower_forward(kind, *key[::-1])
     with ThreadPoolExecutor() as pool:
         for (kind, key), taken in zip(jobs, pool.map(_temporary_bytes, jobs.values()), strict=True):
             kind.attached["probes"][key] = taken
@@ -117,9 +119,9 @@ def _temporary_bytes(lowered: Any) -> int:
     return int(remembered("bytes of temporaries", lowered.as_text(), measure))
 
 
-def _lower_forward(kind: StageKind, k: int) -> Any:
+def _lower_forward(kind: StageKind, k: int, way: str) -> Any:
     part = kind.plain if k < 0 else kind.options[k].partition
-    run, call = stage_functions(kind).forward(None if k < 0 else k, False)
+    run, call = stage_functions(kind).forward(None if k < 0 else k, output=way == "forward")
     own = {*_arriving(kind)}
     used = {*kind.outputs_kept, *part.residuals}
 

@@ -122,7 +122,7 @@ def _one_checkpoint_peak(costs: ChainCosts) -> tuple[int, int]:
             reach_stage = -reach_stage
         if i:
             needs.append((reach + stage.cotangent_bytes + done, reach_stage))
-        produced = stage.boundary_bytes if option.reads_output or is_last else 0
+        produced = stage.boundary_bytes if option.reads_output or is_last else option.hidden_bytes
         restart = stage.restart_bytes if i == 0 and end > 1 else 0
         around = base + stage.cotangent_bytes + option.residual_bytes
         needs.append((around + before + done + produced + option.forward_transient + restart, i))
