@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 import ckptgrad as cg
-from ckptgrad.chain.footprint import feeds_heavy_directly, fused_into, materialised, peak_inside, traffic
+from ckptgrad.chain.footprint import materialised, peak_inside, traffic
 from ckptgrad.graph.graph import variables_of
 
 X = jnp.ones((16, 8))
@@ -43,20 +43,6 @@ def test_materialised(fun, args, wanted):
     found = names_of(operations, materialised(operations, results))
     assert [n for n in found if n in wanted] == wanted
     assert set(found) <= {*wanted, "select_n", "lt", "broadcast_in_dim", "concatenate"}
-
-
-FUSED = {
-    "up to the product": (lambda x, w: jnp.sin(x @ w) * 2 + 1, [X, W], ["sin", "mul", "add"]),
-    "nothing for a product": (lambda x, w: jnp.sin(x) @ w, [X, W], []),
-    "not what another value needs": (lambda x, w: (x + 1) - 0 * jnp.sum(x @ w), [X, W], ["add", "mul", "sub"]),
-    "an argument": (lambda x: x, [X], []),
-}
-
-
-@pytest.mark.parametrize(("fun", "args", "wanted"), FUSED.values(), ids=FUSED)
-def test_fused_into(fun, args, wanted):
-    _, operations, results = graph_of(fun, *args)
-    assert [op.name for op in fused_into(operations, results)] == wanted
 
 
 # Peaks in bytes of a function's own values; its arguments belong to others.
@@ -120,19 +106,3 @@ def test_traffic_counts_what_is_written_and_read_once_a_value():
     assert traffic(operations, results) == (2 * N, (N + M) + 2 * N)
     _, operations, results = graph_of(lambda x: jnp.sin(x * 2 + 1) - x, X)
     assert traffic(operations, results) == (N, N)
-
-
-DIRECT = {
-    "itself": (lambda x, w: x @ w, True),
-    "its transpose": (lambda x, w: x.T.T @ w, True),
-    "a cast": (lambda x, w: x.astype(jnp.bfloat16) @ w.astype(jnp.bfloat16), True),
-    "after work": (lambda x, w: jnp.sin(x) @ w, False),
-    "not at all": (lambda x, w: x + (w @ w).sum(), False),
-    "both": (lambda x, w: jnp.sin(x) @ w + x @ w, True),
-}
-
-
-@pytest.mark.parametrize(("fun", "wanted"), DIRECT.values(), ids=DIRECT)
-def test_feeds_heavy_directly(fun, wanted):
-    graph, operations, _ = graph_of(fun, X, W)
-    assert feeds_heavy_directly(operations, graph.inputs[0]) is wanted
