@@ -95,9 +95,9 @@ def _save_option(kind: StageKind, option: Option, boundary: Sequence[Variable], 
     flowing = kind.crossing
     # Gradients of arguments are outputs of the whole program, counted there.
     arriving = {g for g in gradients if g not in set(flowing)}
-    # Matrices are dropped or overwritten at their last use; what is seen through views stays longer.
-    consumed = [v for v in private if len(v.shape) <= 2]
-    given = ({*part.residuals, *part.reads, *j.cotangents, *arriving}) - set(consumed)
+    # What nobody else needs is dropped or overwritten at its last use.
+    consumed = [*private, *j.cotangents]
+    given = ({*part.residuals, *part.reads, *arriving}) - set(consumed)
     inner = peak_inside(back, given, flowing, consumed)
     inner -= sum(v.nbytes for v in flowing) + sum(v.nbytes for v in consumed)
     forward = peak_inside(part.forward_operations, j.inputs, kept) - boundary_bytes - residual_bytes
@@ -110,6 +110,6 @@ def _save_option(kind: StageKind, option: Option, boundary: Sequence[Variable], 
         forward_time=machine.seconds(part.forward_operations, kept),
         backward_time=machine.seconds(back, gradients),
         forward_transient=max(0, forward),
-        backward_transient=max(0, inner),
+        backward_transient=inner,
         hidden_bytes=max(0, hidden - max(0, forward)),
     )

@@ -83,7 +83,7 @@ def peak_inside(
     kept = set(returned)
     live = peak = sum(v.nbytes for v in consumed)
     made: set[Variable] = set(consumed)
-    reusable: set[Variable] = {v for v in consumed if len(v.shape) <= 2}
+    reusable: set[Variable] = {*consumed}
     dying: dict[int, list[Variable]] = {}
     for v, position in last.items():
         dying.setdefault(position, []).append(v)

@@ -101,7 +101,7 @@ class _Builder:
             else:
                 outs = [Variable(v.aval) for v in eqn.outvars]
                 self.operations.append(
-                    Operation(eqn.primitive, args, outs, eqn.params, eqn.source_info, eqn.ctx, eqn.effects)
+                    Operation(eqn.primitive, args, outs, eqn.params, eqn.source_info, eqn.ctx, _side_effects(eqn))
                 )
                 env.update(zip(eqn.outvars, outs, strict=True))
         return [read(a) for a in jaxpr.outvars]
@@ -113,6 +113,11 @@ class _Builder:
             consts: list[Atom] = [self.constant(c, v.aval) for c, v in zip(inner.consts, inner.jaxpr.constvars, strict=True)]
             return self.inline(inner.jaxpr, consts, args, whole)
         return self.inline(inner, [], args, whole)
+
+
+def _side_effects(eqn: Any) -> frozenset:
+    """The effects of an equation; that a collective names an axis is none, it may be done again."""
+    return frozenset(effect for effect in eqn.effects if type(effect).__name__ != "NamedAxisEffect")
 
 
 def struct(aval: Any) -> Any:

@@ -43,7 +43,7 @@ def test_the_ends_are_the_least_and_the_fastest_plan():
 
 def test_plans_are_those_of_the_frontier():
     curve = cg.frontier(loss, WS, X)
-    assert len(curve.points) > 10
+    assert len(curve.points) >= 10
     for point in curve.points[:: max(1, len(curve.points) // 6)]:
         plan = cg.plan(loss, WS, X, budget=point.peak_bytes)
         assert plan.peak_bytes <= point.peak_bytes
