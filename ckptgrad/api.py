@@ -23,10 +23,12 @@ from ckptgrad.planning.schedule import Schedule
 from ckptgrad.runtime.certify import Certified, certify
 from ckptgrad.runtime.compiled import Execution, split_at_backward
 from ckptgrad.runtime.measure import measured_costs
-from ckptgrad.runtime.probe import probed_costs
+from ckptgrad.runtime.probe import count_probes, probed_costs
 
 RUNTIMES = ("compiled",)
-COSTS = ("estimate", "compile", "measure")
+COSTS = ("auto", "estimate", "compile", "measure")
+# Programs of stages that `.compile` compiles, unasked, for their bytes.
+MOST_PROBES = 200
 
 
 class GradientFunction:
@@ -51,7 +53,8 @@ class GradientFunction:
     def compile(self, *args: Any, **kwargs: Any) -> Certified:
         """Compile for these arguments and certify the peak by XLA's own buffer assignment.
 
-        Replans with a smaller target as often as it must.
+        With `costs="auto"` transients are taken from XLA's buffer assignment of each distinct stage, unless these are
+        very many.  Replans with a smaller target as often as it must; a larger budget never gives a slower plan.
 
         Returns:
             A callable with the attributes `plan`, `peak_bytes` and `temporary_bytes`.
@@ -61,18 +64,14 @@ class GradientFunction:
         """
         structs = jax.tree.map(_struct, (args, kwargs))
         traced = self._trace(*structs)
-        costs = costs_of(traced.program, self.options["costs"])
-
+        costs = costs_of(traced.program, self.options["costs"], compiling=True)
         asked = self.options["budget"]
         # "min" asks for the smallest plan, whatever XLA makes of it: there is nothing to exceed.
         least = isinstance(asked, str) and asked.strip().lower() == "min"
         budget = None if least else budget_bytes(asked, costs)
 
-        by_stage = functools.cache(lambda: probed_costs(traced.program, costs))
-
-        def build(target: int | None, by_xla: bool):
-            view = by_stage() if by_xla and self.options["costs"] == "estimate" else costs
-            plan = make_plan(traced.program, asked if least else target, self.options["policy"], view)
+        def build(target: int | None):
+            plan = make_plan(traced.program, asked if least else target, self.options["policy"], costs)
 
             def run(*a, **k):
                 return self._run(self._trace(a, k), plan)
@@ -108,10 +107,10 @@ class GradientFunction:
         return (gradient, aux) if traced.has_aux else gradient
 
 
-def costs_of(program: Program, costs: str) -> ChainCosts:
+def costs_of(program: Program, costs: str, *, compiling: bool = False) -> ChainCosts:
     """What the planner sees of a program: estimated, with XLA's bytes, or with measured seconds too."""
     found = chain_costs(program)
-    if costs in ("compile", "measure"):
+    if costs in ("compile", "measure") or (costs == "auto" and compiling and count_probes(program) <= MOST_PROBES):
         found = probed_costs(program, found)
     return measured_costs(program, found) if costs == "measure" else found
 
@@ -136,7 +135,7 @@ def value_and_grad(
     budget: Budget = None,
     policy: str | Callable | Schedule = "optimal",
     saveable: Callable[..., Any] | None = None,
-    costs: str = "estimate",
+    costs: str = "auto",
     runtime: str = "compiled",
 ) -> GradientFunction:
     """A function that evaluates `fun` and its gradient, within a memory budget.
@@ -156,7 +155,8 @@ def value_and_grad(
         saveable: which values may be kept inside stages, as a predicate of `jax.checkpoint_policies`
             (`dots_saveable`, `save_only_these_names("mixed")` with `checkpoint_name` marks, ...); None: all.
         costs: how stages are judged: "estimate" from their operations, "compile" by XLA's buffer assignment
-            of each distinct stage, "measure" with their times too (seconds, once; remembered on disk).
+            of each distinct stage, "measure" with their times too (seconds, once; remembered on disk); "auto"
+            estimates while tracing and asks XLA in `.compile`.
         runtime: "compiled".
 
     Returns:
@@ -188,7 +188,7 @@ def grad(
     budget: Budget = None,
     policy: str | Callable | Schedule = "optimal",
     saveable: Callable[..., Any] | None = None,
-    costs: str = "estimate",
+    costs: str = "auto",
     runtime: str = "compiled",
 ) -> GradientFunction:
     """A function that evaluates the gradient of `fun`; see `value_and_grad`.
@@ -219,7 +219,7 @@ def _options(argnums, has_aux, holomorphic, allow_int, budget, policy, saveable,
     }
 
 
-def check_options(budget: Any, policy: Any, runtime: str, costs: str = "estimate") -> None:
+def check_options(budget: Any, policy: Any, runtime: str, costs: str = "auto") -> None:
     """Reject what can be rejected before the function is known."""
     check_budget(budget)
     if not isinstance(policy, Schedule):
@@ -237,7 +237,7 @@ def vjp(
     budget: Budget = None,
     policy: str | Callable | Schedule = "optimal",
     saveable: Callable[..., Any] | None = None,
-    costs: str = "estimate",
+    costs: str = "auto",
     runtime: str = "compiled",
 ) -> tuple[Any, ...]:
     """The value of `fun` and a function from output cotangents to input cotangents.
@@ -323,7 +323,7 @@ def plan(
     budget: Budget = None,
     policy: str | Callable | Schedule = "optimal",
     saveable: Callable[..., Any] | None = None,
-    costs: str = "estimate",
+    costs: str = "auto",
     **kwargs: Any,
 ) -> Plan:
     """What `value_and_grad(fun, ...)` would store and recompute for these arguments.

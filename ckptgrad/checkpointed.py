@@ -25,7 +25,7 @@ def checkpoint(
     budget: Budget = None,
     policy: str | Callable | Schedule = "optimal",
     saveable: Callable[..., Any] | None = None,
-    costs: str = "estimate",
+    costs: str = "auto",
 ) -> Callable:
     """`fun` with a planned backward pass, for `jax.grad`, `jax.vjp`, Flax, Equinox, optax and all that use these.
 

@@ -78,7 +78,7 @@ def frontier(
     argnums: int | Sequence[int] = 0,
     has_aux: bool = False,
     saveable: Callable[..., Any] | None = None,
-    costs: str = "estimate",
+    costs: str = "auto",
     **kwargs: Any,
 ) -> Frontier:
     """Every budget at which the optimal plan of `value_and_grad(fun)` changes, with its estimated time.

@@ -95,11 +95,9 @@ def _save_option(kind: StageKind, option: Option, boundary: Sequence[Variable], 
     flowing = kind.crossing
     # Gradients of arguments are outputs of the whole program, counted there.
     arriving = {g for g in gradients if g not in set(flowing)}
-    # What nobody else needs is dropped or overwritten at its last use.
-    consumed = [*private, *j.cotangents]
-    given = ({*part.residuals, *part.reads, *arriving}) - set(consumed)
-    inner = peak_inside(back, given, flowing, consumed)
-    inner -= sum(v.nbytes for v in flowing) + sum(v.nbytes for v in consumed)
+    # What is kept is dropped at its last use; the cotangent is too, but whether it is overwritten is the compiler's choice.
+    given = {*part.residuals, *part.reads, *j.cotangents, *arriving} - {*private}
+    inner = peak_inside(back, given, flowing, private) - sum(v.nbytes for v in flowing) - residual_bytes
     forward = peak_inside(part.forward_operations, j.inputs, kept) - boundary_bytes - residual_bytes
     hidden = peak_inside(part.forward_run(unwanted=boundary).operations, j.inputs, private) - residual_bytes
     return SaveOption(
@@ -110,6 +108,6 @@ def _save_option(kind: StageKind, option: Option, boundary: Sequence[Variable], 
         forward_time=machine.seconds(part.forward_operations, kept),
         backward_time=machine.seconds(back, gradients),
         forward_transient=max(0, forward),
-        backward_transient=inner,
+        backward_transient=max(0, inner),
         hidden_bytes=max(0, hidden - max(0, forward)),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import floor, log
 from typing import Any
 
 from ckptgrad.budget import format_bytes
@@ -15,8 +16,9 @@ from ckptgrad.runtime.calibrate import best_seconds
 
 MAX_ROUNDS = 8
 COMPARED = 5
-# An excess that another target mends; a larger one means that the estimate does not know the program.
-SLIGHT = 0.01
+# Targets are powers of this: as much of a budget may be lost.
+RUNG = 1 + 1 / 256
+FAR = 0.08
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Certified:
     Attributes:
         plan: the plan that was compiled.
         memory: what XLA allocates.
-        rounds: how many plans were compiled before this one fitted, itself included.
+        rounds: how many plans were compiled until this one fitted, itself included.
     """
 
     executable: Any
@@ -74,51 +76,46 @@ class Comparison:
         return getattr(self, name) / predicted - 1 if predicted else 0.0
 
 
-def certify(
-    build: Callable[[int | None, bool], tuple[Plan, Any]], args: Any, kwargs: Any, budget: int | None
-) -> Certified:
-    """Compile plans with smaller and smaller targets until one fits.
+def certify(build: Callable[[int | None], tuple[Plan, Any]], args: Any, kwargs: Any, budget: int | None) -> Certified:
+    """Compile plans for smaller and smaller targets until XLA's peak is within the budget.
 
-    The first plan is made by estimates.  If XLA holds more than the budget, the stages are planned again by what XLA
-    allocates for each of them, and from then on the target is lowered by what the last plan took too much.
+    Targets are taken from one ladder, whatever the budget: of two budgets the larger one may use every target that the
+    smaller one may, and is never given a slower plan.  Where a plan is far off (`FAR`), or after `MAX_ROUNDS` plans, the
+    target is lowered by all that was too much instead.
 
     Args:
-        build: from a target in bytes (None: no budget), and whether to ask XLA for the bytes of each stage, to a plan
-            within the target and a jitted function.
+        build: from a target in bytes (None: no budget) to a plan within the target and a jitted function.
         args, kwargs: abstract arguments.
         budget: bytes, or None for none.
 
     Raises:
         BudgetError: the smallest plan does not fit; carries the smallest certified peak.
     """
-    target, by_xla, least, stage, last_resort = budget, False, None, None, False
     known: dict[Schedule, tuple[Any, Memory]] = {}
-    policy = None
-    for attempt in range(1, MAX_ROUNDS + 1):
-        try:
-            plan, jitted = build(target, by_xla)
-        except BudgetError as error:
-            # The prediction may be cautious: let XLA judge the smallest plan before giving up.
-            if last_resort or (least is not None and least[1] <= error.smallest):
-                break
-            last_resort, stage, target = True, error.stage, error.smallest
-            plan, jitted = build(target, by_xla)
+
+    def compiled(plan: Plan, jitted: Any) -> Certified:
         if plan.schedule not in known:
             executable = jitted.lower(*args, **kwargs).compile()
             known[plan.schedule] = executable, compiled_memory(executable)
         executable, memory = known[plan.schedule]
-        if budget is None or memory.peak_bytes <= budget:
-            return Certified(executable, plan, memory, attempt)
-        policy = plan.schedule.policy
-        if least is None or memory.peak_bytes < least[0]:
-            least = (memory.peak_bytes, plan.peak_bytes)
-        excess = memory.peak_bytes - budget
-        if not by_xla and excess > SLIGHT * budget:
-            by_xla, last_resort, target = True, False, budget
-            continue
-        if last_resort:
-            break
-        target = max(1, min(target or budget, plan.peak_bytes) - excess)
-    assert budget is not None
-    assert least is not None
-    raise BudgetError(budget, least[0], stage, policy)
+        return Certified(executable, plan, memory, len(known))
+
+    if budget is None:
+        return compiled(*build(None))
+    rung, target = floor(log(max(budget, 1), RUNG)), budget
+    while True:
+        target = min(target, int(RUNG**rung))
+        try:
+            found = compiled(*build(target))
+        except BudgetError as error:
+            # The prediction may be cautious: XLA judges the smallest plan before giving up.
+            found, stage = compiled(*build(error.smallest)), error.stage
+            if found.peak_bytes > budget:
+                smallest = min(memory.peak_bytes for _, memory in known.values())
+                raise BudgetError(budget, smallest, stage, found.plan.schedule.policy) from None
+        if found.peak_bytes <= budget:
+            return found
+        excess = found.peak_bytes - budget
+        if excess > FAR * budget or len(known) >= MAX_ROUNDS:
+            target = max(1, min(target, found.plan.peak_bytes) - excess)
+        rung = min(rung - 1, floor(log(max(target, 1), RUNG)))

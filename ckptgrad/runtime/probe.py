@@ -57,6 +57,11 @@ def probed_costs(program: Program, costs: ChainCosts) -> ChainCosts:
     return replace(costs, stages=tuple(stages))
 
 
+def count_probes(program: Program) -> int:
+    """How many programs `probed_costs` compiles at most."""
+    return sum(1 + 3 * len(kind.options) for kind in program.kinds)
+
+
 def _places(program: Program, costs: ChainCosts) -> list[Place]:
     stays = [any(o.reads_output for o in stage.options) for stage in costs.stages]
     return [Place(*p) for p in zip([False, *stays[:-1]], program.summed, program.starting, strict=True)]
@@ -112,9 +117,14 @@ def _compile(wanted: Collection[tuple[StageKind, Place]]) -> None:
             kind.attached["probes"][key] = taken
 
 
+# Machine code of a probe is never run.
+_CARELESS = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+
+
 def _temporary_bytes(lowered: Any) -> int:
     def measure() -> float:
-        return compiled_memory(lowered.compile()).temporary_bytes
+        on_cpu = jax.default_backend() == "cpu"
+        return compiled_memory(lowered.compile(compiler_options=_CARELESS if on_cpu else None)).temporary_bytes
 
     return int(remembered("bytes of temporaries", lowered.as_text(), measure))
 

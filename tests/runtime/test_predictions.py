@@ -50,8 +50,10 @@ LAYERS = {
     "wide gelu": wide(jax.nn.gelu),
 }
 
-# XLA's fused reductions on CPU read broadcast scalars and rows as arrays of the stream's size, and hold these.
-BROADCAST_ARRAYS = {"norm before gelu": 1, "norm before relu": 2, "norm after": 1}
+# Arrays more than estimated where XLA writes no result over the cotangent, or reads rows as arrays of the stream's size.
+MORE = {"norm before gelu": 1, "norm before relu": 1, "wide relu": 1}
+# Plans whose buffers, of equal sizes, XLA packs into one array more than are alive at once.
+PACKED = {("linear", "optimal"), ("norm after", "sqrt")}
 
 
 def loss_of(layer):
@@ -62,14 +64,28 @@ def temporaries(fun):
     return compiled_memory(jax.jit(fun).lower(WS, X).compile()).temporary_bytes
 
 
-@pytest.mark.parametrize("name", LAYERS)
-def test_xla_needs_no_more_than_predicted(name):
-    """In arrays of the stream's size, by plan: (XLA, predicted); 5 % and half an array are forgiven."""
-    found, layer, forgiven = {}, LAYERS[name], 0.5 + BROADCAST_ARRAYS.get(name, 0)
+def found_and_predicted(name, costs):
+    """By plan, in arrays of the stream's size: (XLA's temporaries, predicted ones)."""
+    found, layer = {}, LAYERS[name]
     for policy, budget in PLANS.items():
-        door = cg.grad(loss_of(layer), policy=policy, budget=budget)
-        found[policy] = (round(temporaries(door) / N, 1), round(door.plan(WS, X).temporary_bytes / N, 1))
-    assert {p: f for p, f in found.items() if f[0] > 1.05 * f[1] + forgiven} == {}
+        door = cg.grad(loss_of(layer), policy=policy, budget=budget, costs=costs)
+        packed = (name, policy) in PACKED
+        found[policy] = (temporaries(door) / N - packed, door.plan(WS, X).temporary_bytes / N)
+    return found
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_xla_needs_no_more_than_estimated(name):
+    """5 % and half an array are forgiven."""
+    pairs = found_and_predicted(name, "estimate")
+    assert {p: f for p, f in pairs.items() if f[0] > 1.05 * f[1] + 0.5 + MORE.get(name, 0)} == {}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_xla_needs_what_it_says_of_the_stages(name):
+    """A tenth of an array is forgiven."""
+    pairs = found_and_predicted(name, "compile")
+    assert {p: f for p, f in pairs.items() if abs(f[0] - f[1]) > 0.1} == {}
 
 
 @pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
