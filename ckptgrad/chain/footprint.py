@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from ckptgrad.graph.graph import Operation, Variable, variables_of
+import jax
+from jax import numpy as jnp
+
+from ckptgrad.graph.graph import Operation, Variable, aval_bytes, variables_of
 from ckptgrad.graph.work import PRODUCTS, TRANSCENDENTAL, has_batch_dimensions, is_heavy
 
 _REDUCTIONS = frozenset(
@@ -33,9 +36,15 @@ def materialised(operations: Sequence[Operation], wanted: Collection[Variable]) 
         dear = op.name in TRANSCENDENTAL and any(readers.get(v, 0) > 1 for v in op.outputs)
         if dear or is_materialised(op):
             found.update(op.outputs)
-        if is_heavy(op):
+        if is_heavy(op) or _reduces_apart(op):
             found.update(variables_of(op.inputs))
     return found
+
+
+def _reduces_apart(op: Operation) -> bool:
+    """Whether an operation reduces axes with others between them, as group norms do: no compiler fuses its operand."""
+    axes = sorted(op.params["axes"]) if op.name in _REDUCTIONS else []
+    return bool(axes) and axes[-1] - axes[0] >= len(axes)
 
 
 def traffic(operations: Sequence[Operation], wanted: Collection[Variable]) -> tuple[int, int]:
@@ -93,11 +102,19 @@ def peak_inside(
         made.update(fresh)
         grown = sum(v.nbytes for v in fresh)
         freed = sum(v.nbytes for v in dead if v in made)
-        peak = max(peak, live + grown - (0 if is_materialised(op) else _reused(fresh, dead, reusable)))
+        peak = max(peak, live + grown + scratch(op) - (0 if is_materialised(op) else _reused(fresh, dead, reusable)))
         if not (op.name in PRODUCTS and op.outputs[0].aval.ndim > 2 and not has_batch_dimensions(op)):
             reusable.update(fresh)
         live += grown - freed
     return peak
+
+
+def scratch(op: Operation) -> int:
+    """Bytes beside operands and results while a product of half precision runs: CPUs compute it in single precision."""
+    if op.name not in PRODUCTS or jax.default_backend() != "cpu":
+        return 0
+    halves = [a.aval for a in (*op.inputs, *op.outputs) if a.aval.dtype in (jnp.bfloat16, jnp.float16)]
+    return 2 * sum(map(aval_bytes, halves))
 
 
 def _reused(fresh: Sequence[Variable], dead: Sequence[Variable], reusable: Collection[Variable]) -> int:

@@ -32,6 +32,7 @@ SOLID = {
     "a dear value read twice": (lambda x: (lambda e: e * e.sum() + 1)(jnp.exp(x)), [X], ["exp", "reduce_sum", "add"]),
     "a cheap value read twice": (lambda x: (lambda e: e * e.sum() + 1)(x * 2), [X], ["reduce_sum", "add"]),
     "views": (lambda x: x.T[:4] * 2, [X], ["mul"]),
+    "a reduction of axes apart": (lambda x: x * 2 - (x * 3).max((0, 2), keepdims=True), [BATCH], ["mul", "reduce_max", "sub"]),
     "concatenation": (lambda x: jnp.concatenate([x * 2, x]) + 1, [X], ["concatenate", "add"]),
     "gather": (lambda x: x[jnp.array([3, 1])] + 1, [X], ["gather", "add"]),
 }
@@ -60,6 +61,9 @@ PEAKS = {
     "a product that is read again": (lambda x, w: (lambda h: (h @ w) * h)(x @ w), [X, W], 2 * N),
     "no overwriting by another type": (lambda x, w: jnp.tanh(x @ w).astype(jnp.bfloat16), [X, W], N + N // 2),
     "a view of a product of three axes stays": (lambda x, w: jnp.tanh(x @ w), [BATCH, W], 2 * BATCH.nbytes),
+    "half precision is widened": (
+        lambda x, w: (x @ w) @ w, [X.astype(jnp.bfloat16), W.astype(jnp.bfloat16)], N + 2 * N + M
+    ),
     "a batched product is overwritten": (lambda x: jnp.exp(jnp.einsum("bik,bjk->bij", x, x)), [BATCH], 2 * 16 * 16 * 4),
 }  # fmt: skip
 
