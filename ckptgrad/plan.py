@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,14 @@ from ckptgrad.planning.policy import get_policy
 from ckptgrad.planning.schedule import Forward, Schedule
 from ckptgrad.planning.simulate import Simulation, simulate
 from ckptgrad.rules.borrowed import borrowed_in
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a plan took: certified peak bytes beyond the arguments, and seconds of a call (None: it was not timed)."""
+
+    peak_bytes: int
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +79,21 @@ class Plan:
         return [last.get(i, "-") for i in range(len(self.costs))]
 
     @property
+    def found(self) -> Found | None:
+        """What this plan took when it was last compiled in this process, and timed by `Certified.compare`; else None."""
+        return _FOUND.get(self._key)
+
+    def note(self, found: Found) -> None:
+        """Remember what the plan took, for other plans of the same stages and schedule too."""
+        _FOUND[self._key] = found
+        while len(_FOUND) > _MOST_FOUND:
+            _FOUND.popitem(last=False)
+
+    @property
+    def _key(self) -> tuple[Any, ...]:
+        return (*(stage.kind for stage in self.program.stages), self.schedule)
+
+    @property
     def borrowed(self) -> list[str]:
         """The primitives that are differentiated by JAX's own rule (`use_jax_rule`)."""
         return borrowed_in(self.program.graph)
@@ -84,6 +108,8 @@ class Plan:
             "output_bytes": self.program.output_bytes,
             "gradient_bytes": self.program.gradient_bytes,
             "estimated_seconds": self.seconds,
+            "found_peak_bytes": self.found and self.found.peak_bytes,
+            "found_seconds": self.found and self.found.seconds,
             "stages": len(self.costs),
             "distinct_stages": len(self.program.kinds),
             "recomputed_stages": self.simulation.recomputations,
@@ -102,6 +128,11 @@ class Plan:
         from ckptgrad.report.tables import plan_text
 
         return plan_text(self)
+
+
+# By stages and schedule.
+_FOUND: OrderedDict[tuple[Any, ...], Found] = OrderedDict()
+_MOST_FOUND = 64
 
 
 def everything_peak(costs: ChainCosts) -> int:

@@ -57,6 +57,12 @@ def _plan_summary(plan: Plan) -> Table:
     if plan.seconds and plan.budget is not None:
         ratio += f"; no schedule within the budget saves more than {1 - plan.least_seconds / plan.seconds:.0%} of it"
     grid.add_row("estimated time", ratio)
+    if plan.found is not None:
+        took = f"peak {format_bytes(plan.found.peak_bytes)} ({plan.found.peak_bytes / plan.peak_bytes - 1:+.1%})"
+        if plan.found.seconds is not None and plan.seconds:
+            off = plan.found.seconds / plan.seconds - 1
+            took += f"; {plan.found.seconds:.3g} s a call, {plan.seconds:.3g} s estimated ({off:+.0%})"
+        grid.add_row("found", took)
     grid.add_row(
         "stages",
         f"{len(program.stages)}, {len(program.kinds)} of them distinct; {simulation.forwards} forwards, "

@@ -10,7 +10,7 @@ from typing import Any
 from ckptgrad.budget import format_bytes
 from ckptgrad.errors import BudgetError
 from ckptgrad.meters.xla import Memory, compiled_memory
-from ckptgrad.plan import Plan
+from ckptgrad.plan import Found, Plan
 from ckptgrad.planning.schedule import Schedule
 from ckptgrad.runtime.calibrate import best_seconds
 
@@ -50,8 +50,9 @@ class Certified:
         return self.memory.temporary_bytes
 
     def compare(self, *args: Any, **kwargs: Any) -> Comparison:
-        """Run it a few times, and tell how far off the plan's predictions were."""
+        """Run it a few times, and tell how far off the plan's predictions were; printed with the plan from then on."""
         seconds = best_seconds(lambda: self(*args, **kwargs), COMPARED)
+        self.plan.note(Found(self.peak_bytes, seconds))
         return Comparison(self.plan.peak_bytes, self.peak_bytes, self.plan.seconds, seconds)
 
 
@@ -97,6 +98,7 @@ def certify(build: Callable[[int | None], tuple[Plan, Any]], args: Any, kwargs: 
         if plan.schedule not in known:
             executable = jitted.lower(*args, **kwargs).compile()
             known[plan.schedule] = executable, compiled_memory(executable)
+            plan.note(Found(known[plan.schedule][1].peak_bytes))
         executable, memory = known[plan.schedule]
         return Certified(executable, plan, memory, len(known))
 

@@ -49,25 +49,47 @@ def test_plans_are_kept_and_monotone_over_thirty_budgets(name):
 
 @pytest.mark.slow
 @ALL
-def test_certified_budgets_are_kept(name):
-    """Whatever the plan foresaw: the smallest peak is certified, and from there on every budget is kept."""
+def test_thirty_certified_budgets_are_kept_and_a_larger_one_is_never_slower(name):
+    """From the smallest certified peak to that of storing all."""
     loss, args = model(name)
-    least = cg.grad(loss, budget="min", costs="compile").compile(*args).peak_bytes
+    least = cg.grad(loss, budget="min").compile(*args).peak_bytes
     most = cg.grad(loss, policy="store_all").compile(*args).peak_bytes
-    for budget in np.geomspace(1.02 * least, most, 5):
-        assert cg.grad(loss, budget=int(budget)).compile(*args).peak_bytes <= budget
+    seconds = []
+    for budget in np.geomspace(least, most, 30):
+        certified = cg.grad(loss, budget=int(budget)).compile(*args)
+        assert certified.peak_bytes <= int(budget)
+        seconds.append(certified.plan.seconds)
+    assert all(b <= a * (1 + 1e-9) for a, b in itertools.pairwise(seconds))
+
+
+def errors(name, costs, count):
+    """How far XLA's peak is from the predicted one, budget by budget."""
+    loss, args = model(name)
+    found = []
+    for budget in budgets(name, count, costs):
+        plan = cg.plan(loss, *args, budget=budget, costs=costs)
+        executable = jax.jit(cg.grad(loss, policy=plan.schedule)).lower(*args).compile()
+        found.append(compiled_memory(executable).peak_bytes / plan.peak_bytes - 1)
+    return found
+
+
+@pytest.mark.parametrize("name", ["tanh", "gelu", "mixed", "recurrent", "tied"])
+def test_predictions_by_stage_are_near_what_xla_allocates(name):
+    assert max(map(abs, errors(name, "compile", 3))) <= 0.08
 
 
 @pytest.mark.slow
-def test_predictions_by_stage_are_near_what_xla_allocates():
-    """Median, and how many of the plans are further off than 8 % (most of them at the smallest peaks)."""
-    errors = {}
-    for name in SWEEP:
-        loss, args = model(name)
-        for k, budget in enumerate(budgets(name, 8, "compile")):
-            plan = cg.plan(loss, *args, budget=budget, costs="compile")
-            found = compiled_memory(jax.jit(cg.grad(loss, policy=plan.schedule)).lower(*args).compile()).peak_bytes
-            errors[name, k] = found / plan.peak_bytes - 1
-    sizes = [abs(e) for e in errors.values()]
+def test_predictions_by_stage_over_ten_models_and_eight_budgets():
+    found = {name: [abs(e) for e in errors(name, "compile", 8)] for name in SWEEP}
+    sizes = [e for row in found.values() for e in row]
     assert statistics.median(sizes) <= 0.03
-    assert sum(size > 0.08 for size in sizes) <= len(sizes) // 4, errors
+    assert max(sizes) <= 0.08, found
+
+
+@pytest.mark.slow
+def test_estimates_over_ten_models_and_eight_budgets():
+    """Without asking XLA, for plans under plain jit: group norms hold more than is estimated."""
+    found = {name: [abs(e) for e in errors(name, "estimate", 8)] for name in SWEEP}
+    sizes = [e for name, row in found.items() for e in row if name != "resnet"]
+    assert statistics.median(sizes) <= 0.06
+    assert max(sizes) <= 0.3, found
