@@ -51,7 +51,21 @@ def layer_norm(x, gain, bias):
     return (x - mean) / jnp.sqrt(variance + 1e-5) * gain + bias
 
 
-def gelu_stack(layers=12, width=256, hidden=1024, batch=2048, wrap=plain):
+def in_turn(layer, params, x):
+    """One layer after the other: a list of parameters unrolled, parameters stacked along a first axis by a scan."""
+    if not isinstance(params, list):
+        return lax.scan(lambda x, p: (layer(p, x), None), x, params)[0]
+    for p in params:
+        x = layer(p, x)
+    return x
+
+
+def stacked(params):
+    """The parameters of equal layers, stacked."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *params)
+
+
+def gelu_stack(layers=12, width=256, hidden=1024, batch=2048, wrap=plain, scanned=False):
     """Layers of layer norm, a wide product, GELU and a product back, with a residual connection."""
     normal = _Weights()
 
@@ -70,15 +84,13 @@ def gelu_stack(layers=12, width=256, hidden=1024, batch=2048, wrap=plain):
     layer = wrap(layer)
 
     def loss(params, x):
-        for p in params:
-            x = layer(p, x)
-        return jnp.mean(x**2)
+        return jnp.mean(in_turn(layer, params, x) ** 2)
 
-    return loss, (params, normal(batch, width) * np.sqrt(batch))
+    return loss, (stacked(params) if scanned else params, normal(batch, width) * np.sqrt(batch))
 
 
 def transformer(
-    blocks=12, width=256, heads=4, context=256, batch=8, vocabulary=256, dtype=jnp.float32, wrap=plain
+    blocks=12, width=256, heads=4, context=256, batch=8, vocabulary=256, dtype=jnp.float32, wrap=plain, scanned=False
 ):
     """A byte-level transformer; in bfloat16, norms and softmax stay in float32."""
     normal = _Weights(0.02, dtype)
@@ -99,6 +111,7 @@ def transformer(
         "bias": jnp.zeros(width, dtype),
         "blocks": [new_block() for _ in range(blocks)],
     }
+    params["blocks"] = stacked(params["blocks"]) if scanned else params["blocks"]
     tokens = jnp.asarray(random.integers(0, vocabulary, (batch, context + 1)))
 
     def norm(x, gain, bias):
@@ -122,8 +135,7 @@ def transformer(
 
     def loss(params, tokens):
         x = params["embedding"][tokens[:, :-1]] + params["position"]
-        for p in params["blocks"]:
-            x = block(p, x)
+        x = in_turn(block, params["blocks"], x)
         x = norm(x, params["gain"], params["bias"])
         logits = jax.nn.log_softmax((x @ params["embedding"].T).astype(jnp.float32))
         return -jnp.mean(jnp.take_along_axis(logits, tokens[:, 1:, None], -1))

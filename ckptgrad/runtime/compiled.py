@@ -79,6 +79,7 @@ class Execution:
 
     Attributes:
         table: the gradient table, by variable of the program's graph.
+        latest: the cotangents that came last.
     """
 
     def __init__(self, program: Program, args: Sequence[Any]):
@@ -90,6 +91,7 @@ class Execution:
         self.residuals: dict[int, tuple[int, list[Any]]] = {}
         self.table: dict[Variable, Any] = {}
         self.latest: list[Any] = []
+        self._newest: list[Any] = []
         self._ever: set[int] = set()
 
     def fork(self) -> Execution:
@@ -109,6 +111,7 @@ class Execution:
     def with_arrays(self, arrays: Iterable[Any]) -> Execution:
         """A copy that holds other arrays in their places."""
         rest, other = iter(arrays), self.fork()
+        other._newest = []
         other.env = {v: next(rest) for v in self.env}
         other.latest = [next(rest) for _ in self.latest]
         other.boundaries = {i: {v: next(rest) for v in boundary} for i, boundary in self.boundaries.items()}
@@ -139,11 +142,13 @@ class Execution:
         run, call = self.functions[stage.kind].forward(keep, again, output)
         env = {**part.joint.constants, **dict(zip(part.joint.inputs, self._inputs(i, stage), strict=True))}
         # A repetition is told from the first run, and put after it, by what came last.
-        env.update(zip(run.makes, call([env[v] for v in run.reads], self.latest if again else ()), strict=True))
+        latest = (self.latest or self._newest) if again else ()
+        env.update(zip(run.makes, call([env[v] for v in run.reads], latest), strict=True))
         crossing = {*stage.boundary_out}
         pairs = list(zip(stage.outputs, part.joint.outputs, strict=True))
         if output:
             self.boundaries[i + 1] = {v: read(env, a) for v, a in pairs if v in crossing}
+            self._newest = [*self.boundaries[i + 1].values()]
         if not again:
             self.env.update((v, read(env, a)) for v, a in pairs if v not in crossing)
         self._ever.add(i)
@@ -165,14 +170,13 @@ class Execution:
         summed = tuple(k for k, (v, a) in enumerate(gradients.items()) if a is not None and v in self.table)
         totals = [self.table[stage.differentiated[k]] for k in summed]
         run, call = self.functions[stage.kind].backward(keep, summed)
-        found = call(([env[v] for v in run.reads], totals))
-        sums = dict(zip(summed, found[len(found) - len(summed) :], strict=True))
-        env.update(zip(run.makes, found[: len(found) - len(summed)], strict=False))
-        for k, (v, a) in enumerate(gradients.items()):
-            if a is not None:
-                self.table[v] = sums[k] if k in sums else read(env, a)
-        crossing = set(stage.boundary_in)
-        self.latest = [self.table[v] for v, a in gradients.items() if a is not None and v in crossing] or self.latest
+        made = call(([env[v] for v in run.reads], totals))
+        alone = len(made) - len(summed)
+        env.update(zip(run.makes[:alone], made[:alone], strict=True))
+        sums = dict(zip(summed, made[alone:], strict=True))
+        found = {v: sums[k] if k in sums else read(env, a) for k, (v, a) in enumerate(gradients.items()) if a is not None}
+        self.table.update(found)
+        self.latest = [g for v, g in found.items() if v in set(stage.boundary_in)] or self.latest
 
     def gradient(self, v: Variable) -> Any:
         """The gradient of an input, typed as the input is; zeros where nothing flowed back."""

@@ -16,6 +16,7 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 import ckptgrad as cg
+from ckptgrad.meters.xla import compiled_memory
 from tests.compare import assert_same
 
 X = jax.random.normal(jax.random.key(0), (4, 4, 3))
@@ -130,16 +131,35 @@ def check_shardings() -> int:
     return count
 
 
+def check_bytes() -> bool:
+    """A recomputed stage is left whole and still sharded: each device holds its share."""
+    n = jax.device_count()
+    mesh = jax.make_mesh((n,), ("d",), axis_types=(AxisType.Auto,))
+    x, ws = jnp.linspace(-1, 1, 512 * 32).reshape(512, 32), [jnp.eye(32)] * 8
+
+    def loss(ws, x):
+        for w in ws:
+            x = x + jnp.tanh(x @ w)
+        return (x**2).mean()
+
+    def temporaries(policy, x):
+        return compiled_memory(jax.jit(cg.grad(loss, policy=policy)).lower(ws, x).compile()).temporary_bytes
+
+    whole, share = (temporaries("sqrt", v) for v in (x, jax.device_put(x, jax.NamedSharding(mesh, P("d")))))
+    products = len(ws) * ws[0].nbytes  # Sums over devices of parameter gradients.
+    return share <= 1.1 * whole / n + products and whole < 0.8 * temporaries("store_all", x)
+
+
 def test_on_one_device():
-    assert (check_meshes(), check_shardings()) == (12, 4)
+    assert (check_meshes(), check_shardings(), check_bytes()) == (12, 4, True)
 
 
 def test_on_four_devices():
-    code = "from tests.autodiff.test_collectives import *; print(check_meshes(), check_shardings(), 'agree')"
+    code = "from tests.autodiff.test_collectives import *; print(check_meshes(), check_shardings(), check_bytes())"
     env = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
     root = Path(__file__).parents[2]
     found = subprocess.run([sys.executable, "-c", code], env=env, cwd=root, capture_output=True, text=True, check=False)
-    assert "12 4 agree" in found.stdout, found.stderr[-3000:]
+    assert "12 4 True" in found.stdout, found.stderr[-3000:]
 
 
 def test_the_backward_of_a_shard_map_does_not_run_its_forward_again():

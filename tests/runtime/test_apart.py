@@ -9,6 +9,7 @@ import pytest
 
 import ckptgrad as cg
 from ckptgrad.meters.xla import compiled_memory
+from ckptgrad.planning.schedule import Forward, Free, Schedule
 from ckptgrad.runtime.apart import add_apart, after, apart
 from tests.compare import assert_same
 
@@ -71,6 +72,18 @@ def test_two_calls_kept_apart_are_two_and_of_two_plain_ones_one_is_left():
         return [jnp.tanh(operands[0] @ operands[1])]
 
     assert (twice(product), twice(apart(product))) == (X.size, 2 * X.size + X.shape[1])
+
+
+def test_a_repetition_before_the_first_backward_is_one():
+    """No cotangent is there yet to tell it from the first run."""
+
+    def transcendentals(schedule):
+        return compiled(cg.grad(loss, policy=schedule), WS, X).cost_analysis()["transcendentals"]
+
+    stored = cg.plan(loss, WS, X, policy="store_all").schedule
+    first = Forward(0), Forward(1), Free(1), Free(2)
+    twice = Schedule((*first, *first, *stored.actions), "by hand")
+    assert transcendentals(twice) >= transcendentals(stored) + 3 * X.size
 
 
 def test_calls_inside_are_not_left_whole():
