@@ -54,7 +54,7 @@ class StageFunctions:
             part = self.kind.options[keep].partition
             gradients, order = part.joint.gradients, Order(parameter_gradients_first(part.joint), after)
             alone = {a for k, a in enumerate(gradients) if k not in summed}
-            terms = [gradients[k] for k in summed]
+            terms = [a for k, a in enumerate(gradients) if k in summed and a is not None]
             whole = part.backward_run
             others = [v for v in whole.makes if v in alone]
             run = Run(whole.operations, (*others, *variables_of(terms)))

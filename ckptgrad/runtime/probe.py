@@ -7,9 +7,10 @@ temporaries, lives as long as in a whole program, and is overwritten where XLA w
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -108,10 +109,13 @@ def _compile(wanted: Collection[tuple[StageKind, Place]]) -> None:
     for kind, place in wanted:
         known = kind.attached.setdefault("probes", {})
         for k in range(-1, len(kind.options)):
-            for key in (("forward", k), ("hidden", k), ("backward", k, place))[: 1 if k < 0 else 3]:
+            programs: dict[tuple, Callable[[], Any]] = {("forward", k): partial(_lower_forward, kind, k)}
+            if k >= 0:
+                programs["hidden", k] = partial(_lower_forward, kind, k, output=False)
+                programs["backward", k, place] = partial(_lower_backward, kind, k, place)
+            for key, lower in programs.items():
                 if key not in known and (kind, key) not in jobs:
-                    backward = key[0] == "backward"
-                    jobs[kind, key] = _lower_backward(kind, k, place) if backward else _lower_forward(kind, *key[::-1])
+                    jobs[kind, key] = lower()
     with ThreadPoolExecutor() as pool:
         for (kind, key), taken in zip(jobs, pool.map(_temporary_bytes, jobs.values()), strict=True):
             kind.attached["probes"][key] = taken
@@ -129,9 +133,9 @@ def _temporary_bytes(lowered: Any) -> int:
     return int(remembered("bytes of temporaries", lowered.as_text(), measure))
 
 
-def _lower_forward(kind: StageKind, k: int, way: str) -> Any:
+def _lower_forward(kind: StageKind, k: int, output: bool = True) -> Any:
     part = kind.plain if k < 0 else kind.options[k].partition
-    run, call = stage_functions(kind).forward(None if k < 0 else k, output=way == "forward")
+    run, call = stage_functions(kind).forward(None if k < 0 else k, output=output)
     own = {*_arriving(kind)}
     used = {*kind.outputs_kept, *part.residuals}
 

@@ -122,7 +122,7 @@ def test_replanning_when_xla_holds_more_than_predicted(inflated):
 
 def test_a_larger_budget_never_gives_a_slower_plan(inflated):
     """Though XLA holds more than predicted, and not always the same."""
-    extra, readings = inflated
+    extra, _ = inflated
     least, most = certified("min").peak_bytes, certified("1x").peak_bytes
     for seed in range(3):
         seconds = []
