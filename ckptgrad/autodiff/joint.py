@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 
@@ -134,6 +134,10 @@ class Order:
     after: Callable[[Any, Any], Any]
 
 
+# From an operation and its inputs to its outputs.
+Apply: TypeAlias = Callable[[Operation, Sequence[Any]], list[Any]]
+
+
 @dataclass(frozen=True)
 class Run:
     """A run of operations as a function: of what it reads and does not make itself, to what is wanted of it."""
@@ -147,9 +151,10 @@ class Run:
         read_ = [v for op in self.operations for v in variables_of(op.inputs)]
         return tuple(v for v in dict.fromkeys([*read_, *self.makes]) if v not in made)
 
-    def __call__(self, values: Sequence[Any], order: Order | None = None) -> list[Any]:
+    def __call__(self, values: Sequence[Any], order: Order | None = None, apply: Apply = apply) -> list[Any]:
+        """`apply` runs one operation."""
         env = dict(zip(self.reads, values, strict=True))
-        run_operations(self.operations, env, order)
+        run_operations(self.operations, env, order, apply)
         return [env[v] for v in self.makes]
 
 
@@ -234,7 +239,9 @@ def _run(operations: Sequence[Operation], wanted: Sequence[Atom | None]) -> Run:
     return Run(tuple(operations), tuple(dict.fromkeys(a for a in wanted if isinstance(a, Variable) and a in made)))
 
 
-def run_operations(operations: Sequence[Operation], env: dict[Variable, Any], order: Order | None = None) -> None:
+def run_operations(
+    operations: Sequence[Operation], env: dict[Variable, Any], order: Order | None = None, apply: Apply = apply
+) -> None:
     """Run operations in an environment, in order but for those that `order` makes wait for later ones."""
     done: set[Operation] = set()
     present = set(operations)
@@ -246,7 +253,7 @@ def run_operations(operations: Sequence[Operation], env: dict[Variable, Any], or
             tie = order.ties[op]
             earlier = needed_operations(operations, tie.first.outputs, given=env.keys(), effects=False)
             if op not in earlier:
-                run_operations(earlier, env)
+                run_operations(earlier, env, None, apply)
                 done.update(earlier)
                 seen = order.after(env[tie.first.outputs[0]], env[tie.operand])
                 values = [seen if a is tie.operand else read(env, a) for a in op.inputs]

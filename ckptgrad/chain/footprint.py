@@ -110,11 +110,24 @@ def peak_inside(
 
 
 def scratch(op: Operation) -> int:
-    """Bytes beside operands and results while a product of half precision runs: CPUs compute it in single precision."""
+    """Bytes beside operands and results while a product runs on a CPU: copies of these as it works on them.
+
+    Convolutions work on channels last, and all products in single precision at least.
+    """
     if op.name not in PRODUCTS or jax.default_backend() != "cpu":
         return 0
-    halves = [a.aval for a in (*op.inputs, *op.outputs) if a.aval.dtype in (jnp.bfloat16, jnp.float16)]
-    return 2 * sum(map(aval_bytes, halves))
+    avals = [a.aval for a in (*op.inputs, *op.outputs)]
+    copied = [False] * len(avals)
+    if op.name == "conv_general_dilated":
+        copied = [a != b for a, b in zip(op.params["dimension_numbers"], channels_last(avals[0].ndim), strict=True)]
+    half = [a.dtype in (jnp.bfloat16, jnp.float16) for a in avals]
+    return sum(aval_bytes(a) * (2 if h else int(c)) for a, h, c in zip(avals, half, copied, strict=True))
+
+
+def channels_last(ndim: int) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """The dimension numbers of operand, kernel and result of a convolution on channels last."""
+    data = (0, ndim - 1, *range(1, ndim - 1))
+    return data, (ndim - 1, ndim - 2, *range(ndim - 2)), data
 
 
 def _reused(fresh: Sequence[Variable], dead: Sequence[Variable], reusable: Collection[Variable]) -> int:

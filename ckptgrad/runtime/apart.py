@@ -48,7 +48,7 @@ def apart(function: Callable[[Any], list[Any]]) -> Callable[..., list[Any]]:
     jitted = jax.jit(whole)
 
     def call(operands: Any, after: Sequence[Any] = ()) -> list[Any]:
-        if not _on_cpu():
+        if not on_cpu():
             return jitted(operands, list(after))
         with set_xla_metadata(inlineable="false"):
             return jitted(operands, list(after))
@@ -56,7 +56,8 @@ def apart(function: Callable[[Any], list[Any]]) -> Callable[..., list[Any]]:
     return call
 
 
-def _on_cpu() -> bool:
+def on_cpu() -> bool:
+    """Whether programs are compiled for a CPU, unless their arguments say otherwise."""
     device = jax.config.jax_default_device  # type: ignore[attr-defined]
     platform = getattr(device, "platform", device) or jax.default_backend()
     return str(platform).startswith("cpu")

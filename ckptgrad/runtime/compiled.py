@@ -9,6 +9,7 @@ lifetimes become the program's.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
@@ -21,6 +22,7 @@ from ckptgrad.graph.evaluate import like_aval, read
 from ckptgrad.graph.graph import Constant, Variable, variables_of
 from ckptgrad.planning.schedule import Action, Backward, Forward, Free, Schedule
 from ckptgrad.runtime.apart import add_apart, after, apart
+from ckptgrad.runtime.canonical import way_of_applying
 
 
 class StageFunctions:
@@ -41,7 +43,7 @@ class StageFunctions:
         if key not in self._forward:
             part = self.kind.plain if keep is None else self.kind.options[keep].partition
             run = part.forward_run(again, () if output else self.kind.outputs_kept)
-            self._forward[key] = run, apart(run)
+            self._forward[key] = run, apart(partial(run, apply=way_of_applying()))
         return self._forward[key]
 
     def backward(self, keep: int, summed: tuple[int, ...] = ()) -> tuple[Run, Any]:
@@ -61,7 +63,7 @@ class StageFunctions:
 
             def stage_backward(operands: Any) -> list[Any]:
                 values, totals = operands
-                found = run(values, order)
+                found = run(values, order, way_of_applying())
                 env = dict(zip(run.makes, found, strict=True))
                 return found[: len(others)] + [jnp.add(t, read(env, a)) for t, a in zip(totals, terms, strict=True)]
 
