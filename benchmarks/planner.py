@@ -25,13 +25,13 @@ BINS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, float("inf"))
 
 def equal_middle(n: int, options: int) -> ChainCosts:
     """n equal stages between a different first and last one."""
-    first, middle, last = random_chain(3, options, seed=5, largest=10**6, restart=10**5).stages
+    first, middle, last = random_chain(3, options, seed=5, largest=10**6).stages
     return ChainCosts((first, *[middle] * (n - 2), last), 10**6, 10**6)
 
 
 def uneven(n: int, options: int) -> ChainCosts:
     """n different stages."""
-    return random_chain(n, options, seed=1, largest=10**6, restart=10**5)
+    return random_chain(n, options, seed=1, largest=10**6)
 
 
 def solver_times(repeats: int) -> Table:
@@ -97,7 +97,7 @@ def main() -> None:
     if arguments.only != "gaps":
         console.print(solver_times(arguments.repeats))
     if arguments.only != "times":
-        classical = "Backwards that read residuals only, equal cotangents, free restarts"
+        classical = "Backwards that read residuals only, equal cotangents"
         console.print(gaps(simple_chain, classical, arguments.instances))
         console.print(gaps(random_chain, "Anything goes", arguments.instances))
 

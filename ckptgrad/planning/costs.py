@@ -51,8 +51,7 @@ class StageCost:
     """What one stage costs. Bytes and seconds.
 
     `boundary_bytes` and `cotangent_bytes` are those of the stage's output, boundary i + 1. `forward_time` and
-    `forward_transient` are those of a forward that keeps nothing but its output. `restart_bytes` is the extra
-    transient of a forward that reads an instance of its input from which the stage has been forwarded before.
+    `forward_transient` are those of a forward that keeps nothing but its output.
     """
 
     options: tuple[SaveOption, ...]
@@ -60,7 +59,6 @@ class StageCost:
     cotangent_bytes: int
     forward_time: float
     forward_transient: int = 0
-    restart_bytes: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "options", tuple(self.options))
@@ -143,12 +141,11 @@ class ChainCosts:
         backward_time: float = 1.0,
         reads_input: bool = False,
         reads_output: bool = False,
-        restart_bytes: int = 0,
         held_bytes: int = 0,
     ) -> ChainCosts:
         """n equal stages with one save option each; the chain's input is a boundary like the others."""
         option = SaveOption("all", residual_bytes, reads_input, reads_output, forward_time, backward_time)
-        stage = StageCost((option,), boundary_bytes, cotangent_bytes, forward_time, restart_bytes=restart_bytes)
+        stage = StageCost((option,), boundary_bytes, cotangent_bytes, forward_time)
         return cls.of([stage] * n, held_bytes=held_bytes)
 
 

@@ -52,7 +52,7 @@ def _between(costs: ChainCosts, least: int, most: int) -> Iterator[Point]:
         budgets, seconds = curve
     else:
         slot, slots = optimum.slots(most)
-        seconds = optimum.times(slot, slots)[int(optimum.row(0, len(costs) - 1, True, 0))]
+        seconds = optimum.times(slot, slots)[int(optimum.row(0, len(costs) - 1, True))]
         budgets = np.arange(slots + 1) * slot + costs.held_bytes
         yield _point(optimum.write(optimum.least_bytes, fast=False))
     for budget, time in zip(budgets.tolist(), seconds.tolist(), strict=True):

@@ -81,14 +81,9 @@ class Optimum:
         return int((self.segments.classes.length - 1).sum())
 
     @cached_property
-    def marks(self) -> int:
-        """Rows a class and ownership: 2 where a restart may cost more than a fresh start, else 1."""
-        return 2 if any(stage.restart_bytes for stage in self.costs.stages) else 1
-
-    @cached_property
     def rows(self) -> int:
         """Rows in all."""
-        return 2 * self.marks * len(self.segments.classes.first)
+        return 2 * len(self.segments.classes.first)
 
     @cached_property
     def least(self) -> tuple[np.ndarray, np.ndarray]:
@@ -104,12 +99,12 @@ class Optimum:
     @property
     def least_bytes(self) -> int:
         """Bytes of the smallest peak of the whole chain."""
-        return int(self.least[0][self.row(0, len(self.costs) - 1, True, 0)]) + self.costs.held_bytes
+        return int(self.least[0][self.row(0, len(self.costs) - 1, True)]) + self.costs.held_bytes
 
     def slots(self, budget: int) -> tuple[int, int]:
         """Bytes of a slot, and how many slots `budget` bytes make; exact where a common divisor allows."""
         room = budget - self.costs.held_bytes
-        count = min(max(WORK / max(2 * self.marks * self.splits, 1), FEWEST_SLOTS), MOST_SLOTS)
+        count = min(max(WORK / max(2 * self.splits, 1), FEWEST_SLOTS), MOST_SLOTS)
         count = max(1, int(min(count, TABLE_BYTES / (4 * self.rows))))
         divisor = self._divisor
         if room // divisor <= 2 * count:
@@ -126,8 +121,8 @@ class Optimum:
         kinds = self.segments.kinds
         ends = kinds.result > 0
         columns = [kinds.input, kinds.input_cotangent, kinds.output[~ends], kinds.output_cotangent[~ends]]
-        columns += [kinds.transient, kinds.restart]
-        columns += [kinds.option_residual, kinds.option_forward, kinds.option_backward, kinds.option_hidden]
+        columns += [kinds.transient, kinds.option_residual]
+        columns += [kinds.option_forward, kinds.option_backward, kinds.option_hidden]
         return math.gcd(*(int(np.gcd.reduce(column)) for column in columns if len(column))) or 1
 
     def times(self, slot: int, slots: int) -> np.ndarray:
@@ -140,32 +135,32 @@ class Optimum:
         fill_times = tables.fill_times if self._interpreted else compiled_tables().fill_times
         if self._interpreted:
             least, seconds, full = least.tolist(), seconds.tolist(), full.tolist()
-        kinds, classes, marks, heads = self._inputs
+        kinds, classes, heads = self._inputs
         table = tables.Table(slot, values, full, least, seconds, pending, nothing, heads)
-        fill_times(kinds, classes, marks, table)
+        fill_times(kinds, classes, table)
         return values
 
     @cached_property
     def curves(self) -> list[Curve] | None:
         """Each row's whole curve of seconds against exact bytes, or None if that is too much work."""
-        if 2 * self.marks * self.splits > MOST_MERGES:
+        if 2 * self.splits > MOST_MERGES:
             return None
         kinds, classes, _ = self.segments
         everything = write_nested(self.costs, keep_fastest(self.costs))
-        return fill_curves(plain(kinds), plain(classes), self.marks, everything.peak)
+        return fill_curves(plain(kinds), plain(classes), everything.peak)
 
     @property
     def curve(self) -> Curve | None:
         """The whole chain's curve, `held_bytes` included: the budgets at which the best nested schedule changes."""
         if self.curves is None:
             return None
-        found = self.curves[int(self.row(0, len(self.costs) - 1, True, 0))]
+        found = self.curves[int(self.row(0, len(self.costs) - 1, True))]
         return Curve(found.bytes + self.costs.held_bytes, found.seconds)
 
     @property
     def is_quick(self) -> bool:
         """Whether the curves take some tenths of a second at most."""
-        return 2 * self.marks * self.splits <= QUICK_MERGES or "curves" in self.__dict__
+        return 2 * self.splits <= QUICK_MERGES or "curves" in self.__dict__
 
     def write(self, budget: int, *, fast: bool = True) -> ScheduleWriter:
         """A schedule within `budget` bytes, at least `least_bytes`: the fastest, or else any that fits."""
@@ -173,28 +168,28 @@ class Optimum:
         slot, slots = self.slots(budget) if fast and curves is None else (1, 0)
         values = self.times(slot, slots) if slots else None
         walk = _Walk(self, values, slot, curves)
-        return write_nested(self.costs, walk.decide, (budget - self.costs.held_bytes, 0))
+        return write_nested(self.costs, walk.decide, budget - self.costs.held_bytes)
 
-    def row(self, first: Any, last: Any, owned: bool, mark: int) -> Any:
+    def row(self, first: Any, last: Any, owned: bool) -> Any:
         """The row of a segment, or the rows of several when `first` or `last` are arrays."""
         classes = len(self.segments.classes.first)
-        return (int(owned) * self.marks + mark) * classes + self.segments.matrix[first, last]
+        return int(owned) * classes + self.segments.matrix[first, last]
 
     @property
     def _interpreted(self) -> bool:
         return self.splits <= INTERPRETED_SPLITS
 
     @cached_property
-    def _inputs(self) -> tuple[Any, Any, int, Any]:
+    def _inputs(self) -> tuple[Any, Any, Any]:
         kinds, classes, _ = self.segments
         heads = np.zeros(len(self.costs) + 1, np.int64)
         if self._interpreted:
-            return plain(kinds), plain(classes), self.marks, heads.tolist()
-        return kinds, classes, self.marks, heads
+            return plain(kinds), plain(classes), heads.tolist()
+        return kinds, classes, heads
 
 
 class _Walk:
-    """Decides one schedule, in exact bytes. A segment's state is (bytes left, restart mark)."""
+    """Decides one schedule, in exact bytes. A segment's state is the bytes left for it."""
 
     def __init__(self, optimum: Optimum, values: np.ndarray | None, slot: int, curves: list[Curve] | None):
         costs = optimum.costs
@@ -208,15 +203,15 @@ class _Walk:
 
     def decide(self, segment: Segment) -> Decision:
         """The fastest decision for a segment; some decision always fits."""
-        first, last, owned, (room, mark) = segment
-        seconds, decision = self._best_keep(first, last, owned, room, mark)
+        first, last, owned, room = segment
+        seconds, decision = self._best_keep(first, last, owned, room)
         if first < last:
-            split_seconds, split = self._best_split(first, last, owned, room, mark)
+            split_seconds, split = self._best_split(first, last, owned, room)
             if split_seconds < seconds:
                 return split
         return decision
 
-    def _best_keep(self, first, last, owned, room, mark) -> tuple[float, Decision]:
+    def _best_keep(self, first, last, owned, room) -> tuple[float, Decision]:
         costs, stage = self.costs, self.costs.stages[first]
         result = int(self.boundaries[-1]) if last == len(costs) - 1 else 0
         held = costs.boundary_bytes(first) if owned else 0
@@ -224,8 +219,7 @@ class _Walk:
         for k, option in enumerate(stage.options):
             ends_chain = first == len(costs) - 1
             produced = stage.boundary_bytes if option.reads_output or first < last or ends_chain else option.hidden_bytes
-            forward = costs.cotangent_bytes(last + 1) + held + option.residual_bytes + produced
-            forward += option.forward_transient + (stage.restart_bytes if mark else 0)
+            forward = costs.cotangent_bytes(last + 1) + held + option.residual_bytes + produced + option.forward_transient
             between = option.residual_bytes + (held if option.reads_input else 0)
             between += stage.boundary_bytes if option.reads_output and not ends_chain else 0
             backward = stage.cotangent_bytes + between + costs.cotangent_bytes(first)
@@ -234,17 +228,17 @@ class _Walk:
                 continue
             seconds, left = option.time, room - between
             if first < last:
-                row = self.optimum.row(first + 1, last, not option.reads_output, 0)
+                row = self.optimum.row(first + 1, last, not option.reads_output)
                 seconds += float(self._look_up(np.array([row]), left)[0])
             if seconds < best[0]:
-                best = seconds, Keep(k, (left, 0))
+                best = seconds, Keep(k, left)
         return best
 
-    def _best_split(self, first, last, owned, room, mark) -> tuple[float, Decision]:
+    def _best_split(self, first, last, owned, room) -> tuple[float, Decision]:
         costs, optimum = self.costs, self.optimum
         held = int(self.boundaries[first]) if owned else 0
         sweeps = self.sweeps[first:last].copy()
-        sweeps[0] += (costs.stages[first].restart_bytes if mark else 0) - self.boundaries[first]
+        sweeps[0] -= self.boundaries[first]
         needs = np.maximum.accumulate(sweeps) + (costs.cotangent_bytes(last + 1) + held)
         count = int(np.searchsorted(needs, room, side="right"))
         if not count:
@@ -252,12 +246,11 @@ class _Walk:
         at = np.arange(first + 1, first + 1 + count)
         right_room = room - held
         left_room = room - (int(self.boundaries[-1]) if last == len(costs) - 1 else 0)
-        rights = self._look_up(optimum.row(at, last, True, 0), right_room)
-        lefts = self._look_up(optimum.row(first, at - 1, owned, optimum.marks - 1), left_room)
+        rights = self._look_up(optimum.row(at, last, True), right_room)
+        lefts = self._look_up(optimum.row(first, at - 1, owned), left_room)
         seconds = self.swept[at] - self.swept[first] + rights + lefts
         best = int(np.argmin(seconds))
-        split = Split(int(at[best]), (right_room, 0), (left_room, optimum.marks - 1))
-        return float(seconds[best]), split
+        return float(seconds[best]), Split(int(at[best]), right_room, left_room)
 
     def _look_up(self, rows: np.ndarray, room: int) -> np.ndarray:
         if room < 0:

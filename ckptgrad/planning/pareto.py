@@ -31,52 +31,49 @@ class Curve(NamedTuple):
         return float(self.seconds[at]) if at >= 0 else float("inf")
 
 
-def fill_curves(kinds: Any, classes: Any, marks: int, most: int) -> list[Curve] | None:
+def fill_curves(kinds: Any, classes: Any, most: int) -> list[Curve] | None:
     """The curve of every row, up to `most` bytes; None if one has more than `MOST_POINTS` entries.
 
     Args:
         kinds, classes: of `segments.plain`.
-        marks: 2 where a restart may cost more than a fresh start, else 1.
         most: bytes beyond which nobody asks.
     """
     count = len(classes.first)
-    curves: list[Any] = [None] * (2 * marks * count)
+    curves: list[Any] = [None] * (2 * count)
     heads = [0] * (max(classes.length) + 1)
     for s in range(count):
         walk_heads(classes, s, heads)
         for owned in range(2):
-            for mark in range(marks):
-                curve = _row(kinds, classes, marks, heads, curves, s, owned, mark, most)
-                if len(curve.bytes) > MOST_POINTS:
-                    return None
-                curves[(owned * marks + mark) * count + s] = curve
+            curve = _row(kinds, classes, heads, curves, s, owned, most)
+            if len(curve.bytes) > MOST_POINTS:
+                return None
+            curves[owned * count + s] = curve
     return curves
 
 
-def _row(kinds, classes, marks, heads, curves, s, owned, mark, most) -> Curve:
+def _row(kinds, classes, heads, curves, s, owned, most) -> Curve:
     count, a, length, last = len(classes.first), classes.first[s], classes.length[s], classes.last[s]
-    cotangent, result = kinds.output_cotangent[last], kinds.result[last]
-    extra, held = kinds.restart[a] * mark, kinds.input[a] * owned
+    cotangent, result, held = kinds.output_cotangent[last], kinds.result[last], kinds.input[a] * owned
     found: list[Curve] = []
     for k in range(kinds.option_start[a], kinds.option_start[a + 1]):
-        forward, between, backward = option_needs(kinds, k, a, cotangent, result, owned, length == 1, extra)
+        forward, between, backward = option_needs(kinds, k, a, cotangent, result, owned, length == 1)
         need = max(forward, backward)
         if length == 1:
             found.append(Curve(np.array([need]), np.array([kinds.option_time[k]])))
         else:
-            rest = curves[(1 - kinds.option_reads_output[k]) * marks * count + classes.tail[s]]
+            rest = curves[(1 - kinds.option_reads_output[k]) * count + classes.tail[s]]
             found.append(Curve(np.maximum(rest.bytes + between, need), rest.seconds + kinds.option_time[k]))
     sweep, swept, right, kind = 0, 0.0, s, a
     for x in range(1, length):
-        before = kinds.input[kind] if x > 1 else extra
+        before = kinds.input[kind] if x > 1 else 0
         sweep = max(sweep, cotangent + held + before + kinds.output[kind] + kinds.transient[kind])
         if sweep > most:
             break
         swept += kinds.forward_time[kind]
         right = classes.tail[right]
         kind = classes.first[right]
-        left = curves[(owned * marks + marks - 1) * count + heads[x]]
-        found.append(_both(curves[marks * count + right], max(sweep, 0), held, left, result, swept))
+        left = curves[owned * count + heads[x]]
+        found.append(_both(curves[count + right], sweep, held, left, result, swept))
     return _lowest(found, most)
 
 

@@ -22,7 +22,8 @@ class Kinds(NamedTuple):
     """Costs of each kind of stage: bytes as integers, `forward_time` and `option_time` in seconds.
 
     The options of kind t stand at `option_start[t]` up to `option_start[t + 1]` of the `option_` columns.
-    `result` is the bytes of the chain's result for the kind of the last stage, 0 for the others.
+    `result` is the bytes of the chain's result for the kind of the last stage, 0 for the others. `option_hidden` is
+    0 for the last stage: its forward always produces the result.
     """
 
     input: Any
@@ -30,7 +31,6 @@ class Kinds(NamedTuple):
     input_cotangent: Any
     output_cotangent: Any
     transient: Any
-    restart: Any
     result: Any
     forward_time: Any
     option_start: Any
@@ -95,13 +95,12 @@ def _kinds(keys: list[tuple]) -> Kinds:
         input_cotangent=integers(key[1] for key in keys),
         output_cotangent=integers(stage.cotangent_bytes for stage in stages),
         transient=integers(stage.forward_transient for stage in stages),
-        restart=integers(stage.restart_bytes for stage in stages),
         result=integers(stage.boundary_bytes if is_last else 0 for _, _, stage, is_last in keys),
         forward_time=np.array([stage.forward_time for stage in stages], np.float64),
         option_start=integers(np.cumsum([0] + [len(stage.options) for stage in stages])),
         option_residual=integers(option.residual_bytes for option in options),
         option_forward=integers(option.forward_transient for option in options),
-        option_hidden=integers(option.hidden_bytes for option in options),
+        option_hidden=integers(0 if key[3] else option.hidden_bytes for key in keys for option in key[2].options),
         option_backward=integers(option.backward_transient for option in options),
         option_reads_input=integers(option.reads_input for option in options),
         option_reads_output=integers(option.reads_output for option in options),

@@ -1,7 +1,7 @@
 """The best of all schedules of a short chain, nested or not.
 
-Algorithm: A* over what a runtime can hold: boundaries, fresh or forwarded from; the residuals' options, stage
-by stage; whose backward is next. The order is by bytes over the budget first, seconds second, so that the
+Algorithm: A* over what a runtime can hold: boundaries; the residuals' options, stage by stage; whose backward
+is next. The order is by bytes over the budget first, seconds second, so that the
 search ends with the fastest schedule within the budget, or else with one of the smallest peak.
 Claim: optimal among all schedules under the additive cost model, unless `limit` states were not enough.
 Lower bound on the seconds to come: every stage's cheapest backward, with the forward that it still needs, and
@@ -23,12 +23,12 @@ MOST_STAGES = 7
 # States to visit for a faster schedule: some tenths of a second.
 FASTER_LIMIT = 2000
 
-_ABSENT, _FRESH, _READ = 0, 1, 2
 _NOT_YET = float("inf"), float("inf")
 
 
 class _State(NamedTuple):
-    boundaries: tuple[int, ...]
+    boundaries: tuple[bool, ...]
+    """Whether each is held."""
     options: tuple[int | None, ...]
     following: int
     """The number of stages whose backward is still to come."""
@@ -55,7 +55,7 @@ def search(costs: ChainCosts, budget: int, *, faster_than: float = float("inf"),
         The schedule, or None if there is none so fast, or the limit was reached.
     """
     n = len(costs)
-    start = _State((_FRESH,) + (_ABSENT,) * n, (None,) * n, n)
+    start = _State((True,) + (False,) * n, (None,) * n, n)
     live = costs.held_bytes + costs.boundary_bytes(0) + costs.cotangent_bytes(n)
     bound = _Bound(costs)
     best: dict[_State, tuple[int, float]] = {start: (max(0, live - budget), 0.0)}
@@ -67,7 +67,7 @@ def search(costs: ChainCosts, budget: int, *, faster_than: float = float("inf"),
         if state in done:
             continue
         done.add(state)
-        if state.following == 0 and state.boundaries[n] != _ABSENT:
+        if state.following == 0 and state.boundaries[n]:
             return _replay(costs, came, state)
         for move in _moves(costs, state, live):
             if move.state in done:
@@ -121,7 +121,7 @@ class _Bound:
         for stage, k in enumerate(state.options[: state.following]):
             total += self.least[stage] if k is None else self.options[stage][k].backward_time
         if i >= 0 and state.options[i] is None:
-            while i > 0 and state.boundaries[i] == _ABSENT:
+            while i > 0 and not state.boundaries[i]:
                 i -= 1
                 if state.options[i] is not None:
                     total += self.forward[i]
@@ -130,9 +130,9 @@ class _Bound:
 
 def _moves(costs: ChainCosts, state: _State, live: int) -> Iterator[_Move]:
     boundaries, options, following = state
-    for i, mark in enumerate(boundaries):
-        if mark != _ABSENT and (i < len(costs)):
-            freed = _State(_with(boundaries, i, _ABSENT), options, following)
+    for i in range(len(costs)):
+        if boundaries[i]:
+            freed = _State(_with(boundaries, i, False), options, following)
             yield _Move(0.0, live, freed, live - costs.boundary_bytes(i), (Free(i),))
     if not following:
         return
@@ -143,42 +143,40 @@ def _moves(costs: ChainCosts, state: _State, live: int) -> Iterator[_Move]:
         reads = (boundaries[last] or not option.reads_input) and (boundaries[following] or not option.reads_output)
         if reads:
             # Nothing reads the boundaries behind a backward any more.
-            done = [i for i in range(last + 1 if last else 0, len(costs)) if boundaries[i] != _ABSENT]
+            done = [i for i in range(last + 1 if last else 0, len(costs)) if boundaries[i]]
             arriving = costs.cotangent_bytes(last)
             left = live + arriving - costs.stages[last].cotangent_bytes - option.residual_bytes
             left -= sum(costs.boundary_bytes(i) for i in done)
-            rest = tuple(_ABSENT if i in done else mark for i, mark in enumerate(boundaries))
+            rest = tuple(held and i not in done for i, held in enumerate(boundaries))
             after = _State(rest, _with(options, last, None), last)
             peak = live + arriving + option.backward_transient
             yield _Move(option.backward_time, peak, after, left, (Backward(last), *map(Free, done)))
     for i in range(following):
-        if boundaries[i] != _ABSENT:
+        if boundaries[i]:
             yield from _forwards(costs, state, live, i)
 
 
 def _forwards(costs: ChainCosts, state: _State, live: int, i: int) -> Iterator[_Move]:
     boundaries, options, following = state
     stage = costs.stages[i]
-    restart = stage.restart_bytes if boundaries[i] == _READ else 0
-    read = _with(boundaries, i, _READ) if stage.restart_bytes else boundaries
-    produced = _with(read, i + 1, _FRESH)
-    # An output that is held already is replaced: both are there for a moment.
-    during = live + stage.boundary_bytes
-    after = live if boundaries[i + 1] != _ABSENT else during
-    if boundaries[i + 1] != _FRESH:
-        peak = during + stage.forward_transient + restart
+    # An output that is held already is not made again.
+    missing = not boundaries[i + 1]
+    produced = _with(boundaries, i + 1, True)
+    after = live + stage.boundary_bytes
+    if missing:
+        peak = after + stage.forward_transient
         yield _Move(stage.forward_time, peak, _State(produced, options, following), after, (Forward(i),))
     if options[i] is not None:
         return
     for k, option in enumerate(stage.options):
         kept = _with(options, i, k)
-        more = option.residual_bytes + option.forward_transient + restart
-        without = _State(read, kept, following)
+        more = option.residual_bytes + option.forward_transient
+        without = _State(boundaries, kept, following)
         alone = live + more + option.hidden_bytes
         yield _Move(option.forward_time, alone, without, live + option.residual_bytes, (Forward(i, k, False),))
-        if boundaries[i + 1] != _FRESH:
+        if missing:
             with_output = _State(produced, kept, following)
-            yield _Move(option.forward_time, during + more, with_output, after + option.residual_bytes, (Forward(i, k),))
+            yield _Move(option.forward_time, after + more, with_output, after + option.residual_bytes, (Forward(i, k),))
 
 
 def _with(values: tuple, index: int, value: int | None) -> tuple:

@@ -35,12 +35,12 @@ class Simulation:
 
 @dataclass
 class _State:
-    """What is held, boundary by boundary; the value tells whether that instance has been forwarded from."""
+    """What is held: the cotangent of one boundary, boundaries, and residuals of stages by save option."""
 
     costs: ChainCosts
     cotangent: int
     live: int
-    boundaries: dict[int, bool] = field(default_factory=lambda: {0: False})
+    boundaries: set[int] = field(default_factory=lambda: {0})
     residuals: dict[int, int] = field(default_factory=dict)
     time: float = 0.0
 
@@ -94,14 +94,12 @@ def _forward(state: _State, action: Forward) -> int:
         residual, transient, seconds = option.residual_bytes, option.forward_transient, option.forward_time
         transient += 0 if action.output else option.hidden_bytes
         state.residuals[action.stage] = action.keep
-    restart = stage.restart_bytes if state.boundaries[action.stage] else 0
-    state.boundaries[action.stage] = True
-    during = state.live + residual + transient + restart
+    during = state.live + residual + transient
     state.live += residual
     if action.output:
         during += stage.boundary_bytes
         state.live += 0 if action.stage + 1 in state.boundaries else stage.boundary_bytes
-        state.boundaries[action.stage + 1] = False
+        state.boundaries.add(action.stage + 1)
     state.time += seconds
     return during
 
@@ -128,7 +126,7 @@ def _backward(state: _State, action: Backward) -> int:
 def _free(state: _State, action: Free) -> None:
     if action.boundary not in state.boundaries:
         raise _Bad(f"boundary {action.boundary} is not held")
-    del state.boundaries[action.boundary]
+    state.boundaries.remove(action.boundary)
     state.live -= state.costs.boundary_bytes(action.boundary)
 
 

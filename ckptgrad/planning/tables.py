@@ -1,18 +1,17 @@
 """The two recurrences behind the optimal policy, filled bottom-up over classes of segments.
 
 Algorithm: reverse segment a..b within m bytes, its input either *pinned* (held elsewhere, free of charge) or
-*owned* (charged inside m, freed when nobody needs it), and either *fresh* or a *restart* (forwarded before).
-Either keep one of a's save options, and reverse a+1..b beside its residuals; or forward to j keeping nothing,
-reverse j..b as an owned fresh segment, then a..j-1 as a restart. `fill_least` finds byte-exactly the least m
-of each segment, `fill_times` the least seconds for each number of slots, each slot `slot` bytes, bytes
-rounded up.
+*owned* (charged inside m, freed when nobody needs it). Either keep one of a's save options, and reverse
+a+1..b beside its residuals; or forward to j keeping nothing, reverse j..b as an owned segment, then a..j-1.
+`fill_least` finds byte-exactly the least m of each segment, `fill_times` the least seconds for each number of
+slots, each slot `slot` bytes, bytes rounded up.
 Aliases: Rotor (Beaumont et al. 2019) with freeable inputs; with unit sizes the mixed checkpointing of
 Maddison (2024).
 Regime: O(classes * length) splits; within a row only the slots that can still improve are visited.
 Does not: look at schedules that are not nested. The same functions run interpreted, on lists and NumPy rows,
 and compiled (`compiled.py`), where functions `..._in_loops` replace their namesakes.
 
-Rows: `row = (owned * marks + restart) * classes + class`, with marks 2, or 1 if no stage charges restarts.
+Rows: `row = owned * classes + class`.
 """
 
 from __future__ import annotations
@@ -22,14 +21,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 
-def option_needs(kinds, k, a, cotangent, result, owned, alone, extra):
+def option_needs(kinds, k, a, cotangent, result, owned, alone):
     """Bytes for option k of stage a: during its forward, until its backward, during its backward."""
     own_input = kinds.input[a] * owned
     is_last = result > 0
     reads_output = kinds.option_reads_output[k]
     residual = kinds.option_residual[k]
     produced = kinds.output[a] if reads_output or not alone or is_last else kinds.option_hidden[k]
-    forward = cotangent + own_input + residual + produced + kinds.option_forward[k] + extra
+    forward = cotangent + own_input + residual + produced + kinds.option_forward[k]
     between = residual
     if kinds.option_reads_input[k]:
         between += own_input
@@ -47,7 +46,7 @@ def walk_heads(classes, s, heads):
         head = classes.head[head]
 
 
-def fill_least(kinds, classes, marks, heads, least, seconds):
+def fill_least(kinds, classes, heads, least, seconds):
     """Fill `least` with each row's least bytes and `seconds` with the time of one way to keep within them."""
     count = len(classes.first)
     for s in range(count):
@@ -58,37 +57,35 @@ def fill_least(kinds, classes, marks, heads, least, seconds):
         result = kinds.result[last]
         walk_heads(classes, s, heads)
         for owned in range(2):
-            for mark in range(marks):
-                extra = kinds.restart[a] * mark
-                best, best_seconds = -1, 0.0
-                for k in range(kinds.option_start[a], kinds.option_start[a + 1]):
-                    forward, between, backward = option_needs(kinds, k, a, cotangent, result, owned, length == 1, extra)
-                    need, time = max(forward, backward), kinds.option_time[k]
-                    if length > 1:
-                        rest = (1 - kinds.option_reads_output[k]) * marks * count + classes.tail[s]
-                        need, time = max(need, between + least[rest]), time + seconds[rest]
-                    if best < 0 or need < best or (need == best and time < best_seconds):
-                        best, best_seconds = need, time
-                held = kinds.input[a] * owned
-                sweep, swept = 0, 0.0
-                right, kind = s, a
-                for x in range(1, length):
-                    before = kinds.input[kind] if x > 1 else extra
-                    sweep = max(sweep, cotangent + held + before + kinds.output[kind] + kinds.transient[kind])
-                    if sweep > best:
-                        break
-                    swept += kinds.forward_time[kind]
-                    right = classes.tail[right]
-                    kind = classes.first[right]
-                    left = (owned * marks + marks - 1) * count + heads[x]
-                    after = marks * count + right
-                    need = max(sweep, held + least[after], result + least[left])
-                    time = swept + seconds[after] + seconds[left]
-                    if need < best or (need == best and time < best_seconds):
-                        best, best_seconds = need, time
-                row = (owned * marks + mark) * count + s
-                least[row] = best
-                seconds[row] = best_seconds
+            best, best_seconds = -1, 0.0
+            for k in range(kinds.option_start[a], kinds.option_start[a + 1]):
+                forward, between, backward = option_needs(kinds, k, a, cotangent, result, owned, length == 1)
+                need, time = max(forward, backward), kinds.option_time[k]
+                if length > 1:
+                    rest = (1 - kinds.option_reads_output[k]) * count + classes.tail[s]
+                    need, time = max(need, between + least[rest]), time + seconds[rest]
+                if best < 0 or need < best or (need == best and time < best_seconds):
+                    best, best_seconds = need, time
+            held = kinds.input[a] * owned
+            sweep, swept = 0, 0.0
+            right, kind = s, a
+            for x in range(1, length):
+                before = kinds.input[kind] if x > 1 else 0
+                sweep = max(sweep, cotangent + held + before + kinds.output[kind] + kinds.transient[kind])
+                if sweep > best:
+                    break
+                swept += kinds.forward_time[kind]
+                right = classes.tail[right]
+                kind = classes.first[right]
+                left = owned * count + heads[x]
+                after = count + right
+                need = max(sweep, held + least[after], result + least[left])
+                time = swept + seconds[after] + seconds[left]
+                if need < best or (need == best and time < best_seconds):
+                    best, best_seconds = need, time
+            row = owned * count + s
+            least[row] = best
+            seconds[row] = best_seconds
 
 
 class Table(NamedTuple):
@@ -110,84 +107,67 @@ class Table(NamedTuple):
     heads: Any
 
 
-def fill_times(kinds, classes, marks, table):
-    """Fill the table. A fresh row starts from its restart row and adds what a restart cannot afford."""
+def fill_times(kinds, classes, table):
+    """Fill the table, one row after the other: what a row reads is filled before it."""
     count = len(classes.first)
     for s in range(count):
         walk_heads(classes, s, table.heads)
-        restart = kinds.restart[classes.first[s]]
         for owned in range(2):
-            for mark in range(marks - 1, -1, -1):
-                row = (owned * marks + mark) * count + s
-                start = table.least[row]
-                table.full[row] = start
-                if start >= table.values.shape[1]:
-                    continue
-                table.pending[start] = table.seconds[row]
-                copied = mark < marks - 1
-                if copied:
-                    table.values[row, :] = table.values[row + count]
-                if restart or not copied:
-                    extra, spared = restart * mark, restart * copied
-                    relax_keeps(kinds, classes, marks, table, s, owned, row, extra, spared)
-                    relax_splits(kinds, classes, marks, table, s, owned, row, extra, spared)
-                table.full[row] = settle(table.values[row], table.pending, start)
+            row = owned * count + s
+            start = table.least[row]
+            table.full[row] = start
+            if start >= table.values.shape[1]:
+                continue
+            table.pending[start] = table.seconds[row]
+            relax_keeps(kinds, classes, table, s, owned, row)
+            relax_splits(kinds, classes, table, s, owned, row)
+            table.full[row] = settle(table.values[row], table.pending, start)
 
 
-def relax_keeps(kinds, classes, marks, table, s, owned, row, extra, spared):
-    """Lower a row to what keeping an option of the first stage takes.
-
-    `extra` bytes are charged for a restart; `spared` ones were when the row was copied: only the slots matter
-    that they made too few.
-    """
+def relax_keeps(kinds, classes, table, s, owned, row):
+    """Lower a row to what keeping an option of the first stage takes."""
     a, last = classes.first[s], classes.last[s]
+    cotangent, result = kinds.output_cotangent[last], kinds.result[last]
     alone = classes.length[s] == 1
     slots, slot = table.values.shape[1], table.slot
     for k in range(kinds.option_start[a], kinds.option_start[a + 1]):
-        forward, between, backward = option_needs(
-            kinds, k, a, kinds.output_cotangent[last], kinds.result[last], owned, alone, extra
-        )
+        forward, between, backward = option_needs(kinds, k, a, cotangent, result, owned, alone)
         low = -(-max(forward, backward) // slot)
-        limit = -(-max(forward + spared, backward) // slot) if spared else slots
         if alone:
-            if low < min(limit, slots):
+            if low < slots:
                 table.pending[low] = min(table.pending[low], kinds.option_time[k])
             continue
-        rest = (1 - kinds.option_reads_output[k]) * marks * len(classes.first) + classes.tail[s]
+        rest = (1 - kinds.option_reads_output[k]) * len(classes.first) + classes.tail[s]
         down = -(-between // slot)
         low = max(low, down + table.least[rest])
-        if low < min(limit, slots):
-            ceiling = min(limit, down + table.full[rest])
-            relax(table, row, rest, down, -1, 0, kinds.option_time[k], low, ceiling)
+        if low < slots:
+            relax(table, row, rest, down, -1, 0, kinds.option_time[k], low, down + table.full[rest])
 
 
-def relax_splits(kinds, classes, marks, table, s, owned, row, extra, spared):
-    """Lower a row to what splitting takes; `extra` and `spared` as for `relax_keeps`."""
+def relax_splits(kinds, classes, table, s, owned, row):
+    """Lower a row to what splitting takes."""
     count, length, last = len(classes.first), classes.length[s], classes.last[s]
     slots, slot = table.values.shape[1], table.slot
     right, kind = s, classes.first[s]
     held, cotangent, result = kinds.input[kind] * owned, kinds.output_cotangent[last], kinds.result[last]
     shift, kept = -(-held // slot), -(-result // slot)
-    sweep, spared_sweep, swept, least, limit = 0, 0, 0.0, 0, slots
+    sweep, swept, least = 0, 0.0, 0
     for x in range(1, length):
-        before = kinds.input[kind] if x > 1 else extra
+        before = kinds.input[kind] if x > 1 else 0
         step = cotangent + held + before + kinds.output[kind] + kinds.transient[kind]
         if step > sweep:
             sweep = step
             least = -(-sweep // slot)
-        if spared:
-            spared_sweep = max(spared_sweep, step + (spared if x == 1 else 0))
-            limit = -(-spared_sweep // slot)
-        if least >= limit:
+        if least >= slots:
             break
         swept += kinds.forward_time[kind]
         right = classes.tail[right]
         kind = classes.first[right]
-        left = (owned * marks + marks - 1) * count + table.heads[x]
-        after = marks * count + right
+        left = owned * count + table.heads[x]
+        after = count + right
         low = max(least, shift + table.least[after], kept + table.least[left])
-        if low < min(limit, slots):
-            ceiling = min(limit, max(shift + table.full[after], kept + table.full[left]))
+        if low < slots:
+            ceiling = max(shift + table.full[after], kept + table.full[left])
             relax(table, row, after, shift, left, kept, swept, low, ceiling)
 
 

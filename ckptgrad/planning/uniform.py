@@ -97,7 +97,7 @@ def _candidates(costs: ChainCosts, budget: int) -> Iterator[tuple[float, Groups,
     boundary = max(1, *(costs.boundary_bytes(i) for i in range(n + 1)))
     cotangent = max(costs.cotangent_bytes(i) for i in range(n + 1))
     distinct = {id(stage): stage for stage in costs.stages}.values()
-    forward_transient = max(s.forward_transient + s.restart_bytes for s in distinct)
+    forward_transient = max(s.forward_transient for s in distinct)
     forward = sum(s.forward_time for s in costs.stages) / n
     for price in (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0):
         options = _options(costs, price)

@@ -24,31 +24,27 @@ class ScheduleWriter:
         self.peak_stage: int | None = None
         self.time = 0.0
         self._held = {0}
-        self._read: set[int] = set()
         self._kept: dict[int, int] = {}
 
     def forward(self, stage: int, keep: int | None = None, output: bool = True) -> None:
         """Append Forward(stage, keep, output)."""
         cost = self.costs.stages[stage]
-        transient = cost.restart_bytes if stage in self._read else 0
         gained = cost.boundary_bytes if output else 0
         if keep is None:
-            transient += cost.forward_transient
+            transient = cost.forward_transient
             self.time += cost.forward_time
         else:
             option = cost.options[keep]
-            transient += option.forward_transient + (0 if output else option.hidden_bytes)
+            transient = option.forward_transient + (0 if output else option.hidden_bytes)
             gained += option.residual_bytes
             self.time += option.forward_time
             self._kept[stage] = keep
         self._reach(self.live + gained + transient, stage)
         self.live += gained
-        self._read.add(stage)
         if output:
             if stage + 1 in self._held:
                 self.live -= cost.boundary_bytes
             self._held.add(stage + 1)
-            self._read.discard(stage + 1)
         self.actions.append(Forward(stage, keep, output))
 
     def backward(self, stage: int) -> None:
@@ -65,7 +61,6 @@ class ScheduleWriter:
         """Append Free(boundary)."""
         self.live -= self.costs.boundary_bytes(boundary)
         self._held.discard(boundary)
-        self._read.discard(boundary)
         self.actions.append(Free(boundary))
 
     def replay(self, actions: Iterable[Action]) -> None:

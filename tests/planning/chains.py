@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from ckptgrad.planning import ChainCosts, SaveOption, StageCost
 
+SIZES = st.integers(0, 9)
+
 
 def random_chain(
     n: int,
@@ -16,8 +18,8 @@ def random_chain(
     seed: int,
     *,
     largest: int = 12,
-    restart: int = 6,
     reads: float = 0.5,
+    hides: float = 0.5,
     cotangent: int | None = None,
 ) -> ChainCosts:
     """An uneven chain of sizes up to `largest` bytes that ends in a result of no bytes, as a scalar loss
@@ -25,9 +27,11 @@ def random_chain(
 
     `reads` is the chance that a backward reads its stage's input, and that it reads its output. A forward
     that keeps residuals needs no larger transients than one that does not, so that forwarding twice on the
-    spot never helps. All cotangents have `cotangent` bytes; None draws them.
+    spot never helps. `hides` is the chance that a forward without output takes more than its transient: up to
+    the output's bytes, as scratch in its place would. All cotangents have `cotangent` bytes; None draws them.
     """
-    draw = random.Random(seed)
+    # Hidden bytes have their own generator: the other numbers of a seed do not depend on them.
+    draw, draw_hidden = random.Random(seed), random.Random(f"hidden {seed}")
     stages = []
     for i in range(n):
         transient = draw.randint(0, largest // 3)
@@ -46,15 +50,16 @@ def random_chain(
         )
         output, arriving = (0, 0) if i == n - 1 else (draw.randint(1, largest), draw.randint(0, largest))
         arriving = arriving if cotangent is None else cotangent
-        again = draw.choice((0, draw.randint(0, restart)))
-        stages.append(StageCost(choices, output, arriving, draw.uniform(0.1, 1), transient, again))
+        hidden = [draw_hidden.randint(0, output) if draw_hidden.random() < hides else 0 for _ in choices]
+        choices = tuple(replace(o, hidden_bytes=b) for o, b in zip(choices, hidden, strict=True))
+        stages.append(StageCost(choices, output, arriving, draw.uniform(0.1, 1), transient))
     first = draw.randint(0, largest) if cotangent is None else cotangent
     return ChainCosts(tuple(stages), draw.randint(0, largest), first, draw.randint(0, 3))
 
 
 def simple_chain(n: int, options: int, seed: int) -> ChainCosts:
-    """Uneven, but backwards read residuals only, cotangents are equal, restarts free: the classical model."""
-    return random_chain(n, options, seed, restart=0, reads=0.0, cotangent=4)
+    """Uneven, but backwards read residuals only, cotangents are equal, forwards hide nothing: the classical model."""
+    return random_chain(n, options, seed, reads=0.0, hides=0.0, cotangent=4)
 
 
 def mixed_units(n: int, *, residual_bytes: int = 1) -> ChainCosts:
@@ -64,28 +69,26 @@ def mixed_units(n: int, *, residual_bytes: int = 1) -> ChainCosts:
 
 
 @st.composite
-def chains(draw: st.DrawFn, longest: int = 7, options: int = 3) -> ChainCosts:
-    """Uneven chains of small integers, so that plans need no rounding."""
-    sizes, seconds = st.integers(0, 9), st.integers(1, 9)
+def _stages(draw: st.DrawFn, options: int) -> StageCost:
+    boundary_bytes, seconds = draw(SIZES), st.integers(1, 9)
     option = st.builds(
         SaveOption,
         st.just("drawn"),
-        sizes,
+        SIZES,
         st.booleans(),
         st.booleans(),
         seconds,
         seconds,
         st.integers(0, 3),
         st.integers(0, 3),
+        st.just(0) | st.integers(0, boundary_bytes),
     )
-    stage = st.builds(
-        StageCost,
-        st.lists(option, min_size=1, max_size=options).map(tuple),
-        sizes,
-        sizes,
-        seconds,
-        st.integers(0, 3),
-        st.sampled_from((0, 0, 2, 7)),
-    )
-    stages = draw(st.lists(stage, min_size=1, max_size=longest).map(tuple))
-    return ChainCosts(stages, draw(sizes), draw(sizes), draw(st.integers(0, 3)))
+    choices = draw(st.lists(option, min_size=1, max_size=options).map(tuple))
+    return StageCost(choices, boundary_bytes, draw(SIZES), draw(seconds), draw(st.integers(0, 3)))
+
+
+@st.composite
+def chains(draw: st.DrawFn, longest: int = 7, options: int = 3) -> ChainCosts:
+    """Uneven chains of small integers, so that plans need no rounding."""
+    stages = draw(st.lists(_stages(options), min_size=1, max_size=longest).map(tuple))
+    return ChainCosts(stages, draw(SIZES), draw(SIZES), draw(st.integers(0, 3)))

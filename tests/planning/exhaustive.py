@@ -1,10 +1,9 @@
 """The fastest schedule of all, nested or not, by Dijkstra's algorithm over everything a runtime could hold.
 
-State: the boundaries held, each fresh or forwarded from; the option whose residuals are held, stage by stage;
-the stage whose backward comes next. Any forward, backward or free that fits the budget is a move. Written
-from the sentences of the actions, apart from planner and referee. Regime: up to seven stages. Boundaries that
-no move can read any more are freed at once, and no forward starts at or behind them: holding on to them never
-helps.
+State: the boundaries held; the option whose residuals are held, stage by stage; the stage whose backward comes
+next. Any forward, backward or free that fits the budget is a move. Written from the sentences of the actions,
+apart from planner and referee. Regime: up to seven stages. Boundaries that no move can read any more are freed
+at once, and no forward starts at or behind them: holding on to them never helps.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from collections.abc import Iterator
 
 from ckptgrad.planning import ChainCosts
 
-ABSENT, FRESH, USED = 0, 1, 2
 NOTHING = -1
 
 
@@ -26,7 +24,7 @@ class _Moves:
 
     def held(self, boundaries: tuple, residuals: tuple, following: int) -> int:
         total = self.costs.held_bytes + self.cotangents[following]
-        total += sum(size for size, mark in zip(self.sizes, boundaries, strict=True) if mark != ABSENT)
+        total += sum(size for size, held in zip(self.sizes, boundaries, strict=True) if held)
         for stage, k in enumerate(residuals):
             if k != NOTHING:
                 total += self.costs.stages[stage].options[k].residual_bytes
@@ -38,13 +36,13 @@ class _Moves:
         yield from self._frees(boundaries, residuals, following)
         yield from self._backward(boundaries, residuals, following, live)
         for stage in range(following):
-            if boundaries[stage] != ABSENT:
+            if boundaries[stage]:
                 yield from self._forwards(stage, boundaries, residuals, following, live)
 
     def _frees(self, boundaries, residuals, following):
         for i in range(min(following + 1, self.n)):
-            if boundaries[i] != ABSENT:
-                yield 0.0, (_set(boundaries, i, ABSENT), residuals, following)
+            if boundaries[i]:
+                yield 0.0, (_set(boundaries, i, False), residuals, following)
 
     def _backward(self, boundaries, residuals, following, live):
         stage = following - 1
@@ -54,23 +52,21 @@ class _Moves:
         readable = (boundaries[stage] or not option.reads_input) and (boundaries[stage + 1] or not option.reads_output)
         if readable and live + self.cotangents[stage] + option.backward_transient <= self.budget:
             if following < self.n:
-                boundaries = _set(boundaries, following, ABSENT)
+                boundaries = _set(boundaries, following, False)
             yield option.backward_time, (boundaries, _set(residuals, stage, NOTHING), stage)
 
     def _forwards(self, stage, boundaries, residuals, following, live):
         cost = self.costs.stages[stage]
-        restart = cost.restart_bytes if boundaries[stage] == USED else 0
-        used = _set(boundaries, stage, USED)
-        produced = _set(used, stage + 1, FRESH)
-        if live + self.sizes[stage + 1] + cost.forward_transient + restart <= self.budget:
+        produced = _set(boundaries, stage + 1, True)
+        if live + self.sizes[stage + 1] + cost.forward_transient <= self.budget:
             yield cost.forward_time, (produced, residuals, following)
         if residuals[stage] != NOTHING:
             return
         for k, option in enumerate(cost.options):
             kept = _set(residuals, stage, k)
-            during = live + option.residual_bytes + option.forward_transient + restart
-            if during <= self.budget:
-                yield option.forward_time, (used, kept, following)
+            during = live + option.residual_bytes + option.forward_transient
+            if during + option.hidden_bytes <= self.budget:
+                yield option.forward_time, (boundaries, kept, following)
             if during + self.sizes[stage + 1] <= self.budget:
                 yield option.forward_time, (produced, kept, following)
 
@@ -82,7 +78,7 @@ def _set(values: tuple, index: int, value: int) -> tuple:
 def least_time(costs: ChainCosts, budget: int) -> float | None:
     """Seconds of the fastest schedule within `budget` bytes, or None if there is none."""
     moves, n = _Moves(costs, budget), len(costs)
-    start = ((FRESH,) + (ABSENT,) * n, (NOTHING,) * n, n)
+    start = ((True,) + (False,) * n, (NOTHING,) * n, n)
     if moves.held(*start) > budget:
         return None
     best, queue, done, ties = {start: 0.0}, [(0.0, 0, start)], set(), 0
@@ -92,7 +88,7 @@ def least_time(costs: ChainCosts, budget: int) -> float | None:
             continue
         done.add(state)
         boundaries, _, following = state
-        if following == 0 and boundaries[n] != ABSENT:
+        if following == 0 and boundaries[n]:
             return seconds
         for step, reached in moves.from_state(state) if following else ():
             total = seconds + step

@@ -23,7 +23,7 @@ relaxed = settings(max_examples=40, deadline=None, suppress_health_check=[Health
 
 def times_by_slots(optimum: Optimum, most: int) -> np.ndarray:
     """The whole chain's seconds for 0 to `most` bytes, by the table of slots of one byte."""
-    row = int(optimum.row(0, len(optimum.costs) - 1, True, 0))
+    row = int(optimum.row(0, len(optimum.costs) - 1, True))
     return optimum.times(1, most)[row]
 
 

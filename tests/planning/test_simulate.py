@@ -11,7 +11,7 @@ F, B, X = Forward, Backward, Free
 
 READS = ChainCosts(
     (
-        StageCost((SaveOption("input", 1, True, False, 2.0, 3.0, 5, 7),), 10, 11, 1.0, 13, 17),
+        StageCost((SaveOption("input", 1, True, False, 2.0, 3.0, 5, 7, 9),), 10, 11, 1.0, 13),
         StageCost((SaveOption("output", 2, False, True, 2.0, 3.0),), 20, 21, 1.0),
     ),
     input_bytes=100,
@@ -46,18 +46,22 @@ def test_bytes_and_seconds_of_each_action():
     assert (simulation.forwards, simulation.recomputations) == (2, 0)
 
 
-def test_a_restart_is_charged_and_a_fresh_start_is_not():
-    simulation = run(F(0), F(1, 0), X(1), B(1), F(0, 0, output=False), B(0), X(0))
-    start = 1000 + 100 + 21
-    assert simulation.timeline[0] == start + 10 + 13
-    assert simulation.timeline[4] == 1000 + 100 + 20 + 11 + 1 + 5 + 17
-    assert simulation.recomputations == 1
+def test_hidden_bytes_are_charged_without_an_output_only():
+    before = [F(0), F(1, 0), X(1), B(1)]
+    after_backward = 1000 + 100 + 20 + 11
+    hiding = run(*before, F(0, 0, output=False), B(0), X(0))
+    assert hiding.timeline[4] == after_backward + 1 + 5 + 9
+    assert hiding.timeline[5] == after_backward + 101 + 1 + 7
+    producing = run(*before, F(0, 0), X(1), B(0), X(0))
+    assert producing.timeline[4] == after_backward + 1 + 5 + 10
+    assert hiding.recomputations == producing.recomputations == 1
 
 
 def test_a_recomputed_boundary_is_counted_twice_only_while_it_is_replaced():
     simulation = run(F(0), F(0, 0), F(1, 0), X(1), B(1), B(0), X(0))
     start = 1000 + 100 + 21
-    assert simulation.timeline[1] == start + 10 + 10 + 1 + 5 + 17
+    assert simulation.timeline[0] == start + 10 + 13
+    assert simulation.timeline[1] == start + 10 + 10 + 1 + 5
     assert simulation.timeline[2] == start + 10 + 1 + 20 + 2
 
 

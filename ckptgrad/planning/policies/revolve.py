@@ -109,29 +109,24 @@ def _one_checkpoint_peak(costs: ChainCosts) -> tuple[int, int]:
     """
     end = len(costs)
     base = costs.held_bytes + costs.boundary_bytes(0)
-    first_sweep = [base + before + stage.boundary_bytes + stage.forward_transient for before, stage in _steps(costs)]
-    later_sweep = [first_sweep[0] + costs.stages[0].restart_bytes, *first_sweep[1:]]
     needs = []
     reach, reach_stage = 0, 0
     for i, (before, stage) in enumerate(_steps(costs)):
         option = stage.options[stage.fastest]
         is_last = i == end - 1
         done = 0 if is_last else costs.boundary_bytes(end)
-        if is_last and i:
-            reach, reach_stage = max((bytes, -j) for j, bytes in enumerate(first_sweep[:i]))
-            reach_stage = -reach_stage
         if i:
             needs.append((reach + stage.cotangent_bytes + done, reach_stage))
         produced = stage.boundary_bytes if option.reads_output or is_last else option.hidden_bytes
-        restart = stage.restart_bytes if i == 0 and end > 1 else 0
         around = base + stage.cotangent_bytes + option.residual_bytes
-        needs.append((around + before + done + produced + option.forward_transient + restart, i))
+        needs.append((around + before + done + produced + option.forward_transient, i))
         read = before if option.reads_input else 0
         read -= costs.boundary_bytes(0) if i == 0 and not option.reads_input else 0
         read += stage.boundary_bytes if option.reads_output or is_last else 0
         needs.append((around + read + done + costs.cotangent_bytes(i) + option.backward_transient, i))
-        if later_sweep[i] > reach:
-            reach, reach_stage = later_sweep[i], i
+        sweep = base + before + stage.boundary_bytes + stage.forward_transient
+        if sweep > reach:
+            reach, reach_stage = sweep, i
     return max(needs, key=lambda need: (need[0], -need[1]))
 
 
