@@ -140,6 +140,8 @@ def _label(first: int, step: int, times: int) -> str:
     if times == 1:
         return str(first)
     last = first + step * (times - 1)
+    if times == 2:
+        return f"{first}, {last}"
     return f"{first} .. {last}" if step == 1 else f"{first}, {first + step} .. {last}"
 
 

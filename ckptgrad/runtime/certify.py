@@ -29,12 +29,14 @@ class Certified:
         plan: the plan that was compiled.
         memory: what XLA allocates.
         rounds: how many plans were compiled until this one fitted, itself included.
+        budget: the bytes that it keeps, as asked for; None for none.  The plan's own budget may be smaller.
     """
 
     executable: Any
     plan: Plan
     memory: Memory
     rounds: int
+    budget: int | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.executable(*args, **kwargs)
@@ -100,7 +102,7 @@ def certify(build: Callable[[int | None], tuple[Plan, Any]], args: Any, kwargs: 
             known[plan.schedule] = executable, compiled_memory(executable)
             plan.note(Found(known[plan.schedule][1].peak_bytes))
         executable, memory = known[plan.schedule]
-        return Certified(executable, plan, memory, len(known))
+        return Certified(executable, plan, memory, len(known), budget)
 
     if budget is None:
         return compiled(*build(None))

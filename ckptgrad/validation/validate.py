@@ -32,7 +32,7 @@ DEFAULT_WITH_BUDGET = ("optimal", "sqrt", "revolve")
 
 @dataclass(frozen=True)
 class _Compiled:
-    """A row under way, its compiled program, and the budget in bytes that it was planned for."""
+    """A row under way, its compiled program, and the budget in bytes that it keeps."""
 
     row: Row
     executable: Any
@@ -128,7 +128,7 @@ def _compile_policy(name: str, door: GradientFunction, args: tuple, kwargs: dict
         predicted_peak_bytes=certified.plan.peak_bytes,
         certified_temporary_bytes=certified.temporary_bytes,
     )
-    return _Compiled(row, certified.executable, certified.plan.budget)
+    return _Compiled(row, certified.executable, certified.budget)
 
 
 def _infeasible(name: str, error: BudgetError) -> Row:
