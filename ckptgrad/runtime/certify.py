@@ -16,8 +16,9 @@ from ckptgrad.runtime.calibrate import best_seconds
 
 MAX_ROUNDS = 8
 COMPARED = 5
-# Targets are powers of this: as much of a budget may be lost.
+# Targets are powers of this; so many of them above the budget are tried.
 RUNG = 1 + 1 / 256
+ABOVE = 2
 FAR = 0.08
 
 
@@ -83,7 +84,8 @@ def certify(build: Callable[[int | None], tuple[Plan, Any]], args: Any, kwargs: 
     """Compile plans for smaller and smaller targets until XLA's peak is within the budget.
 
     Targets are taken from one ladder, whatever the budget: of two budgets the larger one may use every target that the
-    smaller one may, and is never given a slower plan.  Where a plan is far off (`FAR`), or after `MAX_ROUNDS` plans, the
+    smaller one may, and is never given a slower plan.  The first ones lie just above the budget: XLA may hold a little
+    less than predicted.  Where a plan is far off (`FAR`), or after `MAX_ROUNDS` plans, the
     target is lowered by all that was too much instead.
 
     Args:
@@ -106,7 +108,8 @@ def certify(build: Callable[[int | None], tuple[Plan, Any]], args: Any, kwargs: 
 
     if budget is None:
         return compiled(*build(None))
-    rung, target = floor(log(max(budget, 1), RUNG)), budget
+    rung = floor(log(max(budget, 1), RUNG)) + ABOVE
+    target = int(RUNG**rung)
     while True:
         target = min(target, int(RUNG**rung))
         try:
