@@ -79,18 +79,19 @@ class Joint:
         return list(read_)
 
 
-def joint(graph: Graph, wrt: Sequence[Variable], seeds: Sequence[Atom]) -> Joint:
+def joint(graph: Graph, wrt: Sequence[Variable], seeds: Sequence[Atom], planned: bool = False) -> Joint:
     """Differentiate a graph symbol-to-symbol.
 
     Args:
         graph: the forward graph.
         wrt: the inputs to differentiate with respect to.
         seeds: the outputs that receive a cotangent; an atom that stands twice receives the sum.
+        planned: how loops are reversed is left open, for a plan to say before the graph is run.
     """
     present: list[bool] = []
 
     def run(args, cotangents):
-        tape = forward(graph, args, wrt)
+        tape = forward(graph, args, wrt, planned=planned)
         table: dict[Variable, Any] = {}
         for atom, ct in zip(seeds, cotangents, strict=True):
             if isinstance(atom, Variable):
@@ -192,12 +193,15 @@ class Partition:
         """What the backward runs, and the gradients that it makes."""
         return _run([*self.recomputed, *self.joint.backward_operations], self.joint.gradients)
 
-    def run_forward(self, inputs: Sequence[Any], again: bool = False) -> tuple[list[Any], list[Any]]:
-        """Outputs and residuals; `again` leaves out effects, which happened the first time."""
+    def run_forward(
+        self, inputs: Sequence[Any], again: bool = False, unwanted: Collection[Variable] = ()
+    ) -> tuple[list[Any], list[Any]]:
+        """Outputs (None for `unwanted` ones) and residuals; `again` leaves out effects, which happened the first time."""
         env = {**self.joint.constants, **dict(zip(self.joint.inputs, inputs, strict=True))}
-        run = self.forward_run(again)
+        run = self.forward_run(again, unwanted)
         env.update(zip(run.makes, run([env[v] for v in run.reads]), strict=True))
-        return [read(env, a) for a in self.joint.outputs], [env[v] for v in self.residuals]
+        outputs = [None if a in unwanted and a not in env else read(env, a) for a in self.joint.outputs]
+        return outputs, [env[v] for v in self.residuals]
 
     def run_backward(self, residuals: Sequence[Any], reads: Sequence[Any], cotangents: Sequence[Any]) -> list[Any]:
         """Gradients (None where zero).

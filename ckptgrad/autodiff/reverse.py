@@ -58,7 +58,9 @@ def active_variables(graph: Graph, wrt: Collection[Variable]) -> set[Variable]:
     return active
 
 
-def forward(graph: Graph, args: Sequence[Any], wrt: Collection[Variable], *, linear: bool = False) -> Tape:
+def forward(
+    graph: Graph, args: Sequence[Any], wrt: Collection[Variable], *, linear: bool = False, planned: bool = False
+) -> Tape:
     """Evaluate `graph` keeping what the reverse sweep may read.
 
     Args:
@@ -67,6 +69,7 @@ def forward(graph: Graph, args: Sequence[Any], wrt: Collection[Variable], *, lin
         wrt: the inputs to differentiate with respect to.
         linear: the graph is linear in `wrt`: what depends on them is not evaluated, and their
             values may be None.
+        planned: how loops are reversed is left open (see `Application.planned`).
     """
     env: dict[Variable, Any] = dict(graph.constants)
     env.update(zip(graph.inputs, args, strict=True))
@@ -78,7 +81,7 @@ def forward(graph: Graph, args: Sequence[Any], wrt: Collection[Variable], *, lin
         needs = [a in tape.active for a in op.inputs]
         rule = rule_for(op) if any(needs) and any(v in tape.active for v in op.outputs) else None
         if rule is not None and rule.pullback is not None:
-            results, tape.pullbacks[op] = rule.pullback(Application(op, values, (), needs, linear))
+            results, tape.pullbacks[op] = rule.pullback(Application(op, values, (), needs, linear, planned))
         elif rule is not None and linear and all(v in tape.active for v in op.outputs):
             results = [_unread(v) for v in op.outputs]
         else:

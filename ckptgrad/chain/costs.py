@@ -90,7 +90,7 @@ def _save_option(kind: StageKind, option: Option, boundary: Sequence[Variable], 
     residual_bytes = sum(v.nbytes for v in private)
     boundary_bytes = sum(v.nbytes for v in boundary)
 
-    back = [*part.recomputed, *j.backward_operations]
+    back = part.backward_run.operations
     gradients = [g for g in j.gradients if isinstance(g, Variable)]
     flowing = kind.crossing
     # Gradients of arguments are outputs of the whole program, counted there.

@@ -112,8 +112,11 @@ def peak_inside(
 def scratch(op: Operation) -> int:
     """Bytes beside operands and results while a product runs on a CPU: copies of these as it works on them.
 
-    Convolutions work on channels last, and all products in single precision at least.
+    Convolutions work on channels last, and all products in single precision at least.  What a planned loop holds inside
+    its plan knows.
     """
+    if "bytes" in op.params:
+        return op.params["bytes"]
     if op.name not in PRODUCTS or jax.default_backend() != "cpu":
         return 0
     avals = [a.aval for a in (*op.inputs, *op.outputs)]

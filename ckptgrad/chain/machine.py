@@ -42,7 +42,9 @@ class Machine:
         return _CALIBRATED.get(platform) or _TYPICAL.get(platform, _TYPICAL["cpu"])
 
     def arithmetic(self, op: Operation) -> float:
-        """Seconds of an operation's arithmetic."""
+        """Seconds of an operation's arithmetic; of a planned loop all of it."""
+        if "seconds" in op.params:
+            return op.params["seconds"]
         if is_heavy(op):
             return flops(op) / self.product_rate
         return flops(op) / (self.transcendental_rate if op.name in TRANSCENDENTAL else self.element_rate)
@@ -57,6 +59,12 @@ class Machine:
         fresh = sum(v.nbytes for v in set(wanted) & made)
         moved = max(0, written - fresh) + read
         return sum(map(self.arithmetic, operations)) + fresh / self.write_rate + moved / self.read_rate
+
+    def warm_seconds(self, operations: Sequence[Operation], wanted: Collection[Variable]) -> float:
+        """As `seconds`, with results written to memory that was in use before, as in a loop."""
+        made = {v for op in operations for v in op.outputs}
+        fresh = sum(v.nbytes for v in {*wanted} & made)
+        return self.seconds(operations, wanted) - fresh / self.write_rate + fresh / self.read_rate
 
     def again(self, op: Operation) -> float:
         """Estimated time of one operation when it is done again inside a backward."""

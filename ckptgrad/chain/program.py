@@ -21,12 +21,14 @@ from jax.core import Tracer
 from ckptgrad.autodiff.joint import Joint, Partition, joint, partition
 from ckptgrad.autodiff.reverse import active_variables
 from ckptgrad.chain.cut import find_cuts
+from ckptgrad.chain.loops import planned_choices
 from ckptgrad.chain.machine import Machine
-from ckptgrad.chain.residuals import Saveable, residual_choices
+from ckptgrad.chain.residuals import Saveable
 from ckptgrad.graph.fingerprint import segment_key
 from ckptgrad.graph.graph import Atom, Graph, Operation, Variable, variables_of
 from ckptgrad.graph.registry import generation, is_zero
 from ckptgrad.graph.source import SourceLine
+from ckptgrad.rules.loops.planned import open_loops
 
 
 @dataclass(frozen=True)
@@ -62,9 +64,10 @@ class StageKind:
 
     @cached_property
     def joint(self) -> Joint:
-        """The joint forward and backward graph, differentiated when first asked for."""
+        """The joint forward and backward graph, differentiated when first asked for; loops are left open."""
         graph = self.graph
-        return joint(graph, [graph.inputs[i] for i in self.wrt], [graph.outputs[i] for i in self.seeds])
+        wrt, seeds = [graph.inputs[i] for i in self.wrt], [graph.outputs[i] for i in self.seeds]
+        return joint(graph, wrt, seeds, planned=True)
 
     @property
     def is_reusable(self) -> bool:
@@ -72,18 +75,22 @@ class StageKind:
         known = self.__dict__.get("joint")
         return known is not None and not any(isinstance(c, Tracer) for c in known.constants.values())
 
+    @property
+    def has_loops(self) -> bool:
+        """Whether there are loops inside that a plan says how to reverse."""
+        return bool(open_loops(self.joint))
+
     @cached_property
     def options(self) -> list[Option]:
-        """The save options, from most kept to least."""
-        j = self.joint
-        boundary = [j.inputs[i] for i in self.boundary_in]
-        choices = residual_choices(j, boundary, Machine.of(), self.saveable)
-        return [Option(name, partition(j, keep)) for name, keep in choices]
+        """The save options, from most kept to least; with loops inside, for each way to reverse these."""
+        boundary = [self.joint.inputs[i] for i in self.boundary_in]
+        choices = planned_choices(self.joint, boundary, Machine.of(), self.saveable)
+        return [Option(name, part) for name, part in choices]
 
     @cached_property
     def plain(self) -> Partition:
         """The partition that keeps nothing: its forward makes the outputs alone."""
-        return partition(self.joint, ())
+        return partition(self.options[-1].partition.joint, ())
 
     @cached_property
     def crossing(self) -> list[Variable]:

@@ -35,6 +35,7 @@ class Application:
         needs: for each input, whether its cotangent is wanted.
         linear: whether the operation stands in a function that is linear in those inputs, whose
             values are then not known.
+        planned: whether a plan will say how a loop is reversed: what it stores, and what it does again.
     """
 
     op: Operation
@@ -42,6 +43,7 @@ class Application:
     outputs: Sequence[Any]
     needs: Sequence[bool]
     linear: bool = False
+    planned: bool = False
 
     @property
     def params(self) -> dict[str, Any]:

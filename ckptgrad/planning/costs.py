@@ -74,16 +74,16 @@ class StageCost:
         options = self.options
         return min(range(len(options)), key=lambda k: (options[k].time, options[k].residual_bytes))
 
-    @property
-    def lean(self) -> int:
-        """Index of the option of the fewest residual bytes among those about as fast as the fastest one.
+    def lean(self, stages: int) -> int:
+        """Index of the option of the fewest bytes among those about as fast as the fastest one.
 
-        Seconds are estimates, bytes are not: a few per cent of the former are not worth any of the latter.
+        Seconds are estimates, bytes are not: a few per cent of the former are not worth any of the latter.  Residuals of
+        all `stages` of a chain are held together, transients one after the other.
         """
         options = self.options
         limit = (1 + ABOUT_AS_FAST) * options[self.fastest].time
         alike = [k for k, option in enumerate(options) if option.time <= limit]
-        return min(alike, key=lambda k: (options[k].residual_bytes, options[k].time))
+        return min(alike, key=lambda k: (options[k].residual_bytes + options[k].backward_transient / stages, options[k].time))
 
 
 # Estimated times nearer than this are taken for equal where no budget decides.

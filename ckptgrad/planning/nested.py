@@ -97,7 +97,7 @@ def keep_fastest(costs: ChainCosts) -> Callable[[Segment], Decision]:
 
 def keep_lean(costs: ChainCosts) -> Callable[[Segment], Decision]:
     """The decision to keep, everywhere, the smallest of each stage's options that are about as fast as the fastest."""
-    lean = {id(stage): stage.lean for stage in costs.stages}
+    lean = {id(stage): stage.lean(len(costs)) for stage in costs.stages}
     return lambda segment: Keep(lean[id(costs.stages[segment.first])])
 
 

@@ -10,7 +10,9 @@ import jax.numpy as jnp
 from ckptgrad.autodiff.joint import Joint, joint
 from ckptgrad.autodiff.push import push
 from ckptgrad.autodiff.reverse import active_variables
+from ckptgrad.graph.fingerprint import CUSTOM_VJP
 from ckptgrad.graph.graph import Graph
+from ckptgrad.graph.work import inner_programs
 from ckptgrad.rules.kinds import instantiate
 
 
@@ -20,10 +22,10 @@ def active_outputs(graph: Graph, needs: Sequence[bool]) -> list[bool]:
     return [a in active for a in graph.outputs]
 
 
-def joint_of(graph: Graph, needs: Sequence[bool], seeded: Sequence[int]) -> Joint:
-    """The joint graph towards the needed inputs from the seeded outputs."""
+def joint_of(graph: Graph, needs: Sequence[bool], seeded: Sequence[int], planned: bool = False) -> Joint:
+    """The joint graph towards the needed inputs from the seeded outputs; `planned` as for `joint`."""
     wrt = [v for v, n in zip(graph.inputs, needs, strict=True) if n]
-    return joint(graph, wrt, [graph.outputs[i] for i in seeded])
+    return joint(graph, wrt, [graph.outputs[i] for i in seeded], planned)
 
 
 def carried(graph: Graph, needs: Sequence[bool], carry: int, count: int) -> list[bool]:
@@ -70,3 +72,13 @@ def typed(values: Sequence[Any], avals: Sequence[Any]) -> list[Any]:
         v if hasattr(v, "aval") or hasattr(v, "sharding") else jnp.asarray(v, a.dtype)
         for v, a in zip(values, avals, strict=True)
     ]
+
+
+def calls_custom_vjp(graph: Graph) -> bool:
+    """Whether a `jax.custom_vjp` function is called somewhere inside."""
+
+    def within(programs: Sequence[Any]) -> bool:
+        equations = [e for program in programs for e in program.eqns]
+        return any(e.primitive.name == CUSTOM_VJP or within(inner_programs(e.params)) for e in equations)
+
+    return any(op.name == CUSTOM_VJP or within(inner_programs(op.params)) for op in graph.operations)

@@ -1,0 +1,215 @@
+"""How the loops of a stage may be reversed: plans of different bytes and seconds.
+
+A loop of equal steps is a uniform chain.  Its plans are two nested loops, binomial checkpointing of groups of steps
+(Griewank and Walther 2000), or every step stored, each with any of the save options of one step, found as those of a
+stage are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ckptgrad.autodiff.joint import Joint, Partition, partition
+from ckptgrad.chain.footprint import peak_inside
+from ckptgrad.chain.machine import Machine
+from ckptgrad.chain.residuals import Saveable, residual_choices
+from ckptgrad.graph.graph import Variable, variables_of
+from ckptgrad.planning.policies.revolve import extra_forwards
+from ckptgrad.rules.loops.planned import Costed, open_loops, stored_by, with_plans
+from ckptgrad.rules.loops.stack import Stack
+from ckptgrad.rules.loops.step import Kept, Step
+from ckptgrad.rules.loops.store_all import StoreAll
+
+# Plans of a loop that are offered to the planner, and those of a loop inside another one's step.
+MOST_PLANS, MOST_INNER = 40, 4
+# Plans that are this near in bytes and seconds are alike.
+ALIKE = 1.02
+# Plans slower than the fastest by this factor are not offered.
+SLOWEST = 20.0
+
+
+def planned_choices(
+    joint: Joint, boundary: Collection[Variable], machine: Machine, saveable: Saveable | None = None
+) -> Iterator[tuple[str, Partition]]:
+    """What to keep of a joint graph (`residual_choices`), with each of the plans for its loops."""
+    offered = assignments(joint, machine, saveable, MOST_PLANS)
+    joints = [with_plans(joint, plans) for _, plans in offered]
+    middle = len(joints) // 2
+    choices = residual_choices(joints[middle], boundary, machine, saveable)
+    for (loops, _), planned in zip(offered, joints, strict=True):
+        there = stored_by(planned)
+        for name, keep in choices:
+            # What a plan stores is kept whole or not at all.
+            same = [v for v in keep if not any(v in stored for stored in stored_by(joints[middle]).values())]
+            kept = {loop for loop, stored in stored_by(joints[middle]).items() if {*stored} <= {*keep}}
+            keep_ = [*same, *(v for loop in kept for v in there[loop])]
+            yield f"{loops}, {name}" if loops else name, partition(planned, keep_)
+
+
+def assignments(
+    joint: Joint, machine: Machine, saveable: Saveable | None, most: int
+) -> list[tuple[str, dict[Any, Costed]]]:
+    """Plans for all open loops of a joint graph together, from fast ones to small ones."""
+    loops = open_loops(joint)
+    if not loops:
+        return [("", {})]
+    fronts = [thinned(loop_plans(loop, machine, saveable), most) for loop in loops]
+    if len(fronts) == 1:
+        return [(p.name, {loops[0]: p.costed}) for p in fronts[0]]
+    found: dict[tuple[int, ...], tuple[str, dict[Any, Costed]]] = {}
+    for price in _prices(fronts):
+        chosen = [min(front, key=lambda p: p.seconds + price * p.bytes) for front in fronts]
+        key = tuple(id(p) for p in chosen)
+        name = " and ".join(dict.fromkeys(p.name for p in chosen))
+        found[key] = name, {loop: p.costed for loop, p in zip(loops, chosen, strict=True)}
+    return [*found.values()][:most]
+
+
+def _prices(fronts: Sequence[Sequence[Candidate]]) -> list[float]:
+    """Seconds a byte, at which some loop goes over from one plan to another."""
+    found = {0.0}
+    for front in fronts:
+        for a in front:
+            found |= {(b.seconds - a.seconds) / (a.bytes - b.bytes) for b in front if b.bytes < a.bytes and b.seconds > a.seconds}
+    return sorted(found)
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A plan of one loop, what it stores between forward and backward, and holds in the backward besides."""
+
+    name: str
+    costed: Costed
+    stored: int
+
+    @property
+    def inside(self) -> int:
+        return self.costed.backward_bytes
+
+    @property
+    def bytes(self) -> int:
+        return self.stored + max(self.costed.backward_bytes, self.costed.forward_bytes)
+
+    @property
+    def seconds(self) -> float:
+        return self.costed.forward_seconds + self.costed.backward_seconds
+
+
+def thinned(candidates: list[Candidate], most: int) -> list[Candidate]:
+    """The fastest first; of those that are alike in bytes, the fastest, and of all the smallest.
+
+    Most are told apart by bytes in all; a few more by what is stored between forward and backward, which is what counts
+    where other stages run between.
+    """
+    fastest = min(c.seconds for c in candidates)
+    offered = [c for c in candidates if c.seconds <= SLOWEST * fastest]
+    ordered = sorted(offered, key=lambda c: (c.seconds, c.bytes))
+    few = most // 4
+    kept = {*_unlike(ordered, most - few, lambda c: 0), *_unlike(ordered, few, lambda c: (c.stored + 1).bit_length())}
+    kept.add(min(offered, key=lambda c: (c.bytes, c.seconds)))
+    return [c for c in ordered if c in kept]
+
+
+def _unlike(ordered: Sequence[Candidate], most: int, size: Callable[[Candidate], int]) -> list[Candidate]:
+    """Those that no faster one of their size, or a smaller one, equals in bytes."""
+    alike = ALIKE
+    while True:
+        kept: list[Candidate] = []
+        fewest: dict[int, float] = {}
+        for c in ordered:
+            if all(fewest.get(k, math.inf) > alike * c.bytes for k in range(size(c) + 1)):
+                kept.append(c)
+                fewest[size(c)] = c.bytes
+        if len(kept) <= most:
+            return kept
+        alike = 1 + 1.2 * (alike - 1)
+
+
+def loop_plans(loop: Any, machine: Machine, saveable: Saveable | None) -> list[Candidate]:
+    """All plans of one loop."""
+    step: Step = loop.step
+    found: list[Candidate] = []
+    seen: set[tuple[Variable, ...]] = set()
+    for inner, plans in assignments(step.joint, machine, saveable, MOST_INNER):
+        joint = with_plans(step.joint, plans)
+        for _, keep in residual_choices(joint, step.carry_inputs, machine, saveable):
+            part = partition(joint, [v for v in keep if v not in step.invariant])
+            if not plans and part.residuals in seen:
+                continue
+            seen.add(part.residuals)
+            found += _OneStep(Kept(step, part), machine, loop, inner).candidates()
+    return found
+
+
+class _OneStep:
+    """Seconds and bytes of one step with one save option."""
+
+    def __init__(self, kept: Kept, machine: Machine, loop: Any, inner: str):
+        self.kept, self.loop, self.machine, self.inner = kept, loop, machine, inner
+        part, step, joint = kept.part, kept.step, kept.part.joint
+        carried = variables_of(joint.outputs[: step.num_carry])
+        plain = partition(joint, ()).forward_run(again=True, unwanted=kept.stacked_only)
+        again = part.forward_run(again=True, unwanted=[v for v in kept.stacked_only if v not in kept.private])
+        gradients = variables_of(g for g in joint.gradients if g is not None)
+        back = part.backward_run.operations
+        self.plain = machine.warm_seconds(plain.operations, carried)
+        self.keep = machine.warm_seconds(again.operations, [*carried, *kept.private])
+        self.back = machine.warm_seconds(back, gradients)
+        avals = step.body.inputs[step.num_consts : step.num_consts + step.num_carry]
+        self.state = sum(avals[i].nbytes for i in step.moving)
+        self.private = sum(v.nbytes for v in kept.private)
+        self.read = sum(avals[i].nbytes for i in {*kept.carry_reads, *kept.next_reads})
+        self.forward_inside = self.state + max(0, peak_inside(plain.operations, joint.inputs, carried))
+        given = {*joint.inputs, *part.residuals, *joint.cotangents}
+        self.backward_inside = self.state + max(0, peak_inside(back, given, gradients))
+
+    def candidates(self) -> Iterator[Candidate]:
+        yield self.store_all()
+        length = self.loop.length
+        for group in _grid(length - 1):
+            groups = -(-length // group)
+            yield self.stack(groups, group, groups)
+            for slots in _grid(groups - 1):
+                yield self.stack(slots, group, groups)
+
+    def store_all(self) -> Candidate:
+        length, machine = self.loop.length, self.machine
+        stored = length * (self.private + self.read)
+        fresh = stored * (1 / machine.write_rate - 1 / machine.read_rate)
+        costed = Costed(
+            StoreAll(self.kept),
+            length * self.keep + fresh,
+            self.forward_inside,
+            length * self.back,
+            self.backward_inside,
+        )
+        return Candidate(self._named("every step stored"), costed, stored)
+
+    def stack(self, slots: int, group: int, groups: int) -> Candidate:
+        length, two_levels = self.loop.length, slots >= groups
+        again = 0 if two_levels else (extra_forwards(groups, slots) - (groups - 1)) * group
+        inside = group * (self.private + self.read) + self.read + self.backward_inside
+        costed = Costed(
+            Stack(self.kept, slots, group),
+            length * self.plain,
+            self.forward_inside,
+            again * self.plain + length * (self.keep + self.back),
+            inside + (0 if two_levels else self.state),
+        )
+        name = f"{slots} x {group} steps" if two_levels else f"{slots} checkpoints, {group} steps"
+        return Candidate(self._named(name), costed, slots * self.state)
+
+    def _named(self, name: str) -> str:
+        return f"{name} ({self.inner})" if self.inner else name
+
+
+def _grid(most: int) -> list[int]:
+    """1, 2, ... up to `most`, a twelfth further each time."""
+    found, k = [], 1
+    while k <= most:
+        found.append(k)
+        k = max(k + 1, k * 13 // 12)
+    return found

@@ -1,0 +1,1 @@
+"""Loops taken apart, and the ways to reverse them."""

@@ -1,0 +1,236 @@
+"""A loop reversed from a stack of checkpoints.
+
+The steps are divided into groups.  Checkpoints are states at the starts of groups.  The backward goes from the last group
+to the first: from the last checkpoint before the group it runs forward, storing further checkpoints on the way where
+slots are free, then through the group once more, storing what each step's backward reads (`dense`), and back.  With as
+many slots as groups that is two nested loops, and every step runs forward twice; with fewer it is binomial checkpointing
+(Griewank and Walther 2000) of the groups.  All buffers are reused; the program does not grow with the number of steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from ckptgrad.planning.policies.revolve import advance
+from ckptgrad.rules.kinds import instantiate
+from ckptgrad.rules.loops import binomial
+from ckptgrad.rules.loops.buffers import down_from, put, put_each, stack_like, stacked, take, take_each, up_to, zeros_stack
+from ckptgrad.rules.loops.scanned import Scan
+from ckptgrad.rules.loops.step import Kept
+
+# Gradients while they are made: of carried values, sums of those of constants, stacks of those of stacked inputs.
+Gradients = tuple[list[Any], list[Any], list[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """Checkpoints of a loop of known length.
+
+    Attributes:
+        kept: the step, and what a group stores of it.
+        slots: checkpoints that are held at once, the initial state counted.
+        group: steps in a group.
+    """
+
+    kept: Kept
+    slots: int
+    group: int
+
+    def groups(self, loop: Scan) -> int:
+        """How many groups there are."""
+        return -(-loop.length // self.group)
+
+    def starts(self, loop: Scan) -> list[int]:
+        """The groups at whose starts the first pass stores checkpoints."""
+        found, groups = [0], self.groups(loop)
+        while len(found) < self.slots and groups - found[-1] > 1:
+            found.append(found[-1] + advance(groups - found[-1], self.slots - len(found) + 1))
+        return found
+
+    def stored_avals(self, loop: Scan) -> list[Any]:
+        """The types of what is stored."""
+        step = self.kept.step
+        return [stacked(step.carry_avals[i], self.slots) for i in step.moving]
+
+    def forward(self, loop: Scan, operands: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+        """Results of the loop, and the checkpoints."""
+        kept, step = self.kept, self.kept.step
+        consts, init, xs = loop.divide(operands)
+        starts = self.starts(loop)
+        ends = jnp.asarray([*(p * self.group for p in starts[1:]), loop.length], np.int32)
+        ys = [instantiate(None, a) for a in loop.out_avals[step.num_carry :]]
+        slots = [stack_like(init[i], self.slots) for i in step.moving]
+
+        def run(i, state):
+            carry, ys = state
+            carry, found = kept.first(consts, carry, loop.inputs_at(xs, i))
+            return carry, loop.put_at(ys, found, i)
+
+        def part(k, state):
+            i, carry, ys, slots = state
+            slots = put_each(slots, [carry[j] for j in step.moving], k)
+            end = take(ends, k)
+            carry, ys = up_to(i, end, run, (carry, ys))
+            return end, carry, ys, slots
+
+        _, carry, ys, slots = up_to(0, len(starts), part, (jnp.int32(0), init, ys, slots))
+        return [*carry, *ys], slots
+
+    def backward(
+        self, loop: Scan, operands: Sequence[Any], stored: Sequence[Any], given: Sequence[Any]
+    ) -> list[Any]:
+        """Gradients of the operands, None where nothing flows; arguments as of `StoreAll.backward`."""
+        ct_carry, ct_ys = loop.cotangents(given)
+        groups, starts = self.groups(loop), self.starts(loop)
+        walk = Walk(self.kept, self.slots, self.group, loop, operands, ct_ys)
+        start = ct_carry, self.kept.step.constants_like(), walk.stacked_gradients()
+        if len(starts) == groups:
+
+            def back(k, gradients):
+                return walk.through_group(walk.state(stored, k), k, jnp.int32(loop.length), gradients)
+
+            found = down_from(groups, 0, back, start)
+        else:
+            positions = jnp.asarray([*starts, *[0] * (self.slots - len(starts))], np.int32)
+            found = walk.down(list(stored), positions, len(starts) - 1, groups, jnp.int32(loop.length), start)
+        d_init, sums, d_xs = found
+        return loop.gradients(sums, d_init, d_xs)
+
+
+class Walk:
+    """The way back along a loop."""
+
+    def __init__(self, kept: Kept, slots: int, group: int, loop: Any, operands: Sequence[Any], ct_ys: Sequence[Any]):
+        self.kept, self.slots, self.group, self.loop, self.ct_ys = kept, slots, group, loop, ct_ys
+        self.consts, self.init, self.xs = loop.divide(operands)
+
+    def stacked_gradients(self) -> list[Any]:
+        """Zeros for the gradients of stacked inputs."""
+        step = self.kept.step
+        offset = step.num_consts + step.num_carry
+        return [instantiate(None, self.loop.operand_avals[offset + i]) for i in step.active_xs]
+
+    def state(self, slots: Sequence[Any], slot: Any) -> list[Any]:
+        """What is carried at a checkpoint."""
+        carry = list(self.init)
+        for i, value in zip(self.kept.step.moving, take_each(slots, slot), strict=True):
+            carry[i] = value
+        return carry
+
+    def advance(self, carry: Sequence[Any], first: Any, end: Any) -> list[Any]:
+        """What is carried so many steps later."""
+
+        def run(i, carry):
+            return self.kept.advance(self.consts, carry, self.loop.inputs_at(self.xs, i))
+
+        return up_to(first, end, run, list(carry))
+
+    def down(
+        self,
+        slots: list[Any],
+        positions: Any,
+        top: Any,
+        groups: Any,
+        length: Any,
+        gradients: Gradients,
+        order: Any = None,
+    ) -> Gradients:
+        """Back from the last group to the first.
+
+        Args:
+            slots: stacks of states.
+            positions: at which group each checkpoint is, in order.
+            top: the number of the last one.
+            groups, length: how many groups and steps there are.
+            gradients: at the end of the loop.
+            order: in which slot each checkpoint is; None: in order.
+        """
+        moving = self.kept.step.moving
+
+        def where(k):
+            return k if order is None else take(order, k)
+
+        def one_group(j, state):
+            slots, positions, top, gradients = state
+            last = groups - 1 - j
+
+            def not_there(state):
+                _, positions, top, _ = state
+                return take(positions, top) < last
+
+            def go_on(state):
+                slots, positions, top, carry = state
+                at = take(positions, top)
+                far = at + binomial.advance(last + 1 - at, self.slots - top, self.slots)
+                carry = self.advance(carry, at * self.group, far * self.group)
+                top = top + 1
+                slots = put_each(slots, [carry[i] for i in moving], where(top))
+                return slots, put(positions, far, top), top, carry
+
+            start = slots, positions, top, self.state(slots, where(top))
+            if self.slots > 1:
+                slots, positions, top, carry = lax.while_loop(
+                    lambda s: not_there(s) & (s[2] < self.slots - 1), go_on, start
+                )
+            else:
+                carry = start[3]
+            # Without a free slot the state is not stored on the way.
+            carry = self.advance(carry, take(positions, top) * self.group, last * self.group)
+            gradients = self.through_group(carry, last, length, gradients)
+            top = jnp.where(take(positions, top) == last, jnp.maximum(top - 1, 0), top)
+            return slots, positions, top, gradients
+
+        state = slots, positions, jnp.asarray(top, jnp.int32), gradients
+        return up_to(0, groups, one_group, state)[3]
+
+    def through_group(self, carry: Sequence[Any], number: Any, length: Any, gradients: Gradients) -> Gradients:
+        """Forward through a group from the state at its start, storing what its backward reads; then back."""
+        kept, loop = self.kept, self.loop
+        first = number * self.group
+        count = jnp.minimum(self.group, length - first)
+        ahead = [i for i in kept.carry_reads if i not in kept.next_reads]
+        both = [i for i in kept.carry_reads if i in kept.next_reads]
+        behind = [i for i in kept.next_reads if i not in kept.carry_reads]
+        private = [zeros_stack(v.aval, self.group) for v in kept.private]
+        came = [stack_like(carry[i], self.group) for i in ahead]
+        through = [stack_like(carry[i], self.group + 1) for i in both]
+        went = [stack_like(carry[i], self.group) for i in behind]
+
+        def forth(i, state):
+            carry, private, came, through, went = state
+            came = put_each(came, [carry[k] for k in ahead], i)
+            carry, found = kept.keep(self.consts, carry, loop.inputs_at(self.xs, first + i))
+            private = put_each(private, found, i)
+            through = put_each(through, [carry[k] for k in both], i + 1)
+            went = put_each(went, [carry[k] for k in behind], i)
+            return carry, private, came, through, went
+
+        _, private, came, through, went = up_to(0, count, forth, (list(carry), private, came, through, went))
+
+        def back(i, gradients):
+            ct, sums, d_xs = gradients
+            arriving = dict(zip(ahead, take_each(came, i), strict=True))
+            arriving.update(zip(both, take_each(through, i), strict=True))
+            leaving = dict(zip(behind, take_each(went, i), strict=True))
+            leaving.update(zip(both, take_each(through, i + 1), strict=True))
+            at = first + i
+            d_consts, ct, found = kept.back(
+                self.consts,
+                [arriving[k] for k in kept.carry_reads],
+                [leaving[k] for k in kept.next_reads],
+                take_each(private, i),
+                loop.inputs_at([self.xs[k] for k in kept.x_reads], at),
+                [*ct, *loop.inputs_at(self.ct_ys, at)],
+            )
+            sums = [s if d is None else jnp.add(s, d) for s, d in zip(sums, d_consts, strict=True)]
+            return ct, sums, loop.put_at(d_xs, found, at)
+
+        return down_from(count, 0, back, gradients)
+
+

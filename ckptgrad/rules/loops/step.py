@@ -1,0 +1,162 @@
+"""One step of a loop: what it reads and makes, and its derivative.
+
+The body of a `scan` or `while` is a graph from (constants, carried values, stacked inputs) to (carried values, stacked
+outputs).  `Step` differentiates it; `Kept` runs it forward and backward, given what is kept for the backward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+from ckptgrad.autodiff.joint import Joint, Partition, partition
+from ckptgrad.graph.graph import Graph, Variable
+from ckptgrad.rules.kinds import instantiate
+from ckptgrad.rules.subgraphs import active_outputs, carried, joint_of, typed
+
+
+class Step:
+    """The body of a loop divided into what is constant, carried and stacked, and differentiated.
+
+    Attributes:
+        body: from constants, carried values and stacked inputs to carried values and stacked outputs.
+        needs: of its inputs, which are differentiated, what is carried included.
+        active_consts, active_carry, active_xs, active_ys: positions of what has a gradient.
+        moving: positions of carried values that a step changes.
+    """
+
+    def __init__(self, body: Graph, num_consts: int, num_carry: int, needs: Sequence[bool], planned: bool = False):
+        self.body, self.planned = body, planned
+        self.num_consts, self.num_carry = n, c = num_consts, num_carry
+        self.needs = carried(body, needs, n, c)
+        active = active_outputs(body, self.needs)
+        self.active_consts = [i for i in range(n) if self.needs[i]]
+        self.active_carry = [i for i in range(c) if self.needs[n + i]]
+        self.active_xs = [i for i in range(len(body.inputs) - n - c) if self.needs[n + c + i]]
+        self.active_ys = [i for i, a in enumerate(active[c:]) if a]
+        self.moving = [i for i in range(c) if body.outputs[i] is not body.inputs[n + i]]
+        self.carry_avals = [v.aval for v in body.inputs[n : n + c]]
+        self.out_avals = [a.aval for a in body.outputs]
+
+    @cached_property
+    def joint(self) -> Joint:
+        """The joint graph; loops inside are left to a plan if this one is."""
+        seeded = [*self.active_carry, *(self.num_carry + i for i in self.active_ys)]
+        return joint_of(self.body, self.needs, seeded, self.planned)
+
+    @property
+    def carry_inputs(self) -> tuple[Variable, ...]:
+        """The variables of what is carried into the step."""
+        return self.joint.inputs[self.num_consts : self.num_consts + self.num_carry]
+
+    @cached_property
+    def invariant(self) -> set[Variable]:
+        """Forward values that depend on constants of the loop alone: cheaper to redo than to store at each step."""
+        found = {*self.joint.inputs[: self.num_consts], *self.joint.constants}
+        for op in self.joint.forward_operations:
+            if all(a in found for a in op.inputs if isinstance(a, Variable)):
+                found.update(op.outputs)
+        return found
+
+    @cached_property
+    def everything(self) -> Kept:
+        """The step with all kept that its backward reads directly."""
+        return Kept(self, partition(self.joint, [v for v in self.joint.frontier if v not in self.invariant]))
+
+    def constants_like(self) -> list[Any]:
+        """Zeros for the sums of gradients of constants."""
+        return [instantiate(None, self.body.inputs[i].aval) for i in self.active_consts]
+
+
+class Kept:
+    """A step, and what is kept of it.
+
+    Attributes:
+        part: the partition of the step's joint graph.
+        carry_reads, next_reads: positions of carried values that the backward reads as they come in, and go out.
+        x_reads: positions of the stacked inputs that it reads.
+        private: the other values that are kept for it.
+    """
+
+    def __init__(self, step: Step, part: Partition):
+        self.step, self.part = step, part
+        n, c = step.num_consts, step.num_carry
+        position = {v: i for i, v in reversed([*enumerate(part.joint.inputs)])}
+        self.reads = [position[v] for v in part.reads]
+        self.carry_reads = [i - n for i in self.reads if n <= i < n + c]
+        self.x_reads = [i - n - c for i in self.reads if i >= n + c]
+        leaving: dict[Any, int] = {}
+        for i, a in enumerate(part.joint.outputs[:c]):
+            if isinstance(a, Variable) and a.aval.shape == step.carry_avals[i].shape and a.dtype == step.carry_avals[i].dtype:
+                leaving.setdefault(a, i)
+        self.next_of = {v: leaving[v] for v in part.residuals if v in leaving}
+        self.next_reads = list(self.next_of.values())
+        self.private = [v for v in part.residuals if v not in leaving]
+        outputs = part.joint.outputs
+        carried_out = {a for a in outputs[:c] if isinstance(a, Variable)}
+        self.stacked_only = [a for a in outputs[c:] if isinstance(a, Variable) and a not in carried_out]
+
+    def first(self, consts: Sequence[Any], carry: Sequence[Any], xs: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+        """What is carried on and the stacked outputs, effects included."""
+        outputs, _ = self._plain.run_forward([*consts, *carry, *xs])
+        outputs = typed(outputs, self.step.out_avals)
+        return outputs[: self.step.num_carry], outputs[self.step.num_carry :]
+
+    def first_kept(
+        self, consts: Sequence[Any], carry: Sequence[Any], xs: Sequence[Any]
+    ) -> tuple[list[Any], list[Any], list[Any]]:
+        """What is carried on, the stacked outputs and the private values, effects included."""
+        c = self.step.num_carry
+        outputs, residuals = self.part.run_forward([*consts, *carry, *xs])
+        kept = dict(zip(self.part.residuals, residuals, strict=True))
+        outputs = typed(outputs, self.step.out_avals)
+        return outputs[:c], outputs[c:], [kept[v] for v in self.private]
+
+    def advance(self, consts: Sequence[Any], carry: Sequence[Any], xs: Sequence[Any]) -> list[Any]:
+        """What is carried on, and nothing else."""
+        c = self.step.num_carry
+        outputs, _ = self._plain.run_forward([*consts, *carry, *xs], again=True, unwanted=self.stacked_only)
+        return typed(outputs[:c], self.step.carry_avals)
+
+    def keep(self, consts: Sequence[Any], carry: Sequence[Any], xs: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+        """What is carried on, and the private values."""
+        c = self.step.num_carry
+        unwanted = [v for v in self.stacked_only if v not in self.private]
+        outputs, residuals = self.part.run_forward([*consts, *carry, *xs], again=True, unwanted=unwanted)
+        kept = dict(zip(self.part.residuals, residuals, strict=True))
+        return typed(outputs[:c], self.step.carry_avals), [kept[v] for v in self.private]
+
+    @cached_property
+    def _plain(self) -> Partition:
+        return partition(self.part.joint, ())
+
+    def back(
+        self,
+        consts: Sequence[Any],
+        arriving: Sequence[Any],
+        leaving: Sequence[Any],
+        private: Sequence[Any],
+        xs: Sequence[Any],
+        cotangents: Sequence[Any],
+    ) -> tuple[list[Any], list[Any], list[Any]]:
+        """Gradients of constants (None where zero), carried values and stacked inputs.
+
+        Args:
+            consts: the constants.
+            arriving, leaving: the carried values of `carry_reads` and `next_reads`.
+            private: the values of `private`.
+            xs: the stacked inputs of `x_reads`.
+            cotangents: of what is active among the carried values, then among the stacked outputs.
+        """
+        n, c = self.step.num_consts, self.step.num_carry
+        into, stacked = iter(arriving), iter(xs)
+        reads = [consts[i] if i < n else next(into) if i < n + c else next(stacked) for i in self.reads]
+        kept = dict(zip(self.private, private, strict=True))
+        kept.update(zip(self.next_of, leaving, strict=True))
+        found = self.part.run_backward([kept[v] for v in self.part.residuals], reads, cotangents)
+        wrt = [v for v, needed in zip(self.step.joint.inputs, self.step.needs, strict=True) if needed]
+        k = len(self.step.active_consts)
+        m = k + len(self.step.active_carry)
+        full = [instantiate(g, v.aval) for g, v in zip(found[k:], wrt[k:], strict=True)]
+        return list(found[:k]), full[: m - k], full[m - k :]
