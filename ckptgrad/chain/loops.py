@@ -18,7 +18,9 @@ from ckptgrad.chain.machine import Machine
 from ckptgrad.chain.residuals import Saveable, residual_choices
 from ckptgrad.graph.graph import Variable, variables_of
 from ckptgrad.planning.policies.revolve import extra_forwards
+from ckptgrad.rules.loops.online import Online
 from ckptgrad.rules.loops.planned import Costed, open_loops, stored_by, with_plans
+from ckptgrad.rules.loops.scanned import Scan
 from ckptgrad.rules.loops.stack import Stack
 from ckptgrad.rules.loops.step import Kept, Step
 from ckptgrad.rules.loops.store_all import StoreAll
@@ -29,6 +31,8 @@ MOST_PLANS, MOST_INNER = 40, 4
 ALIKE = 1.02
 # Plans slower than the fastest by this factor are not offered.
 SLOWEST = 20.0
+# Steps for which the plans of a loop of unknown length are compared.
+USUAL_LENGTH = 1024
 
 
 def planned_choices(
@@ -149,6 +153,7 @@ class _OneStep:
 
     def __init__(self, kept: Kept, machine: Machine, loop: Any, inner: str):
         self.kept, self.loop, self.machine, self.inner = kept, loop, machine, inner
+        self.length = loop.length if isinstance(loop, Scan) else USUAL_LENGTH
         part, step, joint = kept.part, kept.step, kept.part.joint
         carried = variables_of(joint.outputs[: step.num_carry])
         plain = partition(joint, ()).forward_run(again=True, unwanted=kept.stacked_only)
@@ -167,8 +172,9 @@ class _OneStep:
         self.backward_inside = self.state + max(0, peak_inside(back, given, gradients))
 
     def candidates(self) -> Iterator[Candidate]:
-        yield self.store_all()
-        length = self.loop.length
+        if isinstance(self.loop, Scan):
+            yield self.store_all()
+        length = self.length
         for group in _grid(length - 1):
             groups = -(-length // group)
             yield self.stack(groups, group, groups)
@@ -176,7 +182,7 @@ class _OneStep:
                 yield self.stack(slots, group, groups)
 
     def store_all(self) -> Candidate:
-        length, machine = self.loop.length, self.machine
+        length, machine = self.length, self.machine
         stored = length * (self.private + self.read)
         fresh = stored * (1 / machine.write_rate - 1 / machine.read_rate)
         costed = Costed(
@@ -189,17 +195,18 @@ class _OneStep:
         return Candidate(self._named("every step stored"), costed, stored)
 
     def stack(self, slots: int, group: int, groups: int) -> Candidate:
-        length, two_levels = self.loop.length, slots >= groups
+        length, known = self.length, isinstance(self.loop, Scan)
+        two_levels = slots >= groups
         again = 0 if two_levels else (extra_forwards(groups, slots) - (groups - 1)) * group
         inside = group * (self.private + self.read) + self.read + self.backward_inside
         costed = Costed(
-            Stack(self.kept, slots, group),
+            (Stack if known else Online)(self.kept, slots, group),
             length * self.plain,
             self.forward_inside,
             again * self.plain + length * (self.keep + self.back),
-            inside + (0 if two_levels else self.state),
+            inside + (0 if two_levels and known else self.state),
         )
-        name = f"{slots} x {group} steps" if two_levels else f"{slots} checkpoints, {group} steps"
+        name = f"{slots} x {group} steps" if two_levels and known else f"{slots} checkpoints, {group} steps"
         return Candidate(self._named(name), costed, slots * self.state)
 
     def _named(self, name: str) -> str:

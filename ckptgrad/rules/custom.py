@@ -116,7 +116,7 @@ def custom_vjp_call(op: Application):
     _, residual_tree, forwarded = op.params["out_trees"]()
     computed = residual_tree.num_leaves - sum(f is not None for f in forwarded)
     fresh = iter(kept[:computed])
-    residuals = [next(fresh) if f is None else primals[f] for f in forwarded]
+    residuals = [next(fresh) if f is None else op.inputs[f] for f in forwarded]
 
     def pull(*cotangents):
         seeds = [
