@@ -21,6 +21,7 @@ from ckptgrad.frontiers import Frontier, frontier
 from ckptgrad.graph.graph import Graph, Operation, Variable, get_consumers, get_inputs, get_operation
 from ckptgrad.graph.trace import trace
 from ckptgrad.jacobians import hessian, jacfwd, jacobian, jacrev
+from ckptgrad.loops import fori_loop, scan, while_loop
 from ckptgrad.planning.imported import from_checkpoint_schedules, load_plan
 from ckptgrad.planning.policy import policy
 from ckptgrad.planning.schedule import Backward, Forward, Free, Schedule
@@ -35,9 +36,9 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Backward", "bprop_rule", "BudgetError", "BudgetFormatError", "calibrate", "Chain", "checkpoint", "CkptgradError",
-    "EffectError", "Forward", "Free", "from_checkpoint_schedules", "Frontier", "frontier", "get_consumers",
+    "EffectError", "fori_loop", "Forward", "Free", "from_checkpoint_schedules", "Frontier", "frontier", "get_consumers",
     "get_inputs", "get_operation", "grad", "GradientTypeError", "Graph", "hessian", "hvp", "jacfwd", "jacobian",
     "jacrev", "jvp", "linearize", "load_plan", "MissingRuleError", "NoDerivativeError", "Operation", "OptionError",
-    "plan", "policy", "rules", "Schedule", "ScheduleError", "stage", "StageError", "trace", "use_implementation",
-    "use_jax_rule", "validate", "Validation", "ValidationError", "value_and_grad", "Variable", "vjp",
+    "plan", "policy", "rules", "scan", "Schedule", "ScheduleError", "stage", "StageError", "trace", "use_implementation",
+    "use_jax_rule", "validate", "Validation", "ValidationError", "value_and_grad", "Variable", "vjp", "while_loop",
 ]  # fmt: skip

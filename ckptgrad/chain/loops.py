@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from ckptgrad.autodiff.joint import Joint, Partition, partition
@@ -18,6 +19,7 @@ from ckptgrad.chain.machine import Machine
 from ckptgrad.chain.residuals import Saveable, residual_choices
 from ckptgrad.graph.graph import Variable, variables_of
 from ckptgrad.planning.policies.revolve import extra_forwards
+from ckptgrad.rules.loops.deferred import Deferral
 from ckptgrad.rules.loops.online import Online
 from ckptgrad.rules.loops.planned import Costed, open_loops, stored_by, with_plans
 from ckptgrad.rules.loops.scanned import Scan
@@ -89,16 +91,14 @@ class Candidate:
     costed: Costed
     stored: int
 
-    @property
-    def inside(self) -> int:
-        return self.costed.backward_bytes
-
-    @property
+    @cached_property
     def bytes(self) -> int:
+        """What the plan takes in all."""
         return self.stored + max(self.costed.backward_bytes, self.costed.forward_bytes)
 
-    @property
+    @cached_property
     def seconds(self) -> float:
+        """Estimated time in all."""
         return self.costed.forward_seconds + self.costed.backward_seconds
 
 
@@ -119,17 +119,21 @@ def thinned(candidates: list[Candidate], most: int) -> list[Candidate]:
 
 def _unlike(ordered: Sequence[Candidate], most: int, size: Callable[[Candidate], int]) -> list[Candidate]:
     """Those that no faster one of their size, or a smaller one, equals in bytes."""
-    alike = ALIKE
+    # The fastest of each size and class of bytes, to begin with.
+    first: dict[tuple[int, int], Candidate] = {}
+    for c in ordered:
+        first.setdefault((size(c), int(math.log(c.bytes + 1, ALIKE))), c)
+    alike = 1.0
     while True:
         kept: list[Candidate] = []
         fewest: dict[int, float] = {}
-        for c in ordered:
+        for c in first.values():
             if all(fewest.get(k, math.inf) > alike * c.bytes for k in range(size(c) + 1)):
                 kept.append(c)
                 fewest[size(c)] = c.bytes
         if len(kept) <= most:
             return kept
-        alike = 1 + 1.2 * (alike - 1)
+        alike += (alike - 1) / 4 + ALIKE - 1
 
 
 def loop_plans(loop: Any, machine: Machine, saveable: Saveable | None) -> list[Candidate]:
@@ -144,25 +148,42 @@ def loop_plans(loop: Any, machine: Machine, saveable: Saveable | None) -> list[C
             if not plans and part.residuals in seen:
                 continue
             seen.add(part.residuals)
-            found += _OneStep(Kept(step, part), machine, loop, inner).candidates()
+            kept = Kept(step, part)
+            found += _OneStep(kept, machine, loop, inner).candidates()
+            deferral = Deferral(kept)
+            if deferral.terms:
+                found += _OneStep(kept, machine, loop, inner, deferral).candidates()
     return found
 
 
 class _OneStep:
     """Seconds and bytes of one step with one save option."""
 
-    def __init__(self, kept: Kept, machine: Machine, loop: Any, inner: str):
+    def __init__(self, kept: Kept, machine: Machine, loop: Any, inner: str, deferral: Deferral | None = None):
+        self.deferral = deferral
         self.kept, self.loop, self.machine, self.inner = kept, loop, machine, inner
         self.length = loop.length if isinstance(loop, Scan) else USUAL_LENGTH
         part, step, joint = kept.part, kept.step, kept.part.joint
         carried = variables_of(joint.outputs[: step.num_carry])
         plain = partition(joint, ()).forward_run(again=True, unwanted=kept.stacked_only)
         again = part.forward_run(again=True, unwanted=[v for v in kept.stacked_only if v not in kept.private])
-        gradients = variables_of(g for g in joint.gradients if g is not None)
-        back = part.backward_run.operations
+        waiting = set() if deferral is None else {term.position for term in deferral.terms}
+        gradients = variables_of(g for k, g in enumerate(joint.gradients) if g is not None and k not in waiting)
+        back = part.backward_run.operations if deferral is None else deferral.operations
+        # A sum is read, and written, and its term read.
+        adding = sum(3 * g.nbytes for g in gradients[: len(step.active_consts) - len(waiting)])
         self.plain = machine.warm_seconds(plain.operations, carried)
-        self.keep = machine.warm_seconds(again.operations, [*carried, *kept.private])
-        self.back = machine.warm_seconds(back, gradients)
+        stacks = len(kept.private) + len({*kept.carry_reads, *kept.next_reads})
+        self.keep = machine.warm_seconds(again.operations, [*carried, *kept.private]) + stacks * machine.launch
+        self.back = machine.warm_seconds(back, gradients) + adding / machine.read_rate
+        self.back += (stacks + len(step.active_consts) - len(waiting)) * machine.launch
+        self.waiting, self.sums = 0, 0
+        if deferral is not None:
+            # Each is written once and read once; the products take as long as they would in each step.
+            self.waiting = sum(v.nbytes for v in deferral.stacked)
+            self.sums = sum(term.op.outputs[0].nbytes for term in deferral.terms)
+            products = sum(machine.arithmetic(term.op) for term in deferral.terms)
+            self.back += products + 2 * self.waiting / machine.read_rate + len(deferral.stacked) * machine.launch
         avals = step.body.inputs[step.num_consts : step.num_consts + step.num_carry]
         self.state = sum(avals[i].nbytes for i in step.moving)
         self.private = sum(v.nbytes for v in kept.private)
@@ -172,7 +193,7 @@ class _OneStep:
         self.backward_inside = self.state + max(0, peak_inside(back, given, gradients))
 
     def candidates(self) -> Iterator[Candidate]:
-        if isinstance(self.loop, Scan):
+        if isinstance(self.loop, Scan) and self.deferral is None:
             yield self.store_all()
         length = self.length
         for group in _grid(length - 1):
@@ -198,12 +219,16 @@ class _OneStep:
         length, known = self.length, isinstance(self.loop, Scan)
         two_levels = slots >= groups
         again = 0 if two_levels else (extra_forwards(groups, slots) - (groups - 1)) * group
-        inside = group * (self.private + self.read) + self.read + self.backward_inside
+        inside = (group + 1) * (self.private + self.read + self.waiting) + self.backward_inside + self.sums
+        # Sums once a group; and what does not stay near from one pass through a group to the next.
+        far = max(0.0, 1 - self.machine.cache / inside)
+        moved = 3 * self.sums * groups + far * 2 * length * (self.private + self.read + self.waiting)
+        adding = moved / self.machine.read_rate
         costed = Costed(
-            (Stack if known else Online)(self.kept, slots, group),
+            (Stack if known else Online)(self.kept, slots, group, self.deferral),
             length * self.plain,
             self.forward_inside,
-            again * self.plain + length * (self.keep + self.back),
+            again * self.plain + length * (self.keep + self.back) + adding,
             inside + (0 if two_levels and known else self.state),
         )
         name = f"{slots} x {group} steps" if two_levels and known else f"{slots} checkpoints, {group} steps"
@@ -214,9 +239,9 @@ class _OneStep:
 
 
 def _grid(most: int) -> list[int]:
-    """1, 2, ... up to `most`, a twelfth further each time."""
+    """1, 2, ... up to `most`, a ninth further each time."""
     found, k = [], 1
     while k <= most:
         found.append(k)
-        k = max(k + 1, k * 13 // 12)
+        k = max(k + 1, k * 10 // 9)
     return found

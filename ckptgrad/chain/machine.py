@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import jax
 
-from ckptgrad.chain.footprint import is_materialised, traffic
+from ckptgrad.chain.footprint import is_materialised, materialised, traffic
 from ckptgrad.graph.graph import Operation, Variable
 from ckptgrad.graph.work import TRANSCENDENTAL, VIEWS, flops, is_heavy
 
@@ -27,6 +27,8 @@ class Machine:
         transcendental_rate: exp, tanh and the like a second.
         write_rate: bytes a second written to fresh memory, page faults included.
         read_rate: bytes a second read.
+        launch: seconds to start one operation inside a loop.
+        cache: bytes that are near; what a loop writes and reads again beyond these goes to memory.
     """
 
     product_rate: float
@@ -34,6 +36,8 @@ class Machine:
     transcendental_rate: float
     write_rate: float
     read_rate: float
+    launch: float = 0.0
+    cache: float = float("inf")
 
     @classmethod
     def of(cls, platform: str | None = None) -> Machine:
@@ -61,10 +65,13 @@ class Machine:
         return sum(map(self.arithmetic, operations)) + fresh / self.write_rate + moved / self.read_rate
 
     def warm_seconds(self, operations: Sequence[Operation], wanted: Collection[Variable]) -> float:
-        """As `seconds`, with results written to memory that was in use before, as in a loop."""
+        """As `seconds` inside a loop: results are written to memory that was in use before, and starting counts."""
         made = {v for op in operations for v in op.outputs}
         fresh = sum(v.nbytes for v in {*wanted} & made)
-        return self.seconds(operations, wanted) - fresh / self.write_rate + fresh / self.read_rate
+        solid = materialised(operations, wanted)
+        started = sum(any(v in solid for v in op.outputs) for op in operations)
+        warm = self.seconds(operations, wanted) - fresh / self.write_rate + fresh / self.read_rate
+        return warm + started * self.launch
 
     def again(self, op: Operation) -> float:
         """Estimated time of one operation when it is done again inside a backward."""
@@ -81,9 +88,9 @@ class Machine:
 
 # Orders of magnitude: a few CPU cores with page faults on fresh memory; a data-centre accelerator.
 _TYPICAL = {
-    "cpu": Machine(2e11, 6e10, 1.5e9, 3e9, 3e10),
-    "gpu": Machine(2e14, 2e13, 4e12, 2e12, 2e12),
-    "tpu": Machine(1e14, 4e12, 1e12, 8e11, 8e11),
+    "cpu": Machine(2e11, 6e10, 1.5e9, 3e9, 3e10, 2e-7, 2e6),
+    "gpu": Machine(2e14, 2e13, 4e12, 2e12, 2e12, 4e-6, 4e7),
+    "tpu": Machine(1e14, 4e12, 1e12, 8e11, 8e11, 1e-6, 1e8),
 }
 _TYPICAL["cuda"] = _TYPICAL["rocm"] = _TYPICAL["gpu"]
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from jax import lax
 from jax.extend.core import primitives as p
 
+from ckptgrad.graph.graph import Operation
 from ckptgrad.graph.registry import Application
 from ckptgrad.graph.trace import from_jaxpr
 from ckptgrad.rules.kinds import instantiate, pullback
@@ -40,16 +42,21 @@ def push_scan(op: Application, *tangents: Any):
     return [*final, *ys], some(wanted, [*t_final, *t_ys])
 
 
+def scan_of(op: Operation, needs: Sequence[bool], planned: bool, accumulate: Any = None) -> Scan:
+    """A scan taken apart; `needs` says which operands have a gradient."""
+    params = op.params
+    step = Step(from_jaxpr(params["jaxpr"]), params["num_consts"], params["num_carry"], needs, planned)
+    avals = tuple(a.aval for a in op.inputs), tuple(v.aval for v in op.outputs)
+    return Scan(step, params["length"], params["reverse"], params["unroll"], *avals, accumulate)
+
+
 @pullback(p.scan_p, push=push_scan)
 def scan(op: Application):
-    params = op.params
     # A side effect happens once: what may run a step again is not asked.
-    planned = op.planned and not op.linear and params["length"] > 1 and not op.op.effects
-    step = Step(from_jaxpr(params["jaxpr"]), params["num_consts"], params["num_carry"], op.needs, planned)
-    avals = tuple(op.in_avals), tuple(op.out_avals)
-    loop = Scan(step, params["length"], params["reverse"], params["unroll"], *avals)
+    planned = op.planned and not op.linear and op.params["length"] > 1 and not op.op.effects
+    loop = scan_of(op.op, op.needs, planned)
     if planned:
         return left_open(loop, op.inputs)
-    plan = StoreAll(step.everything)
+    plan = StoreAll(loop.step.everything)
     results, stored = plan.forward(loop, op.inputs)
     return results, lambda *cotangents: plan.backward(loop, op.inputs, stored, cotangents)

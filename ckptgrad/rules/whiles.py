@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from jax import lax
 from jax.extend.core import primitives as p
 
+from ckptgrad.graph.graph import Operation
 from ckptgrad.graph.registry import Application
 from ckptgrad.graph.trace import from_jaxpr
 from ckptgrad.rules.kinds import instantiate, pullback
@@ -16,16 +18,18 @@ from ckptgrad.rules.loops.step import Step
 from ckptgrad.rules.subgraphs import push_through, some
 
 
-def _loop(op: Application, planned: bool) -> While:
+def while_of(op: Operation, needs: Sequence[bool], planned: bool, accumulate: Any = None) -> While:
+    """A while taken apart; `needs` says which operands have a gradient."""
     k, n = op.params["cond_nconsts"], op.params["body_nconsts"]
     body = from_jaxpr(op.params["body_jaxpr"])
-    step = Step(body, n, len(body.inputs) - n, op.needs[k:], planned)
-    return While(step, from_jaxpr(op.params["cond_jaxpr"]), k, tuple(op.in_avals), tuple(op.out_avals))
+    step = Step(body, n, len(body.inputs) - n, needs[k:], planned)
+    avals = tuple(a.aval for a in op.inputs), tuple(v.aval for v in op.outputs)
+    return While(step, from_jaxpr(op.params["cond_jaxpr"]), k, *avals, accumulate)
 
 
 def push_while(op: Application, *tangents: Any):
     """Forward mode: one loop that carries values and tangents."""
-    loop = _loop(op, False)
+    loop = while_of(op.op, op.needs, False)
     k, n = loop.offset, loop.step.num_consts
     moving, avals = loop.step.needs[n:], loop.step.carry_avals
     run = push_through(loop.step.body, loop.step.needs, moving)
@@ -45,7 +49,7 @@ def push_while(op: Application, *tangents: Any):
 def while_(op: Application):
     # A side effect happens once: what may run a step again is not asked.
     planned = op.planned and not op.linear and not op.op.effects
-    loop = _loop(op, planned)
+    loop = while_of(op.op, op.needs, planned)
     if planned:
         return left_open(loop, op.inputs)
     plan = loop.plain_plan()

@@ -17,7 +17,7 @@ from ckptgrad.runtime.remember import remembered
 
 REPEATS = 7
 _SIDE, _WIDE = 1024, 1 << 25
-_STEPS = 32
+_STEPS, _TURNS = 32, 4096
 
 
 def calibrate() -> Machine:
@@ -36,14 +36,15 @@ def calibrate() -> Machine:
         True
     """
     measured = cache(measure_machine)
-    names = [field.name for field in fields(Machine)]
-    machine = Machine(*(remembered(f"{name} a second", "", lambda n=name: getattr(measured(), n)) for name in names))
+    names = [field.name for field in fields(Machine) if field.name != "cache"]
+    rates = {name: remembered(f"rate: {name}", "", lambda n=name: getattr(measured(), n)) for name in names}
+    machine = Machine(**rates, cache=Machine.of().cache)
     use_rates(jax.default_backend(), machine)
     return machine
 
 
 def measure_machine() -> Machine:
-    """The rates of the default device, from five small programs."""
+    """The rates of the default device, from six small programs."""
     matrix = jnp.ones((_SIDE, _SIDE))
     small = jnp.linspace(0.1, 0.9, 1 << 18)
     wide = jnp.ones(_WIDE)
@@ -62,12 +63,18 @@ def measure_machine() -> Machine:
     function = _best(chain(jnp.tanh), small)
     written = _best(lambda s: lax.broadcast(s, (_WIDE,)), scalar)
     read = _best(jnp.sum, wide)
+    # Of two operations that are not fused, but for their arithmetic.
+    rows, side = 8, 32
+    cell = jnp.eye(side)
+    turn = _best(lambda x: lax.fori_loop(0, _TURNS, lambda _, x: jnp.tanh(x @ cell), x), jnp.ones((rows, side))) / _TURNS
+    arithmetic = 2 * rows * side**2 * product / (2 * _SIDE**3) + rows * side * function / (_STEPS * small.size)
     return Machine(
         2 * _SIDE**3 / product,
         2 * _STEPS * small.size / element,
         _STEPS * small.size / function,
         wide.nbytes / written,
         wide.nbytes / read,
+        max(turn - arithmetic, 0.0) / 2,
     )
 
 

@@ -10,7 +10,7 @@ from jax import lax
 
 from ckptgrad.autodiff.joint import partition
 from ckptgrad.graph.graph import Graph
-from ckptgrad.rules.kinds import instantiate
+from ckptgrad.rules.kinds import cast, instantiate
 from ckptgrad.rules.loops.online import Online
 from ckptgrad.rules.loops.step import Kept, Step
 from ckptgrad.rules.subgraphs import calls_custom_vjp, typed
@@ -28,6 +28,7 @@ class While:
         predicate: whether it goes on, from its constants and the carried values.
         offset: how many constants the predicate has; they come first among the operands.
         operand_avals, out_avals: of the operands and results of the operation.
+        accumulate: the dtype in which gradients of constants are summed, if it is wider than theirs.
     """
 
     step: Step
@@ -35,6 +36,7 @@ class While:
     offset: int
     operand_avals: tuple[Any, ...]
     out_avals: tuple[Any, ...]
+    accumulate: Any = None
 
     @property
     def has_custom_vjp(self) -> bool:
@@ -80,7 +82,7 @@ class While:
         """One entry an operand, None where nothing flows."""
         step, found = self.step, [None] * len(self.operand_avals)
         for i, value in zip(step.active_consts, d_consts, strict=True):
-            found[self.offset + i] = value
+            found[self.offset + i] = cast(value, step.body.inputs[i].dtype)
         for i, value in zip(step.active_carry, d_init, strict=True):
             found[self.offset + step.num_consts + i] = value
         return found

@@ -17,6 +17,7 @@ from jax import lax
 from jax.core import ShapedArray
 
 from ckptgrad.rules.loops.buffers import put, put_each, stack_like, stacked
+from ckptgrad.rules.loops.deferred import Deferral
 from ckptgrad.rules.loops.stack import Walk
 from ckptgrad.rules.loops.step import Kept
 
@@ -80,11 +81,13 @@ class Online:
         kept: the step, and what a group stores of it.
         slots: checkpoints that are held at once, the initial state counted.
         group: steps in a group.
+        deferral: the gradients of constants that are summed group by group, if any.
     """
 
     kept: Kept
     slots: int
     group: int
+    deferral: Deferral | None = None
 
     def stored_avals(self, loop: While) -> list[Any]:
         """The types of what is stored: states; where they are; how many they are, and how many steps."""
@@ -125,9 +128,9 @@ class Online:
     ) -> list[Any]:
         """Gradients of the operands, None where nothing flows; arguments as of `StoreAll.backward`."""
         *slots, positions, order, count, steps = stored
-        walk = Walk(self.kept, self.slots, self.group, loop, operands, [])
+        walk = Walk(self, loop, operands, [])
         ct_carry, _ = loop.cotangents(given)
         groups = (steps + (self.group - 1)) // self.group
-        start = ct_carry, self.kept.step.constants_like(), []
+        start = ct_carry, self.kept.step.sums(loop.accumulate), []
         d_init, sums, _ = walk.down(slots, positions, count - 1, groups, steps, start, order)
         return loop.gradients(sums, d_init, [])

@@ -122,7 +122,7 @@ def with_plans(joint: Joint, plans: Mapping[Any, Costed]) -> Joint:
             costed = plans[loop]
             *results, token = op.outputs
             stored[token] = [Variable(a) for a in costed.plan.stored_avals(loop)]
-            run = _Running(FORWARD, _forward_of(costed.plan, loop))
+            run = _Running(FORWARD, forward_of(costed.plan, loop))
             op = _running(run, op, op.inputs, [*results, *stored[token]], costed.forward_seconds, costed.forward_bytes)
         elif op.primitive is _backward_p:
             costed, count = plans[loop], len(loop.operand_avals)
@@ -166,7 +166,9 @@ def _running(
     return Operation(run, inputs, outputs, params, op.source_info, op.context)  # type: ignore[arg-type]
 
 
-def _forward_of(plan: LoopPlan, loop: Loop) -> Callable[..., list[Any]]:
+def forward_of(plan: LoopPlan, loop: Loop) -> Callable[..., list[Any]]:
+    """From operands to results and what is stored, differentiated as the plain loop."""
+
     def run(*operands: Any) -> list[Any]:
         results, stored = plan.forward(loop, operands)
         return [*results, *stored]

@@ -8,7 +8,7 @@ from typing import Any
 
 from jax import lax
 
-from ckptgrad.rules.kinds import instantiate
+from ckptgrad.rules.kinds import cast, instantiate
 from ckptgrad.rules.loops.buffers import put_each, take_each
 from ckptgrad.rules.loops.step import Step
 from ckptgrad.rules.loops.store_all import StoreAll
@@ -25,6 +25,7 @@ class Scan:
         reverse: whether it goes from the last stacked input to the first.
         unroll: as `lax.scan` takes it.
         operand_avals, out_avals: of the operands and results of the operation.
+        accumulate: the dtype in which gradients of constants are summed, if it is wider than theirs.
     """
 
     step: Step
@@ -33,6 +34,7 @@ class Scan:
     unroll: int
     operand_avals: tuple[Any, ...]
     out_avals: tuple[Any, ...]
+    accumulate: Any = None
 
     @property
     def has_custom_vjp(self) -> bool:
@@ -80,8 +82,9 @@ class Scan:
         step = self.step
         n, c = step.num_consts, step.num_carry
         found: list[Any] = [None] * len(self.operand_avals)
+        avals = [step.body.inputs[i].aval for i in step.active_consts]
         for positions, offset, values in (
-            (step.active_consts, 0, d_consts),
+            (step.active_consts, 0, [cast(d, a.dtype) for d, a in zip(d_consts, avals, strict=True)]),
             (step.active_carry, n, d_init),
             (step.active_xs, n + c, d_xs),
         ):

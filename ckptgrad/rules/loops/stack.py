@@ -21,6 +21,7 @@ from ckptgrad.planning.policies.revolve import advance
 from ckptgrad.rules.kinds import instantiate
 from ckptgrad.rules.loops import binomial
 from ckptgrad.rules.loops.buffers import down_from, put, put_each, stack_like, stacked, take, take_each, up_to, zeros_stack
+from ckptgrad.rules.loops.deferred import Deferral
 from ckptgrad.rules.loops.scanned import Scan
 from ckptgrad.rules.loops.step import Kept
 
@@ -36,11 +37,13 @@ class Stack:
         kept: the step, and what a group stores of it.
         slots: checkpoints that are held at once, the initial state counted.
         group: steps in a group.
+        deferral: the gradients of constants that are summed group by group, if any.
     """
 
     kept: Kept
     slots: int
     group: int
+    deferral: Deferral | None = None
 
     def groups(self, loop: Scan) -> int:
         """How many groups there are."""
@@ -88,8 +91,8 @@ class Stack:
         """Gradients of the operands, None where nothing flows; arguments as of `StoreAll.backward`."""
         ct_carry, ct_ys = loop.cotangents(given)
         groups, starts = self.groups(loop), self.starts(loop)
-        walk = Walk(self.kept, self.slots, self.group, loop, operands, ct_ys)
-        start = ct_carry, self.kept.step.constants_like(), walk.stacked_gradients()
+        walk = Walk(self, loop, operands, ct_ys)
+        start = ct_carry, self.kept.step.sums(loop.accumulate), walk.stacked_gradients()
         if len(starts) == groups:
 
             def back(k, gradients):
@@ -106,8 +109,9 @@ class Stack:
 class Walk:
     """The way back along a loop."""
 
-    def __init__(self, kept: Kept, slots: int, group: int, loop: Any, operands: Sequence[Any], ct_ys: Sequence[Any]):
-        self.kept, self.slots, self.group, self.loop, self.ct_ys = kept, slots, group, loop, ct_ys
+    def __init__(self, plan: Any, loop: Any, operands: Sequence[Any], ct_ys: Sequence[Any]):
+        self.kept, self.slots, self.group, self.deferral = plan.kept, plan.slots, plan.group, plan.deferral
+        self.loop, self.ct_ys = loop, ct_ys
         self.consts, self.init, self.xs = loop.divide(operands)
 
     def stacked_gradients(self) -> list[Any]:
@@ -191,14 +195,16 @@ class Walk:
 
     def through_group(self, carry: Sequence[Any], number: Any, length: Any, gradients: Gradients) -> Gradients:
         """Forward through a group from the state at its start, storing what its backward reads; then back."""
-        kept, loop = self.kept, self.loop
+        kept, loop, deferral = self.kept, self.loop, self.deferral
         first = number * self.group
         count = jnp.minimum(self.group, length - first)
         ahead = [i for i in kept.carry_reads if i not in kept.next_reads]
         both = [i for i in kept.carry_reads if i in kept.next_reads]
         behind = [i for i in kept.next_reads if i not in kept.carry_reads]
-        private = [zeros_stack(v.aval, self.group) for v in kept.private]
-        came = [stack_like(carry[i], self.group) for i in ahead]
+        # Stacks that are multiplied have equal rows: one more than there are steps, if some need that.
+        rows = self.group + bool(both and deferral)
+        private = [zeros_stack(v.aval, rows) for v in kept.private]
+        came = [stack_like(carry[i], rows) for i in ahead]
         through = [stack_like(carry[i], self.group + 1) for i in both]
         went = [stack_like(carry[i], self.group) for i in behind]
 
@@ -213,24 +219,34 @@ class Walk:
 
         _, private, came, through, went = up_to(0, count, forth, (list(carry), private, came, through, went))
 
-        def back(i, gradients):
-            ct, sums, d_xs = gradients
+        def given(i, ct):
             arriving = dict(zip(ahead, take_each(came, i), strict=True))
             arriving.update(zip(both, take_each(through, i), strict=True))
             leaving = dict(zip(behind, take_each(went, i), strict=True))
             leaving.update(zip(both, take_each(through, i + 1), strict=True))
-            at = first + i
-            d_consts, ct, found = kept.back(
+            return (
                 self.consts,
                 [arriving[k] for k in kept.carry_reads],
                 [leaving[k] for k in kept.next_reads],
                 take_each(private, i),
-                loop.inputs_at([self.xs[k] for k in kept.x_reads], at),
-                [*ct, *loop.inputs_at(self.ct_ys, at)],
+                loop.inputs_at([self.xs[k] for k in kept.x_reads], first + i),
+                [*ct, *loop.inputs_at(self.ct_ys, first + i)],
             )
+
+        def back(i, state):
+            (ct, sums, d_xs), stacks = state
+            if deferral is None:
+                d_consts, ct, found = kept.back(*given(i, ct))
+            else:
+                all_, stacked = deferral.back(kept.given(*given(i, ct)))
+                d_consts, ct, found = kept.divide(all_)
+                stacks = put_each(stacks, stacked, i)
             sums = [s if d is None else jnp.add(s, d) for s, d in zip(sums, d_consts, strict=True)]
-            return ct, sums, loop.put_at(d_xs, found, at)
+            return (ct, sums, loop.put_at(d_xs, found, first + i)), stacks
 
-        return down_from(count, 0, back, gradients)
-
-
+        room = [] if deferral is None else deferral.room(rows)
+        (ct, sums, d_xs), stacks = down_from(count, 0, back, (gradients, room))
+        if deferral is not None:
+            by_carry = dict(zip((*ahead, *both), (*came, *through), strict=True))
+            sums = deferral.add(sums, stacks, deferral.stored(by_carry, private))
+        return ct, sums, d_xs

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
+import jax.numpy as jnp
+
 from ckptgrad.autodiff.joint import Joint, Partition, partition
 from ckptgrad.graph.graph import Graph, Variable
 from ckptgrad.rules.kinds import instantiate
@@ -64,9 +66,10 @@ class Step:
         """The step with all kept that its backward reads directly."""
         return Kept(self, partition(self.joint, [v for v in self.joint.frontier if v not in self.invariant]))
 
-    def constants_like(self) -> list[Any]:
-        """Zeros for the sums of gradients of constants."""
-        return [instantiate(None, self.body.inputs[i].aval) for i in self.active_consts]
+    def sums(self, wider: Any = None) -> list[Any]:
+        """Zeros for the sums of gradients of constants, in `wider` where that is a wider dtype."""
+        zeros = [instantiate(None, self.body.inputs[i].aval) for i in self.active_consts]
+        return [z if wider is None else z.astype(jnp.promote_types(z.dtype, wider)) for z in zeros]
 
 
 class Kept:
@@ -149,12 +152,30 @@ class Kept:
             xs: the stacked inputs of `x_reads`.
             cotangents: of what is active among the carried values, then among the stacked outputs.
         """
+        return self.divide(self.part.run_backward(*self._given(consts, arriving, leaving, private, xs), cotangents))
+
+    def given(
+        self,
+        consts: Sequence[Any],
+        arriving: Sequence[Any],
+        leaving: Sequence[Any],
+        private: Sequence[Any],
+        xs: Sequence[Any],
+        cotangents: Sequence[Any],
+    ) -> dict[Variable, Any]:
+        """What the backward starts from, by variable; arguments as of `back`."""
+        return self.part.given(*self._given(consts, arriving, leaving, private, xs), cotangents)
+
+    def _given(self, consts, arriving, leaving, private, xs) -> tuple[list[Any], list[Any]]:
         n, c = self.step.num_consts, self.step.num_carry
         into, stacked = iter(arriving), iter(xs)
         reads = [consts[i] if i < n else next(into) if i < n + c else next(stacked) for i in self.reads]
         kept = dict(zip(self.private, private, strict=True))
         kept.update(zip(self.next_of, leaving, strict=True))
-        found = self.part.run_backward([kept[v] for v in self.part.residuals], reads, cotangents)
+        return [kept[v] for v in self.part.residuals], reads
+
+    def divide(self, found: Sequence[Any]) -> tuple[list[Any], list[Any], list[Any]]:
+        """Gradients of constants (None where zero), carried values and stacked inputs."""
         wrt = [v for v, needed in zip(self.step.joint.inputs, self.step.needs, strict=True) if needed]
         k = len(self.step.active_consts)
         m = k + len(self.step.active_carry)

@@ -87,7 +87,7 @@ class StoreAll:
             return (d_carry, sums, [came[i] for i in followed]), d_xs
 
         inputs = (stored[:k], stored[k:m], stored[m:end], [xs[i] for i in kept.x_reads], ct_ys)
-        start = (ct_carry, step.constants_like(), list(stored[end:]))
+        start = (ct_carry, step.sums(loop.accumulate), list(stored[end:]))
         (d_init, sums, _), d_xs = lax.scan(
             back, start, inputs, length=loop.length, reverse=not loop.reverse, unroll=loop.unroll
         )

@@ -1,0 +1,141 @@
+"""Linear maps that carry their own transpose through JAX's transformations.
+
+The tangents of a planned loop are a linear map of the tangents of its operands; its transpose is the planned way back.
+As one primitive the pair stays together under jvp, vmap, jit and transposition, by JAX as by this engine.
+(`jax.custom_derivatives.linear_call` has neither batching nor derivatives.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+from ckptgrad.autodiff.local import pulled_back, pushed_forward
+from ckptgrad.autodiff.reverse import is_differentiable
+from ckptgrad.graph.registry import Application
+from ckptgrad.rules.kinds import bprop, instantiate
+from ckptgrad.rules.loops.buffers import stacked
+
+Function = Callable[..., Sequence[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """A map and its transpose, of (values that they read, linear arguments).
+
+    Attributes:
+        count: of the values that they read, which come first.
+        run, transpose: the two.
+        definition, transpose_definition: what to differentiate instead, for derivatives towards the values that are read.
+        arguments, results: the types of the linear arguments, and of the results.
+    """
+
+    count: int
+    run: Function
+    transpose: Function
+    definition: Function
+    transpose_definition: Function
+    arguments: tuple[Any, ...]
+    results: tuple[Any, ...]
+
+    @property
+    def swapped(self) -> Pair:
+        """The transpose, as a map."""
+        return Pair(
+            self.count,
+            self.transpose,
+            self.run,
+            self.transpose_definition,
+            self.definition,
+            self.results,
+            self.arguments,
+        )
+
+    def mapped(self, axes: Sequence[int | None], size: int) -> Pair:
+        """Over a batch of a size, which is the first axis of the linear arguments and `axes` of what is read."""
+
+        def over(function: Function) -> Function:
+            def run(*args: Any) -> Sequence[Any]:
+                return jax.vmap(function, in_axes=(*axes, *[0] * (len(args) - self.count)))(*args)
+
+            return run
+
+        functions = (self.run, self.transpose, self.definition, self.transpose_definition)
+        types = (tuple(stacked(a, size) for a in avals) for avals in (self.arguments, self.results))
+        return Pair(self.count, *map(over, functions), *types)
+
+
+linear_p = Primitive("planned_linear")
+linear_p.multiple_results = True
+
+
+def linear(pair: Pair, read: Sequence[Any], arguments: Sequence[Any]) -> list[Any]:
+    """The map applied."""
+    return linear_p.bind(*read, *arguments, pair=pair)
+
+
+def _run(*args: Any, pair: Pair) -> list[Any]:
+    return list(pair.run(*args))
+
+
+@linear_p.def_abstract_eval
+def _(*avals: Any, pair: Pair) -> Any:
+    return pair.results
+
+
+linear_p.def_impl(lambda *args, pair: jax.jit(pair.run)(*args))
+mlir.register_lowering(linear_p, mlir.lower_fun(_run, multiple_results=True))
+
+
+def _transpose(cotangents: Sequence[Any], *args: Any, pair: Pair) -> list[Any]:
+    seeds = [ad.instantiate_zeros(ct) for ct in cotangents]
+    found = linear(pair.swapped, args[: pair.count], seeds)
+    pairs = zip(found, args[pair.count :], strict=True)
+    return [None] * pair.count + [ct if ad.is_undefined_primal(x) else None for ct, x in pairs]
+
+
+def _batch(args: Sequence[Any], axes: Sequence[Any], *, pair: Pair) -> tuple[list[Any], list[int]]:
+    size = next(x.shape[d] for x, d in zip(args, axes, strict=True) if d is not None)
+    arguments = [
+        jnp.broadcast_to(x, (size, *jnp.shape(x))) if d is None else jnp.moveaxis(x, d, 0)
+        for x, d in zip(args[pair.count :], axes[pair.count :], strict=True)
+    ]
+    found = linear(pair.mapped(axes[: pair.count], size), args[: pair.count], arguments)
+    return found, [0] * len(found)
+
+
+def _jvp(primals: Sequence[Any], tangents: Sequence[Any], *, pair: Pair) -> tuple[list[Any], list[Any]]:
+    results = linear(pair, primals[: pair.count], primals[pair.count :])
+    known = [None if isinstance(t, ad.Zero) or t.dtype == jax.dtypes.float0 else t for t in tangents]
+    found: list[Any] = [None] * len(results)
+    if any(t is not None for t in known[pair.count :]):
+        given = [t if t is not None else jnp.zeros_like(x) for t, x in zip(known, primals, strict=True)][pair.count :]
+        found = linear(pair, primals[: pair.count], given)
+    if any(t is not None for t in known[: pair.count]):
+        around = pushed_forward(pair.definition, primals, [*known[: pair.count], *[None] * (len(primals) - pair.count)])
+        found = [a if b is None else b if a is None else a + b for a, b in zip(found, around, strict=True)]
+    return results, [ad.Zero.from_primal_value(r) if t is None else t for r, t in zip(results, found, strict=True)]
+
+
+ad.primitive_transposes[linear_p] = _transpose
+ad.primitive_jvps[linear_p] = _jvp
+batching.primitive_batchers[linear_p] = _batch
+
+
+@bprop(linear_p)
+def planned_linear(op: Application, *cotangents: Any) -> list[Any]:
+    pair = op.params["pair"]
+    found: list[Any] = [None] * len(op.inputs)
+    if any(op.needs[: pair.count]):
+        needs = [n and k < pair.count and is_differentiable(a) for k, (n, a) in enumerate(zip(op.needs, op.in_avals, strict=True))]
+        found = pulled_back(pair.definition, op.inputs, needs, cotangents)
+    if any(op.needs[pair.count :]):
+        seeds = [instantiate(ct, aval) for ct, aval in zip(cotangents, op.out_avals, strict=True)]
+        found[pair.count :] = linear(pair.swapped, op.inputs[: pair.count], seeds)
+    return found
