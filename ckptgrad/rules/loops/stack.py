@@ -217,7 +217,11 @@ class Walk:
             went = put_each(went, [carry[k] for k in behind], i)
             return carry, private, came, through, went
 
-        _, private, came, through, went = up_to(0, count, forth, (list(carry), private, came, through, went))
+        # The last step runs only if something that it makes is read.
+        end = count if private or both or behind else count - 1
+        carry, private, came, through, went = up_to(0, end, forth, (list(carry), private, came, through, went))
+        if not (private or both or behind):
+            came = put_each(came, [carry[k] for k in ahead], count - 1)
 
         def given(i, ct):
             arriving = dict(zip(ahead, take_each(came, i), strict=True))
