@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, partial
 from typing import Any
 
 from ckptgrad.autodiff.joint import Joint, Partition, partition
@@ -83,23 +82,34 @@ def _prices(fronts: Sequence[Sequence[Candidate]]) -> list[float]:
     return sorted(found)
 
 
-@dataclass(frozen=True, eq=False)
 class Candidate:
-    """A plan of one loop, what it stores between forward and backward, and holds in the backward besides."""
+    """A plan of one loop.
 
-    name: str
-    costed: Costed
-    stored: int
+    Attributes:
+        seconds: estimated time in all.
+        stored: bytes that are stored between forward and backward.
+        bytes: what the plan takes in all.
+        make: its name and the plan with its costs.
+    """
 
-    @cached_property
-    def bytes(self) -> int:
-        """What the plan takes in all."""
-        return self.stored + max(self.costed.backward_bytes, self.costed.forward_bytes)
+    __slots__ = ("_made", "bytes", "make", "seconds", "stored")
 
-    @cached_property
-    def seconds(self) -> float:
-        """Estimated time in all."""
-        return self.costed.forward_seconds + self.costed.backward_seconds
+    def __init__(self, seconds: float, stored: int, bytes: int, make: Callable[[], tuple[str, Costed]]):
+        self.seconds, self.stored, self.bytes, self.make = seconds, stored, bytes, make
+        self._made: tuple[str, Costed] | None = None
+
+    @property
+    def name(self) -> str:
+        return self._plan[0]
+
+    @property
+    def costed(self) -> Costed:
+        return self._plan[1]
+
+    @property
+    def _plan(self) -> tuple[str, Costed]:
+        self._made = self._made or self.make()
+        return self._made
 
 
 def thinned(candidates: list[Candidate], most: int) -> list[Candidate]:
@@ -112,34 +122,35 @@ def thinned(candidates: list[Candidate], most: int) -> list[Candidate]:
     offered = [c for c in candidates if c.seconds <= SLOWEST * fastest]
     ordered = sorted(offered, key=lambda c: (c.seconds, c.bytes))
     few = most // 4
-    kept = {*_unlike(ordered, most - few, lambda c: 0), *_unlike(ordered, few, lambda c: (c.stored + 1).bit_length())}
+    kept = {*_unlike(ordered, most - few, lambda c: 0), *_unlike(ordered, few, lambda c: (c.stored + 1).bit_length() // 8)}
     kept.add(min(offered, key=lambda c: (c.bytes, c.seconds)))
     return [c for c in ordered if c in kept]
 
 
 def _unlike(ordered: Sequence[Candidate], most: int, size: Callable[[Candidate], int]) -> list[Candidate]:
     """Those that no faster one of their size, or a smaller one, equals in bytes."""
-    # The fastest of each size and class of bytes, to begin with.
-    first: dict[tuple[int, int], Candidate] = {}
+    kept, alike = _apart(ordered, 1.0, size), ALIKE
+    while len(kept) > most:
+        kept, alike = _apart(kept, alike, size), 1 + 1.25 * (alike - 1)
+    return kept
+
+
+def _apart(ordered: Sequence[Candidate], alike: float, size: Callable[[Candidate], int]) -> list[Candidate]:
+    kept: list[Candidate] = []
+    # For each size the fewest bytes of those that are kept and no larger.
+    fewest = [math.inf] * 16
     for c in ordered:
-        first.setdefault((size(c), int(math.log(c.bytes + 1, ALIKE))), c)
-    alike = 1.0
-    while True:
-        kept: list[Candidate] = []
-        fewest: dict[int, float] = {}
-        for c in first.values():
-            if all(fewest.get(k, math.inf) > alike * c.bytes for k in range(size(c) + 1)):
-                kept.append(c)
-                fewest[size(c)] = c.bytes
-        if len(kept) <= most:
-            return kept
-        alike += (alike - 1) / 4 + ALIKE - 1
+        k = size(c)
+        if fewest[k] > alike * c.bytes:
+            kept.append(c)
+            fewest[k:] = [min(f, c.bytes) for f in fewest[k:]]
+    return kept
 
 
 def loop_plans(loop: Any, machine: Machine, saveable: Saveable | None) -> list[Candidate]:
     """All plans of one loop."""
     step: Step = loop.step
-    found: list[Candidate] = []
+    steps: list[_OneStep] = []
     seen: set[tuple[Variable, ...]] = set()
     for inner, plans in assignments(step.joint, machine, saveable, MOST_INNER):
         joint = with_plans(step.joint, plans)
@@ -149,11 +160,12 @@ def loop_plans(loop: Any, machine: Machine, saveable: Saveable | None) -> list[C
                 continue
             seen.add(part.residuals)
             kept = Kept(step, part)
-            found += _OneStep(kept, machine, loop, inner).candidates()
+            steps.append(_OneStep(kept, machine, loop, inner))
             deferral = Deferral(kept)
             if deferral.terms:
-                found += _OneStep(kept, machine, loop, inner, deferral).candidates()
-    return found
+                steps.append(_OneStep(kept, machine, loop, inner, deferral))
+    best = [s for k, s in enumerate(steps) if not any(o.beats(s, j < k) for j, o in enumerate(steps) if j != k)]
+    return [candidate for s in best for candidate in s.candidates()]
 
 
 class _OneStep:
@@ -181,8 +193,8 @@ class _OneStep:
         if deferral is not None:
             # Each is written once and read once; the products take as long as they would in each step.
             self.waiting = sum(v.nbytes for v in deferral.stacked)
-            self.sums = sum(term.op.outputs[0].nbytes for term in deferral.terms)
-            products = sum(machine.arithmetic(term.op) for term in deferral.terms)
+            self.sums = sum(term.nbytes for term in deferral.terms)
+            products = sum(machine.arithmetic(term.product) for term in deferral.terms if term.product is not None)
             self.back += products + 2 * self.waiting / machine.read_rate + len(deferral.stacked) * machine.launch
         avals = step.body.inputs[step.num_consts : step.num_consts + step.num_carry]
         self.state = sum(avals[i].nbytes for i in step.moving)
@@ -192,56 +204,76 @@ class _OneStep:
         given = {*joint.inputs, *part.residuals, *joint.cotangents}
         self.backward_inside = self.state + max(0, peak_inside(back, given, gradients))
 
+    def beats(self, other: _OneStep, ties: bool) -> bool:
+        """Whether it is worse in nothing, and better in something unless `ties` count."""
+        ours, theirs = self._sizes, other._sizes
+        return all(a <= b for a, b in zip(ours, theirs, strict=True)) and (ties or ours != theirs)
+
+    @property
+    def _sizes(self) -> tuple[float, ...]:
+        each = self.private + self.read + self.waiting
+        return each, max(self.backward_inside, self.sums), self.sums, self.plain, self.keep + self.back
+
     def candidates(self) -> Iterator[Candidate]:
         if isinstance(self.loop, Scan) and self.deferral is None:
             yield self.store_all()
-        length = self.length
-        for group in _grid(length - 1):
-            groups = -(-length // group)
-            yield self.stack(groups, group, groups)
-            for slots in _grid(groups - 1):
-                yield self.stack(slots, group, groups)
+        for group in _grid(self.length - 1, 7):
+            yield from self.stacks(group)
 
     def store_all(self) -> Candidate:
         length, machine = self.length, self.machine
         stored = length * (self.private + self.read)
         fresh = stored * (1 / machine.write_rate - 1 / machine.read_rate)
-        costed = Costed(
-            StoreAll(self.kept),
-            length * self.keep + fresh,
-            self.forward_inside,
-            length * self.back,
-            self.backward_inside,
-        )
-        return Candidate(self._named("every step stored"), costed, stored)
+        seconds = length * self.keep + fresh, length * self.back
 
-    def stack(self, slots: int, group: int, groups: int) -> Candidate:
-        length, known = self.length, isinstance(self.loop, Scan)
-        two_levels = slots >= groups
-        again = 0 if two_levels else (extra_forwards(groups, slots) - (groups - 1)) * group
-        inside = (group + 1) * (self.private + self.read + self.waiting) + self.backward_inside + self.sums
+        def make() -> tuple[str, Costed]:
+            plan = StoreAll(self.kept)
+            return self._named("every step stored"), Costed(
+                plan, seconds[0], self.forward_inside, seconds[1], self.backward_inside
+            )
+
+        return Candidate(sum(seconds), stored, stored + max(self.forward_inside, self.backward_inside), make)
+
+    def stacks(self, group: int) -> Iterator[Candidate]:
+        """With groups of so many steps: two levels, then fewer and fewer checkpoints."""
+        length, groups = self.length, -(-self.length // group)
+        each = self.private + self.read + self.waiting
+        inside = (group + 1) * each + max(self.backward_inside, self.sums)
         # Sums once a group; and what does not stay near from one pass through a group to the next.
         far = max(0.0, 1 - self.machine.cache / inside)
-        moved = 3 * self.sums * groups + far * 2 * length * (self.private + self.read + self.waiting)
-        adding = moved / self.machine.read_rate
-        costed = Costed(
-            (Stack if known else Online)(self.kept, slots, group, self.deferral),
-            length * self.plain,
-            self.forward_inside,
-            again * self.plain + length * (self.keep + self.back) + adding,
-            inside + (0 if two_levels and known else self.state),
-        )
-        name = f"{slots} x {group} steps" if two_levels and known else f"{slots} checkpoints, {group} steps"
-        return Candidate(self._named(name), costed, slots * self.state)
+        adding = (3 * self.sums * groups + far * 2 * length * each) / self.machine.read_rate
+        forward = length * self.plain
+        backward = length * (self.keep + self.back) + adding
+        for slots in (groups, *reversed(_grid(groups - 1, 5))):
+            again = _extra_forwards(groups, slots) - (groups - 1)
+            seconds = backward + again * group * self.plain
+            if forward + seconds > SLOWEST * (forward + backward):
+                return
+            state = 0 if slots >= groups and isinstance(self.loop, Scan) else self.state
+            held = inside + state
+            total = slots * self.state + max(held, self.forward_inside)
+            make = partial(self._stack, slots, group, groups, forward, seconds, held)
+            yield Candidate(forward + seconds, slots * self.state, total, make)
+
+    def _stack(
+        self, slots: int, group: int, groups: int, forward: float, backward: float, held: int
+    ) -> tuple[str, Costed]:
+        known = isinstance(self.loop, Scan)
+        plan = (Stack if known else Online)(self.kept, slots, group, self.deferral)
+        name = f"{slots} x {group} steps" if known and slots >= groups else f"{slots} checkpoints, {group} steps"
+        return self._named(name), Costed(plan, forward, self.forward_inside, backward, held)
 
     def _named(self, name: str) -> str:
         return f"{name} ({self.inner})" if self.inner else name
 
 
-def _grid(most: int) -> list[int]:
-    """1, 2, ... up to `most`, a ninth further each time."""
+_extra_forwards = cache(extra_forwards)
+
+
+def _grid(most: int, parts: int) -> list[int]:
+    """1, 2, ... up to `most`, a part of so many further each time."""
     found, k = [], 1
     while k <= most:
         found.append(k)
-        k = max(k + 1, k * 10 // 9)
+        k += max(1, k // parts)
     return found

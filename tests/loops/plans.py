@@ -46,6 +46,7 @@ def stack(slots, group, deferred=None):
 def with_stack(slots, group, deferred=None):
     """Loops reversed from a stack of so many slots and steps in a group, whatever is estimated of it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loops, "_grid", lambda most: sorted({slots, group}))
+        patch.setattr(loops, "SLOWEST", float("inf"))
+        patch.setattr(loops, "_grid", lambda most, parts: sorted({slots, group}))
         with only(stack(slots, group, deferred)) as offered:
             yield offered

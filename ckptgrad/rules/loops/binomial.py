@@ -13,7 +13,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-_MOST_REPETITIONS = 64
+_MOST_REPETITIONS = 31
 _LARGEST = 2**31 - 1
 
 

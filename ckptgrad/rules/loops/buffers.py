@@ -28,12 +28,12 @@ def zeros_stack(aval: Any, count: int) -> Any:
 
 def take(stack: Any, index: Any) -> Any:
     """One entry."""
-    return lax.dynamic_index_in_dim(stack, index, 0, keepdims=False)
+    return lax.dynamic_index_in_dim(stack, index, 0, keepdims=False, allow_negative_indices=False)
 
 
 def put(stack: Any, value: Any, index: Any) -> Any:
     """The stack with one entry replaced."""
-    return lax.dynamic_update_index_in_dim(stack, value, index, 0)
+    return lax.dynamic_update_index_in_dim(stack, value, index, 0, allow_negative_indices=False)
 
 
 def put_each(stacks: Sequence[Any], values: Sequence[Any], index: Any) -> list[Any]:

@@ -1,7 +1,6 @@
 """Gradients of a loop's constants summed over a group of steps at once.
 
-A step's share in the gradient of a weight is a product A_t^T G_t, of something small in both dimensions but for the weight
-itself.  The sum over steps is one product of A and G stacked along time: fewer and larger products, and the gradient is
+A step's share in the gradient of a weight is a product A_t^T G_t, with few rows.  The sum over steps is one product of A and G stacked along time: fewer and larger products, and the gradient is
 read and written once a group, not once a step.  The price is the stack of G.
 """
 
@@ -45,28 +44,33 @@ class Term:
 
     Attributes:
         position: which of the active constants.
-        op: the product or sum that makes a step's share.
-        operands: what it reads.
-        views: how its result is rearranged, in order.
+        product: the product that makes a step's share, or None where that is linear in a single value.
+        operands: what it reads, or this value.
+        after: how a step's share follows, linearly and in order.
     """
 
     position: int
-    op: Operation
+    product: Operation | None
     operands: tuple[_Viewed, ...]
-    views: tuple[Operation, ...]
+    after: tuple[Operation, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the gradient."""
+        return self.after[-1].outputs[0].nbytes if self.after else self.product.outputs[0].nbytes  # type: ignore[union-attr]
 
     def summed(self, stacks: Mapping[Variable, Any]) -> Any:
         """The gradient, of all steps in stacks of what each operand is based on."""
         values = [operand.of(stacks[operand.base]) for operand in self.operands]
-        params = self.op.params
-        if self.op.name == "reduce_sum":
-            total = lax.reduce_sum(values[0], [0, *(a + 1 for a in params["axes"])])
+        if self.product is None:
+            total = lax.reduce_sum(values[0], [0])
         else:
+            params = self.product.params
             (a, b), _ = params["dimension_numbers"]
             along = tuple((0, *(i + 1 for i in axes)) for axes in (a, b))
             options = {k: params[k] for k in ("precision", "preferred_element_type")}
             total = contracted(*values, along, ((), ()), out_sharding=None, **options)
-        return _through(self.views, total)
+        return _through(self.after, total)
 
 
 class Deferral:
@@ -103,19 +107,20 @@ class Deferral:
 
     def _term(self, position: int, gradient: Variable) -> Term | None:
         after: list[Operation] = []
-        variable = gradient
-        op = self._makers.get(variable)
-        while op is not None and op.name in _VIEWS and self._readers[variable] == 1:
+        base = gradient
+        op = self._makers.get(base)
+        while op is not None and _rearranges(op) and self._readers[base] == 1 and isinstance(op.inputs[0], Variable):
             after.append(op)
-            (operand,) = op.inputs
-            variable = operand if isinstance(operand, Variable) else variable
-            op = self._makers.get(variable)
-        if op is None or self._readers[variable] != 1 or not _adds_up(op):
+            base = op.inputs[0]
+            op = self._makers.get(base)
+        if op is not None and _is_product(op) and self._readers[base] == 1:
+            operands = [self._viewed(a) for a in op.inputs]
+            if any(o is None or o.base in self.kept.step.invariant for o in operands):
+                return None
+            return Term(position, op, tuple(o for o in operands if o is not None), tuple(after[::-1]))
+        if not any(op.name == "reduce_sum" for op in after):
             return None
-        operands = [self._viewed(a) for a in op.inputs]
-        if any(o is None or o.base in self.kept.step.invariant for o in operands):
-            return None
-        return Term(position, op, tuple(o for o in operands if o is not None), tuple(after[::-1]))
+        return Term(position, None, (_Viewed(base, ()),), tuple(after[::-1]))
 
     def _viewed(self, atom: Any) -> _Viewed | None:
         views: list[Operation] = []
@@ -180,11 +185,15 @@ class Deferral:
         return {**found, **dict(zip(self.kept.private, private, strict=True))}
 
 
-def _adds_up(op: Operation) -> bool:
-    """Whether the sum of its results over steps is one such operation on stacks of its operands."""
-    if op.name == "dot_general":
-        return not op.params["dimension_numbers"][1][0] and op.params.get("out_sharding") is None
-    return op.name == "reduce_sum" and op.params.get("out_sharding") is None
+def _is_product(op: Operation) -> bool:
+    """Whether the sum of its results over steps is one product of stacks of its operands."""
+    batched = op.name == "dot_general" and op.params["dimension_numbers"][1][0]
+    return op.name == "dot_general" and not batched and op.params.get("out_sharding") is None
+
+
+def _rearranges(op: Operation) -> bool:
+    """Whether it is linear in a single operand, and cheap."""
+    return op.name in _VIEWS or (op.name == "reduce_sum" and op.params.get("out_sharding") is None)
 
 
 def _through(views: Sequence[Operation], value: Any) -> Any:

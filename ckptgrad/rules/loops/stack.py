@@ -164,28 +164,21 @@ class Walk:
             slots, positions, top, gradients = state
             last = groups - 1 - j
 
-            def not_there(state):
-                _, positions, top, _ = state
-                return take(positions, top) < last
-
             def go_on(state):
-                slots, positions, top, carry = state
-                at = take(positions, top)
+                slots, positions, top, at, carry = state
+                # Without a free slot the rest of the way is gone at once, and the state not stored.
+                free = top < self.slots - 1
                 far = at + binomial.advance(last + 1 - at, self.slots - top, self.slots)
+                far = jnp.where(free, far, last)
                 carry = self.advance(carry, at * self.group, far * self.group)
-                top = top + 1
-                slots = put_each(slots, [carry[i] for i in moving], where(top))
-                return slots, put(positions, far, top), top, carry
+                top = jnp.where(free, top + 1, top)
+                held = take_each(slots, where(top))
+                stored = [jnp.where(free, carry[i], h) for i, h in zip(moving, held, strict=True)]
+                slots = put_each(slots, stored, where(top))
+                return slots, put(positions, jnp.where(free, far, take(positions, top)), top), top, far, carry
 
-            start = slots, positions, top, self.state(slots, where(top))
-            if self.slots > 1:
-                slots, positions, top, carry = lax.while_loop(
-                    lambda s: not_there(s) & (s[2] < self.slots - 1), go_on, start
-                )
-            else:
-                carry = start[3]
-            # Without a free slot the state is not stored on the way.
-            carry = self.advance(carry, take(positions, top) * self.group, last * self.group)
+            start = slots, positions, top, take(positions, top), self.state(slots, where(top))
+            slots, positions, top, _, carry = lax.while_loop(lambda s: s[3] < last, go_on, start)
             gradients = self.through_group(carry, last, length, gradients)
             top = jnp.where(take(positions, top) == last, jnp.maximum(top - 1, 0), top)
             return slots, positions, top, gradients

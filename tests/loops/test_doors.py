@@ -1,0 +1,148 @@
+"""`cg.scan`, `cg.fori_loop`, `cg.while_loop`: planned loops under JAX's own transformations and this engine's."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax import lax
+
+import ckptgrad as cg
+from ckptgrad.meters.xla import compiled_memory
+from tests.compare import assert_same
+
+W, X = jnp.eye(3) * 0.7 + 0.1, jnp.linspace(0.1, 1, 6).reshape(2, 3)
+XS = jnp.sin(jnp.arange(20 * 6.0)).reshape(20, 2, 3)
+OPTIONS = {
+    "as it is": {},
+    "two levels": {"policy": "two_levels"},
+    "every step stored": {"policy": "store_all"},
+    "binomial, least": {"policy": "revolve", "budget": "min"},
+    "half": {"budget": "0.5x"},
+}
+EACH = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+
+
+def loss(w, x, xs, scan=lax.scan):
+    """Floats, integers and a dictionary carried; what is closed over is differentiated."""
+
+    def step(carry, a):
+        count, h = carry["count"], jnp.tanh(carry["h"] @ w + a)
+        return {"count": count + 1, "h": h}, h.sum() * a[0] * count
+
+    final, ys = scan(step, {"count": 0, "h": x}, xs)
+    return (final["h"] ** 2).sum() + (ys**2).mean()
+
+
+def planned(**options):
+    return lambda w, x, xs: loss(w, x, xs, lambda *a: cg.scan(*a, **options))
+
+
+@EACH
+def test_reverse_mode_of_jax_and_of_this_engine(options):
+    wanted = jax.grad(loss, (0, 1, 2))(W, X, XS)
+    assert_same(planned(**options)(W, X, XS), loss(W, X, XS), scale=4)
+    for grad in (jax.grad, cg.grad):
+        assert_same(jax.jit(grad(planned(**options), (0, 1, 2)))(W, X, XS), wanted, scale=40)
+
+
+@EACH
+def test_forward_mode(options):
+    wanted = jax.jvp(loss, (W, X, XS), (W, X, XS))
+    for jvp in (jax.jvp, cg.jvp):
+        assert_same(jvp(planned(**options), (W, X, XS), (W, X, XS)), wanted, scale=40)
+
+
+@EACH
+def test_vmap_inside_and_outside(options):
+    batch = jnp.stack([XS, 2 * XS])
+
+    def both(f):
+        outside = jax.vmap(jax.grad(f), (None, None, 0))(W, X, batch)
+        inside = jax.grad(lambda w: jax.vmap(f, (None, None, 0))(w, X, batch).sum())(W)
+        return outside, inside
+
+    assert_same(jax.jit(lambda: both(planned(**options)))(), both(loss), scale=80)
+
+
+@pytest.mark.parametrize("options", [OPTIONS["two levels"], OPTIONS["binomial, least"]], ids=["two levels", "binomial"])
+def test_higher_derivatives(options):
+    f = planned(**options)
+    wanted = jax.hessian(loss)(W, X, XS)
+    assert_same(jax.hessian(f)(W, X, XS), wanted, scale=200)
+    assert_same(cg.hessian(f)(W, X, XS), wanted, scale=200)
+    twice = jax.grad(lambda w: (jax.grad(f)(w, X, XS) ** 2).sum())(W)
+    assert_same(twice, jax.grad(lambda w: (jax.grad(loss)(w, X, XS) ** 2).sum())(W), scale=200)
+
+
+@EACH
+def test_budgets_bound_what_the_loop_holds(options):
+    if "budget" not in options:
+        return
+    h = jnp.ones((64, 128))
+
+    def f(h, scan):
+        return scan(lambda c, _: (jnp.sin(c), None), h, None, length=500)[0].sum()
+
+    def temporaries(scan):
+        return compiled_memory(jax.jit(jax.grad(lambda h: f(h, scan))).lower(h).compile()).temporary_bytes
+
+    plain = temporaries(lax.scan)
+    assert temporaries(lambda *a, **k: cg.scan(*a, **k, **options)) <= 0.52 * plain
+
+
+def test_a_number_of_bytes_is_kept():
+    h = jnp.ones((64, 128))
+    for states in (12, 40, 200):
+        f = lambda h, b=states * h.nbytes: cg.scan(lambda c, _: (jnp.sin(c), None), h, None, 500, budget=b)[0].sum()
+        found = compiled_memory(jax.jit(jax.grad(f)).lower(h).compile()).temporary_bytes
+        assert found <= (states + 1) * h.nbytes
+
+
+@pytest.mark.parametrize("budget", [None, "min"])
+@pytest.mark.parametrize("n", [0, 1, 2, 19])
+def test_bounds_known_at_run_time(budget, n):
+    def f(w, n):
+        return cg.fori_loop(0, n, lambda i, c: jnp.sin(c @ w) + i, X, budget=budget).sum()
+
+    wanted = jax.grad(lambda w: lax.fori_loop(0, n, lambda i, c: jnp.sin(c @ w) + i, X).sum())(W)
+    for grad in (jax.grad, cg.grad):
+        assert_same(jax.jit(grad(f))(W, n), wanted, scale=40)
+
+
+def test_static_bounds_and_while():
+    wanted = jax.grad(lambda w: lax.fori_loop(0, 9, lambda i, c: jnp.sin(c @ w) + i, X).sum())(W)
+    assert_same(jax.grad(lambda w: cg.fori_loop(0, 9, lambda i, c: jnp.sin(c @ w) + i, X).sum())(W), wanted, scale=40)
+
+    def by_while(w):
+        return cg.while_loop(lambda s: s[0] < 9, lambda s: (s[0] + 1, jnp.sin(s[1] @ w) + s[0]), (0, X))[1].sum()
+
+    assert_same(jax.grad(by_while)(W), wanted, scale=40)
+    assert_same(jax.jvp(by_while, (W,), (W,))[1], (wanted * W).sum(), scale=40)
+
+
+def test_sums_in_a_wider_type():
+    """A thousand gradients of one in bfloat16 sum to 256 in bfloat16, where 257 does not exist."""
+    w = jnp.bfloat16(1)
+
+    def total(accumulate):
+        f = lambda w: cg.scan(lambda c, _: (c + w, None), jnp.bfloat16(0), None, 1000, accumulate=accumulate, policy="store_all")[0]
+        return jax.grad(f)(w)
+
+    assert total(None) == 256
+    assert total(jnp.float32) == 1000
+    assert total(jnp.float32).dtype == jnp.bfloat16
+
+
+def test_errors_come_at_once_or_with_what_is_feasible():
+    step = lambda c, _: (jnp.sin(c), None)
+    with pytest.raises(cg.OptionError, match="there are optimal"):
+        cg.scan(step, X, None, 5, policy="greedy")
+    with pytest.raises(cg.BudgetFormatError):
+        cg.scan(step, X, None, 5, budget="lots")
+    with pytest.raises(cg.BudgetError) as error:
+        jax.grad(lambda x: cg.scan(step, x, None, 50, budget=10)[0].sum())(X)
+    assert error.value.smallest > 10
+    jax.grad(lambda x: cg.scan(step, x, None, 50, budget=error.value.smallest)[0].sum())(X)
+    with pytest.raises(cg.OptionError, match="not known"):
+        jax.grad(lambda x: cg.while_loop(lambda c: c.sum() < 3, lambda c: c * 2, x, policy="store_all").sum())(X)
