@@ -149,9 +149,7 @@ def bfloat16_transformer(**sizes):
 
 
 def conv(x, kernel, stride=1):
-    return lax.conv_general_dilated(
-        x, kernel, (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
+    return lax.conv_general_dilated(x, kernel, (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
 def group_norm(x, gain, bias, groups=8):

@@ -84,9 +84,7 @@ class GradientFunction:
         o = self.options
         call = make_call(self.fun, args, kwargs, o["argnums"])
         check_inputs(call, o["allow_int"], o["holomorphic"])
-        return trace_call(
-            call, o["has_aux"], scalar=True, holomorphic=o["holomorphic"], saveable=o["saveable"]
-        )
+        return trace_call(call, o["has_aux"], scalar=True, holomorphic=o["holomorphic"], saveable=o["saveable"])
 
     def _plan(self, traced: Traced) -> Plan:
         o = self.options

@@ -221,15 +221,15 @@ def _tangents(
         return [instantiate(found[i], loop.operand_avals[i]) for i in moved]
 
     def pulled(*xs: Any) -> list[Any]:
-        return wanted(plan.backward(loop, xs[:count], xs[count : count + len(stored)], cotangents(xs[count + len(stored) :])))
+        kept, seeds = xs[count : count + len(stored)], xs[count + len(stored) :]
+        return wanted(plan.backward(loop, xs[:count], kept, cotangents(seeds)))
 
     def plainly(*xs: Any) -> list[Any]:
         return wanted(loop.plain_gradients(xs[:count], cotangents(xs[count + len(stored) :])))
 
-    types = [tuple(a.update(weak_type=False) for a in avals) for avals in (
-        (loop.operand_avals[i] for i in moved), (loop.out_avals[k] for k in moving)
-    )]  # fmt: skip
-    pair = Pair(count + len(stored), pushed, pulled, pushed, plainly, *types)
+    arguments = tuple(loop.operand_avals[i].update(weak_type=False) for i in moved)
+    seeds = tuple(loop.out_avals[k].update(weak_type=False) for k in moving)
+    pair = Pair(count + len(stored), pushed, pulled, pushed, plainly, arguments, seeds)
     known = dict(zip(moving, linear(pair, [*operands, *stored], tangents), strict=True))
     return results, [known[k] if k in known else tangent_zeros(a) for k, a in enumerate(loop.out_avals)]
 

@@ -214,9 +214,7 @@ class Partition:
         env.update(zip(run.makes, run([env[v] for v in run.reads]), strict=True))
         return [None if a is None else read(env, a) for a in self.joint.gradients]
 
-    def given(
-        self, residuals: Sequence[Any], reads: Sequence[Any], cotangents: Sequence[Any]
-    ) -> dict[Variable, Any]:
+    def given(self, residuals: Sequence[Any], reads: Sequence[Any], cotangents: Sequence[Any]) -> dict[Variable, Any]:
         """What the backward starts from, by variable."""
         variables = (*self.residuals, *self.reads, *self.joint.cotangents)
         return {**self.joint.constants, **dict(zip(variables, (*residuals, *reads, *cotangents), strict=True))}

@@ -41,9 +41,7 @@ def parameter_gradients_first(joint: Joint) -> dict[Operation, Tie]:
                 passed.setdefault(source, []).append((op, other))
         else:
             ended.setdefault(source, op)
-    return {
-        op: Tie(ended[source], other) for source, pairs in passed.items() if source in ended for op, other in pairs
-    }
+    return {op: Tie(ended[source], other) for source, pairs in passed.items() if source in ended for op, other in pairs}
 
 
 def _reaching_products(back: list[Operation]) -> set[Variable]:

@@ -54,9 +54,7 @@ def planned_choices(
             yield f"{loops}, {name}" if loops else name, partition(planned, keep_)
 
 
-def assignments(
-    joint: Joint, machine: Machine, saveable: Saveable | None, most: int
-) -> list[tuple[str, dict[Any, Costed]]]:
+def assignments(joint: Joint, machine: Machine, saveable: Saveable | None, most: int) -> list[tuple[str, dict[Any, Costed]]]:
     """Plans for all open loops of a joint graph together, from fast ones to small ones."""
     loops = open_loops(joint)
     if not loops:
@@ -78,7 +76,8 @@ def _prices(fronts: Sequence[Sequence[Candidate]]) -> list[float]:
     found = {0.0}
     for front in fronts:
         for a in front:
-            found |= {(b.seconds - a.seconds) / (a.bytes - b.bytes) for b in front if b.bytes < a.bytes and b.seconds > a.seconds}
+            smaller = [b for b in front if b.bytes < a.bytes and b.seconds > a.seconds]
+            found |= {(b.seconds - a.seconds) / (a.bytes - b.bytes) for b in smaller}
     return sorted(found)
 
 
@@ -255,9 +254,7 @@ class _OneStep:
             make = partial(self._stack, slots, group, groups, forward, seconds, held)
             yield Candidate(forward + seconds, slots * self.state, total, make)
 
-    def _stack(
-        self, slots: int, group: int, groups: int, forward: float, backward: float, held: int
-    ) -> tuple[str, Costed]:
+    def _stack(self, slots: int, group: int, groups: int, forward: float, backward: float, held: int) -> tuple[str, Costed]:
         known = isinstance(self.loop, Scan)
         plan = (Stack if known else Online)(self.kept, slots, group, self.deferral)
         name = f"{slots} x {group} steps" if known and slots >= groups else f"{slots} checkpoints, {group} steps"

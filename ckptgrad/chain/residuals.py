@@ -68,9 +68,7 @@ def residual_choices(
     return [(name, list(choice.keep)) for name, choice in _thinned(kept, most // 64, arriving)]
 
 
-def _thinned(
-    choices: list[tuple[str, Choice]], least: int, arriving: frozenset[Variable]
-) -> list[tuple[str, Choice]]:
+def _thinned(choices: list[tuple[str, Choice]], least: int, arriving: frozenset[Variable]) -> list[tuple[str, Choice]]:
     """Choices that differ by `least` bytes at least, or in whether they read the boundary; the first of those alike."""
     found: list[tuple[str, Choice]] = []
     for name, choice in choices:

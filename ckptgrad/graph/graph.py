@@ -70,9 +70,7 @@ class Operation:
     def with_params(self, **params: Any) -> Operation:
         """The same operation with some parameters replaced."""
         changed = {**self.params, **params}
-        return Operation(
-            self.primitive, self.inputs, self.outputs, changed, self.source_info, self.context, self.effects
-        )
+        return Operation(self.primitive, self.inputs, self.outputs, changed, self.source_info, self.context, self.effects)
 
     def bprop(self, inputs: Sequence[Any], X: Variable, G: Any) -> Any:
         """The vector-Jacobian product towards one input (Goodfellow 6.5.6).

@@ -77,9 +77,7 @@ class _Builder:
             self.constants[variable] = value
         return variable
 
-    def inline(
-        self, jaxpr: Jaxpr, consts: Sequence[Atom], inputs: Sequence[Atom], whole: bool = False
-    ) -> list[Atom]:
+    def inline(self, jaxpr: Jaxpr, consts: Sequence[Atom], inputs: Sequence[Atom], whole: bool = False) -> list[Atom]:
         """`whole`: the program keeps a stage apart by barriers, which are for the compiler, not for derivatives."""
         env: dict[Any, Atom] = {}
         env.update(zip(jaxpr.constvars, consts, strict=True))

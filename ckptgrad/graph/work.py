@@ -17,7 +17,8 @@ PRODUCTS = frozenset({"dot_general", "conv_general_dilated"})
 
 # Worth keeping rather than doing again, besides products: loops, solvers, sorts, window sweeps.
 HEAVY = PRODUCTS | {
-    "scan", "while", "loop_forward", "loop_backward", "cond", "custom_vjp_call", "sort", "top_k", "cholesky", "eig", "eigh", "svd", "qr",
+    "scan", "while", "loop_forward", "loop_backward", "cond", "custom_vjp_call",
+    "sort", "top_k", "cholesky", "eig", "eigh", "svd", "qr",
     "lu", "schur", "triangular_solve", "tridiagonal_solve", "custom_linear_solve", "fft", "cumsum",
     "cumprod", "cummax", "cummin", "cumlogsumexp", "reduce_window", "reduce_window_max",
     "reduce_window_min", "reduce_window_sum", "select_and_scatter_add", "select_and_gather_add",

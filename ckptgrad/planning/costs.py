@@ -83,7 +83,8 @@ class StageCost:
         options = self.options
         limit = (1 + ABOUT_AS_FAST) * options[self.fastest].time
         alike = [k for k, option in enumerate(options) if option.time <= limit]
-        return min(alike, key=lambda k: (options[k].residual_bytes + options[k].backward_transient / stages, options[k].time))
+        held = [option.residual_bytes + option.backward_transient / stages for option in options]
+        return min(alike, key=lambda k: (held[k], options[k].time))
 
 
 # Estimated times nearer than this are taken for equal where no budget decides.

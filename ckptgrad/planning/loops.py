@@ -12,7 +12,7 @@ from ckptgrad.planning.policies.revolve import advance
 
 
 def offline_starts(groups: int, slots: int) -> list[int]:
-    """The groups at whose starts the first pass stores a checkpoint, when the length is known (Griewank and Walther 2000)."""
+    """The groups at whose starts the first pass leaves a checkpoint, the length being known (Griewank and Walther 2000)."""
     starts = [0] if groups else []
     while groups and len(starts) < slots and starts[-1] < groups - 1:
         starts.append(starts[-1] + advance(groups - starts[-1], slots - len(starts) + 1))

@@ -33,7 +33,9 @@ SOLID = {
     "a cheap value read twice": (lambda x: (lambda e: e * e.sum() + 1)(x * 2), [X], ["reduce_sum", "add"]),
     "views": (lambda x: x.T[:4] * 2, [X], ["mul"]),
     "a reduction of axes apart": (
-        lambda x: x * 2 - (x * 3).max((0, 2), keepdims=True), [BATCH], ["mul", "reduce_max", "sub"]
+        lambda x: x * 2 - (x * 3).max((0, 2), keepdims=True),
+        [BATCH],
+        ["mul", "reduce_max", "sub"],
     ),
     "concatenation": (lambda x: jnp.concatenate([x * 2, x]) + 1, [X], ["concatenate", "add"]),
     "gather": (lambda x: x[jnp.array([3, 1])] + 1, [X], ["gather", "add"]),

@@ -126,8 +126,8 @@ def test_sums_in_a_wider_type():
     w = jnp.bfloat16(1)
 
     def total(accumulate):
-        f = lambda w: cg.scan(lambda c, _: (c + w, None), jnp.bfloat16(0), None, 1000, accumulate=accumulate, policy="store_all")[0]
-        return jax.grad(f)(w)
+        options = {"accumulate": accumulate, "policy": "store_all"}
+        return jax.grad(lambda w: cg.scan(lambda c, _: (c + w, None), jnp.bfloat16(0), None, 1000, **options)[0])(w)
 
     assert total(None) == 256
     assert total(jnp.float32) == 1000

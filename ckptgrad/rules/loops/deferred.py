@@ -1,7 +1,8 @@
 """Gradients of a loop's constants summed over a group of steps at once.
 
-A step's share in the gradient of a weight is a product A_t^T G_t, with few rows.  The sum over steps is one product of A and G stacked along time: fewer and larger products, and the gradient is
-read and written once a group, not once a step.  The price is the stack of G.
+A step's share in the gradient of a weight is a product A_t^T G_t, with few rows.  The sum over steps is one product of A
+and G stacked along time: fewer and larger products, and the gradient is read and written once a group, not once a step.
+The price is the stack of G.
 """
 
 from __future__ import annotations

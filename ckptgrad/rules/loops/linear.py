@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
+from jax.interpreters import ad, batching, mlir  # noqa: TID251 (to tell JAX how to differentiate ours)
 
 from ckptgrad.autodiff.local import pulled_back, pushed_forward
 from ckptgrad.autodiff.reverse import is_differentiable
@@ -133,7 +133,9 @@ def planned_linear(op: Application, *cotangents: Any) -> list[Any]:
     pair = op.params["pair"]
     found: list[Any] = [None] * len(op.inputs)
     if any(op.needs[: pair.count]):
-        needs = [n and k < pair.count and is_differentiable(a) for k, (n, a) in enumerate(zip(op.needs, op.in_avals, strict=True))]
+        needs = [
+            n and k < pair.count and is_differentiable(a) for k, (n, a) in enumerate(zip(op.needs, op.in_avals, strict=True))
+        ]
         found = pulled_back(pair.definition, op.inputs, needs, cotangents)
     if any(op.needs[pair.count :]):
         seeds = [instantiate(ct, aval) for ct, aval in zip(cotangents, op.out_avals, strict=True)]

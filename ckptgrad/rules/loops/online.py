@@ -123,9 +123,7 @@ class Online:
         steps, carry, slots, placed = lax.while_loop(lambda s: loop.goes_on(operands, s[1]), through_group, start)
         return list(carry), [*slots, placed.positions, placed.order, placed.count, steps]
 
-    def backward(
-        self, loop: While, operands: Sequence[Any], stored: Sequence[Any], given: Sequence[Any]
-    ) -> list[Any]:
+    def backward(self, loop: While, operands: Sequence[Any], stored: Sequence[Any], given: Sequence[Any]) -> list[Any]:
         """Gradients of the operands, None where nothing flows; arguments as of `StoreAll.backward`."""
         *slots, positions, order, count, steps = stored
         walk = Walk(self, loop, operands, [])

@@ -85,9 +85,7 @@ class Stack:
         _, carry, ys, slots = up_to(0, len(starts), part, (jnp.int32(0), init, ys, slots))
         return [*carry, *ys], slots
 
-    def backward(
-        self, loop: Scan, operands: Sequence[Any], stored: Sequence[Any], given: Sequence[Any]
-    ) -> list[Any]:
+    def backward(self, loop: Scan, operands: Sequence[Any], stored: Sequence[Any], given: Sequence[Any]) -> list[Any]:
         """Gradients of the operands, None where nothing flows; arguments as of `StoreAll.backward`."""
         ct_carry, ct_ys = loop.cotangents(given)
         groups, starts = self.groups(loop), self.starts(loop)

@@ -91,7 +91,7 @@ class Kept:
         self.x_reads = [i - n - c for i in self.reads if i >= n + c]
         leaving: dict[Any, int] = {}
         for i, a in enumerate(part.joint.outputs[:c]):
-            if isinstance(a, Variable) and a.aval.shape == step.carry_avals[i].shape and a.dtype == step.carry_avals[i].dtype:
+            if isinstance(a, Variable) and (a.shape, a.dtype) == (step.carry_avals[i].shape, step.carry_avals[i].dtype):
                 leaving.setdefault(a, i)
         self.next_of = {v: leaving[v] for v in part.residuals if v in leaving}
         self.next_reads = list(self.next_of.values())

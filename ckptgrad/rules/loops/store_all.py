@@ -56,9 +56,7 @@ class StoreAll:
         after = [final[i] for i in self._followed]
         return [*final, *ys], [x for group in (*stored, after) for x in group]
 
-    def backward(
-        self, loop: Scan, operands: Sequence[Any], stored: Sequence[Any], given: Sequence[Any]
-    ) -> list[Any]:
+    def backward(self, loop: Scan, operands: Sequence[Any], stored: Sequence[Any], given: Sequence[Any]) -> list[Any]:
         """Gradients of the operands, None where nothing flows.
 
         Args:
