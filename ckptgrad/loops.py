@@ -253,7 +253,7 @@ def _chosen(loop: Any, options: _Options) -> Candidate:
 
 
 def _belongs(candidate: Candidate, policy: str, loop: Any) -> bool:
-    plan = candidate.costed.plan
+    plan: Any = candidate.costed.plan
     if policy == "optimal":
         return True
     if isinstance(plan, StoreAll):

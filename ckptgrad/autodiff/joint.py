@@ -79,7 +79,13 @@ class Joint:
         return list(read_)
 
 
-def joint(graph: Graph, wrt: Sequence[Variable], seeds: Sequence[Atom], planned: bool = False) -> Joint:
+def joint(
+    graph: Graph,
+    wrt: Sequence[Variable],
+    seeds: Sequence[Atom],
+    planned: bool = False,
+    totals: Sequence[Variable] = (),
+) -> Joint:
     """Differentiate a graph symbol-to-symbol.
 
     Args:
@@ -87,13 +93,14 @@ def joint(graph: Graph, wrt: Sequence[Variable], seeds: Sequence[Atom], planned:
         wrt: the inputs to differentiate with respect to.
         seeds: the outputs that receive a cotangent; an atom that stands twice receives the sum.
         planned: how loops are reversed is left open, for a plan to say before the graph is run.
+        totals: inputs among `wrt` whose gradients are added to totals, which come last among the cotangents.
     """
     present: list[bool] = []
 
     def run(args, cotangents):
         tape = forward(graph, args, wrt, planned=planned)
-        table: dict[Variable, Any] = {}
-        for atom, ct in zip(seeds, cotangents, strict=True):
+        table: dict[Variable, Any] = dict(zip(totals, cotangents[len(seeds) :], strict=True))
+        for atom, ct in zip(seeds, cotangents, strict=False):
             if isinstance(atom, Variable):
                 accumulate(table, atom, ct)
         found = backpropagate(tape, table, wrt)
@@ -101,7 +108,7 @@ def joint(graph: Graph, wrt: Sequence[Variable], seeds: Sequence[Atom], planned:
         return [read(tape.env, a) for a in graph.outputs], [g for g in found if g is not None]
 
     structs = [struct(v.aval) for v in graph.inputs]
-    seed_structs = [cotangent_struct(v.aval) for v in seeds]
+    seed_structs = [cotangent_struct(v.aval) for v in (*seeds, *totals)]
     merged = merge_common(from_jaxpr(jax.make_jaxpr(run)(structs, seed_structs)))
     gradients = iter(merged.outputs[len(graph.outputs) :])
     return Joint(

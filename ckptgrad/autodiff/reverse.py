@@ -21,7 +21,7 @@ from jax import dtypes
 
 from ckptgrad.graph.evaluate import apply, read
 from ckptgrad.graph.graph import Graph, Operation, Variable
-from ckptgrad.graph.registry import Application, force, is_zero, rule_for
+from ckptgrad.graph.registry import Application, Part, force, found_by, is_zero, rule_for
 from ckptgrad.graph.trace import explicit_sharding
 
 
@@ -108,13 +108,13 @@ def backpropagate(tape: Tape, cotangents: Mapping[Variable, Any], wrt: Sequence[
     """
     table: dict[Variable, Any] = {v: jnp.asarray(g, v.dtype) for v, g in cotangents.items()}
     fill(tape, table, keep=frozenset(wrt))
-    return [table.get(v) for v in wrt]
+    return [whole(table.get(v)) for v in wrt]
 
 
 def fill(tape: Tape, table: dict[Variable, Any], keep: Collection[Variable]) -> None:
     """Fill the table of gradients for every active variable, each edge visited once."""
     for op in reversed(tape.graph.operations):
-        gradients = [table.get(v) if v in keep else table.pop(v, None) for v in op.outputs]
+        gradients = [whole(table.get(v) if v in keep else table.pop(v, None)) for v in op.outputs]
         if all(g is None for g in gradients):
             continue
         needs = [a in tape.active for a in op.inputs]
@@ -124,7 +124,7 @@ def fill(tape: Tape, table: dict[Variable, Any], keep: Collection[Variable]) -> 
             if not needed:
                 continue
             tape.edges_visited += 1
-            contribution = force(entry)
+            contribution = found_by(entry)
             if contribution is not None:
                 accumulate(table, atom, _placed(contribution, atom.aval))
 
@@ -132,13 +132,36 @@ def fill(tape: Tape, table: dict[Variable, Any], keep: Collection[Variable]) -> 
 def _placed(contribution: Any, aval: Any) -> Any:
     """A cotangent is sharded as its value is, where that is part of the type."""
     sharding = explicit_sharding(aval)
-    return contribution if sharding is None else jax.sharding.reshard(contribution, sharding)
+    return contribution if sharding is None else jax.sharding.reshard(force(contribution), sharding)
 
 
 def accumulate(table: dict[Any, Any], key: Any, contribution: Any) -> None:
-    """Add a contribution to the gradient of a variable."""
+    """Add a contribution to the gradient of a variable; parts of an array wait for the whole that they are added to."""
     present = table.get(key)
-    table[key] = contribution if present is None else jnp.add(present, contribution)
+    if present is None:
+        table[key] = _Waiting((contribution,)) if isinstance(contribution, Part) else contribution
+    elif isinstance(present, _Waiting):
+        both = isinstance(contribution, Part)
+        table[key] = _Waiting((*present.parts, contribution)) if both else present.added_to(contribution)
+    else:
+        table[key] = contribution.add(present) if isinstance(contribution, Part) else jnp.add(present, contribution)
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """Parts that nothing else was added to yet."""
+
+    parts: tuple[Part, ...]
+
+    def added_to(self, total: Any) -> Any:
+        for part in self.parts:
+            total = part.add(total)
+        return total
+
+
+def whole(gradient: Any) -> Any:
+    """A gradient of the table as an array; None for none."""
+    return gradient.added_to(gradient.parts[0].zeros()) if isinstance(gradient, _Waiting) else gradient
 
 
 def _entries(tape: Tape, op: Operation, needs: Sequence[bool], gradients: Sequence[Any]) -> Sequence[Any]:

@@ -198,9 +198,11 @@ class _OneStep:
         avals = step.body.inputs[step.num_consts : step.num_consts + step.num_carry]
         self.state = sum(avals[i].nbytes for i in step.moving)
         self.private = sum(v.nbytes for v in kept.private)
-        self.read = sum(avals[i].nbytes for i in {*kept.carry_reads, *kept.next_reads})
+        self.read = sum(avals[i].nbytes for i in {*kept.carry_reads, *kept.next_reads} & {*step.moving})
         self.forward_inside = self.state + max(0, peak_inside(plain.operations, joint.inputs, carried))
-        given = {*joint.inputs, *part.residuals, *joint.cotangents}
+        # Gradients that are added in place take no memory of their own.
+        in_place = [joint.gradients[k] for k in step.indexed]
+        given = {*joint.inputs, *part.residuals, *joint.cotangents, *variables_of(a for a in in_place if a is not None)}
         self.backward_inside = self.state + max(0, peak_inside(back, given, gradients))
 
     def beats(self, other: _OneStep, ties: bool) -> bool:
@@ -214,7 +216,7 @@ class _OneStep:
         return each, max(self.backward_inside, self.sums), self.sums, self.plain, self.keep + self.back
 
     def candidates(self) -> Iterator[Candidate]:
-        if isinstance(self.loop, Scan) and self.deferral is None:
+        if isinstance(self.loop, Scan) and self.deferral is None and not self.kept.step.written:
             yield self.store_all()
         for group in _grid(self.length - 1, 7):
             yield from self.stacks(group)
@@ -239,7 +241,7 @@ class _OneStep:
         each = self.private + self.read + self.waiting
         inside = (group + 1) * each + max(self.backward_inside, self.sums)
         # Sums once a group; and what does not stay near from one pass through a group to the next.
-        far = max(0.0, 1 - self.machine.cache / inside)
+        far = max(0.0, 1 - self.machine.cache / max(inside, 1))
         adding = (3 * self.sums * groups + far * 2 * length * each) / self.machine.read_rate
         forward = length * self.plain
         backward = length * (self.keep + self.back) + adding

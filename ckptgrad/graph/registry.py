@@ -167,8 +167,27 @@ def is_zero(op: Operation) -> bool:
     return rule is not None and rule.is_zero
 
 
+@dataclass(frozen=True)
+class Part:
+    """A cotangent that is zero but in a part of the array.
+
+    Attributes:
+        zeros: the array of zeros.
+        add: adds the part to a total: in place, where nobody else needs that.
+    """
+
+    zeros: Callable[[], Any]
+    add: Callable[[Any], Any]
+
+
 def force(entry: Any) -> Any:
     """The cotangent behind an entry that a rule returned."""
+    found = found_by(entry)
+    return found.add(found.zeros()) if isinstance(found, Part) else found
+
+
+def found_by(entry: Any) -> Any:
+    """The same, parts left as they are."""
     return entry() if callable(entry) else entry
 
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 from jax import lax
 from jax.extend.core import primitives as p
 
+from ckptgrad.graph.registry import Part
 from ckptgrad.rules.kinds import bprop, linear
 
 
 @linear(p.dynamic_slice_p)
 def dynamic_slice(op, g):
     x, (_, *starts) = op.in_avals[0], op.inputs
-    return (
-        lambda: lax.dynamic_update_slice(lax.full(x.shape, 0, g.dtype), g, starts),
-        *(None for _ in starts),
-    )
+
+    def add(total):
+        return lax.dynamic_update_slice(total, lax.add(lax.dynamic_slice(total, starts, g.shape), g), starts)
+
+    return Part(lambda: lax.full(x.shape, 0, g.dtype), add), *(None for _ in starts)
 
 
 @linear(p.dynamic_update_slice_p)
@@ -42,9 +44,9 @@ def gather(op, g):
         scatter_indices_batching_dims=d.start_indices_batching_dims,
     )
 
-    def entry():
+    def add(total):
         return lax.scatter_add(
-            lax.full(x.shape, 0, g.dtype),
+            total,
             indices,
             g,
             places,
@@ -53,4 +55,4 @@ def gather(op, g):
             mode=op.params["mode"],
         )
 
-    return entry, None
+    return Part(lambda: lax.full(x.shape, 0, g.dtype), add), None

@@ -16,6 +16,7 @@ from ckptgrad.rules.loops.planned import left_open
 from ckptgrad.rules.loops.scanned import Scan
 from ckptgrad.rules.loops.step import Step
 from ckptgrad.rules.loops.store_all import StoreAll
+from ckptgrad.rules.loops.written import written_buffers
 from ckptgrad.rules.subgraphs import active_outputs, carried, push_through, some, typed
 
 
@@ -45,7 +46,9 @@ def push_scan(op: Application, *tangents: Any):
 def scan_of(op: Operation, needs: Sequence[bool], planned: bool, accumulate: Any = None) -> Scan:
     """A scan taken apart; `needs` says which operands have a gradient."""
     params = op.params
-    step = Step(from_jaxpr(params["jaxpr"]), params["num_consts"], params["num_carry"], needs, planned)
+    body, n, c = from_jaxpr(params["jaxpr"]), params["num_consts"], params["num_carry"]
+    written = written_buffers(body, n, c, op.inputs[n : n + c], params["length"]) if planned else ()
+    step = Step(body, n, c, needs, planned, written)
     avals = tuple(a.aval for a in op.inputs), tuple(v.aval for v in op.outputs)
     return Scan(step, params["length"], params["reverse"], params["unroll"], *avals, accumulate)
 

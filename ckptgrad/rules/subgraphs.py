@@ -11,7 +11,7 @@ from ckptgrad.autodiff.joint import Joint, joint
 from ckptgrad.autodiff.push import push
 from ckptgrad.autodiff.reverse import active_variables
 from ckptgrad.graph.fingerprint import CUSTOM_VJP
-from ckptgrad.graph.graph import Graph
+from ckptgrad.graph.graph import Graph, Variable
 from ckptgrad.graph.work import inner_programs
 from ckptgrad.rules.kinds import instantiate
 
@@ -22,10 +22,16 @@ def active_outputs(graph: Graph, needs: Sequence[bool]) -> list[bool]:
     return [a in active for a in graph.outputs]
 
 
-def joint_of(graph: Graph, needs: Sequence[bool], seeded: Sequence[int], planned: bool = False) -> Joint:
-    """The joint graph towards the needed inputs from the seeded outputs; `planned` as for `joint`."""
+def joint_of(
+    graph: Graph,
+    needs: Sequence[bool],
+    seeded: Sequence[int],
+    planned: bool = False,
+    totals: Sequence[Variable] = (),
+) -> Joint:
+    """The joint graph towards the needed inputs from the seeded outputs; `planned` and `totals` as for `joint`."""
     wrt = [v for v, n in zip(graph.inputs, needs, strict=True) if n]
-    return joint(graph, wrt, [graph.outputs[i] for i in seeded], planned)
+    return joint(graph, wrt, [graph.outputs[i] for i in seeded], planned, totals)
 
 
 def carried(graph: Graph, needs: Sequence[bool], carry: int, count: int) -> list[bool]:

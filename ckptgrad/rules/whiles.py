@@ -15,6 +15,7 @@ from ckptgrad.rules.kinds import instantiate, pullback
 from ckptgrad.rules.loops.counted import While
 from ckptgrad.rules.loops.planned import left_open
 from ckptgrad.rules.loops.step import Step
+from ckptgrad.rules.loops.written import written_buffers
 from ckptgrad.rules.subgraphs import push_through, some
 
 
@@ -22,7 +23,8 @@ def while_of(op: Operation, needs: Sequence[bool], planned: bool, accumulate: An
     """A while taken apart; `needs` says which operands have a gradient."""
     k, n = op.params["cond_nconsts"], op.params["body_nconsts"]
     body = from_jaxpr(op.params["body_jaxpr"])
-    step = Step(body, n, len(body.inputs) - n, needs[k:], planned)
+    written = written_buffers(body, n, len(body.inputs) - n, op.inputs[k + n :], None) if planned else ()
+    step = Step(body, n, len(body.inputs) - n, needs[k:], planned, written)
     avals = tuple(a.aval for a in op.inputs), tuple(v.aval for v in op.outputs)
     return While(step, from_jaxpr(op.params["cond_jaxpr"]), k, *avals, accumulate)
 

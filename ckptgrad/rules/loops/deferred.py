@@ -70,7 +70,7 @@ class Term:
             (a, b), _ = params["dimension_numbers"]
             along = tuple((0, *(i + 1 for i in axes)) for axes in (a, b))
             options = {k: params[k] for k in ("precision", "preferred_element_type")}
-            total = contracted(*values, along, ((), ()), out_sharding=None, **options)
+            total = contracted(values[0], values[1], along, ((), ()), out_sharding=None, **options)
         return _through(self.after, total)
 
 
@@ -103,8 +103,8 @@ class Deferral:
     @property
     def _arriving(self) -> dict[Variable, int]:
         """The carried values that are stored as they come into the step."""
-        inputs = self.kept.step.carry_inputs
-        return {inputs[i]: i for i in self.kept.carry_reads}
+        inputs, moving = self.kept.step.carry_inputs, self.kept.step.moving
+        return {inputs[i]: i for i in self.kept.carry_reads if i in moving}
 
     def _term(self, position: int, gradient: Variable) -> Term | None:
         after: list[Operation] = []

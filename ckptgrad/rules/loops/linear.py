@@ -66,9 +66,10 @@ class Pair:
 
             return run
 
-        functions = (self.run, self.transpose, self.definition, self.transpose_definition)
-        types = (tuple(stacked(a, size) for a in avals) for avals in (self.arguments, self.results))
-        return Pair(self.count, *map(over, functions), *types)
+        arguments, results = (tuple(stacked(a, size) for a in avals) for avals in (self.arguments, self.results))
+        run, transpose = over(self.run), over(self.transpose)
+        definition, transpose_definition = over(self.definition), over(self.transpose_definition)
+        return Pair(self.count, run, transpose, definition, transpose_definition, arguments, results)
 
 
 linear_p = Primitive("planned_linear")
@@ -120,7 +121,8 @@ def _jvp(primals: Sequence[Any], tangents: Sequence[Any], *, pair: Pair) -> tupl
     if any(t is not None for t in known[: pair.count]):
         around = pushed_forward(pair.definition, primals, [*known[: pair.count], *[None] * (len(primals) - pair.count)])
         found = [a if b is None else b if a is None else a + b for a, b in zip(found, around, strict=True)]
-    return results, [ad.Zero.from_primal_value(r) if t is None else t for r, t in zip(results, found, strict=True)]
+    zero = ad.Zero.from_primal_value  # type: ignore[attr-defined]
+    return results, [zero(r) if t is None else t for r, t in zip(results, found, strict=True)]
 
 
 ad.primitive_transposes[linear_p] = _transpose
@@ -133,9 +135,8 @@ def planned_linear(op: Application, *cotangents: Any) -> list[Any]:
     pair = op.params["pair"]
     found: list[Any] = [None] * len(op.inputs)
     if any(op.needs[: pair.count]):
-        needs = [
-            n and k < pair.count and is_differentiable(a) for k, (n, a) in enumerate(zip(op.needs, op.in_avals, strict=True))
-        ]
+        read = [n and is_differentiable(a) for n, a in zip(op.needs, op.in_avals, strict=True)]
+        needs = read[: pair.count] + [False] * (len(read) - pair.count)
         found = pulled_back(pair.definition, op.inputs, needs, cotangents)
     if any(op.needs[pair.count :]):
         seeds = [instantiate(ct, aval) for ct, aval in zip(cotangents, op.out_avals, strict=True)]

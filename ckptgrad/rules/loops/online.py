@@ -94,7 +94,7 @@ class Online:
         step = self.kept.step
         states = [stacked(step.carry_avals[i], self.slots) for i in step.moving]
         numbers = [ShapedArray(shape, jnp.dtype(jnp.int32)) for shape in ((self.slots,), (self.slots,), (), ())]
-        return [*states, *numbers]
+        return [*states, *numbers, *(step.carry_avals[w.position] for w in step.written)]
 
     def forward(self, loop: While, operands: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         """Results of the loop, and the checkpoints."""
@@ -121,12 +121,14 @@ class Online:
             placed = placed._replace(count=jnp.int32(1))
         start = (jnp.int32(0), init, slots, placed)
         steps, carry, slots, placed = lax.while_loop(lambda s: loop.goes_on(operands, s[1]), through_group, start)
-        return list(carry), [*slots, placed.positions, placed.order, placed.count, steps]
+        buffers = [carry[w.position] for w in step.written]
+        return list(carry), [*slots, placed.positions, placed.order, placed.count, steps, *buffers]
 
     def backward(self, loop: While, operands: Sequence[Any], stored: Sequence[Any], given: Sequence[Any]) -> list[Any]:
         """Gradients of the operands, None where nothing flows; arguments as of `StoreAll.backward`."""
-        *slots, positions, order, count, steps = stored
-        walk = Walk(self, loop, operands, [])
+        moving = len(self.kept.step.moving)
+        slots, (positions, order, count, steps, *buffers) = list(stored[:moving]), stored[moving:]
+        walk = Walk(self, loop, operands, [], buffers)
         ct_carry, _ = loop.cotangents(given)
         groups = (steps + (self.group - 1)) // self.group
         start = ct_carry, self.kept.step.sums(loop.accumulate), []

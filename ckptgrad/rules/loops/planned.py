@@ -31,24 +31,33 @@ FORWARD, BACKWARD = "loop_forward", "loop_backward"
 
 
 class Loop(Protocol):
-    """A loop of some kind, taken apart."""
+    """A loop of some kind, taken apart.
 
-    operand_avals: tuple[Any, ...]
-    out_avals: tuple[Any, ...]
+    Attributes:
+        operand_avals, out_avals: the types of the operands and results of the operation.
+        differentiated: which operands have a gradient.
+        has_custom_vjp: whether a `jax.custom_vjp` function is called inside, which has no forward mode.
+    """
 
     @property
-    def has_custom_vjp(self) -> bool:
-        """Whether a `jax.custom_vjp` function is called inside, which has no forward mode."""
+    def operand_avals(self) -> tuple[Any, ...]: ...
 
     @property
-    def differentiated(self) -> list[bool]:
-        """Which operands have a gradient."""
+    def out_avals(self) -> tuple[Any, ...]: ...
+
+    @property
+    def differentiated(self) -> list[bool]: ...
+
+    @property
+    def has_custom_vjp(self) -> bool: ...
 
     def definition(self, *operands: Any) -> list[Any]:
         """Results of the plain loop."""
+        ...
 
     def plain_gradients(self, operands: Sequence[Any], given: Sequence[Any]) -> list[Any]:
         """Gradients of the operands by a plain reverse sweep, None where nothing flows."""
+        ...
 
 
 class LoopPlan(Protocol):
@@ -56,12 +65,15 @@ class LoopPlan(Protocol):
 
     def stored_avals(self, loop: Any) -> list[Any]:
         """The types of what the forward stores for the backward."""
+        ...
 
     def forward(self, loop: Any, operands: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         """Results, and what is stored."""
+        ...
 
     def backward(self, loop: Any, operands: Sequence[Any], stored: Sequence[Any], given: Sequence[Any]) -> list[Any]:
         """Gradients of the operands from cotangents of the results; None where nothing flows."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,10 +126,10 @@ def open_loops(joint: Joint) -> list[Any]:
 
 def with_plans(joint: Joint, plans: Mapping[Any, Costed]) -> Joint:
     """The joint graph with plans for its open loops, by loop.  Variables stay the same, but for the tokens."""
-    stored: dict[Variable, list[Variable]] = {}
+    stored: dict[Any, list[Variable]] = {}
     operations = []
     for op in joint.operations:
-        loop = op.params.get("loop")
+        loop: Any = op.params.get("loop")
         if op.primitive is _forward_p:
             costed = plans[loop]
             *results, token = op.outputs

@@ -59,7 +59,8 @@ class Stack:
     def stored_avals(self, loop: Scan) -> list[Any]:
         """The types of what is stored."""
         step = self.kept.step
-        return [stacked(step.carry_avals[i], self.slots) for i in step.moving]
+        buffers = [step.carry_avals[w.position] for w in step.written]
+        return [*(stacked(step.carry_avals[i], self.slots) for i in step.moving), *buffers]
 
     def forward(self, loop: Scan, operands: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         """Results of the loop, and the checkpoints."""
@@ -83,23 +84,24 @@ class Stack:
             return end, carry, ys, slots
 
         _, carry, ys, slots = up_to(0, len(starts), part, (jnp.int32(0), init, ys, slots))
-        return [*carry, *ys], slots
+        return [*carry, *ys], [*slots, *(carry[w.position] for w in step.written)]
 
     def backward(self, loop: Scan, operands: Sequence[Any], stored: Sequence[Any], given: Sequence[Any]) -> list[Any]:
         """Gradients of the operands, None where nothing flows; arguments as of `StoreAll.backward`."""
         ct_carry, ct_ys = loop.cotangents(given)
         groups, starts = self.groups(loop), self.starts(loop)
-        walk = Walk(self, loop, operands, ct_ys)
+        slots = list(stored[: len(self.kept.step.moving)])
+        walk = Walk(self, loop, operands, ct_ys, stored[len(slots) :])
         start = ct_carry, self.kept.step.sums(loop.accumulate), walk.stacked_gradients()
         if len(starts) == groups:
 
             def back(k, gradients):
-                return walk.through_group(walk.state(stored, k), k, jnp.int32(loop.length), gradients)
+                return walk.through_group(walk.state(slots, k), k, jnp.int32(loop.length), gradients)
 
             found = down_from(groups, 0, back, start)
         else:
             positions = jnp.asarray([*starts, *[0] * (self.slots - len(starts))], np.int32)
-            found = walk.down(list(stored), positions, len(starts) - 1, groups, jnp.int32(loop.length), start)
+            found = walk.down(slots, positions, len(starts) - 1, groups, jnp.int32(loop.length), start)
         d_init, sums, d_xs = found
         return loop.gradients(sums, d_init, d_xs)
 
@@ -107,10 +109,13 @@ class Stack:
 class Walk:
     """The way back along a loop."""
 
-    def __init__(self, plan: Any, loop: Any, operands: Sequence[Any], ct_ys: Sequence[Any]):
+    def __init__(self, plan: Any, loop: Any, operands: Sequence[Any], ct_ys: Sequence[Any], buffers: Sequence[Any]):
         self.kept, self.slots, self.group, self.deferral = plan.kept, plan.slots, plan.group, plan.deferral
         self.loop, self.ct_ys = loop, ct_ys
         self.consts, self.init, self.xs = loop.divide(operands)
+        # Written buffers: at the end, and at the start.
+        for written, at_end in zip(self.kept.step.written, buffers, strict=True):
+            self.init[written.position] = at_end, self.init[written.position]
 
     def stacked_gradients(self) -> list[Any]:
         """Zeros for the gradients of stacked inputs."""
@@ -189,8 +194,9 @@ class Walk:
         kept, loop, deferral = self.kept, self.loop, self.deferral
         first = number * self.group
         count = jnp.minimum(self.group, length - first)
-        ahead = [i for i in kept.carry_reads if i not in kept.next_reads]
-        both = [i for i in kept.carry_reads if i in kept.next_reads]
+        still = [i for i in kept.carry_reads if i not in kept.step.moving]
+        ahead = [i for i in kept.carry_reads if i not in kept.next_reads and i not in still]
+        both = [i for i in kept.carry_reads if i in kept.next_reads and i not in still]
         behind = [i for i in kept.next_reads if i not in kept.carry_reads]
         # Stacks that are multiplied have equal rows: one more than there are steps, if some need that.
         rows = self.group + bool(both and deferral)
@@ -214,9 +220,10 @@ class Walk:
         if not (private or both or behind):
             came = put_each(came, [carry[k] for k in ahead], count - 1)
 
-        def given(i, ct):
+        def given(i, ct, sums):
             arriving = dict(zip(ahead, take_each(came, i), strict=True))
             arriving.update(zip(both, take_each(through, i), strict=True))
+            arriving.update((k, carry[k]) for k in still)
             leaving = dict(zip(behind, take_each(went, i), strict=True))
             leaving.update(zip(both, take_each(through, i + 1), strict=True))
             return (
@@ -225,18 +232,18 @@ class Walk:
                 [leaving[k] for k in kept.next_reads],
                 take_each(private, i),
                 loop.inputs_at([self.xs[k] for k in kept.x_reads], first + i),
-                [*ct, *loop.inputs_at(self.ct_ys, first + i)],
+                kept.step.cotangents(ct, loop.inputs_at(self.ct_ys, first + i), sums),
             )
 
         def back(i, state):
             (ct, sums, d_xs), stacks = state
             if deferral is None:
-                d_consts, ct, found = kept.back(*given(i, ct))
+                d_consts, ct, found = kept.back(*given(i, ct, sums))
             else:
-                all_, stacked = deferral.back(kept.given(*given(i, ct)))
+                all_, stacked = deferral.back(kept.given(*given(i, ct, sums)))
                 d_consts, ct, found = kept.divide(all_)
                 stacks = put_each(stacks, stacked, i)
-            sums = [s if d is None else jnp.add(s, d) for s, d in zip(sums, d_consts, strict=True)]
+            sums = kept.step.added(sums, d_consts)
             return (ct, sums, loop.put_at(d_xs, found, first + i)), stacks
 
         room = [] if deferral is None else deferral.room(rows)

@@ -7,6 +7,7 @@ outputs).  `Step` differentiates it; `Kept` runs it forward and backward, given 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +16,7 @@ import jax.numpy as jnp
 from ckptgrad.autodiff.joint import Joint, Partition, partition
 from ckptgrad.graph.graph import Graph, Variable
 from ckptgrad.rules.kinds import instantiate
+from ckptgrad.rules.loops.written import Written, reading_back
 from ckptgrad.rules.subgraphs import active_outputs, carried, joint_of, typed
 
 
@@ -25,11 +27,21 @@ class Step:
         body: from constants, carried values and stacked inputs to carried values and stacked outputs.
         needs: of its inputs, which are differentiated, what is carried included.
         active_consts, active_carry, active_xs, active_ys: positions of what has a gradient.
-        moving: positions of carried values that a step changes.
+        indexed: which of the active constants are read entry by entry only: gradients are added in place to their sums.
+        written: the carried buffers that are written entry by entry.
+        moving: positions of carried values that a step changes and a checkpoint holds.
     """
 
-    def __init__(self, body: Graph, num_consts: int, num_carry: int, needs: Sequence[bool], planned: bool = False):
-        self.body, self.planned = body, planned
+    def __init__(
+        self,
+        body: Graph,
+        num_consts: int,
+        num_carry: int,
+        needs: Sequence[bool],
+        planned: bool = False,
+        written: Sequence[Written] = (),
+    ):
+        self.body, self.planned, self.written = body, planned, tuple(written)
         self.num_consts, self.num_carry = n, c = num_consts, num_carry
         self.needs = carried(body, needs, n, c)
         active = active_outputs(body, self.needs)
@@ -37,15 +49,24 @@ class Step:
         self.active_carry = [i for i in range(c) if self.needs[n + i]]
         self.active_xs = [i for i in range(len(body.inputs) - n - c) if self.needs[n + c + i]]
         self.active_ys = [i for i, a in enumerate(active[c:]) if a]
-        self.moving = [i for i in range(c) if body.outputs[i] is not body.inputs[n + i]]
+        self.indexed = [k for k, i in enumerate(self.active_consts) if _is_indexed(body, body.inputs[i])]
+        buffers = {w.position for w in self.written}
+        self.moving = [i for i in range(c) if body.outputs[i] is not body.inputs[n + i] and i not in buffers]
         self.carry_avals = [v.aval for v in body.inputs[n : n + c]]
         self.out_avals = [a.aval for a in body.outputs]
 
     @cached_property
     def joint(self) -> Joint:
-        """The joint graph; loops inside are left to a plan if this one is."""
+        """The joint graph; loops inside are left to a plan if this one is.
+
+        Written buffers are read back: their values are pairs of the buffer at the end and at the start.
+        """
         seeded = [*self.active_carry, *(self.num_carry + i for i in self.active_ys)]
-        return joint_of(self.body, self.needs, seeded, self.planned)
+        totals = [self.body.inputs[self.active_consts[k]] for k in self.indexed]
+        joined = joint_of(self.body, self.needs, seeded, self.planned, totals)
+        carried_in = joined.inputs[self.num_consts : self.num_consts + self.num_carry]
+        buffers = {carried_in[w.position]: (w, carried_in[w.counter]) for w in self.written}
+        return replace(joined, operations=tuple(reading_back(joined.operations, buffers)))
 
     @property
     def carry_inputs(self) -> tuple[Variable, ...]:
@@ -69,7 +90,17 @@ class Step:
     def sums(self, wider: Any = None) -> list[Any]:
         """Zeros for the sums of gradients of constants, in `wider` where that is a wider dtype."""
         zeros = [instantiate(None, self.body.inputs[i].aval) for i in self.active_consts]
-        return [z if wider is None else z.astype(jnp.promote_types(z.dtype, wider)) for z in zeros]
+        same = [wider is None or k in self.indexed for k in range(len(zeros))]
+        return [z if s else z.astype(jnp.promote_types(z.dtype, wider)) for z, s in zip(zeros, same, strict=True)]
+
+    def cotangents(self, carry: Sequence[Any], stacked: Sequence[Any], sums: Sequence[Any]) -> list[Any]:
+        """Those that a step's backward starts from: of active carried values and stacked outputs, and totals."""
+        return [*carry, *stacked, *(sums[k] for k in self.indexed)]
+
+    def added(self, sums: Sequence[Any], found: Sequence[Any]) -> list[Any]:
+        """Sums of gradients of constants with those of a step added, where it has not done so."""
+        pairs = enumerate(zip(sums, found, strict=True))
+        return [s if d is None else d if k in self.indexed else jnp.add(s, d) for k, (s, d) in pairs]
 
 
 class Kept:
@@ -91,19 +122,26 @@ class Kept:
         self.x_reads = [i - n - c for i in self.reads if i >= n + c]
         leaving: dict[Any, int] = {}
         for i, a in enumerate(part.joint.outputs[:c]):
-            if isinstance(a, Variable) and (a.shape, a.dtype) == (step.carry_avals[i].shape, step.carry_avals[i].dtype):
+            if (
+                isinstance(a, Variable)
+                and i in step.moving
+                and (a.shape, a.dtype) == (step.carry_avals[i].shape, step.carry_avals[i].dtype)
+            ):
                 leaving.setdefault(a, i)
         self.next_of = {v: leaving[v] for v in part.residuals if v in leaving}
         self.next_reads = list(self.next_of.values())
         self.private = [v for v in part.residuals if v not in leaving]
         outputs = part.joint.outputs
-        carried_out = {a for a in outputs[:c] if isinstance(a, Variable)}
-        self.stacked_only = [a for a in outputs[c:] if isinstance(a, Variable) and a not in carried_out]
+        buffers = {w.position for w in step.written}
+        carried_out = {a for i, a in enumerate(outputs[:c]) if isinstance(a, Variable) and i not in buffers}
+        others = [*outputs[c:], *(outputs[i] for i in buffers)]
+        self.stacked_only = [a for a in others if isinstance(a, Variable) and a not in carried_out]
 
     def first(self, consts: Sequence[Any], carry: Sequence[Any], xs: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         """What is carried on and the stacked outputs, effects included."""
-        outputs, _ = self._plain.run_forward([*consts, *carry, *xs])
-        outputs = typed(outputs, self.step.out_avals)
+        step = self.step
+        outputs = step.body(*consts, *carry, *xs) if step.written else self._plain.run_forward([*consts, *carry, *xs])[0]
+        outputs = typed(outputs, step.out_avals)
         return outputs[: self.step.num_carry], outputs[self.step.num_carry :]
 
     def first_kept(
@@ -120,7 +158,7 @@ class Kept:
         """What is carried on, and nothing else."""
         c = self.step.num_carry
         outputs, _ = self._plain.run_forward([*consts, *carry, *xs], again=True, unwanted=self.stacked_only)
-        return typed(outputs[:c], self.step.carry_avals)
+        return self._carried(outputs[:c], carry)
 
     def keep(self, consts: Sequence[Any], carry: Sequence[Any], xs: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         """What is carried on, and the private values."""
@@ -128,7 +166,13 @@ class Kept:
         unwanted = [v for v in self.stacked_only if v not in self.private]
         outputs, residuals = self.part.run_forward([*consts, *carry, *xs], again=True, unwanted=unwanted)
         kept = dict(zip(self.part.residuals, residuals, strict=True))
-        return typed(outputs[:c], self.step.carry_avals), [kept[v] for v in self.private]
+        return self._carried(outputs[:c], carry), [kept[v] for v in self.private]
+
+    def _carried(self, outputs: Sequence[Any], before: Sequence[Any]) -> list[Any]:
+        """What is carried on, written buffers staying as they are."""
+        buffers = {w.position for w in self.step.written}
+        pairs = zip(outputs, self.step.carry_avals, strict=True)
+        return [before[i] if i in buffers else typed([x], [aval])[0] for i, (x, aval) in enumerate(pairs)]
 
     @cached_property
     def _plain(self) -> Partition:
@@ -181,3 +225,10 @@ class Kept:
         m = k + len(self.step.active_carry)
         full = [instantiate(g, v.aval) for g, v in zip(found[k:], wrt[k:], strict=True)]
         return list(found[:k]), full[: m - k], full[m - k :]
+
+
+def _is_indexed(body: Graph, constant: Variable) -> bool:
+    """Whether a constant is read entry by entry only."""
+    readers = body.consuming_operations(constant)
+    reads = all(op.name in ("dynamic_slice", "gather") and op.inputs[0] is constant for op in readers)
+    return bool(readers) and reads and not any(a is constant for a in body.outputs)

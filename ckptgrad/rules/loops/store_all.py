@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import jax.numpy as jnp
 from jax import lax
 
 from ckptgrad.rules.loops.buffers import stacked
@@ -79,9 +78,9 @@ class StoreAll:
             came, went = dict(zip(kept.carry_reads, arriving, strict=True)), dict(zip(followed, after, strict=True))
             went.update(zip(self._leaving, leaving, strict=True))
             d_consts, d_carry, d_xs = kept.back(
-                consts, arriving, [went[i] for i in kept.next_reads], private, x_reads, [*ct, *ct_y]
+                consts, arriving, [went[i] for i in kept.next_reads], private, x_reads, step.cotangents(ct, ct_y, sums)
             )
-            sums = [s if d is None else jnp.add(s, d) for s, d in zip(sums, d_consts, strict=True)]
+            sums = step.added(sums, d_consts)
             return (d_carry, sums, [came[i] for i in followed]), d_xs
 
         inputs = (stored[:k], stored[k:m], stored[m:end], [xs[i] for i in kept.x_reads], ct_ys)
