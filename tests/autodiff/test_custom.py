@@ -138,3 +138,16 @@ def test_callbacks_are_refused_as_in_jax():
         cg.grad(loss)(X)
     # Where no derivative flows, they run.
     assert_same(cg.grad(lambda x: (loss(lax.stop_gradient(x)) * x).sum())(X), jnp.full(3, jnp.sin(X).sum()), scale=4)
+
+
+def test_a_custom_vjp_that_captures_an_array_and_keeps_its_argument():
+    """What it keeps is numbered among the captured arrays and the arguments together."""
+    weights = jnp.arange(3.0)
+
+    @jax.custom_vjp
+    def weighted(x):
+        return (x * weights).sum()
+
+    weighted.defvjp(lambda x: (weighted(x), (x,)), lambda kept, ct: (ct * jnp.cos(kept[0]),))
+    x = jnp.array([0.3, -1.2, 0.7])
+    assert_same(cg.grad(lambda x: 2 * weighted(x))(x), jax.grad(lambda x: 2 * weighted(x))(x), scale=2)

@@ -11,7 +11,7 @@ from jax import lax
 import ckptgrad as cg
 from tests.loops.plans import with_stack
 
-LENGTHS = [0, 1, 2, 3, 7, 64, 97, pytest.param(1000, marks=pytest.mark.slow), 4096]
+LENGTHS = [0, 1, 2, 97, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 7, 64, 1000, 4096))]
 # Parts of the way from the least budget to that of every step stored.
 BUDGETS = [0.0, 0.1, 0.4, 1.0, None]
 
@@ -69,6 +69,8 @@ def test_lengths_and_budgets(length, budget):
     assert_near(found, jax.jit(jax.grad(rnn, (0, 1, 2)))(*args))
 
 
+# Slots and steps in a group.
+MORE = [(2, 1), (29, 1), (1, 28)]
 OPTIONS = {
     "reversed": {"reverse": True},
     "unrolled": {"unroll": 3},
@@ -76,7 +78,7 @@ OPTIONS = {
 }
 
 
-@pytest.mark.parametrize("plan", [(3, 1), (8, 4), (2, 5)])
+@pytest.mark.parametrize("plan", [(8, 4), pytest.param((2, 5), marks=pytest.mark.slow)])
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_directions(options, plan):
     args = arguments(29)
@@ -86,7 +88,7 @@ def test_directions(options, plan):
 
 
 @pytest.mark.parametrize("deferred", [False, True])
-@pytest.mark.parametrize("plan", [(1, 1), (2, 1), (3, 4), (29, 1), (8, 4), (1, 28)])
+@pytest.mark.parametrize("plan", [(1, 1), (3, 4), (8, 4), *(pytest.param(p, marks=pytest.mark.slow) for p in MORE)])
 def test_stacks_of_every_shape(plan, deferred):
     args = arguments(29)
     with with_stack(*plan, deferred):
@@ -170,7 +172,7 @@ def test_while_loops_that_end_early(limit, budget):
 
 
 @pytest.mark.parametrize("deferred", [False, True])
-@pytest.mark.parametrize("plan", [(1, 1), (2, 3), (5, 1), (4, 7), (40, 2)])
+@pytest.mark.parametrize("plan", [(1, 1), (4, 7), *(pytest.param(p, marks=pytest.mark.slow) for p in [(2, 3), (40, 2)])])
 def test_while_loops_from_stacks_of_every_shape(plan, deferred):
     args = (*arguments(61), 1e9)
     with with_stack(*plan, deferred):
@@ -187,7 +189,7 @@ def test_finite_differences_of_a_while_loop():
     np.testing.assert_allclose((gradient * direction).sum(), (ahead - behind) / (2 * step), rtol=1e-7)
 
 
-@pytest.mark.parametrize("budget", ["min", None])
+@pytest.mark.parametrize("budget", ["min", pytest.param(None, marks=pytest.mark.slow)])
 def test_transformations_of_planned_loops(budget):
     args = arguments(17)
     batch = jnp.stack([args[1], 2 * args[1]])
@@ -205,3 +207,20 @@ def test_transformations_of_planned_loops(budget):
     along = jax.jvp(norm(gradient), (args[1],), (args[1],)), cg.jvp(norm(gradient), (args[1],), (args[1],))
     for found in along:
         assert_near(found, jax.jvp(norm(wanted), (args[1],), (args[1],)))
+
+
+@pytest.mark.slow
+def test_a_million_steps_decided_by_data():
+    def fun(x, limit):
+        def goes_on(state):
+            return state[0] < limit
+
+        return lax.while_loop(goes_on, lambda s: (s[0] + 1, s[1] + 1e-6 * jnp.sin(s[1])), (0, x))[1].sum()
+
+    x = jnp.linspace(0.1, 1.0, 8)
+    gradient = jax.jit(cg.grad(fun, budget=64 * x.nbytes))
+    for steps in (0, 1, 10**6):
+        # The flow of du/dt = sin(u) takes tan(u / 2) to exp(t) tan(u / 2).
+        t = jnp.exp(1e-6 * steps)
+        wanted = t / (jnp.cos(x / 2) ** 2 * (1 + (t * jnp.tan(x / 2)) ** 2))
+        np.testing.assert_allclose(gradient(x, jnp.float64(steps)), wanted, rtol=1e-5)

@@ -68,7 +68,7 @@ def test_they_are_recognised(fun):
 
 
 @EACH
-@pytest.mark.parametrize("plan", [(1, 1), (5, 3), (3, 7), (40, 1)])
+@pytest.mark.parametrize("plan", [(5, 3), *(pytest.param(p, marks=pytest.mark.slow) for p in [(1, 1), (3, 7), (40, 1)])])
 @pytest.mark.parametrize("deferred", [False, True])
 def test_gradients(fun, plan, deferred):
     with jax.enable_x64():

@@ -90,8 +90,9 @@ class Step:
     def sums(self, wider: Any = None) -> list[Any]:
         """Zeros for the sums of gradients of constants, in `wider` where that is a wider dtype."""
         zeros = [instantiate(None, self.body.inputs[i].aval) for i in self.active_consts]
-        same = [wider is None or k in self.indexed for k in range(len(zeros))]
-        return [z if s else z.astype(jnp.promote_types(z.dtype, wider)) for z, s in zip(zeros, same, strict=True)]
+        if wider is None:
+            return zeros
+        return [z if k in self.indexed else z.astype(jnp.promote_types(z.dtype, wider)) for k, z in enumerate(zeros)]
 
     def cotangents(self, carry: Sequence[Any], stacked: Sequence[Any], sums: Sequence[Any]) -> list[Any]:
         """Those that a step's backward starts from: of active carried values and stacked outputs, and totals."""

@@ -62,9 +62,9 @@ def written_buffers(body: Graph, num_consts: int, num_carry: int, init: Sequence
 
 
 def _number(atom: Atom) -> int | None:
-    value = atom.value if isinstance(atom, Constant) else None
-    known = isinstance(value, (int, np.integer)) or (isinstance(value, np.ndarray) and value.shape == ())
-    return int(value) if known and np.issubdtype(np.asarray(value).dtype, np.integer) else None
+    """The integer that an atom is known to be."""
+    value = np.asarray(atom.value) if isinstance(atom, Constant) else None
+    return int(value) if value is not None and value.shape == () and value.dtype.kind in "iu" else None
 
 
 def _grows_by_one(body: Graph, before: Variable, after: Atom) -> bool:
@@ -83,9 +83,9 @@ def _written_at(
         return None
     if sum(a is after for a in body.outputs) > 1 or any(a is buffer for a in body.outputs):
         return None
-    if body.consuming_operations(after) or not all(
-        op is write or _reads_one(op, buffer) for op in body.consuming_operations(buffer)
-    ):
+    if any(body.consuming_operations(v) for v in write.outputs):
+        return None
+    if not all(op is write or _reads_one(op, buffer) for op in body.consuming_operations(buffer)):
         return None
     rows, place = buffer.aval.shape[0], None
     if write.name == "dynamic_update_slice" and write.inputs[1].aval.shape == (1, *buffer.aval.shape[1:]):
