@@ -88,8 +88,9 @@ def test_predictions_by_stage_over_ten_models_and_eight_budgets():
 
 @pytest.mark.slow
 def test_estimates_over_ten_models_and_eight_budgets():
-    """Without asking XLA, for plans under plain jit: group norms hold more than is estimated."""
-    found = {name: [abs(e) for e in errors(name, "estimate", 8)] for name in SWEEP}
-    sizes = [e for name, row in found.items() for e in row if name != "resnet"]
-    assert statistics.median(sizes) <= 0.06
-    assert max(sizes) <= 0.3, found
+    """Without asking XLA, for plans under plain jit: group norms hold more than is estimated, the U-Net less."""
+    found = {name: errors(name, "estimate", 8) for name in SWEEP}
+    others = [abs(e) for name, row in found.items() for e in row if name not in ("resnet", "unet")]
+    assert statistics.median(others) <= 0.05
+    assert max(others) <= 0.2, found
+    assert max(found["unet"]) < 0, found
