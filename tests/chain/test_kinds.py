@@ -42,9 +42,9 @@ def differentiated(monkeypatch):
     monkeypatch.setattr(program_module, "_RECENT", type(program_module._RECENT)())
     seen = []
 
-    def counted(graph, wrt, seeds):
+    def counted(graph, wrt, seeds, **options):
         seen.append(graph)
-        return original(graph, wrt, seeds)
+        return original(graph, wrt, seeds, **options)
 
     original = program_module.joint
     monkeypatch.setattr(program_module, "joint", counted)

@@ -29,6 +29,7 @@ WITHOUT_ROW = {
     ),
     "reshard": "tests/autodiff/test_collectives.py",
     "linear_call": "tests/autodiff/test_custom.py",
+    "planned_linear": "tests/loops/test_doors.py",
     **dict.fromkeys(["cond", "scan", "while"], "tests/autodiff/test_loops.py"),
     **dict.fromkeys(["custom_jvp_call", "custom_vjp_call", "custom_vmap_call"], "tests/autodiff/test_custom.py"),
     **dict.fromkeys(
