@@ -32,6 +32,8 @@ MOST_PLANS, MOST_INNER = 40, 4
 ALIKE = 1.02
 # Plans slower than the fastest by this factor are not offered.
 SLOWEST = 20.0
+# Plans larger than the smallest in two levels by this factor are not looked at.
+LARGEST = 32
 # Steps for which the plans of a loop of unknown length are compared.
 USUAL_LENGTH = 1024
 
@@ -212,14 +214,17 @@ class _OneStep:
 
     @property
     def _sizes(self) -> tuple[float, ...]:
-        each = self.private + self.read + self.waiting
-        return each, max(self.backward_inside, self.sums), self.sums, self.plain, self.keep + self.back
+        return self._each, max(self.backward_inside, self.sums), self.sums, self.plain, self.keep + self.back
 
     def candidates(self) -> Iterator[Candidate]:
         if isinstance(self.loop, Scan) and self.deferral is None and not self.kept.step.written:
             yield self.store_all()
+        # Two levels that take the least, and what takes so much more that it cannot be faster.
+        even = max(1, min(self.length - 1, round(math.sqrt(self.length * self.state / max(self._each, 1)))))
+        most = LARGEST * (self._inside(even) + -(-self.length // even) * self.state)
         for group in _grid(self.length - 1, 7):
-            yield from self.stacks(group)
+            if self._inside(group) <= most:
+                yield from self.stacks(group, most)
 
     def store_all(self) -> Candidate:
         length, machine = self.length, self.machine
@@ -235,17 +240,27 @@ class _OneStep:
 
         return Candidate(sum(seconds), stored, stored + max(self.forward_inside, self.backward_inside), make)
 
-    def stacks(self, group: int) -> Iterator[Candidate]:
-        """With groups of so many steps: two levels, then fewer and fewer checkpoints."""
+    @property
+    def _each(self) -> int:
+        """Bytes of one step of a group."""
+        return self.private + self.read + self.waiting
+
+    def _inside(self, group: int) -> int:
+        """Bytes that are held beside checkpoints."""
+        return (group + 1) * self._each + max(self.backward_inside, self.sums)
+
+    def stacks(self, group: int, most: float) -> Iterator[Candidate]:
+        """With groups of so many steps: two levels, then fewer and fewer checkpoints, of `most` bytes."""
         length, groups = self.length, -(-self.length // group)
-        each = self.private + self.read + self.waiting
-        inside = (group + 1) * each + max(self.backward_inside, self.sums)
+        each, inside = self._each, self._inside(group)
         # Sums once a group; and what does not stay near from one pass through a group to the next.
         far = max(0.0, 1 - self.machine.cache / max(inside, 1))
         adding = (3 * self.sums * groups + far * 2 * length * each) / self.machine.read_rate
         forward = length * self.plain
         backward = length * (self.keep + self.back) + adding
         for slots in (groups, *reversed(_grid(groups - 1, 5))):
+            if slots * self.state > most:
+                continue
             again = _extra_forwards(groups, slots) - (groups - 1)
             seconds = backward + again * group * self.plain
             if forward + seconds > SLOWEST * (forward + backward):

@@ -47,6 +47,7 @@ def with_stack(slots, group, deferred=None):
     """Loops reversed from a stack of so many slots and steps in a group, whatever is estimated of it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loops, "SLOWEST", float("inf"))
+        patch.setattr(loops, "LARGEST", float("inf"))
         patch.setattr(loops, "_grid", lambda most, parts: sorted({slots, group}))
         with only(stack(slots, group, deferred)) as offered:
             yield offered

@@ -121,8 +121,8 @@ def _jvp(primals: Sequence[Any], tangents: Sequence[Any], *, pair: Pair) -> tupl
     if any(t is not None for t in known[: pair.count]):
         around = pushed_forward(pair.definition, primals, [*known[: pair.count], *[None] * (len(primals) - pair.count)])
         found = [a if b is None else b if a is None else a + b for a, b in zip(found, around, strict=True)]
-    zero = ad.Zero.from_primal_value  # type: ignore[attr-defined]
-    return results, [zero(r) if t is None else t for r, t in zip(results, found, strict=True)]
+    avals = [jax.typeof(r).to_tangent_aval() for r in results]
+    return results, [ad.Zero(aval) if t is None else t for aval, t in zip(avals, found, strict=True)]
 
 
 ad.primitive_transposes[linear_p] = _transpose
