@@ -65,11 +65,8 @@ def test_vmap_inside_and_outside(options):
     assert_same(jax.jit(lambda: both(planned(**options)))(), both(loss), scale=80)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [OPTIONS["two levels"], pytest.param(OPTIONS["binomial, least"], marks=pytest.mark.slow)],
-    ids=["two levels", "binomial"],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [OPTIONS["two levels"], OPTIONS["binomial, least"]], ids=["two levels", "binomial"])
 def test_higher_derivatives(options):
     f = planned(**options)
     wanted = jax.hessian(loss)(W, X, XS)

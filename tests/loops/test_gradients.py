@@ -13,7 +13,7 @@ from tests.loops.plans import with_stack
 
 LENGTHS = [0, 1, 2, 97, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 7, 64, 1000, 4096))]
 # Parts of the way from the least budget to that of every step stored.
-BUDGETS = [0.0, 0.1, 0.4, 1.0, None]
+BUDGETS = [0.0, 0.1, *(pytest.param(part, marks=pytest.mark.slow) for part in (0.4, 1.0, None))]
 
 
 def budgeted(fun, argnums, args, part):
@@ -76,10 +76,11 @@ OPTIONS = {
     "unrolled": {"unroll": 3},
     "reversed and unrolled": {"reverse": True, "unroll": True},
 }
+UNROLLED = [pytest.param(o, marks=pytest.mark.slow) if "unroll" in o else o for o in OPTIONS.values()]
 
 
 @pytest.mark.parametrize("plan", [(8, 4), pytest.param((2, 5), marks=pytest.mark.slow)])
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize("options", UNROLLED, ids=OPTIONS)
 def test_directions(options, plan):
     args = arguments(29)
     with with_stack(*plan):
@@ -97,7 +98,7 @@ def test_stacks_of_every_shape(plan, deferred):
 
 
 def test_one_argument_alone():
-    for argnum in range(3):
+    for argnum in (0, 2):
         args = arguments(40)
         found = budgeted(rnn, argnum, args, 0.2)(*args)
         assert_near(found, jax.grad(rnn, argnum)(*args))
@@ -121,7 +122,8 @@ def test_loops_one_after_another_and_nested(budget):
     assert_near(found, jax.jit(jax.grad(several, (0, 1, 2)))(*args))
 
 
-def test_a_loop_inside_stages():
+@pytest.mark.parametrize("budget", BUDGETS[1:])
+def test_a_loop_inside_stages(budget):
     def loss(layers, h, xs):
         for params in layers:
             h = lax.scan(lambda c, x, p=params: (jnp.tanh(c @ p["w"] + x @ p["u"]), None), h, xs)[0] + h
@@ -130,8 +132,7 @@ def test_a_loop_inside_stages():
     params, h, xs = arguments(30)
     layers = [jax.tree.map(lambda x, k=k: x * (1 + 0.1 * k), params) for k in range(5)]
     wanted = jax.grad(loss)(layers, h, xs)
-    for budget in BUDGETS:
-        assert_near(budgeted(loss, 0, (layers, h, xs), budget)(layers, h, xs), wanted)
+    assert_near(budgeted(loss, 0, (layers, h, xs), budget)(layers, h, xs), wanted)
 
 
 def early_exit(params, h, xs, limit):
@@ -163,8 +164,8 @@ def plain_exit(params, h, xs, limit):
     return (lax.scan(step, (h, jax.random.key(3), False), xs)[0][0] ** 2).sum()
 
 
-@pytest.mark.parametrize("limit", [0.0, 14.0, 20.0, 1e9])
-@pytest.mark.parametrize("budget", [0.0, 0.3, None])
+@pytest.mark.parametrize("limit", [0.0, 14.0, *(pytest.param(n, marks=pytest.mark.slow) for n in (20.0, 1e9))])
+@pytest.mark.parametrize("budget", [0.0, None])
 def test_while_loops_that_end_early(limit, budget):
     args = (*arguments(61), limit)
     found = budgeted(early_exit, (0, 1, 2), args, budget)(*args)
@@ -189,7 +190,8 @@ def test_finite_differences_of_a_while_loop():
     np.testing.assert_allclose((gradient * direction).sum(), (ahead - behind) / (2 * step), rtol=1e-7)
 
 
-@pytest.mark.parametrize("budget", ["min", pytest.param(None, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("budget", ["min", None])
 def test_transformations_of_planned_loops(budget):
     args = arguments(17)
     batch = jnp.stack([args[1], 2 * args[1]])

@@ -80,6 +80,7 @@ def test_gradients(fun, plan, deferred):
             np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-13)
 
 
+@pytest.mark.slow
 def test_higher_derivatives_and_vmap():
     batch = jnp.stack([U, 2 * U])
     found = jax.vmap(cg.grad(by_while), (None, 0, None))(W, batch, XS)
