@@ -24,14 +24,16 @@ REPEATS = 5
 def measured_costs(program: Program, costs: ChainCosts) -> ChainCosts:
     """The same costs with measured times: seconds of the fastest of a few runs of each distinct stage's programs.
 
-    Measured once a device and version: `remember`.
+    Measured once a device and version: `remember`.  Of stages with loops, which have many options, times stay estimates.
     """
-    times = {kind: _times(kind) for kind in program.kinds}
+    times = {kind: _times(kind) for kind in program.kinds if not kind.has_loops}
     seen: dict[tuple, StageCost] = {}
     stages = []
     for stage, cost in zip(program.stages, costs.stages, strict=True):
         key = (id(stage.kind), id(cost))
-        if key not in seen:
+        if stage.kind.has_loops:
+            seen[key] = cost
+        elif key not in seen:
             found = times[stage.kind]
             options = tuple(
                 replace(option, forward_time=found["forward", k], backward_time=found["backward", k])

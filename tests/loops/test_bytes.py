@@ -120,3 +120,9 @@ def test_the_body_is_traced_a_fixed_number_of_times():
     for length in (10, 10_000):
         jax.jit(cg.grad(lambda h, length=length: loss(h, length))).lower(H)
     assert calls.count(10) == calls.count(10_000) <= 2
+
+
+@pytest.mark.parametrize("costs", ["estimate", "compile", "measure"])
+def test_loops_are_planned_whatever_judges_stages(costs):
+    certified = cg.grad(recurrent(300), (0, 1, 2), budget=40 * STATE, costs=costs).compile(W, BIAS, H)
+    assert certified.peak_bytes <= 40 * STATE
