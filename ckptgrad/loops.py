@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax import dtypes, lax
 from jax.custom_derivatives import SymbolicZero
 
@@ -157,16 +156,20 @@ class _Options:
 def _planned(fun: Callable, args: tuple[Any, ...], options: _Options) -> Any:
     """Run a function that is one loop, its loop with the derivative that was asked for."""
     leaves, tree = jax.tree.flatten(args)
+    # Python numbers stay known in the graph: a counter that starts at zero, for one.
+    arrays = [x for x in leaves if hasattr(x, "dtype")]
     trees: list[Any] = []
 
     def flat(*xs: Any) -> list[Any]:
-        out, out_tree = jax.tree.flatten(fun(*jax.tree.unflatten(tree, xs)))
+        rest = iter(xs)
+        filled = [next(rest) if hasattr(x, "dtype") else x for x in leaves]
+        out, out_tree = jax.tree.flatten(fun(*jax.tree.unflatten(tree, filled)))
         trees[:] = [out_tree]
         return out
 
-    graph = from_jaxpr(jax.make_jaxpr(flat)(*leaves))
+    graph = from_jaxpr(jax.make_jaxpr(flat)(*arrays))
     env: dict[Any, Any] = dict(graph.constants)
-    env.update(zip(graph.inputs, (x if hasattr(x, "dtype") else jnp.asarray(x) for x in leaves), strict=True))
+    env.update(zip(graph.inputs, arrays, strict=True))
     for op in graph.operations:
         values = [read(env, a) for a in op.inputs]
         run = _with_plan(op, options) if op.name in ("scan", "while") else None
@@ -225,7 +228,7 @@ def _tangents(
         return wanted(plan.backward(loop, xs[:count], kept, cotangents(seeds)))
 
     def plainly(*xs: Any) -> list[Any]:
-        return wanted(loop.plain_gradients(xs[:count], cotangents(xs[count + len(stored) :])))
+        return wanted(loop.reverse_plainly(xs[:count])[1](*cotangents(xs[count + len(stored) :])))
 
     arguments = tuple(loop.operand_avals[i].update(weak_type=False) for i in moved)
     seeds = tuple(loop.out_avals[k].update(weak_type=False) for k in moving)
@@ -237,6 +240,8 @@ def _tangents(
 def _chosen(loop: Any, options: _Options) -> Candidate:
     """The fastest plan of the policy within the budget."""
     offered = [c for c in loop_plans(loop, Machine.of(), None) if _belongs(c, options.policy, loop)]
+    if not offered and isinstance(loop, Scan):
+        offered = loop_plans(loop, Machine.of(), None)  # Of one step or none: there is nothing to choose.
     if not offered:
         raise OptionError(f"policy={options.policy!r} is not for a loop whose length is not known")
     fastest = min(c.seconds for c in offered)

@@ -15,7 +15,6 @@ from ckptgrad.rules.kinds import instantiate, pullback
 from ckptgrad.rules.loops.planned import left_open
 from ckptgrad.rules.loops.scanned import Scan
 from ckptgrad.rules.loops.step import Step
-from ckptgrad.rules.loops.store_all import StoreAll
 from ckptgrad.rules.loops.written import written_buffers
 from ckptgrad.rules.subgraphs import active_outputs, carried, push_through, some, typed
 
@@ -49,8 +48,13 @@ def scan_of(op: Operation, needs: Sequence[bool], planned: bool, accumulate: Any
     body, n, c = from_jaxpr(params["jaxpr"]), params["num_consts"], params["num_carry"]
     written = written_buffers(body, n, c, op.inputs[n : n + c], params["length"]) if planned else ()
     step = Step(body, n, c, needs, planned, written)
-    avals = tuple(a.aval for a in op.inputs), tuple(v.aval for v in op.outputs)
-    return Scan(step, params["length"], params["reverse"], params["unroll"], *avals, accumulate)
+    return Scan(
+        step=step,
+        operand_avals=tuple(a.aval for a in op.inputs),
+        out_avals=tuple(v.aval for v in op.outputs),
+        accumulate=accumulate,
+        **{k: params[k] for k in ("length", "reverse", "unroll")},
+    )
 
 
 @pullback(p.scan_p, push=push_scan)
@@ -58,8 +62,4 @@ def scan(op: Application):
     # A side effect happens once: what may run a step again is not asked.
     planned = op.planned and not op.linear and op.params["length"] > 1 and not op.op.effects
     loop = scan_of(op.op, op.needs, planned)
-    if planned:
-        return left_open(loop, op.inputs)
-    plan = StoreAll(loop.step.everything)
-    results, stored = plan.forward(loop, op.inputs)
-    return results, lambda *cotangents: plan.backward(loop, op.inputs, stored, cotangents)
+    return left_open(loop, op.inputs) if planned else loop.reverse_plainly(op.inputs)

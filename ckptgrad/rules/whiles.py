@@ -25,8 +25,14 @@ def while_of(op: Operation, needs: Sequence[bool], planned: bool, accumulate: An
     body = from_jaxpr(op.params["body_jaxpr"])
     written = written_buffers(body, n, len(body.inputs) - n, op.inputs[k + n :], None) if planned else ()
     step = Step(body, n, len(body.inputs) - n, needs[k:], planned, written)
-    avals = tuple(a.aval for a in op.inputs), tuple(v.aval for v in op.outputs)
-    return While(step, from_jaxpr(op.params["cond_jaxpr"]), k, *avals, accumulate)
+    return While(
+        step=step,
+        operand_avals=tuple(a.aval for a in op.inputs),
+        out_avals=tuple(v.aval for v in op.outputs),
+        offset=k,
+        accumulate=accumulate,
+        predicate=from_jaxpr(op.params["cond_jaxpr"]),
+    )
 
 
 def push_while(op: Application, *tangents: Any):
@@ -52,8 +58,4 @@ def while_(op: Application):
     # A side effect happens once: what may run a step again is not asked.
     planned = op.planned and not op.linear and not op.op.effects
     loop = while_of(op.op, op.needs, planned)
-    if planned:
-        return left_open(loop, op.inputs)
-    plan = loop.plain_plan()
-    results, stored = plan.forward(loop, op.inputs)
-    return results, lambda *cotangents: plan.backward(loop, op.inputs, stored, cotangents)
+    return left_open(loop, op.inputs) if planned else loop.reverse_plainly(op.inputs)

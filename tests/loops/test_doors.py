@@ -147,3 +147,28 @@ def test_errors_come_at_once_or_with_what_is_feasible():
     jax.grad(lambda x: cg.scan(step, x, None, 50, budget=error.value.smallest)[0].sum())(X)
     with pytest.raises(cg.OptionError, match="not known"):
         jax.grad(lambda x: cg.while_loop(lambda c: c.sum() < 3, lambda c: c * 2, x, policy="store_all").sum())(X)
+
+
+@pytest.mark.parametrize("policy", ["optimal", "store_all", "two_levels", "revolve"])
+@pytest.mark.parametrize("length", [0, 1, 2])
+def test_short_loops_under_every_policy(policy, length):
+    f = lambda x: cg.scan(lambda c, _: (jnp.sin(c), None), x, None, length, policy=policy)[0].sum()
+    wanted = jax.grad(lambda x: lax.scan(lambda c, _: (jnp.sin(c), None), x, None, length)[0].sum())(X)
+    assert_same(jax.grad(f)(X), wanted, scale=4)
+
+
+def test_counters_that_start_at_a_python_number_are_known():
+    """So a buffer that is written at them is kept out of the checkpoints."""
+    rows, h = 2000, jnp.ones(64)
+
+    def f(h):
+        def step(s):
+            i, h, buffer = s
+            h = jnp.sin(h + buffer[i - 1])
+            return i + 1, h, buffer.at[i].set(h)
+
+        start = (0, h, jnp.zeros((rows, 64)))
+        return cg.while_loop(lambda s: s[0] < rows, step, start)[2].sum()
+
+    found = compiled_memory(jax.jit(jax.grad(f)).lower(h).compile()).temporary_bytes
+    assert found <= 8 * rows * h.nbytes

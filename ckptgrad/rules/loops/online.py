@@ -9,17 +9,14 @@ the slots that become free.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
 from jax.core import ShapedArray
 
-from ckptgrad.rules.loops.buffers import put, put_each, stack_like, stacked
-from ckptgrad.rules.loops.deferred import Deferral
-from ckptgrad.rules.loops.stack import Walk
-from ckptgrad.rules.loops.step import Kept
+from ckptgrad.rules.loops.buffers import put, put_each, stack_like
+from ckptgrad.rules.loops.stack import Checkpoints, Walk
 
 if TYPE_CHECKING:
     from ckptgrad.rules.loops.counted import While
@@ -73,28 +70,13 @@ class Placed(NamedTuple):
         return placed, slot
 
 
-@dataclass(frozen=True, eq=False)
-class Online:
-    """Checkpoints of a loop of unknown length.
-
-    Attributes:
-        kept: the step, and what a group stores of it.
-        slots: checkpoints that are held at once, the initial state counted.
-        group: steps in a group.
-        deferral: the gradients of constants that are summed group by group, if any.
-    """
-
-    kept: Kept
-    slots: int
-    group: int
-    deferral: Deferral | None = None
+class Online(Checkpoints):
+    """Checkpoints of a loop of unknown length."""
 
     def stored_avals(self, loop: While) -> list[Any]:
         """The types of what is stored: states; where they are; how many they are, and how many steps."""
-        step = self.kept.step
-        states = [stacked(step.carry_avals[i], self.slots) for i in step.moving]
         numbers = [ShapedArray(shape, jnp.dtype(jnp.int32)) for shape in ((self.slots,), (self.slots,), (), ())]
-        return [*states, *numbers, *(step.carry_avals[w.position] for w in step.written)]
+        return [*self.state_avals(), *numbers, *self.buffer_avals()]
 
     def forward(self, loop: While, operands: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         """Results of the loop, and the checkpoints."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,55 +25,10 @@ from ckptgrad.autodiff.local import pulled_back, pushed_forward
 from ckptgrad.autodiff.reverse import is_differentiable
 from ckptgrad.graph.graph import Operation, Variable
 from ckptgrad.rules.custom import tangent_zeros
+from ckptgrad.rules.loops.loop import Loop, LoopPlan
 from ckptgrad.rules.subgraphs import some
 
 FORWARD, BACKWARD = "loop_forward", "loop_backward"
-
-
-class Loop(Protocol):
-    """A loop of some kind, taken apart.
-
-    Attributes:
-        operand_avals, out_avals: the types of the operands and results of the operation.
-        differentiated: which operands have a gradient.
-        has_custom_vjp: whether a `jax.custom_vjp` function is called inside, which has no forward mode.
-    """
-
-    @property
-    def operand_avals(self) -> tuple[Any, ...]: ...
-
-    @property
-    def out_avals(self) -> tuple[Any, ...]: ...
-
-    @property
-    def differentiated(self) -> list[bool]: ...
-
-    @property
-    def has_custom_vjp(self) -> bool: ...
-
-    def definition(self, *operands: Any) -> list[Any]:
-        """Results of the plain loop."""
-        ...
-
-    def plain_gradients(self, operands: Sequence[Any], given: Sequence[Any]) -> list[Any]:
-        """Gradients of the operands by a plain reverse sweep, None where nothing flows."""
-        ...
-
-
-class LoopPlan(Protocol):
-    """How a loop is reversed."""
-
-    def stored_avals(self, loop: Any) -> list[Any]:
-        """The types of what the forward stores for the backward."""
-        ...
-
-    def forward(self, loop: Any, operands: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-        """Results, and what is stored."""
-        ...
-
-    def backward(self, loop: Any, operands: Sequence[Any], stored: Sequence[Any], given: Sequence[Any]) -> list[Any]:
-        """Gradients of the operands from cotangents of the results; None where nothing flows."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,7 +157,7 @@ def _backward_of(plan: LoopPlan, loop: Loop, given: Sequence[bool], stored: int)
         return wanted(plan.backward(loop, operands, kept, some(given, cotangents)))
 
     def definition(*xs: Any) -> list[Any]:
-        return wanted(loop.plain_gradients(xs[:count], some(given, xs[count:])))
+        return wanted(loop.reverse_plainly(xs[:count])[1](*some(given, xs[count:])))
 
     read = [*range(count), *range(count + stored, count + stored + sum(given))]
     return _defined_by(run, definition, read, loop.has_custom_vjp)

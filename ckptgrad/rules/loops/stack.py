@@ -30,8 +30,8 @@ Gradients = tuple[list[Any], list[Any], list[Any]]
 
 
 @dataclass(frozen=True, eq=False)
-class Stack:
-    """Checkpoints of a loop of known length.
+class Checkpoints:
+    """A loop reversed from a stack of checkpoints.
 
     Attributes:
         kept: the step, and what a group stores of it.
@@ -44,6 +44,21 @@ class Stack:
     slots: int
     group: int
     deferral: Deferral | None = None
+
+    def state_avals(self) -> list[Any]:
+        """The types of the stacks of states."""
+        step = self.kept.step
+        return [stacked(step.carry_avals[i], self.slots) for i in step.moving]
+
+    def buffer_avals(self) -> list[Any]:
+        """The types of the written buffers, which are stored as they are at the end."""
+        step = self.kept.step
+        return [step.carry_avals[w.position] for w in step.written]
+
+
+@dataclass(frozen=True, eq=False)
+class Stack(Checkpoints):
+    """Checkpoints of a loop of known length."""
 
     def groups(self, loop: Scan) -> int:
         """How many groups there are."""
@@ -58,9 +73,7 @@ class Stack:
 
     def stored_avals(self, loop: Scan) -> list[Any]:
         """The types of what is stored."""
-        step = self.kept.step
-        buffers = [step.carry_avals[w.position] for w in step.written]
-        return [*(stacked(step.carry_avals[i], self.slots) for i in step.moving), *buffers]
+        return [*self.state_avals(), *self.buffer_avals()]
 
     def forward(self, loop: Scan, operands: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         """Results of the loop, and the checkpoints."""
@@ -109,7 +122,7 @@ class Stack:
 class Walk:
     """The way back along a loop."""
 
-    def __init__(self, plan: Any, loop: Any, operands: Sequence[Any], ct_ys: Sequence[Any], buffers: Sequence[Any]):
+    def __init__(self, plan: Checkpoints, loop: Any, operands: Sequence[Any], ct_ys: Sequence[Any], buffers: Sequence[Any]):
         self.kept, self.slots, self.group, self.deferral = plan.kept, plan.slots, plan.group, plan.deferral
         self.loop, self.ct_ys = loop, ct_ys
         self.consts, self.init, self.xs = loop.divide(operands)
@@ -226,7 +239,7 @@ class Walk:
             arriving.update((k, carry[k]) for k in still)
             leaving = dict(zip(behind, take_each(went, i), strict=True))
             leaving.update(zip(both, take_each(through, i + 1), strict=True))
-            return (
+            return kept.given(
                 self.consts,
                 [arriving[k] for k in kept.carry_reads],
                 [leaving[k] for k in kept.next_reads],
@@ -238,9 +251,9 @@ class Walk:
         def back(i, state):
             (ct, sums, d_xs), stacks = state
             if deferral is None:
-                d_consts, ct, found = kept.back(*given(i, ct, sums))
+                d_consts, ct, found = kept.back(given(i, ct, sums))
             else:
-                all_, stacked = deferral.back(kept.given(*given(i, ct, sums)))
+                all_, stacked = deferral.back(given(i, ct, sums))
                 d_consts, ct, found = kept.divide(all_)
                 stacks = put_each(stacks, stacked, i)
             sums = kept.step.added(sums, d_consts)

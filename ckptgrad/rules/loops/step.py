@@ -6,14 +6,15 @@ outputs).  `Step` differentiates it; `Kept` runs it forward and backward, given 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import jax.numpy as jnp
 
-from ckptgrad.autodiff.joint import Joint, Partition, partition
+from ckptgrad.autodiff.joint import Joint, Partition, partition, run_operations
+from ckptgrad.graph.evaluate import read
 from ckptgrad.graph.graph import Graph, Variable
 from ckptgrad.rules.kinds import instantiate
 from ckptgrad.rules.loops.written import Written, reading_back
@@ -140,9 +141,7 @@ class Kept:
 
     def first(self, consts: Sequence[Any], carry: Sequence[Any], xs: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         """What is carried on and the stacked outputs, effects included."""
-        step = self.step
-        outputs = step.body(*consts, *carry, *xs) if step.written else self._plain.run_forward([*consts, *carry, *xs])[0]
-        outputs = typed(outputs, step.out_avals)
+        outputs = typed(self.step.body(*consts, *carry, *xs), self.step.out_avals)
         return outputs[: self.step.num_carry], outputs[self.step.num_carry :]
 
     def first_kept(
@@ -179,26 +178,6 @@ class Kept:
     def _plain(self) -> Partition:
         return partition(self.part.joint, ())
 
-    def back(
-        self,
-        consts: Sequence[Any],
-        arriving: Sequence[Any],
-        leaving: Sequence[Any],
-        private: Sequence[Any],
-        xs: Sequence[Any],
-        cotangents: Sequence[Any],
-    ) -> tuple[list[Any], list[Any], list[Any]]:
-        """Gradients of constants (None where zero), carried values and stacked inputs.
-
-        Args:
-            consts: the constants.
-            arriving, leaving: the carried values of `carry_reads` and `next_reads`.
-            private: the values of `private`.
-            xs: the stacked inputs of `x_reads`.
-            cotangents: of what is active among the carried values, then among the stacked outputs.
-        """
-        return self.divide(self.part.run_backward(*self._given(consts, arriving, leaving, private, xs), cotangents))
-
     def given(
         self,
         consts: Sequence[Any],
@@ -208,16 +187,26 @@ class Kept:
         xs: Sequence[Any],
         cotangents: Sequence[Any],
     ) -> dict[Variable, Any]:
-        """What the backward starts from, by variable; arguments as of `back`."""
-        return self.part.given(*self._given(consts, arriving, leaving, private, xs), cotangents)
+        """What the backward starts from, by variable.
 
-    def _given(self, consts, arriving, leaving, private, xs) -> tuple[list[Any], list[Any]]:
+        Args:
+            consts: the constants.
+            arriving, leaving: the carried values of `carry_reads` and `next_reads`.
+            private: the values of `private`.
+            xs: the stacked inputs of `x_reads`.
+            cotangents: as `Step.cotangents` orders them.
+        """
         n, c = self.step.num_consts, self.step.num_carry
         into, stacked = iter(arriving), iter(xs)
         reads = [consts[i] if i < n else next(into) if i < n + c else next(stacked) for i in self.reads]
-        kept = dict(zip(self.private, private, strict=True))
-        kept.update(zip(self.next_of, leaving, strict=True))
-        return [kept[v] for v in self.part.residuals], reads
+        kept = {**dict(zip(self.private, private, strict=True)), **dict(zip(self.next_of, leaving, strict=True))}
+        return self.part.given([kept[v] for v in self.part.residuals], reads, cotangents)
+
+    def back(self, given: Mapping[Variable, Any]) -> tuple[list[Any], list[Any], list[Any]]:
+        """Gradients of constants (None where zero), carried values and stacked inputs, from what `given` gives."""
+        env = dict(given)
+        run_operations(self.part.backward_run.operations, env)
+        return self.divide([None if g is None else read(env, g) for g in self.part.joint.gradients])
 
     def divide(self, found: Sequence[Any]) -> tuple[list[Any], list[Any], list[Any]]:
         """Gradients of constants (None where zero), carried values and stacked inputs."""

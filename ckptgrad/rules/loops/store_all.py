@@ -74,12 +74,12 @@ class StoreAll:
 
         def back(state, x):
             ct, sums, after = state
-            private, arriving, leaving, x_reads, ct_y = x
+            private, arriving, left, x_reads, ct_y = x
             came, went = dict(zip(kept.carry_reads, arriving, strict=True)), dict(zip(followed, after, strict=True))
-            went.update(zip(self._leaving, leaving, strict=True))
-            d_consts, d_carry, d_xs = kept.back(
-                consts, arriving, [went[i] for i in kept.next_reads], private, x_reads, step.cotangents(ct, ct_y, sums)
-            )
+            went.update(zip(self._leaving, left, strict=True))
+            leaving = [went[i] for i in kept.next_reads]
+            given = kept.given(consts, arriving, leaving, private, x_reads, step.cotangents(ct, ct_y, sums))
+            d_consts, d_carry, d_xs = kept.back(given)
             sums = step.added(sums, d_consts)
             return (d_carry, sums, [came[i] for i in followed]), d_xs
 
