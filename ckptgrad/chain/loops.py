@@ -12,6 +12,8 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cache, partial
 from typing import Any
 
+import numpy as np
+
 from ckptgrad.autodiff.joint import Joint, Partition, partition
 from ckptgrad.chain.footprint import peak_inside
 from ckptgrad.chain.machine import Machine
@@ -36,6 +38,8 @@ SLOWEST = 20.0
 LARGEST = 32
 # Steps for which the plans of a loop of unknown length are compared.
 USUAL_LENGTH = 1024
+# Seconds a byte: at this price bytes alone count.
+_ENDLESS = 1e12
 
 
 def planned_choices(
@@ -44,16 +48,16 @@ def planned_choices(
     """What to keep of a joint graph (`residual_choices`), with each of the plans for its loops."""
     offered = assignments(joint, machine, saveable, MOST_PLANS)
     joints = [with_plans(joint, plans) for _, plans in offered]
-    middle = len(joints) // 2
-    choices = residual_choices(joints[middle], boundary, machine, saveable)
+    middle = joints[len(joints) // 2]
+    stored, choices = stored_by(middle), residual_choices(middle, boundary, machine, saveable)
+    among_stored = {v for variables in stored.values() for v in variables}
     for (loops, _), planned in zip(offered, joints, strict=True):
         there = stored_by(planned)
         for name, keep in choices:
             # What a plan stores is kept whole or not at all.
-            same = [v for v in keep if not any(v in stored for stored in stored_by(joints[middle]).values())]
-            kept = {loop for loop, stored in stored_by(joints[middle]).items() if {*stored} <= {*keep}}
-            keep_ = [*same, *(v for loop in kept for v in there[loop])]
-            yield f"{loops}, {name}" if loops else name, partition(planned, keep_)
+            whole = [v for loop, variables in stored.items() if {*variables} <= {*keep} for v in there[loop]]
+            same = [v for v in keep if v not in among_stored]
+            yield f"{loops}, {name}" if loops else name, partition(planned, [*same, *whole])
 
 
 def assignments(joint: Joint, machine: Machine, saveable: Saveable | None, most: int) -> list[tuple[str, dict[Any, Costed]]]:
@@ -70,12 +74,15 @@ def assignments(joint: Joint, machine: Machine, saveable: Saveable | None, most:
         key = tuple(id(p) for p in chosen)
         name = " and ".join(dict.fromkeys(p.name for p in chosen))
         found[key] = name, {loop: p.costed for loop, p in zip(loops, chosen, strict=True)}
-    return [*found.values()][:most]
+    # Evenly from all, the fastest and the smallest among them.
+    every = [*found.values()]
+    places = np.linspace(0, len(every) - 1, min(most, len(every))).round().astype(int)
+    return [every[i] for i in places]
 
 
 def _prices(fronts: Sequence[Sequence[Candidate]]) -> list[float]:
     """Seconds a byte, at which some loop goes over from one plan to another."""
-    found = {0.0}
+    found = {0.0, _ENDLESS}
     for front in fronts:
         for a in front:
             smaller = [b for b in front if b.bytes < a.bytes and b.seconds > a.seconds]

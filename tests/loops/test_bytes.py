@@ -8,7 +8,11 @@ import pytest
 from jax import lax
 
 import ckptgrad as cg
+from ckptgrad.autodiff.joint import joint
+from ckptgrad.chain import loops
+from ckptgrad.chain.machine import Machine
 from ckptgrad.meters.xla import compiled_memory
+from ckptgrad.rules.loops.planned import stored_by, with_plans
 from tests.loops.plans import with_stack
 
 WIDTH, ROWS = 32, 8
@@ -105,6 +109,24 @@ def test_loops_one_after_another_share_a_budget():
         certified = cg.grad(loss, (0, 1, 2), budget=states * STATE).compile(W, BIAS, H)
         assert certified.peak_bytes <= states * STATE
     assert memory(jax.grad(loss, (0, 1, 2)), W, BIAS, H).temporary_bytes > 4000 * STATE
+
+
+def test_of_many_combinations_of_plans_the_fastest_and_the_smallest_are_offered():
+    def loss(w, b, h):
+        for length in (300, 700, 1500):
+            h = lax.scan(lambda c, _: (cell(w, b, c), None), h, None, length=length)[0]
+        return (h**2).sum()
+
+    graph = cg.trace(loss, W, BIAS, H)
+    joined = joint(graph, graph.inputs, graph.outputs, planned=True)
+    few, many = (loops.assignments(joined, Machine.of(), None, most) for most in (4, 400))
+
+    def stored(plans):
+        return sum(v.nbytes for kept in stored_by(with_plans(joined, plans)).values() for v in kept)
+
+    assert len(few) == 4 < len(many)
+    assert stored(few[0][1]) == stored(many[0][1])
+    assert stored(few[-1][1]) == stored(many[-1][1]) == min(stored(plans) for _, plans in many)
 
 
 def test_the_body_is_traced_a_fixed_number_of_times():
