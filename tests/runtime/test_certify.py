@@ -120,6 +120,7 @@ def test_replanning_when_xla_holds_more_than_predicted(inflated):
     assert_same(found(WS, X), jax.value_and_grad(loss)(WS, X), scale=4)
 
 
+@pytest.mark.slow
 def test_a_larger_budget_never_gives_a_slower_plan(inflated):
     """Though XLA holds more than predicted, and not always the same."""
     extra, _ = inflated
