@@ -21,6 +21,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 
 from ckptgrad.autodiff.joint import Joint
+from ckptgrad.chain.footprint import materialised
 from ckptgrad.chain.machine import Machine
 from ckptgrad.graph.graph import Operation, Variable, variables_of
 from ckptgrad.graph.work import VIEWS
@@ -31,7 +32,7 @@ _INFINITE = 1 << 30
 
 
 class Choice(NamedTuple):
-    """What is kept, in topological order; its bytes, and the seconds to make the rest again."""
+    """What is kept, in topological order; its bytes, and the seconds to write what would not be, and make the rest again."""
 
     keep: tuple[Variable, ...]
     bytes: int
@@ -69,6 +70,10 @@ class KeepNetwork:
         forbidden = np.zeros(len(self.values), bool)
         self.frontier = [v for v in joint.frontier if v in value]
         fixed: list[tuple[int, int]] = [(_SOURCE, value[v]) for v in self.frontier]
+        # What is fused into its readers unless it is kept is written for the backward alone.
+        written = materialised(self.operations, [v for v in joint.outputs if isinstance(v, Variable)])
+        fused = [v not in written and v not in arriving for v in self.values]
+        self.writing = np.where(fused, self.bytes / machine.read_rate, 0.0)
         self.again = np.zeros(len(self.operations))
         for k, op in enumerate(self.operations):
             node = first_op + k
@@ -89,7 +94,7 @@ class KeepNetwork:
 
     def cheapest(self, price: float) -> Choice:
         """The choice with the least seconds when each byte kept costs `price` seconds more than its traffic."""
-        choice = self._cut(self.preferred * (self.machine.keeping + price), self.again)
+        choice = self._cut(self.preferred * (self.machine.keeping + price) + self.writing, self.again)
         assert choice is not None
         return choice
 
@@ -121,7 +126,8 @@ class KeepNetwork:
         kept = needed[2 : self.first_op] & ~needed[self.maker]
         done_again = needed[self.first_op :]
         keep = tuple(v for v, k in zip(self.values, kept, strict=True) if k)
-        return Choice(keep, int(self.bytes[kept].sum()), float(self.again[done_again].sum()))
+        seconds = float(self.again[done_again].sum() + self.writing[kept].sum())
+        return Choice(keep, int(self.bytes[kept].sum()), seconds)
 
 
 def front(network: KeepNetwork) -> list[Choice]:
