@@ -10,8 +10,7 @@ import pytest
 
 import ckptgrad as cg
 from ckptgrad.autodiff.joint import partition
-from ckptgrad.chain.footprint import is_materialised
-from ckptgrad.chain.footprint import materialised
+from ckptgrad.chain.footprint import is_materialised, materialised
 from ckptgrad.chain.fronts import KeepNetwork, front
 from ckptgrad.chain.machine import Machine
 from ckptgrad.chain.program import build_program
