@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 
 from ckptgrad import api, validation
 from ckptgrad.budget import check_budget, format_bytes
+from ckptgrad.cli.bench import bench
 from ckptgrad.cli.targets import load_call
 from ckptgrad.errors import CkptgradError, ValidationError
 from ckptgrad.planning.policy import get_policy
@@ -50,6 +51,7 @@ app = typer.Typer(
     add_completion=False,
     help="Gradients of JAX functions within a memory budget: planned, certified, cross-checked.",
 )
+app.command()(bench)
 
 Function = Annotated[str, typer.Argument(metavar="MODULE:FUNCTION", help="The function, which returns a scalar.")]
 Arguments = Annotated[

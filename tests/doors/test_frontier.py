@@ -10,11 +10,11 @@ import pytest
 from jax.ad_checkpoint import checkpoint_name
 
 import ckptgrad as cg
+from ckptgrad.bench.random_chains import random_chain
 from ckptgrad.planning import ChainCosts, simulate
 from ckptgrad.planning.frontier import frontier_points, policy_points
 from ckptgrad.planning.policy import get_policy
 from tests.compare import assert_same
-from tests.planning.chains import random_chain
 
 WS = [jnp.eye(16) * 0.3 + 0.01 * k for k in range(10)]
 X = jnp.linspace(-1, 1, 256 * 16).reshape(256, 16)

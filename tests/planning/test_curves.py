@@ -9,14 +9,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ckptgrad.bench.exhaustive import least_time
+from ckptgrad.bench.random_chains import random_chain, simple_chain
 from ckptgrad.errors import BudgetError
 from ckptgrad.planning import ChainCosts, get_policy, minimum_peak, simulate
 from ckptgrad.planning.bound import least_seconds
 from ckptgrad.planning.optimum import Optimum
 from ckptgrad.planning.uniform import best_groups
 
-from .chains import chains, random_chain, simple_chain
-from .exhaustive import least_time
+from .chains import chains
 
 relaxed = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 

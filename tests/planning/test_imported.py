@@ -8,11 +8,10 @@ import jax.numpy as jnp
 import pytest
 
 import ckptgrad as cg
+from ckptgrad.bench.random_chains import random_chain
 from ckptgrad.planning import ChainCosts, simulate
 from ckptgrad.planning.policies.revolve import extra_forwards
 from tests.compare import assert_same
-
-from .chains import random_chain
 
 N = 9
 SCHEDULES = {

@@ -12,6 +12,8 @@ from checkpoint_schedules.mixed import optimal_steps_mixed
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ckptgrad.bench.exhaustive import least_time
+from ckptgrad.bench.random_chains import mixed_units, random_chain, simple_chain
 from ckptgrad.errors import BudgetError
 from ckptgrad.planning import ChainCosts, SaveOption, StageCost, get_policy, minimum_peak, simulate
 from ckptgrad.planning import optimum as optimum_module
@@ -19,8 +21,7 @@ from ckptgrad.planning.optimum import Optimum
 from ckptgrad.planning.policies.every_k import every_k
 from ckptgrad.planning.short import least_conceivable
 
-from .chains import chains, mixed_units, random_chain, simple_chain
-from .exhaustive import least_time
+from .chains import chains
 
 relaxed = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 WORKING_SET = 2

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from ckptgrad.bench.random_chains import random_chain
 from ckptgrad.errors import BudgetError
 from ckptgrad.planning import ChainCosts, PolicyError, get_policy, policy, registered, simulate
 from ckptgrad.planning.optimum import LongChain
 
-from .chains import chains, random_chain
+from .chains import chains
 from .table import ROWS
 
 every_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)

@@ -6,10 +6,9 @@ from functools import cache
 
 import pytest
 
+from ckptgrad.bench.random_chains import mixed_units
 from ckptgrad.planning import ChainCosts, Forward, simulate
 from ckptgrad.planning.policies.revolve import extra_forwards, with_checkpoints
-
-from .chains import mixed_units
 
 WORKING_SET = 2
 LISTED = [

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import ckptgrad as cg
-from benchmarks.models import tanh_chain, transformer
+from ckptgrad.bench.models import tanh_chain, transformer
 from ckptgrad.meters.xla import compiled_memory
 from tests.compare import assert_same
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import ckptgrad as cg
-from benchmarks.models import SWEEP
+from ckptgrad.bench.models import SWEEP
 from ckptgrad.frontiers import Frontier
 from ckptgrad.meters.xla import compiled_memory
 from ckptgrad.plan import make_plan

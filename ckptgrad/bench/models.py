@@ -218,20 +218,17 @@ def unet(levels=3, width=16, size=64, batch=4, wrap=plain):
         "out": normal(1, 1, width, 2),
     }
 
-    def down(p, x):
-        return jax.nn.silu(conv(jax.nn.silu(conv(x, p[0])), p[1]))
-
-    down, up = wrap(down), wrap(lambda p, x: down(p, x))
+    block = wrap(lambda p, x: jax.nn.silu(conv(jax.nn.silu(conv(x, p[0])), p[1])))
 
     def loss(params, x):
         x, skips = conv(x, params["stem"]), []
         for p in params["down"]:
             skips.append(x)
-            x = max_pool(down(p, x))
+            x = max_pool(block(p, x))
         for p in params["up"]:
             batch, height, width, channels = x.shape
             x = jax.image.resize(x, (batch, 2 * height, 2 * width, channels), "nearest")
-            x = up(p, jnp.concatenate([x, skips.pop()], -1))
+            x = block(p, jnp.concatenate([x, skips.pop()], -1))
         return jnp.mean(jnp.tanh(conv(x, params["out"])) ** 2)
 
     return loss, (params, normal(batch, size, size, 3))

@@ -1,0 +1,170 @@
+"""Budgets, times and gradients of deep models against jax.grad and jax.checkpoint."""
+
+from __future__ import annotations
+
+import functools
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+import ckptgrad as cg
+from ckptgrad.bench.measure import Program, cold, compiled, measured, ours, theirs
+from ckptgrad.bench.models import gelu_stack, resnet, tanh_chain, transformer
+from ckptgrad.bench.registry import Bench, case
+from ckptgrad.bench.rows import Row, row
+from ckptgrad.meters.xla import compiled_memory
+from ckptgrad.planning.policies.every_k import every_k
+
+ROUNDS, QUICK_ROUNDS = 9, 2
+ABOUT = """Temporaries are XLA's buffer assignment. Times are medians of ratios to jax.grad, every row timed in turn in one
+process. A budget of p % allows temporaries of p % of jax.grad's, plus the outputs. jax.checkpoint is around every block."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model of the book: its sizes when quick, and its budgets in percent of jax.grad's temporaries."""
+
+    title: str
+    make: Callable[..., tuple[Callable, tuple[Any, ...]]]
+    quick: dict[str, Any]
+    percents: tuple[int, ...]
+
+    def __call__(self, bench: Bench, **options: Any) -> tuple[Callable, tuple[Any, ...]]:
+        """Loss and arguments."""
+        return self.make(**bench.size({}, self.quick), **options)
+
+
+MODELS = {
+    "tanh": Model(
+        "32 residual tanh layers, 2048 x 512",
+        tanh_chain,
+        {"layers": 6, "width": 32, "batch": 512},
+        (60, 37, 25, 19, 14),
+    ),
+    "gelu": Model(
+        "12 GELU layers, 256 to 1024 to 256, batch 2048",
+        gelu_stack,
+        {"layers": 4, "width": 32, "hidden": 128, "batch": 256},
+        (25, 12),
+    ),
+    "transformer": Model(
+        "12-block transformer, width 256",
+        transformer,
+        {"blocks": 2, "width": 32, "context": 32, "batch": 2, "vocabulary": 32},
+        (45, 25, 19, 15, 10),
+    ),
+    "resnet": Model(
+        "ResNet-50's chain of blocks with group norm",
+        resnet,
+        {"counts": (1, 1), "width": 8, "size": 8, "batch": 2},
+        (40,),
+    ),
+}
+
+
+def budgets(name: str, bench: Bench) -> Iterator[Row]:
+    """A model without a budget and with tighter and tighter ones."""
+    model = MODELS[name]
+    loss, args = model(bench)
+    bench.doing("jax.grad")
+    programs = [theirs("jax.grad", jax.value_and_grad(loss), args)]
+    bench.doing("jax.checkpoint")
+    programs.append(theirs("jax.checkpoint", jax.value_and_grad(model(bench, wrap=jax.checkpoint)[0]), args))
+    bench.doing("no budget")
+    programs.append(ours("no budget", loss, args))
+    reference = compiled_memory(programs[0].executable)
+    for percent in bench.size(model.percents, (75,)):
+        bench.doing(f"{percent} %")
+        budget = reference.temporary_bytes * percent // 100 + reference.output_bytes
+        programs.append(ours(f"{percent} %", loss, args, budget))
+    bench.doing("times")
+    yield from measured(programs, bench.size(ROUNDS, QUICK_ROUNDS))
+
+
+for _name, _model in MODELS.items():
+    case(_name, f"{_model.title}: budgets against jax.grad and jax.checkpoint", ABOUT)(functools.partial(budgets, _name))
+
+
+ALL_POLICIES = ("everything_saveable", "dots_saveable", "dots_with_no_batch_dims_saveable", "nothing_saveable")
+SAVEABLE = ALL_POLICIES[1:]
+
+
+def policy_of(name: str) -> Callable:
+    """A built-in policy of jax.checkpoint."""
+    return getattr(jax.checkpoint_policies, name)
+
+
+@case("rivals", "jax.checkpoint's policies and nested segments, and the optimal plan in as many bytes")
+def rivals(bench: Bench) -> Iterator[Row]:
+    """Each rival is followed by ours in as many bytes.
+
+    "unrolled" is jax.grad of unrolled blocks, each under jax.checkpoint with a built-in policy: on the CPU it saves nothing,
+    because XLA merges the recomputation away. "lent" is the same, or segments of k blocks, with the calls kept apart by this
+    engine, without which they would save nothing. "scan" is jax.grad of a scan over stacked blocks, where jax.checkpoint
+    saves memory on the CPU too. Times are medians of ratios to jax.grad of the unrolled model.
+    """
+    for name in bench.size(("gelu", "transformer"), ("gelu",)):
+        model = MODELS[name]
+        programs = []
+        for program in rival_programs(model, bench):
+            programs.append(program)
+            if program.run.startswith(("lent", "scan")):
+                run = f"ours for {program.run}"
+                bench.doing(f"{name}: {run}")
+                programs.append(ours(run, *model(bench), compiled_memory(program.executable).peak_bytes))
+        bench.doing(f"{name}: times")
+        yield from measured(programs, bench.size(ROUNDS, QUICK_ROUNDS), model.title)
+
+
+def rival_programs(model: Model, bench: Bench) -> Iterator[Program]:
+    """jax.grad, then what is compared with it."""
+    loss, args = model(bench)
+    yield theirs("jax.grad", jax.value_and_grad(loss), args)
+    for policy in bench.size(ALL_POLICIES, ("nothing_saveable",)):
+        bench.doing(f"unrolled, {policy}")
+        wrap = functools.partial(jax.checkpoint, policy=policy_of(policy))
+        yield theirs(f"unrolled, {policy}", jax.value_and_grad(model(bench, wrap=wrap)[0]), args)
+    lent = {p: {"saveable": policy_of(p), "policy": "store_all"} for p in bench.size(SAVEABLE, ("nothing_saveable",))}
+    lent |= {f"segments of {k}": {"policy": every_k(k)} for k in bench.size((2, 4, 6), (2,))}
+    for run, options in lent.items():
+        bench.doing(f"lent, {run}")
+        yield theirs(f"lent, {run}", cg.value_and_grad(loss, **options), args)
+    for policy in bench.size(SAVEABLE, ("nothing_saveable",)):
+        bench.doing(f"scan, {policy}")
+        wrap = functools.partial(jax.checkpoint, policy=policy_of(policy))
+        scan, scan_args = model(bench, wrap=wrap, scanned=True)
+        # Gradients of stacked parameters are stacked: not laid out like the first program's.
+        yield theirs(f"scan, {policy}", jax.value_and_grad(scan), scan_args, same=False)
+
+
+@case("overhead", "Tracing, planning and compiling against jax.grad's tracing and compiling")
+def overhead(bench: Bench) -> Iterator[Row]:
+    """Seconds of a first compilation, medians of three; then planning alone of 1,000 equal layers."""
+    loss, args = MODELS["transformer"](bench)
+    doors = {"jax.grad": jax.value_and_grad(loss)}
+    doors |= {"no budget": cg.value_and_grad(loss), '"0.25x"': cg.value_and_grad(loss, budget="0.25x")}
+    taken: dict[str, list[float]] = {name: [] for name in doors}
+    for _ in range(bench.size(3, 1)):
+        for name, door in doors.items():
+            bench.doing(name)
+            cold()
+            start = time.perf_counter()
+            compiled(door, args)
+            taken[name].append(time.perf_counter() - start)
+    reference = statistics.median(taken["jax.grad"])
+    for name, seconds in taken.items():
+        middle = statistics.median(seconds)
+        yield row(name, MODELS["transformer"].title, compile_seconds=middle, compile_ratio=middle / reference)
+    layers = bench.size(1000, 50)
+    loss, args = tanh_chain(layers=layers, width=32, batch=2048)
+    bench.doing(f"{layers:,} equal layers")
+    start = time.perf_counter()
+    plan = cg.plan(loss, *args, budget="0.25x")
+    seconds = time.perf_counter() - start
+    yield row(
+        "planned", f"{layers:,} equal layers", plan_seconds=seconds, stages=len(plan.costs), distinct=len(plan.program.kinds)
+    )

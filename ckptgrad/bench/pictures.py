@@ -1,0 +1,65 @@
+"""Curves of cases as pictures: one file a case, a panel for each value, a line for each run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ckptgrad.bench.book import Book, Result
+from ckptgrad.bench.registry import Curves, registered
+from ckptgrad.bench.tables import MIB, heading, unit_of
+from ckptgrad.errors import CkptgradError
+
+# Okabe and Ito's colours, told apart by colour-blind readers; line and marker tell them apart in grey.
+STYLES = (("#0072B2", "-", "o"), ("#D55E00", "--", "s"), ("#009E73", "-.", "^"), ("#CC79A7", ":", "D"), ("black", "-", "x"))
+PANEL_INCHES = 3.3, 3.1
+
+
+class MissingExtraError(CkptgradError):
+    """Something optional is needed and not installed."""
+
+
+def save_pictures(book: Book, folder: Path) -> list[Path]:
+    """Draw each case that has curves.
+
+    Returns:
+        The files, named after the cases.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingExtraError("pictures need matplotlib: pip install 'ckptgrad[plot]'") from None
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    cases = registered()
+    for name, result in book.results.items():
+        curves = cases[name].curves if name in cases else None
+        if curves is not None:
+            figure = Figure(figsize=(PANEL_INCHES[0] * len(curves.panels), PANEL_INCHES[1]), layout="constrained")
+            draw(figure, result, curves)
+            paths.append(folder / f"{name}.png")
+            figure.savefig(paths[-1], dpi=150)
+    return paths
+
+
+def draw(figure: Any, result: Result, curves: Curves) -> None:
+    """The panels of a case on a matplotlib figure, both axes logarithmic."""
+    runs = list(dict.fromkeys(row.run for row in result.rows))
+    handles = {}
+    panels = figure.subplots(1, len(curves.panels), squeeze=False)[0]
+    for panel, axes in zip(curves.panels, panels, strict=True):
+        scale = MIB if unit_of(panel) == "bytes" else 1
+        for i, run in enumerate(runs):
+            rows = [row for row in result.rows if row.run == run and panel in row.values and curves.x in row.values]
+            if rows:
+                x, y = [row.values[curves.x] for row in rows], [row.values[panel] / scale for row in rows]  # type: ignore[operator]
+                color, line, marker = STYLES[i % len(STYLES)]
+                (handles[run],) = axes.plot(x, y, color=color, linestyle=line, marker=marker, markersize=5, linewidth=1.6)
+        axes.set(xscale="log", yscale="log", xlabel=heading(curves.x), title=heading(panel))
+        axes.grid(visible=True, which="major", color="0.85", linewidth=0.6)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles), frameon=False)

@@ -1,0 +1,64 @@
+"""Chains to plan for: seeded random ones, uneven or of the classical model."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+from ckptgrad.planning import ChainCosts, SaveOption, StageCost
+
+
+def random_chain(
+    n: int,
+    options: int,
+    seed: int,
+    *,
+    largest: int = 12,
+    reads: float = 0.5,
+    hides: float = 0.5,
+    cotangent: int | None = None,
+) -> ChainCosts:
+    """An uneven chain of sizes up to `largest` bytes that ends in a result of no bytes, as a scalar loss
+    about has.
+
+    `reads` is the chance that a backward reads its stage's input, and that it reads its output. A forward
+    that keeps residuals needs no larger transients than one that does not, so that forwarding twice on the
+    spot never helps. `hides` is the chance that a forward without output takes more than its transient: up to
+    the output's bytes, as scratch in its place would. All cotangents have `cotangent` bytes; None draws them.
+    """
+    # Hidden bytes have their own generator: the other numbers of a seed do not depend on them.
+    draw, draw_hidden = random.Random(seed), random.Random(f"hidden {seed}")
+    stages = []
+    for i in range(n):
+        transient = draw.randint(0, largest // 3)
+        choices = tuple(
+            SaveOption(
+                f"option {k}",
+                draw.randint(0, largest),
+                draw.random() < reads,
+                draw.random() < reads,
+                draw.uniform(0.1, 1),
+                draw.uniform(0.1, 2),
+                draw.randint(0, transient),
+                draw.randint(0, largest // 3),
+            )
+            for k in range(options)
+        )
+        output, arriving = (0, 0) if i == n - 1 else (draw.randint(1, largest), draw.randint(0, largest))
+        arriving = arriving if cotangent is None else cotangent
+        hidden = [draw_hidden.randint(0, output) if draw_hidden.random() < hides else 0 for _ in choices]
+        choices = tuple(replace(o, hidden_bytes=b) for o, b in zip(choices, hidden, strict=True))
+        stages.append(StageCost(choices, output, arriving, draw.uniform(0.1, 1), transient))
+    first = draw.randint(0, largest) if cotangent is None else cotangent
+    return ChainCosts(tuple(stages), draw.randint(0, largest), first, draw.randint(0, 3))
+
+
+def simple_chain(n: int, options: int, seed: int) -> ChainCosts:
+    """Uneven, but backwards read residuals only, cotangents are equal, forwards hide nothing: the classical model."""
+    return random_chain(n, options, seed, reads=0.0, hides=0.0, cotangent=4)
+
+
+def mixed_units(n: int, *, residual_bytes: int = 1) -> ChainCosts:
+    """Unit boundaries and residuals, no result, backwards that read residuals only: the mixed model."""
+    costs = ChainCosts.uniform(n, residual_bytes=residual_bytes, cotangent_bytes=0)
+    return replace(costs, stages=(*costs.stages[:-1], replace(costs.stages[-1], boundary_bytes=0)))

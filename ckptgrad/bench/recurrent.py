@@ -1,0 +1,105 @@
+"""A recurrent cell h <- tanh(h w + b) over many steps, as each library writes the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+FLOAT_BYTES = 4
+
+
+def arguments(width: int, batch: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Weights, bias and the first state."""
+    keys = jax.random.split(jax.random.key(0), 3)
+    w = jax.random.normal(keys[0], (width, width)) / np.sqrt(width)
+    return w, 0.1 * jax.random.normal(keys[1], (width,)), jax.random.normal(keys[2], (batch, width))
+
+
+def state_bytes(width: int, batch: int) -> int:
+    """Bytes of the carried state."""
+    return batch * width * FLOAT_BYTES
+
+
+def output_bytes(args: tuple[jax.Array, ...]) -> int:
+    """Bytes of the loss and the gradients of all arguments."""
+    return sum(x.nbytes for x in args) + FLOAT_BYTES
+
+
+def gradient(loss: Callable) -> Callable:
+    """`jax.value_and_grad` of weights, bias and first state."""
+    return jax.value_and_grad(loss, (0, 1, 2))
+
+
+def cell(w, b, h):
+    """One step."""
+    return jnp.tanh(h @ w + b)
+
+
+def recurrent(length: int) -> Callable:
+    """A scan of so many steps."""
+
+    def loss(w, b, h):
+        return jnp.mean(lax.scan(lambda c, _: (cell(w, b, c), None), h, None, length=length)[0] ** 2)
+
+    return loss
+
+
+def nested(length: int, inner: int) -> Callable:
+    """Two nested scans, the inner one of `inner` steps under jax.checkpoint."""
+
+    def loss(w, b, h):
+        @jax.checkpoint
+        def outer(c, _):
+            return lax.scan(lambda c, _: (cell(w, b, c), None), c, None, length=inner)[0], None
+
+        return jnp.mean(lax.scan(outer, h, None, length=length // inner)[0] ** 2)
+
+    return loss
+
+
+def counted(w, b, h, n):
+    """A while loop whose number of steps is known at run time only."""
+    return jnp.mean(lax.while_loop(lambda s: s[0] < n, lambda s: (s[0] + 1, cell(w, b, s[1])), (0, h))[1] ** 2)
+
+
+def equinox_scan(loops: Any, length: int, checkpoints: int) -> Callable:
+    """Equinox's checkpointed scan; `loops` is `equinox.internal`."""
+
+    def loss(w, b, h):
+        final, _ = loops.scan(
+            lambda c, _: (cell(w, b, c), None), h, None, length=length, kind="checkpointed", checkpoints=checkpoints
+        )
+        return jnp.mean(final**2)
+
+    return loss
+
+
+def equinox_while(loops: Any, checkpoints: int) -> Callable:
+    """Equinox's checkpointed while loop."""
+
+    def loss(w, b, h, n):
+        final = loops.while_loop(
+            lambda s: s[0] < n, lambda s: (s[0] + 1, cell(w, b, s[1])), (0, h), kind="checkpointed", checkpoints=checkpoints
+        )
+        return jnp.mean(final[1] ** 2)
+
+    return loss
+
+
+def diffrax_steps(diffrax: Any, checkpoints: int) -> Callable:
+    """The cell as Euler steps of length one of dh/dt = cell(h) - h."""
+
+    def loss(w, b, h, n):
+        term = diffrax.ODETerm(lambda t, h, args: cell(args[0], args[1], h) - h)
+        adjoint = diffrax.RecursiveCheckpointAdjoint(checkpoints=checkpoints)
+        final = diffrax.diffeqsolve(
+            term, diffrax.Euler(), 0.0, n.astype(jnp.float32), 1.0, h, (w, b), adjoint=adjoint, max_steps=None
+        )
+        return jnp.mean(final.ys[-1] ** 2)
+
+    return loss

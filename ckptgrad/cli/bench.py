@@ -1,0 +1,112 @@
+"""`ckptgrad bench`: run the benchmark book, or show what was saved of it."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from ckptgrad.bench.book import Book, Result
+from ckptgrad.bench.pictures import save_pictures
+from ckptgrad.bench.registry import Case, get_cases
+from ckptgrad.bench.runner import run_case
+from ckptgrad.bench.tables import comparison, environments, markdown, table
+from ckptgrad.errors import OptionError
+
+WIDTH = 160
+INTERRUPTED_EXIT = 130
+
+
+def bench(
+    cases: Annotated[list[str] | None, typer.Argument(metavar="[CASE]...", help="Cases; all of them by default.")] = None,
+    list_: Annotated[bool, typer.Option("--list", help="List the cases.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Small sizes, seconds each: whether it runs, no figures.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print tables in Markdown.")] = False,
+    output: Annotated[Path | None, typer.Option(help="Add the results to this file, case by case.")] = None,
+    png: Annotated[Path | None, typer.Option(help="Draw the curves into this folder.")] = None,
+    compare: Annotated[Path | None, typer.Option(help="Saved results: tell where these differ from them.")] = None,
+    show: Annotated[Path | None, typer.Option(help="Show saved results instead of running.")] = None,
+) -> None:
+    """Compare with jax.grad, jax.checkpoint, equinox, diffrax, torch and checkpoint-schedules: bytes, times, steps."""
+    if show is not None and (quick or output is not None):
+        raise OptionError("--show runs nothing: leave out --quick and --output")
+    # A name that --show is given may be of a case that this version has no more.
+    wanted = get_cases(cases or []) if show is None else []
+    if list_:
+        typer.echo("\n".join(f"{case.name:<16}{case.title}" for case in wanted))
+        return
+    earlier = None if compare is None else Book.load(compare)
+    quiet, failed = as_json or as_markdown, False
+    if show is not None:
+        saved = Book.load(show)
+        book = Book({name: saved.results[name] for name in _names(saved, cases)})
+        if not quiet:
+            _show(*book.results.values())
+    else:
+        book = Book()
+        failed = _run(wanted, quick, book, output, quiet)
+    if as_json:
+        typer.echo(json.dumps(book.to_dict(), indent=2))
+    elif as_markdown:
+        typer.echo("\n".join([*map(markdown, book.results.values()), environments(book)]))
+    else:
+        typer.echo(environments(book))
+    if earlier is not None:
+        Console(width=WIDTH, stderr=as_json).print(comparison(book, earlier))
+    if png is not None:
+        for path in save_pictures(book, png):
+            typer.echo(f"drawn: {path}", err=True)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _names(saved: Book, names: list[str] | None) -> list[str]:
+    for name in names or ():
+        if name not in saved.results:
+            raise OptionError(f"no results of {name!r} are in this file; it has {', '.join(saved.results) or 'none'}")
+    return names or list(saved.results)
+
+
+def _run(cases: list[Case], quick: bool, book: Book, output: Path | None, quiet: bool) -> bool:
+    """Run cases and show each when it is done; whether one failed."""
+    kept = Book.load(output) if output is not None and output.exists() else Book()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    failed = False
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=len(cases))
+        for case in cases:
+            try:
+                for result in run_case(case, quick, partial(_describe, progress, task, case.name)):
+                    book.add(result)
+                    kept.add(result)
+                    if output is not None:
+                        kept.save(output)
+            except KeyboardInterrupt:
+                typer.echo(f"interrupted in {case.name!r}; kept: {output or 'nothing, there is no --output'}", err=True)
+                raise typer.Exit(INTERRUPTED_EXIT) from None
+            progress.advance(task)
+            found = book.results[case.name]
+            if not quiet:
+                progress.stop()
+                _show(found)
+                progress.start()
+            if found.failure:
+                failed = True
+                typer.echo(f"ckptgrad: case {case.name!r} ended early: {found.failure}", err=True)
+    return failed
+
+
+def _describe(progress: Progress, task: TaskID, case: str, doing: str) -> None:
+    progress.update(task, description=f"{case}: {doing}" if doing else case)
+
+
+def _show(*results: Result) -> None:
+    console = Console(width=WIDTH, highlight=False)
+    for result in results:
+        console.print(table(result))
