@@ -1,5 +1,7 @@
 """ckptgrad: gradients of JAX functions within a memory budget, planned, certified, cross-checked."""
 
+from typing import Any
+
 from ckptgrad import rules
 from ckptgrad.api import grad, plan, value_and_grad, vjp
 from ckptgrad.chain.marks import Chain, stage
@@ -25,11 +27,13 @@ from ckptgrad.loops import fori_loop, scan, while_loop
 from ckptgrad.planning.imported import from_checkpoint_schedules, load_plan
 from ckptgrad.planning.policy import policy
 from ckptgrad.planning.schedule import Backward, Forward, Free, Schedule
+from ckptgrad.profiles import timeline
 from ckptgrad.rules.borrowed import use_jax_rule
 from ckptgrad.rules.kinds import bprop as bprop_rule
 from ckptgrad.rules.third_party import use_implementation
 from ckptgrad.runtime.calibrate import calibrate
 from ckptgrad.tangents import hvp, jvp, linearize
+from ckptgrad.timelines.timeline import Timeline
 from ckptgrad.validation import Validation, validate
 
 __version__ = "0.1.0"
@@ -39,6 +43,13 @@ __all__ = [
     "EffectError", "fori_loop", "Forward", "Free", "from_checkpoint_schedules", "Frontier", "frontier", "get_consumers",
     "get_inputs", "get_operation", "grad", "GradientTypeError", "Graph", "hessian", "hvp", "jacfwd", "jacobian",
     "jacrev", "jvp", "linearize", "load_plan", "MissingRuleError", "NoDerivativeError", "Operation", "OptionError",
-    "plan", "policy", "rules", "scan", "Schedule", "ScheduleError", "stage", "StageError", "trace", "use_implementation",
-    "use_jax_rule", "validate", "Validation", "ValidationError", "value_and_grad", "Variable", "vjp", "while_loop",
+    "plan", "policy", "rules", "scan", "Schedule", "ScheduleError", "stage", "StageError", "Timeline", "timeline", "trace",
+    "use_implementation", "use_jax_rule", "validate", "Validation", "ValidationError", "value_and_grad", "Variable", "vjp", "while_loop",
 ]  # fmt: skip
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """`%load_ext ckptgrad`: the magics `%ckptgrad` and `%%ckptgrad` (`ckptgrad.notebook`)."""
+    from ckptgrad.notebook.magics import CkptgradMagics
+
+    shell.register_magics(CkptgradMagics)

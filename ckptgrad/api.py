@@ -43,12 +43,12 @@ class GradientFunction:
         functools.update_wrapper(self, fun, updated=())
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        traced = self._trace(args, kwargs)
+        traced = self.trace(*args, **kwargs)
         return self._run(traced, self._plan(traced))
 
     def plan(self, *args: Any, **kwargs: Any) -> Plan:
         """What will be stored and recomputed for these arguments (arrays or ShapeDtypeStructs)."""
-        return self._plan(self._trace(args, kwargs))
+        return self._plan(self.trace(*args, **kwargs))
 
     def compile(self, *args: Any, **kwargs: Any) -> Certified:
         """Compile for these arguments and certify the peak by XLA's own buffer assignment.
@@ -63,7 +63,7 @@ class GradientFunction:
             BudgetError: no plan is within the budget; carries the smallest feasible peak.
         """
         structs = jax.tree.map(_struct, (args, kwargs))
-        traced = self._trace(*structs)
+        traced = self.trace(*structs[0], **structs[1])
         costs = costs_of(traced.program, self.options["costs"], compiling=True)
         asked = self.options["budget"]
         # "min" asks for the smallest plan, whatever XLA makes of it: there is nothing to exceed.
@@ -74,13 +74,14 @@ class GradientFunction:
             plan = make_plan(traced.program, asked if least else target, self.options["policy"], costs)
 
             def run(*a, **k):
-                return self._run(self._trace(a, k), plan)
+                return self._run(self.trace(*a, **k), plan)
 
             return plan, jax.jit(run)
 
         return certify(build, structs[0], structs[1], budget)
 
-    def _trace(self, args: Sequence[Any], kwargs: dict[str, Any]) -> Traced:
+    def trace(self, *args: Any, **kwargs: Any) -> Traced:
+        """The call as a chain of stages."""
         o = self.options
         call = make_call(self.fun, args, kwargs, o["argnums"])
         check_inputs(call, o["allow_int"], o["holomorphic"])

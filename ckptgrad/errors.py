@@ -117,3 +117,10 @@ class ValidationError(CkptgradError, AssertionError):
     def __init__(self, message: str, validation: object = None):
         self.validation = validation
         super().__init__(message)
+
+
+class MissingExtraError(CkptgradError):
+    """A part of ckptgrad needs a package that is not installed."""
+
+    def __init__(self, what: str, package: str, extra: str):
+        super().__init__(f"{what} needs {package}, which is not installed: pip install 'ckptgrad[{extra}]'")

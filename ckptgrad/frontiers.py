@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import jax
 
 from ckptgrad.api import value_and_grad
 from ckptgrad.budget import Budget
@@ -13,16 +15,22 @@ from ckptgrad.errors import BudgetError
 from ckptgrad.plan import budget_bytes
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.frontier import Point, frontier_points, policy_points
+from ckptgrad.planning.nested import keep_most, write_nested
+from ckptgrad.report.shown import Shown
+
+# With each of the stages as what is checkpointed, if recomputation were kept apart: estimates, like all points.
+CHECKPOINT_POLICIES = ("dots_saveable", "dots_with_no_batch_dims_saveable", "nothing_saveable")
 
 
 @dataclass(frozen=True)
-class Frontier:
+class Frontier(Shown):
     """The plans that no other one beats, in bytes and estimated time.
 
     Attributes:
         points: by ascending peak: the smallest feasible one first, the fastest last.  Between the peaks of two
             neighbours the plan does not change.
-        others: where the policies of the literature stand.
+        others: where the policies of the literature stand, and jax.checkpoint around each stage with its built-in
+            policies; estimated as the plans are.
         costs: the planner's view of the chain.
     """
 
@@ -66,10 +74,27 @@ class Frontier:
         """The frontier as JSON."""
         return json.dumps(self.to_dict())
 
-    def __str__(self) -> str:
-        from ckptgrad.report.tables import frontier_text
+    def beside(self, *others: Point) -> Frontier:
+        """The same with more points to compare with (`validation.jax_grad_point`)."""
+        return replace(self, others=(*self.others, *others))
 
-        return frontier_text(self.points, self.others)
+    def report_parts(self) -> list[Any]:
+        """The tables that it prints."""
+        from ckptgrad.report.tables import frontier_parts
+
+        return frontier_parts(self.points, self.others)
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw it (`report.plots.frontier`); needs matplotlib."""
+        from ckptgrad.report.plots.frontier import plot_frontier
+
+        return plot_frontier(self, ax)
+
+    def pictures(self) -> list[str]:
+        """The frontier drawn, where matplotlib is installed."""
+        from ckptgrad.report.plots.style import drawn
+
+        return drawn("time against bytes", self.plot)
 
 
 def frontier(
@@ -97,6 +122,17 @@ def frontier(
         >>> curve.smallest_peak_bytes <= curve.fastest_peak_bytes
         True
     """
-    door = value_and_grad(fun, argnums, has_aux, allow_int=True, saveable=saveable, costs=costs)
-    found = door.plan(*args, **kwargs).costs
-    return Frontier(tuple(frontier_points(found)), tuple(policy_points(found)), found)
+    options = {"argnums": argnums, "has_aux": has_aux, "allow_int": True, "costs": costs}
+    plan = value_and_grad(fun, **options, saveable=saveable).plan(*args, **kwargs)
+    others = policy_points(plan.costs)
+    if saveable is None:
+        for name in CHECKPOINT_POLICIES:
+            limited = value_and_grad(fun, **options, saveable=getattr(jax.checkpoint_policies, name))
+            others.append(keeping_most(f"jax.checkpoint, {name}", limited.plan(*args, **kwargs).costs))
+    return Frontier(tuple(frontier_points(plan.costs)), tuple(others), plan.costs)
+
+
+def keeping_most(name: str, costs: ChainCosts) -> Point:
+    """Each stage runs once, and keeps all that its options know to keep."""
+    writer = write_nested(costs, keep_most(costs))
+    return Point(writer.peak, writer.time, name)

@@ -20,7 +20,9 @@ from ckptgrad.planning.optimum import minimum_peak
 from ckptgrad.planning.policy import get_policy
 from ckptgrad.planning.schedule import Forward, Schedule
 from ckptgrad.planning.simulate import Simulation, simulate
+from ckptgrad.report.shown import Shown
 from ckptgrad.rules.borrowed import borrowed_in
+from ckptgrad.timelines.timeline import Timeline, predict
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(Shown):
     """A schedule with its predicted peak and time.
 
     Attributes:
@@ -98,6 +100,35 @@ class Plan:
         """The primitives that are differentiated by JAX's own rule (`use_jax_rule`)."""
         return borrowed_in(self.program.graph)
 
+    def timeline(self, name: str = "plan") -> Timeline:
+        """What will be held over its course, as predicted; `ckptgrad.timeline` observes it too."""
+        return predict(name, self.program, self.costs, self.schedule, self.budget)
+
+    def pictures(self) -> list[str]:
+        """The schedule drawn, where matplotlib is installed."""
+        from ckptgrad.report.plots.style import drawn
+
+        return drawn("the schedule, stages against actions", self.plot)
+
+    def diagram(self) -> str:
+        """The schedule as a space-time diagram in letters, for terminals."""
+        from ckptgrad.report.schedule import schedule_chart
+        from ckptgrad.report.text import to_text
+
+        return to_text([schedule_chart(self.schedule, len(self.costs))])
+
+    def plot(self, ax: Any = None) -> Any:
+        """The schedule as a space-time diagram (`report.plots.schedule`); needs matplotlib."""
+        from ckptgrad.report.plots.schedule import plot_schedule
+
+        return plot_schedule(self, ax)
+
+    def plot_costs(self) -> Any:
+        """What each stage costs, in bytes and seconds (`report.plots.costs`); needs matplotlib."""
+        from ckptgrad.report.plots.costs import plot_costs
+
+        return plot_costs(self)
+
     def to_dict(self) -> dict[str, Any]:
         """The plan as plain data."""
         return {
@@ -124,10 +155,11 @@ class Plan:
         """The plan as JSON, for `load_plan` and other programs."""
         return json.dumps(self.to_dict())
 
-    def __str__(self) -> str:
-        from ckptgrad.report.tables import plan_text
+    def report_parts(self) -> list[Any]:
+        """The tables that it prints."""
+        from ckptgrad.report.tables import plan_parts
 
-        return plan_text(self)
+        return plan_parts(self)
 
 
 # By stages and schedule.

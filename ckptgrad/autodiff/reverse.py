@@ -22,6 +22,7 @@ from jax import dtypes
 from ckptgrad.graph.evaluate import apply, read
 from ckptgrad.graph.graph import Graph, Operation, Variable
 from ckptgrad.graph.registry import Application, Part, force, found_by, is_zero, rule_for
+from ckptgrad.graph.source import at_line_of
 from ckptgrad.graph.trace import explicit_sharding
 
 
@@ -120,13 +121,14 @@ def fill(tape: Tape, table: dict[Variable, Any], keep: Collection[Variable]) -> 
         needs = [a in tape.active for a in op.inputs]
         if not any(needs) or is_zero(op):
             continue
-        for atom, needed, entry in zip(op.inputs, needs, _entries(tape, op, needs, gradients), strict=True):
-            if not needed:
-                continue
-            tape.edges_visited += 1
-            contribution = found_by(entry)
-            if contribution is not None:
-                accumulate(table, atom, _placed(contribution, atom.aval))
+        with at_line_of(op.source_info):
+            for atom, needed, entry in zip(op.inputs, needs, _entries(tape, op, needs, gradients), strict=True):
+                if not needed:
+                    continue
+                tape.edges_visited += 1
+                contribution = found_by(entry)
+                if contribution is not None:
+                    accumulate(table, atom, _placed(contribution, atom.aval))
 
 
 def _placed(contribution: Any, aval: Any) -> Any:

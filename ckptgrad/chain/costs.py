@@ -6,9 +6,10 @@ Bytes of boundaries and residuals are exact.  Transients follow `footprint`, tim
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from ckptgrad.autodiff.joint import partition
 from ckptgrad.chain.footprint import peak_inside
 from ckptgrad.chain.machine import Machine
 from ckptgrad.chain.program import Option, Program, StageKind
@@ -16,52 +17,71 @@ from ckptgrad.graph.graph import Variable
 from ckptgrad.planning.costs import ChainCosts, SaveOption, StageCost
 
 
-def chain_costs(program: Program, machine: Machine | None = None) -> ChainCosts:
+def chain_costs(program: Program, machine: Machine | None = None, *, keep_all: bool = False) -> ChainCosts:
     """The planner's view of a program.
+
+    With `keep_all` each stage has one option, that of reverse mode without a plan: to keep all that its backward reads.
 
     Values that live across several stages, and gradients that wait to be added to others, are held while the backward
     is at certain boundaries: they are counted with the cotangents of these.
     """
     machine = machine or Machine.of()
     by_kind: dict[tuple, StageCost] = {}
-    stages, waiting = [], waiting_bytes(program)
+    stages, between = [], waiting_bytes(program)
     for i, (stage, summed) in enumerate(zip(program.stages, program.summed, strict=True)):
-        key = (id(stage.kind), summed, program.starting[i], waiting[i], waiting[i + 1])
+        key = (id(stage.kind), summed, program.starting[i], between[i], between[i + 1])
         if key not in by_kind:
             terms, started = (sum(stage.differentiated[k].nbytes for k in ks) for ks in (summed, program.starting[i]))
-            cost = _stage_cost(stage.kind, machine)
+            cost = _stage_cost(stage.kind, machine, _keep_all(stage.kind) if keep_all else stage.kind.options)
             options = tuple(
-                replace(o, backward_transient=o.backward_transient + terms + started - waiting[i]) for o in cost.options
+                replace(o, backward_transient=o.backward_transient + terms + started - between[i]) for o in cost.options
             )
-            by_kind[key] = replace(cost, options=options, cotangent_bytes=cost.cotangent_bytes + waiting[i + 1])
+            by_kind[key] = replace(cost, options=options, cotangent_bytes=cost.cotangent_bytes + between[i + 1])
         stages.append(by_kind[key])
-    return ChainCosts(tuple(stages), 0, waiting[0], program.output_bytes + program.gradient_bytes)
+    return ChainCosts(tuple(stages), 0, between[0], program.output_bytes + program.gradient_bytes)
 
 
 def waiting_bytes(program: Program) -> list[int]:
-    """For each boundary, 0 to n, bytes of what is held besides while the backward is there.
+    """For each boundary, 0 to n, bytes of what is held besides while the backward is there: see `waiting`."""
+    steps = [0] * (len(program.stages) + 2)
+    for v, _, first, end in _waits(program):
+        steps[first] += v.nbytes
+        steps[end] -= v.nbytes
+    return list(itertools.accumulate(steps))[: len(program.stages) + 1]
 
-    A value until the backward of the first stage that reads it, a sum of gradients from that of the last one to that
-    of the stage that made the value; sums for arguments until they are complete, and results of the program.
+
+def waiting(program: Program, boundary: int) -> list[tuple[Variable, str]]:
+    """What is held besides while the backward is at a boundary, and whether that is "boundaries" or "gradients".
+
+    A value that crosses several boundaries until the backward of the first stage that reads it; a sum of gradients from
+    that of the last one to that of the stage that made the value; sums for arguments until they are complete, and results
+    of the program.
     """
+    return [(v, kind) for v, kind, first, end in _waits(program) if first <= boundary < end]
+
+
+def _waits(program: Program) -> Iterator[tuple[Variable, str, int, int]]:
+    """What waits, its kind, and from which boundary to before which."""
     n = len(program.stages)
-    steps = [0] * (n + 2)
     for v in program.held:
-        first = min(i for i, stage in enumerate(program.stages) if v in stage.inputs)
-        steps[first + 1] += v.nbytes
-        steps[n + 1] -= v.nbytes
+        yield v, "boundaries", min(i for i, stage in enumerate(program.stages) if v in stage.inputs) + 1, n + 1
     maker = {v: i for i, stage in enumerate(program.stages) for v in stage.outputs}
     readers: dict[Variable, list[int]] = {}
     for i, (stage, summed, starting) in enumerate(zip(program.stages, program.summed, program.starting, strict=True)):
         for k in (*summed, *starting):
             readers.setdefault(stage.differentiated[k], []).append(i)
     for v, stages in readers.items():
-        steps[maker.get(v, min(stages)) + 1] += v.nbytes
-        steps[max(stages) + 1] -= v.nbytes
-    return list(itertools.accumulate(steps))[: n + 1]
+        yield v, "gradients", maker.get(v, min(stages)) + 1, max(stages) + 1
 
 
-def _stage_cost(kind: StageKind, machine: Machine) -> StageCost:
+def _keep_all(kind: StageKind) -> list[Option]:
+    """What is read is kept and nothing is done twice; stages with loops as they keep most."""
+    if kind.has_loops:
+        return kind.options[:1]
+    return [Option("everything", partition(kind.joint, kind.joint.frontier))]
+
+
+def _stage_cost(kind: StageKind, machine: Machine, choices: Sequence[Option]) -> StageCost:
     """The costs of one kind of stage, alone."""
     j = kind.joint
     boundary = kind.outputs_kept
@@ -71,7 +91,7 @@ def _stage_cost(kind: StageKind, machine: Machine) -> StageCost:
     cotangent = sum(j.cotangents[k].nbytes for k, i in enumerate(kind.seeds) if i in set(kind.boundary_out))
     forward = machine.seconds(plain, outputs)
     forward_peak = peak_inside(plain, j.inputs, outputs)
-    options = tuple(_save_option(kind, o, boundary, machine) for o in kind.options)
+    options = tuple(_save_option(kind, o, boundary, machine) for o in choices)
     return StageCost(options, boundary_bytes, cotangent, forward, max(0, forward_peak - boundary_bytes))
 
 

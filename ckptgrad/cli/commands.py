@@ -21,7 +21,8 @@ from ckptgrad.cli.bench import bench
 from ckptgrad.cli.targets import load_call
 from ckptgrad.errors import CkptgradError, ValidationError
 from ckptgrad.planning.policy import get_policy
-from ckptgrad.report.tables import coverage_text
+from ckptgrad.report.tables import coverage_parts
+from ckptgrad.report.text import to_text
 from ckptgrad.rules.coverage import MISSING, coverage
 from ckptgrad.training.data import read_text
 from ckptgrad.training.job import Job, Training, prepare
@@ -199,7 +200,7 @@ def _run(training: Training, console: Console) -> None:
 def rules(as_json: AsJson = False) -> None:
     """List JAX's primitives: differentiated, without derivative, or refused and why."""
     rows = coverage()
-    typer.echo(json.dumps([asdict(row) for row in rows], indent=2) if as_json else coverage_text(rows))
+    typer.echo(json.dumps([asdict(row) for row in rows], indent=2) if as_json else to_text(coverage_parts(rows)))
     if any(row.status == MISSING for row in rows):
         raise typer.Exit(1)
 

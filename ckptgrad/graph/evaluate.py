@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from jax.extend.core import primitives
 
 from ckptgrad.graph.atoms import Atom, Constant, Variable
+from ckptgrad.graph.source import at_line_of
 
 if TYPE_CHECKING:
     from ckptgrad.graph.graph import Graph, Operation
@@ -21,7 +22,7 @@ def apply(op: Operation, inputs: Sequence[Any]) -> list[Any]:
     if isinstance(bind_params, tuple):
         subfuns, bind_params = bind_params
     manager = getattr(op.context, "manager", None) or contextlib.nullcontext()
-    with manager:
+    with at_line_of(op.source_info), manager:
         out = op.primitive.bind(*subfuns, *inputs, **bind_params)
     return list(out) if op.primitive.multiple_results else [out]
 

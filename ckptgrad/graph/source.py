@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sysconfig
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 import jax
+from jax.extend import source_info_util
 
 _JAX = os.path.dirname(os.path.abspath(jax.__file__)) + os.sep
 _HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+# Models that come with the package are a user's code like any other.
+_MODELS = (_HERE + "bench", _HERE + "training")
 _STDLIB = sysconfig.get_paths()["stdlib"] + os.sep
 _SITE = sysconfig.get_paths()["purelib"] + os.sep
+
+# JAX's messages and what it tells XLA name the user's frames, not those of this package.
+for _entry in os.scandir(_HERE):
+    if not _entry.path.startswith(_MODELS):
+        source_info_util.register_exclusion(_entry.path)
 
 
 @dataclass(frozen=True)
@@ -26,17 +36,32 @@ class SourceLine:
     def __str__(self) -> str:
         return f"{self.file}:{self.line} ({self.function})"
 
+    @property
+    def brief(self) -> str:
+        """Without the folder, and without the functions that the function is local to."""
+        return f"{os.path.basename(self.file)}:{self.line} ({self.function.rpartition('<locals>.')[2]})"
+
 
 def user_line(source_info: Any) -> SourceLine | None:
     """The innermost frame outside JAX, this package and the standard library."""
     traceback = getattr(source_info, "traceback", None)
     if traceback is None:
         return None
-    for frame in traceback.frames:
-        name = frame.file_name
-        if name.startswith((_JAX, _HERE)):
-            continue
-        if name.startswith(_STDLIB) and not name.startswith(_SITE):
-            continue
-        return SourceLine(name, frame.line_num, frame.function_name)
-    return None
+    frames = ((f.file_name, f.line_num, f.function_name) for f in traceback.frames)
+    return next((SourceLine(*frame) for frame in frames if is_user_file(frame[0])), None)
+
+
+def is_user_file(name: str) -> bool:
+    """Whether a file is neither JAX's, nor this package's, nor the standard library's."""
+    if name.startswith(_MODELS):
+        return True
+    return not name.startswith((_JAX, _HERE)) and (not name.startswith(_STDLIB) or name.startswith(_SITE))
+
+
+def at_line_of(source_info: Any) -> AbstractContextManager:
+    """What JAX records meanwhile is said to come from there: the user's line and named scopes reach XLA and profilers."""
+    traceback = getattr(source_info, "traceback", None)
+    if traceback is None:
+        return contextlib.nullcontext()
+    scopes = source_info_util.current_name_stack() + source_info.name_stack
+    return source_info_util.user_context(traceback, name_stack=scopes)

@@ -1,16 +1,13 @@
 """Resident set: what the operating system counts while a program runs in a fresh process.
 
 The compiled program is serialised and loaded by a new process, so that nothing else grows while it runs;
-memory-profiler samples that process after a first
-call, whose code pages and threads stay. glibc's mmap threshold is held down there: freed buffers go back to the
-system at once, where they would else stay on the heap and be counted.
-Sees: every page touched by the call, the allocator's overhead and scratch inside library calls included.
-Cannot see: memory of accelerators; pages allocated but not touched; peaks much shorter than the sampling
-interval; programs that call back into Python (they cannot be serialised).
+memory-profiler samples that process after a first call, whose code pages and threads stay. glibc's mmap threshold is held
+down there: freed buffers go back to the system at once, where they would else stay on the heap and be counted.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import subprocess
@@ -24,11 +21,23 @@ import numpy as np
 from jax import dtypes
 from jax.experimental import serialize_executable
 
-from ckptgrad.meters.meter import Reading
+from ckptgrad.meters.meter import Reading, Subject, meter
 
 _PROGRAM = Path(__file__).with_name("resident_process.py")
 _ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 TIMEOUT_SECONDS = 600
+
+
+@meter(
+    "resident",
+    label="resident set, fresh process",
+    sees="every page that a call touches, the allocator's overhead and scratch inside library calls included",
+    cannot_see="memory of accelerators; pages that are not touched; peaks shorter than the sampling interval of 1 ms; "
+    "programs that call back into Python",
+)
+def resident(subject: Subject) -> Reading:
+    """The peak, and the samples of the call that reached it."""
+    return measure(subject.executable, subject.args, subject.kwargs)
 
 
 def measure(executable: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reading:
@@ -74,7 +83,8 @@ def _run(path: Path) -> Reading:
     if done.returncode:
         last = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1]
         return Reading(None, f"the measuring process failed: {last}")
-    return Reading(int(done.stdout.split()[-1]))
+    found = json.loads(done.stdout.splitlines()[-1])
+    return Reading(found["peak"], None, tuple((share, bytes_) for share, bytes_ in found["samples"]))
 
 
 def _portable(leaf: Any) -> tuple[str | None, Any]:

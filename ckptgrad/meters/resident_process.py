@@ -1,4 +1,4 @@
-"""The fresh process of the resident meter: load a program, run it, print its peak in bytes.
+"""The fresh process of the resident meter: load a program, run it, print its peak and its course.
 
 Run as a script; imports JAX only inside `main`, because memory-profiler's own sampling process imports this
 file again.
@@ -7,6 +7,7 @@ file again.
 from __future__ import annotations
 
 import gc
+import json
 import multiprocessing
 import pickle
 import sys
@@ -41,17 +42,20 @@ def load(path: str) -> tuple[Any, list[Any]]:
 
 
 def main(path: str) -> None:
-    """Print the peak above the baseline, in bytes."""
+    """Print the peak above the baseline in bytes, and the samples of the run that reached it, as JSON."""
     import jax
 
     program, leaves = load(path)
     jax.block_until_ready(program(*leaves))  # pages in the program's and the runtime's code
+    runs: list[tuple[float, float]] = []
 
     def run() -> None:
-        start = time.perf_counter()
+        start = time.time()
         while True:
+            begun = time.time()
             results = jax.block_until_ready(program(*leaves))
-            if time.perf_counter() - start > LEAST_SECONDS:
+            runs.append((begun, time.time()))
+            if time.time() - start > LEAST_SECONDS:
                 break
             del results
             time.sleep(REST_SECONDS)
@@ -60,8 +64,12 @@ def main(path: str) -> None:
     multiprocessing.set_start_method("spawn")
     before = memory_usage(-1, interval=INTERVAL_SECONDS, timeout=0.02, max_usage=True)
     task: Any = (run, ())
-    during = memory_usage(task, interval=INTERVAL_SECONDS, max_usage=True)
-    print(int((during - before) * MIB))
+    during = memory_usage(task, interval=INTERVAL_SECONDS, timestamps=True)
+    peak, at = max(during)
+    begun, ended = max((r for r in runs if r[0] <= at), default=runs[0])
+    inside = [(t, m) for m, t in during if begun <= t <= ended]
+    samples = [((t - begun) / (ended - begun), int((m - before) * MIB)) for t, m in inside]
+    print(json.dumps({"peak": int((peak - before) * MIB), "samples": samples}))
 
 
 if __name__ == "__main__":

@@ -27,6 +27,11 @@ class Forward:
     keep: int | None = None
     output: bool = True
 
+    @property
+    def scope(self) -> str:
+        """The named scope of the action's work, by which XLA's programs and profilers know it."""
+        return f"forward_{self.stage}"
+
     def __str__(self) -> str:
         return f"F{self.stage}{'' if self.keep is None else f':{self.keep}'}{'' if self.output else '~'}"
 
@@ -39,6 +44,11 @@ class Backward:
 
     stage: int
 
+    @property
+    def scope(self) -> str:
+        """As that of `Forward`."""
+        return f"backward_{self.stage}"
+
     def __str__(self) -> str:
         return f"B{self.stage}"
 
@@ -48,6 +58,10 @@ class Free:
     """Drop boundary `boundary`."""
 
     boundary: int
+
+    @property
+    def scope(self) -> None:
+        """None: nothing is done for it."""
 
     def __str__(self) -> str:
         return f"-{self.boundary}"

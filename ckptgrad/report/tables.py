@@ -1,14 +1,12 @@
-"""Text tables of plans and validations."""
+"""Plans, frontiers, validations and rules as parts that rich can show: tables and lines of text."""
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console, Group, RenderableType
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -23,23 +21,14 @@ if TYPE_CHECKING:
     from ckptgrad.rules.coverage import Coverage
     from ckptgrad.validation.result import Row, Validation
 
-WIDTH = 110
 MOST_ROWS = 40
 LONGEST_PERIOD = 8  # stages in a pattern that is written once however often it repeats
 NOTHING = "-"
 
 
-def to_text(renderable: RenderableType, width: int = WIDTH) -> str:
-    """Anything that rich can show, as plain text without trailing blanks."""
-    stream = io.StringIO()
-    console = Console(file=stream, width=width, color_system=None, force_terminal=False)
-    console.print(renderable)
-    return "\n".join(line.rstrip() for line in stream.getvalue().rstrip().splitlines())
-
-
-def plan_text(plan: Plan, width: int = WIDTH) -> str:
+def plan_parts(plan: Plan) -> list[RenderableType]:
     """A plan: what it costs, and what happens to each stage."""
-    return to_text(Group(_plan_summary(plan), "", _stage_table(plan)), width)
+    return [_plan_summary(plan), _stage_table(plan)]
 
 
 def _plan_summary(plan: Plan) -> Table:
@@ -107,7 +96,7 @@ def _stage_rows(plan: Plan) -> list[tuple[str, ...]]:
 
 
 def _place(source: SourceLine | None) -> str:
-    return NOTHING if source is None else f"{Path(source.file).name}:{source.line} ({source.function})"
+    return NOTHING if source is None else source.brief
 
 
 def _collapse(rows: Sequence[tuple[str, ...]]) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -148,11 +137,11 @@ def _label(first: int, step: int, times: int) -> str:
 MOST_POINTS = 24
 
 
-def frontier_text(points: Sequence[Point], others: Sequence[Point], width: int = WIDTH) -> str:
+def frontier_parts(points: Sequence[Point], others: Sequence[Point]) -> list[RenderableType]:
     """A frontier: points spread over it, then the policies and what the frontier needs for the same bytes."""
     fastest = points[-1]
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("peak", "of the fastest plan's", "time", "policy", "optimal in as many bytes"):
+    for name in ("peak", "of fastest's", "time", "policy", "optimal there"):
         table.add_column(name, justify="left" if name == "policy" else "right", no_wrap=True)
     step = max(1, -(-len(points) // MOST_POINTS))
     shown = [*points[:-1:step], fastest]
@@ -162,8 +151,11 @@ def frontier_text(points: Sequence[Point], others: Sequence[Point], width: int =
         within = [p for p in points if p.peak_bytes <= point.peak_bytes]
         table.add_row(*_point_cells(point, fastest), f"{within[-1].seconds / fastest.seconds:.2f}" if within else NOTHING)
     left_out = f" ({len(points) - len(shown)} more)" if len(points) > len(shown) else ""
-    head = Text(f"{len(points)} budgets at which the plan changes{left_out}; time against the fastest plan's, estimated")
-    return to_text(Group(head, "", table), width)
+    head = Text(
+        f"{len(points)} budgets at which the plan changes{left_out}; time against the fastest plan's, estimated; in the "
+        f"last column that of the optimal plan in as many bytes"
+    )
+    return [head, table]
 
 
 def _point_cells(point: Point, fastest: Point) -> list[str]:
@@ -171,7 +163,7 @@ def _point_cells(point: Point, fastest: Point) -> list[str]:
     return [format_bytes(point.peak_bytes), f"{point.peak_bytes / fastest.peak_bytes:.0%}", ratio, point.policy]
 
 
-def validation_text(validation: Validation, width: int = WIDTH) -> str:
+def validation_parts(validation: Validation) -> list[RenderableType]:
     """A validation: a row each for jax.grad, jax.checkpoint and the policies, then what is wrong or to be noted."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("", no_wrap=True)
@@ -185,15 +177,16 @@ def validation_text(validation: Validation, width: int = WIDTH) -> str:
         f"median of {validation.repeats}"
     )
     verdict = "passed" if validation.passed else "FAILED"
-    notes = [f"{verdict}: {text}" for text in validation.failures or [_agreement(validation)]]
+    notes = [f"{verdict}: {text}" for text in validation.row_failures or [_agreement(validation)]]
+    notes += validation.located
     if validation.borrowed:
         notes.append(f"borrowed from JAX, so not checked independently: {', '.join(validation.borrowed)}")
     reasons = {r.resident.reason: r.name for r in validation.rows if r.resident and r.resident.reason}
     notes += [f"resident n/a ({name}): {reason}" for reason, name in reasons.items()]
-    return to_text(Group(head, "", table, "", *map(Text, notes)), width)
+    return [head, table, Text("\n".join(notes))]
 
 
-def coverage_text(rows: Sequence[Coverage], width: int = WIDTH) -> str:
+def coverage_parts(rows: Sequence[Coverage]) -> list[RenderableType]:
     """The table of primitives, and how many there are of each status."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("primitive", "status", "how"):
@@ -203,12 +196,13 @@ def coverage_text(rows: Sequence[Coverage], width: int = WIDTH) -> str:
     counts = Counter(row.status for row in rows)
     public = sum(row.public for row in rows)
     head = f"{len(rows)} primitives, {public} of them in jax.extend.core.primitives: "
-    return to_text(Group(Text(head + ", ".join(f"{n} {s}" for s, n in counts.most_common())), "", table), width)
+    return [Text(head + ", ".join(f"{n} {s}" for s, n in counts.most_common())), table]
 
 
 def _agreement(validation: Validation) -> str:
     binding = "" if validation.budget is None else ", certified peaks are within the budget"
-    return f"gradients agree with jax.grad's{binding}"
+    wrong = "" if validation.passed else "; custom rules that both use are wrong"
+    return f"gradients agree with jax.grad's{binding}{wrong}"
 
 
 def _cells(row: Row) -> list[str]:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from ckptgrad.autodiff.joint import Order, Run
@@ -145,7 +146,8 @@ class Execution:
         env = {**part.joint.constants, **dict(zip(part.joint.inputs, self._inputs(i, stage), strict=True))}
         # A repetition is told from the first run, and put after it, by what came last.
         latest = (self.latest or self._newest) if again else ()
-        env.update(zip(run.makes, call([env[v] for v in run.reads], latest), strict=True))
+        with jax.named_scope(Forward(i).scope):
+            env.update(zip(run.makes, call([env[v] for v in run.reads], latest), strict=True))
         crossing = {*stage.boundary_out}
         pairs = list(zip(stage.outputs, part.joint.outputs, strict=True))
         if output:
@@ -172,7 +174,8 @@ class Execution:
         summed = tuple(k for k, (v, a) in enumerate(gradients.items()) if a is not None and v in self.table)
         totals = [self.table[stage.differentiated[k]] for k in summed]
         run, call = self.functions[stage.kind].backward(keep, summed)
-        made = call(([env[v] for v in run.reads], totals))
+        with jax.named_scope(Backward(i).scope):
+            made = call(([env[v] for v in run.reads], totals))
         alone = len(made) - len(summed)
         env.update(zip(run.makes[:alone], made[:alone], strict=True))
         sums = dict(zip(summed, made[alone:], strict=True))

@@ -8,9 +8,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ckptgrad.api import value_and_grad
 from ckptgrad.arguments import Traced
+from ckptgrad.chain.costs import chain_costs
+from ckptgrad.frontiers import keeping_most
 from ckptgrad.graph.graph import Constant
 from ckptgrad.meters.xla import Memory, compiled_memory
+from ckptgrad.planning.frontier import Point
 
 
 def plain(fun: Callable, argnums: int | Sequence[int], has_aux: bool) -> Callable:
@@ -54,3 +58,16 @@ def reference_memory(
         True
     """
     return compiled_memory(jax.jit(plain(fun, argnums, has_aux)).lower(*args, **kwargs).compile())
+
+
+def jax_grad_point(
+    fun: Callable,
+    *args: Any,
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    **kwargs: Any,
+) -> Point:
+    """Where `jax.grad` stands beside a frontier: the peak by XLA's buffer assignment, the time estimated as plans are."""
+    memory = reference_memory(fun, *args, argnums=argnums, has_aux=has_aux, **kwargs)
+    program = value_and_grad(fun, argnums, has_aux, allow_int=True).trace(*args, **kwargs).program
+    return Point(memory.peak_bytes, keeping_most("jax.grad", chain_costs(program, keep_all=True)).seconds, "jax.grad")

@@ -6,7 +6,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ckptgrad.meters.meter import Reading
+from ckptgrad.report.shown import Shown
 from ckptgrad.validation.compare import Difference
+from ckptgrad.validation.finding import Finding, messages
+
+# Findings that the text table shows.
+MOST_LINES = 12
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Validation:
+class Validation(Shown):
     """The table that `validate` returns; `print` it, or read `rows` and `to_dict()`.
 
     Attributes:
@@ -69,6 +74,9 @@ class Validation:
         repeats: rounds of timing.
         tolerance: what was allowed, or None for that of each dtype.
         borrowed: primitives that ckptgrad differentiated by JAX's own rule.
+        findings: with `locate`, where the gradient goes wrong, in the order of the stages.
+        checked: with `locate`, how many calls of functions with custom rules were compared with their functions'
+            derivatives; else None.
     """
 
     function: str
@@ -77,14 +85,33 @@ class Validation:
     repeats: int
     tolerance: float | None
     borrowed: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    checked: int | None = None
 
     def __getitem__(self, name: str) -> Row:
         return next(row for row in self.rows if row.name == name)
 
     @property
     def failures(self) -> list[str]:
-        """All that is wrong, in words; empty when all gradients agree and the budget holds."""
+        """All that is wrong, in words; empty when all gradients agree, the budget holds and nothing wrong was located."""
+        return self.row_failures + messages([f for f in self.findings if f.is_wrong])
+
+    @property
+    def row_failures(self) -> list[str]:
+        """What is wrong with the rows, in words."""
         return [text for row in self.rows for text in row.failures(self.budget)]
+
+    @property
+    def located(self) -> list[str]:
+        """What `locate` found, a line each; what is wrong comes first."""
+        wrong = messages([f for f in self.findings if f.is_wrong])
+        lines = [f"wrong: {text}" for text in wrong[:MOST_LINES]]
+        if len(wrong) > MOST_LINES:
+            lines.append(f"wrong: {len(wrong) - MOST_LINES} more, in `findings`")
+        lines += [f"located: {text}" for text in messages([f for f in self.findings if not f.is_wrong])]
+        if self.checked is not None and not self.findings:
+            lines.append(f"located: nothing; {self.checked} calls of functions with custom rules were checked")
+        return lines
 
     @property
     def passed(self) -> bool:
@@ -101,9 +128,12 @@ class Validation:
             "failures": self.failures,
             "borrowed_rules": list(self.borrowed),
             "rows": [asdict(row) for row in self.rows],
+            "findings": [f.to_dict() for f in self.findings],
+            "custom_rules_checked": self.checked,
         }
 
-    def __str__(self) -> str:
-        from ckptgrad.report.tables import validation_text
+    def report_parts(self) -> list[Any]:
+        """The tables that it prints."""
+        from ckptgrad.report.tables import validation_parts
 
-        return validation_text(self)
+        return validation_parts(self)

@@ -1,0 +1,279 @@
+"""The buffers of a compiled program over its course: what XLA holds at each instruction, and what each buffer is.
+
+XLA assigns every buffer a place in an allocation; the program is scheduled, so that the order of its instructions is
+the order in which they run.  A buffer lives from the instruction that defines it to the last one that reads it,
+directly or through tuples, views and calls.  Bytes that buffers share (an operation that overwrites its operand) count once.
+
+Sees: every buffer of the program, by shape, the primitive and the user's line that made it.
+Cannot see: what `meters.xla` cannot see; and inside loops it follows one trip.
+"""
+
+from __future__ import annotations
+
+import itertools
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ckptgrad.graph.source import SourceLine, is_user_file
+from ckptgrad.meters.protos import parse
+
+# Element types of XLA by number (`xla_data.proto`), as JAX names them.
+_TYPES = {
+    1: "bool", 2: "int8", 3: "int16", 4: "int32", 5: "int64", 6: "uint8", 7: "uint16", 8: "uint32", 9: "uint64",
+    10: "float16", 11: "float32", 12: "float64", 15: "complex64", 16: "bfloat16", 18: "complex128",
+}  # fmt: skip
+_VIEWS = frozenset({"bitcast", "opt-barrier", "domain", "add-dependency", "optimization-barrier"})
+# A value as XLA sees it: for each position in its tuple structure the buffers that may hold it.
+Value = Mapping[tuple[int, ...], frozenset[int]]
+
+
+@dataclass(frozen=True)
+class XlaBuffer:
+    """A buffer of a compiled program.
+
+    Attributes:
+        bytes: its size.
+        shape, dtype: what it holds.
+        name: JAX's name of the operation that made it, with its named scopes.
+        source: the user's line, where XLA was told.
+        first, last: the steps from and to which it lives.
+        readers: JAX's names of the instructions of the entry computation that read it.
+        place: allocation, offset and size.
+        is_output: whether it is (part of) a result.
+    """
+
+    bytes: int
+    shape: tuple[int, ...]
+    dtype: str
+    name: str
+    source: SourceLine | None
+    first: int
+    last: int
+    readers: frozenset[str]
+    place: tuple[int, int, int]
+    is_output: bool
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Buffers, and the live bytes at every step of a program.
+
+    Attributes:
+        buffers: temporaries and results.
+        live: at each step the bytes of live temporaries, and of all results.
+        scopes: at each step JAX's name of the instruction of the entry computation that is running.
+        temporary_bytes: what XLA allocates for temporaries, gaps between buffers included.
+    """
+
+    buffers: tuple[XlaBuffer, ...]
+    live: tuple[int, ...]
+    scopes: tuple[str, ...]
+    temporary_bytes: int
+
+    @property
+    def peak_at(self) -> int:
+        """The first step at which most is live."""
+        return self.live.index(max(self.live))
+
+    def at(self, step: int) -> list[XlaBuffer]:
+        """What is live at a step, results included, largest first; of buffers in one place the latest."""
+        places: dict[tuple[int, int, int], XlaBuffer] = {}
+        for b in sorted(self.buffers, key=lambda b: b.first):
+            if b.is_output or b.first <= step <= b.last:
+                places[b.place] = b
+        return sorted(places.values(), key=lambda b: -b.bytes)
+
+
+def read_assignment(executable: Any) -> Assignment:
+    """The buffers of `jax.jit(f).lower(...).compile()`.
+
+    Raises:
+        ValueError: the platform does not tell its buffer assignment, or there are several programs.
+    """
+    data = executable.memory_analysis().serialized_buffer_assignment_proto
+    modules = executable.runtime_executable().hlo_modules()
+    if not data or len(modules) != 1:
+        raise ValueError("the platform does not tell the buffers of its programs")
+    module = parse("Module", modules[0].as_serialized_hlo_module_proto())
+    return _Reader(module, parse("BufferAssignment", data)).read()
+
+
+@dataclass
+class _Life:
+    first: int
+    last: int
+    instruction: Any
+    index: tuple[int, ...]
+    readers: set[str] = field(default_factory=set)
+
+
+@dataclass
+class _Reader:
+    """Walks the program once, in the order in which it runs."""
+
+    module: Any
+    assignment: Any
+    lives: dict[int, _Life] = field(default_factory=dict)
+    scopes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.computations = {c.id: c for c in self.module.computations}
+        self.instructions = {i.id: i for c in self.module.computations for i in c.instructions}
+        orders = {s.computation: list(s.sequence.instructions) for s in self.module.schedule.sequences}
+        self.orders = {c: orders.get(c, [i.id for i in self.computations[c].instructions]) for c in self.computations}
+        self.defined: dict[int, dict[tuple[int, ...], int]] = defaultdict(dict)
+        for b in self.assignment.buffers:
+            self.defined[b.defined_at.instruction][tuple(b.defined_at.shape_index)] = b.id
+
+    def read(self) -> Assignment:
+        result = self.run(self.module.entry, None, "")
+        self.use(result, len(self.scopes) - 1)
+        buffers = tuple(self.described())
+        results = sum(a.size for a in self.assignment.allocations if _is_result(a))
+        live = [results + bytes_ for bytes_ in _live([b for b in buffers if not b.is_output], len(self.scopes))]
+        temporaries = sum(a.size for a in self.assignment.allocations if _is_temporary(a))
+        return Assignment(buffers, tuple(live), tuple(self.scopes), temporaries)
+
+    def run(self, computation: int, arguments: Sequence[Value] | None, scope: str) -> Value:
+        """Follow the instructions of a computation; `arguments` is None for the entry."""
+        values: dict[int, Value] = {}
+        for number in self.orders[computation]:
+            instruction = self.instructions[number]
+            here = scope or instruction.metadata.op_name or instruction.name
+            values[number] = self.step(instruction, [values[o] for o in instruction.operands], arguments, here)
+        return values[self.computations[computation].root]
+
+    def step(self, instruction: Any, operands: list[Value], arguments: Sequence[Value] | None, scope: str) -> Value:
+        code = instruction.opcode
+        if code == "parameter" and arguments is not None:
+            return arguments[instruction.parameter_number]
+        if code == "get-tuple-element":
+            k = instruction.tuple_index
+            return {index[1:]: found for index, found in operands[0].items() if index[:1] == (k,)}
+        if code in _VIEWS:
+            return operands[0]
+        inner: list[Value] = []
+        if code == "call":
+            inner = [self.run(instruction.called[0], operands, scope)]
+        elif code == "while":
+            inner = [operands[0], *(self.run(c, operands, scope) for c in instruction.called)]
+        elif code == "conditional":
+            inner = [self.run(c, [v], scope) for c, v in zip(instruction.called, operands[1:], strict=True)]
+        now = len(self.scopes)
+        self.scopes.append(scope)
+        for operand in operands:
+            self.use(operand, now)
+        own = self.defined.get(instruction.id, {})
+        for index, buffer in own.items():
+            self.lives.setdefault(buffer, _Life(now, now, instruction, index))
+        found: dict[tuple[int, ...], frozenset[int]] = {i: frozenset({b}) for i, b in own.items()}
+        if code == "tuple":
+            inner = [{(k, *index): b for k, v in enumerate(operands) for index, b in v.items()}]
+        for value in inner:
+            for index, buffers in value.items():
+                found[index] = found.get(index, frozenset()) | buffers
+        return found
+
+    def use(self, value: Value, now: int) -> None:
+        for buffers in value.values():
+            for b in buffers:
+                life = self.lives.get(b)
+                if life is not None:
+                    life.last = max(life.last, now)
+                    life.readers.add(self.scopes[now])
+
+    def described(self) -> list[XlaBuffer]:
+        sizes = {b.id: b.size for b in self.assignment.buffers}
+        found = []
+        for allocation in self.assignment.allocations:
+            if not (_is_temporary(allocation) or _is_result(allocation)):
+                continue
+            assigned_here = allocation.assigned
+            if allocation.is_live_out:
+                # A result's memory may serve temporaries before.
+                assigned_here = [
+                    max(assigned_here, key=lambda a: self.lives[a.buffer].last if a.buffer in self.lives else -1)
+                ]
+            for assigned in assigned_here:
+                life = self.lives.get(assigned.buffer)
+                if life is None:
+                    continue
+                shape = life.instruction.shape
+                for k in life.index:
+                    shape = shape.tuple_shapes[k]
+                found.append(
+                    XlaBuffer(
+                        sizes[assigned.buffer],
+                        tuple(shape.dimensions),
+                        _TYPES.get(shape.element_type, "tuple"),
+                        life.instruction.metadata.op_name or life.instruction.name,
+                        self.source(life.instruction.metadata),
+                        life.first,
+                        life.last,
+                        frozenset(life.readers),
+                        (allocation.index, assigned.offset, assigned.size),
+                        allocation.is_live_out,
+                    )
+                )
+        return found
+
+    def last(self, assigned: Any) -> int:
+        life = self.lives.get(assigned.buffer)
+        return -1 if life is None else life.last
+
+    def source(self, metadata: Any) -> SourceLine | None:
+        """The innermost of the user's frames."""
+        stack, frame = self.module.stack, metadata.stack_frame
+        while frame:
+            this = stack.frames[frame - 1]
+            location = stack.locations[this.location - 1]
+            name = stack.files[location.file - 1]
+            if is_user_file(name):
+                return SourceLine(name, location.line, stack.functions[location.function - 1])
+            frame = this.parent if this.parent != frame else 0
+        if metadata.source_file and is_user_file(metadata.source_file):
+            return SourceLine(metadata.source_file, metadata.source_line, "")
+        return None
+
+
+def _is_temporary(allocation: Any) -> bool:
+    a = allocation
+    return not (a.is_parameter or a.is_live_out or a.is_constant or a.is_thread_local or a.is_tuple)
+
+
+def _is_result(allocation: Any) -> bool:
+    """Whether an allocation holds (part of) a result that is no argument passed through; tables of pointers count."""
+    return allocation.is_live_out and not allocation.is_parameter
+
+
+def _live(buffers: Sequence[XlaBuffer], steps: int) -> list[int]:
+    """At each step the bytes in use; bytes that several live buffers share count once."""
+    change = [0] * (steps + 1)
+    by_allocation: dict[int, list[XlaBuffer]] = defaultdict(list)
+    for b in buffers:
+        by_allocation[b.place[0]].append(b)
+    for inside in by_allocation.values():
+        edges = sorted({edge for b in inside for edge in (b.place[1], b.place[1] + b.place[2])})
+        spans: dict[int, list[tuple[int, int]]] = defaultdict(list)
+        for b in inside:
+            for k in range(bisect_left(edges, b.place[1]), bisect_left(edges, b.place[1] + b.place[2])):
+                spans[k].append((b.first, b.last))
+        for k, lives in spans.items():
+            for first, last in _united(lives):
+                change[first] += edges[k + 1] - edges[k]
+                change[last + 1] -= edges[k + 1] - edges[k]
+    return list(itertools.accumulate(change[:steps]))
+
+
+def _united(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Closed intervals, merged where they overlap."""
+    found: list[tuple[int, int]] = []
+    for first, last in sorted(spans):
+        if found and first <= found[-1][1]:
+            found[-1] = found[-1][0], max(found[-1][1], last)
+        else:
+            found.append((first, last))
+    return found

@@ -1,0 +1,51 @@
+"""Parts of a report as HTML, for notebooks and for pages of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ckptgrad.report.text import to_text
+
+STYLE = (
+    "<style>.ckptgrad table{border-collapse:collapse;margin:.5em 0;font-variant-numeric:tabular-nums}"
+    ".ckptgrad th,.ckptgrad td{padding:.15em .8em .15em 0;border:0;text-align:left;vertical-align:top;white-space:nowrap}"
+    ".ckptgrad th{border-bottom:1px solid currentColor}.ckptgrad .right{text-align:right}"
+    ".ckptgrad pre{line-height:1.15}.ckptgrad p{margin:.4em 0;white-space:pre-line}.ckptgrad img{max-width:100%}</style>"
+)
+
+
+def to_html(parts: Sequence[RenderableType], *more: str) -> str:
+    """Parts that rich can show, and more HTML after them, in one element with its style."""
+    return f'{STYLE}<div class="ckptgrad">{"".join([*map(_part, parts), *more])}</div>'
+
+
+def _part(part: RenderableType) -> str:
+    if isinstance(part, Table):
+        return _table(part)
+    if isinstance(part, (str, Text)) and not getattr(part, "no_wrap", False):
+        return f"<p>{escape(str(part))}</p>" if str(part) else ""
+    return f"<pre>{escape(to_text([part]))}</pre>"
+
+
+def _table(table: Table) -> str:
+    columns = [(column, [_plain(cell) for cell in column.cells]) for column in table.columns]
+    sides = [' class="right"' if column.justify == "right" else "" for column, _ in columns]
+    head = ""
+    if any(str(column.header) for column, _ in columns):
+        cells = "".join(f"<th{side}>{escape(str(c.header))}</th>" for (c, _), side in zip(columns, sides, strict=True))
+        head = f"<thead><tr>{cells}</tr></thead>"
+    rows = zip(*(cells for _, cells in columns), strict=True)
+    body = "".join(
+        f"<tr>{''.join(f'<td{side}>{escape(cell)}</td>' for cell, side in zip(row, sides, strict=True))}</tr>"
+        for row in rows
+    )
+    return f"<table>{head}<tbody>{body}</tbody></table>"
+
+
+def _plain(cell: RenderableType) -> str:
+    return str(cell) if isinstance(cell, (str, Text)) else to_text([cell])

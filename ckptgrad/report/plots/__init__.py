@@ -1,0 +1,1 @@
+"""Pictures with matplotlib: timelines, frontiers, schedules and stage costs."""

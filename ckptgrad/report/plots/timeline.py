@@ -1,0 +1,82 @@
+"""A timeline as areas of what is predicted, with what meters observed as lines over them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ckptgrad.budget import format_bytes
+from ckptgrad.meters.buffers import KINDS
+from ckptgrad.meters.meter import meters
+from ckptgrad.report.plots.style import BUDGET_COLOUR, KIND_STYLES, METER_STYLES, MIB, new_figure
+
+if TYPE_CHECKING:
+    from ckptgrad.timelines.timeline import Timeline
+
+
+def plot_timeline(timeline: Timeline, ax: Any = None) -> Any:
+    """Bytes beyond the arguments against the share of the estimated time.
+
+    Args:
+        timeline: what to draw.
+        ax: axes of matplotlib to draw on; None for a new figure.
+
+    Returns:
+        The figure.
+    """
+    figure = None
+    if ax is None:
+        figure, ax = new_figure()
+    edges = [0.0]
+    stacks: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    for moment, (_, end) in zip(timeline.moments, timeline.progress, strict=True):
+        if end > edges[-1]:
+            edges.append(end)
+            for kind in KINDS:
+                stacks[kind].append(moment.bytes[kind] / MIB)
+    below = [0.0] * (len(edges) - 1)
+    for kind in KINDS:
+        colour, hatch = KIND_STYLES[kind]
+        top = [a + b for a, b in zip(below, stacks[kind], strict=True)]
+        if any(stacks[kind]):
+            ax.fill_between(
+                edges, [*below, below[-1]], [*top, top[-1]], step="post", facecolor=colour, hatch=hatch,
+                edgecolor="#44444488", linewidth=0.0, label=kind,
+            )  # fmt: skip
+        below = top
+    known = meters()
+    for name, reading in timeline.readings.items():
+        colour, dashes, width = METER_STYLES.get(name, ("#000000", ":", 1.0))
+        if reading.curve:
+            # What is held after the last of several actions that take no time.
+            xs, ys = zip(*dict(reading.curve).items(), strict=True)
+            peak = f"{known[name].label}, peak {format_bytes(reading.bytes or 0)}"
+            style = "steps-post" if name == "ledger" else "default"
+            ax.plot(xs, [y / MIB for y in ys], dashes, color=colour, linewidth=width, label=peak, drawstyle=style)
+        elif reading.bytes is not None:
+            label = f"{known[name].label}, peak {format_bytes(reading.bytes)}"
+            ax.axhline(reading.bytes / MIB, linestyle=dashes, color=colour, linewidth=width, label=label)
+    if timeline.budget is not None:
+        label = f"budget {format_bytes(timeline.budget)}"
+        ax.axhline(timeline.budget / MIB, linestyle="-.", color=BUDGET_COLOUR, linewidth=1.2, label=label)
+    _mark_peak(timeline, ax)
+    ax.set_xlim(0, 1)
+    ax.set_ylim(0, _highest(timeline) * 1.25)
+    ax.set_xlabel("share of the gradient's time")
+    ax.set_ylabel("MiB beyond the arguments")
+    ax.legend(fontsize="small", frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return figure or ax.figure
+
+
+def _mark_peak(timeline: Timeline, ax: Any) -> None:
+    moment = timeline.moments[timeline.peak_at]
+    x = sum(timeline.progress[timeline.peak_at]) / 2
+    text = f"predicted peak {format_bytes(timeline.peak_bytes)}, {moment.action}"
+    ax.annotate(
+        text, (x, timeline.peak_bytes / MIB), (x, _highest(timeline) * 1.15), ha="left" if x < 0.6 else "right",
+        arrowprops={"arrowstyle": "->", "linewidth": 0.8}, fontsize="small",
+    )  # fmt: skip
+
+
+def _highest(timeline: Timeline) -> float:
+    """MiB of the highest thing that is drawn."""
+    return max([timeline.peak_bytes, *(r.bytes or 0 for r in timeline.readings.values()), timeline.budget or 0]) / MIB

@@ -1,0 +1,30 @@
+"""What results have in common: they print as text, and show as HTML in notebooks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+class Shown:
+    """A result that is made of parts that rich can show; rich is imported when it is first shown."""
+
+    def report_parts(self) -> list[RenderableType]:
+        """Tables and lines of text, in order."""
+        raise NotImplementedError
+
+    def pictures(self) -> list[str]:
+        """Pictures to show after the parts, as HTML; none where matplotlib is missing."""
+        return []
+
+    def __str__(self) -> str:
+        from ckptgrad.report.text import to_text
+
+        return to_text(self.report_parts())
+
+    def _repr_html_(self) -> str:
+        from ckptgrad.report.html import to_html
+
+        return to_html(self.report_parts(), *self.pictures())

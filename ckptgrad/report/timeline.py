@@ -1,0 +1,139 @@
+"""A timeline in a terminal: its course as a chart of blocks, what is alive at the peak, and what the meters read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ckptgrad.budget import format_bytes
+from ckptgrad.meters.buffers import KINDS, Buffer
+from ckptgrad.meters.meter import meters
+
+if TYPE_CHECKING:
+    from ckptgrad.timelines.timeline import Timeline
+
+COLUMNS, ROWS = 72, 14
+MOST_ALIVE = 12
+# A letter a kind, for terminals without colours.
+_LETTERS = dict(zip(KINDS, "RBrgt", strict=True))
+_COLOURS = dict(zip(KINDS, ("white", "blue", "cyan", "yellow", "magenta"), strict=True))
+
+
+def timeline_parts(timeline: Timeline) -> list[RenderableType]:
+    """The course, what is alive at the peak, and the meters."""
+    at = timeline.moments[timeline.peak_at]
+    budget = "none" if timeline.budget is None else format_bytes(timeline.budget)
+    head = (
+        f"{timeline.name}: live bytes beyond the arguments, budget {budget}; predicted peak "
+        f"{format_bytes(timeline.peak_bytes)} during {_doing(at.action)}"
+    )
+    parts: list[RenderableType] = [Text(head), _chart(timeline)]
+    parts += [Text("alive at the predicted peak"), alive_table(timeline.alive)]
+    seen = timeline.readings.get("xla")
+    if seen is not None and seen.alive:
+        parts += [Text("alive at the peak of XLA's buffer assignment"), alive_table(seen.alive)]
+    return [*parts, _readings(timeline)] if timeline.readings else parts
+
+
+def _doing(action: str) -> str:
+    """An action in words: "F3:1" is the forward of stage 3."""
+    words = {"F": "the forward of stage", "B": "the backward of stage", "-": "the freeing of boundary"}
+    return f"{words[action[0]]} {action[1:].split(':', maxsplit=1)[0].rstrip('~')}"
+
+
+def _chart(timeline: Timeline) -> Text:
+    """Columns of time, each filled from below by kind; the peak is marked underneath."""
+    highest = max([timeline.peak_bytes, timeline.budget or 0]) or 1
+    columns = [_at(timeline, (k + 0.5) / COLUMNS) for k in range(COLUMNS)]
+    peak_column = min(COLUMNS - 1, int(COLUMNS * sum(timeline.progress[timeline.peak_at]) / 2))
+    columns[peak_column] = timeline.peak_at
+    stacks = [_stack([timeline.moments[c].bytes[kind] for kind in KINDS], highest) for c in columns]
+    limit = None if timeline.budget is None else round(ROWS * timeline.budget / highest)
+    text = Text(no_wrap=True)
+    for row in range(ROWS, 0, -1):
+        text.append(f"{format_bytes(round(highest * row / ROWS)):>10} ")
+        for stack in stacks:
+            kind = stack[row - 1] if row <= len(stack) else None
+            empty = "-" if row == limit else " "
+            text.append(empty if kind is None else _LETTERS[kind], style=_COLOURS.get(kind or "", "dim"))
+        text.append("\n")
+    text.append(" " * 11 + " " * peak_column + "^ peak\n")
+    text.append(" " * 11 + "  ".join(f"{_LETTERS[kind]} {kind}" for kind in KINDS), style="dim")
+    if limit is not None:
+        text.append("  - budget", style="dim")
+    return text
+
+
+def _at(timeline: Timeline, share: float) -> int:
+    """The moment at a share of the time."""
+    return next((i for i, (_, end) in enumerate(timeline.progress) if end > share), len(timeline.moments) - 1)
+
+
+def _stack(bytes_: Sequence[int], highest: int) -> list[str]:
+    """The kind of each filled row, from below."""
+    found: list[str] = []
+    total = 0
+    for kind, n in zip(KINDS, bytes_, strict=True):
+        total += n
+        found += [kind] * (round(ROWS * total / highest) - len(found))
+    return found
+
+
+def alive_table(alive: Sequence[Buffer], most: int = MOST_ALIVE) -> Table:
+    """Buffers, largest first; those alike in neighbouring stages in one row."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name, side in (("bytes", "right"), ("kind", "left"), ("type", "left"), ("made by", "left"), ("stage", "left")):
+        table.add_column(name, justify=side, no_wrap=True)  # type: ignore[arg-type]
+    table.add_column("source")
+    groups = _alike(alive)
+    for group in groups[:most]:
+        first = group[0]
+        total = sum(b.bytes for b in group)
+        kind = f"{first.type} x {len(group)}" if len(group) > 1 else first.type
+        stages = sorted({b.stage for b in group if b.stage is not None})
+        place = "" if first.source is None else first.source.brief
+        table.add_row(format_bytes(total), first.kind, kind, first.what, _ranges(stages), place)
+    if len(groups) > most:
+        rest = sum(b.bytes for group in groups[most:] for b in group)
+        table.add_row(format_bytes(rest), f"{len(groups) - most} rows more", "", "", "", "")
+    return table
+
+
+def _alike(alive: Sequence[Buffer]) -> list[list[Buffer]]:
+    """Buffers that differ in the stage alone together, by their bytes together."""
+    groups: dict[tuple, list[Buffer]] = {}
+    for b in alive:
+        groups.setdefault((b.kind, b.what, b.type, b.source), []).append(b)
+    return sorted(groups.values(), key=lambda group: -sum(b.bytes for b in group))
+
+
+def _ranges(stages: Sequence[int]) -> str:
+    """Numbers with runs drawn together: "0, 2 .. 9"."""
+    runs: list[list[int]] = []
+    for stage in stages:
+        if runs and stage == runs[-1][1] + 1:
+            runs[-1][1] = stage
+        else:
+            runs.append([stage, stage])
+    words = [str(a) if a == b else f"{a}, {b}" if b == a + 1 else f"{a} .. {b}" for a, b in runs]
+    return ", ".join(words[:4] + ["..."] if len(words) > 4 else words)
+
+
+def _readings(timeline: Timeline) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("meter", no_wrap=True)
+    table.add_column("peak", justify="right", no_wrap=True)
+    table.add_column("against predicted", justify="right", no_wrap=True)
+    table.add_column("sees")
+    known = meters()
+    for name, reading in timeline.readings.items():
+        if reading.bytes is None:
+            table.add_row(known[name].label, "n/a", "", reading.reason or "")
+        else:
+            off = reading.bytes / timeline.peak_bytes - 1 if timeline.peak_bytes else 0.0
+            table.add_row(known[name].label, format_bytes(reading.bytes), f"{off:+.1%}", known[name].sees)
+    return table
