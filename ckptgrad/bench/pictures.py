@@ -62,4 +62,6 @@ def draw(figure: Any, result: Result, curves: Curves) -> None:
         axes.grid(visible=True, which="major", color="0.85", linewidth=0.6)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles), frameon=False)
+    drawn = [run for run in runs if run in handles]
+    figure.suptitle(result.title)
+    figure.legend([handles[run] for run in drawn], drawn, loc="outside lower center", ncols=len(drawn), frameon=False)

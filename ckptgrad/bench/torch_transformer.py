@@ -1,0 +1,123 @@
+"""The transformer of `models` in torch, eager: the same parameters, the same operations in the same order.
+
+Run as a script with the path of a job it is a fresh process that prints the peak of its resident set, as
+`meters.resident` has one for JAX's programs; torch is imported in functions only, because memory-profiler's own sampling
+process imports this file again.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import multiprocessing
+import pickle
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+# As in the resident meter: the sampling interval, how long to repeat a call, and the rest between calls.
+INTERVAL_SECONDS, LEAST_SECONDS, REST_SECONDS = 0.001, 0.25, 0.005
+
+
+def on_torch(tree: Any) -> Any:
+    """A nest of NumPy arrays as torch tensors; those of floats ask for gradients."""
+    import torch
+
+    if isinstance(tree, dict):
+        return {name: on_torch(branch) for name, branch in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return [on_torch(branch) for branch in tree]
+    tensor = torch.from_numpy(tree.copy())
+    return tensor.requires_grad_() if tensor.is_floating_point() else tensor.long()
+
+
+def leaves(tree: Any) -> list[Any]:
+    """The tensors of a nest in JAX's order: dictionaries by their sorted names."""
+    if isinstance(tree, dict):
+        return [leaf for name in sorted(tree) for leaf in leaves(tree[name])]
+    return [leaf for branch in tree for leaf in leaves(branch)] if isinstance(tree, list) else [tree]
+
+
+def gradient(params: Any, tokens: Any, heads: int, checkpointed: bool) -> Callable[[], tuple[Any, tuple[Any, ...]]]:
+    """A call that returns the loss and the gradients of all parameters.
+
+    Args:
+        params, tokens: NumPy arrays, as `models.transformer` makes them.
+        heads: of attention.
+        checkpointed: whether every block is under torch.utils.checkpoint.
+    """
+    import torch
+    from torch.utils.checkpoint import checkpoint
+
+    params, tokens = on_torch(params), on_torch(tokens)
+    wanted = leaves(params)
+
+    def block(p, x):
+        if checkpointed:
+            return checkpoint(transformer_block, p, x, heads, use_reentrant=False)
+        return transformer_block(p, x, heads)
+
+    def loss():
+        x = params["embedding"][tokens[:, :-1]] + params["position"]
+        for p in params["blocks"]:
+            x = block(p, x)
+        x = layer_norm(x, params["gain"], params["bias"])
+        logits = torch.log_softmax(x @ params["embedding"].T, -1)
+        return -torch.gather(logits, -1, tokens[:, 1:, None]).mean()
+
+    def call():
+        value = loss()
+        return value.detach(), torch.autograd.grad(value, wanted)
+
+    return call
+
+
+def layer_norm(x, gain, bias):
+    """As `models.layer_norm` computes it, in torch's own kernel."""
+    import torch
+
+    return torch.nn.functional.layer_norm(x, x.shape[-1:], gain, bias, 1e-5)
+
+
+def transformer_block(p, x, heads):
+    """Attention and a feed-forward layer, each after a norm and with a residual connection."""
+    import torch
+
+    batch, context, width = x.shape
+    h = layer_norm(x, p["g1"], p["b1"])
+    q, k, v = ((h @ p["qkv"]).view(batch, context, 3, heads, width // heads).permute(2, 0, 3, 1, 4)).unbind(0)
+    scores = q @ k.transpose(-1, -2) / math.sqrt(width // heads)
+    causal = torch.ones(context, context, dtype=torch.bool).tril()
+    mixed = torch.softmax(scores.masked_fill(~causal, -1e30), -1) @ v
+    x = x + mixed.transpose(1, 2).reshape(batch, context, width) @ p["out"]
+    h = layer_norm(x, p["g2"], p["b2"])
+    return x + torch.nn.functional.gelu(h @ p["up"] + p["up_bias"], approximate="tanh") @ p["down"] + p["down_bias"]
+
+
+def main(path: str) -> None:
+    """Print the peak of a call in bytes, above the baseline after a first one."""
+    from memory_profiler import memory_usage
+
+    with open(path, "rb") as file:
+        call = gradient(**pickle.load(file))
+    call()
+
+    def run() -> None:
+        start = time.perf_counter()
+        while True:
+            results = call()
+            if time.perf_counter() - start > LEAST_SECONDS:
+                break
+            del results
+            time.sleep(REST_SECONDS)
+
+    gc.collect()
+    multiprocessing.set_start_method("spawn")
+    before = memory_usage(-1, interval=INTERVAL_SECONDS, timeout=0.02, max_usage=True)
+    task: Any = (run, ())
+    print(int((memory_usage(task, interval=INTERVAL_SECONDS, max_usage=True) - before) * 2**20))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

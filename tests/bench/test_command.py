@@ -1,0 +1,96 @@
+"""`ckptgrad bench`, as a user calls it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from ckptgrad.bench import registry, runner
+from ckptgrad.bench.book import Book
+from ckptgrad.bench.registry import registered
+from ckptgrad.cli import app
+from ckptgrad.cli import bench as command
+
+
+def run(*words, code=0):
+    result = CliRunner().invoke(app, ["bench", *map(str, words)])
+    assert result.exit_code == code, result.output
+    return result
+
+
+def test_list_names_every_case():
+    names = [line.split()[0] for line in run("--list").stdout.splitlines()]
+    assert names == list(registered())
+
+
+def test_an_unknown_case_is_one_message():
+    result = run("nope", code=2)
+    assert result.stderr.count("\n") == 1
+    assert "no case is called 'nope'" in result.stderr
+
+
+def test_show_runs_nothing():
+    assert "leave out --quick" in run("--show", "results.json", "--quick", code=2).stderr
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    file = tmp_path_factory.mktemp("bench") / "results.json"
+    run("planner-gaps", "--quick", "--output", file)
+    return file
+
+
+def test_a_file_grows_case_by_case(results):
+    before = Book.load(results).results["planner-gaps"]
+    text = run("planner-times", "--quick", "--output", results, "--compare", results).stdout
+    assert "planner-times: " in text
+    assert "nothing differs" in text
+    book = Book.load(results)
+    assert sorted(book.results) == ["planner-gaps", "planner-times"]
+    assert book.results["planner-gaps"] == before
+    found = book.results["planner-times"].run
+    assert found["machine"]["cores"] >= 1
+    assert {"python", "jax", "ckptgrad", "equinox", "torch"} <= found["versions"].keys()
+
+
+def test_what_was_saved_is_shown(results):
+    name = "planner-gaps"
+    assert "less possible" in run("--show", results, name).stdout
+    assert "| classical | 5 | 0 |" in run("--show", results, "--markdown", name).stdout
+    assert list(json.loads(run("--show", results, "--json", name).stdout)["cases"]) == [name]
+    assert "no results of 'nope'" in run("--show", results, "nope", code=2).stderr
+
+
+def test_an_interrupt_leaves_what_is_known(tmp_path, monkeypatch):
+    """After the first row; the rest of the case's process is ended."""
+    found = runner.run_case
+
+    def interrupted(*args):
+        for result in found(*args):
+            yield result
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "run_case", interrupted)
+    assert "interrupted in 'steps'" in run("steps", "--quick", "--output", tmp_path / "results.json", code=130).stderr
+    kept = Book.load(tmp_path / "results.json").results["steps"]
+    assert (len(kept.rows), kept.failure) == (1, "interrupted")
+
+
+def test_a_case_that_breaks_is_said_and_the_book_goes_on(monkeypatch):
+    """The worker knows no such case, as if it had been broken there."""
+    broken = registry.Case("broken", "Breaks", "", registered()["steps"].run)
+    monkeypatch.setattr(command, "get_cases", lambda names: [broken, registered()["planner-gaps"]])
+    result = run("--quick", code=1)
+    assert "case 'broken' ended early: CaseError" in result.stderr
+    assert "planner-gaps: " in result.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", registered())
+def test_every_case_runs_in_its_quick_size(name, tmp_path):
+    run(name, "--quick", "--output", tmp_path / "results.json", "--png", tmp_path)
+    result = Book.load(tmp_path / "results.json").results[name]
+    assert result.rows
+    assert all(row.values.get("kept") is not False for row in result.rows)
