@@ -60,18 +60,28 @@ def difference(found: Any, wanted: Any, tolerance: float | None = None) -> Diffe
     if a.keys() != b.keys():
         odd = sorted(a.keys() ^ b.keys())
         return Difference(np.inf, np.inf, f"{odd[0]} is in one gradient only", "", False)
+    result = Difference()
+    for leaf in differences(found, wanted, tolerance):
+        worst = result if result.excess >= leaf.excess and result.leaf else leaf
+        relative, bitwise = max(result.relative, leaf.relative), result.bitwise and leaf.bitwise
+        result = Difference(relative, worst.excess, worst.leaf, worst.dtype, bitwise)
+    return result
+
+
+def differences(found: Any, wanted: Any, tolerance: float | None = None) -> list[Difference]:
+    """The same for each leaf that has something to compare; both must have the same ones."""
+    a, b = dict(_leaves(found)), dict(_leaves(wanted))
     largest: dict[Any, float] = {}
     for value in b.values():
         largest[value.dtype] = max(largest.get(value.dtype, 0.0), _largest(value))
-    result = Difference()
+    result = []
     for path, value in b.items():
         allowed = tolerance_of(value.dtype) if tolerance is None else tolerance
         floor = largest[value.dtype] * float(jnp.finfo(value.dtype).eps) / tolerance_of(value.dtype)
         apart = _relative(a[path], value, floor)
         excess = apart / allowed if allowed else (np.inf if apart else 0.0)
         same = a[path].dtype == value.dtype and a[path].tobytes() == value.tobytes()
-        worst = result if result.excess >= excess and result.leaf else Difference(0, excess, path, str(value.dtype))
-        result = Difference(max(result.relative, apart), worst.excess, worst.leaf, worst.dtype, result.bitwise and same)
+        result.append(Difference(apart, excess, path, str(value.dtype), same))
     return result
 
 

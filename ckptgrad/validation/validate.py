@@ -19,6 +19,7 @@ from ckptgrad.meters import xla
 from ckptgrad.planning.schedule import Schedule
 from ckptgrad.rules.borrowed import borrowed_in
 from ckptgrad.validation.compare import difference
+from ckptgrad.validation.locate import locate_wrong
 from ckptgrad.validation.reference import checkpointed, plain
 from ckptgrad.validation.result import Row, Validation
 from ckptgrad.validation.timing import alternate, median_ratio
@@ -49,6 +50,7 @@ def validate(
     repeats: int = 5,
     resident: bool = True,
     tolerance: float | None = None,
+    locate: bool = False,
     **kwargs: Any,
 ) -> Validation:
     """Compare ckptgrad's gradient of `fun` with `jax.grad` and `jax.checkpoint`: result, peak, time.
@@ -64,13 +66,18 @@ def validate(
         resident: whether to measure peak resident memory too, in a fresh process a row (some seconds each).
         tolerance: the largest relative difference allowed, by default that of each dtype
             (`validation.compare.TOLERANCES`).
+        locate: whether to find the stage, operation and line where a gradient goes wrong. Then rules of
+            `jax.custom_vjp` and `jax.custom_jvp` are compared with the derivatives of their functions too, which fails
+            those that are something else on purpose: straight-through estimators, gradient clipping, approximations
+            cruder than `tolerance`. Operations are run one by one, with every boundary kept.
 
     Returns:
-        A Validation. A policy that cannot meet the budget has a row that says so.
+        A Validation. A policy that cannot meet the budget has a row that says so; with `locate` its `findings` say
+        where it goes wrong.
 
     Raises:
-        ValidationError: a gradient or value differs, or a certified peak breaks the budget; the table
-            is its attribute `validation`.
+        ValidationError: a gradient or value differs, a certified peak breaks the budget, or with `locate` a custom rule
+            is not the derivative of its function; the table is its attribute `validation`.
         BudgetError: no policy can meet the budget.
         GradientTypeError, BudgetFormatError, OptionError: as from `value_and_grad`.
 
@@ -106,7 +113,13 @@ def validate(
     for policy, attempt in zip(policies, attempts, strict=True):
         table.append(_infeasible(_name_of(policy), attempt) if isinstance(attempt, BudgetError) else next(rows))
     limit = next(a.budget for a in attempts if isinstance(a, _Compiled))
-    result = Validation(_name_of(fun), tuple(table), limit, repeats, tolerance, tuple(borrowed_in(traced.program.graph)))
+    borrowed = tuple(borrowed_in(traced.program.graph))
+    result = Validation(_name_of(fun), tuple(table), limit, repeats, tolerance, borrowed)
+    if locate:
+        differing = [row.name for row in table[len(references) :] if row.gradient and row.gradient.excess > 1]
+        wanted = programs[0].executable(*args, **kwargs)[1] if differing else None
+        located = locate_wrong(traced, tolerance, wanted, differing)
+        result = replace(result, findings=located.findings, checked=located.checked)
     if not result.passed:
         raise ValidationError("; ".join(result.failures), result)
     return result

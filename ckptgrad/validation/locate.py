@@ -1,0 +1,206 @@
+"""Where a gradient goes wrong: the stage, the operation, the user's line.
+
+Two walks over the chain in one, from the last stage to the first, with the values of one forward pass and the
+cotangents of ckptgrad's own rules.  Every boundary is kept: this is for debugging.
+
+Where ckptgrad's gradient differs from JAX's, both get the same cotangents of each stage, so that an error does not
+spread; in a stage that differs, the same is done operation by operation, and inside loops step by step.
+Where both use a rule of the user's (`jax.custom_vjp`, `jax.custom_jvp`), it is compared with the derivative of the
+function that it belongs to, for the cotangents of the run and for random ones.
+
+Not looked into: `shard_map` and what solvers run, custom rules within functions that have one themselves (which are
+not run backward), and a while loop's steps after its first.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ckptgrad.arguments import Traced
+from ckptgrad.autodiff.reverse import accumulate
+from ckptgrad.graph.effects import silent
+from ckptgrad.graph.evaluate import needed_operations
+from ckptgrad.graph.graph import Graph, Variable
+from ckptgrad.validation.compare import difference, differences, tolerance_of
+from ckptgrad.validation.customs import CUSTOM_RULES, Apart, calls_custom_rule, function_name, judge
+from ckptgrad.validation.finding import CUSTOM, RULE, UNCHECKED, UNLOCATED, Finding
+from ckptgrad.validation.pulls import Spot, bodies, pulled, pulled_by_jax, random_like, spots, with_zeros
+
+
+@dataclass(frozen=True)
+class Located:
+    """What was found, in the order of the stages, and how many calls of functions with custom rules were checked."""
+
+    findings: tuple[Finding, ...]
+    checked: int
+
+
+def locate_wrong(traced: Traced, tolerance: float | None, wanted: Any, differing: Sequence[str]) -> Located:
+    """Find the stages and operations where a gradient goes wrong.
+
+    Args:
+        traced: the traced call, with concrete arguments.
+        tolerance: the largest relative difference allowed, or None for that of each dtype.
+        wanted: the gradient by `jax.grad`.
+        differing: the policies whose gradient differs from it.
+    """
+    search = _Search(tolerance, bool(differing))
+    stages = _stages(traced)
+    table: dict[Variable, Any] = {v: jnp.ones(v.shape, v.dtype) for v in traced.program.seeds}
+    for k in reversed(range(len(stages))):
+        stage = stages[k]
+        cotangents = [table.pop(v, None) for v in stage.outputs]
+        if stage.wrt and any(ct is not None for ct in cotangents):
+            found = pulled(stage.graph, stage.inputs, stage.wrt, cotangents)
+            search.stage(k, stage, cotangents, found)
+            for i, ct in zip(stage.wrt, found, strict=True):
+                if ct is not None:
+                    accumulate(table, stage.graph.inputs[i], ct)
+    findings = search.findings
+    if differing and not any(f.kind in (RULE, UNLOCATED) for f in findings):
+        gradients = with_zeros([table.get(v) for v in traced.program.wrt], [v.aval for v in traced.program.wrt])
+        agrees = difference(traced.gradients(gradients), jax.tree.leaves(wanted), tolerance).excess <= 1
+        findings.append(Finding(UNLOCATED, detail=_why(agrees, differing)))
+    order = sorted(findings, key=lambda f: len(stages) if f.stage is None else f.stage)
+    return Located(tuple(order), search.checked)
+
+
+def _why(agrees: bool, differing: Sequence[str]) -> str:
+    if agrees:
+        return (
+            f"stage by stage, without a plan, the gradient agrees with jax.grad's: no rule is wrong, but how "
+            f"{', '.join(differing)} runs them (schedule, loop plan or compilation)"
+        )
+    return "differs by accumulated rounding or in how cotangents are summed; no single operation is off"
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """A stage on its own operations (those of its kind know the lines of another), with the values of its inputs.
+
+    Attributes:
+        graph: from `inputs` to `outputs`.
+        outputs: variables of the whole graph.
+        inputs: values.
+        wrt: which of the inputs are differentiated.
+    """
+
+    graph: Graph
+    outputs: tuple[Variable, ...]
+    inputs: tuple[Any, ...]
+    wrt: tuple[int, ...]
+
+
+def _stages(traced: Traced) -> list[_Stage]:
+    graph = traced.program.graph
+    env: dict[Variable, Any] = dict(graph.constants)
+    env.update(zip(graph.inputs, map(jnp.asarray, traced.call.leaves), strict=True))
+    operations = iter(graph.operations)
+    found = []
+    for stage in traced.program.stages:
+        own = itertools.islice(operations, len(stage.kind.graph.operations))
+        run = needed_operations(tuple(own), stage.outputs, effects=False)
+        part = Graph(stage.inputs, stage.outputs, [silent(op) for op in run])
+        inputs = tuple(env[v] for v in stage.inputs)
+        env.update(zip(stage.outputs, part(*inputs), strict=True))
+        found.append(_Stage(part, stage.outputs, inputs, stage.kind.wrt))
+    return found
+
+
+@dataclass
+class _Search:
+    """The walk under way.
+
+    Attributes:
+        tolerance: the largest relative difference allowed, or None for that of each dtype.
+        against_jax: whether operations are compared with JAX's.
+        findings: so far.
+        checked: functions with custom rules so far.
+        rng: of random cotangents; its seed is fixed.
+    """
+
+    tolerance: float | None
+    against_jax: bool
+    findings: list[Finding] = field(default_factory=list)
+    checked: int = 0
+    rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
+
+    def stage(self, k: int, stage: _Stage, cotangents: Sequence[Any], found: Sequence[Any]) -> None:
+        """Check one stage under its cotangents; `found` is what ckptgrad makes of them."""
+        graph, inputs, wrt = stage.graph, stage.inputs, stage.wrt
+        if self.against_jax:
+            ours = with_zeros(found, [graph.inputs[i].aval for i in wrt])
+            apart = difference(ours, pulled_by_jax(graph, inputs, wrt, cotangents), self.tolerance)
+            if apart.excess > 1:
+                visit = spots(graph, inputs, wrt, cotangents)
+                wrong = [f for spot in visit for f in self._against_jax(spot, k, ())]
+                detail = f"differs from jax.vjp's by {apart.relative:.2g}, though none of its operations does"
+                self.findings += wrong or [Finding(UNLOCATED, k, detail=detail)]
+        if any(calls_custom_rule(op) for op in graph.operations):
+            for spot in spots(graph, inputs, wrt, cotangents):
+                self.findings += self._custom_rules(spot, k, ())
+
+    def _against_jax(self, spot: Spot, k: int, inside: tuple[str, ...]) -> list[Finding]:
+        avals = [spot.op.inputs[i].aval for i in spot.wanted]
+        theirs = pulled_by_jax(spot.alone, spot.inputs, spot.wrt, spot.cotangents)
+        apart = differences(with_zeros(spot.found, avals), theirs, self.tolerance)
+        wrong = {i: self._apart(d.relative, d.dtype) for i, d in zip(spot.wanted, apart, strict=True) if d.excess > 1}
+        if not wrong:
+            return []
+        return self._within(spot, k, inside, self._against_jax) or _report(RULE, spot, k, inside, wrong)
+
+    def _custom_rules(self, spot: Spot, k: int, inside: tuple[str, ...]) -> list[Finding]:
+        if spot.op.name not in CUSTOM_RULES:
+            return self._within(spot, k, inside, self._custom_rules) if calls_custom_rule(spot.op) else []
+        self.checked += 1
+        drawn = [random_like(v.aval, self.rng) for v in spot.op.outputs]
+        verdicts = [judge(spot, cts, self.tolerance, self.rng) for cts in (spot.cotangents, drawn)]
+        worst: dict[int, Apart] = {}
+        for i, apart in (pair for verdict in verdicts for pair in verdict.items()):
+            if i not in worst or apart.relative > worst[i].relative:
+                worst[i] = apart
+        found = _report(CUSTOM, spot, k, inside, {i: a for i, a in worst.items() if a.is_wrong})
+        if len(worst) < len(spot.wanted):
+            detail = "neither the derivative of its function nor differences of its values are finite, so it was not checked"
+            found.append(_finding(UNCHECKED, spot, k, inside, detail=detail))
+        return found
+
+    def _within(
+        self, spot: Spot, k: int, inside: tuple[str, ...], check: Callable[[Spot, int, tuple[str, ...]], list[Finding]]
+    ) -> list[Finding]:
+        """The same check on what a loop or branch runs, each operation with random cotangents."""
+        found: dict[tuple, Finding] = {}
+        for body in bodies(spot):
+            cotangents = [random_like(a.aval, self.rng) for a in body.graph.outputs]
+            for inner in spots(body.graph, body.inputs, body.wrt, cotangents):
+                for f in check(inner, k, (*inside, spot.op.name)):
+                    # Once, though found at the first step and at the last.
+                    found.setdefault((f.kind, f.primitive, f.function, f.source, f.inside, f.input), f)
+        return list(found.values())
+
+    def _apart(self, relative: float, dtype: str) -> Apart:
+        return Apart(relative, tolerance_of(dtype) if self.tolerance is None else self.tolerance)
+
+
+def _report(kind: str, spot: Spot, k: int, inside: tuple[str, ...], wrong: dict[int, Apart]) -> list[Finding]:
+    """A finding for each input whose cotangent is wrong."""
+    skipped = spot.op.params["num_consts"] if kind == CUSTOM else 0
+    return [
+        _finding(
+            kind, spot, k, inside, input=i - skipped, shape=spot.op.inputs[i].aval.shape,
+            dtype=str(spot.op.inputs[i].aval.dtype), relative=apart.relative, allowed=apart.allowed,
+        )
+        for i, apart in sorted(wrong.items())
+    ]  # fmt: skip
+
+
+def _finding(kind: str, spot: Spot, k: int, inside: tuple[str, ...], **rest: Any) -> Finding:
+    function = function_name(spot.op) if spot.op.name in CUSTOM_RULES else None
+    return Finding(kind, k, spot.op.name, function, spot.op.source, inside, **rest)

@@ -1,0 +1,138 @@
+"""A graph in double precision, and derivatives by differences: what to compare with where the plain way fails."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import dtypes
+
+from ckptgrad.graph.evaluate import apply
+from ckptgrad.graph.fingerprint import CUSTOM_JVP, CUSTOM_VJP
+from ckptgrad.graph.graph import Constant, Graph, Variable
+from ckptgrad.graph.trace import from_jaxpr
+from ckptgrad.graph.work import inner_programs
+
+# What depends on how many bits a number has, or runs the user's Python code, which may expect its own dtypes.
+_FIXED = {"bitcast_convert_type", "reduce_precision", "nextafter", "pure_callback", "io_callback", "debug_callback"}
+# Estimated errors of a difference by which it may be off.
+_MARGIN = 4.0
+
+
+def wide(x: Any) -> Any:
+    """A value in double precision, if it is a float or complex array."""
+    dtype = getattr(x, "dtype", None)
+    return jnp.asarray(np.asarray(x).astype(_wide(dtype))) if dtypes.issubdtype(dtype, jnp.inexact) else x
+
+
+def widened(graph: Graph) -> Graph | None:
+    """The graph in double precision, functions with custom rules in place of the rules; under `jax.enable_x64`.
+
+    None where that cannot be had: loops, callbacks, and what works on the bits of numbers.
+    """
+
+    def run(*inputs):
+        return _replay(graph, inputs)
+
+    structs = [jax.ShapeDtypeStruct(v.shape, _wide(v.dtype)) for v in graph.inputs]
+    try:
+        return from_jaxpr(jax.make_jaxpr(run)(*structs))
+    except (TypeError, ValueError, NotImplementedError):
+        return None
+
+
+def _replay(graph: Graph, inputs: Sequence[Any]) -> list[Any]:
+    env: dict[Variable, Any] = {v: wide(x) for v, x in graph.constants.items()}
+    env.update(zip(graph.inputs, inputs, strict=True))
+
+    def value(atom: Any) -> Any:
+        return jnp.asarray(atom.value, _wide(atom.aval.dtype)) if isinstance(atom, Constant) else env[atom]
+
+    for op in graph.operations:
+        values = [value(a) for a in op.inputs]
+        if op.name in (CUSTOM_JVP, CUSTOM_VJP):
+            results = _replay(from_jaxpr(op.params["call_jaxpr"]), values)
+        elif op.name in _FIXED or inner_programs(op.params):
+            raise NotImplementedError(op.name)
+        else:
+            params = {k: _wide(v) if isinstance(v, np.dtype) else v for k, v in op.params.items()}
+            results = apply(op.with_params(**params), values)
+        env.update(zip(op.outputs, results, strict=True))
+    return [value(a) for a in graph.outputs]
+
+
+def _wide(dtype: Any) -> Any:
+    if dtypes.issubdtype(dtype, jnp.complexfloating):
+        return np.dtype(np.complex128)
+    return np.dtype(np.float64) if dtypes.issubdtype(dtype, jnp.floating) else dtype
+
+
+def jittered(x: Any, rng: np.random.Generator) -> Any:
+    """A value nearby, off the points where a function has a kink."""
+    numbers = wide_numpy(x)
+    size = float(np.sqrt(np.mean(np.abs(numbers) ** 2))) if numbers.size else 0.0
+    scale = np.where(numbers == 0, size or 1.0, np.abs(numbers))
+    return jnp.asarray(numbers + 1e-2 * scale * rng.standard_normal(numbers.shape), x.dtype)
+
+
+def wide_numpy(x: Any) -> np.ndarray:
+    """A float or complex value as a NumPy array in double precision, whether JAX has that or not."""
+    x = np.asarray(x)
+    return x.astype(np.complex128 if np.iscomplexobj(x) else np.float64)
+
+
+def by_differences(
+    graph: Graph, inputs: Sequence[Any], k: int, cotangents: Sequence[Any], found: Any, rng: np.random.Generator
+) -> tuple[float, float] | None:
+    """A cotangent against central differences in a random direction.
+
+    For a function f with cotangent c, the number is the sum over c (f(x + hd) - f(x - hd)) / 2h, which the cotangent
+    times d should be.  Two steps, h and 2h, tell how far the differences can be trusted.
+
+    Args:
+        graph: the function.
+        inputs: values of its inputs.
+        k: which of them.
+        cotangents: of the outputs, None for zero.
+        found: the cotangent of input k.
+        rng: where the direction comes from.
+
+    Returns:
+        How far both lie apart, relative to the larger, and how far they may; None where values are not finite.
+    """
+    x, eps = wide_numpy(inputs[k]), float(jnp.finfo(inputs[k].dtype).eps)
+    size = float(np.sqrt(np.mean(np.abs(x) ** 2))) if x.size else 0.0
+    direction = rng.standard_normal(x.shape)
+    if np.iscomplexobj(x):
+        direction = direction + 1j * rng.standard_normal(x.shape)
+    seeds = [(i, wide_numpy(ct)) for i, ct in enumerate(cotangents) if ct is not None]
+
+    def at(point: Any) -> list[np.ndarray]:
+        values = list(inputs)
+        values[k] = point
+        outputs = graph(*values)
+        return [wide_numpy(outputs[i]) for i, _ in seeds]
+
+    def apart(h: float) -> tuple[float, float, float]:
+        # What was stepped is what is left of the step after rounding.
+        plus, minus = (jnp.asarray(x + s * h * direction, inputs[k].dtype) for s in (1, -1))
+        step = (wide_numpy(plus) - wide_numpy(minus)) / (2 * h)
+        pairs = list(zip(at(plus), at(minus), [ct for _, ct in seeds], strict=True))
+        slopes = [np.real(ct * (a - b)) / (2 * h) for a, b, ct in pairs]
+        products = np.real(wide_numpy(found) * step)
+        rounding = eps / h * float(np.sqrt(sum(np.sum(np.abs(ct * a) ** 2) for a, _, ct in pairs)))
+        largest = max(float(np.sqrt(sum(np.sum(s**2) for s in slopes))), float(np.sqrt(np.sum(products**2))))
+        return sum(float(np.sum(s)) for s in slopes) - float(np.sum(products)), rounding, largest
+
+    h = eps ** (1 / 3) * (size or 1.0)
+    with np.errstate(invalid="ignore", over="ignore"):
+        near, rounding, scale = apart(h)
+        far, _, _ = apart(2 * h)
+    if not np.isfinite([near, far, rounding, scale]).all():
+        return None
+    if not scale:
+        return 0.0, 1.0
+    return abs(near) / scale, _MARGIN * (abs(far - near) + rounding) / scale + eps ** (1 / 2)
