@@ -114,6 +114,7 @@ class Book:
         """
         part = path.with_name(path.name + ".part")
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             part.write_text(json.dumps(self.to_dict(), indent=1) + "\n")
             os.replace(part, path)
         except OSError as error:

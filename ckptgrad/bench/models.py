@@ -51,13 +51,23 @@ def layer_norm(x, gain, bias):
     return (x - mean) / jnp.sqrt(variance + 1e-5) * gain + bias
 
 
-def in_turn(layer, params, x):
-    """One layer after the other: a list of parameters unrolled, parameters stacked along a first axis by a scan."""
-    if not isinstance(params, list):
-        return lax.scan(lambda x, p: (layer(p, x), None), x, params)[0]
-    for p in params:
-        x = layer(p, x)
-    return x
+def in_turn(layer, params, x, segment=1):
+    """One layer after the other: a list of parameters unrolled, parameters stacked along a first axis by a scan.
+
+    Segments of more than one stacked layer are scans under jax.checkpoint in a scan.
+    """
+    if isinstance(params, list):
+        for p in params:
+            x = layer(p, x)
+        return x
+
+    def scan(x, params):
+        return lax.scan(lambda x, p: (layer(p, x), None), x, params)[0], None
+
+    if segment == 1:
+        return scan(x, params)[0]
+    segments = jax.tree.map(lambda a: a.reshape(-1, segment, *a.shape[1:]), params)
+    return lax.scan(jax.checkpoint(scan), x, segments)[0]
 
 
 def stacked(params):
@@ -65,7 +75,7 @@ def stacked(params):
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *params)
 
 
-def gelu_stack(layers=12, width=256, hidden=1024, batch=2048, wrap=plain, scanned=False):
+def gelu_stack(layers=12, width=256, hidden=1024, batch=2048, wrap=plain, scanned=False, segment=1):
     """Layers of layer norm, a wide product, GELU and a product back, with a residual connection."""
     normal = _Weights()
 
@@ -84,13 +94,22 @@ def gelu_stack(layers=12, width=256, hidden=1024, batch=2048, wrap=plain, scanne
     layer = wrap(layer)
 
     def loss(params, x):
-        return jnp.mean(in_turn(layer, params, x) ** 2)
+        return jnp.mean(in_turn(layer, params, x, segment) ** 2)
 
     return loss, (stacked(params) if scanned else params, normal(batch, width) * np.sqrt(batch))
 
 
 def transformer(
-    blocks=12, width=256, heads=4, context=256, batch=8, vocabulary=256, dtype=jnp.float32, wrap=plain, scanned=False
+    blocks=12,
+    width=256,
+    heads=4,
+    context=256,
+    batch=8,
+    vocabulary=256,
+    dtype=jnp.float32,
+    wrap=plain,
+    scanned=False,
+    segment=1,
 ):
     """A byte-level transformer; in bfloat16, norms and softmax stay in float32."""
     normal = _Weights(0.02, dtype)
@@ -135,7 +154,7 @@ def transformer(
 
     def loss(params, tokens):
         x = params["embedding"][tokens[:, :-1]] + params["position"]
-        x = in_turn(block, params["blocks"], x)
+        x = in_turn(block, params["blocks"], x, segment)
         x = norm(x, params["gain"], params["bias"])
         logits = jax.nn.log_softmax((x @ params["embedding"].T).astype(jnp.float32))
         return -jnp.mean(jnp.take_along_axis(logits, tokens[:, 1:, None], -1))

@@ -91,6 +91,7 @@ for _name, _model in MODELS.items():
 
 ALL_POLICIES = ("everything_saveable", "dots_saveable", "dots_with_no_batch_dims_saveable", "nothing_saveable")
 SAVEABLE = ALL_POLICIES[1:]
+SEGMENTS = (2, 4, 6)  # blocks under one jax.checkpoint
 
 
 def policy_of(name: str) -> Callable:
@@ -104,8 +105,9 @@ def rivals(bench: Bench) -> Iterator[Row]:
 
     "unrolled" is jax.grad of unrolled blocks, each under jax.checkpoint with a built-in policy: on the CPU it saves nothing,
     because XLA merges the recomputation away. "lent" is the same, or segments of k blocks, with the calls kept apart by this
-    engine, without which they would save nothing. "scan" is jax.grad of a scan over stacked blocks, where jax.checkpoint
-    saves memory on the CPU too. Times are medians of ratios to jax.grad of the unrolled model.
+    engine, without which they would save nothing. "scan" is jax.grad of a scan over stacked blocks, each under
+    jax.checkpoint, or over scans of k of them, each of these under jax.checkpoint: there it saves memory on the CPU too.
+    Times are medians of ratios to jax.grad of the unrolled model.
     """
     for name in bench.size(("gelu", "transformer"), ("gelu",)):
         model = MODELS[name]
@@ -129,16 +131,20 @@ def rival_programs(model: Model, bench: Bench) -> Iterator[Program]:
         wrap = functools.partial(jax.checkpoint, policy=policy_of(policy))
         yield theirs(f"unrolled, {policy}", jax.value_and_grad(model(bench, wrap=wrap)[0]), args)
     lent = {p: {"saveable": policy_of(p), "policy": "store_all"} for p in bench.size(SAVEABLE, ("nothing_saveable",))}
-    lent |= {f"segments of {k}": {"policy": every_k(k)} for k in bench.size((2, 4, 6), (2,))}
+    lent |= {f"segments of {k}": {"policy": every_k(k)} for k in bench.size(SEGMENTS, SEGMENTS[:1])}
     for run, options in lent.items():
         bench.doing(f"lent, {run}")
         yield theirs(f"lent, {run}", cg.value_and_grad(loss, **options), args)
-    for policy in bench.size(SAVEABLE, ("nothing_saveable",)):
-        bench.doing(f"scan, {policy}")
-        wrap = functools.partial(jax.checkpoint, policy=policy_of(policy))
-        scan, scan_args = model(bench, wrap=wrap, scanned=True)
+    scans: dict[str, dict[str, Any]] = {
+        f"scan, {policy}": {"wrap": functools.partial(jax.checkpoint, policy=policy_of(policy))}
+        for policy in bench.size(SAVEABLE, ("nothing_saveable",))
+    }
+    scans |= {f"scan, segments of {k}": {"segment": k} for k in bench.size(SEGMENTS, SEGMENTS[:1])}
+    for run, options in scans.items():
+        bench.doing(run)
+        scan, scan_args = model(bench, scanned=True, **options)
         # Gradients of stacked parameters are stacked: not laid out like the first program's.
-        yield theirs(f"scan, {policy}", jax.value_and_grad(scan), scan_args, same=False)
+        yield theirs(run, jax.value_and_grad(scan), scan_args, same=False)
 
 
 @case("overhead", "Tracing, planning and compiling against jax.grad's tracing and compiling")
