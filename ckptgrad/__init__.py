@@ -44,7 +44,8 @@ __all__ = [
     "get_inputs", "get_operation", "grad", "GradientTypeError", "Graph", "hessian", "hvp", "jacfwd", "jacobian",
     "jacrev", "jvp", "linearize", "load_plan", "MissingRuleError", "NoDerivativeError", "Operation", "OptionError",
     "plan", "policy", "rules", "scan", "Schedule", "ScheduleError", "stage", "StageError", "Timeline", "timeline", "trace",
-    "use_implementation", "use_jax_rule", "validate", "Validation", "ValidationError", "value_and_grad", "Variable", "vjp", "while_loop",
+    "use_implementation", "use_jax_rule", "validate", "Validation", "ValidationError", "value_and_grad", "Variable", "vjp",
+    "while_loop",
 ]  # fmt: skip
 
 

@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ckptgrad.api import value_and_grad
+from ckptgrad.api import GradientFunction, value_and_grad
 from ckptgrad.budget import Budget
-from ckptgrad.meters.meter import Reading, Subject, get_meters
+from ckptgrad.meters.meter import Subject, get_meters
 from ckptgrad.planning.schedule import Schedule
+from ckptgrad.runtime.certify import Certified
 from ckptgrad.runtime.staged import run_staged
 from ckptgrad.timelines.timeline import Timeline, places
 
@@ -54,17 +55,26 @@ def timeline(
     )
     if not wanted:
         return door.plan(*args, **kwargs).timeline(_name(fun))
-    certified = door.compile(*args, **kwargs)
+    return observe_compiled(door, door.compile(*args, **kwargs), args, kwargs, observe)
+
+
+def observe_compiled(
+    door: GradientFunction,
+    certified: Certified,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    observe: str | Sequence[str],
+) -> Timeline:
+    """The timeline of a gradient that is compiled already, as `timeline` returns it."""
     plan = certified.plan
-    found = replace(plan.timeline(_name(fun)), budget=certified.budget)
+    found = replace(plan.timeline(_name(door.fun)), budget=certified.budget)
 
     def staged(observer: Callable[[Sequence[Any]], None]) -> None:
         traced = door.trace(*args, **kwargs)
         run_staged(traced.program, traced.call.leaves, plan.schedule, observer)
 
     subject = Subject(certified.executable, args, kwargs, places(found, plan.schedule), staged)
-    readings: dict[str, Reading] = {meter.name: meter(subject) for meter in wanted}
-    return replace(found, readings=readings)
+    return replace(found, readings={meter.name: meter(subject) for meter in get_meters(observe)})
 
 
 def _name(fun: Callable) -> str:

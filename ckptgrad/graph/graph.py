@@ -14,7 +14,7 @@ from jax.extend.core import Primitive
 
 from ckptgrad.graph.atoms import Atom, Constant, Variable, aval_bytes, variables_of
 from ckptgrad.graph.evaluate import evaluate
-from ckptgrad.graph.printing import format_graph
+from ckptgrad.graph.printing import format_graph, graph_html
 from ckptgrad.graph.registry import apply_bprop
 from ckptgrad.graph.source import SourceLine, user_line
 
@@ -191,6 +191,13 @@ class Graph:
 
     def __str__(self) -> str:
         return format_graph(self)
+
+    def _repr_html_(self) -> str:
+        return graph_html(self)
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """What IPython shows where there is no HTML."""
+        printer.text("..." if cycle else str(self))
 
     def __repr__(self) -> str:
         return f"Graph({len(self.inputs)} inputs, {len(self.operations)} operations, {len(self.outputs)} outputs)"

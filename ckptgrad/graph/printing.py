@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import TYPE_CHECKING
 
 from ckptgrad.graph.atoms import Atom, Constant, Variable
@@ -10,26 +11,27 @@ if TYPE_CHECKING:
     from ckptgrad.graph.graph import Graph
 
 
+class _Names:
+    """Names for variables, in the order in which they are first asked for."""
+
+    def __init__(self) -> None:
+        self.known: dict[Variable, str] = {}
+
+    def __call__(self, atom: Atom) -> str:
+        return str(atom.value) if isinstance(atom, Constant) else self.known.setdefault(atom, f"v{len(self.known)}")
+
+    def typed(self, v: Variable) -> str:
+        return f"{self(v)}: {v.aval.str_short()}"
+
+
 def format_graph(graph: Graph) -> str:
     """One line an operation: outputs, primitive, inputs, and the user's line."""
-    names: dict[Variable, str] = {}
-
-    def name(atom: Atom) -> str:
-        if isinstance(atom, Constant):
-            return str(atom.value)
-        return names.setdefault(atom, f"v{len(names)}")
-
-    def typed(v: Variable) -> str:
-        return f"{name(v)}: {v.aval.str_short()}"
-
-    lines = [f"inputs     {', '.join(typed(v) for v in graph.inputs)}"]
+    name = _Names()
+    lines = [f"inputs     {', '.join(map(name.typed, graph.inputs))}"]
     if graph.constants:
-        lines.append(f"constants  {', '.join(typed(v) for v in graph.constants)}")
+        lines.append(f"constants  {', '.join(map(name.typed, graph.constants))}")
     body = [
-        (
-            f"  {', '.join(typed(v) for v in op.outputs)} = {op.name}({', '.join(name(a) for a in op.inputs)})",
-            op.source,
-        )
+        (f"  {', '.join(map(name.typed, op.outputs))} = {op.name}({', '.join(map(name, op.inputs))})", op.source)
         for op in graph.operations
     ]
     width = max((len(text) for text, _ in body), default=0)
@@ -37,3 +39,26 @@ def format_graph(graph: Graph) -> str:
         lines.append(text if source is None else f"{text:<{width}}  # {source}")
     lines.append(f"outputs    {', '.join(name(a) for a in graph.outputs)}")
     return "\n".join(lines)
+
+
+MOST_ROWS = 200
+
+
+def graph_html(graph: Graph) -> str:
+    """A table for notebooks: a row an operation, with what it computes, reads and where it stands in the user's code."""
+    name = _Names()
+    given = [*graph.inputs, *graph.constants]
+    rows = [(", ".join(map(name.typed, given)), "(given)", "", "")] if given else []
+    for op in graph.operations[:MOST_ROWS]:
+        made = ", ".join(map(name.typed, op.outputs))
+        rows.append((made, op.name, ", ".join(map(name, op.inputs)), op.source.brief if op.source else ""))
+    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
+    head = "".join(map(_cell, ("variables", "operation", "reads", "source")))
+    more = len(graph.operations) - MOST_ROWS
+    tail = f"<p>... and {more} operations more</p>" if more > 0 else ""
+    returned = escape(", ".join(map(name, graph.outputs)))
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{tail}<p>returns {returned}</p>"
+
+
+def _cell(text: str) -> str:
+    return f'<td style="text-align:left">{escape(text)}</td>'

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -23,6 +23,10 @@ class Shown:
         from ckptgrad.report.text import to_text
 
         return to_text(self.report_parts())
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """What IPython shows where there is no HTML."""
+        printer.text("..." if cycle else str(self))
 
     def _repr_html_(self) -> str:
         from ckptgrad.report.html import to_html

@@ -1,0 +1,1 @@
+"""IPython: `%load_ext ckptgrad` gives the magics `%ckptgrad` and `%%ckptgrad`."""

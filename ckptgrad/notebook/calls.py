@@ -1,0 +1,59 @@
+"""A call as a user writes it, taken apart without running it: `loss(params, x)`."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from ckptgrad.errors import OptionError
+
+
+class WrittenCall(NamedTuple):
+    """A function and what it would be called with."""
+
+    function: Callable
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+def read_call(text: str, names: dict[str, Any]) -> WrittenCall:
+    """Evaluate the function and the arguments of a call in a namespace, but not the call.
+
+    Raises:
+        OptionError: the text is not a call.
+    """
+    try:
+        tree = ast.parse(text.strip(), mode="eval")
+    except SyntaxError as error:
+        raise OptionError(f"cannot read {text!r}: {error.msg}; write a call such as loss(params, x)") from None
+    return evaluate_call(tree.body, names)
+
+
+def evaluate_call(node: ast.AST, names: dict[str, Any]) -> WrittenCall:
+    """As `read_call`, from the syntax tree of an expression."""
+    if not isinstance(node, ast.Call):
+        raise OptionError(f"{ast.unparse(node)!r} is not a call; write one such as loss(params, x)")
+    collect = ast.copy_location(ast.Name("__ckptgrad_collect__", ast.Load()), node)
+    gathered = ast.copy_location(ast.Call(collect, node.args, node.keywords), node)
+    scope = {**names, "__ckptgrad_collect__": lambda *args, **kwargs: (args, kwargs)}
+    function = eval(_compiled(node.func), scope)
+    args, kwargs = eval(_compiled(gathered), scope)
+    return WrittenCall(function, args, kwargs)
+
+
+def _compiled(node: ast.AST) -> Any:
+    return compile(ast.fix_missing_locations(ast.Expression(node)), "<ckptgrad>", "eval")  # type: ignore[arg-type]
+
+
+def split_options(line: str) -> tuple[str, str]:
+    """A call and the options after it: `f(x - -1) --budget 1MiB` is split before `--budget`."""
+    place = line.find(" --")
+    while place >= 0:
+        try:
+            ast.parse(line[:place].strip(), mode="eval")
+        except SyntaxError:
+            place = line.find(" --", place + 1)
+            continue
+        return line[:place].strip(), line[place:].strip()
+    return line.strip(), ""

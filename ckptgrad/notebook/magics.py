@@ -1,0 +1,133 @@
+"""The magics: `%ckptgrad plan|validate|frontier|timeline CALL [options]`, and `%%ckptgrad [options]` over a cell."""
+
+from __future__ import annotations
+
+import ast
+from typing import Any
+
+from IPython.core.error import UsageError
+from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
+from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
+
+from ckptgrad.api import plan
+from ckptgrad.errors import CkptgradError, ValidationError
+from ckptgrad.frontiers import frontier
+from ckptgrad.notebook.calls import WrittenCall, evaluate_call, read_call, split_options
+from ckptgrad.notebook.profiled import profile
+from ckptgrad.profiles import timeline
+from ckptgrad.validation import jax_grad_point, validate
+
+COMMANDS = ("plan", "validate", "frontier", "timeline")
+EXAMPLE = "%ckptgrad timeline loss(params, x) --budget 0.25x"
+
+
+def _options(argstring: str) -> Any:
+    try:
+        return parse_argstring(CkptgradMagics.ckptgrad, argstring)
+    except SystemExit:  # argparse has said what is wrong
+        raise UsageError(f"for example: {EXAMPLE}") from None
+
+
+@magics_class
+class CkptgradMagics(Magics):
+    """`%ckptgrad` and `%%ckptgrad`."""
+
+    @no_var_expand
+    @magic_arguments()
+    @argument("--budget", help="Bytes beyond the arguments: 512MiB, 0.25x of storing all, min, auto.")
+    @argument("--policy", default="optimal", help="Who decides what to store.")
+    @argument("--argnums", help="Arguments to differentiate: 0, or 0,1 for a tuple of gradients.")
+    @argument("--has-aux", action="store_true", help="The function returns (scalar, aux).")
+    @argument("--observe", default="xla", help="Meters, by commas: xla, ledger, resident, device; all; none.")
+    @argument("--locate", action="store_true", help="validate: find where a gradient goes wrong.")
+    @argument("--into", help="Assign the result to this name instead of showing it.")
+    @line_cell_magic
+    def ckptgrad(self, line: str, cell: str | None = None) -> Any:
+        """Where the memory of a gradient goes.
+
+        As a line magic, a command and a call that is not run as it stands:
+
+            %ckptgrad plan loss(params, x) --budget 0.25x
+            %ckptgrad timeline loss(params, x) --budget 64MiB --observe all
+            %ckptgrad frontier loss(params, x)
+            %ckptgrad validate loss(params, x) --budget 0.5x
+
+        As a cell magic, `%%ckptgrad --budget 64MiB`: the cell is run, but of the call in its last line the gradient is
+        computed, under the budget.  The result, which a name may be assigned to there, has the attributes value, gradient,
+        plan and timeline.
+        """
+        try:
+            found = self._line(line) if cell is None else self._cell(line, cell)
+        except CkptgradError as error:
+            if isinstance(error, ValidationError) and error.validation is not None:
+                print(error.validation)
+            raise UsageError(f"{type(error).__name__}: {error}") from None
+        return found
+
+    def _line(self, line: str) -> Any:
+        command, _, rest = line.strip().partition(" ")
+        if command not in COMMANDS:
+            raise UsageError(f"write one of {', '.join(COMMANDS)} and a call, for example: {EXAMPLE}")
+        text, argstring = split_options(rest)
+        options = _options(argstring)
+        call = read_call(text, self.shell.user_ns)  # type: ignore[union-attr]
+        return self._deliver(_run(command, call, options), options)
+
+    def _cell(self, line: str, cell: str) -> Any:
+        options = _options(line)
+        try:
+            tree = ast.parse(cell)
+        except SyntaxError as error:
+            raise UsageError(f"the cell: {error.msg}, line {error.lineno}") from None
+        *before, last = tree.body or [None]
+        target = None
+        if isinstance(last, ast.Assign) and len(last.targets) == 1 and isinstance(last.targets[0], ast.Name):
+            target = last.targets[0].id
+        elif not isinstance(last, ast.Expr):
+            raise UsageError("the last line of the cell must be a call, such as loss(params, x) or found = loss(params, x)")
+        names = self.shell.user_ns  # type: ignore[union-attr]
+        exec(compile(ast.Module(before, []), "<ckptgrad cell>", "exec"), names)
+        call = evaluate_call(last.value, names)
+        found = profile(call, _meters(options), **_common(options))
+        if target is not None:
+            names[target] = found
+            return None
+        return self._deliver(found, options)
+
+    def _deliver(self, found: Any, options: Any) -> Any:
+        if not options.into:
+            return found
+        self.shell.user_ns[options.into] = found  # type: ignore[union-attr]
+        return None
+
+
+def _run(command: str, call: WrittenCall, options: Any) -> Any:
+    common = _common(options)
+    fun, args, kwargs = call
+    if command == "timeline":
+        return timeline(fun, *args, observe=_meters(options), **common, **kwargs)
+    if command == "plan":
+        return plan(fun, *args, **common, **kwargs)
+    given = {"argnums": common["argnums"], "has_aux": common["has_aux"]}
+    if command == "frontier":
+        return frontier(fun, *args, **given, **kwargs).beside(jax_grad_point(fun, *args, **given, **kwargs))
+    policies = None if options.policy == "optimal" else [options.policy]
+    return validate(fun, *args, budget=common["budget"], policies=policies, locate=options.locate, **given, **kwargs)
+
+
+def _common(options: Any) -> dict[str, Any]:
+    """Budget, policy, argnums and has_aux as the doors take them."""
+    argnums: Any = 0
+    if options.argnums:
+        try:
+            numbers = tuple(int(n) for n in options.argnums.split(","))
+        except ValueError:
+            raise UsageError(f"--argnums {options.argnums}: write a number, or numbers with commas between") from None
+        argnums = numbers if "," in options.argnums else numbers[0]
+    return {"budget": options.budget, "policy": options.policy, "argnums": argnums, "has_aux": options.has_aux}
+
+
+def _meters(options: Any) -> Any:
+    if options.observe == "all":
+        return "all"
+    return () if options.observe == "none" else tuple(options.observe.split(","))

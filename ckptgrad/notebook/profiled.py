@@ -1,0 +1,47 @@
+"""What `%%ckptgrad` returns: a gradient that was run under a budget, its plan and its timeline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ckptgrad import api
+from ckptgrad.notebook.calls import WrittenCall
+from ckptgrad.plan import Plan
+from ckptgrad.profiles import observe_compiled
+from ckptgrad.report.shown import Shown
+from ckptgrad.timelines.timeline import Timeline
+
+
+@dataclass(frozen=True)
+class Profiled(Shown):
+    """A value and its gradient, and where the memory went.
+
+    Attributes:
+        value: of the function; (value, aux) with has_aux.
+        gradient: as `value_and_grad` returns it.
+        plan: what was stored and recomputed.
+        timeline: live bytes over the course of the gradient.
+    """
+
+    value: Any
+    gradient: Any
+    plan: Plan
+    timeline: Timeline
+
+    def report_parts(self) -> list[Any]:
+        """The tables of the plan and of the timeline."""
+        return [*self.plan.report_parts(), *self.timeline.report_parts()]
+
+    def pictures(self) -> list[str]:
+        """The timeline drawn, where matplotlib is installed."""
+        return self.timeline.pictures()
+
+
+def profile(call: WrittenCall, observe: Any, **options: Any) -> Profiled:
+    """Compile the gradient of a call under a budget, run it, and observe it."""
+    door = api.value_and_grad(call.function, allow_int=True, **options)
+    certified = door.compile(*call.args, **call.kwargs)
+    value, gradient = certified(*call.args, **call.kwargs)
+    timeline = observe_compiled(door, certified, call.args, call.kwargs, observe)
+    return Profiled(value, gradient, certified.plan, timeline)
