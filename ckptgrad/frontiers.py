@@ -22,7 +22,7 @@ from ckptgrad.report.shown import Shown
 CHECKPOINT_POLICIES = ("dots_saveable", "dots_with_no_batch_dims_saveable", "nothing_saveable")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Frontier(Shown):
     """The plans that no other one beats, in bytes and estimated time.
 

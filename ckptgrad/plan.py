@@ -33,7 +33,7 @@ class Found:
     seconds: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan(Shown):
     """A schedule with its predicted peak and time.
 

@@ -13,7 +13,7 @@ from ckptgrad.report.shown import Shown
 from ckptgrad.timelines.timeline import Timeline
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Profiled(Shown):
     """A value and its gradient, and where the memory went.
 

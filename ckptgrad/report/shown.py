@@ -9,7 +9,10 @@ if TYPE_CHECKING:
 
 
 class Shown:
-    """A result that is made of parts that rich can show; rich is imported when it is first shown."""
+    """A result that is made of parts that rich can show; rich is imported when it is first shown.
+
+    Dataclasses that inherit it are declared with `repr=False`, so that they show as tables at a prompt too.
+    """
 
     def report_parts(self) -> list[RenderableType]:
         """Tables and lines of text, in order."""
@@ -23,6 +26,9 @@ class Shown:
         from ckptgrad.report.text import to_text
 
         return to_text(self.report_parts())
+
+    def __repr__(self) -> str:
+        return str(self)
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         """What IPython shows where there is no HTML."""

@@ -17,7 +17,7 @@ from ckptgrad.report.shown import Shown
 from ckptgrad.timelines.predicted import Moment, buffers_during, moments
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Timeline(Shown):
     """Live bytes beyond the arguments over the course of a gradient.
 

@@ -63,7 +63,7 @@ class Row:
         return found
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Validation(Shown):
     """The table that `validate` returns; `print` it, or read `rows` and `to_dict()`.
 
