@@ -13,7 +13,7 @@ WIDTH = 110
 def to_text(parts: Sequence[RenderableType], width: int = WIDTH) -> str:
     """Parts that rich can show, without colours or trailing blanks, an empty line between them."""
     stream = io.StringIO()
-    console = Console(file=stream, width=width, color_system=None, force_terminal=False)
+    console = Console(file=stream, width=width, color_system=None, force_terminal=False, force_jupyter=False)
     for k, part in enumerate(parts):
         if k:
             console.print()
