@@ -16,8 +16,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-# As in the resident meter: the sampling interval, how long to repeat a call, and the rest between calls.
-INTERVAL_SECONDS, LEAST_SECONDS, REST_SECONDS = 0.001, 0.25, 0.005
+# As in the resident meter: the sampling interval, how long to repeat a call, the rest between calls and before the first.
+INTERVAL_SECONDS, LEAST_SECONDS, REST_SECONDS, SETTLE_SECONDS = 0.001, 0.25, 0.005, 0.5
 
 
 def on_torch(tree: Any) -> Any:
@@ -113,8 +113,9 @@ def main(path: str) -> None:
             time.sleep(REST_SECONDS)
 
     gc.collect()
+    time.sleep(SETTLE_SECONDS)
     multiprocessing.set_start_method("spawn")
-    before = memory_usage(-1, interval=INTERVAL_SECONDS, timeout=0.02, max_usage=True)
+    before = memory_usage(-1, interval=INTERVAL_SECONDS, timeout=SETTLE_SECONDS, max_usage=True)
     task: Any = (run, ())
     print(int((memory_usage(task, interval=INTERVAL_SECONDS, max_usage=True) - before) * 2**20))
 

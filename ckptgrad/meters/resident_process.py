@@ -19,6 +19,7 @@ from memory_profiler import memory_usage
 INTERVAL_SECONDS = 0.001
 LEAST_SECONDS = 0.25  # short programs run again and again, so that sampling meets their peak
 REST_SECONDS = 0.005  # between runs, so that the results of one are given back before the next starts
+SETTLE_SECONDS, SETTLED_MIB = 0.2, 0.5  # the baseline falls by less than this in that time
 MIB = 2**20
 
 
@@ -39,6 +40,16 @@ def load(path: str) -> tuple[Any, list[Any]]:
             value = jax.random.wrap_key_data(value, impl=key_type)
         leaves.append(value if isinstance(value, (bool, int, float, complex)) else jax.device_put(value))
     return program, jax.block_until_ready(leaves)
+
+
+def settled() -> float:
+    """The resident MiB, once the system has taken back what a call freed: that goes on after its results are ready."""
+    before = float("inf")
+    while True:
+        now = memory_usage(-1, interval=SETTLE_SECONDS / 10, timeout=SETTLE_SECONDS, max_usage=True)
+        if now > before - SETTLED_MIB:
+            return now
+        before = now
 
 
 def main(path: str) -> None:
@@ -62,7 +73,7 @@ def main(path: str) -> None:
 
     gc.collect()
     multiprocessing.set_start_method("spawn")
-    before = memory_usage(-1, interval=INTERVAL_SECONDS, timeout=0.02, max_usage=True)
+    before = settled()
     task: Any = (run, ())
     during = memory_usage(task, interval=INTERVAL_SECONDS, timestamps=True)
     peak, at = max(during)
