@@ -8,15 +8,12 @@ from typing import Any
 from ckptgrad.bench.book import Book, Result
 from ckptgrad.bench.registry import Curves, registered
 from ckptgrad.bench.tables import MIB, heading, unit_of
-from ckptgrad.errors import CkptgradError
+from ckptgrad.errors import MissingExtraError
+from ckptgrad.report.plots.style import save_png
 
 # Okabe and Ito's colours, told apart by colour-blind readers; line and marker tell them apart in grey.
 STYLES = (("#0072B2", "-", "o"), ("#D55E00", "--", "s"), ("#009E73", "-.", "^"), ("#CC79A7", ":", "D"), ("black", "-", "x"))
 PANEL_INCHES = 3.3, 3.1
-
-
-class MissingExtraError(CkptgradError):
-    """Something optional is needed and not installed."""
 
 
 def save_pictures(book: Book, folder: Path) -> list[Path]:
@@ -31,8 +28,7 @@ def save_pictures(book: Book, folder: Path) -> list[Path]:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise MissingExtraError("pictures need matplotlib: pip install 'ckptgrad[plot]'") from None
-    folder.mkdir(parents=True, exist_ok=True)
+        raise MissingExtraError("drawing", "matplotlib", "plot") from None
     paths = []
     cases = registered()
     for name, result in book.results.items():
@@ -40,8 +36,7 @@ def save_pictures(book: Book, folder: Path) -> list[Path]:
         if curves is not None:
             figure = Figure(figsize=(PANEL_INCHES[0] * len(curves.panels), PANEL_INCHES[1]), layout="constrained")
             draw(figure, result, curves)
-            paths.append(folder / f"{name}.png")
-            figure.savefig(paths[-1], dpi=150)
+            paths.append(save_png(figure, folder / f"{name}.png"))
     return paths
 
 

@@ -42,6 +42,8 @@ def bench(
         typer.echo("\n".join(f"{case.name:<16}{case.title}" for case in wanted))
         return
     earlier = None if compare is None else Book.load(compare)
+    if png is not None:
+        save_pictures(Book(), png)  # raises now, and not after hours, if nothing can be drawn
     quiet, failed = as_json or as_markdown, False
     if show is not None:
         saved = Book.load(show)

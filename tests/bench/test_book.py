@@ -12,9 +12,10 @@ from rich.console import Console
 
 from ckptgrad.bench.book import Book, BookError, Result
 from ckptgrad.bench.cases.scaling import PANELS
-from ckptgrad.bench.pictures import MissingExtraError, save_pictures
+from ckptgrad.bench.pictures import save_pictures
 from ckptgrad.bench.rows import row
 from ckptgrad.bench.tables import cells, columns, comparison, environments, markdown, table
+from ckptgrad.errors import MissingExtraError
 
 RUN = {
     "machine": {
