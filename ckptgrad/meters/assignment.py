@@ -240,8 +240,9 @@ class _Reader:
 
 
 def _is_temporary(allocation: Any) -> bool:
+    """Whether temporaries have their places there; with `is_tuple` too, as soon as one of them is a table of pointers."""
     a = allocation
-    return not (a.is_parameter or a.is_live_out or a.is_constant or a.is_thread_local or a.is_tuple)
+    return not (a.is_parameter or a.is_live_out or a.is_constant or a.is_thread_local)
 
 
 def _is_result(allocation: Any) -> bool:
