@@ -19,6 +19,7 @@ import numpy as np
 from ckptgrad.errors import CkptgradError
 from ckptgrad.graph.fingerprint import CUSTOM_JVP, CUSTOM_VJP
 from ckptgrad.graph.graph import Graph, Operation
+from ckptgrad.graph.source import SourceLine, is_user_file
 from ckptgrad.graph.trace import from_jaxpr
 from ckptgrad.graph.work import inner_programs
 from ckptgrad.validation.compare import differences, tolerance_of
@@ -54,10 +55,13 @@ def calls_custom_rule(op: Operation) -> bool:
     return op.name in CUSTOM_RULES or within(op.params)
 
 
-def function_name(op: Operation) -> str | None:
-    """The user's name for a function with a custom rule."""
+def function_of(op: Operation) -> tuple[str | None, SourceLine | None]:
+    """The name of a function with a custom rule, and where it is defined, if JAX says and the file is a user's."""
     info = getattr(op.params["call_jaxpr"].jaxpr, "debug_info", None)
-    return getattr(info, "func_src_info", "").split(" at ")[0] or None
+    name, _, place = (getattr(info, "func_src_info", None) or "").partition(" at ")
+    file, _, line = place.rpartition(":")
+    known = line.isdigit() and is_user_file(file)
+    return name or None, SourceLine(file, int(line), name) if known else None
 
 
 def judge(spot: Spot, cotangents: Sequence[Any], tolerance: float | None, rng: np.random.Generator) -> dict[int, Apart]:
@@ -93,7 +97,7 @@ def _comparisons(
     try:
         derivative = pulled(body, values, wrt, cotangents)
     except CkptgradError:
-        yield _by_differences(body, values, wrt, cotangents, rule, rng)
+        yield _by_differences(body, values, wrt, cotangents, rule, tolerance, rng)
         return
     yield _where_finite(rule, with_zeros(derivative, avals), wrt, tolerance)
     with jax.enable_x64(True):
@@ -127,8 +131,10 @@ def _by_differences(
     wrt: Sequence[int],
     cotangents: Sequence[Any],
     rule: Sequence[Any],
+    tolerance: float | None,
     rng: np.random.Generator,
 ) -> dict[int, Apart]:
+    """A random direction for each input; in double precision where the function can be had in it."""
     with jax.enable_x64(True):
         double = widened(body)
         if double is not None:
@@ -137,7 +143,7 @@ def _by_differences(
     if double is None:
         found = [by_differences(body, values, i, cotangents, r, rng) for i, r in zip(wrt, rule, strict=True)]
     return {
-        i: Apart(apart[0], max(apart[1], tolerance_of(r.dtype)))
+        i: Apart(apart[0], max(apart[1], tolerance_of(r.dtype) if tolerance is None else tolerance))
         for i, r, apart in zip(wrt, rule, found, strict=True)
         if apart
     }

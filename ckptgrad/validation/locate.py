@@ -27,9 +27,9 @@ from ckptgrad.arguments import Traced
 from ckptgrad.autodiff.reverse import accumulate
 from ckptgrad.graph.effects import silent
 from ckptgrad.graph.evaluate import needed_operations
-from ckptgrad.graph.graph import Graph, Variable
+from ckptgrad.graph.graph import Graph, Operation, Variable
 from ckptgrad.validation.compare import difference, differences, tolerance_of
-from ckptgrad.validation.customs import CUSTOM_RULES, Apart, calls_custom_rule, function_name, judge
+from ckptgrad.validation.customs import CUSTOM_RULES, Apart, calls_custom_rule, function_of, judge
 from ckptgrad.validation.finding import CUSTOM, RULE, UNCHECKED, UNLOCATED, Finding
 from ckptgrad.validation.pulls import Spot, bodies, pulled, pulled_by_jax, random_like, spots, with_zeros
 
@@ -114,6 +114,17 @@ def _stages(traced: Traced) -> list[_Stage]:
     return found
 
 
+@dataclass(frozen=True)
+class _Place:
+    """A stage, and the loops and branches around an operation in it, outermost first."""
+
+    stage: int
+    around: tuple[Operation, ...] = ()
+
+    def inside(self, op: Operation) -> _Place:
+        return _Place(self.stage, (*self.around, op))
+
+
 @dataclass
 class _Search:
     """The walk under way.
@@ -140,47 +151,45 @@ class _Search:
             apart = difference(ours, pulled_by_jax(graph, inputs, wrt, cotangents), self.tolerance)
             if apart.excess > 1:
                 visit = spots(graph, inputs, wrt, cotangents)
-                wrong = [f for spot in visit for f in self._against_jax(spot, k, ())]
+                wrong = [f for spot in visit for f in self._against_jax(spot, _Place(k))]
                 detail = f"differs from jax.vjp's by {apart.relative:.2g}, though none of its operations does"
                 self.findings += wrong or [Finding(UNLOCATED, k, detail=detail)]
         if any(calls_custom_rule(op) for op in graph.operations):
             for spot in spots(graph, inputs, wrt, cotangents):
-                self.findings += self._custom_rules(spot, k, ())
+                self.findings += self._custom_rules(spot, _Place(k))
 
-    def _against_jax(self, spot: Spot, k: int, inside: tuple[str, ...]) -> list[Finding]:
+    def _against_jax(self, spot: Spot, place: _Place) -> list[Finding]:
         avals = [spot.op.inputs[i].aval for i in spot.wanted]
         theirs = pulled_by_jax(spot.alone, spot.inputs, spot.wrt, spot.cotangents)
         apart = differences(with_zeros(spot.found, avals), theirs, self.tolerance)
         wrong = {i: self._apart(d.relative, d.dtype) for i, d in zip(spot.wanted, apart, strict=True) if d.excess > 1}
         if not wrong:
             return []
-        return self._within(spot, k, inside, self._against_jax) or _report(RULE, spot, k, inside, wrong)
+        return self._within(spot, place, self._against_jax) or _report(RULE, spot, place, wrong)
 
-    def _custom_rules(self, spot: Spot, k: int, inside: tuple[str, ...]) -> list[Finding]:
+    def _custom_rules(self, spot: Spot, place: _Place) -> list[Finding]:
         if spot.op.name not in CUSTOM_RULES:
-            return self._within(spot, k, inside, self._custom_rules) if calls_custom_rule(spot.op) else []
+            return self._within(spot, place, self._custom_rules) if calls_custom_rule(spot.op) else []
         self.checked += 1
         drawn = [random_like(v.aval, self.rng) for v in spot.op.outputs]
         verdicts = [judge(spot, cts, self.tolerance, self.rng) for cts in (spot.cotangents, drawn)]
         worst: dict[int, Apart] = {}
         for i, apart in (pair for verdict in verdicts for pair in verdict.items()):
-            if i not in worst or apart.relative > worst[i].relative:
+            if i not in worst or apart.excess > worst[i].excess:
                 worst[i] = apart
-        found = _report(CUSTOM, spot, k, inside, {i: a for i, a in worst.items() if a.is_wrong})
+        found = _report(CUSTOM, spot, place, {i: a for i, a in worst.items() if a.is_wrong})
         if len(worst) < len(spot.wanted):
             detail = "neither the derivative of its function nor differences of its values are finite, so it was not checked"
-            found.append(_finding(UNCHECKED, spot, k, inside, detail=detail))
+            found.append(_finding(UNCHECKED, spot, place, detail=detail))
         return found
 
-    def _within(
-        self, spot: Spot, k: int, inside: tuple[str, ...], check: Callable[[Spot, int, tuple[str, ...]], list[Finding]]
-    ) -> list[Finding]:
+    def _within(self, spot: Spot, place: _Place, check: Callable[[Spot, _Place], list[Finding]]) -> list[Finding]:
         """The same check on what a loop or branch runs, each operation with random cotangents."""
         found: dict[tuple, Finding] = {}
         for body in bodies(spot):
             cotangents = [random_like(a.aval, self.rng) for a in body.graph.outputs]
             for inner in spots(body.graph, body.inputs, body.wrt, cotangents):
-                for f in check(inner, k, (*inside, spot.op.name)):
+                for f in check(inner, place.inside(spot.op)):
                     # Once, though found at the first step and at the last.
                     found.setdefault((f.kind, f.primitive, f.function, f.source, f.inside, f.input), f)
         return list(found.values())
@@ -189,18 +198,21 @@ class _Search:
         return Apart(relative, tolerance_of(dtype) if self.tolerance is None else self.tolerance)
 
 
-def _report(kind: str, spot: Spot, k: int, inside: tuple[str, ...], wrong: dict[int, Apart]) -> list[Finding]:
+def _report(kind: str, spot: Spot, place: _Place, wrong: dict[int, Apart]) -> list[Finding]:
     """A finding for each input whose cotangent is wrong."""
     skipped = spot.op.params["num_consts"] if kind == CUSTOM else 0
     return [
         _finding(
-            kind, spot, k, inside, input=i - skipped, shape=spot.op.inputs[i].aval.shape,
+            kind, spot, place, input=i - skipped, shape=spot.op.inputs[i].aval.shape,
             dtype=str(spot.op.inputs[i].aval.dtype), relative=apart.relative, allowed=apart.allowed,
         )
         for i, apart in sorted(wrong.items())
     ]  # fmt: skip
 
 
-def _finding(kind: str, spot: Spot, k: int, inside: tuple[str, ...], **rest: Any) -> Finding:
-    function = function_name(spot.op) if spot.op.name in CUSTOM_RULES else None
-    return Finding(kind, k, spot.op.name, function, spot.op.source, inside, **rest)
+def _finding(kind: str, spot: Spot, place: _Place, **rest: Any) -> Finding:
+    name, defined = function_of(spot.op) if spot.op.name in CUSTOM_RULES else (None, None)
+    # Under a jit that was traced before, JAX does not know the caller.
+    outer = next((op.source for op in reversed(place.around) if op.source), None)
+    source = spot.op.source or defined or outer
+    return Finding(kind, place.stage, spot.op.name, name, source, tuple(op.name for op in place.around), **rest)

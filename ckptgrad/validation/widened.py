@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,7 +26,9 @@ _MARGIN = 4.0
 def wide(x: Any) -> Any:
     """A value in double precision, if it is a float or complex array."""
     dtype = getattr(x, "dtype", None)
-    return jnp.asarray(np.asarray(x).astype(_wide(dtype))) if dtypes.issubdtype(dtype, jnp.inexact) else x
+    if dtype is None or not dtypes.issubdtype(dtype, jnp.inexact):
+        return x
+    return jnp.asarray(np.asarray(x).astype(_wide(dtype)))
 
 
 def widened(graph: Graph) -> Graph | None:
@@ -70,6 +73,7 @@ def _wide(dtype: Any) -> Any:
     return np.dtype(np.float64) if dtypes.issubdtype(dtype, jnp.floating) else dtype
 
 
+@np.errstate(invalid="ignore", over="ignore")
 def jittered(x: Any, rng: np.random.Generator) -> Any:
     """A value nearby, off the points where a function has a kink."""
     numbers = wide_numpy(x)
@@ -84,6 +88,7 @@ def wide_numpy(x: Any) -> np.ndarray:
     return x.astype(np.complex128 if np.iscomplexobj(x) else np.float64)
 
 
+@np.errstate(invalid="ignore", over="ignore")
 def by_differences(
     graph: Graph, inputs: Sequence[Any], k: int, cotangents: Sequence[Any], found: Any, rng: np.random.Generator
 ) -> tuple[float, float] | None:
@@ -128,11 +133,10 @@ def by_differences(
         return sum(float(np.sum(s)) for s in slopes) - float(np.sum(products)), rounding, largest
 
     h = eps ** (1 / 3) * (size or 1.0)
-    with np.errstate(invalid="ignore", over="ignore"):
-        near, rounding, scale = apart(h)
-        far, _, _ = apart(2 * h)
+    near, rounding, scale = apart(h)
+    far, _, _ = apart(2 * h)
     if not np.isfinite([near, far, rounding, scale]).all():
         return None
     if not scale:
         return 0.0, 1.0
-    return abs(near) / scale, _MARGIN * (abs(far - near) + rounding) / scale + eps ** (1 / 2)
+    return abs(near) / scale, _MARGIN * (abs(far - near) + rounding) / scale + math.sqrt(eps)
