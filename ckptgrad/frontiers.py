@@ -90,11 +90,9 @@ class Frontier(Shown):
 
         return plot_frontier(self, ax)
 
-    def pictures(self) -> list[str]:
-        """The frontier drawn, where matplotlib is installed."""
-        from ckptgrad.report.plots.style import drawn
-
-        return drawn("time against bytes", self.plot)
+    def figures(self) -> dict[str, Callable[[], Any]]:
+        """Time against bytes."""
+        return {"frontier": self.plot}
 
 
 def frontier(

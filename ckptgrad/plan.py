@@ -104,11 +104,9 @@ class Plan(Shown):
         """What will be held over its course, as predicted; `ckptgrad.timeline` observes it too."""
         return predict(name, self.program, self.costs, self.schedule, self.budget)
 
-    def pictures(self) -> list[str]:
-        """The schedule drawn, where matplotlib is installed."""
-        from ckptgrad.report.plots.style import drawn
-
-        return drawn("the schedule, stages against actions", self.plot)
+    def figures(self) -> dict[str, Callable[[], Any]]:
+        """The schedule, the costs of the stages, and the predicted timeline."""
+        return {"schedule": self.plot, "stage costs": self.plot_costs, "timeline": self.timeline().plot}
 
     def diagram(self) -> str:
         """The schedule as a space-time diagram in letters, for terminals."""

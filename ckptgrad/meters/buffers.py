@@ -8,7 +8,7 @@ from typing import Any
 from ckptgrad.graph.source import SourceLine
 
 # In the order in which they are stacked: what is there longest comes first.
-KINDS = ("results", "boundaries", "residuals", "gradients", "transients")
+KINDS: tuple[str, ...] = ("results", "boundaries", "residuals", "gradients", "transients")
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,7 +79,7 @@ class CkptgradMagics(Magics):
             tree = ast.parse(cell)
         except SyntaxError as error:
             raise UsageError(f"the cell: {error.msg}, line {error.lineno}") from None
-        *before, last = tree.body or [None]
+        before, last = tree.body[:-1], tree.body[-1] if tree.body else None
         target = None
         if isinstance(last, ast.Assign) and len(last.targets) == 1 and isinstance(last.targets[0], ast.Name):
             target = last.targets[0].id
@@ -112,7 +112,8 @@ def _run(command: str, call: WrittenCall, options: Any) -> Any:
     if command == "frontier":
         return frontier(fun, *args, **given, **kwargs).beside(jax_grad_point(fun, *args, **given, **kwargs))
     policies = None if options.policy == "optimal" else [options.policy]
-    return validate(fun, *args, budget=common["budget"], policies=policies, locate=options.locate, **given, **kwargs)
+    given |= {"budget": common["budget"], "policies": policies, "meters": _meters(options), "locate": options.locate}
+    return validate(fun, *args, **given, **kwargs)
 
 
 def _common(options: Any) -> dict[str, Any]:

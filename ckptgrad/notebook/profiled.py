@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,9 +34,9 @@ class Profiled(Shown):
         """The tables of the plan and of the timeline."""
         return [*self.plan.report_parts(), *self.timeline.report_parts()]
 
-    def pictures(self) -> list[str]:
-        """The timeline drawn, where matplotlib is installed."""
-        return self.timeline.pictures()
+    def figures(self) -> dict[str, Callable[[], Any]]:
+        """Those of the timeline."""
+        return self.timeline.figures()
 
 
 def profile(call: WrittenCall, observe: Any, **options: Any) -> Profiled:

@@ -20,8 +20,13 @@ STYLE = (
 
 
 def to_html(parts: Sequence[RenderableType], *more: str) -> str:
-    """Parts that rich can show, and more HTML after them, in one element with its style."""
-    return f'{STYLE}<div class="ckptgrad">{"".join([*map(_part, parts), *more])}</div>'
+    """Parts that rich can show, and more HTML after them, in one element, with its style before it."""
+    return STYLE + fragment(parts, *more)
+
+
+def fragment(parts: Sequence[RenderableType], *more: str) -> str:
+    """The element alone."""
+    return f'<div class="ckptgrad">{"".join([*map(_part, parts), *more])}</div>'
 
 
 def _part(part: RenderableType) -> str:

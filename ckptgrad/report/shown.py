@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,9 +19,9 @@ class Shown:
         """Tables and lines of text, in order."""
         raise NotImplementedError
 
-    def pictures(self) -> list[str]:
-        """Pictures to show after the parts, as HTML; none where matplotlib is missing."""
-        return []
+    def figures(self) -> dict[str, Callable[[], Any]]:
+        """What can be drawn of it, the most telling first: a title, and a function that draws a figure."""
+        return {}
 
     def __str__(self) -> str:
         from ckptgrad.report.text import to_text
@@ -36,5 +37,6 @@ class Shown:
 
     def _repr_html_(self) -> str:
         from ckptgrad.report.html import to_html
+        from ckptgrad.report.plots.style import drawn
 
-        return to_html(self.report_parts(), *self.pictures())
+        return to_html(self.report_parts(), *drawn(dict(list(self.figures().items())[:1])))

@@ -167,10 +167,11 @@ def validation_parts(validation: Validation) -> list[RenderableType]:
     """A validation: a row each for jax.grad, jax.checkpoint and the policies, then what is wrong or to be noted."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("", no_wrap=True)
-    for name in ("predicted", "certified", "temporaries", "resident", "time", "gradient differs by"):
+    meters = [m for m in dict.fromkeys(name for row in validation.rows for name in row.readings) if m != "xla"]
+    for name in ("predicted", "certified", "temporaries", *meters, "time", "gradient differs by"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in validation.rows:
-        table.add_row(row.name, *_cells(row))
+        table.add_row(row.name, *_cells(row, meters))
     budget = "no budget" if validation.budget is None else f"budget {format_bytes(validation.budget)}"
     head = Text(
         f"{validation.function}: peak bytes beyond the arguments, {budget}; time against jax.grad, "
@@ -181,8 +182,8 @@ def validation_parts(validation: Validation) -> list[RenderableType]:
     notes += validation.located
     if validation.borrowed:
         notes.append(f"borrowed from JAX, so not checked independently: {', '.join(validation.borrowed)}")
-    reasons = {r.resident.reason: r.name for r in validation.rows if r.resident and r.resident.reason}
-    notes += [f"resident n/a ({name}): {reason}" for reason, name in reasons.items()]
+    reasons = {(m, r.reason): row.name for row in validation.rows for m, r in row.readings.items() if r.reason}
+    notes += [f"{meter} n/a ({name}): {reason}" for (meter, reason), name in reasons.items()]
     return [head, table, Text("\n".join(notes))]
 
 
@@ -205,15 +206,15 @@ def _agreement(validation: Validation) -> str:
     return f"gradients agree with jax.grad's{binding}{wrong}"
 
 
-def _cells(row: Row) -> list[str]:
+def _cells(row: Row, meters: Sequence[str]) -> list[str]:
     if not row.feasible:
         least = "" if row.smallest_peak_bytes is None else f", needs {format_bytes(row.smallest_peak_bytes)}"
-        return [NOTHING] * 5 + [f"{row.reason}{least}"]
+        return [NOTHING] * (4 + len(meters)) + [f"{row.reason}{least}"]
     return [
         _bytes(row.predicted_peak_bytes),
         _reading(row.certified),
         _bytes(row.certified_temporary_bytes),
-        _reading(row.resident),
+        *(_reading(row.readings.get(name)) for name in meters),
         NOTHING if row.time_ratio is None else f"{row.time_ratio:.2f}",
         NOTHING if row.gradient is None else _difference(row.gradient.relative, row.gradient.bitwise),
     ]

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 COLUMNS, ROWS = 72, 14
 MOST_ALIVE = 12
 # A letter a kind, for terminals without colours.
-_LETTERS = dict(zip(KINDS, "RBrgt", strict=True))
-_COLOURS = dict(zip(KINDS, ("white", "blue", "cyan", "yellow", "magenta"), strict=True))
+_LETTERS: dict[str, str] = dict(zip(KINDS, "RBrgt", strict=True))
+_COLOURS: dict[str, str] = dict(zip(KINDS, ("white", "blue", "cyan", "yellow", "magenta"), strict=True))
 
 
 def timeline_parts(timeline: Timeline) -> list[RenderableType]:

@@ -13,9 +13,7 @@ from ckptgrad.planning.schedule import Backward, Schedule
 from ckptgrad.runtime.compiled import Execution, split_at_backward
 
 
-def run_staged(
-    program: Program, args: Sequence[Any], schedule: Schedule, observe: Callable[[Sequence[Any]], None]
-) -> None:
+def run_staged(program: Program, args: Sequence[Any], schedule: Schedule, observe: Callable[[Sequence[Any]], None]) -> None:
     """Run the actions of a schedule one by one, and give `observe` all arrays that are held after each.
 
     Each distinct stage is compiled once.  `args` are the leaves of the arguments; these and captured constants are not

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,11 +77,9 @@ class Timeline(Shown):
 
         return timeline_parts(self)
 
-    def pictures(self) -> list[str]:
-        """The timeline drawn, where matplotlib is installed."""
-        from ckptgrad.report.plots.style import drawn
-
-        return drawn("live bytes over the course of the gradient", self.plot)
+    def figures(self) -> dict[str, Callable[[], Any]]:
+        """Live bytes over the course of the gradient."""
+        return {"timeline": self.plot}
 
     def plot(self, ax: Any = None) -> Any:
         """Draw it with matplotlib; see `report.plots.timeline`."""

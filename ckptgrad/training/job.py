@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -85,7 +85,12 @@ class Training:
             self.losses.append(float(loss))
             on_step(step, self.losses[-1])
 
-    def validate(self, repeats: int = 3, resident: bool = True) -> Validation:
+    def validate(
+        self,
+        repeats: int = 3,
+        meters: str | Sequence[str] = ("resident",),
+        on_progress: Callable[[str, int, int], None] | None = None,
+    ) -> Validation:
         """The cross-check of the very schedule that was trained with, on the trained parameters."""
         plan = self.gradient.plan
         tokens = next(_batches(self.job))
@@ -96,7 +101,8 @@ class Training:
             budget=plan.budget,
             policies=[plan.schedule],
             repeats=repeats,
-            resident=resident,
+            meters=meters,
+            on_progress=on_progress,
         )
 
     def sample(self, count: int, prompt: bytes) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ckptgrad.meters.meter import Reading
@@ -21,9 +22,8 @@ class Row:
     Attributes:
         name: "jax.grad", "jax.checkpoint" or a policy's name.
         predicted_peak_bytes: by the planner; None for the references.
-        certified: peak by XLA's buffer assignment.
+        readings: peak by each meter, by its name; "xla" is among them.
         certified_temporary_bytes: the part of it that is neither value nor gradient.
-        resident: peak resident memory above baseline.
         seconds: median time of a call.
         time_ratio: median ratio to `jax.grad` in the same round.
         gradient, value: how far they lie from those of `jax.grad`.
@@ -33,15 +33,29 @@ class Row:
 
     name: str
     predicted_peak_bytes: int | None = None
-    certified: Reading | None = None
+    readings: Mapping[str, Reading] = field(default_factory=dict)
     certified_temporary_bytes: int | None = None
-    resident: Reading | None = None
     seconds: float | None = None
     time_ratio: float | None = None
     gradient: Difference | None = None
     value: Difference | None = None
     reason: str | None = None
     smallest_peak_bytes: int | None = None
+
+    @property
+    def certified(self) -> Reading | None:
+        """The peak by XLA's buffer assignment."""
+        return self.readings.get("xla")
+
+    @property
+    def resident(self) -> Reading | None:
+        """The peak resident memory above baseline, if it was measured."""
+        return self.readings.get("resident")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row as plain data; of readings the peaks."""
+        peaks = {name: {"bytes": r.bytes, "reason": r.reason} for name, r in self.readings.items()}
+        return {**asdict(replace(self, readings={})), "readings": peaks}
 
     @property
     def feasible(self) -> bool:
@@ -127,7 +141,7 @@ class Validation(Shown):
             "passed": self.passed,
             "failures": self.failures,
             "borrowed_rules": list(self.borrowed),
-            "rows": [asdict(row) for row in self.rows],
+            "rows": [row.to_dict() for row in self.rows],
             "findings": [f.to_dict() for f in self.findings],
             "custom_rules_checked": self.checked,
         }
@@ -137,3 +151,13 @@ class Validation(Shown):
         from ckptgrad.report.tables import validation_parts
 
         return validation_parts(self)
+
+    def figures(self) -> dict[str, Callable[[], Any]]:
+        """Peaks and times of the rows."""
+        return {"validation": self.plot}
+
+    def plot(self) -> Any:
+        """Bars of peaks and times (`report.plots.validation`); needs matplotlib."""
+        from ckptgrad.report.plots.validation import plot_validation
+
+        return plot_validation(self)

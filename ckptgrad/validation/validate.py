@@ -14,8 +14,8 @@ from ckptgrad.api import GradientFunction, value_and_grad
 from ckptgrad.arguments import check_inputs, make_call, trace_call
 from ckptgrad.budget import Budget
 from ckptgrad.errors import BudgetError, OptionError, ValidationError
-from ckptgrad.meters import resident as resident_set
 from ckptgrad.meters import xla
+from ckptgrad.meters.meter import Meter, Subject, get_meters
 from ckptgrad.planning.schedule import Schedule
 from ckptgrad.rules.borrowed import borrowed_in
 from ckptgrad.validation.compare import difference
@@ -48,9 +48,10 @@ def validate(
     argnums: int | Sequence[int] = 0,
     has_aux: bool = False,
     repeats: int = 5,
-    resident: bool = True,
+    meters: str | Sequence[str] = ("resident",),
     tolerance: float | None = None,
     locate: bool = False,
+    on_progress: Callable[[str, int, int], None] | None = None,
     **kwargs: Any,
 ) -> Validation:
     """Compare ckptgrad's gradient of `fun` with `jax.grad` and `jax.checkpoint`: result, peak, time.
@@ -63,13 +64,15 @@ def validate(
             and "revolve".
         argnums, has_aux: as for `value_and_grad`.
         repeats: rounds of timing, at least 1.
-        resident: whether to measure peak resident memory too, in a fresh process a row (some seconds each).
+        meters: what to measure with beside XLA's buffer assignment: "resident" (a fresh process a row, some seconds
+            each), "device"; "all", or () for none.
         tolerance: the largest relative difference allowed, by default that of each dtype
             (`validation.compare.TOLERANCES`).
         locate: whether to find the stage, operation and line where a gradient goes wrong. Then rules of
             `jax.custom_vjp` and `jax.custom_jvp` are compared with the derivatives of their functions too, which fails
             those that are something else on purpose: straight-through estimators, gradient clipping, approximations
             cruder than `tolerance`. Operations are run one by one, with every boundary kept.
+        on_progress: called with what is done now, steps done and steps in all.
 
     Returns:
         A Validation. A policy that cannot meet the budget has a row that says so; with `locate` its `findings` say
@@ -83,7 +86,7 @@ def validate(
 
     Example:
         >>> import jax.numpy as jnp
-        >>> table = validate(lambda x: jnp.sum(jnp.sin(x)), jnp.ones(4), resident=False)
+        >>> table = validate(lambda x: jnp.sum(jnp.sin(x)), jnp.ones(4), meters=())
         >>> table.passed
         True
     """
@@ -95,19 +98,27 @@ def validate(
         policies = DEFAULT if budget is None else DEFAULT_WITH_BUDGET
     if not policies:
         raise OptionError("policies is empty; name at least one, or leave it out")
+    wanted_meters = [m for m in get_meters(meters) if m.name != "xla"]
+    steps = _Steps(on_progress, (2 + len(policies)) * (1 + bool(wanted_meters)) + 1 + locate)
     doors = [value_and_grad(fun, argnums, has_aux, allow_int=True, budget=budget, policy=p) for p in policies]
     call = make_call(fun, args, kwargs, argnums)
     check_inputs(call, allow_int=True, holomorphic=False)
     traced = trace_call(call, has_aux, scalar=True)
 
-    attempts = [_compile_policy(_name_of(p), door, args, kwargs) for p, door in zip(policies, doors, strict=True)]
+    attempts = []
+    for policy, door in zip(policies, doors, strict=True):
+        steps.next(f"compiling {_name_of(policy)}")
+        attempts.append(_compile_policy(_name_of(policy), door, args, kwargs))
     errors = [a for a in attempts if isinstance(a, BudgetError)]
     if len(errors) == len(attempts):
         raise errors[0]
     references = {"jax.grad": plain(fun, argnums, has_aux), "jax.checkpoint": checkpointed(traced, argnums)}
-    programs = [_compile_reference(name, f, args, kwargs) for name, f in references.items()]
+    programs = []
+    for name, reference in references.items():
+        steps.next(f"compiling {name}")
+        programs.append(_compile_reference(name, reference, args, kwargs))
     programs += [a for a in attempts if isinstance(a, _Compiled)]
-    measured = _measure(programs, args, kwargs, repeats, resident, tolerance)
+    measured = _measure(programs, args, kwargs, repeats, wanted_meters, tolerance, steps)
     rows = iter(measured[len(references) :])
     table = measured[: len(references)]
     for policy, attempt in zip(policies, attempts, strict=True):
@@ -116,6 +127,7 @@ def validate(
     borrowed = tuple(borrowed_in(traced.program.graph))
     result = Validation(_name_of(fun), tuple(table), limit, repeats, tolerance, borrowed)
     if locate:
+        steps.next("locating")
         differing = [row.name for row in table[len(references) :] if row.gradient and row.gradient.excess > 1]
         wanted = programs[0].executable(*args, **kwargs)[1] if differing else None
         located = locate_wrong(traced, tolerance, wanted, differing)
@@ -148,8 +160,28 @@ def _infeasible(name: str, error: BudgetError) -> Row:
     return Row(name, reason="cannot meet the budget", smallest_peak_bytes=error.smallest)
 
 
+@dataclass
+class _Steps:
+    """Tells a listener what is done now."""
+
+    listener: Callable[[str, int, int], None] | None
+    total: int
+    done: int = 0
+
+    def next(self, what: str) -> None:
+        if self.listener is not None:
+            self.listener(what, min(self.done, self.total), self.total)
+        self.done += 1
+
+
 def _measure(
-    programs: Sequence[_Compiled], args: tuple, kwargs: dict, repeats: int, resident: bool, tolerance: float | None
+    programs: Sequence[_Compiled],
+    args: tuple,
+    kwargs: dict,
+    repeats: int,
+    meters: Sequence[Meter],
+    tolerance: float | None,
+    steps: _Steps,
 ) -> list[Row]:
     """Rows with results compared, peaks read and times taken; the first program is the reference."""
     wanted, wanted_gradient = programs[0].executable(*args, **kwargs)
@@ -158,14 +190,17 @@ def _measure(
         value, gradient = program.executable(*args, **kwargs)
         row = replace(
             program.row,
-            certified=xla.measure(program.executable, args, kwargs),
+            readings={"xla": xla.measure(program.executable)},
             gradient=difference(gradient, wanted_gradient, tolerance),
             value=difference(value, wanted, tolerance),
         )
         rows.append(row)
-    if resident:
-        readings = [resident_set.measure(p.executable, args, kwargs) for p in programs]
-        rows = [replace(row, resident=reading) for row, reading in zip(rows, readings, strict=True)]
+    for k, program in enumerate(programs):
+        if meters:
+            steps.next(f"measuring {program.row.name}")
+        found = {meter.name: meter(Subject(program.executable, args, kwargs)) for meter in meters}
+        rows[k] = replace(rows[k], readings={**rows[k].readings, **found})
+    steps.next("timing")
     calls = [partial(p.executable, *args, **kwargs) for p in programs]
     seconds = alternate(calls, repeats)
     return [

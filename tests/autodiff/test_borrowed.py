@@ -52,7 +52,7 @@ def test_every_report_says_so():
     plan = cg.plan(loss, X)
     assert plan.to_dict()["borrowed_rules"] == ["borrowed_cube"]
     assert "borrowed_cube" in str(plan)
-    table = cg.validate(loss, X, resident=False, repeats=1)
+    table = cg.validate(loss, X, meters=(), repeats=1)
     assert table.to_dict()["borrowed_rules"] == ["borrowed_cube"]
     assert "borrowed from JAX" in str(table)
 

@@ -69,14 +69,14 @@ def test_arguments_from_a_function(run):
 
 
 def test_validate(run):
-    text = run("validate", *TARGET, "--budget", "0.5x", "--repeats", "1", "--no-resident").output
+    text = run("validate", *TARGET, "--budget", "0.5x", "--repeats", "1", "--meters", "none").output
     for name in ("jax.grad", "jax.checkpoint", "optimal", "passed"):
         assert name in text
 
 
 def test_validate_json_with_aux_and_argnums(run):
     words = ["--has-aux", "--argnums", "0", "--argnums", "1", "--policy", "store_all", "--repeats", "1"]
-    result = run("validate", "climodel:with_aux", TARGET[1], *words, "--no-resident", "--json")
+    result = run("validate", "climodel:with_aux", TARGET[1], *words, "--meters", "none", "--json")
     found = json.loads(result.stdout)
     assert found["passed"]
     assert [row["name"] for row in found["rows"]] == ["jax.grad", "jax.checkpoint", "store_all"]
@@ -86,7 +86,7 @@ def test_gradient_that_differs_exits_with_1(run, monkeypatch):
     import ckptgrad.validation.compare as compare
 
     monkeypatch.setattr(compare, "_relative", lambda a, b, floor: 1.0)
-    result = run("validate", *TARGET, "--repeats", "1", "--no-resident", code=1)
+    result = run("validate", *TARGET, "--repeats", "1", "--meters", "none", code=1)
     assert "differs from jax.grad" in result.stderr
     assert "FAILED" in result.stdout
 
@@ -123,7 +123,7 @@ def test_bad_input_is_one_message_and_exit_code_2(run, words, message):
 
 def test_train(run):
     small = ["--depth", "2", "--width", "16", "--heads", "2", "--context", "16", "--batch", "8", "--steps", "20"]
-    words = ["--learning-rate", "0.01", "--text", "text.txt", "--budget", "0.8x", "--no-resident", "--repeats", "1"]
+    words = ["--learning-rate", "0.01", "--text", "text.txt", "--budget", "0.8x", "--meters", "none", "--repeats", "1"]
     found = json.loads(run("train", *small, *words, "--json").stdout)
     assert len(found["losses"]) == 20
     assert found["losses"][-1] < found["losses"][0] - 1

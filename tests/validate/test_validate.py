@@ -32,7 +32,7 @@ def args():
 
 @pytest.fixture(scope="module")
 def table(args):
-    return validate(loss, *args, budget="0.5x", repeats=1, resident=False)
+    return validate(loss, *args, budget="0.5x", repeats=1, meters=())
 
 
 def test_rows_are_references_and_policies(table):
@@ -48,7 +48,7 @@ def test_gradients_agree_and_budget_holds(table):
 
 
 def test_without_budget_only_the_optimal_policy(args):
-    found = validate(loss, *args, repeats=1, resident=False)
+    found = validate(loss, *args, repeats=1, meters=())
     assert [row.name for row in found.rows] == ["jax.grad", "jax.checkpoint", "optimal"]
     assert found.budget is None
 
@@ -58,7 +58,7 @@ def test_dict_is_json(table):
     assert found["passed"] is True
     assert found["budget_bytes"] == table.budget
     assert [row["name"] for row in found["rows"]] == [row.name for row in table.rows]
-    assert found["rows"][2]["certified"]["bytes"] == table["optimal"].certified.bytes
+    assert found["rows"][2]["readings"]["xla"]["bytes"] == table["optimal"].certified.bytes
 
 
 def test_text_names_every_row(table):
@@ -70,7 +70,7 @@ def test_text_names_every_row(table):
 
 def test_policy_that_cannot_meet_the_budget_has_a_row_that_says_so(args):
     least = cg.plan(loss, *args, budget="min").peak_bytes
-    table = validate(loss, *args, budget=2 * least, policies=["optimal", "store_all"], repeats=1, resident=False)
+    table = validate(loss, *args, budget=2 * least, policies=["optimal", "store_all"], repeats=1, meters=())
     assert not table["store_all"].feasible
     assert table["store_all"].smallest_peak_bytes > table.budget
     assert "cannot meet the budget" in str(table)
@@ -83,7 +83,7 @@ def test_no_policy_that_meets_the_budget_is_an_error(args):
 
 def test_schedule_as_policy(args):
     schedule = cg.plan(loss, *args, budget="0.5x").schedule
-    table = validate(loss, *args, policies=[schedule], repeats=1, resident=False)
+    table = validate(loss, *args, policies=[schedule], repeats=1, meters=())
     assert table.rows[-1].name == "optimal"
 
 
@@ -93,14 +93,12 @@ def test_argnums_aux_keywords_integers_and_keys():
         value = jnp.sum(jnp.sin(w * n + noise)) * scale
         return value, {"noise": noise}
 
-    table = validate(
-        f, jnp.ones(8), 3, jax.random.key(1), scale=2.0, argnums=(0, 1), has_aux=True, repeats=1, resident=False
-    )
+    table = validate(f, jnp.ones(8), 3, jax.random.key(1), scale=2.0, argnums=(0, 1), has_aux=True, repeats=1, meters=())
     assert table.passed
 
 
 def test_partial_keeps_its_name(args):
-    found = validate(functools.partial(loss, x=args[1]), args[0], repeats=1, resident=False)
+    found = validate(functools.partial(loss, x=args[1]), args[0], repeats=1, meters=())
     assert found.function == "loss"
 
 
@@ -123,7 +121,7 @@ def wrong_rule():
 
 def test_wrong_gradient_fails_loudly(wrong_rule):
     with pytest.raises(ValidationError, match=r"optimal: the gradient.*differs") as caught:
-        validate(lambda x: jnp.sum(doubled.bind(x)), jnp.ones(4), repeats=1, resident=False)
+        validate(lambda x: jnp.sum(doubled.bind(x)), jnp.ones(4), repeats=1, meters=())
     table = caught.value.validation
     assert not table.passed
     assert table["jax.checkpoint"].gradient.relative == 0
@@ -132,7 +130,7 @@ def test_wrong_gradient_fails_loudly(wrong_rule):
 
 
 def test_wider_tolerance_can_be_asked_for(wrong_rule):
-    table = validate(lambda x: jnp.sum(doubled.bind(x)), jnp.ones(4), repeats=1, resident=False, tolerance=2 * (FACTOR - 1))
+    table = validate(lambda x: jnp.sum(doubled.bind(x)), jnp.ones(4), repeats=1, meters=(), tolerance=2 * (FACTOR - 1))
     assert table.passed
 
 

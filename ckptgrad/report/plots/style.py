@@ -81,6 +81,6 @@ def to_img(figure: Any, text: str) -> str:
     return f'<img alt="{text}" src="data:image/png;base64,{data}"/>'
 
 
-def drawn(text: str, draw: Callable[[], Any]) -> list[str]:
-    """A picture as an HTML element in a list; an empty list where matplotlib is not installed."""
-    return [to_img(draw(), text)] if find_spec("matplotlib") else []
+def drawn(figures: dict[str, Callable[[], Any]]) -> list[str]:
+    """Pictures as HTML elements; an empty list where matplotlib is not installed."""
+    return [to_img(draw(), title) for title, draw in figures.items()] if find_spec("matplotlib") else []

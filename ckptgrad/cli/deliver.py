@@ -1,0 +1,78 @@
+"""How results leave: as text or JSON, as an HTML page, as pictures; and what is shown while they are made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from ckptgrad.errors import CkptgradError
+from ckptgrad.report.page import page
+from ckptgrad.report.plots.style import save_png
+from ckptgrad.report.shown import Shown
+
+
+class OutputError(CkptgradError):
+    """A file that cannot be written."""
+
+
+def deliver(
+    title: str, sections: Mapping[str, Shown], as_json: bool, html: Path | None = None, png: Path | None = None
+) -> None:
+    """Print the first result, and write what was asked for of all of them.
+
+    Args:
+        title: of the page.
+        sections: headings and results; the first one is printed, and drawn where `png` is one file.
+        as_json: print JSON.
+        html, png: where to.
+    """
+    main: Any = next(iter(sections.values()))
+    typer.echo(json.dumps(main.to_dict(), indent=2) if as_json else str(main))
+    try:
+        if html is not None:
+            html.parent.mkdir(parents=True, exist_ok=True)
+            html.write_text(page(title, sections), encoding="utf-8")
+            typer.echo(f"written: {html}", err=True)
+        if png is not None:
+            for path in _draw(sections, png):
+                typer.echo(f"drawn: {path}", err=True)
+    except OSError as error:
+        raise OutputError(f"cannot write {error.filename}: {error.strerror}") from None
+
+
+def _draw(sections: Mapping[str, Shown], png: Path) -> Iterator[Path]:
+    figures = {name: draw for result in sections.values() for name, draw in result.figures().items()}
+    if png.suffix.lower() == ".png":
+        yield save_png(next(iter(figures.values()))(), png)
+        return
+    for name, draw in figures.items():
+        yield save_png(draw(), png / f"{name.replace(' ', '_')}.png")
+
+
+@contextmanager
+def working(doing: str) -> Iterator[Progress]:
+    """A line on stderr that says what is being done and for how long; gone when it is done."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        progress.add_task(doing, total=None)
+        yield progress
+
+
+@contextmanager
+def stepping(doing: str) -> Iterator[Any]:
+    """A bar on stderr; gives a function (what is done now, steps done, steps in all) to move it."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(doing, total=None)
+
+        def step(what: str, done: int, total: int) -> None:
+            progress.update(task, description=f"{doing}: {what}", completed=done, total=total)
+
+        yield step

@@ -1,0 +1,99 @@
+"""`ckptgrad plan`, `ckptgrad timeline`, `ckptgrad frontier`: where the memory goes, and what a budget costs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ckptgrad import api
+from ckptgrad.cli.deliver import deliver, working
+from ckptgrad.cli.options import (
+    Argnums,
+    Arguments,
+    AsJson,
+    BudgetOption,
+    Function,
+    HasAux,
+    HtmlFile,
+    PngPath,
+    PolicyOption,
+    meter_names,
+    numbers,
+)
+from ckptgrad.cli.targets import load_call
+from ckptgrad.frontiers import frontier as make_frontier
+from ckptgrad.meters.meter import get_meters
+from ckptgrad.profiles import timeline as make_timeline
+from ckptgrad.validation import jax_grad_point
+
+
+def plan(
+    function: Function,
+    arguments: Arguments,
+    budget: BudgetOption = None,
+    policy: PolicyOption = "optimal",
+    argnums: Argnums = None,
+    has_aux: HasAux = False,
+    diagram: Annotated[bool, typer.Option("--diagram", help="Draw the schedule in letters too.")] = False,
+    as_json: AsJson = False,
+    html: HtmlFile = None,
+    png: PngPath = None,
+) -> None:
+    """Show what would be stored and recomputed, and the predicted peak and time."""
+    api.check_options(budget, policy, "compiled")
+    fun, args = load_call(function, arguments)
+    with working("planning"):
+        made = api.plan(fun, *args, argnums=numbers(argnums), has_aux=has_aux, budget=budget, policy=policy)
+    sections = {"Plan": made, "Predicted timeline": made.timeline(function)}
+    # The plan draws its timeline too.
+    deliver(f"Plan of {function}", sections if html else {"Plan": made}, as_json, html, png)
+    if diagram and not as_json:
+        typer.echo(f"\n{made.diagram()}")
+
+
+def timeline(
+    function: Function,
+    arguments: Arguments,
+    budget: BudgetOption = None,
+    policy: PolicyOption = "optimal",
+    observe: Annotated[
+        str, typer.Option(help="Meters, by commas: xla, ledger, resident, device; all; none for the prediction alone.")
+    ] = "xla",
+    argnums: Argnums = None,
+    has_aux: HasAux = False,
+    as_json: AsJson = False,
+    html: HtmlFile = None,
+    png: PngPath = None,
+) -> None:
+    """Show live bytes over the course of the gradient, predicted and observed, and what is alive at the peak."""
+    api.check_options(budget, policy, "compiled")
+    meters = meter_names(observe)
+    get_meters(meters)
+    fun, args = load_call(function, arguments)
+    with working("planning, compiling and observing"):
+        found = make_timeline(
+            fun, *args, argnums=numbers(argnums), has_aux=has_aux, budget=budget, policy=policy, observe=meters
+        )
+    deliver(f"Timeline of {function}", {"Timeline": found}, as_json, html, png)
+
+
+def frontier(
+    function: Function,
+    arguments: Arguments,
+    argnums: Argnums = None,
+    has_aux: HasAux = False,
+    reference: Annotated[bool, typer.Option(help="Compile jax.grad too, and show where it stands.")] = True,
+    as_json: AsJson = False,
+    html: HtmlFile = None,
+    png: PngPath = None,
+) -> None:
+    """Show every budget at which the optimal plan changes, its time, and where other policies stand."""
+    fun, args = load_call(function, arguments)
+    options = {"argnums": numbers(argnums), "has_aux": has_aux}
+    with working("planning for every budget"):
+        found = make_frontier(fun, *args, **options)
+    if reference:
+        with working("compiling jax.grad"):
+            found = found.beside(jax_grad_point(fun, *args, **options))
+    deliver(f"Frontier of {function}", {"Frontier": found}, as_json, html, png)

@@ -1,0 +1,98 @@
+"""`ckptgrad train`: a deep model trained under a budget, from the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ckptgrad import api
+from ckptgrad.budget import format_bytes
+from ckptgrad.cli.deliver import stepping
+from ckptgrad.cli.options import AsJson, MetersOption, PolicyOption, meter_names
+from ckptgrad.training.data import read_text
+from ckptgrad.training.job import Job, Training, prepare
+from ckptgrad.training.model import Shape
+
+SAMPLE_BYTES = 200
+PROMPT = b"The "
+
+
+def train(
+    depth: Annotated[int, typer.Option(min=1, help="Transformer blocks.")] = 8,
+    width: Annotated[int, typer.Option(min=1, help="Features of the residual stream.")] = 128,
+    heads: Annotated[int, typer.Option(min=1, help="Attention heads; divides the width.")] = 4,
+    context: Annotated[int, typer.Option(min=1, help="Bytes that the model sees.")] = 128,
+    batch: Annotated[int, typer.Option(min=1, help="Windows of text a step.")] = 8,
+    steps: Annotated[int, typer.Option(min=1, help="Steps.")] = 150,
+    learning_rate: Annotated[float, typer.Option(min=0.0, help="Learning rate at its highest.")] = 2e-3,
+    text: Annotated[Path | None, typer.Option(help="A file to train on, instead of Python's own documentation.")] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(help="Bytes beyond the arguments; by default a quarter of jax.grad's temporaries, and outputs."),
+    ] = None,
+    policy: PolicyOption = "optimal",
+    seed: Annotated[int, typer.Option(min=0, help="Of parameters, data and sample.")] = 0,
+    repeats: Annotated[int, typer.Option(min=1, help="Rounds of timing in the validation.")] = 3,
+    meters: MetersOption = "resident",
+    as_json: AsJson = False,
+) -> None:
+    """Train a deep byte-level transformer on real text under a memory budget, then validate it."""
+    api.check_options(budget, policy, "compiled")
+    shape = Shape(depth, width, heads, context)
+    job = Job(shape, read_text(text), batch, steps, budget, policy, learning_rate, seed)
+    console = Console(stderr=as_json, soft_wrap=True)
+    with console.status("compiling jax.grad's program and ckptgrad's"):
+        training = prepare(job)
+    console.print(_memory_lines(training), highlight=False)
+    _run(training, console)
+    first, last = training.losses[0], training.losses[-1]
+    console.print(f"loss {first:.3f} -> {last:.3f} nats a byte in {steps} steps\n", highlight=False)
+    with stepping("validating") as on_progress:
+        table = training.validate(repeats, meter_names(meters), on_progress)
+    sample = training.sample(SAMPLE_BYTES, PROMPT)
+    if as_json:
+        summary = {
+            "losses": training.losses,
+            "plan": training.gradient.plan.to_dict(),
+            "certified_peak_bytes": training.gradient.peak_bytes,
+            "validation": table.to_dict(),
+            "sample": sample,
+        }
+        typer.echo(json.dumps(summary, indent=2))
+        return
+    typer.echo(f"{table}\n\nsampled: {sample}")
+
+
+def _memory_lines(training: Training) -> str:
+    """What jax.grad would hold, the budget, and what is certified."""
+    gradient, reference, plan_ = training.gradient, training.reference, training.gradient.plan
+    share = gradient.temporary_bytes / reference.temporary_bytes if reference.temporary_bytes else 1.0
+    budget = "none" if plan_.budget is None else format_bytes(plan_.budget)
+    return (
+        f"jax.grad   {format_bytes(reference.peak_bytes)} beyond the arguments, of them "
+        f"{format_bytes(reference.temporary_bytes)} temporaries\n"
+        f"budget     {budget}\n"
+        f"certified  {format_bytes(gradient.peak_bytes)}, of them {format_bytes(gradient.temporary_bytes)} temporaries "
+        f"({share:.2f} of jax.grad's)\n"
+        f"plan       {len(plan_.program.stages)} stages, {plan_.simulation.recomputations} forwards repeated, policy "
+        f"{plan_.schedule.policy}"
+    )
+
+
+def _run(training: Training, console: Console) -> None:
+    """Train with a progress bar."""
+    columns = (
+        TextColumn("training"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("training", total=training.job.steps, loss="-")
+        training.run(lambda step, loss: progress.update(task, completed=step, loss=f"{loss:.3f}"))
