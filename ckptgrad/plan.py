@@ -105,8 +105,8 @@ class Plan(Shown):
         return predict(name, self.program, self.costs, self.schedule, self.budget)
 
     def figures(self) -> dict[str, Callable[[], Any]]:
-        """The schedule, the costs of the stages, and the predicted timeline."""
-        return {"schedule": self.plot, "stage costs": self.plot_costs, "timeline": self.timeline().plot}
+        """The schedule, and the costs of the stages."""
+        return {"schedule": self.plot, "stage costs": self.plot_costs}
 
     def diagram(self) -> str:
         """The schedule as a space-time diagram in letters, for terminals."""

@@ -46,8 +46,7 @@ def plan(
     with working("planning"):
         made = api.plan(fun, *args, argnums=numbers(argnums), has_aux=has_aux, budget=budget, policy=policy)
     sections = {"Plan": made, "Predicted timeline": made.timeline(function)}
-    # The plan draws its timeline too.
-    deliver(f"Plan of {function}", sections if html else {"Plan": made}, as_json, html, png)
+    deliver(f"Plan of {function}", sections, as_json, html, png)
     if diagram and not as_json:
         typer.echo(f"\n{made.diagram()}")
 

@@ -36,7 +36,7 @@ def format_graph(graph: Graph) -> str:
     ]
     width = max((len(text) for text, _ in body), default=0)
     for text, source in body:
-        lines.append(text if source is None else f"{text:<{width}}  # {source}")
+        lines.append(text if source is None else f"{text:<{width}}  # {source.brief}")
     lines.append(f"outputs    {', '.join(name(a) for a in graph.outputs)}")
     return "\n".join(lines)
 

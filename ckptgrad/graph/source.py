@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import sysconfig
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -38,8 +39,17 @@ class SourceLine:
 
     @property
     def brief(self) -> str:
-        """Without the folder, and without the functions that the function is local to."""
-        return f"{os.path.basename(self.file)}:{self.line} ({self.function.rpartition('<locals>.')[2]})"
+        """Without the folder, and without the functions that the function is local to; in a notebook the cell's number."""
+        file = _cell(self.file) or os.path.basename(self.file)
+        return f"{file}:{self.line} ({self.function.rpartition('<locals>.')[2]})"
+
+
+def _cell(file: str) -> str | None:
+    """What a notebook calls the cell whose code was compiled as this file: "In[3]"; None for other files."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    label = getattr(getattr(shell, "compile", None), "format_code_name", lambda file: None)(file)
+    return label[1] if label else None
 
 
 def user_line(source_info: Any) -> SourceLine | None:

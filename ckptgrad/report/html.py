@@ -11,11 +11,13 @@ from rich.text import Text
 
 from ckptgrad.report.text import to_text
 
+# The class is written twice where a notebook's own style, which is for tables of numbers, is as specific.
 STYLE = (
-    "<style>.ckptgrad table{border-collapse:collapse;margin:.5em 0;font-variant-numeric:tabular-nums}"
-    ".ckptgrad th,.ckptgrad td{padding:.15em .8em .15em 0;border:0;text-align:left;vertical-align:top;white-space:nowrap}"
-    ".ckptgrad th{border-bottom:1px solid currentColor}.ckptgrad .right{text-align:right}"
-    ".ckptgrad pre{line-height:1.15}.ckptgrad p{margin:.4em 0;white-space:pre-line}.ckptgrad img{max-width:100%}</style>"
+    "<style>.ckptgrad.ckptgrad table{border-collapse:collapse;margin:.5em 0;font-variant-numeric:tabular-nums}"
+    ".ckptgrad.ckptgrad th,.ckptgrad.ckptgrad td{padding:.15em .8em .15em 0;border:0;text-align:left;vertical-align:top;"
+    "white-space:nowrap}.ckptgrad.ckptgrad th{border-bottom:1px solid currentColor}"
+    ".ckptgrad.ckptgrad .right.right{text-align:right}.ckptgrad.ckptgrad pre{font-family:monospace;line-height:1.15}"
+    ".ckptgrad p{margin:.4em 0;white-space:pre-line}.ckptgrad img{max-width:100%}</style>"
 )
 
 

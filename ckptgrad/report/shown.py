@@ -39,4 +39,7 @@ class Shown:
         from ckptgrad.report.html import to_html
         from ckptgrad.report.plots.style import drawn
 
-        return to_html(self.report_parts(), *drawn(dict(list(self.figures().items())[:1])))
+        pictures = drawn(dict(list(self.figures().items())[:1]))
+        # Charts in letters are for where there are no pictures.
+        parts = [part for part in self.report_parts() if not (pictures and getattr(part, "no_wrap", False))]
+        return to_html(parts, *pictures)

@@ -133,6 +133,10 @@ class Execution:
                     self.boundaries.pop(boundary, None)
         return self
 
+    def forget_order(self) -> None:
+        """Let go of what repetitions wait for: where actions run one by one, they are in order anyway."""
+        self.latest, self._newest = [], []
+
     def seed(self, cotangents: Sequence[Any]) -> None:
         """Set the cotangents of the program's seeds, in order."""
         self.latest = list(cotangents)

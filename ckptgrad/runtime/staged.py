@@ -28,6 +28,7 @@ def run_staged(program: Program, args: Sequence[Any], schedule: Schedule, observ
         if index == len(forward):
             execution.seed([jnp.ones(v.shape, v.dtype) for v in program.seeds])
         execution.run((action,))
+        execution.forget_order()
         if isinstance(action, Backward):
             for v, reader in first_reader.items():
                 if reader == action.stage and v not in returned:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ckptgrad.graph.source import SourceLine
@@ -73,7 +72,7 @@ class Finding:
         if self.function is not None:
             name = f"{name.removesuffix('_call')} `{self.function}`"
         if self.source is not None:
-            name += f" at {Path(self.source.file).name}:{self.source.line} ({self.source.function})"
+            name += f" at {self.source.brief}"
         return name + "".join(f", in a {outer}" for outer in reversed(self.inside))
 
     @property

@@ -108,6 +108,8 @@ def test_gradient_that_differs_exits_with_1(run, monkeypatch):
         (["plan", "climodel:make_args", TARGET[1]], "does not take the 2 arguments"),
         (["plan", "climodel:vector", TARGET[1]], "scalar"),
         (["plan", *TARGET, "--argnums", "7"], "argnums"),
+        (["timeline", *TARGET, "--observe", "thermometer"], "no meter 'thermometer'"),
+        (["validate", *TARGET, "--meters", "thermometer"], "no meter 'thermometer'"),
         (["train", "--width", "10", "--heads", "3"], "does not divide"),
         (["train", "--text", "missing.txt"], "cannot read the text"),
         (["train", "--text", "text.txt", "--context", "5000"], "smaller context"),
@@ -119,6 +121,33 @@ def test_bad_input_is_one_message_and_exit_code_2(run, words, message):
     result = run(*words, code=2)
     assert message in result.stderr
     assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("command", ["plan", "timeline", "frontier"])
+def test_pages_and_pictures(run, command, tmp_path):
+    result = run(command, *TARGET, "--html", "out/report.html", "--png", "out/picture.png")
+    html = (tmp_path / "out/report.html").read_text()
+    assert "climodel" in html
+    assert "data:image/png;base64," in html
+    assert (tmp_path / "out/picture.png").read_bytes()[:4] == b"\x89PNG"
+    assert "written: out/report.html" in result.stderr
+
+
+def test_all_pictures_into_a_folder(run, tmp_path):
+    run("plan", *TARGET, "--png", "pictures", "--diagram")
+    assert sorted(p.name for p in (tmp_path / "pictures").iterdir()) == ["schedule.png", "stage_costs.png", "timeline.png"]
+
+
+def test_timeline_and_frontier_json(run):
+    found = json.loads(run("timeline", *TARGET, "--budget", "0.6x", "--observe", "xla,ledger", "--json").stdout)
+    assert set(found["readings"]) == {"xla", "ledger"}
+    found = json.loads(run("frontier", *TARGET, "--no-reference", "--json").stdout)
+    assert "jax.grad" not in [p["policy"] for p in found["others"]]
+
+
+def test_a_page_that_cannot_be_written(run, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert "cannot write" in run("plan", *TARGET, "--html", "file/report.html", code=2).stderr
 
 
 def test_train(run):

@@ -53,7 +53,7 @@ LAYERS = {
 # Arrays more than estimated where XLA writes no result over the cotangent, or reads rows as arrays of the stream's size.
 MORE = {"norm before gelu": 1, "norm before relu": 1, "wide relu": 1}
 # Plans whose buffers, of equal sizes, XLA packs into one array more than are alive at once.
-PACKED = {("linear", "optimal"), ("norm after", "sqrt"), ("wide gelu", "optimal")}
+PACKED = {("linear", "optimal"), ("norm after", "sqrt"), *(("wide gelu", plan) for plan in PLANS)}
 
 
 def loss_of(layer):

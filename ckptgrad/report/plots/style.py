@@ -45,8 +45,10 @@ def new_figure(width: float = 9.0, height: float = 4.2, rows: int = 1) -> tuple[
         from matplotlib.figure import Figure
     except ImportError:
         raise MissingExtraError("drawing", "matplotlib", "plot") from None
-    figure = Figure(figsize=(width, height), layout="constrained", dpi=DPI)
+    figure: Any = Figure(figsize=(width, height), layout="constrained", dpi=DPI)
     FigureCanvasAgg(figure)
+    # What notebooks show where it is the value of a cell; they know of pyplot's figures only.
+    figure._repr_png_ = lambda: to_png(figure)
     axes = figure.subplots(rows, 1, sharex=rows > 1)
     for ax in axes if rows > 1 else [axes]:
         tidy(ax)

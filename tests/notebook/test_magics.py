@@ -1,0 +1,93 @@
+"""The magics, in a shell of IPython."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from IPython.core.error import UsageError
+from IPython.core.interactiveshell import InteractiveShell
+
+import ckptgrad as cg
+from ckptgrad.notebook.calls import read_call, split_options
+
+
+def loss(ws, x, scale=1.0):
+    for w in ws:
+        x = x + jnp.tanh(x @ w)
+    return scale * jnp.mean(x**2)
+
+
+@pytest.fixture
+def shell():
+    found = InteractiveShell()
+    found.run_line_magic("load_ext", "ckptgrad")
+    found.user_ns |= {"loss": loss, "ws": [0.1 * jnp.eye(16)] * 6, "x": jnp.ones((64, 16)), "jnp": jnp}
+    return found
+
+
+def test_plan(shell):
+    found = shell.run_line_magic("ckptgrad", "plan loss(ws, x) --budget 0.6x")
+    assert found.budget == cg.plan(loss, shell.user_ns["ws"], shell.user_ns["x"], budget="0.6x").budget
+
+
+def test_timeline_with_meters_and_a_name(shell):
+    assert shell.run_line_magic("ckptgrad", "timeline loss(ws, x - -1, scale=2.0) --observe xla,ledger --into t") is None
+    assert set(shell.user_ns["t"].readings) == {"xla", "ledger"}
+
+
+def test_frontier_has_jax_grad_beside_it(shell):
+    found = shell.run_line_magic("ckptgrad", "frontier loss(*(ws, x))")
+    assert "jax.grad" in [p.policy for p in found.others]
+
+
+def test_validate(shell):
+    found = shell.run_line_magic("ckptgrad", "validate loss(ws, x) --argnums 0,1 --policy store_all --locate")
+    assert found.passed
+    assert [row.name for row in found.rows] == ["jax.grad", "jax.checkpoint", "store_all"]
+
+
+def test_a_cell_gives_value_gradient_plan_and_timeline(shell):
+    found = shell.run_cell_magic("ckptgrad", "--budget 0.6x", "y = 2 * x\nloss(ws, y)")
+    value, gradient = jax.value_and_grad(loss)(shell.user_ns["ws"], 2 * shell.user_ns["x"])
+    assert jnp.allclose(found.value, value)
+    assert jax.tree.all(jax.tree.map(lambda a, b: jnp.allclose(a, b, atol=1e-6), found.gradient, gradient))
+    assert found.timeline.peak_bytes == found.plan.peak_bytes
+    assert "live bytes" in str(found)
+    assert "<table>" in found._repr_html_()
+
+
+def test_a_cell_that_assigns(shell):
+    assert shell.run_cell_magic("ckptgrad", "--observe none", "kept = loss(ws, x)") is None
+    assert shell.user_ns["kept"].plan.peak_bytes > 0
+
+
+@pytest.mark.parametrize(
+    ("line", "cell", "message"),
+    [
+        ("", None, "write one of plan, validate"),
+        ("draw loss(ws, x)", None, "write one of plan, validate"),
+        ("plan loss(ws", None, "write a call such as"),
+        ("plan ws", None, "is not a call"),
+        ("plan loss(ws, x) --budget 3B", None, "smallest feasible peak"),
+        ("plan loss(ws, x) --policy magic", None, "magic"),
+        ("plan loss(ws, x) --argnums one", None, "write a number"),
+        ("timeline loss(ws, x) --observe thermometer", None, "no meter 'thermometer'"),
+        ("", "y = (", "the cell"),
+        ("", "for i in []: pass", "must be a call"),
+        ("", "# nothing", "must be a call"),
+    ],
+)
+def test_mistakes_are_one_message(shell, line, cell, message):
+    words = ("ckptgrad", line) if cell is None else ("ckptgrad", line, cell)
+    run = shell.run_line_magic if cell is None else shell.run_cell_magic
+    with pytest.raises(UsageError, match=message):
+        run(*words)
+
+
+def test_options_after_a_call_are_split_from_it():
+    assert split_options("f(x - -1, 'a --b') --budget 1MiB") == ("f(x - -1, 'a --b')", "--budget 1MiB")
+    assert split_options("f(x)") == ("f(x)", "")
+
+
+def test_a_call_is_not_run():
+    found = read_call("f(*xs, 3, k=4)", {"f": None, "xs": [1, 2]})
+    assert found == (None, (1, 2, 3), {"k": 4})

@@ -1,0 +1,170 @@
+"""Timelines: what is predicted is the referee's, what XLA holds is followed to the byte, and lines are the user's."""
+
+import json
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import ckptgrad as cg
+from ckptgrad.meters.assignment import read_assignment
+from ckptgrad.meters.buffers import KINDS
+from ckptgrad.meters.meter import meters
+from ckptgrad.meters.xla import compiled_memory
+
+WIDTH, BATCH = 32, 256
+X = jnp.ones((BATCH, WIDTH))
+WS = [0.1 * jnp.eye(WIDTH)] * 6
+
+
+def tanh_loss(ws, x):
+    for w in ws:
+        x = x + jnp.tanh(x @ w)
+    return jnp.mean(x**2)
+
+
+def norm_loss(ws, x):
+    for w in ws:
+        h = (x - x.mean(1, keepdims=True)) / (x.std(1, keepdims=True) + 1.0)
+        x = x + jax.nn.gelu(h @ w) @ w.T
+    return jnp.mean(x**2)
+
+
+def skip_loss(ws, x):
+    first = jnp.sin(x)
+    for w in ws:
+        x = x + jnp.tanh(x @ w) * first
+    return jnp.sum(x)
+
+
+def scan_loss(ws, x):
+    def step(h, w):
+        return jnp.tanh(h @ w), None
+
+    return jnp.sum(jax.lax.scan(step, x, jnp.stack(ws))[0])
+
+
+LOSSES = {"tanh": tanh_loss, "norm": norm_loss, "skip": skip_loss, "scan": scan_loss}
+CASES = [(name, budget) for name in LOSSES for budget in (None, "min")] + [("tanh", "0.7x"), ("norm", "0.9x")]
+
+
+@pytest.mark.parametrize(("name", "budget"), CASES)
+def test_moments_are_the_referees_action_by_action(name, budget):
+    plan = cg.plan(LOSSES[name], WS, X, budget=budget)
+    course = plan.timeline()
+    assert tuple(m.total for m in course.moments) == plan.simulation.timeline
+    assert course.moments[-1].end == pytest.approx(plan.seconds)
+    assert course.peak_at == plan.simulation.peak_at
+    assert sum(b.bytes for b in course.alive) == plan.peak_bytes == course.peak_bytes
+    assert {b.kind for b in course.alive} <= {*KINDS}
+    for kind in KINDS:
+        held = sum(b.bytes for b in course.alive if b.kind == kind)
+        assert held == course.moments[course.peak_at].bytes[kind]
+
+
+@pytest.mark.parametrize(("name", "budget"), CASES)
+def test_the_curve_of_xlas_buffers_peaks_at_what_xla_allocates(name, budget):
+    certified = cg.value_and_grad(LOSSES[name], budget=budget).compile(WS, X)
+    assignment = read_assignment(certified.executable)
+    peak = max(assignment.live)
+    # Gaps between buffers are all that may be missing.
+    assert 0.97 * certified.peak_bytes <= peak <= certified.peak_bytes
+    assert assignment.temporary_bytes == compiled_memory(certified.executable).temporary_bytes
+
+
+def test_the_curve_of_any_program_of_jax():
+    executable = jax.jit(jax.grad(norm_loss)).lower(WS, X).compile()
+    assert max(read_assignment(executable).live) == compiled_memory(executable).peak_bytes
+
+
+def test_what_is_alive_at_xlas_peak_has_stage_and_line():
+    course = cg.timeline(tanh_loss, WS, X, policy="store_all")
+    alive = course.readings["xla"].alive
+    boundaries = [b for b in alive if b.kind == "boundaries"]
+    assert {b.type for b in boundaries} == {f"float32[{BATCH},{WIDTH}]"}
+    assert {b.stage for b in boundaries} >= {0, 1, 2, 3}
+    assert all(b.source and b.source.file == __file__ and b.source.function == "tanh_loss" for b in boundaries)
+
+
+def test_scopes_and_lines_reach_xla():
+    text = cg.value_and_grad(tanh_loss).compile(WS, X).executable.as_text()
+    assert "forward_0/" in text
+    assert "backward_5/" in text
+    assert __file__ in text
+    assert "tanh_loss" in text
+
+
+def test_named_scopes_of_the_user_reach_xla_from_both_directions():
+    def loss(w, x):
+        with jax.named_scope("attention"):
+            y = jnp.tanh(x @ w)
+        return jnp.sum(y)
+
+    text = cg.value_and_grad(loss).compile(WS[0], X).executable.as_text()
+    assert "attention/dot_general" in text
+    assert text.count("attention") >= 2
+
+
+def test_the_ledger_counts_what_is_held_between_actions():
+    course = cg.timeline(tanh_loss, WS, X, budget="0.6x", observe=("ledger",))
+    reading = course.readings["ledger"]
+    assert len(reading.curve) == len(course.moments)
+    # Results are counted when they are made, and transients not at all.
+    for (_, held), moment in zip(reading.curve, course.moments, strict=True):
+        assert held <= moment.total
+    last = sum(w.nbytes for w in WS) + 4
+    assert reading.curve[-1][1] == last
+
+
+def test_a_cpu_has_no_counters_and_says_so():
+    reading = cg.timeline(tanh_loss, WS, X, observe="device").readings["device"]
+    if jax.default_backend() == "cpu":
+        assert reading.bytes is None
+        assert "no memory counters" in reading.reason
+
+
+def test_structs_will_do_for_meters_that_do_not_run_it():
+    structs = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (WS, X))
+    assert cg.timeline(tanh_loss, *structs, budget="0.6x").readings["xla"].bytes
+
+
+def test_an_unknown_meter_is_refused_with_those_there_are():
+    with pytest.raises(cg.OptionError, match="there is no meter 'thermometer'; there are device, ledger, resident, xla"):
+        cg.timeline(tanh_loss, WS, X, observe="thermometer")
+
+
+def test_each_meter_says_what_it_sees_and_what_it_cannot():
+    assert sorted(meters()) == ["device", "ledger", "resident", "xla"]
+    for meter in meters().values():
+        assert meter.sees
+        assert meter.cannot_see
+        assert meter.label
+
+
+def test_the_text_names_peak_kinds_lines_and_meters():
+    text = str(cg.timeline(tanh_loss, WS, X, budget="0.6x", observe=("xla", "ledger")))
+    for part in ("predicted peak", "^ peak", "boundaries", "test_timeline.py", "XLA's buffer assignment", "- budget"):
+        assert part in text
+
+
+def test_plain_data_is_json():
+    course = cg.timeline(tanh_loss, WS, X, budget="0.6x")
+    found = json.loads(json.dumps(course.to_dict()))
+    assert found["peak_bytes"] == course.peak_bytes
+    assert len(found["moments"]) == len(course.moments)
+    assert found["readings"]["xla"]["bytes"] == course.readings["xla"].bytes
+
+
+def test_a_plan_without_times_has_moments_of_one_length():
+    course = cg.plan(tanh_loss, WS, X).timeline()
+    still = replace(course, moments=tuple(replace(m, start=0.0, end=0.0) for m in course.moments))
+    assert still.progress[0] == (0.0, 1 / len(course.moments))
+
+
+def test_the_resident_curve_covers_one_call():
+    reading = cg.timeline(tanh_loss, WS, jnp.ones((1 << 15, WIDTH)), observe="resident").readings["resident"]
+    if reading.bytes is not None:
+        assert reading.curve
+        assert all(0 <= share <= 1 for share, _ in reading.curve)
+        assert max(bytes_ for _, bytes_ in reading.curve) == reading.bytes
