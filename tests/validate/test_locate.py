@@ -182,7 +182,7 @@ def test_wrong_custom_rule_in_text_and_json(args):
     assert found["passed"] is False
     assert found["findings"][0]["stage"] == 5
     assert found["findings"][0]["function"] == "squash"
-    assert found["findings"][0]["source"].endswith(f"test_locate.py:{line} (<lambda>)")
+    assert found["findings"][0]["source"].endswith(f"test_locate.py:{line} (chain.<locals>.<lambda>)")
 
 
 def test_only_when_asked_for():
