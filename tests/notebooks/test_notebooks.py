@@ -15,12 +15,21 @@ NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 def test_a_notebook_is_committed_with_its_outputs(path):
     cells = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
     assert cells
-    assert any(c.outputs for c in cells)
-    assert not any(o.output_type == "error" for c in cells for o in c.outputs)
+    outputs = [o for c in cells for o in c.outputs]
+    assert not any(o.output_type == "error" for o in outputs)
+    assert any("image/png" in o.get("data", {}) for o in outputs)
+    assert not any(o.output_type == "stream" and o.name == "stderr" for o in outputs)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=[p.stem for p in NOTEBOOKS])
+# The others take longer, and run with the slow tests.
+QUICK = ("1_quickstart",)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(p, marks=[] if p.stem in QUICK else [pytest.mark.slow]) for p in NOTEBOOKS],
+    ids=[p.stem for p in NOTEBOOKS],
+)
 def test_a_notebook_runs(path, tmp_path):
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
