@@ -56,7 +56,7 @@ def scans(bench: Bench) -> Iterator[Row]:
             bench.doing(f"{group}: {name}")
             programs.append(theirs(name, gradient(loss), args))
         for states in (None, *budgets):
-            name = "no budget" if states is None else f"{states:,} states"
+            name = "ours, no budget" if states is None else f"ours, {states:,} states"
             bench.doing(f"{group}: {name}")
             budget = None if states is None else states * state + output_bytes(args)
             programs.append(ours(name, recurrent(length), args, budget, argnums=ARGNUMS))
