@@ -9,13 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 import ckptgrad as cg
 from ckptgrad.bench.rows import Row, Value, row
-from ckptgrad.chain.program import _RECENT
+from ckptgrad.chain.program import forget_kinds
 from ckptgrad.meters.xla import compiled_memory
+from ckptgrad.validation.compare import difference
 from ckptgrad.validation.timing import alternate, median_ratio
 
 
@@ -48,7 +47,7 @@ def compiled(fun: Callable, args: tuple[Any, ...]) -> Any:
 def cold() -> None:
     """Forget what was traced and compiled, so that the next compilation is a first one."""
     jax.clear_caches()
-    _RECENT.clear()
+    forget_kinds()
 
 
 def theirs(run: str, fun: Callable, args: tuple[Any, ...], same: bool = True) -> Program:
@@ -98,13 +97,33 @@ def measured(programs: Sequence[Program], rounds: int, group: str = "", state_by
             values["kept"] = memory.peak_bytes <= program.budget_bytes
         values |= {"time_ratio": median_ratio(taken, seconds[0]), "run_seconds": statistics.median(taken)}
         if program.same:
-            values |= difference(program.executable(*program.args)[1], expected)
+            apart = difference(program.executable(*program.args)[1], expected)
+            values |= {"difference": apart.relative, "bits": "equal" if apart.bitwise else "differ"}
         values |= program.values
         yield row(program.run, group, **values)
 
 
-def difference(found: Any, expected: Any) -> dict[str, Value]:
-    """The largest difference of a leaf relative to its largest entry, and whether all bits are equal."""
-    pairs = list(zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True))
-    largest = max(float(jnp.abs(a - b).max() / jnp.maximum(jnp.abs(b).max(), 1e-30)) for a, b in pairs)
-    return {"difference": largest, "bits": "equal" if all(np.array_equal(a, b) for a, b in pairs) else "differ"}
+def first_compilations(
+    doors: dict[str, Callable], args: tuple[Any, ...], rounds: int, group: str, doing: Callable[[str], None]
+) -> Iterator[Row]:
+    """Median seconds of compiling each door for the first time, by turns, and their ratio to the first door's.
+
+    Args:
+        doors: functions by name.
+        args: of each.
+        rounds: of timing.
+        group: of the rows.
+        doing: told what is running.
+    """
+    taken: dict[str, list[float]] = {name: [] for name in doors}
+    for _ in range(rounds):
+        for name, door in doors.items():
+            doing(name)
+            cold()
+            start = time.perf_counter()
+            compiled(door, args)
+            taken[name].append(time.perf_counter() - start)
+    medians = {name: statistics.median(seconds) for name, seconds in taken.items()}
+    reference = next(iter(medians.values()))
+    for name, seconds in medians.items():
+        yield row(name, group, compile_seconds=seconds, compile_ratio=seconds / reference)

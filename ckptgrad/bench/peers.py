@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from typing import Any
 
 EXTRA = "pip install 'ckptgrad[peers]'"
-TORCH = "pip install torch --index-url https://download.pytorch.org/whl/cpu"
+TORCH = "its CPU build, as its own site says"
 
 
 @dataclass(frozen=True)

@@ -221,6 +221,11 @@ _RECENT: OrderedDict[tuple, StageKind] = OrderedDict()
 _RECENT_LIMIT = 256
 
 
+def forget_kinds() -> None:
+    """What is traced next is differentiated anew: for figures of a first time, and for rates that were replaced."""
+    _RECENT.clear()
+
+
 def _recall(key: tuple) -> StageKind | None:
     """A recent kind of this structure that any trace may use."""
     while len(_RECENT) > _RECENT_LIMIT:

@@ -18,7 +18,6 @@ from ckptgrad.cli.options import (
     HtmlFile,
     PngPath,
     PolicyOption,
-    meter_names,
     numbers,
 )
 from ckptgrad.cli.targets import load_call
@@ -67,12 +66,11 @@ def timeline(
 ) -> None:
     """Show live bytes over the course of the gradient, predicted and observed, and what is alive at the peak."""
     api.check_options(budget, policy, "compiled")
-    meters = meter_names(observe)
-    get_meters(meters)
+    get_meters(observe)
     fun, args = load_call(function, arguments)
     with working("planning, compiling and observing"):
         found = make_timeline(
-            fun, *args, argnums=numbers(argnums), has_aux=has_aux, budget=budget, policy=policy, observe=meters
+            fun, *args, argnums=numbers(argnums), has_aux=has_aux, budget=budget, policy=policy, observe=observe
         )
     deliver(f"Timeline of {function}", {"Timeline": found}, as_json, html, png)
 

@@ -26,13 +26,6 @@ MetersOption = Annotated[
 ]
 
 
-def meter_names(given: str) -> str | tuple[str, ...]:
-    """Names of meters with commas between, "all", or "none"."""
-    if given == "all":
-        return given
-    return () if given == "none" else tuple(name.strip() for name in given.split(","))
-
-
 def numbers(given: list[int] | None) -> int | tuple[int, ...]:
     """Argnums as `value_and_grad` takes them: one number alone means one gradient, not a tuple."""
     if not given:

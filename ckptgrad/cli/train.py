@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ckptgrad import api
 from ckptgrad.budget import format_bytes
 from ckptgrad.cli.deliver import stepping
-from ckptgrad.cli.options import AsJson, MetersOption, PolicyOption, meter_names
+from ckptgrad.cli.options import AsJson, MetersOption, PolicyOption
 from ckptgrad.training.data import read_text
 from ckptgrad.training.job import Job, Training, prepare
 from ckptgrad.training.model import Shape
@@ -53,7 +53,7 @@ def train(
     first, last = training.losses[0], training.losses[-1]
     console.print(f"loss {first:.3f} -> {last:.3f} nats a byte in {steps} steps\n", highlight=False)
     with stepping("validating") as on_progress:
-        table = training.validate(repeats, meter_names(meters), on_progress)
+        table = training.validate(repeats, meters, on_progress)
     sample = training.sample(SAMPLE_BYTES, PROMPT)
     if as_json:
         summary = {

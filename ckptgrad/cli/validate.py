@@ -19,7 +19,6 @@ from ckptgrad.cli.options import (
     HtmlFile,
     MetersOption,
     PngPath,
-    meter_names,
     numbers,
 )
 from ckptgrad.cli.targets import load_call
@@ -50,7 +49,7 @@ def validate(
     check_budget(budget)
     for name in policy or ():
         get_policy(name)
-    get_meters(meter_names(meters))
+    get_meters(meters)
     fun, args = load_call(function, arguments)
     title = f"Validation of {function}"
     try:
@@ -63,7 +62,7 @@ def validate(
                 argnums=numbers(argnums),
                 has_aux=has_aux,
                 repeats=repeats,
-                meters=meter_names(meters),
+                meters=meters,
                 locate=locate,
                 on_progress=on_progress,
             )

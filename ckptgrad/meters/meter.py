@@ -106,16 +106,16 @@ def meters() -> dict[str, Meter]:
 
 
 def get_meters(names: str | Sequence[str]) -> list[Meter]:
-    """Meters by name; "all" for all of them.
+    """Meters by name: a sequence, or a text with commas between; "all" for all of them, "none" for none.
 
     Raises:
         OptionError: one is unknown.
     """
     known = meters()
-    if names == "all":
-        return list(known.values())
-    found = [names] if isinstance(names, str) else list(names)
+    if names in ("all", "none"):
+        return list(known.values()) if names == "all" else []
+    found = [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
     for name in found:
         if name not in known:
-            raise OptionError(f"there is no meter {name!r}; there are {', '.join(known)}, and 'all'")
+            raise OptionError(f"there is no meter {name!r}; there are {', '.join(known)}, 'all' and 'none'")
     return [known[name] for name in found]

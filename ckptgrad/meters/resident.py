@@ -36,29 +36,21 @@ TIMEOUT_SECONDS = 600
     "programs that call back into Python",
 )
 def resident(subject: Subject) -> Reading:
-    """The peak, and the samples of the call that reached it."""
-    return measure(subject.executable, subject.args, subject.kwargs)
-
-
-def measure(executable: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reading:
-    """Peak resident bytes above the baseline taken after the arguments are loaded and the program has run once.
-
-    Args:
-        executable: the result of `jax.jit(f).lower(...).compile()`.
-        args, kwargs: concrete arguments.
+    """Peak bytes above the baseline taken after the arguments are loaded and the program has run once, and the samples of
+    the call that reached it.
     """
     platform = jax.default_backend()
     if platform != "cpu":
         return Reading(None, f"arrays live in the memory of the {platform}, not in the resident set")
     try:
-        payload, in_tree, out_tree = serialize_executable.serialize(executable)
+        payload, in_tree, out_tree = serialize_executable.serialize(subject.executable)
     except Exception as error:  # whatever XLA or pickle object to in this program
         return Reading(None, f"the program cannot be serialised: {_first_line(error)}")
     job = {
         "payload": payload,
         "inputs": in_tree.num_leaves,
         "outputs": out_tree.num_leaves,
-        "leaves": [_portable(x) for x in jax.tree.leaves((args, kwargs))],
+        "leaves": [_portable(x) for x in jax.tree.leaves((subject.args, subject.kwargs))],
         "config": {"jax_enable_x64": dtypes.canonicalize_dtype(np.float64) == np.float64},
     }
     with tempfile.TemporaryDirectory(prefix="ckptgrad-") as folder:

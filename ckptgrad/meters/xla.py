@@ -44,11 +44,6 @@ def compiled_memory(executable: Any) -> Memory:
     )
 
 
-def measure(executable: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Reading:
-    """Certified peak bytes of a compiled program (the same for all arguments of one type)."""
-    return Reading(compiled_memory(executable).peak_bytes)
-
-
 @meter(
     "xla",
     label="XLA's buffer assignment",

@@ -88,7 +88,7 @@ class CkptgradMagics(Magics):
         names = self.shell.user_ns  # type: ignore[union-attr]
         exec(compile(ast.Module(before, []), "<ckptgrad cell>", "exec"), names)
         call = evaluate_call(last.value, names)
-        found = profile(call, _meters(options), **_common(options))
+        found = profile(call, options.observe, **_common(options))
         if target is not None:
             names[target] = found
             return None
@@ -105,14 +105,14 @@ def _run(command: str, call: WrittenCall, options: Any) -> Any:
     common = _common(options)
     fun, args, kwargs = call
     if command == "timeline":
-        return timeline(fun, *args, observe=_meters(options), **common, **kwargs)
+        return timeline(fun, *args, observe=options.observe, **common, **kwargs)
     if command == "plan":
         return plan(fun, *args, **common, **kwargs)
     given = {"argnums": common["argnums"], "has_aux": common["has_aux"]}
     if command == "frontier":
         return frontier(fun, *args, **given, **kwargs).beside(jax_grad_point(fun, *args, **given, **kwargs))
     policies = None if options.policy == "optimal" else [options.policy]
-    given |= {"budget": common["budget"], "policies": policies, "meters": _meters(options), "locate": options.locate}
+    given |= {"budget": common["budget"], "policies": policies, "meters": options.observe, "locate": options.locate}
     return validate(fun, *args, **given, **kwargs)
 
 
@@ -126,9 +126,3 @@ def _common(options: Any) -> dict[str, Any]:
             raise UsageError(f"--argnums {options.argnums}: write a number, or numbers with commas between") from None
         argnums = numbers if "," in options.argnums else numbers[0]
     return {"budget": options.budget, "policy": options.policy, "argnums": argnums, "has_aux": options.has_aux}
-
-
-def _meters(options: Any) -> Any:
-    if options.observe == "all":
-        return "all"
-    return () if options.observe == "none" else tuple(options.observe.split(","))

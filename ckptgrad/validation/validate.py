@@ -15,7 +15,7 @@ from ckptgrad.arguments import check_inputs, make_call, trace_call
 from ckptgrad.budget import Budget
 from ckptgrad.errors import BudgetError, OptionError, ValidationError
 from ckptgrad.meters import xla
-from ckptgrad.meters.meter import Meter, Subject, get_meters
+from ckptgrad.meters.meter import Meter, Reading, Subject, get_meters
 from ckptgrad.planning.schedule import Schedule
 from ckptgrad.rules.borrowed import borrowed_in
 from ckptgrad.validation.compare import difference
@@ -190,7 +190,7 @@ def _measure(
         value, gradient = program.executable(*args, **kwargs)
         row = replace(
             program.row,
-            readings={"xla": xla.measure(program.executable)},
+            readings={"xla": Reading(xla.compiled_memory(program.executable).peak_bytes)},
             gradient=difference(gradient, wanted_gradient, tolerance),
             value=difference(value, wanted, tolerance),
         )

@@ -7,7 +7,7 @@ import contextlib
 import pytest
 
 from ckptgrad.chain import loops
-from ckptgrad.chain.program import _RECENT
+from ckptgrad.chain.program import forget_kinds
 from ckptgrad.rules.loops.store_all import StoreAll
 
 
@@ -22,10 +22,10 @@ def only(wanted):
         return [candidate]
 
     with pytest.MonkeyPatch.context() as patch:
-        _RECENT.clear()
+        forget_kinds()
         patch.setattr(loops, "loop_plans", chosen)
         yield offered
-    _RECENT.clear()
+    forget_kinds()
 
 
 def every_step_stored(plan):

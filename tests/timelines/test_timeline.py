@@ -130,7 +130,7 @@ def test_structs_will_do_for_meters_that_do_not_run_it():
 
 
 def test_an_unknown_meter_is_refused_with_those_there_are():
-    with pytest.raises(cg.OptionError, match="there is no meter 'thermometer'; there are device, ledger, resident, xla"):
+    with pytest.raises(cg.OptionError, match="no meter 'thermometer'; there are device, ledger, resident, xla, 'all' and"):
         cg.timeline(tanh_loss, WS, X, observe="thermometer")
 
 

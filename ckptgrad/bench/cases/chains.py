@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any
 import jax
 
 import ckptgrad as cg
-from ckptgrad.bench.measure import Program, cold, compiled, measured, ours, theirs
+from ckptgrad.bench.measure import Program, first_compilations, measured, ours, theirs
 from ckptgrad.bench.models import gelu_stack, resnet, tanh_chain, transformer
 from ckptgrad.bench.registry import Bench, case
 from ckptgrad.bench.rows import Row, row
@@ -154,18 +153,7 @@ def overhead(bench: Bench) -> Iterator[Row]:
     budget = bench.size("0.25x", "0.75x")
     doors = {"jax.grad": jax.value_and_grad(loss)}
     doors |= {"ours, no budget": cg.value_and_grad(loss), f"ours, {budget}": cg.value_and_grad(loss, budget=budget)}
-    taken: dict[str, list[float]] = {name: [] for name in doors}
-    for _ in range(bench.size(3, 1)):
-        for name, door in doors.items():
-            bench.doing(name)
-            cold()
-            start = time.perf_counter()
-            compiled(door, args)
-            taken[name].append(time.perf_counter() - start)
-    reference = statistics.median(taken["jax.grad"])
-    for name, seconds in taken.items():
-        middle = statistics.median(seconds)
-        yield row(name, MODELS["transformer"].title, compile_seconds=middle, compile_ratio=middle / reference)
+    yield from first_compilations(doors, args, bench.size(3, 1), MODELS["transformer"].title, bench.doing)
     layers = bench.size(1000, 50)
     loss, args = tanh_chain(layers=layers, width=32, batch=2048)
     bench.doing(f"{layers:,} equal layers")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Iterator
 
 import jax.numpy as jnp
 
 import ckptgrad as cg
-from ckptgrad.bench.measure import cold, compiled, measured, ours, theirs
+from ckptgrad.bench.measure import first_compilations, measured, ours, theirs
 from ckptgrad.bench.peers import DIFFRAX, EQUINOX
 from ckptgrad.bench.recurrent import (
     arguments,
@@ -103,15 +101,4 @@ def compile_times(bench: Bench) -> Iterator[Row]:
         doors = {"jax.grad": gradient(recurrent(length))}
         for name, budget in (("no budget", None), ("64 states", 64 * state_bytes(width, batch) + output_bytes(args))):
             doors[name] = cg.value_and_grad(recurrent(length), ARGNUMS, budget=budget)
-        taken: dict[str, list[float]] = {name: [] for name in doors}
-        for _ in range(bench.size(3, 1)):
-            for name, door in doors.items():
-                bench.doing(f"{length:,} steps: {name}")
-                cold()
-                start = time.perf_counter()
-                compiled(door, args)
-                taken[name].append(time.perf_counter() - start)
-        reference = statistics.median(taken["jax.grad"])
-        for name, seconds in taken.items():
-            middle = statistics.median(seconds)
-            yield row(name, f"{length:,} steps", compile_seconds=middle, compile_ratio=middle / reference)
+        yield from first_compilations(doors, args, bench.size(3, 1), f"{length:,} steps", bench.doing)

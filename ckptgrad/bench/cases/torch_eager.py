@@ -17,12 +17,14 @@ import numpy as np
 
 from ckptgrad.bench import torch_transformer
 from ckptgrad.bench.cases.chains import MODELS
-from ckptgrad.bench.measure import difference, ours, theirs
+from ckptgrad.bench.measure import ours, theirs
 from ckptgrad.bench.peers import TORCH_CPU
 from ckptgrad.bench.registry import Bench, case
 from ckptgrad.bench.rows import Row, row
-from ckptgrad.meters import resident
+from ckptgrad.meters.meter import Subject
+from ckptgrad.meters.resident import resident
 from ckptgrad.meters.xla import compiled_memory
+from ckptgrad.validation.compare import difference
 from ckptgrad.validation.timing import alternate, median_ratio
 
 ROUNDS = 7
@@ -62,7 +64,7 @@ def torch(bench: Bench) -> Iterator[Row]:
         if program is None:
             memory: dict[str, Any] = {"resident_bytes": torch_resident_bytes(jobs[run])}
         else:
-            reading = resident.measure(program.executable, program.args, {})
+            reading = resident(Subject(program.executable, program.args))
             certified = compiled_memory(program.executable).peak_bytes
             memory = {"certified_bytes": certified, "resident_bytes": reading.bytes, "note": reading.reason or ""}
         yield row(
@@ -70,7 +72,7 @@ def torch(bench: Bench) -> Iterator[Row]:
             **memory,
             time_ratio=median_ratio(taken[run], taken["jax.grad"]),
             run_seconds=statistics.median(taken[run]),
-            difference=difference(list(map(np.asarray, jax.tree.leaves(call()[1]))), expected)["difference"],
+            difference=difference(list(map(np.asarray, jax.tree.leaves(call()[1]))), expected).relative,
         )
     if TORCH_CPU.skip:
         yield row("torch", skipped=TORCH_CPU.skip)

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from ckptgrad.planning.schedule import Forward
-from ckptgrad.report.plots.style import KIND_STYLES, MIB, new_figure
+from ckptgrad.report.plots.style import KIND_STYLES, MIB, legend_beside, new_figure
 
 if TYPE_CHECKING:
     from ckptgrad.plan import Plan
@@ -49,4 +49,4 @@ def _stack(ax: Any, xs: range, rows: dict[str, tuple[list[float], str, str]]) ->
     for label, (heights, colour, hatch) in rows.items():
         ax.bar(xs, heights, 0.9, bottom, color=colour, hatch=hatch, edgecolor="#44444488", linewidth=0, label=label)
         bottom = [a + b for a, b in zip(bottom, heights, strict=True)]
-    ax.legend(fontsize="small", frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    legend_beside(ax)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ckptgrad.report.plots.style import MIB, new_figure
+from ckptgrad.report.plots.style import MIB, axes_for, legend_beside
 
 if TYPE_CHECKING:
     from ckptgrad.frontiers import Frontier
@@ -31,9 +31,7 @@ def plot_frontier(frontier: Frontier, ax: Any = None) -> Any:
     Returns:
         The figure.
     """
-    figure = None
-    if ax is None:
-        figure, ax = new_figure()
+    figure, ax = axes_for(ax)
     fastest = frontier.points[-1]
     xs = [p.peak_bytes / MIB for p in frontier.points]
     ys = [p.seconds / fastest.seconds for p in frontier.points]
@@ -53,5 +51,5 @@ def plot_frontier(frontier: Frontier, ax: Any = None) -> Any:
     ax.set_ylim(min(0.95, lowest - 0.05), None)
     ax.set_xlabel("peak beyond the arguments, MiB (predicted; jax.grad: XLA)")
     ax.set_ylabel("time, of the fastest plan's (estimated)")
-    ax.legend(fontsize="small", frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    return figure or ax.figure
+    legend_beside(ax)
+    return figure

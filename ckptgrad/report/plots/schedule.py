@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ckptgrad.report.plots.style import new_figure
+from ckptgrad.report.plots.style import axes_for, legend_beside
 from ckptgrad.report.schedule import spacetime
 
 if TYPE_CHECKING:
@@ -24,9 +24,7 @@ def plot_schedule(plan: Plan, ax: Any = None) -> Any:
     Returns:
         The figure.
     """
-    figure = None
-    if ax is None:
-        figure, ax = new_figure(9.0, 5.0)
+    figure, ax = axes_for(ax, 9.0, 5.0)
     n = len(plan.costs)
     held, first, again, kept, back, _ = spacetime(plan.schedule, n)
     ax.hlines([b - 0.5 for b, _, _ in held], [s for _, s, _ in held], [e for _, _, e in held], color="#0072B2",
@@ -46,5 +44,5 @@ def plot_schedule(plan: Plan, ax: Any = None) -> Any:
     ax.set_ylabel("stage")
     ax.set_ylim(-1, n)
     ax.grid(visible=False)
-    ax.legend(fontsize="small", frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    return figure or ax.figure
+    legend_beside(ax)
+    return figure

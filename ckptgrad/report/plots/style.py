@@ -55,6 +55,16 @@ def new_figure(width: float = 9.0, height: float = 4.2, rows: int = 1) -> tuple[
     return figure, axes
 
 
+def axes_for(ax: Any, width: float = 9.0, height: float = 4.2) -> tuple[Any, Any]:
+    """The figure of given axes and these, or a new one with its own for None."""
+    return (ax.figure, ax) if ax is not None else new_figure(width, height)
+
+
+def legend_beside(ax: Any) -> None:
+    """A legend to the right of the axes, where it hides nothing."""
+    ax.legend(fontsize="small", frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+
+
 def tidy(ax: Any) -> None:
     """Thin grid lines behind, and no frame where nothing is read off."""
     ax.spines[["top", "right"]].set_visible(False)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ckptgrad.budget import format_bytes
 from ckptgrad.meters.buffers import KINDS
 from ckptgrad.meters.meter import meters
-from ckptgrad.report.plots.style import BUDGET_COLOUR, KIND_STYLES, METER_STYLES, MIB, new_figure
+from ckptgrad.report.plots.style import BUDGET_COLOUR, KIND_STYLES, METER_STYLES, MIB, axes_for, legend_beside
 
 if TYPE_CHECKING:
     from ckptgrad.timelines.timeline import Timeline
@@ -23,9 +23,7 @@ def plot_timeline(timeline: Timeline, ax: Any = None) -> Any:
     Returns:
         The figure.
     """
-    figure = None
-    if ax is None:
-        figure, ax = new_figure()
+    figure, ax = axes_for(ax)
     edges = [0.0]
     stacks: dict[str, list[float]] = {kind: [] for kind in KINDS}
     for moment, (_, end) in zip(timeline.moments, timeline.progress, strict=True):
@@ -63,8 +61,8 @@ def plot_timeline(timeline: Timeline, ax: Any = None) -> Any:
     ax.set_ylim(0, _highest(timeline) * 1.25)
     ax.set_xlabel("share of the gradient's time")
     ax.set_ylabel("MiB beyond the arguments")
-    ax.legend(fontsize="small", frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    return figure or ax.figure
+    legend_beside(ax)
+    return figure
 
 
 def _mark_peak(timeline: Timeline, ax: Any) -> None:

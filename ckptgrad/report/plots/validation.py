@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ckptgrad.budget import format_bytes
 from ckptgrad.meters.meter import meters
-from ckptgrad.report.plots.style import BUDGET_COLOUR, MIB, new_figure
+from ckptgrad.report.plots.style import BUDGET_COLOUR, MIB, legend_beside, new_figure
 
 if TYPE_CHECKING:
     from ckptgrad.validation.result import Validation
@@ -35,7 +35,7 @@ def plot_validation(validation: Validation) -> Any:
         label = f"budget {format_bytes(validation.budget)}"
         above.axhline(validation.budget / MIB, linestyle="-.", color=BUDGET_COLOUR, linewidth=1.2, label=label)
     above.set_ylabel("peak, MiB")
-    above.legend(fontsize="small", frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    legend_beside(above)
     below.bar(range(len(rows)), [row.time_ratio or 0 for row in rows], 0.5, color="#999999")
     below.axhline(1.0, color="#000000", linewidth=0.8, linestyle=":")
     below.set_ylabel("time, of jax.grad's")
