@@ -5,6 +5,9 @@ Run as a script with the path of a job it is a fresh process that prints the pea
 process imports this file again.
 """
 
+# torch is a peer that no extra installs, and the types hold without it.
+# pyright: reportMissingImports=false
+
 from __future__ import annotations
 
 import gc
