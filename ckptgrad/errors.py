@@ -20,7 +20,9 @@ class BudgetError(CkptgradError):
         self.policy = policy
         by = f" of policy {policy!r}" if policy else ""
         at = f", set by stage {stage}" if stage is not None else ""
-        remedy = f"raise the budget to at least {smallest} bytes, or make that stage smaller"
+        remedy = f"raise the budget to at least {smallest} bytes"
+        if stage is not None:
+            remedy += ", or make that stage smaller"
         if policy not in (None, "optimal"):
             remedy += ", or use policy 'optimal'"
         least = f"the smallest feasible peak{by}: {smallest} bytes ({smallest / 2**20:.4g} MiB){at}"

@@ -35,7 +35,7 @@ class SourceLine:
     function: str
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line} ({self.function})"
+        return f"{_cell(self.file) or self.file}:{self.line} ({self.function})"
 
     @property
     def brief(self) -> str:
