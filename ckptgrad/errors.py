@@ -4,13 +4,27 @@ from __future__ import annotations
 
 
 class CkptgradError(Exception):
-    """Base of every error that ckptgrad raises on purpose."""
+    """Base of every error that ckptgrad raises on purpose.
+
+    Example:
+        >>> import ckptgrad as cg
+        >>> issubclass(cg.BudgetError, cg.CkptgradError)
+        True
+    """
 
 
 class BudgetError(CkptgradError):
     """The budget lies below the smallest peak that the policy can reach.
 
     `budget` and `smallest` are bytes; `stage` is the 0-based stage that sets `smallest`, or None if unknown.
+
+    Example:
+        >>> import jax.numpy as jnp, ckptgrad as cg
+        >>> try:
+        ...     cg.plan(lambda x: jnp.sum(jnp.sin(x)), jnp.ones(1000), budget=100)
+        ... except cg.BudgetError as error:
+        ...     error.smallest > error.budget
+        True
     """
 
     def __init__(self, budget: int, smallest: int, stage: int | None = None, policy: str | None = None):
@@ -33,6 +47,14 @@ class ScheduleError(CkptgradError):
     """A schedule breaks the rules of its actions.
 
     `index` is the position of the offending action, None at the schedule's end; `action` the action itself.
+
+    Example:
+        >>> import ckptgrad as cg
+        >>> nonsense = cg.Schedule((cg.Backward(0),), "mine")
+        >>> cg.plan(lambda x: x**2, 1.0, policy=nonsense)
+        Traceback (most recent call last):
+        ...
+        ckptgrad.errors.ScheduleError: action 0 (B0): ...
     """
 
     def __init__(self, message: str, index: int | None = None, action: object = None):
@@ -43,7 +65,20 @@ class ScheduleError(CkptgradError):
 
 
 class MissingRuleError(CkptgradError, NotImplementedError):
-    """An operation on the way to the gradient has a primitive without a bprop rule."""
+    """An operation on the way to the gradient has a primitive without a bprop rule.
+
+    Its message says how to register one.  `primitive` is the name, `source` the user's line or None.
+
+    Example:
+        >>> from jax.extend.core import Primitive
+        >>> import ckptgrad as cg
+        >>> unheard_of = Primitive("unheard_of")
+        >>> aval = unheard_of.def_abstract_eval(lambda x: x)
+        >>> cg.grad(unheard_of.bind)(1.0)
+        Traceback (most recent call last):
+        ...
+        ckptgrad.errors.MissingRuleError: no bprop rule for the primitive 'unheard_of'...
+    """
 
     def __init__(self, primitive: str, source: object = None):
         self.primitive = primitive
@@ -60,7 +95,18 @@ class MissingRuleError(CkptgradError, NotImplementedError):
 
 
 class NoDerivativeError(CkptgradError, NotImplementedError):
-    """A derivative that is refused on purpose: it does not exist, or JAX refuses it too."""
+    """A derivative that is refused on purpose: it does not exist, or JAX refuses it too.
+
+    `primitive` is the name, `source` the user's line or None.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, ckptgrad as cg
+        >>> like = jax.ShapeDtypeStruct((), jnp.float32)
+        >>> cg.grad(lambda x: jax.pure_callback(abs, like, x))(1.0)
+        Traceback (most recent call last):
+        ...
+        ckptgrad.errors.NoDerivativeError: the primitive 'pure_callback'...
+    """
 
     def __init__(self, primitive: str, reason: str, source: object = None):
         self.primitive = primitive
@@ -84,11 +130,27 @@ class DuplicateRuleError(CkptgradError, ValueError):
 
 
 class StageError(CkptgradError, TypeError):
-    """A chain's stages do not fit together, or a stage cannot be run twice."""
+    """A chain's stages do not fit together, or a stage cannot be run twice.
+
+    Example:
+        >>> import ckptgrad as cg
+        >>> cg.Chain([])
+        Traceback (most recent call last):
+        ...
+        ckptgrad.errors.StageError: a chain needs at least one stage
+    """
 
 
 class BudgetFormatError(CkptgradError, ValueError):
-    """A budget that cannot be read as a number of bytes."""
+    """A budget that cannot be read as a number of bytes.
+
+    Example:
+        >>> import ckptgrad as cg
+        >>> cg.grad(abs, budget="a lot")
+        Traceback (most recent call last):
+        ...
+        ckptgrad.errors.BudgetFormatError: cannot read the budget 'a lot': ...
+    """
 
     def __init__(self, budget: object, reason: str):
         self.budget = budget
@@ -99,21 +161,62 @@ class BudgetFormatError(CkptgradError, ValueError):
 
 
 class GradientTypeError(CkptgradError, TypeError):
-    """An argument, output or cotangent that has no gradient or the wrong structure."""
+    """An argument, output or cotangent that has no gradient or the wrong structure.
+
+    Example:
+        >>> import ckptgrad as cg
+        >>> cg.grad(lambda n: n * 2)(3)
+        Traceback (most recent call last):
+        ...
+        ckptgrad.errors.GradientTypeError: ...
+    """
 
 
 class EffectError(CkptgradError, ValueError):
-    """A side effect that must happen once stands in a part that the plan runs twice."""
+    """A side effect that must happen once stands in a part that the plan runs twice.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, ckptgrad as cg
+        >>> def f(ws, x):
+        ...     for w in ws:
+        ...         x = jnp.sin(x @ w)
+        ...         jax.debug.print("{}", x.mean(), ordered=True)
+        ...     return jnp.sum(x)
+        >>> cg.grad(f, policy="recompute_all")([jnp.ones((4, 4))] * 8, jnp.ones((64, 4)))
+        Traceback (most recent call last):
+        ...
+        ckptgrad.errors.EffectError: ...
+    """
 
 
 class OptionError(CkptgradError, ValueError):
-    """An option of a door (runtime, policy, argnums) that does not exist."""
+    """An option of a door (runtime, policy, argnums) that does not exist.
+
+    Example:
+        >>> import ckptgrad as cg
+        >>> cg.grad(abs, runtime="fast")
+        Traceback (most recent call last):
+        ...
+        ckptgrad.errors.OptionError: ...
+    """
 
 
 class ValidationError(CkptgradError, AssertionError):
     """A gradient or a peak differs from its reference by more than allowed.
 
     `validation` is the whole table.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, ckptgrad as cg
+        >>> @jax.custom_vjp
+        ... def square(x):
+        ...     return x * x
+        >>> square.defvjp(lambda x: (x * x, x), lambda x, ct: (x * ct,))  # for 2 x
+        >>> try:
+        ...     table = cg.validate(lambda x: jnp.sum(square(x)), jnp.ones(5), locate=True, repeats=1)
+        ... except cg.ValidationError as error:
+        ...     error.validation.findings[0].function
+        'square'
     """
 
     def __init__(self, message: str, validation: object = None):

@@ -32,6 +32,18 @@ class Frontier(Shown):
         others: where the policies of the literature stand, and jax.checkpoint around each stage with its built-in
             policies; estimated as the plans are.
         costs: the planner's view of the chain.
+
+    Example:
+        >>> import jax.numpy as jnp, ckptgrad as cg
+        >>> def f(ws, x):
+        ...     for w in ws:
+        ...         x = jnp.tanh(x @ w)
+        ...     return jnp.sum(x)
+        >>> curve = cg.frontier(f, [jnp.eye(8)] * 6, jnp.ones((64, 8)))
+        >>> curve.smallest_peak_bytes < curve.fastest_peak_bytes
+        True
+        >>> curve.at("min").seconds > curve.at(None).seconds
+        True
     """
 
     points: tuple[Point, ...]

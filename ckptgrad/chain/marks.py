@@ -47,6 +47,12 @@ class Chain:
     Raises:
         StageError: there are no stages, the number of params differs, or a stage does not accept
             what the one before it returns.
+
+    Example:
+        >>> import jax.numpy as jnp, ckptgrad as cg
+        >>> chain = cg.Chain([lambda w, x: jnp.sin(w * x)] * 3)
+        >>> len(cg.plan(chain, [1.0, 2.0, 3.0], 0.5).schedule.kept)
+        3
     """
 
     def __init__(self, stages: Sequence[Callable]):

@@ -12,6 +12,12 @@ class Variable:
 
     Attributes:
         aval: JAX's abstract value (shape, dtype, weak type).
+
+    Example:
+        >>> import jax.numpy as jnp, ckptgrad as cg
+        >>> (x,) = cg.trace(jnp.sin, jnp.ones((2, 3))).inputs
+        >>> x, x.nbytes
+        (Variable(float32[2,3]), 24)
     """
 
     __slots__ = ("aval",)

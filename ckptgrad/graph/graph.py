@@ -32,6 +32,13 @@ class Operation:
         inputs: the atoms it reads, in order.
         outputs: the variables it computes.
         params: the primitive's static parameters.
+
+    Example:
+        >>> import ckptgrad as cg
+        >>> square = cg.trace(lambda x: x * x, 3.0)
+        >>> (op,) = square.operations
+        >>> op, float(op.bprop((3.0, 3.0), square.inputs[0], 1.0))
+        (Operation(mul), 6.0)
     """
 
     __slots__ = ("context", "effects", "inputs", "outputs", "params", "primitive", "source_info")
@@ -99,6 +106,14 @@ class Graph:
         outputs: the atoms returned, in order.
         stage_marks: for each region that the user marked as a stage, (start, end) as positions in
             `operations`, end exclusive.
+
+    Example:
+        >>> import jax.numpy as jnp, ckptgrad as cg
+        >>> graph = cg.trace(lambda x: jnp.sin(x) * x, 1.0)
+        >>> graph
+        Graph(1 inputs, 2 operations, 1 outputs)
+        >>> graph.counts["sin"], graph.edge_count
+        (1, 3)
     """
 
     def __init__(
@@ -204,15 +219,36 @@ class Graph:
 
 
 def get_operation(V: Variable, G: Graph) -> Operation | None:
-    """The operation of graph G that computes V (Goodfellow 6.5.6)."""
+    """The operation of graph G that computes V (Goodfellow 6.5.6); None for inputs and constants.
+
+    Example:
+        >>> import jax.numpy as jnp, ckptgrad as cg
+        >>> G = cg.trace(lambda x: jnp.sin(x) * x, 1.0)
+        >>> cg.get_operation(G.outputs[0], G)
+        Operation(mul)
+    """
     return G.get_operation(V)
 
 
 def get_inputs(V: Variable, G: Graph) -> list[Variable]:
-    """The parents of V in G (Goodfellow 6.5.6)."""
+    """The parents of V in G (Goodfellow 6.5.6): what it is computed from.
+
+    Example:
+        >>> import jax.numpy as jnp, ckptgrad as cg
+        >>> G = cg.trace(lambda x, y: jnp.sin(x) * y, 1.0, 2.0)
+        >>> [v in G.inputs for v in cg.get_inputs(G.outputs[0], G)]
+        [False, True]
+    """
     return G.get_inputs(V)
 
 
 def get_consumers(V: Variable, G: Graph) -> list[Variable]:
-    """The children of V in G (Goodfellow 6.5.6)."""
+    """The children of V in G (Goodfellow 6.5.6): what is computed directly from it.
+
+    Example:
+        >>> import jax.numpy as jnp, ckptgrad as cg
+        >>> G = cg.trace(lambda x: jnp.sin(x) * x, 1.0)
+        >>> [cg.get_operation(v, G).name for v in cg.get_consumers(G.inputs[0], G)]
+        ['sin', 'mul']
+    """
     return G.get_consumers(V)

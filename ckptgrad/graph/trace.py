@@ -43,6 +43,12 @@ def trace(fun: Callable, *args: Any, **kwargs: Any) -> Graph:
 
     Returns:
         A Graph whose inputs and outputs are the flattened leaves, in JAX's pytree order.
+
+    Example:
+        >>> import jax.numpy as jnp, ckptgrad as cg
+        >>> graph = cg.trace(lambda p: jnp.sum(p["w"] * p["b"]), {"w": jnp.ones(3), "b": 2.0})
+        >>> [float(y) for y in graph(2.0, jnp.ones(3))]  # b before w
+        [6.0]
     """
     leaves, treedef = jax.tree.flatten((args, kwargs))
 

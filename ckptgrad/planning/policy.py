@@ -40,7 +40,26 @@ _REGISTRY: dict[str, Registration] = {}
 
 
 def policy(name: str, references: tuple[str, ...] = ()) -> Callable[[Policy], Policy]:
-    """Register the decorated function as policy `name`."""
+    """Register the decorated function as policy `name`, for `policy="name"` in every door and command.
+
+    Args:
+        name: how it is asked for.
+        references: the publications that it follows.
+
+    Raises:
+        PolicyError: the name is taken.
+
+    Example:
+        >>> import jax.numpy as jnp, ckptgrad as cg
+        >>> @cg.policy("all of it")
+        ... def keeps_all(costs, budget=None):
+        ...     n = len(costs)
+        ...     there = [cg.Forward(i, keep=costs.stages[i].fastest) for i in range(n)]
+        ...     back = [action for i in reversed(range(n)) for action in (cg.Backward(i), cg.Free(i))]
+        ...     return cg.Schedule((*there, *back), "all of it")
+        >>> cg.plan(lambda x: jnp.sum(jnp.sin(x)), jnp.ones(8), policy="all of it").schedule.recomputations
+        0
+    """
 
     def register(run: Policy) -> Policy:
         if name in _REGISTRY:

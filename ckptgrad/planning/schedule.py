@@ -21,6 +21,11 @@ class Forward:
 
     `keep=None` keeps no residuals. `output=False` does not produce boundary `stage + 1`: right before the
     stage's own backward nobody reads it. A boundary that is held already is replaced by the one produced.
+
+    Example:
+        >>> import ckptgrad as cg
+        >>> print(cg.Forward(3), cg.Forward(3, keep=1), cg.Forward(3, keep=1, output=False))
+        F3 F3:1 F3:1~
     """
 
     stage: int
@@ -40,6 +45,11 @@ class Forward:
 class Backward:
     """Turn the cotangent of boundary `stage + 1` into that of boundary `stage`; drop the former and the
     residuals.
+
+    Example:
+        >>> import ckptgrad as cg
+        >>> print(cg.Backward(3))
+        B3
     """
 
     stage: int
@@ -55,7 +65,13 @@ class Backward:
 
 @dataclass(frozen=True, slots=True)
 class Free:
-    """Drop boundary `boundary`."""
+    """Drop boundary `boundary`.
+
+    Example:
+        >>> import ckptgrad as cg
+        >>> print(cg.Free(3))
+        -3
+    """
 
     boundary: int
 
@@ -76,6 +92,12 @@ class Schedule:
 
     As text: `F3` forwards stage 3, `F3:1` does and keeps option 1, `~` marks a forward without output,
     `B3` is stage 3's backward, `-3` frees boundary 3.
+
+    Example:
+        >>> import ckptgrad as cg
+        >>> schedule = cg.Schedule.parse(["F0", "F1:0", "B1", "F0:0", "B0", "-0"], "mine")
+        >>> schedule.recomputations, schedule.kept
+        (1, {1: 0, 0: 0})
     """
 
     actions: tuple[Action, ...]

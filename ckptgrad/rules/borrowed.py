@@ -31,7 +31,16 @@ def use_jax_rule(primitive: Primitive | str) -> None:
         DuplicateRuleError: the primitive has a rule already.
 
     Example:
-        >>> cg.use_jax_rule(some_package.solve_p)               # doctest: +SKIP
+        >>> import ckptgrad as cg
+        >>> from jax.extend.core import Primitive
+        >>> from jax.interpreters import ad, mlir
+        >>> thrice = Primitive("thrice")
+        >>> aval = thrice.def_abstract_eval(lambda x: x)
+        >>> mlir.register_lowering(thrice, mlir.lower_fun(lambda x: 3 * x, multiple_results=False))
+        >>> ad.deflinear(thrice, lambda ct: [3 * ct])
+        >>> cg.use_jax_rule("thrice")
+        >>> float(cg.grad(thrice.bind)(1.0))
+        3.0
     """
     name = primitive if isinstance(primitive, str) else primitive.name
     register(Rule(name, "borrowed", bprop=_bprop, tangent=_tangent, reason="JAX's rule, by use_jax_rule"))

@@ -46,9 +46,17 @@ def bprop(primitive: Primitive | str) -> Callable[[Callable], Callable]:
         DuplicateRuleError: the primitive has a rule already.
 
     Example:
-        >>> @bprop("my_double")                     # doctest: +SKIP
-        ... def _(op, g):
+        >>> from jax.extend.core import Primitive
+        >>> from jax.interpreters import mlir
+        >>> import ckptgrad as cg
+        >>> double = Primitive("my_double")
+        >>> aval = double.def_abstract_eval(lambda x: x)
+        >>> mlir.register_lowering(double, mlir.lower_fun(lambda x: 2 * x, multiple_results=False))
+        >>> @cg.bprop_rule("my_double")
+        ... def my_double(op, g):
         ...     return (2 * g,)
+        >>> float(cg.grad(double.bind)(1.5))
+        2.0
     """
 
     def decorate(rule: Callable) -> Callable:

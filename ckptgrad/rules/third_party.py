@@ -31,7 +31,16 @@ def use_implementation(primitive: Primitive | str) -> None:
         DuplicateRuleError: the primitive has a rule already.
 
     Example:
-        >>> cg.use_implementation(some_package.spline_p)         # doctest: +SKIP
+        >>> import jax.numpy as jnp, ckptgrad as cg
+        >>> from jax.extend.core import Primitive
+        >>> from jax.interpreters import mlir
+        >>> softly = Primitive("softly")
+        >>> implementation = softly.def_impl(lambda x: jnp.sqrt(x**2 + 9))
+        >>> aval = softly.def_abstract_eval(lambda x: x)
+        >>> mlir.register_lowering(softly, mlir.lower_fun(implementation, multiple_results=False))
+        >>> cg.use_implementation("softly")
+        >>> round(float(cg.grad(softly.bind)(4.0)), 6)
+        0.8
     """
     name = primitive if isinstance(primitive, str) else primitive.name
     register(Rule(name, "defined", bprop=_bprop, tangent=_tangent, reason="by its Python implementation"))

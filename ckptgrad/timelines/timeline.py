@@ -28,6 +28,14 @@ class Timeline(Shown):
         budget: bytes, or None.
         readings: what meters observed, by the meter's name: a peak, and where the meter can see it the curve and what is
             alive at its peak.
+
+    Example:
+        >>> import jax.numpy as jnp, ckptgrad as cg
+        >>> course = cg.timeline(lambda x: jnp.sum(jnp.sin(x) ** 2), jnp.ones(1000))
+        >>> course.peak_bytes == max(moment.total for moment in course.moments)
+        True
+        >>> course.alive[0].bytes
+        4000
     """
 
     name: str

@@ -11,11 +11,20 @@ import jax
 import pytest
 from hypothesis import HealthCheck, settings
 
+from ckptgrad.chain.machine import use_rates
+
 # No time limits: a first example compiles.  `--hypothesis-profile=search` looks for new examples.
 _QUIET = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("repeatable", derandomize=True, database=None, max_examples=25, **_QUIET)
 settings.register_profile("search", max_examples=500, **_QUIET)
 settings.load_profile("repeatable")
+
+
+@pytest.fixture(autouse=True)
+def typical_rates():
+    """Estimates of this machine that one test asked for are not those of the next."""
+    yield
+    use_rates(jax.default_backend(), None)
 
 
 @pytest.fixture
