@@ -66,7 +66,7 @@ def depth(bench: Bench) -> Iterator[Row]:
 
     def at(layers: int) -> tuple[Callable, tuple[Any, ...], dict[str, Any]]:
         loss, args = tanh_chain(layers=layers, width=width, batch=batch)
-        return loss, args, {'"0.25x"': "0.25x", '"0.1x"': "0.1x"}
+        return loss, args, {f"budget {share}": share for share in ("0.25x", "0.1x")}
 
     yield from scaling(bench, "layers", bench.size(DEPTHS, (10, 20)), at, {})
 
@@ -76,7 +76,7 @@ def length(bench: Bench) -> Iterator[Row]:
     """A recurrent cell of 8 x 32. Columns as in `depth`; the budgets are of 512 and 64 states, outputs beside them."""
     width, batch = 32, 8
     args = arguments(width, batch)
-    budgets = {f"{n} states": n * state_bytes(width, batch) + output_bytes(args) for n in (512, 64)}
+    budgets = {f"budget of {n} states": n * state_bytes(width, batch) + output_bytes(args) for n in (512, 64)}
 
     def at(steps: int) -> tuple[Callable, tuple[Any, ...], dict[str, Any]]:
         return recurrent(steps), args, budgets
