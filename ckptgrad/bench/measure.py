@@ -69,7 +69,7 @@ def ours(run: str, loss: Callable, args: tuple[Any, ...], budget: int | str | No
     start = time.perf_counter()
     certified = cg.value_and_grad(loss, budget=budget, **options).compile(*args)
     seconds = time.perf_counter() - start
-    values = {"compile_seconds": seconds, "predicted_bytes": certified.plan.temporary_bytes}
+    values = {"compile_seconds": seconds, "predicted_bytes": certified.plan.peak_bytes}
     return Program(run, certified.executable, args, certified.budget, values)
 
 
@@ -88,6 +88,7 @@ def measured(programs: Sequence[Program], rounds: int, group: str = "", state_by
         memory = compiled_memory(program.executable)
         values: dict[str, Any] = {
             "budget_bytes": program.budget_bytes,
+            **program.values,
             "temporaries_bytes": memory.temporary_bytes,
             "certified_bytes": memory.peak_bytes,
         }
@@ -99,7 +100,6 @@ def measured(programs: Sequence[Program], rounds: int, group: str = "", state_by
         if program.same:
             apart = difference(program.executable(*program.args)[1], expected)
             values |= {"difference": apart.relative, "bits": "equal" if apart.bitwise else "differ"}
-        values |= program.values
         yield row(program.run, group, **values)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -97,6 +98,21 @@ def table(result: Result) -> RenderableType:
     return Group(Text(f"{result.name}: {result.title}", style="bold"), drawn, Text(footer(result)), "")
 
 
+PREFACE = """Everything that `ckptgrad bench` compares, as measured: bytes are XLA's buffer assignment unless a column says
+otherwise, and are the same each time; times are medians, by turns in one process, on a machine that others use too."""
+
+
+def page(book: Book, pictures: Sequence[Path] = ()) -> str:
+    """A book in Markdown, with the pictures of its cases, which lie beside it."""
+    drawn = {path.stem: path.name for path in pictures}
+    parts = ["# The benchmark book", PREFACE, environments(book)]
+    for name, result in book.results.items():
+        parts.append(markdown(result))
+        if name in drawn:
+            parts.append(f"![{result.title}]({drawn[name]})")
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
 def markdown(result: Result) -> str:
     """A case's results in Markdown."""
     headings, texts = cells(result.rows)
@@ -105,7 +121,7 @@ def markdown(result: Result) -> str:
         headings, texts = ["", *headings], [[row.group, *line] for row, line in zip(result.rows, texts, strict=True)]
     rule = ["---" if k <= grouped or name == "note" else "---:" for k, name in enumerate(headings)]
     lines = ["| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in (headings, rule, *texts)]
-    parts = f"### {result.name}: {result.title}", result.about, "\n".join(lines), footer(result)
+    parts = f"## {result.name}: {result.title}", result.about, "\n".join(lines), footer(result)
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

@@ -15,7 +15,7 @@ from ckptgrad.bench.book import Book, Result
 from ckptgrad.bench.pictures import save_pictures
 from ckptgrad.bench.registry import Case, get_cases
 from ckptgrad.bench.runner import run_case
-from ckptgrad.bench.tables import comparison, environments, markdown, table
+from ckptgrad.bench.tables import comparison, environments, page, table
 from ckptgrad.errors import OptionError
 
 WIDTH = 160
@@ -27,7 +27,7 @@ def bench(
     list_: Annotated[bool, typer.Option("--list", help="List the cases.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Small sizes, seconds each: whether it runs, no figures.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print tables in Markdown.")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown: tables, and the pictures of --png.")] = False,
     output: Annotated[Path | None, typer.Option(help="Add the results to this file, case by case.")] = None,
     png: Annotated[Path | None, typer.Option(help="Draw the curves into this folder.")] = None,
     compare: Annotated[Path | None, typer.Option(help="Saved results: tell where these differ from them.")] = None,
@@ -53,17 +53,17 @@ def bench(
     else:
         book = Book()
         failed = _run(wanted, quick, book, output, quiet)
+    pictures = [] if png is None else save_pictures(book, png)
     if as_json:
         typer.echo(json.dumps(book.to_dict(), indent=2))
     elif as_markdown:
-        typer.echo("\n".join([*map(markdown, book.results.values()), environments(book)]))
+        typer.echo(page(book, pictures), nl=False)
     else:
         typer.echo(environments(book))
     if earlier is not None:
         Console(width=WIDTH, stderr=as_json).print(comparison(book, earlier))
-    if png is not None:
-        for path in save_pictures(book, png):
-            typer.echo(f"drawn: {path}", err=True)
+    for path in pictures:
+        typer.echo(f"drawn: {path}", err=True)
     if failed:
         raise typer.Exit(1)
 

@@ -92,7 +92,7 @@ def test_text_and_markdown():
     for words in ("Mine against theirs", "tanh", "left out: equinox", "no figures", "2026-01-02", "0123456789"):
         assert words in text
     lines = markdown(RESULT).splitlines()
-    assert lines[0] == "### mine: Mine against theirs"
+    assert lines[0] == "## mine: Mine against theirs"
     assert "| tanh | ours | 0.500 | 0.500 | yes | 1.23 | a word |" in lines
     assert "| --- | --- | ---: | ---: | ---: | ---: | --- |" in lines
     assert environments(Book({"mine": RESULT})) == "Abacus, 2 cores, 8 GiB, Linux x86_64, python 3.12.1, jax 0.10.2"

@@ -1,0 +1,78 @@
+"""The committed results: what they show holds in them, and README's figures are theirs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from ckptgrad.bench.book import Book
+from ckptgrad.bench.cases.resident import AGREE_BYTES, AGREE_SHARE
+from ckptgrad.bench.registry import registered
+from ckptgrad.bench.rows import Row
+from ckptgrad.bench.tables import MIB, page
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def book():
+    return Book.load(FOLDER / "results.json")
+
+
+def test_every_case_was_run_whole(book):
+    assert set(book.results) == set(registered())
+    for result in book.results.values():
+        assert not result.failure
+        assert not result.quick
+        assert result.run["commit"]
+
+
+def test_the_page_is_that_of_the_results(book):
+    assert (FOLDER / "README.md").read_text() == page(book, sorted(FOLDER.glob("*.png")))
+
+
+def rows(book):
+    return [row for result in book.results.values() for row in result.rows]
+
+
+def test_certified_peaks_keep_their_budgets(book):
+    kept = [row for row in rows(book) if "budget_bytes" in row.values and "certified_bytes" in row.values]
+    assert len(kept) > 20
+    for row in kept:
+        assert row.values["certified_bytes"] <= row.values["budget_bytes"], row
+
+
+def test_certified_and_resident_peaks_agree(book):
+    found = book.results["resident"].rows
+    assert len(found) > 20
+    for row in found:
+        certified, counted = row.values["certified_bytes"], row.values["resident_bytes"]
+        assert abs(counted - certified) <= AGREE_SHARE * certified + AGREE_BYTES, row
+
+
+def test_ours_take_no_more_bytes_than_the_rivals_of_jax_checkpoint(book):
+    found = {(row.group, row.run): row for row in book.results["rivals"].rows}
+    pairs = [(row, found[group, f"ours for {run}"]) for (group, run), row in found.items() if (group, f"ours for {run}") in found]
+    assert len(pairs) == 24
+    for rival, ours in pairs:
+        assert ours.values["certified_bytes"] <= rival.values["certified_bytes"]
+
+
+def shown(row: Row) -> str:
+    return f"{row.values['temporaries_bytes'] / MIB:.0f} ({row.values['time_ratio']:.2f})"
+
+
+HEADLINES = {"tanh": "32 residual", "gelu": "12 GELU", "transformer": "12-block", "resnet": "ResNet-50"}
+
+
+@pytest.mark.parametrize("case", HEADLINES)
+def test_the_readme_shows_these_results(book, case):
+    """Every figure of README's first table, in its order, is a row of the case."""
+    (line,) = (line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith(f"| {HEADLINES[case]}"))
+    figures = re.findall(r"\d+ \(\d\.\d\d\)", line)
+    results = [shown(row) for row in book.results[case].rows]
+    assert len(figures) >= 3
+    assert [figure for figure in results if figure in figures] == figures
