@@ -27,7 +27,7 @@ def bench(
     list_: Annotated[bool, typer.Option("--list", help="List the cases.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Small sizes, seconds each: whether it runs, no figures.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown: tables, and the pictures of --png.")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown, with the pictures of --png.")] = False,
     output: Annotated[Path | None, typer.Option(help="Add the results to this file, case by case.")] = None,
     png: Annotated[Path | None, typer.Option(help="Draw the curves into this folder.")] = None,
     compare: Annotated[Path | None, typer.Option(help="Saved results: tell where these differ from them.")] = None,
