@@ -213,7 +213,7 @@ class ValidationError(CkptgradError, AssertionError):
         ...     return x * x
         >>> square.defvjp(lambda x: (x * x, x), lambda x, ct: (x * ct,))  # for 2 x
         >>> try:
-        ...     table = cg.validate(lambda x: jnp.sum(square(x)), jnp.ones(5), locate=True, repeats=1)
+        ...     table = cg.validate(lambda x: jnp.sum(square(x)), jnp.ones(5), locate=True, meters="none")
         ... except cg.ValidationError as error:
         ...     error.validation.findings[0].function
         'square'

@@ -94,7 +94,7 @@ class Validation(Shown):
 
     Example:
         >>> import jax.numpy as jnp, ckptgrad as cg
-        >>> table = cg.validate(lambda x: jnp.sum(jnp.sin(x) ** 2), jnp.ones(1000), repeats=1)
+        >>> table = cg.validate(lambda x: jnp.sum(jnp.sin(x) ** 2), jnp.ones(1000), meters="xla")
         >>> table.passed, table["optimal"].certified.bytes < table["jax.grad"].certified.bytes + 8192
         (True, True)
     """
