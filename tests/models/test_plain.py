@@ -13,7 +13,7 @@ import ckptgrad as cg
 from tests.compare import assert_same
 
 KEYS = jax.random.split(jax.random.key(0), 64)
-BUDGETS = pytest.mark.parametrize("budget", [None, "min"])
+BUDGETS = pytest.mark.parametrize("budget", [pytest.param(None, marks=pytest.mark.slow), "min"])
 
 
 def normal(k, *shape, dtype=jnp.float32):

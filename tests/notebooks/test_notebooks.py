@@ -21,15 +21,7 @@ def test_a_notebook_is_committed_with_its_outputs(path):
     assert not any(o.output_type == "stream" and o.name == "stderr" for o in outputs)
 
 
-# The others take longer, and run with the slow tests.
-QUICK = ("1_quickstart",)
-
-
-@pytest.mark.parametrize(
-    "path",
-    [pytest.param(p, marks=[] if p.stem in QUICK else [pytest.mark.slow]) for p in NOTEBOOKS],
-    ids=[p.stem for p in NOTEBOOKS],
-)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=[p.stem for p in NOTEBOOKS])
 def test_a_notebook_runs(path, tmp_path):
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()

@@ -73,7 +73,7 @@ def test_no_schedule_beats_the_bound(make, seed):
         assert least_seconds(costs, budget) <= best * (1 + 1e-9)
 
 
-@relaxed
+@settings(relaxed, max_examples=20)
 @given(chains(5), st.floats(0, 1))
 def test_the_bound_holds_for_the_optimal_policy(costs, part):
     smallest = minimum_peak(costs)[0]

@@ -58,7 +58,7 @@ def doors(policy, loss):
     }
 
 
-@pytest.mark.parametrize("how", ["plain", "jit", "compiled"])
+@pytest.mark.parametrize("how", ["plain", pytest.param("jit", marks=pytest.mark.slow), "compiled"])
 @pytest.mark.parametrize("policy", POLICIES)
 def test_a_callback_runs_once_though_its_stage_is_recomputed(policy, how):
     seen = []
@@ -148,7 +148,7 @@ def test_an_ordered_effect_in_a_stage_that_is_not_recomputed_is_no_matter():
     assert seen == [float(value)]
 
 
-@pytest.mark.parametrize("impl", ["threefry2x32", "rbg", "raw"])
+@pytest.mark.parametrize("impl", ["threefry2x32", pytest.param("rbg", marks=pytest.mark.slow), "raw"])
 @pytest.mark.parametrize("policy", POLICIES)
 def test_recomputation_draws_the_same_dropout(policy, impl):
     key = jax.random.PRNGKey(7) if impl == "raw" else jax.random.key(7, impl=impl)
