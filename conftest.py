@@ -12,6 +12,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from ckptgrad.chain.machine import use_rates
+from ckptgrad.graph import registry
+from ckptgrad.planning.policy import registered, unregister
 
 # No time limits: a first example compiles.  `--hypothesis-profile=search` looks for new examples.
 _QUIET = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
@@ -21,10 +23,15 @@ settings.load_profile("repeatable")
 
 
 @pytest.fixture(autouse=True)
-def typical_rates():
-    """Estimates of this machine that one test asked for are not those of the next."""
+def left_as_found():
+    """Rates of this machine, rules and policies of one test or one example are not there in the next."""
+    rules, policies = registry.registered(), registered()
     yield
     use_rates(jax.default_backend(), None)
+    for name in registry.registered().keys() - rules.keys():
+        registry.unregister(name)
+    for name in registered().keys() - policies.keys():
+        unregister(name)
 
 
 @pytest.fixture

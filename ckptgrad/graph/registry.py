@@ -19,6 +19,7 @@ import numpy as np
 from ckptgrad.errors import DuplicateRuleError, MissingRuleError, NoDerivativeError
 from ckptgrad.graph.atoms import Variable
 from ckptgrad.graph.evaluate import apply
+from ckptgrad.interactive import is_defined_again
 
 if TYPE_CHECKING:
     from ckptgrad.graph.graph import Operation
@@ -126,8 +127,9 @@ def generation() -> int:
 
 
 def register(rule: Rule) -> None:
-    """Add a rule; a second one for the same primitive is an error."""
-    if rule.primitive in _RULES:
+    """Add a rule; a second one for the same primitive is an error, unless a notebook's cell is run again."""
+    known = _RULES.get(rule.primitive)
+    if known is not None and not is_defined_again(known.bprop, rule.bprop):
         raise DuplicateRuleError(rule.primitive)
     _RULES[rule.primitive] = rule
     _CHANGES.append(rule.primitive)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import sysconfig
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -12,6 +11,8 @@ from typing import Any
 
 import jax
 from jax.extend import source_info_util
+
+from ckptgrad.interactive import cell_name
 
 _JAX = os.path.dirname(os.path.abspath(jax.__file__)) + os.sep
 _HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
@@ -35,21 +36,13 @@ class SourceLine:
     function: str
 
     def __str__(self) -> str:
-        return f"{_cell(self.file) or self.file}:{self.line} ({self.function})"
+        return f"{cell_name(self.file) or self.file}:{self.line} ({self.function})"
 
     @property
     def brief(self) -> str:
         """Without the folder, and without the functions that the function is local to; in a notebook the cell's number."""
-        file = _cell(self.file) or os.path.basename(self.file)
+        file = cell_name(self.file) or os.path.basename(self.file)
         return f"{file}:{self.line} ({self.function.rpartition('<locals>.')[2]})"
-
-
-def _cell(file: str) -> str | None:
-    """What a notebook calls the cell whose code was compiled as this file: "In[3]"; None for other files."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython else None
-    label = getattr(getattr(shell, "compile", None), "format_code_name", lambda file: None)(file)
-    return label[1] if label else None
 
 
 def user_line(source_info: Any) -> SourceLine | None:

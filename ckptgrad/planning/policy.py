@@ -17,6 +17,7 @@ from functools import cache
 from typing import TypeAlias
 
 from ckptgrad.errors import CkptgradError
+from ckptgrad.interactive import is_defined_again
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.schedule import Schedule
 
@@ -47,7 +48,7 @@ def policy(name: str, references: tuple[str, ...] = ()) -> Callable[[Policy], Po
         references: the publications that it follows.
 
     Raises:
-        PolicyError: the name is taken.
+        PolicyError: the name is taken; a notebook's cell may be run again.
 
     Example:
         >>> import jax.numpy as jnp, ckptgrad as cg
@@ -62,12 +63,21 @@ def policy(name: str, references: tuple[str, ...] = ()) -> Callable[[Policy], Po
     """
 
     def register(run: Policy) -> Policy:
-        if name in _REGISTRY:
-            raise PolicyError(f"policy {name!r} is registered already; choose another name")
+        known = _REGISTRY.get(name)
+        if known is not None and not is_defined_again(known.run, run):
+            raise PolicyError(
+                f"policy {name!r} is registered already; choose another name, or first call "
+                f"ckptgrad.planning.policy.unregister({name!r})"
+            )
         _REGISTRY[name] = Registration(name, run, tuple(references))
         return run
 
     return register
+
+
+def unregister(name: str) -> None:
+    """Forget a policy, so that another one may take its name."""
+    _REGISTRY.pop(name, None)
 
 
 def registered() -> dict[str, Registration]:
