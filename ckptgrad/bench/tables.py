@@ -83,8 +83,8 @@ def cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     return ["", *map(heading, names), *["note"] * noted], texts
 
 
-def table(result: Result) -> RenderableType:
-    """A case's results for a terminal: the rows of a group under its name."""
+def table(result: Result) -> Table:
+    """A case's results: the rows of a group under its name."""
     headings, texts = cells(result.rows)
     drawn = Table(box=None, pad_edge=False, header_style="bold")
     for k, name in enumerate(headings):
@@ -95,7 +95,12 @@ def table(result: Result) -> RenderableType:
             group = row.group
             drawn.add_row(Text(group, style="italic"))
         drawn.add_row(Text(f"  {line[0]}" if group else line[0]), *map(Text, line[1:]))
-    return Group(Text(f"{result.name}: {result.title}", style="bold"), drawn, Text(footer(result)), "")
+    return drawn
+
+
+def section(result: Result) -> RenderableType:
+    """A case's results for a terminal, under its title."""
+    return Group(Text(f"{result.name}: {result.title}", style="bold"), table(result), Text(footer(result)), "")
 
 
 PREFACE = """Everything that `ckptgrad bench` compares, as measured: bytes are XLA's buffer assignment unless a column says
@@ -110,7 +115,7 @@ def page(book: Book, pictures: Sequence[Path] = ()) -> str:
         parts.append(markdown(result))
         if name in drawn:
             parts.append(f"![{result.title}]({drawn[name]})")
-    return "\n\n".join(part.strip() for part in parts) + "\n"
+    return "\n\n".join(parts) + "\n"
 
 
 def markdown(result: Result) -> str:
@@ -122,7 +127,7 @@ def markdown(result: Result) -> str:
     rule = ["---" if k <= grouped or name == "note" else "---:" for k, name in enumerate(headings)]
     lines = ["| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in (headings, rule, *texts)]
     parts = f"## {result.name}: {result.title}", result.about, "\n".join(lines), footer(result)
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return "\n\n".join(part.strip() for part in parts if part)
 
 
 def footer(result: Result) -> str:

@@ -12,10 +12,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from ckptgrad.bench.book import Book, Result
-from ckptgrad.bench.pictures import save_pictures
 from ckptgrad.bench.registry import Case, get_cases
 from ckptgrad.bench.runner import run_case
-from ckptgrad.bench.tables import comparison, environments, page, table
+from ckptgrad.bench.shown import ShownResult, save_pictures
+from ckptgrad.bench.tables import comparison, environments, page, section
+from ckptgrad.cli.deliver import write
+from ckptgrad.cli.options import HtmlFile
 from ckptgrad.errors import OptionError
 
 WIDTH = 160
@@ -30,6 +32,7 @@ def bench(
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown, with the pictures of --png.")] = False,
     output: Annotated[Path | None, typer.Option(help="Add the results to this file, case by case.")] = None,
     png: Annotated[Path | None, typer.Option(help="Draw the curves into this folder.")] = None,
+    html: HtmlFile = None,
     compare: Annotated[Path | None, typer.Option(help="Saved results: tell where these differ from them.")] = None,
     show: Annotated[Path | None, typer.Option(help="Show saved results instead of running.")] = None,
 ) -> None:
@@ -64,6 +67,8 @@ def bench(
         Console(width=WIDTH, stderr=as_json).print(comparison(book, earlier))
     for path in pictures:
         typer.echo(f"drawn: {path}", err=True)
+    shown = {f"{name}: {result.title}": ShownResult(result) for name, result in book.results.items()}
+    write("The benchmark book", shown, html, None)
     if failed:
         raise typer.Exit(1)
 
@@ -111,4 +116,4 @@ def _describe(progress: Progress, task: TaskID, case: str, doing: str) -> None:
 def _show(*results: Result) -> None:
     console = Console(width=WIDTH, highlight=False)
     for result in results:
-        console.print(table(result))
+        console.print(section(result))

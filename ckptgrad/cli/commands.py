@@ -5,21 +5,19 @@ Exit codes: 0, 1 where a gradient differs or a budget is broken, 2 for bad input
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
 from ckptgrad.cli.bench import bench
+from ckptgrad.cli.deliver import deliver
 from ckptgrad.cli.memory import frontier, plan, timeline
-from ckptgrad.cli.options import AsJson
+from ckptgrad.cli.options import AsJson, HtmlFile, PngPath
 from ckptgrad.cli.train import train
 from ckptgrad.cli.validate import validate
 from ckptgrad.errors import CkptgradError, ValidationError
-from ckptgrad.report.tables import coverage_parts
-from ckptgrad.report.text import to_text
+from ckptgrad.report.coverage import CoverageReport
 from ckptgrad.rules.coverage import MISSING, coverage
 
 
@@ -44,10 +42,10 @@ app = typer.Typer(
 )
 
 
-def rules(as_json: AsJson = False) -> None:
+def rules(as_json: AsJson = False, html: HtmlFile = None, png: PngPath = None) -> None:
     """List JAX's primitives: differentiated, without derivative, or refused and why."""
     rows = coverage()
-    typer.echo(json.dumps([asdict(row) for row in rows], indent=2) if as_json else to_text(coverage_parts(rows)))
+    deliver("Rules", {"Primitives": CoverageReport(tuple(rows))}, as_json, html, png)
     if any(row.status == MISSING for row in rows):
         raise typer.Exit(1)
 

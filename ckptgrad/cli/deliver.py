@@ -25,16 +25,23 @@ class OutputError(CkptgradError):
 def deliver(
     title: str, sections: Mapping[str, Shown], as_json: bool, html: Path | None = None, png: Path | None = None
 ) -> None:
-    """Print the first result, and write what was asked for of all of them.
+    """Print the first result, and write what was asked for of all of them; see `write`."""
+    main: Any = next(iter(sections.values()))
+    typer.echo(json.dumps(main.to_dict(), indent=2) if as_json else str(main))
+    write(title, sections, html, png)
+
+
+def write(title: str, sections: Mapping[str, Shown], html: Path | None, png: Path | None) -> None:
+    """Write results as a page and as pictures.
 
     Args:
         title: of the page.
-        sections: headings and results; the first one is printed, and drawn where `png` is one file.
-        as_json: print JSON.
-        html, png: where to.
+        sections: headings and results; the first one is drawn where `png` is one file.
+        html, png: where to; None for nowhere.
+
+    Raises:
+        OutputError: a file cannot be written.
     """
-    main: Any = next(iter(sections.values()))
-    typer.echo(json.dumps(main.to_dict(), indent=2) if as_json else str(main))
     try:
         if html is not None:
             html.parent.mkdir(parents=True, exist_ok=True)

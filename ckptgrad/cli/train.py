@@ -12,8 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ckptgrad import api
 from ckptgrad.budget import format_bytes
-from ckptgrad.cli.deliver import stepping
-from ckptgrad.cli.options import AsJson, MetersOption, PolicyOption
+from ckptgrad.cli.deliver import stepping, write
+from ckptgrad.cli.options import AsJson, HtmlFile, MetersOption, PngPath, PolicyOption
 from ckptgrad.training.data import read_text
 from ckptgrad.training.job import Job, Training, prepare
 from ckptgrad.training.model import Shape
@@ -40,6 +40,8 @@ def train(
     repeats: Annotated[int, typer.Option(min=1, help="Rounds of timing in the validation.")] = 3,
     meters: MetersOption = "resident",
     as_json: AsJson = False,
+    html: HtmlFile = None,
+    png: PngPath = None,
 ) -> None:
     """Train a deep byte-level transformer on real text under a memory budget, then validate it."""
     api.check_options(budget, policy, "compiled")
@@ -64,8 +66,9 @@ def train(
             "sample": sample,
         }
         typer.echo(json.dumps(summary, indent=2))
-        return
-    typer.echo(f"{table}\n\nsampled: {sample}")
+    else:
+        typer.echo(f"{table}\n\nsampled: {sample}")
+    write("Training within a budget", {"Validation": table, "Plan": training.gradient.plan}, html, png)
 
 
 def _memory_lines(training: Training) -> str:

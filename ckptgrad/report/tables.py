@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from ckptgrad.meters.meter import Reading
     from ckptgrad.plan import Plan
     from ckptgrad.planning.frontier import Point
-    from ckptgrad.rules.coverage import Coverage
     from ckptgrad.validation.result import Row, Validation
 
 MOST_ROWS = 40
@@ -185,19 +184,6 @@ def validation_parts(validation: Validation) -> list[RenderableType]:
     reasons = {(m, r.reason): row.name for row in validation.rows for m, r in row.readings.items() if r.reason}
     notes += [f"{meter} n/a ({name}): {reason}" for (meter, reason), name in reasons.items()]
     return [head, table, Text("\n".join(notes))]
-
-
-def coverage_parts(rows: Sequence[Coverage]) -> list[RenderableType]:
-    """The table of primitives, and how many there are of each status."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("primitive", "status", "how"):
-        table.add_column(name, no_wrap=name != "how")
-    for row in rows:
-        table.add_row(row.primitive, row.status, row.how)
-    counts = Counter(row.status for row in rows)
-    public = sum(row.public for row in rows)
-    head = f"{len(rows)} primitives, {public} of them in jax.extend.core.primitives: "
-    return [Text(head + ", ".join(f"{n} {s}" for s, n in counts.most_common())), table]
 
 
 def _agreement(validation: Validation) -> str:

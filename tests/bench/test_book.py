@@ -12,9 +12,9 @@ from rich.console import Console
 
 from ckptgrad.bench.book import Book, BookError, Result
 from ckptgrad.bench.cases.scaling import PANELS
-from ckptgrad.bench.pictures import save_pictures
 from ckptgrad.bench.rows import row
-from ckptgrad.bench.tables import cells, columns, comparison, environments, markdown, table
+from ckptgrad.bench.shown import save_pictures
+from ckptgrad.bench.tables import cells, columns, comparison, environments, markdown, section
 from ckptgrad.errors import MissingExtraError
 
 RUN = {
@@ -88,7 +88,7 @@ def test_columns_stand_where_their_rows_have_them():
 
 
 def test_text_and_markdown():
-    text = to_text(table(replace(RESULT, quick=True)))
+    text = to_text(section(replace(RESULT, quick=True)))
     for words in ("Mine against theirs", "tanh", "left out: equinox", "no figures", "2026-01-02", "0123456789"):
         assert words in text
     lines = markdown(RESULT).splitlines()

@@ -57,6 +57,9 @@ def test_a_file_grows_case_by_case(results):
 
 def test_what_was_saved_is_shown(results):
     name = "planner-gaps"
+    html = results.with_name("book.html")
+    run("--show", results, name, "--html", html)
+    assert "classical</td>" in html.read_text()
     assert "less possible" in run("--show", results, name).stdout
     assert "| classical | 5 | 0 |" in run("--show", results, "--markdown", name).stdout
     assert list(json.loads(run("--show", results, "--json", name).stdout)["cases"]) == [name]

@@ -62,6 +62,46 @@ def test_ours_take_no_more_bytes_than_the_rivals_of_jax_checkpoint(book):
         assert ours <= rival
 
 
+SWEPT = {
+    "tanh": "tanh layers", "gelu": "GELU layers", "transformer": "transformer", "bfloat16": "transformer in bfloat16",
+    "resnet": "ResNet with pooling", "unet": "U-Net", "mixed": "mixed widths", "recurrent": "LSTM, unrolled",
+    "tied": "tied weights", "mixer": "mixer",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("run", SWEPT)
+def test_the_readme_shows_the_sweep(book, run):
+    (row,) = (row for row in book.results["sweep"].rows if row.run == run)
+    v = row.values
+    cells = [
+        SWEPT[run], f"{v['smallest_bytes'] / MIB:.1f} to {v['largest_bytes'] / MIB:.1f}", f"{v['kept']} of {v['budgets']}",
+        "yes" if v["monotone"] else "no", f"{v['plans_compiled_mean']:.1f}",
+        f"{v['off_median_share']:.1%}".replace("%", " %"), f"{v['off_worst_share']:.1%}".replace("%", " %"),
+    ]  # fmt: skip
+    assert f"| {' | '.join(cells)} |" in (ROOT / "README.md").read_text()
+
+
+def ratios(book, case):
+    return {f"{row.values['time_ratio']:.2f}" for row in book.results[case].rows}
+
+
+def readme_after(start):
+    return (ROOT / "README.md").read_text().partition(start)[2].partition("\n\n")[0].splitlines()
+
+
+def test_the_readme_shows_the_ratios_of_the_engine(book):
+    lines = readme_after("| time, against JAX (`ckptgrad bench engine`)")[2:]
+    figures = [line.strip("| ").split(" | ")[-1] for line in lines]
+    assert len(figures) == len(book.results["engine"].rows)
+    assert set(figures) == ratios(book, "engine")
+
+
+def test_the_readme_shows_the_ratios_of_the_while_loop(book):
+    figures = [cell.strip("* ") for cell in readme_after("| time, against jax.grad of the scan |")[0].strip("| ").split("|")]
+    assert len(figures) == 6
+    assert set(figures) <= ratios(book, "while")
+
+
 def shown(row: Row) -> str:
     states = row.values.get("temporaries_states")
     size = f"{row.values['temporaries_bytes'] / MIB:.0f}" if states is None else f"{states:,.0f}"

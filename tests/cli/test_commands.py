@@ -150,15 +150,17 @@ def test_a_page_that_cannot_be_written(run, tmp_path):
     assert "cannot write" in run("plan", *TARGET, "--html", "file/report.html", code=2).stderr
 
 
-def test_train(run):
+def test_train(run, tmp_path):
     small = ["--depth", "2", "--width", "16", "--heads", "2", "--context", "16", "--batch", "8", "--steps", "20"]
     words = ["--learning-rate", "0.01", "--text", "text.txt", "--budget", "0.8x", "--meters", "none", "--repeats", "1"]
-    found = json.loads(run("train", *small, *words, "--json").stdout)
+    found = json.loads(run("train", *small, *words, "--json", "--html", "train.html", "--png", "drawn").stdout)
     assert len(found["losses"]) == 20
     assert found["losses"][-1] < found["losses"][0] - 1
     assert found["certified_peak_bytes"] <= found["plan"]["budget_bytes"]
     assert found["validation"]["passed"]
     assert found["sample"].startswith("The ")
+    assert "Validation" in (tmp_path / "train.html").read_text()
+    assert (tmp_path / "drawn/schedule.png").exists()
 
 
 def test_rules_lists_every_primitive(run):
@@ -168,6 +170,12 @@ def test_rules_lists_every_primitive(run):
     rows = json.loads(run("rules", "--json").output)
     assert {row["status"] for row in rows} == {"differentiated", "zero", "refused"}
     assert sum(row["public"] for row in rows) >= 170
+
+
+def test_rules_as_a_page_and_a_picture(run, tmp_path):
+    run("rules", "--html", "rules.html", "--png", "rules.png")
+    assert "<td>dot_general</td>" in (tmp_path / "rules.html").read_text()
+    assert (tmp_path / "rules.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def test_rules_exits_with_1_when_a_primitive_is_in_none_of_the_three(run, monkeypatch):

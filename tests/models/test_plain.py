@@ -13,7 +13,6 @@ import ckptgrad as cg
 from tests.compare import assert_same
 
 KEYS = jax.random.split(jax.random.key(0), 64)
-BUDGETS = pytest.mark.parametrize("budget", [pytest.param(None, marks=pytest.mark.slow), "min"])
 
 
 def normal(k, *shape, dtype=jnp.float32):
@@ -154,7 +153,7 @@ MODELS = {
 }  # fmt: skip
 
 
-@BUDGETS
+@pytest.mark.parametrize("budget", [pytest.param(None, marks=pytest.mark.slow), "min"])
 @pytest.mark.parametrize(("make", "scale"), MODELS.values(), ids=MODELS)
 def test_gradients_are_those_of_jax(make, scale, budget):
     loss, args = make()

@@ -1,15 +1,21 @@
-"""Curves of cases as pictures: one file a case, a panel for each value, a line for each run."""
+"""Cases as they are shown: their tables, and curves as pictures, a panel for each value, a line for each run."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from rich.console import RenderableType
+
 from ckptgrad.bench.book import Book, Result
 from ckptgrad.bench.registry import Curves, registered
-from ckptgrad.bench.tables import MIB, heading, unit_of
+from ckptgrad.bench.tables import MIB, environments, footer, heading, table, unit_of
 from ckptgrad.errors import MissingExtraError
 from ckptgrad.report.plots.style import save_png
+from ckptgrad.report.shown import Shown
 
 # Okabe and Ito's colours, told apart by colour-blind readers; line and marker tell them apart in grey.
 STYLES = (("#0072B2", "-", "o"), ("#D55E00", "--", "s"), ("#009E73", "-.", "^"), ("#CC79A7", ":", "D"), ("black", "-", "x"))
@@ -25,19 +31,44 @@ def save_pictures(book: Book, folder: Path) -> list[Path]:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
+    _figure_class()
+    return [
+        save_png(draw_curves(), folder / f"{name}.png")
+        for name, result in book.results.items()
+        for draw_curves in ShownResult(result).figures().values()
+    ]
+
+
+@dataclass(frozen=True, repr=False)
+class ShownResult(Shown):
+    """What a case found, with its curves."""
+
+    result: Result
+
+    def report_parts(self) -> list[RenderableType]:
+        """What the columns mean, the table, and when and where it was measured."""
+        where = environments(Book({self.result.name: self.result}))
+        return [self.result.about, table(self.result), footer(self.result), where]
+
+    def figures(self) -> dict[str, Callable[[], Any]]:
+        """The curves of a case that has any."""
+        case = registered().get(self.result.name)
+        return {} if case is None or case.curves is None else {self.result.title: partial(_drawn, self.result, case.curves)}
+
+
+def _figure_class() -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError:
         raise MissingExtraError("drawing", "matplotlib", "plot") from None
-    paths = []
-    cases = registered()
-    for name, result in book.results.items():
-        curves = cases[name].curves if name in cases else None
-        if curves is not None:
-            figure = Figure(figsize=(PANEL_INCHES[0] * len(curves.panels), PANEL_INCHES[1]), layout="constrained")
-            draw(figure, result, curves)
-            paths.append(save_png(figure, folder / f"{name}.png"))
-    return paths
+    return Figure
+
+
+def _drawn(result: Result, curves: Curves) -> Any:
+    size = PANEL_INCHES[0] * len(curves.panels), PANEL_INCHES[1]
+    figure = _figure_class()(figsize=size, layout="constrained")
+    draw(figure, result, curves)
+    return figure
 
 
 def draw(figure: Any, result: Result, curves: Curves) -> None:
