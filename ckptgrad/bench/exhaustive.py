@@ -66,7 +66,7 @@ class _Moves:
             kept = _set(residuals, stage, k)
             during = live + option.residual_bytes + option.forward_transient
             if during + option.hidden_bytes <= self.budget:
-                yield option.forward_time, (boundaries, kept, following)
+                yield option.forward_time - option.output_time, (boundaries, kept, following)
             if during + self.sizes[stage + 1] <= self.budget:
                 yield option.forward_time, (produced, kept, following)
 

@@ -23,11 +23,12 @@ def random_chain(
 
     `reads` is the chance that a backward reads its stage's input, and that it reads its output. A forward
     that keeps residuals needs no larger transients than one that does not, so that forwarding twice on the
-    spot never helps. `hides` is the chance that a forward without output takes more than its transient: up to
-    the output's bytes, as scratch in its place would. All cotangents have `cotangent` bytes; None draws them.
+    spot never helps. `hides` is the chance that a forward without output takes more than its transient, up to
+    the output's bytes, as scratch in its place would; and that it is faster. All cotangents have `cotangent`
+    bytes; None draws them.
     """
-    # Hidden bytes have their own generator: the other numbers of a seed do not depend on them.
-    draw, draw_hidden = random.Random(seed), random.Random(f"hidden {seed}")
+    # What hides has generators of its own: the other numbers of a seed do not depend on these.
+    draw, draw_hidden, draw_saved = (random.Random(s) for s in (seed, f"hidden {seed}", f"saved {seed}"))
     stages = []
     for i in range(n):
         transient = draw.randint(0, largest // 3)
@@ -47,8 +48,10 @@ def random_chain(
         output, arriving = (0, 0) if i == n - 1 else (draw.randint(1, largest), draw.randint(0, largest))
         arriving = arriving if cotangent is None else cotangent
         hidden = [draw_hidden.randint(0, output) if draw_hidden.random() < hides else 0 for _ in choices]
-        choices = tuple(replace(o, hidden_bytes=b) for o, b in zip(choices, hidden, strict=True))
-        stages.append(StageCost(choices, output, arriving, draw.uniform(0.1, 1), transient))
+        plain = draw.uniform(0.1, 1)
+        saved = [min(o.forward_time, plain) * draw_saved.random() * (draw_saved.random() < hides) for o in choices]
+        choices = tuple(replace(o, hidden_bytes=b, output_time=t) for o, b, t in zip(choices, hidden, saved, strict=True))
+        stages.append(StageCost(choices, output, arriving, plain, transient))
     first = draw.randint(0, largest) if cotangent is None else cotangent
     return ChainCosts(tuple(stages), draw.randint(0, largest), first, draw.randint(0, 3))
 

@@ -91,7 +91,7 @@ def _stage_cost(kind: StageKind, machine: Machine, choices: Sequence[Option]) ->
     cotangent = sum(j.cotangents[k].nbytes for k, i in enumerate(kind.seeds) if i in set(kind.boundary_out))
     forward = machine.seconds(plain, outputs)
     forward_peak = peak_inside(plain, j.inputs, outputs)
-    options = tuple(_save_option(kind, o, boundary, machine) for o in choices)
+    options = tuple(_save_option(kind, o, boundary, machine, forward) for o in choices)
     return StageCost(options, boundary_bytes, cotangent, forward, max(0, forward_peak - boundary_bytes))
 
 
@@ -101,7 +101,9 @@ def private_residuals(kind: StageKind, option: Option) -> list[Variable]:
     return [v for v in option.partition.residuals if v not in shared]
 
 
-def _save_option(kind: StageKind, option: Option, boundary: Sequence[Variable], machine: Machine) -> SaveOption:
+def _save_option(
+    kind: StageKind, option: Option, boundary: Sequence[Variable], machine: Machine, plain: float
+) -> SaveOption:
     part, j = option.partition, kind.joint
     incoming = {j.inputs[i] for i in kind.boundary_in}
     outputs = [v for v in j.outputs if isinstance(v, Variable)]
@@ -119,15 +121,18 @@ def _save_option(kind: StageKind, option: Option, boundary: Sequence[Variable], 
     given = {*part.residuals, *part.reads, *j.cotangents, *arriving} - {*private}
     inner = peak_inside(back, given, flowing, private) - sum(v.nbytes for v in flowing) - residual_bytes
     forward = peak_inside(part.forward_operations, j.inputs, kept) - boundary_bytes - residual_bytes
-    hidden = peak_inside(part.forward_run(unwanted=boundary).operations, j.inputs, private) - residual_bytes
+    unseen = part.forward_run(unwanted=boundary).operations
+    hidden = peak_inside(unseen, j.inputs, private) - residual_bytes
+    seconds = machine.seconds(part.forward_operations, kept)
     return SaveOption(
         option.name,
         residual_bytes,
         reads_input=any(v in incoming for v in part.reads),
         reads_output=any(v in boundary for v in part.residuals),
-        forward_time=machine.seconds(part.forward_operations, kept),
+        forward_time=seconds,
         backward_time=machine.seconds(back, gradients),
         forward_transient=max(0, forward),
         backward_transient=max(0, inner),
         hidden_bytes=max(0, hidden - max(0, forward)),
+        output_time=min(max(0.0, seconds - machine.seconds(unseen, private)), plain),
     )

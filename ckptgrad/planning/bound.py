@@ -11,6 +11,7 @@ tight budgets the bound is far below what is possible.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 
 from ckptgrad.planning.costs import ChainCosts, StageCost
@@ -24,10 +25,10 @@ def least_seconds(costs: ChainCosts, budget: int | None) -> float:
     total, steps = 0.0, []
     last = len(costs) - 1
     for i, stage in enumerate(costs.stages):
-        hull = _hull(_choices(stage, may_repeat=i < last))
+        hull = ways_hull(stage, may_repeat=i < last)
         room -= hull[0][0]
         total += hull[0][1]
-        steps += [((t0 - t1) / (b1 - b0), b1 - b0) for (b0, t0), (b1, t1) in pairwise(hull)]
+        steps += steps_of(hull)
     # Steeper steps of a stage come first in its hull, so that the order of all steps keeps that of each stage.
     for gain, size in sorted(steps, reverse=True):
         if room <= 0:
@@ -38,13 +39,18 @@ def least_seconds(costs: ChainCosts, budget: int | None) -> float:
     return total
 
 
-def _choices(stage: StageCost, may_repeat: bool) -> list[tuple[int, float]]:
-    """(bytes held before the first backward, seconds in all) of each way to treat a stage."""
+def ways_hull(stage: StageCost, may_repeat: bool) -> list[tuple[int, float]]:
+    """(bytes held before a backward behind it, seconds in all) of the ways to treat a stage: their lower convex hull."""
     found = [(option.residual_bytes, option.time) for option in stage.options]
     if may_repeat:
         first = min(stage.forward_time, *(option.forward_time for option in stage.options))
-        found.append((0, first + min(option.time for option in stage.options)))
-    return found
+        found.append((0, first + min(option.time_alone for option in stage.options)))
+    return _hull(found)
+
+
+def steps_of(hull: list[tuple[int, float]]) -> Iterator[tuple[float, int]]:
+    """(seconds gained a byte, bytes) of each step along a hull."""
+    return (((t0 - t1) / (b1 - b0), b1 - b0) for (b0, t0), (b1, t1) in pairwise(hull))
 
 
 def _hull(points: list[tuple[int, float]]) -> list[tuple[int, float]]:

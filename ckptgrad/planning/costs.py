@@ -24,7 +24,8 @@ class SaveOption:
     boundaries, once. The transients are scratch that lives only while the forward or the backward runs. That of the
     backward is negative where the backward overwrites what it reads: less is then held at its worst moment than what
     it reads and what it writes together. `hidden_bytes` is what a forward that does not produce boundary i + 1 takes
-    beyond its transient: scratch that is gone before an output is written takes no less if none is.
+    beyond its transient: scratch that is gone before an output is written takes no less if none is. `output_time` is
+    what such a forward saves of `forward_time`, and of that of a forward that keeps nothing: what the output alone needs.
     """
 
     name: str
@@ -36,6 +37,7 @@ class SaveOption:
     forward_transient: int = 0
     backward_transient: int = 0
     hidden_bytes: int = 0
+    output_time: float = 0.0
 
     def __post_init__(self) -> None:
         _require_non_negative(self)
@@ -44,6 +46,11 @@ class SaveOption:
     def time(self) -> float:
         """Seconds of one forward that keeps this option and of its backward."""
         return self.forward_time + self.backward_time
+
+    @property
+    def time_alone(self) -> float:
+        """As `time`, of a forward that does not produce the stage's output."""
+        return self.forward_time - self.output_time + self.backward_time
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +72,12 @@ class StageCost:
         if not self.options:
             raise ValueError("a stage needs at least one save option, or it has no backward")
         _require_non_negative(self)
+        for option in self.options:
+            if option.output_time > min(option.forward_time, self.forward_time):
+                raise ValueError(
+                    f"SaveOption.output_time must be part of every forward with output, got {option.output_time!r} "
+                    f"of {option.forward_time!r} and {self.forward_time!r}"
+                )
 
     @property
     def fastest(self) -> int:
@@ -73,6 +86,13 @@ class StageCost:
         """
         options = self.options
         return min(range(len(options)), key=lambda k: (options[k].time, options[k].residual_bytes))
+
+    def forward_seconds(self, keep: int | None, output: bool = True) -> float:
+        """Seconds of one forward that keeps option `keep`, or nothing, and produces its output or does not."""
+        if keep is None:
+            return self.forward_time
+        option = self.options[keep]
+        return option.forward_time - (0.0 if output else option.output_time)
 
     def lean(self, stages: int) -> int:
         """Index of the option of the fewest bytes among those about as fast as the fastest one.

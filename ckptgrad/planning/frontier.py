@@ -55,11 +55,12 @@ def _between(costs: ChainCosts, least: int, most: int) -> Iterator[Point]:
         seconds = optimum.times(slot, slots)[int(optimum.row(0, len(costs) - 1, True))]
         budgets = np.arange(slots + 1) * slot + costs.held_bytes
         yield _point(optimum.write(optimum.least_bytes, fast=False))
+    searchable = short.searchable(costs)
     for budget, time in zip(budgets.tolist(), seconds.tolist(), strict=True):
         if np.isfinite(time):
             writer = None
-            if len(costs) <= short.MOST_STAGES:
-                writer = short.search(costs, budget, faster_than=time * (1 - 1e-9), limit=short.FASTER_LIMIT)
+            if searchable:
+                writer = short.search(costs, budget, faster_than=time * (1 - 1e-9))
             yield _point(writer) if writer else Point(int(budget), time)
 
 

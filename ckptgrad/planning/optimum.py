@@ -37,8 +37,8 @@ from ckptgrad.planning.writer import ScheduleWriter
 FEWEST_SLOTS, MOST_SLOTS = 500, 2048
 INTERPRETED_SPLITS = 10_000
 WORK = 4e8
-# States of a short chain to visit for its smallest peak.
-SMALLEST_LIMIT = 30_000
+# Chains of so many stages are searched for their smallest peak, visiting so many states.
+SMALLEST_STAGES, SMALLEST_LIMIT = 7, 30_000
 TABLE_BYTES = 1 << 30
 MOST_STAGES, MOST_SPLITS = 4000, 4e8
 # Additions of two curves: in a plan at once, and for a frontier.
@@ -218,7 +218,8 @@ class _Walk:
         best = float("inf"), Keep(0)
         for k, option in enumerate(stage.options):
             ends_chain = first == len(costs) - 1
-            produced = stage.boundary_bytes if option.reads_output or first < last or ends_chain else option.hidden_bytes
+            output = option.reads_output or first < last or ends_chain
+            produced = stage.boundary_bytes if output else option.hidden_bytes
             forward = costs.cotangent_bytes(last + 1) + held + option.residual_bytes + produced + option.forward_transient
             between = option.residual_bytes + (held if option.reads_input else 0)
             between += stage.boundary_bytes if option.reads_output and not ends_chain else 0
@@ -226,7 +227,7 @@ class _Walk:
             backward += option.backward_transient + result
             if max(forward, backward) > room:
                 continue
-            seconds, left = option.time, room - between
+            seconds, left = option.time if output else option.time_alone, room - between
             if first < last:
                 row = self.optimum.row(first + 1, last, not option.reads_output)
                 seconds += float(self._look_up(np.array([row]), left)[0])
@@ -269,7 +270,7 @@ def smallest_schedule(costs: ChainCosts) -> ScheduleWriter:
     optimum = Optimum(costs)
     if optimum.is_long:
         return smallest_groups(costs)
-    if len(costs) <= short.MOST_STAGES and short.least_conceivable(costs) < optimum.least_bytes:
+    if len(costs) <= SMALLEST_STAGES and short.least_conceivable(costs) < optimum.least_bytes:
         smallest = short.search(costs, 0, limit=SMALLEST_LIMIT)
         if smallest is not None and smallest.peak < optimum.least_bytes:
             return smallest

@@ -59,7 +59,7 @@ def _row(kinds, classes, heads, curves, s, owned, most) -> Curve:
         forward, between, backward = option_needs(kinds, k, a, cotangent, result, owned, length == 1)
         need = max(forward, backward)
         if length == 1:
-            found.append(Curve(np.array([need]), np.array([kinds.option_time[k]])))
+            found.append(Curve(np.array([need]), np.array([kinds.option_alone[k]])))
         else:
             rest = curves[(1 - kinds.option_reads_output[k]) * count + classes.tail[s]]
             found.append(Curve(np.maximum(rest.bytes + between, need), rest.seconds + kinds.option_time[k]))

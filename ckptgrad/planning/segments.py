@@ -23,7 +23,8 @@ class Kinds(NamedTuple):
 
     The options of kind t stand at `option_start[t]` up to `option_start[t + 1]` of the `option_` columns.
     `result` is the bytes of the chain's result for the kind of the last stage, 0 for the others. `option_hidden` is
-    0 for the last stage: its forward always produces the result.
+    0 for the last stage: its forward always produces the result.  `option_alone` is the time of an option in a segment of
+    one stage, where nobody but its own backward may read its output.
     """
 
     input: Any
@@ -41,6 +42,7 @@ class Kinds(NamedTuple):
     option_reads_input: Any
     option_reads_output: Any
     option_time: Any
+    option_alone: Any
 
 
 class Classes(NamedTuple):
@@ -105,6 +107,9 @@ def _kinds(keys: list[tuple]) -> Kinds:
         option_reads_input=integers(option.reads_input for option in options),
         option_reads_output=integers(option.reads_output for option in options),
         option_time=np.array([option.time for option in options], np.float64),
+        option_alone=np.array(
+            [o.time if key[3] or o.reads_output else o.time_alone for key in keys for o in key[2].options], np.float64
+        ),
     )
 
 

@@ -6,22 +6,23 @@ search ends with the fastest schedule within the budget, or else with one of the
 Claim: optimal among all schedules under the additive cost model, unless `limit` states were not enough.
 Lower bound on the seconds to come: every stage's cheapest backward, with the forward that it still needs, and
 one more forward for each stage between the next backward and the boundary to start from.
-Regime: up to `MOST_STAGES` stages; beyond, the nested schedules of `optimum` are close.
+Regime: chains that are `searchable`; beyond, the nested schedules of `optimum` are close.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
+from math import prod
 from typing import NamedTuple
 
+from ckptgrad.planning.bound import steps_of, ways_hull
 from ckptgrad.planning.costs import ChainCosts, SaveOption
 from ckptgrad.planning.schedule import Action, Backward, Forward, Free
 from ckptgrad.planning.writer import ScheduleWriter
 
-MOST_STAGES = 7
-# States to visit for a faster schedule: some tenths of a second.
-FASTER_LIMIT = 2000
+# Conceivable states of a chain that is searched for faster schedules: a tenth of these are visited, in 0.2 s at most.
+MOST_STATES = 50_000
 
 _NOT_YET = float("inf"), float("inf")
 
@@ -42,7 +43,18 @@ class _Move(NamedTuple):
     actions: tuple[Action, ...]
 
 
-def search(costs: ChainCosts, budget: int, *, faster_than: float = float("inf"), limit: int) -> ScheduleWriter | None:
+def searchable(costs: ChainCosts) -> bool:
+    """Whether all schedules of a chain can be searched for the fastest.
+
+    Of the chain alone, not of the budget: with a search that is given up at some budgets and not at others, more memory
+    could give a slower plan.
+    """
+    return len(costs) * prod(2 * (1 + len(stage.options)) for stage in costs.stages) <= MOST_STATES
+
+
+def search(
+    costs: ChainCosts, budget: int, *, faster_than: float = float("inf"), limit: float = float("inf")
+) -> ScheduleWriter | None:
     """The fastest schedule within `budget` bytes; if none is within, one of the smallest peak.
 
     Args:
@@ -57,7 +69,7 @@ def search(costs: ChainCosts, budget: int, *, faster_than: float = float("inf"),
     n = len(costs)
     start = _State((True,) + (False,) * n, (None,) * n, n)
     live = costs.held_bytes + costs.boundary_bytes(0) + costs.cotangent_bytes(n)
-    bound = _Bound(costs)
+    bound = _Bound(costs, budget if faster_than < float("inf") else None)
     best: dict[_State, tuple[int, float]] = {start: (max(0, live - budget), 0.0)}
     came: dict[_State, tuple[_State, tuple[Action, ...]]] = {}
     queue = [(max(0, live - budget), bound(start), 0, 0.0, live, start)]
@@ -76,7 +88,7 @@ def search(costs: ChainCosts, budget: int, *, faster_than: float = float("inf"),
             if value >= best.get(move.state, _NOT_YET):
                 continue
             total = value[1] + bound(move.state)
-            if faster_than < float("inf") and (value[0] > 0 or total >= faster_than):
+            if total >= faster_than or (faster_than < float("inf") and value[0] > 0):
                 continue
             best[move.state] = value
             came[move.state] = state, move.actions
@@ -109,22 +121,55 @@ def _option_need(option: SaveOption, held: int, made: int, cotangents: list[int]
 
 
 class _Bound:
-    """A lower bound on the seconds from a state to the end."""
+    """A lower bound on the seconds from a state to the end.
 
-    def __init__(self, costs: ChainCosts):
+    Up to the next backward a sweep runs from the last boundary held.  Each stage in it keeps residuals, all of them
+    together within the budget, or runs again later: the relaxed knapsack of `bound`, for the stages of the sweep.
+    """
+
+    def __init__(self, costs: ChainCosts, budget: int | None):
+        self.costs = costs
+        self.budget = float("inf") if budget is None else budget - costs.held_bytes
         self.options = [stage.options for stage in costs.stages]
-        self.least = [min(option.time for option in stage.options) for stage in costs.stages]
+        self.full = [min(option.time for option in stage.options) for stage in costs.stages]
+        self.alone = [min(option.time_alone for option in stage.options) for stage in costs.stages]
         self.forward = [min(s.forward_time, *(o.forward_time for o in s.options)) for s in costs.stages]
+        self.smallest = [min(option.residual_bytes for option in stage.options) for stage in costs.stages]
+        hulls = [ways_hull(stage, may_repeat=True) for stage in costs.stages]
+        self.poorest = [hull[0] for hull in hulls]
+        steps = [(gain, size, i) for i, hull in enumerate(hulls) for gain, size in steps_of(hull)]
+        self.steps = sorted(steps, reverse=True)
 
     def __call__(self, state: _State) -> float:
-        total, i = 0.0, state.following - 1
-        for stage, k in enumerate(state.options[: state.following]):
-            total += self.least[stage] if k is None else self.options[stage][k].backward_time
-        if i >= 0 and state.options[i] is None:
-            while i > 0 and not state.boundaries[i]:
-                i -= 1
-                if state.options[i] is not None:
-                    total += self.forward[i]
+        boundaries, options, following = state
+        if not following:
+            return 0.0
+        if None in options[:following] and not any(boundaries[: options.index(None) + 1]):
+            return float("inf")
+        total, held, last = 0.0, 0, following - 1
+        start = last
+        if options[last] is None:
+            while not boundaries[start]:
+                start -= 1
+        for stage, k in enumerate(options[:following]):
+            if k is not None:
+                total += self.options[stage][k].backward_time + (self.forward[stage] if start <= stage < last else 0.0)
+                held += self.options[stage][k].residual_bytes
+            elif start <= stage < last:
+                total += self.poorest[stage][1]
+                held += self.poorest[stage][0]
+            elif stage == last:
+                total += self.alone[stage] if boundaries[following] or following < len(options) else self.full[stage]
+                held += self.smallest[stage]
+            else:
+                total += self.alone[stage]
+        room = self.budget - self.costs.cotangent_bytes(following) - held
+        for gain, size, stage in self.steps if start < last else ():
+            if room <= 0:
+                break
+            if start <= stage < last and options[stage] is None:
+                total -= gain * min(size, room)
+                room -= size
         return total
 
 
@@ -173,7 +218,8 @@ def _forwards(costs: ChainCosts, state: _State, live: int, i: int) -> Iterator[_
         more = option.residual_bytes + option.forward_transient
         without = _State(boundaries, kept, following)
         alone = live + more + option.hidden_bytes
-        yield _Move(option.forward_time, alone, without, live + option.residual_bytes, (Forward(i, k, False),))
+        seconds = stage.forward_seconds(k, output=False)
+        yield _Move(seconds, alone, without, live + option.residual_bytes, (Forward(i, k, False),))
         if missing:
             with_output = _State(produced, kept, following)
             yield _Move(option.forward_time, after + more, with_output, after + option.residual_bytes, (Forward(i, k),))

@@ -92,7 +92,9 @@ def _forward(state: _State, action: Forward) -> int:
             raise _Bad(f"stage {action.stage} has been differentiated, its residuals would never be read")
         option = stage.options[action.keep]
         residual, transient, seconds = option.residual_bytes, option.forward_transient, option.forward_time
-        transient += 0 if action.output else option.hidden_bytes
+        if not action.output:
+            transient += option.hidden_bytes
+            seconds -= option.output_time
         state.residuals[action.stage] = action.keep
     during = state.live + residual + transient
     state.live += residual

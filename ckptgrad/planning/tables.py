@@ -60,10 +60,10 @@ def fill_least(kinds, classes, heads, least, seconds):
             best, best_seconds = -1, 0.0
             for k in range(kinds.option_start[a], kinds.option_start[a + 1]):
                 forward, between, backward = option_needs(kinds, k, a, cotangent, result, owned, length == 1)
-                need, time = max(forward, backward), kinds.option_time[k]
+                need, time = max(forward, backward), kinds.option_alone[k]
                 if length > 1:
                     rest = (1 - kinds.option_reads_output[k]) * count + classes.tail[s]
-                    need, time = max(need, between + least[rest]), time + seconds[rest]
+                    need, time = max(need, between + least[rest]), kinds.option_time[k] + seconds[rest]
                 if best < 0 or need < best or (need == best and time < best_seconds):
                     best, best_seconds = need, time
             held = kinds.input[a] * owned
@@ -135,7 +135,7 @@ def relax_keeps(kinds, classes, table, s, owned, row):
         low = -(-max(forward, backward) // slot)
         if alone:
             if low < slots:
-                table.pending[low] = min(table.pending[low], kinds.option_time[k])
+                table.pending[low] = min(table.pending[low], kinds.option_alone[k])
             continue
         rest = (1 - kinds.option_reads_output[k]) * len(classes.first) + classes.tail[s]
         down = -(-between // slot)

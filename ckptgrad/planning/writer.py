@@ -30,14 +30,13 @@ class ScheduleWriter:
         """Append Forward(stage, keep, output)."""
         cost = self.costs.stages[stage]
         gained = cost.boundary_bytes if output else 0
+        self.time += cost.forward_seconds(keep, output)
         if keep is None:
             transient = cost.forward_transient
-            self.time += cost.forward_time
         else:
             option = cost.options[keep]
             transient = option.forward_transient + (0 if output else option.hidden_bytes)
             gained += option.residual_bytes
-            self.time += option.forward_time
             self._kept[stage] = keep
         self._reach(self.live + gained + transient, stage)
         self.live += gained

@@ -36,7 +36,12 @@ def measured_costs(program: Program, costs: ChainCosts) -> ChainCosts:
         elif key not in seen:
             found = times[stage.kind]
             options = tuple(
-                replace(option, forward_time=found["forward", k], backward_time=found["backward", k])
+                replace(
+                    option,
+                    forward_time=found["forward", k],
+                    backward_time=found["backward", k],
+                    output_time=min(max(0.0, found["forward", k] - found["hidden", k]), found["forward", -1]),
+                )
                 for k, option in enumerate(cost.options)
             )
             seen[key] = replace(cost, options=options, forward_time=found["forward", -1])
@@ -54,6 +59,9 @@ def _times(kind: StageKind) -> dict[tuple[str, int], float]:
         if k >= 0 and ("backward", k) not in known:
             run, call = functions.backward(k)
             known["backward", k] = _seconds(lambda values, call=call: call((values, [])), kind, run)
+        if k >= 0 and ("hidden", k) not in known:
+            run, call = functions.forward(k, output=False)
+            known["hidden", k] = _seconds(call, kind, run) if run.makes else 0.0
     return known
 
 

@@ -90,8 +90,7 @@ def _follow(costs: ChainCosts, schedule: Schedule) -> Iterator[tuple[Action, _He
     for action in schedule:
         seconds = 0.0
         if isinstance(action, Forward):
-            stage = costs.stages[action.stage]
-            seconds = stage.forward_time if action.keep is None else stage.options[action.keep].forward_time
+            seconds = costs.stages[action.stage].forward_seconds(action.keep, action.output)
         elif isinstance(action, Backward):
             seconds = costs.stages[action.stage].options[held.residuals[action.stage]].backward_time
         yield action, held, seconds

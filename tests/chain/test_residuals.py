@@ -114,6 +114,28 @@ def test_residual_bytes_of_a_residual_layer():
     assert nothing.forward_time < tanh.forward_time  # keeping writes to memory
 
 
+@pytest.mark.parametrize("costs", ["estimate", "measure"])
+def test_a_forward_without_output_does_not_do_what_the_output_alone_needs(costs):
+    """Of two products of equal size, one kept: the other one is not done."""
+    x, (up, down) = jnp.ones((512, 64)), (jnp.ones((64, 1024)) / 64, jnp.ones((1024, 64)) / 1024)
+
+    def loss(ws, x):
+        for up, down in ws:
+            x = x + jax.nn.relu(x @ up) @ down
+        return x.sum()
+
+    plan = cg.plan(loss, [(up, down)] * 3, x, costs=costs)
+    middle = plan.costs.stages[1]
+    for option in middle.options:
+        assert 0 <= option.output_time <= min(option.forward_time, middle.forward_time)
+        assert middle.forward_seconds(0, output=False) == option.forward_time - option.output_time
+    product = 2 * 512 * 64 * 1024 / Machine.of().product_rate
+    if costs == "estimate":
+        assert all(o.output_time >= product for o in middle.options)
+        nothing = middle.options[-1]
+        assert (nothing.residual_bytes, nothing.time_alone) == (0, nothing.backward_time)
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_options_go_from_most_kept_to_least(stage):
     options = kind_of(stage).options

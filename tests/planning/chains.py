@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import strategies as st
 
 from ckptgrad.planning import ChainCosts, SaveOption, StageCost
@@ -11,7 +13,7 @@ SIZES = st.integers(0, 9)
 
 @st.composite
 def _stages(draw: st.DrawFn, options: int) -> StageCost:
-    boundary_bytes, seconds = draw(SIZES), st.integers(1, 9)
+    boundary_bytes, plain, seconds = draw(SIZES), draw(st.integers(1, 9)), st.integers(1, 9)
     option = st.builds(
         SaveOption,
         st.just("drawn"),
@@ -24,8 +26,10 @@ def _stages(draw: st.DrawFn, options: int) -> StageCost:
         st.integers(0, 3),
         st.just(0) | st.integers(0, boundary_bytes),
     )
-    choices = draw(st.lists(option, min_size=1, max_size=options).map(tuple))
-    return StageCost(choices, boundary_bytes, draw(SIZES), draw(seconds), draw(st.integers(0, 3)))
+    choices = draw(st.lists(option, min_size=1, max_size=options))
+    saved = [draw(st.just(0) | st.integers(0, min(o.forward_time, plain))) for o in choices]
+    choices = tuple(replace(o, output_time=s) for o, s in zip(choices, saved, strict=True))
+    return StageCost(choices, boundary_bytes, draw(SIZES), plain, draw(st.integers(0, 3)))
 
 
 @st.composite

@@ -15,6 +15,7 @@ from ckptgrad.errors import BudgetError
 from ckptgrad.planning import ChainCosts, get_policy, minimum_peak, simulate
 from ckptgrad.planning.bound import least_seconds
 from ckptgrad.planning.optimum import Optimum
+from ckptgrad.planning.short import searchable
 from ckptgrad.planning.uniform import best_groups
 
 from .chains import chains
@@ -52,10 +53,12 @@ def test_every_point_of_a_curve_is_a_schedule(seed):
         assert found.time == pytest.approx(seconds, rel=1e-9)
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_more_memory_is_never_slower(seed):
-    """Over every byte of a small chain's budgets."""
-    costs = random_chain(6, 2, seed)
+@pytest.mark.parametrize("n", [5, 6])
+@pytest.mark.parametrize("seed", [2, 3, 9, 20])
+def test_more_memory_is_never_slower(n, seed):
+    """Over every byte of a small chain's budgets, whether or not all its schedules are searched."""
+    costs = random_chain(n, 2, seed)
+    assert searchable(costs) == (n == 5)
     largest = simulate(get_policy("store_all")(costs, None), costs).peak
     times = [simulate(get_policy("optimal")(costs, b), costs).time for b in range(minimum_peak(costs)[0], largest + 1)]
     assert all(after <= before * (1 + 1e-9) for before, after in itertools.pairwise(times))

@@ -11,7 +11,7 @@ F, B, X = Forward, Backward, Free
 
 READS = ChainCosts(
     (
-        StageCost((SaveOption("input", 1, True, False, 2.0, 3.0, 5, 7, 9),), 10, 11, 1.0, 13),
+        StageCost((SaveOption("input", 1, True, False, 2.0, 3.0, 5, 7, 9, 0.75),), 10, 11, 1.0, 13),
         StageCost((SaveOption("output", 2, False, True, 2.0, 3.0),), 20, 21, 1.0),
     ),
     input_bytes=100,
@@ -46,7 +46,7 @@ def test_bytes_and_seconds_of_each_action():
     assert (simulation.forwards, simulation.recomputations) == (2, 0)
 
 
-def test_hidden_bytes_are_charged_without_an_output_only():
+def test_without_an_output_hidden_bytes_are_charged_and_its_time_is_not():
     before = [F(0), F(1, 0), X(1), B(1)]
     after_backward = 1000 + 100 + 20 + 11
     hiding = run(*before, F(0, 0, output=False), B(0), X(0))
@@ -55,6 +55,7 @@ def test_hidden_bytes_are_charged_without_an_output_only():
     producing = run(*before, F(0, 0), X(1), B(0), X(0))
     assert producing.timeline[4] == after_backward + 1 + 5 + 10
     assert hiding.recomputations == producing.recomputations == 1
+    assert (hiding.time, producing.time) == (1 + 2 + 3 + 2 - 0.75 + 3, 1 + 2 + 3 + 2 + 3)
 
 
 def test_a_recomputed_boundary_is_counted_twice_only_while_it_is_replaced():
@@ -113,6 +114,8 @@ def test_a_schedule_reads_as_text():
         lambda: SaveOption("negative", -1, True, True, 1.0, 1.0),
         lambda: SaveOption("endless", 1, True, True, float("inf"), 1.0),
         lambda: SaveOption("unknown", 1, True, True, float("nan"), 1.0),
+        lambda: StageCost((SaveOption("all output", 1, True, True, 1.0, 1.0, output_time=1.5),), 1, 1, 2.0),
+        lambda: StageCost((SaveOption("more than plain", 1, True, True, 1.0, 1.0, output_time=0.5),), 1, 1, 0.25),
     ],
 )
 def test_impossible_costs_are_refused(make):

@@ -53,8 +53,8 @@ def optimal(costs: ChainCosts, budget: int | None = None) -> Schedule:
         writer = optimum.write(budget)
         if not optimum.is_exact(budget):
             writer = min([writer, *_rivals(costs, budget)], key=lambda rival: rival.time)
-    if len(costs) <= short.MOST_STAGES:
-        writer = short.search(costs, budget, faster_than=writer.time * (1 - 1e-9), limit=short.FASTER_LIMIT) or writer
+    if short.searchable(costs):
+        writer = short.search(costs, budget, faster_than=writer.time * (1 - 1e-9)) or writer
     return writer.finish("optimal", budget)
 
 
