@@ -73,7 +73,9 @@ def ours(run: str, loss: Callable, args: tuple[Any, ...], budget: int | str | No
     return Program(run, certified.executable, args, certified.budget, values)
 
 
-def measured(programs: Sequence[Program], rounds: int, group: str = "", state_bytes: int = 0) -> Iterator[Row]:
+def measured(
+    programs: Sequence[Program], rounds: int, group: str = "", state_bytes: int = 0, rival: int | None = None
+) -> Iterator[Row]:
     """A row for each program: bytes, time against the first one's, and how far its gradient is from that one's.
 
     Args:
@@ -81,10 +83,11 @@ def measured(programs: Sequence[Program], rounds: int, group: str = "", state_by
         rounds: of timing.
         group: of the rows.
         state_bytes: of a loop's carried state, to show temporaries in states too.
+        rival: the place of a program against which the times of those behind it are shown too.
     """
     seconds = alternate([lambda p=p: p.executable(*p.args) for p in programs], rounds)
     expected = programs[0].executable(*programs[0].args)[1]
-    for program, taken in zip(programs, seconds, strict=True):
+    for place, (program, taken) in enumerate(zip(programs, seconds, strict=True)):
         memory = compiled_memory(program.executable)
         values: dict[str, Any] = {
             "budget_bytes": program.budget_bytes,
@@ -97,6 +100,8 @@ def measured(programs: Sequence[Program], rounds: int, group: str = "", state_by
         if program.budget_bytes is not None:
             values["kept"] = memory.peak_bytes <= program.budget_bytes
         values |= {"time_ratio": median_ratio(taken, seconds[0]), "run_seconds": statistics.median(taken)}
+        if rival is not None and place > rival:
+            values["against_rival_ratio"] = median_ratio(taken, seconds[rival])
         if program.same:
             apart = difference(program.executable(*program.args)[1], expected)
             values |= {"difference": apart.relative, "bits": "equal" if apart.bitwise else "differ"}

@@ -4,8 +4,8 @@ Algorithm: A* over what a runtime can hold: boundaries; the residuals' options, 
 is next. The order is by bytes over the budget first, seconds second, so that the
 search ends with the fastest schedule within the budget, or else with one of the smallest peak.
 Claim: optimal among all schedules under the additive cost model, unless `limit` states were not enough.
-Lower bound on the seconds to come: every stage's cheapest backward, with the forward that it still needs, and
-one more forward for each stage between the next backward and the boundary to start from.
+Lower bound on the seconds to come: every stage's cheapest backward, with the forward that it still needs; and for the
+stages that are forwarded before the next backward, what keeping residuals within the budget or a forward more takes.
 Regime: chains that are `searchable`; beyond, the nested schedules of `optimum` are close.
 """
 

@@ -2,9 +2,9 @@
 
 Algorithm: `planning/optimum.py`, where the recurrences, the aliases and the regime stand.
 Claim: optimal among nested freeable-input schedules under the additive cost model, bytes rounded up. Where
-bytes were rounded, other policies are tried too, and the fastest schedule that fits is returned. Short chains
-are searched for faster and smaller schedules that are not nested (`planning/short.py`). Chains too long for a table
-get binomial checkpointing of groups (`planning/uniform.py`), without that claim.
+bytes were rounded, other policies are tried too, and the fastest schedule that fits is returned. Of short chains all
+schedules are searched, nested or not (`planning/short.py`). Chains too long for a table get binomial checkpointing
+of groups (`planning/uniform.py`), without that claim.
 """
 
 from __future__ import annotations
