@@ -58,9 +58,7 @@ def _between(costs: ChainCosts, least: int, most: int) -> Iterator[Point]:
     searchable = short.searchable(costs)
     for budget, time in zip(budgets.tolist(), seconds.tolist(), strict=True):
         if np.isfinite(time):
-            writer = None
-            if searchable:
-                writer = short.search(costs, budget, faster_than=time * (1 - 1e-9))
+            writer = short.search(costs, budget, faster_than=time * (1 - 1e-9)) if searchable else None
             yield _point(writer) if writer else Point(int(budget), time)
 
 

@@ -126,9 +126,9 @@ def test_a_forward_without_output_does_not_do_what_the_output_alone_needs(costs)
 
     plan = cg.plan(loss, [(up, down)] * 3, x, costs=costs)
     middle = plan.costs.stages[1]
-    for option in middle.options:
+    for k, option in enumerate(middle.options):
         assert 0 <= option.output_time <= min(option.forward_time, middle.forward_time)
-        assert middle.forward_seconds(0, output=False) == option.forward_time - option.output_time
+        assert middle.forward_seconds(k, output=False) == option.forward_time - option.output_time
     product = 2 * 512 * 64 * 1024 / Machine.of().product_rate
     if costs == "estimate":
         assert all(o.output_time >= product for o in middle.options)

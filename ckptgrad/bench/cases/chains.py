@@ -112,12 +112,12 @@ def rivals(bench: Bench) -> Iterator[Row]:
     for name in bench.size(("gelu", "transformer"), ("gelu",)):
         model = MODELS[name]
         rounds = bench.size(ROUNDS, QUICK_ROUNDS)
-        unpaired, rest = [], []
+        unpaired, paired = [], []
         for program in rival_programs(model, bench):
-            (rest if program.run.startswith(("lent", "scan")) else unpaired).append(program)
+            (paired if program.run.startswith(("lent", "scan")) else unpaired).append(program)
         bench.doing(f"{name}: times of jax.grad")
         yield from measured(unpaired, rounds, model.title)
-        for program in rest:
+        for program in paired:
             run = f"ours for {program.run}"
             bench.doing(f"{name}: {run}")
             pair = program, ours(run, *model(bench), compiled_memory(program.executable).peak_bytes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from ckptgrad.planning.schedule import Forward
@@ -20,7 +19,6 @@ def plot_costs(plan: Plan) -> Any:
     """
     figure, (above, below) = new_figure(9.0, 5.4, rows=2)
     kept = plan.schedule.kept
-    runs = Counter(a.stage for a in plan.schedule if isinstance(a, Forward))
     stages = plan.costs.stages
     options = [s.options[kept[i]] if i in kept else s.options[-1] for i, s in enumerate(stages)]
     transients = [max(o.forward_transient, o.backward_transient, 0) for o in options]
@@ -32,9 +30,13 @@ def plot_costs(plan: Plan) -> Any:
     xs = range(len(stages))
     _stack(above, xs, {k: (v, *KIND_STYLES[k]) for k, v in rows.items()})
     above.set_ylabel("MiB")
-    repeated = [1e3 * max(0, runs[i] - 1) * s.forward_time for i, s in enumerate(stages)]
+    first, repeated = [0.0 for _ in xs], [0.0 for _ in xs]
+    for action in plan.schedule:
+        if isinstance(action, Forward):
+            bars = repeated if first[action.stage] else first
+            bars[action.stage] += 1e3 * stages[action.stage].forward_seconds(action.keep, action.output)
     times = {
-        "forward": ([1e3 * o.forward_time for o in options], "#999999", ""),
+        "forward": (first, "#999999", ""),
         "forwards again": (repeated, "#D55E00", ".."),
         "backward": ([1e3 * o.backward_time for o in options], "#E69F00", "//"),
     }
