@@ -17,7 +17,7 @@ from jax.sharding import PartitionSpec as P
 
 import ckptgrad as cg
 from ckptgrad.meters.xla import compiled_memory
-from tests.compare import assert_same
+from tests.compare import assert_same, quick
 
 X = jax.random.normal(jax.random.key(0), (4, 4, 3))
 ROWS = jnp.arange(4)
@@ -94,12 +94,12 @@ def mesh_cases():
 def check_meshes() -> int:
     count = 0
     for _, fun, args in mesh_cases():
-        wanted = jax.jit(jax.grad(fun, (0, 1)))(*args)
-        assert_same(jax.jit(cg.grad(fun, (0, 1)))(*args), wanted, scale=20)
+        wanted = quick(jax.grad(fun, (0, 1)))(*args)
+        assert_same(quick(cg.grad(fun, (0, 1)))(*args), wanted, scale=20)
         tangents = tuple(jnp.cos(a) for a in args)
         assert_same(
-            jax.jit(lambda *t, f=fun, a=args: cg.jvp(f, a, t))(*tangents),
-            jax.jit(lambda *t, f=fun, a=args: jax.jvp(f, a, t))(*tangents),
+            quick(lambda *t, f=fun, a=args: cg.jvp(f, a, t))(*tangents),
+            quick(lambda *t, f=fun, a=args: jax.jvp(f, a, t))(*tangents),
             scale=20,
         )
         count += 1
@@ -121,13 +121,13 @@ def check_shardings() -> int:
                     x = x + jnp.tanh(x @ w) / (1 + x.max(1, keepdims=True) ** 2)
                 return (gather(x, P(None, None)).reshape(4, 6) ** 2).mean()
 
-            wanted = jax.jit(jax.grad(loss, (0, 1)))(x, w)
+            wanted = quick(jax.grad(loss, (0, 1)))(x, w)
             for budget in (None, "min"):
-                found = jax.jit(cg.grad(loss, (0, 1), budget=budget))(x, w)
+                found = quick(cg.grad(loss, (0, 1), budget=budget))(x, w)
                 assert_same(found, wanted, scale=20)
                 assert [g.sharding.spec for g in found] == [g.sharding.spec for g in wanted]
                 count += 1
-            assert_same(jax.jit(lambda *t, f=loss: cg.jvp(f, t, t))(x, w), jax.jvp(loss, (x, w), (x, w)), scale=20)
+            assert_same(quick(lambda *t, f=loss: cg.jvp(f, t, t))(x, w), jax.jvp(loss, (x, w), (x, w)), scale=20)
     return count
 
 

@@ -110,14 +110,14 @@ def test_reverse_mode_through_while_loops(n):
     by_while, by_scan = counted_while(n)
     with jax.enable_x64():
         x, y = X.astype(float), Y.astype(float)
-        found, wanted = jax.jit(cg.grad(by_while, (0, 1)))(x, y), jax.grad(by_scan, (0, 1))(x, y)
+        found, wanted = quick(cg.grad(by_while, (0, 1)))(x, y), jax.grad(by_scan, (0, 1))(x, y)
         for ours, theirs in zip(found, wanted, strict=True):
             np.testing.assert_allclose(ours, theirs, rtol=1e-11, atol=1e-14)
 
 
 def test_a_loop_longer_than_its_slots_serve():
     by_while, by_scan = counted_while(301)
-    assert_same(jax.jit(cg.grad(by_while, budget="min"))(X, Y), jax.grad(by_scan)(X, Y), scale=20)
+    assert_same(quick(cg.grad(by_while, budget="min"))(X, Y), jax.grad(by_scan)(X, Y), scale=20)
 
 
 def newton(a):
@@ -151,7 +151,7 @@ def test_second_order_through_while():
     by_while, by_scan = counted_while(5)
     found, wanted = cg.hessian(by_while)(X, Y), jax.hessian(by_scan)(X, Y)
     assert_same(found, wanted, scale=40)
-    twice = jax.jit(cg.grad(lambda x: cg.grad(by_while)(x, Y).sum()))(X)
+    twice = quick(cg.grad(lambda x: cg.grad(by_while)(x, Y).sum()))(X)
     assert_same(twice, jax.grad(lambda x: jax.grad(by_scan)(x, Y).sum())(X), scale=40)
 
 
@@ -171,7 +171,7 @@ def test_a_while_with_integers_keys_and_constants():
             c = c * jax.random.uniform(sub, (3,)) * y + same
         return c.sum()
 
-    assert_same(jax.jit(cg.grad(fun, (0, 1)))(X, Y), jax.grad(reference, (0, 1))(X, Y), scale=8)
+    assert_same(quick(cg.grad(fun, (0, 1)))(X, Y), jax.grad(reference, (0, 1))(X, Y), scale=8)
 
 
 def test_while_memory_does_not_grow_with_the_steps():

@@ -9,7 +9,7 @@ from jax import lax
 
 import ckptgrad as cg
 from ckptgrad.meters.xla import compiled_memory
-from tests.compare import assert_same
+from tests.compare import assert_same, quick
 
 W, X = jnp.eye(3) * 0.7 + 0.1, jnp.linspace(0.1, 1, 6).reshape(2, 3)
 XS = jnp.sin(jnp.arange(20 * 6.0)).reshape(20, 2, 3)
@@ -43,7 +43,7 @@ def test_reverse_mode_of_jax_and_of_this_engine(options):
     wanted = jax.grad(loss, (0, 1, 2))(W, X, XS)
     assert_same(planned(**options)(W, X, XS), loss(W, X, XS), scale=4)
     for grad in (jax.grad, cg.grad):
-        assert_same(jax.jit(grad(planned(**options), (0, 1, 2)))(W, X, XS), wanted, scale=40)
+        assert_same(quick(grad(planned(**options), (0, 1, 2)))(W, X, XS), wanted, scale=40)
 
 
 @EACH
@@ -62,7 +62,7 @@ def test_vmap_inside_and_outside(options):
         inside = jax.grad(lambda w: jax.vmap(f, (None, None, 0))(w, X, batch).sum())(W)
         return outside, inside
 
-    assert_same(jax.jit(lambda: both(planned(**options)))(), both(loss), scale=80)
+    assert_same(quick(lambda: both(planned(**options)))(), both(loss), scale=80)
 
 
 @pytest.mark.slow
@@ -108,7 +108,7 @@ def test_bounds_known_at_run_time(budget, n):
 
     wanted = jax.grad(lambda w: lax.fori_loop(0, n, lambda i, c: jnp.sin(c @ w) + i, X).sum())(W)
     for grad in (jax.grad, cg.grad):
-        assert_same(jax.jit(grad(f))(W, n), wanted, scale=40)
+        assert_same(quick(grad(f))(W, n), wanted, scale=40)
 
 
 def test_static_bounds_and_while():

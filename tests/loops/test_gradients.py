@@ -9,6 +9,7 @@ import pytest
 from jax import lax
 
 import ckptgrad as cg
+from tests.compare import quick
 from tests.loops.plans import with_stack
 
 LENGTHS = [0, 1, 2, 97, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 7, 64, 1000, 4096))]
@@ -19,10 +20,10 @@ BUDGETS = [0.0, 0.1, *(pytest.param(part, marks=pytest.mark.slow) for part in (0
 def budgeted(fun, argnums, args, part):
     """The compiled gradient of a function within a budget."""
     if part is None:
-        return jax.jit(cg.grad(fun, argnums))
+        return quick(cg.grad(fun, argnums))
     least = cg.plan(fun, *args, argnums=argnums, budget="min").peak_bytes
     most = cg.plan(fun, *args, argnums=argnums, policy="store_all").peak_bytes
-    return jax.jit(cg.grad(fun, argnums, budget=int(least + part * max(0, most - least))))
+    return quick(cg.grad(fun, argnums, budget=int(least + part * max(0, most - least))))
 
 
 def assert_near(found, wanted):
@@ -66,7 +67,7 @@ def float64():
 def test_lengths_and_budgets(length, budget):
     args = arguments(length)
     found = budgeted(rnn, (0, 1, 2), args, budget)(*args)
-    assert_near(found, jax.jit(jax.grad(rnn, (0, 1, 2)))(*args))
+    assert_near(found, quick(jax.grad(rnn, (0, 1, 2)))(*args))
 
 
 # Slots and steps in a group.
@@ -84,7 +85,7 @@ UNROLLED = [pytest.param(o, marks=pytest.mark.slow) if "unroll" in o else o for 
 def test_directions(options, plan):
     args = arguments(29)
     with with_stack(*plan):
-        found = jax.jit(cg.grad(lambda *a: rnn(*a, **options), (0, 1, 2)))(*args)
+        found = quick(cg.grad(lambda *a: rnn(*a, **options), (0, 1, 2)))(*args)
     assert_near(found, jax.grad(lambda *a: rnn(*a, **options), (0, 1, 2))(*args))
 
 
@@ -93,7 +94,7 @@ def test_directions(options, plan):
 def test_stacks_of_every_shape(plan, deferred):
     args = arguments(29)
     with with_stack(*plan, deferred):
-        found = jax.jit(cg.grad(rnn, (0, 1, 2)))(*args)
+        found = quick(cg.grad(rnn, (0, 1, 2)))(*args)
     assert_near(found, jax.grad(rnn, (0, 1, 2))(*args))
 
 
@@ -119,7 +120,7 @@ def several(params, h, xs):
 def test_loops_one_after_another_and_nested(budget):
     args = arguments(23)
     found = budgeted(several, (0, 1, 2), args, budget)(*args)
-    assert_near(found, jax.jit(jax.grad(several, (0, 1, 2)))(*args))
+    assert_near(found, quick(jax.grad(several, (0, 1, 2)))(*args))
 
 
 @pytest.mark.slow
@@ -170,7 +171,7 @@ def plain_exit(params, h, xs, limit):
 def test_while_loops_that_end_early(limit, budget):
     args = (*arguments(61), limit)
     found = budgeted(early_exit, (0, 1, 2), args, budget)(*args)
-    assert_near(found, jax.jit(jax.grad(plain_exit, (0, 1, 2)))(*args))
+    assert_near(found, quick(jax.grad(plain_exit, (0, 1, 2)))(*args))
 
 
 @pytest.mark.parametrize("deferred", [False, True])
@@ -178,14 +179,14 @@ def test_while_loops_that_end_early(limit, budget):
 def test_while_loops_from_stacks_of_every_shape(plan, deferred):
     args = (*arguments(61), 1e9)
     with with_stack(*plan, deferred):
-        found = jax.jit(cg.grad(early_exit, (0, 1)))(*args)
+        found = quick(cg.grad(early_exit, (0, 1)))(*args)
     assert_near(found, jax.grad(plain_exit, (0, 1))(*args))
 
 
 def test_finite_differences_of_a_while_loop():
     params, h, xs = arguments(61)
     direction = jnp.sin(jnp.arange(h.size, dtype=float)).reshape(h.shape)
-    gradient = jax.jit(cg.grad(early_exit, 1, budget="min"))(params, h, xs, 1e9)
+    gradient = quick(cg.grad(early_exit, 1, budget="min"))(params, h, xs, 1e9)
     step = 1e-6
     ahead, behind = (early_exit(params, h + s * direction, xs, 1e9) for s in (step, -step))
     np.testing.assert_allclose((gradient * direction).sum(), (ahead - behind) / (2 * step), rtol=1e-7)
@@ -205,8 +206,8 @@ def test_transformations_of_planned_loops(budget):
     def norm(of):
         return lambda h: sum((leaf**2).sum() for leaf in jax.tree.leaves(of(args[0], h, args[2])))
 
-    assert_near(jax.jit(cg.grad(norm(gradient)))(args[1]), jax.grad(norm(wanted))(args[1]))
-    assert_near(jax.jit(jax.grad(norm(gradient)))(args[1]), jax.grad(norm(wanted))(args[1]))
+    assert_near(quick(cg.grad(norm(gradient)))(args[1]), jax.grad(norm(wanted))(args[1]))
+    assert_near(quick(jax.grad(norm(gradient)))(args[1]), jax.grad(norm(wanted))(args[1]))
     along = jax.jvp(norm(gradient), (args[1],), (args[1],)), cg.jvp(norm(gradient), (args[1],), (args[1],))
     for found in along:
         assert_near(found, jax.jvp(norm(wanted), (args[1],), (args[1],)))

@@ -18,6 +18,7 @@ from ckptgrad.planning.loops import offline_starts, online_starts, steps_run
 from ckptgrad.planning.policies.revolve import advance, extra_forwards
 from ckptgrad.rules.loops import binomial
 from ckptgrad.rules.loops.online import Placed
+from tests.compare import quick
 from tests.loops.plans import with_stack
 
 CALLS = collections.Counter()
@@ -95,7 +96,7 @@ def test_advances_decided_in_the_program_are_those_of_revolve(steps, checkpoints
 @given(st.integers(1, 120), st.integers(2, 12))
 @settings(max_examples=25, deadline=None)
 def test_checkpoints_placed_in_the_program_are_those_of_the_referee(groups, slots):
-    placed, held = jax.jit(lambda n: lax.fori_loop(0, n, _place, (Placed.none(slots), jnp.zeros(slots, jnp.int32))))(groups)
+    placed, held = quick(lambda n: lax.fori_loop(0, n, _place, (Placed.none(slots), jnp.zeros(slots, jnp.int32))))(groups)
     count = int(placed.count)
     assert placed.positions[:count].tolist() == online_starts(groups, slots)
     assert held[placed.order[:count]].tolist() == placed.positions[:count].tolist()

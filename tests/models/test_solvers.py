@@ -11,7 +11,7 @@ import pytest
 
 import ckptgrad as cg
 from ckptgrad.graph.registry import register, unregister
-from tests.compare import assert_same
+from tests.compare import assert_same, quick
 
 RATE, START = jnp.float32(0.7), jnp.array([1.0, 2.0])
 
@@ -37,15 +37,15 @@ def adaptive(rate, start):
 
 @pytest.mark.parametrize("budget", [pytest.param(None, marks=pytest.mark.slow), "min"])
 def test_diffrax_with_direct_adjoint(budget):
-    found = jax.jit(cg.value_and_grad(adaptive, (0, 1), budget=budget))(RATE, START)
-    assert_same(found, jax.jit(jax.value_and_grad(adaptive, (0, 1)))(RATE, START), scale=20)
+    found = quick(cg.value_and_grad(adaptive, (0, 1), budget=budget))(RATE, START)
+    assert_same(found, quick(jax.value_and_grad(adaptive, (0, 1)))(RATE, START), scale=20)
 
 
 @pytest.mark.slow
 def test_diffrax_under_vmap():
     rates = jnp.array([0.5, 0.9])
-    found = jax.jit(jax.vmap(cg.grad(adaptive), (0, None)))(rates, START)
-    assert_same(found, jax.jit(jax.vmap(jax.grad(adaptive), (0, None)))(rates, START), scale=20)
+    found = quick(jax.vmap(cg.grad(adaptive), (0, None)))(rates, START)
+    assert_same(found, quick(jax.vmap(jax.grad(adaptive), (0, None)))(rates, START), scale=20)
 
 
 def solved(a, b):
