@@ -131,7 +131,8 @@ def vision():
     return lambda p: optax.softmax_cross_entropy_with_integer_labels(model.apply(p, x), labels).mean(), (model.init(KEY, x),)
 
 
-MODELS = (nnx_transformer, ctc, lstm, equinox_gru, pytest.param(unet, marks=pytest.mark.slow), gaussian_process, vision)
+SLOW = [pytest.param(make, marks=pytest.mark.slow) for make in (lstm, unet)]
+MODELS = (nnx_transformer, ctc, equinox_gru, gaussian_process, vision, *SLOW)
 
 
 @pytest.mark.parametrize("budget", [pytest.param(None, marks=pytest.mark.slow), "min"])

@@ -151,10 +151,14 @@ MODELS = {
     "attention in bfloat16": (attention, 4), "attention": (lambda: attention(jnp.float32), 20),
     "mixture of experts": (mixture, 20),
 }  # fmt: skip
+every_model = pytest.mark.parametrize(
+    ("make", "scale"),
+    [pytest.param(*row, id=name, marks=[pytest.mark.slow] if name == "U-Net" else []) for name, row in MODELS.items()],
+)
 
 
 @pytest.mark.parametrize("budget", [pytest.param(None, marks=pytest.mark.slow), "min"])
-@pytest.mark.parametrize(("make", "scale"), MODELS.values(), ids=MODELS)
+@every_model
 def test_gradients_are_those_of_jax(make, scale, budget):
     loss, args = make()
     found = quick(cg.value_and_grad(loss, budget=budget))(*args)
@@ -162,7 +166,7 @@ def test_gradients_are_those_of_jax(make, scale, budget):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("make", "scale"), MODELS.values(), ids=MODELS)
+@every_model
 def test_a_certified_budget_between_the_least_and_everything(make, scale):
     loss, args = make()
     least, everything = (cg.value_and_grad(loss, budget=b).compile(*args).peak_bytes for b in ("min", None))

@@ -163,7 +163,7 @@ def test_without_a_budget_each_stage_keeps_its_fastest_option():
     assert schedule.kept == {i: stage.fastest for i, stage in enumerate(costs.stages)}
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", [*range(4), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(4, 8))])
 @pytest.mark.parametrize(("n", "options"), [(1, 3), (2, 3), (3, 3), (4, 2), (4, 4), (5, 1), (5, 2), (6, 1)])
 def test_as_fast_as_the_fastest_of_all_schedules(n, options, seed):
     costs = random_chain(n, options, seed)

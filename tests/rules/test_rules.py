@@ -90,6 +90,7 @@ def test_second_order_in_bfloat16_as_jax(case: Case):
     assert_close(*both(args, cts, like(args, seed=3)), 4e-2)
 
 
+@pytest.mark.slow
 @rows(lambda c: c.batches)
 def test_vmap_is_a_loop(case: Case):
     args = arguments(case, np.float32, lead=(2,))

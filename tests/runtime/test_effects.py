@@ -58,7 +58,7 @@ def doors(policy, loss):
     }
 
 
-@pytest.mark.parametrize("how", ["plain", pytest.param("jit", marks=pytest.mark.slow), "compiled"])
+@pytest.mark.parametrize("how", ["plain", *(pytest.param(how, marks=pytest.mark.slow) for how in ("jit", "compiled"))])
 @pytest.mark.parametrize("policy", POLICIES)
 def test_a_callback_runs_once_though_its_stage_is_recomputed(policy, how):
     seen = []

@@ -74,27 +74,30 @@ def found_and_predicted(name, costs):
     return found
 
 
-@pytest.mark.parametrize("name", LAYERS)
+# Each has a sibling of its kind among the others, which are enough for quick tests.
+SIBLINGS = ("sigmoid", "softplus", "leaky relu", "residual sin", "residual relu", "norm before relu", "wide relu")
+every_layer = pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] if n in SIBLINGS else []) for n in LAYERS]
+)
+
+
+@every_layer
 def test_xla_needs_no_more_than_estimated(name):
     """5 % and half an array are forgiven."""
     pairs = found_and_predicted(name, "estimate")
     assert {p: f for p, f in pairs.items() if f[0] > 1.05 * f[1] + 0.5 + MORE.get(name, 0)} == {}
 
 
-# Each has a sibling of its kind among the others, which are enough for quick tests.
-SIBLINGS = ("sigmoid", "softplus", "leaky relu", "residual sin", "residual relu", "norm before relu", "wide relu")
-
-
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] if n in SIBLINGS else []) for n in LAYERS])
+@every_layer
 def test_xla_needs_what_it_says_of_the_stages(name):
     """A tenth of an array is forgiven."""
     pairs = found_and_predicted(name, "compile")
     assert {p: f for p, f in pairs.items() if abs(f[0] - f[1]) > 0.1} == {}
 
 
-@pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
-def test_half_of_what_jax_needs_is_enough(layer):
-    loss = loss_of(layer)
+@every_layer
+def test_half_of_what_jax_needs_is_enough(name):
+    loss = loss_of(LAYERS[name])
     reference = compiled_memory(jax.jit(jax.grad(loss)).lower(WS, X).compile())
     budget = reference.temporary_bytes // 2 + reference.output_bytes
     assert cg.grad(loss, budget=budget).compile(WS, X).peak_bytes <= budget
