@@ -35,7 +35,7 @@ def assert_same(found: Any, wanted: Any, *, scale: float = 1.0, bits: bool = Fal
         np.testing.assert_allclose(np.asarray(f), np.asarray(w), rtol=tolerance, atol=atol)
 
 
-def quick(fun: Any) -> Any:
-    """`jax.jit` for code that runs once: little time for optimisation."""
-    options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-    return jax.jit(fun, compiler_options=options)
+def quick(fun: Any, **options: Any) -> Any:
+    """`jax.jit` for code that runs once: little time for optimisation. `options` are further ones of the compiler."""
+    careless = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+    return jax.jit(fun, compiler_options=careless | options)

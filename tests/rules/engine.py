@@ -15,6 +15,7 @@ from ckptgrad.autodiff.reverse import backpropagate, forward
 from ckptgrad.graph.graph import Constant
 from ckptgrad.graph.trace import trace
 from tests.cases import Case
+from tests.compare import quick
 
 
 def both_gradients(case: Case, args: Sequence[Any], cts: Sequence[Any]) -> tuple[Any, Any]:
@@ -23,9 +24,8 @@ def both_gradients(case: Case, args: Sequence[Any], cts: Sequence[Any]) -> tuple
 
 
 def compiled(fun: Callable) -> Callable:
-    """`jax.jit` for code that runs once: little time for optimisation."""
-    quick = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-    return jax.jit(fun, compiler_options={**quick, "xla_allow_excess_precision": False})
+    """For code that runs once; bfloat16 is rounded wherever the program says so."""
+    return quick(fun, xla_allow_excess_precision=False)
 
 
 def our_vjp(fun: Callable, *args: Any) -> tuple[list[Any], Callable[..., list[Any]]]:
