@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class CkptgradError(Exception):
     """Base of every error that ckptgrad raises on purpose.
@@ -67,7 +69,8 @@ class ScheduleError(CkptgradError):
 class MissingRuleError(CkptgradError, NotImplementedError):
     """An operation on the way to the gradient has a primitive without a bprop rule.
 
-    Its message says how to register one.  `primitive` is the name, `source` the user's line or None.
+    Its message says how to register one.  `primitive` is the name, `source` the user's line or None, `remedies`
+    the calls that would give this primitive a rule, with what each does.
 
     Example:
         >>> from jax.extend.core import Primitive
@@ -80,17 +83,17 @@ class MissingRuleError(CkptgradError, NotImplementedError):
         ckptgrad.errors.MissingRuleError: no bprop rule for the primitive 'unheard_of'...
     """
 
-    def __init__(self, primitive: str, source: object = None):
+    def __init__(self, primitive: str, source: object = None, remedies: Sequence[str] = ()):
         self.primitive = primitive
         self.source = source
+        self.remedies = tuple(remedies)
         where = f" at {source}" if source is not None else ""
         super().__init__(
             f"no bprop rule for the primitive '{primitive}'{where}. Register one:\n"
             f"    @ckptgrad.bprop_rule('{primitive}')\n"
             f"    def rule(op, *cotangents):  # op.inputs, op.outputs, op.params\n"
-            f"        return one_cotangent_per_input  # None where it is zero\n"
-            f"For a primitive of another package: ckptgrad.use_implementation('{primitive}') differentiates its Python "
-            f"implementation, ckptgrad.use_jax_rule('{primitive}') borrows JAX's rule."
+            f"        return one_cotangent_per_input  # None where it is zero"
+            + "".join(f"\nOr call {remedy}." for remedy in remedies)
         )
 
 

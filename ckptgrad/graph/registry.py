@@ -148,6 +148,16 @@ def registered() -> dict[str, Rule]:
     return dict(_RULES)
 
 
+# What gives a primitive a rule besides writing one: from an operation to a call and what it does, or None.
+_REMEDIES: list[Callable[[Operation], str | None]] = []
+
+
+def remedy(advice: Callable[[Operation], str | None]) -> Callable[[Operation], str | None]:
+    """Have a missing rule's error offer what `advice` says of the operation, where that would work."""
+    _REMEDIES.append(advice)
+    return advice
+
+
 def rule_for(op: Operation) -> Rule:
     """The rule of an operation.
 
@@ -157,7 +167,7 @@ def rule_for(op: Operation) -> Rule:
     """
     rule = _RULES.get(op.name)
     if rule is None:
-        raise MissingRuleError(op.name, op.source)
+        raise MissingRuleError(op.name, op.source, [call for advice in _REMEDIES if (call := advice(op))])
     if rule.kind == "refused":
         raise NoDerivativeError(op.name, rule.reason, op.source)
     return rule

@@ -24,6 +24,10 @@ HEAVY = PRODUCTS | {
     "reduce_window_min", "reduce_window_sum", "select_and_scatter_add", "select_and_gather_add",
     "scatter", "scatter-add", "scatter_mul", "random_bits", "random_gamma", "rng_bit_generator",
     "threefry2x32", "shard_map", "psum", "all_gather", "all_to_all", "ppermute", "reduce_scatter",
+    "bcoo_dot_general", "bcoo_dot_general_sampled", "bcoo_spdot_general", "bcsr_dot_general", "bcoo_sort_indices",
+    "bcoo_sum_duplicates", "bcoo_fromdense", "bcsr_fromdense", "coo_fromdense", "csr_fromdense", "bcoo_todense",
+    "bcsr_todense", "coo_todense", "csr_todense", "todense", "coo_matvec", "coo_matmat", "csr_matvec", "csr_matmat",
+    "spsolve",
 }  # fmt: skip
 
 # Free to repeat: no arithmetic, usually no memory of their own once compiled.

@@ -9,11 +9,12 @@ import jax
 import numpy as np
 from jax import dtypes
 from jax.extend.core import Primitive
+from jax.interpreters import ad
 
 from ckptgrad.autodiff.reverse import is_differentiable
 from ckptgrad.graph.evaluate import apply
-from ckptgrad.graph.graph import Graph
-from ckptgrad.graph.registry import Application, Rule, register, registered
+from ckptgrad.graph.graph import Graph, Operation
+from ckptgrad.graph.registry import Application, Rule, register, registered, remedy
 from ckptgrad.graph.work import inner_programs
 from ckptgrad.rules.kinds import instantiate
 
@@ -44,6 +45,13 @@ def use_jax_rule(primitive: Primitive | str) -> None:
     """
     name = primitive if isinstance(primitive, str) else primitive.name
     register(Rule(name, "borrowed", bprop=_bprop, tangent=_tangent, reason="JAX's rule, by use_jax_rule"))
+
+
+@remedy
+def _rule_of_jax(op: Operation) -> str | None:
+    if op.primitive not in ad.primitive_jvps:
+        return None
+    return f"ckptgrad.use_jax_rule('{op.name}'), which borrows JAX's rule"
 
 
 def borrowed_in(graph: Graph) -> list[str]:

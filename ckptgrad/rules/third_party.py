@@ -6,6 +6,7 @@ Rules are kept by the name of the primitive, so the packages need not be install
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from jax import lax
@@ -13,8 +14,9 @@ from jax.extend.core import Primitive
 
 from ckptgrad.autodiff.local import pulled_back, pushed_forward
 from ckptgrad.errors import NoDerivativeError
-from ckptgrad.graph.registry import Application, Rule, register
-from ckptgrad.graph.trace import trace
+from ckptgrad.graph.graph import Operation
+from ckptgrad.graph.registry import Application, Rule, register, registered, remedy
+from ckptgrad.graph.trace import struct, trace
 from ckptgrad.rules.kinds import bprop, linear, refused, zero
 
 
@@ -22,13 +24,14 @@ def use_implementation(primitive: Primitive | str) -> None:
     """Differentiate a third-party primitive by its Python implementation (`Primitive.def_impl`).
 
     The implementation is traced and differentiated like any other function, so nothing of JAX's
-    differentiation is borrowed.  It must be made of operations that can be traced.
+    differentiation is borrowed.  It must be made of operations that can be traced.  A primitive that
+    is differentiated by a definition already is left as it is.
 
     Args:
         primitive: the primitive or its name.
 
     Raises:
-        DuplicateRuleError: the primitive has a rule already.
+        DuplicateRuleError: the primitive has a rule of another kind.
 
     Example:
         >>> import jax.numpy as jnp, ckptgrad as cg
@@ -43,6 +46,9 @@ def use_implementation(primitive: Primitive | str) -> None:
         0.8
     """
     name = primitive if isinstance(primitive, str) else primitive.name
+    known = registered().get(name)
+    if known is not None and known.kind == "defined":
+        return
     register(Rule(name, "defined", bprop=_bprop, tangent=_tangent, reason="by its Python implementation"))
 
 
@@ -60,6 +66,18 @@ def _checked(op: Application):
     if op.op.name in trace(run, *op.arrays).counts:
         raise NoDerivativeError(op.op.name, "its implementation is the primitive itself", op.op.source)
     return run
+
+
+@remedy
+def _its_implementation(op: Operation) -> str | None:
+    """Where the primitive has an implementation that can be traced, and that is not the primitive again."""
+    try:
+        inside = trace(partial(op.primitive.impl, **op.params), *(struct(a.aval) for a in op.inputs))
+    except Exception:  # A package's code that meets tracers: it may refuse them in any way.
+        return None
+    if op.name in inside.counts:
+        return None
+    return f"ckptgrad.use_implementation('{op.name}'), which differentiates its Python implementation"
 
 
 def _bprop(op: Application, *cotangents: Any) -> Sequence[Any]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.extend.core import Primitive
-from jax.interpreters import batching, mlir
+from jax.interpreters import ad, batching, mlir
 
 import ckptgrad as cg
 from ckptgrad.errors import DuplicateRuleError
@@ -99,6 +100,46 @@ def test_a_missing_rule_names_primitive_line_and_remedy(wrap):
     ):
         assert part in str(error)
     assert isinstance(error, cg.CkptgradError)
+
+
+def rule_of_jax_only():
+    primitive = Primitive("with_a_rule_of_jax_only")
+    primitive.def_impl(partial(apply_as_jax, primitive))
+    ad.defjvp(primitive, lambda g, x: 3 * g)
+    return primitive, "use_jax_rule"
+
+
+def implementation_only():
+    primitive = Primitive("with_an_implementation_only")
+    primitive.def_impl(lambda x: 3 * x)
+    return primitive, "use_implementation"
+
+
+def apply_as_jax(primitive, x):
+    """As most of JAX's own primitives are implemented: compiled, by the primitive itself."""
+    return jax.jit(primitive.bind)(x)
+
+
+@pytest.mark.parametrize("make", [rule_of_jax_only, implementation_only])
+def test_only_remedies_that_work_are_offered(make):
+    primitive, remedy = make()
+    primitive.def_abstract_eval(lambda x: x)
+    mlir.register_lowering(primitive, mlir.lower_fun(lambda x: 3 * x, multiple_results=False))
+    with pytest.raises(cg.MissingRuleError) as caught:
+        cg.grad(primitive.bind)(1.0)
+    (offered,) = caught.value.remedies
+    assert offered.startswith(f"ckptgrad.{remedy}('{primitive.name}')")
+    getattr(cg, remedy)(primitive.name)
+    try:
+        assert cg.grad(primitive.bind)(1.0) == 3.0
+    finally:
+        unregister(primitive.name)
+
+
+def test_by_its_implementation_twice_is_once():
+    cg.use_implementation(cube_p)
+    cg.use_implementation(cube_p)
+    assert unregister(cube_p.name) is not None
 
 
 def test_a_missing_rule_off_the_gradients_way_does_not_matter():

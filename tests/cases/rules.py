@@ -11,6 +11,7 @@ from tests.cases.linear_algebra import LINEAR_ALGEBRA, REDUCERS
 from tests.cases.products import CONVOLUTIONS, FOURIER, PRODUCTS
 from tests.cases.reductions import CUMULATIVE, REDUCTIONS, WINDOWS
 from tests.cases.shapes import PASSING, SHAPES, SORTING, index_rows
+from tests.cases.sparse import SPARSE
 
 CASES: list[Case] = [
     *FOURIER,
@@ -29,4 +30,5 @@ CASES: list[Case] = [
     *PASSING,
     *LINEAR_ALGEBRA,
     *REDUCERS,
+    *SPARSE,
 ]
