@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Callable
+from contextlib import suppress
+from decimal import Decimal
+from numbers import Integral, Real
 from typing import Any
 
 import jax
@@ -18,7 +22,9 @@ _UNITS = {
     "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
     "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40,
 }  # fmt: skip
-_NUMBER = re.compile(r"^\s*([+-]?[0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?)\s*([a-z]*)\s*$", re.IGNORECASE)
+_NUMBER = re.compile(r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?)\s*([a-z]*)")
+# Planners count bytes in 64 bits.
+MOST_BYTES = 2**63 - 1
 
 
 def check_budget(budget: Any) -> None:
@@ -40,30 +46,51 @@ def resolve_budget(budget: Any, everything: Callable[[], int], minimum: Callable
     """
     if budget is None:
         return None
-    if isinstance(budget, bool) or (not isinstance(budget, (int, float, str)) and not hasattr(budget, "__index__")):
-        raise BudgetFormatError(budget, f"it is a {type(budget).__name__}")
     if not isinstance(budget, str):
-        return _positive(float(budget), 1, budget)
+        return _bytes_of_number(budget)
     text = budget.strip().lower()
     if text == "min":
         return minimum()
     if text == "auto":
         return free_bytes()
-    match = _NUMBER.match(text)
+    match = _NUMBER.fullmatch(text)
     if match is None:
-        raise BudgetFormatError(budget, "it is no number with a unit")
-    number, unit = float(match[1]), match[2].lower()
+        raise BudgetFormatError(budget, "expected a number followed by a unit")
+    number, unit = match.groups()
     if unit == "x":
-        return _positive(number, everything(), budget)
+        return _in_range(number, everything(), budget)
     if unit not in _UNITS:
-        raise BudgetFormatError(budget, f"the unit {match[2]!r} is unknown")
-    return _positive(number, _UNITS[unit], budget)
+        raise BudgetFormatError(budget, f"the unit {unit!r} is unknown")
+    found = _in_range(number, _UNITS[unit], budget)
+    if not found or (_UNITS[unit] == 1 and Decimal(number) != found):
+        raise BudgetFormatError(budget, f"it is no whole number of bytes; {_MEANT}")
+    return found
 
 
-def _positive(number: float, unit: int, budget: Any) -> int:
-    if not 0 < number < float("inf"):
-        raise BudgetFormatError(budget, "it must be finite and greater than zero")
-    return int(number * unit)
+_MEANT = 'was a share of what storing everything needs meant, as in "0.1x"?'
+
+
+def _bytes_of_number(budget: Any) -> int:
+    """The bytes that a number means: an integer of any kind, or a float of at least one byte, rounded down."""
+    number = None
+    with suppress(Exception):  # whatever an array, a traced value or any other object raises
+        number = float(budget) if isinstance(budget, Real) and not isinstance(budget, Integral) else operator.index(budget)
+    if number is None or isinstance(budget, bool):
+        raise BudgetFormatError(budget, f"it is a {type(budget).__name__}")
+    found = _in_range(number, 1, budget)
+    if not found:
+        raise BudgetFormatError(budget, f"it is less than one byte; {_MEANT}")
+    return found
+
+
+def _in_range(number: Any, unit: int, budget: Any) -> int:
+    """`number` (a number, or one as text) times `unit`, rounded down."""
+    near = number if isinstance(number, int) else float(number)
+    if not near > 0:  # not a number, too
+        raise BudgetFormatError(budget, "it must be greater than zero")
+    if near > MOST_BYTES or (exact := Decimal(number) * unit) > MOST_BYTES:
+        raise BudgetFormatError(budget, f"it must be finite, and at most {MOST_BYTES} bytes")
+    return int(exact)
 
 
 def free_bytes() -> int:

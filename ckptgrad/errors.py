@@ -15,6 +15,15 @@ class CkptgradError(Exception):
     """
 
 
+def _brief(value: object) -> str:
+    """A value as a message shows it, whatever its size and however it prints."""
+    try:
+        text = repr(value)
+    except Exception:  # an int of thousands of digits, for one
+        return f"of type {type(value).__name__}"
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
 class BudgetError(CkptgradError):
     """The budget lies below the smallest peak that the policy can reach.
 
@@ -45,10 +54,10 @@ class BudgetError(CkptgradError):
         super().__init__(f"a budget of {budget} bytes ({budget / 2**20:.4g} MiB) is below {least}; {remedy}")
 
 
-class ScheduleError(CkptgradError):
-    """A schedule breaks the rules of its actions.
+class ScheduleError(CkptgradError, ValueError):
+    """A schedule breaks the rules of its actions, or a saved one cannot be read.
 
-    `index` is the position of the offending action, None at the schedule's end; `action` the action itself.
+    `index` is the position of the offending action and `action` the action itself; None where it is none alone.
 
     Example:
         >>> import ckptgrad as cg
@@ -62,8 +71,7 @@ class ScheduleError(CkptgradError):
     def __init__(self, message: str, index: int | None = None, action: object = None):
         self.index = index
         self.action = action
-        where = "at the end of the schedule" if index is None else f"action {index} ({action})"
-        super().__init__(f"{where}: {message}")
+        super().__init__(message if index is None else f"action {index} ({action}): {message}")
 
 
 class MissingRuleError(CkptgradError, NotImplementedError):
@@ -158,7 +166,7 @@ class BudgetFormatError(CkptgradError, ValueError):
     def __init__(self, budget: object, reason: str):
         self.budget = budget
         super().__init__(
-            f"cannot read the budget {budget!r}: {reason}. Give bytes as an int, or a string such as "
+            f"cannot read the budget {_brief(budget)}: {reason}. Give bytes as an int, or a string such as "
             f'"512MiB", "2GB", "0.25x" (of what policy store_all needs), "min" or "auto"'
         )
 

@@ -11,10 +11,11 @@ from typing import Any
 from ckptgrad.budget import Budget, resolve_budget
 from ckptgrad.chain.costs import chain_costs
 from ckptgrad.chain.program import Program
-from ckptgrad.errors import BudgetError, EffectError
+from ckptgrad.errors import BudgetError, EffectError, ScheduleError
 from ckptgrad.graph.graph import Operation
 from ckptgrad.planning.bound import least_seconds
 from ckptgrad.planning.costs import ChainCosts
+from ckptgrad.planning.imported import FORMAT
 from ckptgrad.planning.nested import keep_most, write_nested
 from ckptgrad.planning.optimum import minimum_peak
 from ckptgrad.planning.policy import get_policy
@@ -130,6 +131,7 @@ class Plan(Shown):
     def to_dict(self) -> dict[str, Any]:
         """The plan as plain data."""
         return {
+            "format": FORMAT,
             "policy": self.schedule.policy,
             "budget_bytes": self.budget,
             "peak_bytes": self.peak_bytes,
@@ -194,10 +196,9 @@ def make_plan(
     """
     costs = costs or chain_costs(program)
     limit = budget_bytes(budget, costs)
-    if isinstance(policy, Schedule):
-        schedule = policy
-    else:
-        schedule = get_policy(policy)(costs, limit)
+    schedule = policy if isinstance(policy, Schedule) else get_policy(policy)(costs, limit)
+    if not isinstance(schedule, Schedule):
+        raise ScheduleError(f"the policy {policy!r} returned a {type(schedule).__name__}, not a ckptgrad.Schedule")
     simulation = simulate(schedule, costs)
     if limit is not None and simulation.peak > limit:
         raise BudgetError(limit, simulation.peak, None, schedule.policy)

@@ -115,8 +115,8 @@ def scratch(op: Operation) -> int:
     Convolutions work on channels last, and all products in single precision at least.  What a planned loop holds inside
     its plan knows.
     """
-    if "bytes" in op.params:
-        return op.params["bytes"]
+    if op.known_cost is not None:
+        return op.known_cost.bytes
     if op.name not in PRODUCTS or jax.default_backend() != "cpu":
         return 0
     avals = [a.aval for a in (*op.inputs, *op.outputs)]

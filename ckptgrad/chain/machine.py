@@ -47,8 +47,8 @@ class Machine:
 
     def arithmetic(self, op: Operation) -> float:
         """Seconds of an operation's arithmetic; of a planned loop all of it."""
-        if "seconds" in op.params:
-            return op.params["seconds"]
+        if op.known_cost is not None:
+            return op.known_cost.seconds
         if is_heavy(op):
             return flops(op) / self.product_rate
         return flops(op) / (self.transcendental_rate if op.name in TRANSCENDENTAL else self.element_rate)

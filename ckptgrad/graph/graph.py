@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from jax.extend.core import Primitive
@@ -19,9 +20,17 @@ from ckptgrad.graph.registry import apply_bprop
 from ckptgrad.graph.source import SourceLine, user_line
 
 __all__ = [
-    "Atom", "Constant", "Graph", "Operation", "Variable", "aval_bytes", "get_consumers", "get_inputs",
+    "Atom", "Constant", "Graph", "KnownCost", "Operation", "Variable", "aval_bytes", "get_consumers", "get_inputs",
     "get_operation", "variables_of",
 ]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class KnownCost:
+    """What an operation costs where nothing has to be estimated: seconds, and bytes that it holds inside."""
+
+    seconds: float
+    bytes: int
 
 
 class Operation:
@@ -41,7 +50,7 @@ class Operation:
         (Operation(mul), 6.0)
     """
 
-    __slots__ = ("context", "effects", "inputs", "outputs", "params", "primitive", "source_info")
+    __slots__ = ("context", "effects", "inputs", "known_cost", "outputs", "params", "primitive", "source_info")
 
     def __init__(
         self,
@@ -52,6 +61,7 @@ class Operation:
         source_info: Any = None,
         context: Any = None,
         effects: Any = frozenset(),
+        known_cost: KnownCost | None = None,
     ):
         self.primitive = primitive
         self.inputs = tuple(inputs)
@@ -60,6 +70,7 @@ class Operation:
         self.source_info = source_info
         self.context = context
         self.effects = effects
+        self.known_cost = known_cost
 
     @property
     def name(self) -> str:
@@ -72,12 +83,16 @@ class Operation:
 
     def replace(self, inputs: Sequence[Atom], outputs: Sequence[Variable]) -> Operation:
         """The same operation on other variables."""
-        return Operation(self.primitive, inputs, outputs, self.params, self.source_info, self.context, self.effects)
+        return Operation(
+            self.primitive, inputs, outputs, self.params, self.source_info, self.context, self.effects, self.known_cost
+        )
 
     def with_params(self, **params: Any) -> Operation:
         """The same operation with some parameters replaced."""
         changed = {**self.params, **params}
-        return Operation(self.primitive, self.inputs, self.outputs, changed, self.source_info, self.context, self.effects)
+        return Operation(
+            self.primitive, self.inputs, self.outputs, changed, self.source_info, self.context, self.effects, self.known_cost
+        )
 
     def bprop(self, inputs: Sequence[Any], X: Variable, G: Any) -> Any:
         """The vector-Jacobian product towards one input (Goodfellow 6.5.6).

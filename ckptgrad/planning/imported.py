@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from ckptgrad.errors import BudgetError, ScheduleError
-from ckptgrad.planning.costs import ChainCosts
+from ckptgrad.planning.costs import ChainCosts, SaveOption, StageCost
 from ckptgrad.planning.policy import Policy
 from ckptgrad.planning.schedule import Schedule
+from ckptgrad.planning.simulate import simulate
 from ckptgrad.planning.writer import ScheduleWriter
 
 
@@ -103,6 +104,10 @@ def _write(costs: ChainCosts, actions: Sequence[Any]) -> ScheduleWriter:
     return writer
 
 
+# Of plans saved as JSON: raised whenever what `load_plan` reads of them changes its meaning.
+FORMAT = 1
+
+
 def load_plan(source: str | Path) -> Policy:
     """A plan that was saved with `Plan.to_json`, as a policy that repeats it.
 
@@ -110,8 +115,9 @@ def load_plan(source: str | Path) -> Policy:
         source: the JSON text, or the path of a file with it.
 
     Raises:
-        ScheduleError: the text is no plan; or, when planning, the function is cut into other stages or save options
-            than the one that the plan was made for.
+        ScheduleError: at once, if this is not a plan, or a plan that breaks the rules of its actions; when planning, if the
+            function is cut into other stages or save options than the one that the plan was made for.
+        BudgetError: when planning, if the plan needs more than the budget.
 
     Example:
         >>> import jax.numpy as jnp, ckptgrad as cg
@@ -120,14 +126,7 @@ def load_plan(source: str | Path) -> Policy:
         >>> str(cg.plan(f, jnp.ones(8), policy=cg.load_plan(saved)).schedule).split(":")[0]
         'recompute_all'
     """
-    is_text = isinstance(source, str) and source.lstrip().startswith("{")
-    text = str(source) if is_text else Path(source).read_text()
-    try:
-        data = json.loads(text)
-        schedule = Schedule.parse(data["schedule"], data["policy"])
-        options = [tuple(names) for names in data["options"]]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ScheduleError(f"this is no plan saved by ckptgrad: {type(error).__name__}: {error}") from None
+    schedule, options = _saved(_read(source))
 
     def run(costs: ChainCosts, budget: int | None = None) -> Schedule:
         found = [tuple(option.name for option in stage.options) for stage in costs.stages]
@@ -135,6 +134,7 @@ def load_plan(source: str | Path) -> Policy:
             at = next((i for i, (a, b) in enumerate(zip(found, options, strict=False)) if a != b), None)
             what = f"{len(options)} stages, not {len(found)}" if at is None else f"other save options at stage {at}"
             raise ScheduleError(f"the saved plan is for {what}; plan this function anew")
+        simulate(schedule, costs)
         writer = ScheduleWriter(costs)
         writer.replay(schedule)
         if not writer.fits(budget):
@@ -143,3 +143,50 @@ def load_plan(source: str | Path) -> Policy:
         return schedule
 
     return run
+
+
+def _read(source: Any) -> str:
+    """The text of a saved plan."""
+    if isinstance(source, str) and source.lstrip()[:1] in ("", "{", "[", '"'):
+        return source
+    if not isinstance(source, (str, Path)):
+        raise ScheduleError(f"a saved plan is the text of Plan.to_json, or the path of a file with it; not {source!r}")
+    try:
+        return Path(source).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise ScheduleError(f"cannot read a saved plan from {str(source)[:200]!r}: {error}") from None
+
+
+def _saved(text: str) -> tuple[Schedule, list[tuple[str, ...]]]:
+    """The schedule of a saved plan and the save options of each stage, judged by the rules of actions."""
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _no_plan(f"{type(error).__name__}: {error}") from None
+    if not isinstance(data, dict):
+        raise _no_plan("it is not a JSON object")
+    format = data.get("format", FORMAT)  # plans were saved without one before there was a second reader
+    if type(format) is not int or format != FORMAT:
+        raise ScheduleError(f"this plan is saved in format {format!r}, and this version of ckptgrad reads format {FORMAT}")
+    policy, actions, options = data.get("policy"), data.get("schedule"), data.get("options")
+    if not isinstance(policy, str):
+        raise _no_plan("its 'policy' is not a text")
+    if not isinstance(actions, list) or not _are_texts(actions):
+        raise _no_plan("its 'schedule' is not a list of texts")
+    if not isinstance(options, list) or not options or not all(names and _are_texts(names) for names in options):
+        raise _no_plan("its 'options' are not one list of names per stage")
+    schedule = Schedule.parse(actions, policy)
+    # Whatever the sizes and times are, and as if no backward read a boundary; that is judged when they are known.
+    stages = (
+        StageCost(tuple(SaveOption(name, 0, False, False, 0.0, 0.0) for name in names), 0, 0, 0.0) for names in options
+    )
+    simulate(schedule, ChainCosts(tuple(stages)))
+    return schedule, [tuple(names) for names in options]
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(x, str) for x in value)
+
+
+def _no_plan(why: str) -> ScheduleError:
+    return ScheduleError(f"this is no plan saved by ckptgrad: {why}")

@@ -91,7 +91,7 @@ def get_policy(name: str | Policy) -> Policy:
     if callable(name):
         return name
     _discover()
-    if name not in _REGISTRY:
+    if not isinstance(name, str) or name not in _REGISTRY:
         known = ", ".join(sorted(_REGISTRY))
         raise PolicyError(f"no policy is called {name!r}; there are {known}, or pass a function")
     return _REGISTRY[name].run

@@ -11,7 +11,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TypeAlias
+
+from ckptgrad.errors import ScheduleError
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +123,7 @@ class Schedule:
         """The schedule of actions in the notation of `str`, one text an action.
 
         Raises:
-            ValueError: a text is no action.
+            ScheduleError: a text is not an action.
         """
         return cls(tuple(map(_parse, actions)), policy)
 
@@ -146,13 +149,36 @@ class Schedule:
         return {action.stage: action.keep for action in keeps if action.keep is not None}
 
 
-_ACTION = re.compile(r"F(?P<forward>\d+)(:(?P<keep>\d+))?(?P<bare>~)?|B(?P<backward>\d+)|-(?P<free>\d+)")
+def unknown_action(action: object, index: int | None = None) -> ScheduleError:
+    """The error of whoever meets an action that it cannot follow."""
+    what = f"{action!r} is not an action; there are Forward, Backward and Free, with numbers of stages and boundaries"
+    return ScheduleError(what, index, action)
+
+
+def is_well_formed(action: object) -> bool:
+    """Whether it is an action, and its numbers are integers."""
+    match action:
+        case Forward(stage, keep, output):
+            return _is_integer(stage) and (keep is None or _is_integer(keep)) and isinstance(output, bool)
+        case Backward(number) | Free(number):
+            return _is_integer(number)
+    return False
+
+
+def _is_integer(number: object) -> bool:
+    return isinstance(number, Integral) and not isinstance(number, bool)
+
+
+# Numbers of more digits than any chain has stages are no numbers.
+_ACTION = re.compile(
+    r"F(?P<forward>[0-9]{1,18})(:(?P<keep>[0-9]{1,18}))?(?P<bare>~)?|B(?P<backward>[0-9]{1,18})|-(?P<free>[0-9]{1,18})"
+)
 
 
 def _parse(text: str) -> Action:
-    match = _ACTION.fullmatch(text)
+    match = _ACTION.fullmatch(text) if isinstance(text, str) else None
     if match is None:
-        raise ValueError(f"{text!r} is no action; there are F3, F3:1, F3:1~, B3 and -3")
+        raise ScheduleError(f"{text!r} is not an action; write F3, F3:1, F3:1~, B3 or -3")
     if match["forward"]:
         keep = None if match["keep"] is None else int(match["keep"])
         return Forward(int(match["forward"]), keep, match["bare"] is None)

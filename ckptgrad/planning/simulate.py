@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from ckptgrad.errors import ScheduleError
 from ckptgrad.planning.costs import ChainCosts
-from ckptgrad.planning.schedule import Backward, Forward, Free, Schedule
+from ckptgrad.planning.schedule import Backward, Forward, Free, Schedule, is_well_formed, unknown_action
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,8 @@ def simulate(schedule: Schedule, costs: ChainCosts) -> Simulation:
     timeline: list[int] = []
     forwards: Counter[int] = Counter()
     for index, action in enumerate(schedule):
+        if not is_well_formed(action):
+            raise unknown_action(action, index)
         try:
             match action:
                 case Forward():
@@ -62,8 +64,6 @@ def simulate(schedule: Schedule, costs: ChainCosts) -> Simulation:
                 case Free():
                     timeline.append(state.live)
                     _free(state, action)
-                case _:
-                    raise _Bad("the simulator does not know this action")
         except _Bad as bad:
             raise ScheduleError(str(bad), index, action) from None
     _check_end(state)
@@ -141,10 +141,10 @@ def _known_stage(state: _State, stage: int):
 def _check_end(state: _State) -> None:
     end = len(state.costs)
     if state.cotangent:
-        raise ScheduleError(f"the backward of stage {state.cotangent - 1} is missing")
+        raise ScheduleError(f"at the end of the schedule: the backward of stage {state.cotangent - 1} is missing")
     if end not in state.boundaries:
-        raise ScheduleError(f"the chain's result, boundary {end}, is not held")
+        raise ScheduleError(f"at the end of the schedule: the chain's result, boundary {end}, is not held")
     if state.residuals:
-        raise ScheduleError(f"residuals of stages {sorted(state.residuals)} are still held")
+        raise ScheduleError(f"at the end of the schedule: residuals of stages {sorted(state.residuals)} are still held")
     if len(state.boundaries) > 1:
-        raise ScheduleError(f"boundaries {sorted(state.boundaries)[:-1]} are still held")
+        raise ScheduleError(f"at the end of the schedule: boundaries {sorted(state.boundaries)[:-1]} are still held")

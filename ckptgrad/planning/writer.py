@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from ckptgrad.errors import BudgetError
 from ckptgrad.planning.costs import ChainCosts
-from ckptgrad.planning.schedule import Action, Backward, Forward, Free, Schedule
+from ckptgrad.planning.schedule import Action, Backward, Forward, Free, Schedule, unknown_action
 
 
 class ScheduleWriter:
@@ -72,6 +72,8 @@ class ScheduleWriter:
                     self.backward(stage)
                 case Free(boundary):
                     self.free(boundary)
+                case _:
+                    raise unknown_action(action)
 
     def fits(self, budget: int | None) -> bool:
         """Whether the peak is within `budget` bytes; None is no bound."""

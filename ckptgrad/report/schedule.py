@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from rich.text import Text
 
-from ckptgrad.planning.schedule import Backward, Forward, Free, Schedule
+from ckptgrad.planning.schedule import Backward, Forward, Free, Schedule, unknown_action
 
 COLUMNS, ROWS = 96, 24
 _STYLES = {"f": "white", "r": "red", "k": "cyan", "b": "yellow", "-": "blue"}
@@ -51,6 +51,8 @@ def spacetime(schedule: Schedule, stages: int) -> SpaceTime:
                 if boundary in since:
                     held.append((boundary, since.pop(boundary), time))
                 continue
+            case _:
+                raise unknown_action(action)
         time += 1
     held += [(boundary, start, time) for boundary, start in since.items()]
     return SpaceTime(held, first, again, kept, back, time)

@@ -37,7 +37,10 @@ def calibrate() -> Machine:
     """
     measured = cache(measure_machine)
     names = [field.name for field in fields(Machine) if field.name != "cache"]
-    rates = {name: remembered(f"rate: {name}", "", lambda n=name: getattr(measured(), n)) for name in names}
+    rates = {
+        name: remembered(f"rate: {name}", "", lambda n=name: getattr(measured(), n), positive=name.endswith("_rate"))
+        for name in names
+    }
     machine = Machine(**rates, cache=Machine.of().cache)
     use_rates(jax.default_backend(), machine)
     return machine

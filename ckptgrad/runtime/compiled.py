@@ -21,7 +21,7 @@ from ckptgrad.chain.program import Program, Stage, StageKind
 from ckptgrad.errors import ScheduleError
 from ckptgrad.graph.evaluate import like_aval, read
 from ckptgrad.graph.graph import Constant, Variable, variables_of
-from ckptgrad.planning.schedule import Action, Backward, Forward, Free, Schedule
+from ckptgrad.planning.schedule import Action, Backward, Forward, Free, Schedule, unknown_action
 from ckptgrad.runtime.apart import add_apart, after, apart
 from ckptgrad.runtime.canonical import way_of_applying
 
@@ -131,6 +131,8 @@ class Execution:
                     self.run_backward(stage)
                 case Free(boundary):
                     self.boundaries.pop(boundary, None)
+                case _:
+                    raise unknown_action(action)
         return self
 
     def forget_order(self) -> None:

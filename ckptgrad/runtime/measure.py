@@ -76,7 +76,7 @@ def _seconds(function: Any, kind: StageKind, run: Run) -> float:
         compiled = lowered.compile()
         return best_seconds(lambda: compiled(args), REPEATS)
 
-    return remembered("seconds", lowered.as_text(), measure)
+    return remembered("seconds", lowered.as_text(), measure, positive=True)
 
 
 def _value(aval: Any) -> Any:

@@ -2,7 +2,7 @@
 
 One SQLite file in the user's cache folder, or in the folder that the environment variable CKPTGRAD_CACHE names ("off":
 nothing is kept).  SQLite makes it safe for several processes at once; whatever goes wrong with the file, measuring goes
-on without it.
+on without it, and what stands in it is believed only where it is a number that can have been measured.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -20,23 +21,36 @@ import jaxlib
 from platformdirs import user_cache_path
 
 FILE = "measurements.sqlite"
+# No machine has so many bytes, takes so many seconds or does so many operations in one.
+_BEYOND = 1e20
+# Seconds to wait for a file that another process has locked: once, and in vain in this process's life.
+_PATIENCE, _MOST_PATIENCE = 2.0, 4.0
+# Seconds waited in vain, by folder.
+_WAITED: dict[Path, float] = {}
 
 
-def remembered(what: str, text: str, measure: Callable[[], float]) -> float:
+def remembered(what: str, text: str, measure: Callable[[], float], *, positive: bool = False) -> float:
     """The number that was measured for this text before, or that `measure` gives now.
 
     Args:
         what: the quantity and its unit.
         text: the program that it is a property of.
         measure: called where nothing is remembered.
+        positive: whether it cannot be zero.
     """
     key = _key(what, text)
     found = _ask("SELECT value FROM measurements WHERE key = ?", key)
-    if found:
+    if found and _is_plausible(found[0][0], positive):
         return found[0][0]
     value = measure()
-    _ask("INSERT OR REPLACE INTO measurements VALUES (?, ?)", key, value)
+    if _is_plausible(value, positive):
+        _ask("INSERT OR REPLACE INTO measurements VALUES (?, ?)", key, value)
     return value
+
+
+def _is_plausible(value: Any, positive: bool) -> bool:
+    """Whether it is a number of bytes, seconds, or operations a second: no text, no infinity, nothing negative."""
+    return isinstance(value, (int, float)) and 0 <= value < _BEYOND and not (positive and value == 0)
 
 
 def folder() -> Path | None:
@@ -57,10 +71,15 @@ def _ask(question: str, *values: Any) -> list[Any]:
     place = folder()
     if place is None:
         return []
+    patience = max(0.0, min(_PATIENCE, _MOST_PATIENCE - _WAITED.get(place, 0.0)))
+    began = time.monotonic()
     try:
         place.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(place / FILE, timeout=30, isolation_level=None)) as database:
+        with closing(sqlite3.connect(place / FILE, timeout=patience, isolation_level=None)) as database:
             database.execute("CREATE TABLE IF NOT EXISTS measurements (key TEXT PRIMARY KEY, value REAL)")
             return database.execute(question, values).fetchall()
+    except sqlite3.OperationalError:
+        _WAITED[place] = _WAITED.get(place, 0.0) + time.monotonic() - began
+        return []
     except (OSError, sqlite3.Error):
         return []

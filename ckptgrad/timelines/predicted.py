@@ -13,7 +13,7 @@ from ckptgrad.chain.program import Program
 from ckptgrad.graph.graph import Operation, Variable, variables_of
 from ckptgrad.meters.buffers import Buffer
 from ckptgrad.planning.costs import ChainCosts
-from ckptgrad.planning.schedule import Action, Backward, Forward, Free, Schedule
+from ckptgrad.planning.schedule import Action, Backward, Forward, Free, Schedule, unknown_action
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +106,8 @@ def _follow(costs: ChainCosts, schedule: Schedule) -> Iterator[tuple[Action, _He
                 held.cotangent = stage
             case Free(boundary):
                 held.boundaries.discard(boundary)
+            case _:
+                raise unknown_action(action)
 
 
 def buffers_during(program: Program, costs: ChainCosts, schedule: Schedule, index: int, total: int) -> list[Buffer]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import pytest
+from jax.extend.core import Primitive
 
 import ckptgrad as cg
 from ckptgrad.chain.footprint import materialised, peak_inside, traffic
-from ckptgrad.graph.graph import variables_of
+from ckptgrad.chain.machine import Machine
+from ckptgrad.graph.graph import KnownCost, Operation, variables_of
 
 X = jnp.ones((16, 8))
 W = jnp.ones((8, 8))
@@ -114,3 +116,23 @@ def test_traffic_counts_what_is_written_and_read_once_a_value():
     assert traffic(operations, results) == (2 * N, (N + M) + 2 * N)
     _, operations, results = graph_of(lambda x: jnp.sin(x * 2 + 1) - x, X)
     assert traffic(operations, results) == (N, N)
+
+
+def test_a_parameter_called_seconds_or_bytes_is_a_parameter():
+    """What is known of planned loops does not travel among the parameters, which are the user's."""
+
+    def graph_with(**params):
+        primitive = Primitive("users_own")
+        primitive.def_abstract_eval(lambda x, **_: x)
+        return graph_of(lambda x: primitive.bind(x, **params), X)
+
+    _, plain, results = graph_with()
+    _, named, named_results = graph_with(seconds=7, bytes=10**9, loop=3, known_cost=5)
+    machine = Machine.of("cpu")
+    assert machine.seconds(named, named_results) == machine.seconds(plain, results) < 1
+    assert peak_inside(named, (), named_results) == peak_inside(plain, (), results) == N
+    cost = KnownCost(7.0, 100)
+    op = Operation(plain[0].primitive, plain[0].inputs, plain[0].outputs, {}, known_cost=cost)
+    for copy in (op, op.replace(op.inputs, op.outputs), op.with_params(seconds=1)):
+        assert machine.arithmetic(copy) == 7
+        assert peak_inside([copy], (), copy.outputs) == N + 100

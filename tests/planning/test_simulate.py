@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import jax.numpy as jnp
 import pytest
 
+import ckptgrad as cg
 from ckptgrad.errors import ScheduleError
 from ckptgrad.planning import Backward, ChainCosts, Forward, Free, SaveOption, Schedule, StageCost, simulate
+from ckptgrad.planning.writer import ScheduleWriter
+from ckptgrad.report.schedule import spacetime
+from ckptgrad.runtime.compiled import Execution
 
 F, B, X = Forward, Backward, Free
 
@@ -90,7 +95,14 @@ def test_a_recomputed_boundary_is_counted_twice_only_while_it_is_replaced():
         ([F(0, 0), F(1, 0), B(1), F(1, 0)], 3, "has been differentiated"),
         (GOOD[:-1], None, r"boundaries \[0\] are still held"),
         ([*GOOD, X(2)], None, "result, boundary 2, is not held"),
-        (["F0"], 0, "does not know this action"),
+        (["F0"], 0, "not an action"),
+        ([*GOOD[:2], None], 2, "not an action"),
+        ([F("0", 0)], 0, "not an action"),
+        ([F(0.0, 0)], 0, "not an action"),
+        ([F(0, True)], 0, "not an action"),
+        ([F(0, 0, "yes")], 0, "not an action"),
+        ([*GOOD[:3], B([1])], 3, "not an action"),
+        ([X(None)], 0, "not an action"),
     ],
 )
 def test_bad_schedules_are_refused(actions, index, words):
@@ -121,3 +133,26 @@ def test_a_schedule_reads_as_text():
 def test_impossible_costs_are_refused(make):
     with pytest.raises(ValueError):
         make()
+
+
+def sines(x):
+    return jnp.sum(jnp.sin(x))
+
+
+PLAN = cg.plan(sines, jnp.ones(3))
+STRANGE = (*PLAN.schedule, "F0")
+FOLLOWERS = {
+    "writer": lambda: ScheduleWriter(PLAN.costs).replay(STRANGE),
+    "execution": lambda: Execution(PLAN.program, [jnp.ones(3)]).run(["F0"]),
+    "chart": lambda: spacetime(Schedule(STRANGE, "test"), len(PLAN.costs)),
+    "plan": lambda: cg.plan(sines, jnp.ones(3), policy=Schedule(STRANGE, "test")),
+    "gradient": lambda: cg.grad(sines, policy=Schedule(STRANGE, "test"))(jnp.ones(3)),
+    "what a policy returns": lambda: cg.plan(sines, jnp.ones(3), policy=lambda costs, budget: STRANGE),
+}
+
+
+@pytest.mark.parametrize("follow", FOLLOWERS.values(), ids=FOLLOWERS)
+def test_whoever_follows_a_schedule_refuses_an_unknown_action(follow):
+    """Not the referee alone: what it has not seen is not left out in silence."""
+    with pytest.raises(ScheduleError):
+        follow()

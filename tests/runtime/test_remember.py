@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
+import time
+from contextlib import closing
 
 import pytest
 
@@ -68,3 +71,32 @@ def test_several_processes():
     running = [subprocess.Popen([sys.executable, "-c", code, str(i)]) for i in range(3)]
     assert [process.wait() for process in running] == [0, 0, 0]
     assert remembered("2", "39", refuse) == 39.0
+
+
+@pytest.mark.parametrize(
+    "value", ["text", "", None, b"blob", float("inf"), -float("inf"), -1.5, 1e300, 0.0], ids=lambda v: repr(v)
+)
+def test_what_cannot_have_been_measured_is_measured_again(fresh, value):
+    remembered("seconds", "program", lambda: 1.5)
+    with closing(sqlite3.connect(fresh / remember.FILE)) as database, database:
+        assert database.execute("UPDATE measurements SET value = ?", (value,)).rowcount == 1
+    assert remembered("seconds", "program", lambda: 2.5, positive=True) == 2.5
+    assert remembered("seconds", "program", refuse, positive=True) == 2.5
+
+
+def test_no_bytes_are_a_measurement():
+    assert remembered("bytes", "program", lambda: 0) == 0
+    assert remembered("bytes", "program", refuse) == 0
+
+
+def test_a_locked_file_is_not_waited_for(fresh, monkeypatch):
+    """A little, but not anew for each measurement."""
+    monkeypatch.setattr(remember, "_PATIENCE", 0.1)
+    monkeypatch.setattr(remember, "_MOST_PATIENCE", 0.2)
+    remembered("seconds", "program", lambda: 1.5)
+    with closing(sqlite3.connect(fresh / remember.FILE, isolation_level=None)) as database:
+        database.execute("BEGIN EXCLUSIVE")
+        start = time.monotonic()
+        assert [remembered("seconds", str(k), lambda k=k: float(k)) for k in range(1, 40)] == [*range(1, 40)]
+        assert time.monotonic() - start < 78 * 0.1 / 2
+    assert remembered("seconds", "program", refuse) == 1.5

@@ -23,7 +23,7 @@ from jax.extend.core import Primitive
 from ckptgrad.autodiff.joint import Joint
 from ckptgrad.autodiff.local import pulled_back, pushed_forward
 from ckptgrad.autodiff.reverse import is_differentiable
-from ckptgrad.graph.graph import Operation, Variable
+from ckptgrad.graph.graph import KnownCost, Operation, Variable
 from ckptgrad.rules.custom import tangent_zeros
 from ckptgrad.rules.loops.loop import Loop, LoopPlan
 from ckptgrad.rules.subgraphs import some
@@ -105,7 +105,7 @@ def stored_by(joint: Joint) -> dict[Any, list[Variable]]:
     """For each planned loop what its forward stores for its backward."""
     found = {}
     for op in joint.operations:
-        if op.name == FORWARD:
+        if isinstance(op.primitive, _Running) and op.name == FORWARD:
             loop = op.params["loop"]
             found[loop] = list(op.outputs[len(loop.out_avals) :])
     return found
@@ -129,8 +129,8 @@ class _Running:
 def _running(
     run: _Running, op: Operation, inputs: Sequence[Any], outputs: Sequence[Variable], seconds: float, inside: int
 ) -> Operation:
-    params = {"loop": op.params["loop"], "seconds": seconds, "bytes": inside}
-    return Operation(run, inputs, outputs, params, op.source_info, op.context)  # type: ignore[arg-type]
+    cost, params = KnownCost(seconds, inside), {"loop": op.params["loop"]}
+    return Operation(run, inputs, outputs, params, op.source_info, op.context, known_cost=cost)  # type: ignore[arg-type]
 
 
 def forward_of(plan: LoopPlan, loop: Loop) -> Callable[..., list[Any]]:
