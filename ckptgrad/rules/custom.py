@@ -21,6 +21,7 @@ from ckptgrad.graph.evaluate import read
 from ckptgrad.graph.graph import Graph, Variable
 from ckptgrad.graph.registry import Application
 from ckptgrad.graph.trace import from_jaxpr
+from ckptgrad.rules.checkified import Errors, errors_around, errors_taken
 from ckptgrad.rules.kinds import bprop, instantiate, pullback
 from ckptgrad.rules.subgraphs import some
 
@@ -54,8 +55,15 @@ def push_custom_jvp(op: Application, *tangents: Any):
     results = [_array(x, a.aval) for x, a in zip(rule(*op.inputs[consts:], *given), rule.outputs, strict=True)]
     rest = iter(results[len(zero_outs) :])
     found = [None if zero else next(rest) for zero in zero_outs]
-    avals = op.out_avals
-    return results[: len(zero_outs)], [t if is_differentiable(a) else None for t, a in zip(found, avals, strict=True)]
+    errors = _errors_of_jvp(op, zero_outs)
+    values = [*errors.values(op), *results[errors.taken : len(zero_outs)]]
+    moves = zip([*errors.pushed(tangents[consts:]), *found[errors.taken :]], op.out_avals, strict=True)
+    return values, [t if is_differentiable(a) else None for t, a in moves]
+
+
+def _errors_of_jvp(op: Application, zero_outs: Sequence[bool]) -> Errors:
+    taken = errors_taken(op.params["jvp_jaxpr_fun"])
+    return errors_around(op, taken, len(zero_outs) - taken)
 
 
 @pullback("custom_jvp_call", push=push_custom_jvp)
@@ -67,18 +75,21 @@ def custom_jvp_call(op: Application):
     rule, taken, zero_outs = _jvp_rule(op)
     wanted = rule.inputs[len(primals) :]
     tape = forward(rule, [*primals, *(tangent_zeros(op.in_avals[i]) for i in taken)], wanted, linear=True)
-    outputs = [_array(read(tape.env, a), a.aval) for a in rule.outputs[: len(zero_outs)]]
+    errors = _errors_of_jvp(op, zero_outs)
+    values = [_array(read(tape.env, a), a.aval) for a in rule.outputs[errors.taken : len(zero_outs)]]
+    outputs = [*errors.values(op), *values]
     tangents = iter(rule.outputs[len(zero_outs) :])
     tangent_outs = [None if zero else next(tangents) for zero in zero_outs]
 
     def pull(*cotangents):
         seeds: dict[Variable, Any] = {}
-        for out, ct in zip(tangent_outs, cotangents, strict=True):
+        for out, ct in zip(tangent_outs[errors.taken :], cotangents[errors.given :], strict=True):
             if ct is not None and isinstance(out, Variable) and is_differentiable(out.aval):
                 accumulate(seeds, out, ct)
         found: list[Any] = [None] * len(op.inputs)
         for i, ct in zip(taken, backpropagate(tape, seeds, wanted), strict=True):
             found[i] = ct
+        found[consts : consts + errors.taken] = errors.pulled(cotangents)
         return found
 
     return outputs, pull
@@ -116,17 +127,17 @@ def custom_vjp_call(op: Application):
     _, residual_tree, forwarded = op.params["out_trees"]()
     computed = residual_tree.num_leaves - sum(f is not None for f in forwarded)
     fresh = iter(kept[:computed])
-    residuals = [next(fresh) if f is None else op.inputs[f] for f in forwarded]
+    errors = errors_around(op, errors_taken(op.params["bwd"]), len(kept) - computed)
+    residuals = [next(fresh) if f is None else op.inputs[errors.taken + f] for f in forwarded]
 
     def pull(*cotangents):
-        seeds = [
-            instantiate(ct, aval) if is_differentiable(aval) else tangent_zeros(aval)
-            for ct, aval in zip(cotangents, op.out_avals, strict=True)
-        ]
+        results = zip(cotangents[errors.given :], op.out_avals[errors.given :], strict=True)
+        seeds = [instantiate(ct, aval) if is_differentiable(aval) else tangent_zeros(aval) for ct, aval in results]
         found = op.params["bwd"].call_wrapped(*residuals, *seeds)
-        return [None] * consts + [_array_or_none(ct) for ct in found]
+        told = errors.pulled(cotangents)
+        return [None] * consts + told + [_array_or_none(ct) for ct in found[errors.taken :]]
 
-    return kept[computed:], pull
+    return [*errors.values(op), *kept[computed:]], pull
 
 
 def _array_or_none(ct: Any) -> Any:

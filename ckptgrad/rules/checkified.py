@@ -1,0 +1,79 @@
+"""Custom rules inside `jax.experimental.checkify`.
+
+Checkify makes a call of a custom function take the errors so far before its arguments and give the errors, with those
+of new checks, before its results.  The user's rule knows nothing of either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jax.extend.core import Literal
+
+from ckptgrad.graph.evaluate import apply
+from ckptgrad.graph.registry import Application
+
+
+@dataclass(frozen=True)
+class Errors:
+    """The errors around one call.
+
+    Attributes:
+        taken: how many leaves of errors stand before its arguments.
+        given: how many stand before its results.
+        passed: of the errors given, the positions among the errors taken of those that are passed on; None for others.
+    """
+
+    taken: int
+    given: int
+    passed: tuple[int | None, ...]
+
+    def values(self, op: Application) -> list[Any]:
+        """The errors given, by the function itself: a rule makes no checks."""
+        return apply(op.op, op.inputs)[: self.given] if self.given else []
+
+    def pushed(self, tangents: Sequence[Any]) -> list[Any]:
+        """Tangents of the errors given: of what an error tells, where that is passed on."""
+        return [None if i is None else tangents[i] for i in self.passed]
+
+    def pulled(self, cotangents: Sequence[Any]) -> list[Any]:
+        """Cotangents of the errors taken, from those of the errors given."""
+        found: list[Any] = [None] * self.taken
+        for i, ct in zip(self.passed, cotangents, strict=False):
+            if i is not None and ct is not None:
+                found[i] = ct
+        return found
+
+
+def errors_around(op: Application, taken: int, results: int) -> Errors:
+    """The errors around a call that takes so many, of a function that has so many results."""
+    given = len(op.op.outputs) - results
+    program = op.params["call_jaxpr"]
+    program = getattr(program, "jaxpr", program)
+    consts = op.params["num_consts"]
+    places = {v: i for i, v in enumerate(program.invars[consts : consts + taken])}
+    passed = (v if not isinstance(v, Literal) else None for v in program.outvars[:given])
+    return Errors(taken, given, tuple(places.get(v) for v in passed))
+
+
+def errors_taken(rule: Any) -> int:
+    """How many leaves of errors stand before the arguments of a custom function.
+
+    Checkify wraps the rule in a function that remembers the number, once for each time that it is applied; no public
+    name tells it.
+    """
+    count, waiting, seen = 0, [rule], set()
+    while waiting:
+        function = getattr(waiting[0], "f", waiting[0])
+        del waiting[0]
+        code = getattr(function, "__code__", None)
+        if code is None or id(function) in seen or not str(function.__module__).startswith("jax."):
+            continue
+        seen.add(id(function))
+        cells = dict(zip(code.co_freevars, function.__closure__ or (), strict=True))
+        if function.__module__.endswith(".checkify"):
+            count += cells["num_errs"].cell_contents
+        waiting += [cells[name].cell_contents for name in ("fn", "jvp", "jvp_jaxpr_fun", "bwd") if name in cells]
+    return count
