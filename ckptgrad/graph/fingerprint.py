@@ -1,32 +1,54 @@
-"""Structural identity of operations: keys that are equal exactly when the computation is.
+"""Structural identity of operations: keys that are equal only where the computation, and its derivatives, are.
 
-Used to recognise equal stages and to merge common subexpressions.  Keys are compared by value, not
-by hash alone, so two different computations are never taken for equal.
+Used to recognise equal stages and to merge common subexpressions.  Keys are compared by value, not by hash alone.  What
+is not known to be equal is different: numbers of different types, objects that are not the same one, rules that cannot
+be compared.
+
+| a parameter | equal to another one where |
+|---|---|
+| numbers, strings, dtypes, classes | type and value are |
+| NumPy arrays, literals | dtype, shape and bytes are |
+| containers, named tuples, JAX's dataclasses | type and entries are |
+| programs | types, operations in order, their contexts and effects, literals and constants are |
+| custom rules | the programs that they give are, when called now, those of the rules inside included |
+| JAX's other values (shardings, tree structures, ...) | JAX says so |
+| JAX arrays, tracers, functions, any other object | it is the same object |
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
+from enum import Enum
 from typing import Any
 
 import numpy as np
+from jax import dtypes
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+from jax.tree_util import PyTreeDef
 
+from ckptgrad.graph.custom_calls import CUSTOM_JVP, CUSTOM_VJP, RuleCall, rule_call
 from ckptgrad.graph.graph import Atom, Constant, Operation, Variable
 
-CUSTOM_JVP, CUSTOM_VJP = "custom_jvp_call", "custom_vjp_call"
+__all__ = ["CUSTOM_JVP", "CUSTOM_VJP", "aval_key", "atom_key", "jaxpr_key", "operation_key", "segment_key", "value_key"]
+
+# Packages whose values say truly whether they are equal; JAX's own caches trust them as well.
+_TRUSTED = frozenset({"jax", "jaxlib", "numpy", "ml_dtypes"})
+_PLAIN = (type(None), bool, int, str, bytes, complex)
+
+# Rules inside rules that are followed.
+MAX_RULE_DEPTH = 3
+
+# What is known of the rules inside which a key is being made, outermost first.
+_ENTERED: ContextVar[tuple[Any, ...]] = ContextVar("entered", default=())
 
 
 def aval_key(aval: Any) -> tuple:
-    """Shape, dtype, weak type and sharding of an abstract value."""
-    return (
-        type(aval).__name__,
-        getattr(aval, "shape", None),
-        str(getattr(aval, "dtype", None)),
-        getattr(aval, "weak_type", False),
-        str(getattr(aval, "sharding", None)),
-    )
+    """An abstract value: JAX compares all that is part of its type."""
+    return (type(aval), aval)
 
 
 def atom_key(atom: Atom, number: Mapping[Variable, Any]) -> Any:
@@ -37,90 +59,104 @@ def atom_key(atom: Atom, number: Mapping[Variable, Any]) -> Any:
 
 
 def operation_key(op: Operation) -> tuple:
-    """Primitive and parameters, without the variables."""
-    params = op.params
-    if op.name == CUSTOM_JVP:
-        params = {**params, "jvp_jaxpr_fun": _jvp_rule_key(params, len(op.inputs) - params["num_consts"])}
-    elif op.name == CUSTOM_VJP:
-        params = {k: v for k, v in params.items() if k not in ("bwd", "fwd_jaxpr_thunk", "out_trees")} | {
-            "bwd": _unwrapped(params["bwd"])
-        }
-    items = tuple((k, value_key(v)) for k, v in sorted(params.items()))
-    return (op.name, items, str(op.context))
+    """Primitive, parameters, context and effects, without the variables."""
+    return _key(op.primitive, op.params, op.context, op.effects)
+
+
+def _key(primitive: Any, params: Mapping[str, Any], context: Any, effects: Any) -> tuple:
+    call = rule_call(primitive.name, params)
+    items = tuple((k, value_key(v)) for k, v in sorted(params.items()) if call is None or k not in call.parameters)
+    # Contexts are interned: equal ones are one object.
+    return (primitive, items, None if call is None else _rule_key(call), context, value_key(frozenset(effects)))
 
 
 class _Identity:
-    """Equal for the same object only; keeps it alive, so that its id is not given away again."""
+    """Equal for the same object only, as long as that lives; keeps nothing alive that can be held weakly."""
 
-    __slots__ = ("value",)
+    __slots__ = ("_hash", "_of")
 
     def __init__(self, value: Any):
-        self.value = value
+        self._hash = id(value)
+        try:
+            self._of: Callable[[], Any] = weakref.ref(value)
+        except TypeError:
+            self._of = lambda: value
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Identity) and other.value is self.value
+        if not isinstance(other, _Identity):
+            return False
+        mine = self._of()
+        return mine is not None and mine is other._of()
 
     def __hash__(self) -> int:
-        return id(self.value)
+        return self._hash
 
 
-MAX_RULE_DEPTH = 3
+def _rule_key(call: RuleCall) -> Any:
+    """The key of a custom rule: of the programs that it gives.
 
-# The custom_jvp rules inside which a key is being made, outermost first; None: leave rules out.
-_ENTERED: ContextVar[tuple | None] = ContextVar("entered", default=())
-
-
-def _jvp_rule_key(params: Mapping[str, Any], inputs: int) -> Any:
-    """The key of a custom_jvp rule, which may call the function that it belongs to (relu's does).
-
-    A rule met again inside itself is known by its first level and by how far out it was entered.
-    Rules that call ever new functions (sinc's do) are told apart by identity from some depth on.
+    A rule often calls the function that it belongs to.  Where this is the very rule inside which it is met, on the same
+    types, its key is how far out that is.  Rules inside rules beyond some depth (a rule may call ever new functions) are
+    told apart by identity, as are those that cannot be traced (the user's rule may refuse what it is never asked for).
     """
-    entered = _ENTERED.get()
-    if entered is None:
-        return None
-    try:
-        rule = params["jvp_jaxpr_fun"].call_wrapped(*[False] * inputs)[:2]
-    except Exception:  # The user's rule: it may refuse integers or symbolic zeros, and need not be called at all.
-        return _Identity(params["jvp_jaxpr_fun"])
-    first_level = _key_within(None, (params["call_jaxpr"], rule))
-    if first_level in entered:
-        return ("again", entered[::-1].index(first_level))
-    if len(entered) == MAX_RULE_DEPTH:
-        return _Identity(params["jvp_jaxpr_fun"])
-    return _key_within((*entered, first_level), rule)
+    identity, entered = call.identity(), _ENTERED.get()
+    known = None if identity is None else (value_key(identity), tuple(aval_key(a) for a in call.in_avals))
+    if known is not None and known in entered:
+        return ("again", entered[::-1].index(known))
+    programs = call.programs() if len(entered) < MAX_RULE_DEPTH else None
+    if programs is None:
+        return _Identity(call.anchor)
+    with _entered(_Identity(call) if known is None else known):
+        return value_key(programs)
 
 
-def _key_within(entered: tuple | None, value: Any) -> Any:
-    token = _ENTERED.set(entered)
+@contextmanager
+def _entered(rule: Any) -> Iterator[None]:
+    token = _ENTERED.set((*_ENTERED.get(), rule))
     try:
-        return value_key(value)
+        yield
     finally:
         _ENTERED.reset(token)
 
 
 def value_key(value: Any) -> Any:
     """A hashable key of a static parameter."""
-    if isinstance(value, ClosedJaxpr):
-        return ("closed", jaxpr_key(value.jaxpr), tuple(value_key(c) for c in value.consts))
-    if isinstance(value, Jaxpr):
-        return ("jaxpr", jaxpr_key(value))
+    kind = type(value)
+    if kind in _PLAIN or isinstance(value, type):
+        return (kind, value)
+    if kind is float:
+        return (kind, repr(value))
+    if isinstance(value, (ClosedJaxpr, Jaxpr)):
+        return (jaxpr_key(value), tuple(value_key(c) for c in getattr(value, "consts", ())))
     if isinstance(value, (tuple, list)):
-        return tuple(value_key(v) for v in value)
-    if isinstance(value, (np.ndarray, np.generic)):
-        return ("array", value.shape, str(value.dtype), value.tobytes())
-    if isinstance(value, float):
-        return ("float", repr(value))
+        return (kind, *map(value_key, value))
+    if isinstance(value, (set, frozenset)):
+        return (kind, frozenset(map(value_key, value)))
     if isinstance(value, dict):
-        return tuple((k, value_key(v)) for k, v in sorted(value.items()))
-    try:
-        hash(value)
-    except TypeError:
+        return (kind, frozenset((value_key(k), value_key(v)) for k, v in value.items()))
+    if isinstance(value, (np.ndarray, np.generic)) and not value.dtype.hasobject:
+        return (kind, value.shape, value.dtype, value.tobytes())
+    if isinstance(value, Enum):
         return _Identity(value)
-    return value
+    if kind.__module__.partition(".")[0] in _TRUSTED:
+        return _trusted_key(value)
+    return _Identity(value)
 
 
-def jaxpr_key(jaxpr: Jaxpr) -> tuple:
+def _trusted_key(value: Any) -> Any:
+    """The key of a value of JAX or NumPy: its fields, or what it says itself."""
+    kind = type(value)
+    if dataclasses.is_dataclass(value):
+        return (kind, *(value_key(getattr(value, f.name)) for f in dataclasses.fields(value)))
+    if isinstance(value, PyTreeDef):
+        # Nodes compare what users put into them, and say that 1 is True.
+        return (kind, value, str(value))
+    if kind.__eq__ is object.__eq__ or kind.__hash__ is None:
+        return _Identity(value)
+    return (kind, value)
+
+
+def jaxpr_key(jaxpr: Any) -> tuple:
     """The structure of a jaxpr under a numbering of its variables."""
     number: dict[Any, int] = {}
     for v in (*jaxpr.constvars, *jaxpr.invars):
@@ -128,18 +164,26 @@ def jaxpr_key(jaxpr: Jaxpr) -> tuple:
 
     def key(atom: Any) -> Any:
         if isinstance(atom, Literal):
-            return ("const", value_key(np.asarray(atom.val)), aval_key(atom.aval))
+            return ("const", _literal_key(atom.val), aval_key(atom.aval))
         return number[atom]
 
     lines = []
     for eqn in jaxpr.eqns:
         ins = tuple(key(a) for a in eqn.invars)
-        op = Operation(eqn.primitive, [Constant(None, a.aval) for a in eqn.invars], (), eqn.params)
         for v in eqn.outvars:
             number[v] = len(number)
-        lines.append((operation_key(op), ins, tuple(aval_key(v.aval) for v in eqn.outvars)))
+        line = _key(eqn.primitive, eqn.params, eqn.ctx, eqn.effects)
+        lines.append((line, ins, tuple(aval_key(v.aval) for v in eqn.outvars)))
     types = tuple(aval_key(v.aval) for v in (*jaxpr.constvars, *jaxpr.invars))
     return (types, tuple(lines), tuple(key(a) for a in jaxpr.outvars))
+
+
+def _literal_key(value: Any) -> Any:
+    """A literal by its bytes, whatever type holds them; its dtype is part of its abstract value."""
+    dtype = getattr(value, "dtype", None)
+    if dtype is not None and dtypes.issubdtype(dtype, dtypes.extended):
+        return _Identity(value)
+    return value_key(np.asarray(value))
 
 
 def segment_key(operations: Sequence[Operation], inputs: Sequence[Variable], outputs: Sequence[Atom]) -> tuple:
@@ -158,7 +202,3 @@ def segment_key(operations: Sequence[Operation], inputs: Sequence[Variable], out
         tuple(lines),
         tuple(atom_key(a, number) for a in outputs),
     )
-
-
-def _unwrapped(wrapped: Any) -> Any:
-    return getattr(wrapped, "f", wrapped)

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+import zlib
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from jax import lax
 from jax.experimental.compute_on import compute_on
 from jax.experimental.xla_metadata import set_xla_metadata
 
 import ckptgrad as cg
-from ckptgrad.graph.fingerprint import segment_key
+from ckptgrad.graph.fingerprint import operation_key, segment_key
 from ckptgrad.graph.simplify import merge_common
 
 
@@ -170,3 +177,152 @@ def test_merged_results_that_are_returned_are_returned_twice():
     merged = merge_common(cg.trace(lambda x: (jnp.sin(x), jnp.sin(x)), ONE))
     assert [op.name for op in merged.operations] == ["sin"]
     assert merged.outputs[0] is merged.outputs[1]
+
+
+def test_contexts_inside_other_programs_tell_keys_apart():
+    assert key(scan_of(jnp.sin), ONE) != key(scan_of(under(MARKED["metadata"], jnp.sin)), ONE)
+
+
+def number_of(static):
+    """A number that belongs to a value and its type: 1, 1.0 and True have three."""
+    return 1 + zlib.crc32(f"{type(static).__name__} {static!r}".encode()) % 89 / 10
+
+
+class Config:
+    """An object of a user's whose equality says too much."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def __repr__(self):
+        return self.name
+
+    def __eq__(self, other):
+        return isinstance(other, Config)
+
+    def __hash__(self):
+        return 0
+
+
+# Equal to one another in Python, or unhashable, or with an equality of their own that says too much.
+STATICS = (
+    1, 1.0, True, np.float32(1), np.int32(1), 0.0, -0.0, "1", b"1", None, (1, 2), (1, 2.0), [1], {"a": 1}, {"a": True},
+    jnp.float32, np.float32, np.dtype("float32"), jnp.sin, jnp.cos, Config("a"), Config("b"),
+)  # fmt: skip
+PLACES = ("plain", "scan", "vmap", "jit", "cond")
+FORMS = ("vjp", "vjp, calls itself", "jvp", "jvp, calls itself", "jvp, third level")
+
+
+def custom_of(form, place, forward, backward):
+    """A function whose forward depends on one static argument and whose derivative on another."""
+
+    def value(static, x):
+        return x * number_of(static)
+
+    if form.startswith("vjp"):
+        f = jax.custom_vjp(lambda a, b, x: value(a, x), nondiff_argnums=(0, 1))
+
+        def fwd(a, b, x):
+            return (f(a, b, x) if "itself" in form else value(a, x)), x
+
+        f.defvjp(fwd, lambda a, b, x, g: (g * number_of(b) * jnp.cos(x),))
+    else:
+        f = jax.custom_jvp(lambda a, b, x: value(a, x), nondiff_argnums=(0, 1))
+        inner = jax.custom_jvp(lambda x: x * 1.0)
+        inner.defjvp(lambda p, t: (p[0] * 1.0, t[0] * number_of(backward)))
+
+        @f.defjvp
+        def _(a, b, primals, tangents):
+            (x,), (t,) = primals, tangents
+            y = f(a, b, x) if "itself" in form else value(a, x)
+            return y, t * inner(x) if "level" in form else t * number_of(b) * jnp.cos(x)
+
+    called = partial(f, forward, backward)
+    return {
+        "plain": called,
+        "scan": lambda x: lax.scan(lambda c, _: (called(c), None), x, None, length=2)[0],
+        "vmap": jax.vmap(called),
+        "jit": jax.jit(called),
+        "cond": lambda x: lax.cond(x[0] > 0, called, lambda x: x, x),
+    }[place]
+
+
+SPECS = st.tuples(st.sampled_from(FORMS), st.sampled_from(PLACES), st.sampled_from(STATICS), st.sampled_from(STATICS))
+
+
+@st.composite
+def pairs_of_specs(draw):
+    """Two specifications that are the same, or differ in one thing."""
+    first = draw(SPECS)
+    second = list(first)
+    place = draw(st.integers(0, 4))
+    if place < 4:
+        second[place] = draw(SPECS)[place]
+    return first, tuple(second)
+
+
+def derivatives(fun):
+    x = jnp.array([0.3, -0.2, 0.7])
+    first = jax.grad(lambda x: fun(x).sum())
+    return np.asarray(fun(x)), np.asarray(first(x)), np.asarray(jax.grad(lambda x: first(x).sum())(x))
+
+
+@given(pairs_of_specs())
+def test_equal_keys_mean_equal_values_and_derivatives(pair):
+    """And the same function with the same static arguments has one key, so that not all keys just differ."""
+    f, g = (custom_of(*spec) for spec in pair)
+    a, b = key(f, ONE), key(g, ONE)
+    same = all(x is y for x, y in zip(*pair, strict=True))
+    if a == b and not same:
+        for x, y in zip(derivatives(f), derivatives(g), strict=True):
+            np.testing.assert_array_equal(x, y)
+    assert key(f, ONE) == a
+    if same:
+        assert a == b
+
+
+LINE = jnp.linspace(0.1, 1.0, 4)
+
+
+PAIRS = {"vjp": (1, True), "vjp, calls itself": (2.0, 2), "jvp": ("a", "b"), "jvp, third level": (Config("a"), Config("b"))}
+
+
+@pytest.mark.parametrize(("form", "statics"), PAIRS.items(), ids=PAIRS)
+def test_calls_that_differ_by_static_arguments_have_their_own_gradients(form, statics):
+    """Within one expression, across calls, in stages."""
+    a, b = (custom_of(form, "plain", "same", s) for s in statics)
+
+    def loss(x):
+        for _ in range(3):
+            x = jnp.tanh(a(x)) + jnp.tanh(b(x)) + a(b(x)) * 0.01
+        return x.sum()
+
+    wanted = jax.grad(loss)(LINE)
+    for budget in (None, "min"):
+        np.testing.assert_allclose(cg.grad(loss, budget=budget)(LINE), wanted, rtol=1e-4, atol=1e-8)
+    for f in (a, b):
+        alone = partial(jnp.vdot, LINE)
+        found = cg.grad(lambda x, f=f: alone(f(x)))(LINE)
+        np.testing.assert_allclose(found, jax.grad(lambda x, f=f: alone(f(x)))(LINE), rtol=1e-6)
+
+
+def test_a_rule_that_reads_what_has_changed_is_traced_again():
+    strength = {"now": 1.0}
+    f = jax.custom_vjp(lambda x: x * 1.0)
+    f.defvjp(lambda x: (x * 1.0, None), lambda _, g: (g * strength["now"],))
+    for strength["now"] in (1.0, 3.0):
+        np.testing.assert_array_equal(cg.grad(lambda x: f(x).sum())(ONE), strength["now"] * ONE)
+
+
+def test_a_key_keeps_nothing_alive():
+    def made():
+        big = jnp.ones(1000) + 1
+        f = jax.custom_vjp(lambda x: x * big)
+        f.defvjp(lambda x: (x * big, None), lambda _, g: (g * big,))
+        return [operation_key(op) for op in cg.trace(scan_of(f), jnp.ones(1000)).operations], weakref.ref(big)
+
+    kept, seen = made()
+    jax.clear_caches()
+    gc.collect()
+    assert kept == kept
+    assert seen() is None

@@ -1,0 +1,70 @@
+"""Which of the user's rules a custom rule is, as far as JAX's wrappers around it are known."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+# JAX's wrappers that only bring arguments and results into another form, given what is compared here.  Their other
+# arguments are names, tags of a trace, and functions that tell one wrapper what another one found.
+_KNOWN = frozenset({
+    "_flatten_jvp", "_flatten_fwd", "_flatten_bwd", "_prepend_static_args", "_argnums_partial",
+    "batch_subtrace", "batch_custom_jvp_subtrace",
+})  # fmt: skip
+# Closures that JAX makes anew for each call, and the variable in which they keep what they wrap.
+_CLOSURES = {
+    "_memoize.<locals>.memoized": "fn",
+    "DynamicJaxprTrace.process_custom_jvp_call.<locals>.jvp_jaxpr_thunk": "jvp",
+    "DynamicJaxprTrace.process_custom_vjp_call.<locals>.fwd_jaxpr_from_zeros": "fwd",
+    "batch_custom_vjp_bwd.<locals>.new_bwd": "bwd",
+}
+_DEPTH = 8
+
+
+def rule_identity(wrapped: Sequence[Any]) -> list[Any] | None:
+    """The user's functions that make up a rule, and the static arguments of JAX's wrappers around them.
+
+    None where a wrapper is met that is not known: then nothing is said of which rule it is.
+    """
+    found: list[Any] = []
+    return found if all(_collect(w, found, _DEPTH) for w in wrapped) else None
+
+
+def _collect(function: Any, found: list[Any], depth: int) -> bool:
+    if depth == 0:
+        return False
+    if hasattr(function, "transforms"):
+        known = all(_collect_arguments(gen, arguments, found) for gen, arguments in function.transforms)
+        return known and not function.params and _collect(function.f, found, depth - 1)
+    inner = _CLOSURES.get(getattr(function, "__qualname__", "")) if _is_jaxs(function) else None
+    if inner is None:
+        found.append(function)
+        return True
+    inside = inspect.getclosurevars(function).nonlocals
+    # The sizes and places of batched axes; the types that a thunk was made for are compared by others.
+    found.extend(_plain(inside.get(name)) for name in ("axis_data", "out_dim_dests"))
+    return inner in inside and _collect(inside[inner], found, depth - 1)
+
+
+def _collect_arguments(gen: Any, arguments: Sequence[Any], found: list[Any]) -> bool:
+    name = getattr(gen, "__name__", "")
+    found.append(name)
+    found.extend(_plain(a) for a in arguments)
+    return name in _KNOWN
+
+
+def _plain(value: Any) -> Any:
+    """A static argument without what differs between two calls of the same rule."""
+    name = type(value).__name__
+    if name in ("Unhashable", "Hashable"):
+        return value.val
+    if callable(value) or name in ("TraceTag", "DebugInfo"):
+        return None
+    if isinstance(value, (tuple, list)):
+        return (name, *map(_plain, value))
+    return value
+
+
+def _is_jaxs(function: Any) -> bool:
+    return str(getattr(function, "__module__", "")).partition(".")[0] in ("jax", "jaxlib")
