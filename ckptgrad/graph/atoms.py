@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import dtypes
 
 
 class Variable:
@@ -59,11 +64,19 @@ Atom = Variable | Constant
 
 
 def aval_bytes(aval: Any) -> int:
-    """Bytes of an abstract value; key arrays count their underlying integers."""
+    """Bytes of an abstract value; key arrays count their underlying integers, numbers of less than a byte are packed."""
     dtype = getattr(aval, "dtype", None)
-    if dtype is None:
-        return 0
-    return math.prod(aval.shape) * getattr(dtype, "itemsize", 8)
+    return 0 if dtype is None else -(-math.prod(aval.shape) * _bits(dtype) // 8)
+
+
+@cache
+def _bits(dtype: Any) -> int:
+    """Bits of one element."""
+    size = getattr(dtype, "itemsize", 8)
+    if size != 1 or dtype.kind in "biufO":
+        return 8 * size
+    limits = jnp.iinfo if dtypes.issubdtype(dtype, np.integer) else jnp.finfo
+    return limits(dtype).bits
 
 
 def variables_of(atoms: Iterable[Atom]) -> list[Variable]:

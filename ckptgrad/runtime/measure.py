@@ -12,6 +12,7 @@ from jax.core import Tracer
 
 from ckptgrad.autodiff.joint import Run
 from ckptgrad.chain.program import Program, StageKind
+from ckptgrad.graph.keys import from_numbers, is_key, numbers_struct
 from ckptgrad.graph.trace import cotangent_struct, struct
 from ckptgrad.planning.costs import ChainCosts, StageCost
 from ckptgrad.runtime.calibrate import best_seconds
@@ -81,8 +82,8 @@ def _seconds(function: Any, kind: StageKind, run: Run) -> float:
 
 def _value(aval: Any) -> Any:
     """An array of plausible values: small numbers, or zeros."""
-    if dtypes.issubdtype(aval.dtype, dtypes.prng_key):
-        return jax.random.split(jax.random.key(0), aval.shape) if aval.shape else jax.random.key(0)
+    if is_key(aval):
+        return from_numbers(_value(numbers_struct(aval)), aval)
     if dtypes.issubdtype(aval.dtype, np.inexact):
         draw = np.random.default_rng(0).uniform(0.1, 0.9, aval.shape)
         return jax.numpy.asarray(draw, aval.dtype)

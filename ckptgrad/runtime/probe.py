@@ -20,6 +20,7 @@ from jax import dtypes
 from ckptgrad.chain.costs import private_residuals
 from ckptgrad.chain.program import Program, StageKind
 from ckptgrad.graph.graph import Variable
+from ckptgrad.graph.keys import from_numbers, is_key, numbers_struct
 from ckptgrad.graph.trace import cotangent_struct, struct
 from ckptgrad.meters.xla import compiled_memory
 from ckptgrad.planning.costs import ChainCosts, StageCost
@@ -187,15 +188,23 @@ def _lower(program: Any, structs: Sequence[Any], made: Sequence[bool]) -> Any:
 
 
 def _is_plain(aval: Any) -> bool:
-    return dtypes.issubdtype(aval.dtype, np.generic) and aval.size > 0
+    """Whether a callback can make and read it: an array of numbers, or of keys as the numbers that they are made of."""
+    return aval.size > 0 and (is_key(aval) or not _is_opaque(aval.dtype))
+
+
+def _is_opaque(dtype: Any) -> bool:
+    return dtypes.issubdtype(dtype, dtypes.extended) or dtype == dtypes.float0
 
 
 def _produce(structs: Sequence[Any]) -> list[Any]:
-    return list(jax.pure_callback(_never, list(structs))) if structs else []
+    if not structs:
+        return []
+    made = jax.pure_callback(_never, [numbers_struct(s) if is_key(s) else s for s in structs])
+    return [from_numbers(x, s) if is_key(s) else x for s, x in zip(structs, made, strict=True)]
 
 
 def _consume(values: Sequence[Any]) -> Any:
-    plain = [v for v in values if _is_plain(v)]
+    plain = [jax.random.key_data(v) if is_key(v) else v for v in values if _is_plain(v)]
     return jax.pure_callback(_never, jax.ShapeDtypeStruct((), np.float32), *plain) if plain else ()
 
 
