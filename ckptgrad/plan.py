@@ -10,7 +10,7 @@ from typing import Any
 
 from ckptgrad.budget import Budget, resolve_budget
 from ckptgrad.chain.costs import chain_costs
-from ckptgrad.chain.program import Program
+from ckptgrad.chain.program import Program, StageKind
 from ckptgrad.errors import BudgetError, EffectError, ScheduleError
 from ckptgrad.graph.graph import Operation
 from ckptgrad.planning.bound import least_seconds
@@ -213,11 +213,13 @@ def check_effects(program: Program, schedule: Schedule) -> None:
         EffectError: naming the user's line.
     """
     seen: set[int] = set()
+    judged: set[tuple[StageKind, int | None]] = set()
     for action in schedule:
         if not isinstance(action, Forward):
             continue
-        if action.stage in seen:
-            kind = program.stages[action.stage].kind
+        kind = program.stages[action.stage].kind
+        if action.stage in seen and (kind, action.keep) not in judged:
+            judged.add((kind, action.keep))
             for op in kind.graph.operations:
                 if any("ordered" in type(effect).__name__.lower() for effect in op.effects):
                     raise _effect_error(action.stage, op, "an ordered side effect", "make it unordered")

@@ -20,8 +20,9 @@ from ckptgrad.graph.evaluate import last_uses
 from ckptgrad.graph.graph import Graph, Variable
 from ckptgrad.graph.work import flops, is_heavy
 
-# More stages than this are merged: the planner's work grows with their cube.
-MAX_UNEQUAL_STAGES = 4096
+# More stages than this are merged where none of their operations is heavy: the planner's work grows with their cube, and
+# that of a plan for the smallest peak with their square, each of its forwards being a call of its own.
+MAX_LIGHT_STAGES = 512
 
 
 def find_cuts(graph: Graph) -> list[int]:
@@ -119,6 +120,6 @@ def _heavy_operations(graph: Graph) -> np.ndarray:
     if not len(work):
         return heavy
     busy = (work >= max(int(work.max()) // 4, 1)).astype(np.int64)
-    step = max(1, int(np.ceil(busy.sum() / MAX_UNEQUAL_STAGES)))
+    step = max(1, int(np.ceil(busy.sum() / MAX_LIGHT_STAGES)))
     count = itertools.count(1)
     return np.array([int(b and next(count) % step == 0) for b in busy], dtype=np.int64)

@@ -15,7 +15,7 @@ import numpy as np
 from ckptgrad.planning import short
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.nested import keep_fastest, write_nested
-from ckptgrad.planning.optimum import Optimum, smallest_schedule
+from ckptgrad.planning.optimum import optimum_of, smallest_schedule
 from ckptgrad.planning.policies.every_k import segments_of_k
 from ckptgrad.planning.policies.revolve import with_checkpoints
 from ckptgrad.planning.policy import get_policy
@@ -42,7 +42,7 @@ def frontier_points(costs: ChainCosts) -> list[Point]:
 
 
 def _between(costs: ChainCosts, least: int, most: int) -> Iterator[Point]:
-    optimum = Optimum(costs)
+    optimum = optimum_of(costs)
     if optimum.is_long:
         for budget in np.geomspace(least, most, LONG_POINTS)[1:-1]:
             yield _point(best_groups(costs, int(budget)))

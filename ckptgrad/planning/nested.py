@@ -80,10 +80,7 @@ def write_nested(costs: ChainCosts, decide: Callable[[Segment], Decision], state
                 if first < last:
                     stack.append(Segment(first + 1, last, not reads_output, rest))
             case Split(at, right, left):
-                for stage in range(first, at):
-                    writer.forward(stage)
-                    if stage > first:
-                        writer.free(stage)
+                writer.sweep(first, at)
                 stack.append(Segment(first, at - 1, owned, left))
                 stack.append(Segment(at, last, True, right))
     return writer

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -265,9 +265,15 @@ class _Walk:
         return np.minimum(seconds, self.values[rows, slot])
 
 
+@lru_cache(maxsize=1)
+def optimum_of(costs: ChainCosts) -> Optimum:
+    """The tables of a chain; those of the last one are kept, for the smallest peak and the plan within it."""
+    return Optimum(costs)
+
+
 def smallest_schedule(costs: ChainCosts) -> ScheduleWriter:
     """A schedule of the smallest peak: of all nested ones, and where the chain is short, of all."""
-    optimum = Optimum(costs)
+    optimum = optimum_of(costs)
     if optimum.is_long:
         return smallest_groups(costs)
     if len(costs) <= SMALLEST_STAGES and short.least_conceivable(costs) < optimum.least_bytes:

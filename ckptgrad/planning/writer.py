@@ -7,6 +7,9 @@ Does not: check anything; a policy that writes nonsense gets nonsense, and `simu
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
+
+import numpy as np
 
 from ckptgrad.errors import BudgetError
 from ckptgrad.planning.costs import ChainCosts
@@ -61,6 +64,38 @@ class ScheduleWriter:
         self.live -= self.costs.boundary_bytes(boundary)
         self._held.discard(boundary)
         self.actions.append(Free(boundary))
+
+    def sweep(self, first: int, end: int) -> None:
+        """Append forwards of stages `first` to `end` - 1 that keep nothing, each boundary between them freed behind.
+
+        What many short actions would write, at the price of one: minimal memory takes a quadratic number of forwards.
+        """
+        if not self._held.isdisjoint(range(first + 1, end + 1)):
+            for stage in range(first, end):
+                self.forward(stage)
+                if stage > first:
+                    self.free(stage)
+            return
+        actions, boundaries, during, seconds = self._sweeps
+        # The first stage's input stays; that of each further one is freed with it.
+        needs = during[first:end] - boundaries[first] * (np.arange(first, end) == first)
+        worst = int(needs.argmax())
+        self._reach(self.live + int(needs[worst]), first + worst)
+        self.live += int(boundaries[end])
+        self.time += float(seconds[first:end].sum())
+        self._held.add(end)
+        self.actions.append(actions[2 * first])
+        self.actions += actions[2 * first + 2 : 2 * end]
+
+    @cached_property
+    def _sweeps(self) -> tuple[list[Action], np.ndarray, np.ndarray, np.ndarray]:
+        """Each stage's forward and the free behind it; bytes of boundaries, bytes during each forward, its seconds."""
+        stages = self.costs.stages
+        actions: list[Action] = [a for i in range(len(stages)) for a in (Forward(i), Free(i))]
+        boundaries = np.array([self.costs.boundary_bytes(i) for i in range(len(stages) + 1)], np.int64)
+        transients = np.array([stage.forward_transient for stage in stages], np.int64)
+        seconds = np.array([stage.forward_time for stage in stages])
+        return actions, boundaries, boundaries[:-1] + boundaries[1:] + transients, seconds
 
     def replay(self, actions: Iterable[Action]) -> None:
         """Append actions that were decided elsewhere."""

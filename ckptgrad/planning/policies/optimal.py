@@ -17,7 +17,7 @@ from ckptgrad.errors import BudgetError
 from ckptgrad.planning import short
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.nested import keep_fastest, keep_lean, write_nested
-from ckptgrad.planning.optimum import Optimum, smallest_schedule
+from ckptgrad.planning.optimum import optimum_of, smallest_schedule
 from ckptgrad.planning.policies.every_k import segments_of_k
 from ckptgrad.planning.policies.revolve import most_checkpoints
 from ckptgrad.planning.policy import policy
@@ -42,7 +42,7 @@ def optimal(costs: ChainCosts, budget: int | None = None) -> Schedule:
     everything = write_nested(costs, keep_fastest(costs))
     if everything.fits(budget):
         return everything.finish("optimal", budget)
-    optimum = Optimum(costs)
+    optimum = optimum_of(costs)
     if optimum.is_long:
         return best_groups(costs, budget).finish("optimal", budget)
     if budget < optimum.least_bytes:
