@@ -183,6 +183,27 @@ class GradientTypeError(CkptgradError, TypeError):
     """
 
 
+class ReferenceTypeError(CkptgradError, TypeError):
+    """A mutable reference that is not made inside the differentiated function.
+
+    Example:
+        >>> import jax, ckptgrad as cg
+        >>> total = jax.new_ref(0.0)
+        >>> cg.grad(lambda x: x * total[...])(1.0)
+        Traceback (most recent call last):
+        ...
+        ckptgrad.errors.ReferenceTypeError: ...
+    """
+
+    def __init__(self, source: object = None, where: str = "from outside the differentiated function"):
+        self.source = source
+        at = f", used at {source}," if source is not None else ""
+        super().__init__(
+            f"a mutable reference {where}{at} cannot be differentiated; make it inside by jax.new_ref, or pass the value in "
+            f"and return the new one"
+        )
+
+
 class EffectError(CkptgradError, ValueError):
     """A side effect that must happen once stands in a part that the plan runs twice.
 

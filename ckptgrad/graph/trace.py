@@ -60,7 +60,10 @@ def trace(fun: Callable, *args: Any, **kwargs: Any) -> Graph:
 
 
 def from_jaxpr(closed: ClosedJaxpr) -> Graph:
-    """The Graph of a closed jaxpr; its captured constants become `Graph.constants`."""
+    """The Graph of a closed jaxpr; its captured constants become `Graph.constants`, mutable references are taken apart."""
+    from ckptgrad.graph.references import without_references  # which traces, by what this module knows of types
+
+    closed = without_references(closed)
     builder = _Builder()
     inputs = [Variable(v.aval) for v in closed.jaxpr.invars]
     consts = [builder.constant(c, v.aval) for c, v in zip(closed.consts, closed.jaxpr.constvars, strict=True)]

@@ -32,9 +32,10 @@ for name in ("pure_callback", "io_callback", "ffi_call"):
 refused(p.ragged_all_to_all_p, "its transpose runs on accelerators only and is not written yet")
 refused(p.custom_lin_p, "it stands in JAX's own linearisation only and never in a traced function")
 
-for primitive in ("ref_get", p.get_p, p.swap_p, "addupdate", "new_ref", "ref_new", "freeze", "run_state"):
-    name = primitive if isinstance(primitive, str) else primitive.name
-    refused(name, "mutable references are not differentiated; carry the value through the function")
+refused("run_state", "its program works on references that it is given; write it with jax.new_ref inside")
+
+for name in ("new_ref", "empty_ref", p.get_p.name, p.swap_p.name, "addupdate", "freeze", "free_ref"):
+    register(Rule(name, "inlined", reason="references are taken apart: their values are carried instead"))
 
 for name in INLINED:
     register(Rule(name, "inlined", reason="its operations stand in the graph"))
