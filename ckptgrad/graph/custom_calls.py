@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import dtypes
 
+from ckptgrad.compat import custom_jvp_call, custom_vjp_call
 from ckptgrad.graph.rule_identity import rule_identity
 from ckptgrad.graph.trace import struct
 
@@ -67,27 +68,28 @@ def _or_none(programs: Callable[..., Any], params: Mapping[str, Any], in_avals: 
 
 
 def _jvp_programs(params: Mapping[str, Any], in_avals: Sequence[Any]) -> Any:
-    return params["jvp_jaxpr_fun"].call_wrapped(*[False] * len(in_avals))
+    return custom_jvp_call(params).rule([False] * len(in_avals))
 
 
 def _vjp_programs(params: Mapping[str, Any], in_avals: Sequence[Any]) -> Any:
     """The forward, which of its residuals are arguments, and the backward with the cotangents that it leaves out."""
-    jaxpr, consts = params["fwd_jaxpr_thunk"].call_wrapped(*[True] * len(in_avals))
-    _, residuals, forwarded = params["out_trees"]()
-    fresh = iter(v.aval for v in jaxpr.outvars)
-    given = [struct(next(fresh) if f is None else in_avals[f]) for f in forwarded]
+    call = custom_vjp_call(params)
+    forward = call.forward([True] * len(in_avals))
+    _, residuals, forwarded = call.trees()
+    fresh = iter(forward.out_avals)
+    given = [struct(next(fresh) if f is None else call.primal.in_avals[f]) for f in forwarded]
     out_avals = params["call_jaxpr"].out_avals
     present: list[bool] = []
 
     def backward(residuals: Sequence[Any], cotangents: Sequence[Any]) -> list[Any]:
         rest = iter(cotangents)
         seeds = [next(rest) if _is_inexact(a) else np.zeros(a.shape, dtypes.float0) for a in out_avals]
-        found = params["bwd"].call_wrapped(*residuals, *seeds)
+        found = call.backward(residuals, seeds)
         present[:] = [hasattr(ct, "dtype") and hasattr(ct, "__add__") for ct in found]
         return [ct for ct, there in zip(found, present, strict=True) if there]
 
     program = jax.make_jaxpr(backward)(given, [struct(a) for a in out_avals if _is_inexact(a)])
-    return jaxpr, consts, residuals, tuple(forwarded), program, tuple(present)
+    return forward, residuals, tuple(forwarded), program, tuple(present)
 
 
 def _is_inexact(aval: Any) -> bool:

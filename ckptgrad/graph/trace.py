@@ -14,24 +14,13 @@ import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 from jax.sharding import AxisType
 
+from ckptgrad.compat import CALLS
 from ckptgrad.graph.graph import Atom, Constant, Graph, Operation, Variable
 
 # The name of a jit whose body is one stage of a chain (see `chain.marks`).
 STAGE_NAME = "ckptgrad_stage"
 # The name of a jit that keeps one stage apart in a compiled program (see `runtime.apart`).
 APART_NAME = "ckptgrad_apart"
-
-# The primitives that are taken apart while tracing, and the parameter that holds their program.
-INLINED = {
-    "jit": "jaxpr",
-    "pjit": "jaxpr",
-    "closed_call": "call_jaxpr",
-    "core_call": "call_jaxpr",
-    "call": "call_jaxpr",
-    "composite": "jaxpr",
-    "checkpoint": "jaxpr",
-    "remat2": "jaxpr",
-}
 
 
 def trace(fun: Callable, *args: Any, **kwargs: Any) -> Graph:
@@ -99,7 +88,7 @@ class _Builder:
             args = [read(a) for a in eqn.invars]
             if whole and eqn.primitive.name == "optimization_barrier":
                 env.update(zip(eqn.outvars, args, strict=True))
-            elif eqn.primitive.name in INLINED:
+            elif eqn.primitive.name in CALLS:
                 start = len(self.operations)
                 results = self._inline_call(eqn, args)
                 if str(eqn.params.get("name", "")).startswith(STAGE_NAME):
@@ -114,7 +103,7 @@ class _Builder:
         return [read(a) for a in jaxpr.outvars]
 
     def _inline_call(self, eqn: Any, args: Sequence[Atom]) -> list[Atom]:
-        inner = eqn.params[INLINED[eqn.primitive.name]]
+        inner = eqn.params[CALLS[eqn.primitive.name]]
         whole = str(eqn.params.get("name", "")).startswith(APART_NAME)
         if isinstance(inner, ClosedJaxpr):
             consts: list[Atom] = [self.constant(c, v.aval) for c, v in zip(inner.consts, inner.jaxpr.constvars, strict=True)]

@@ -12,8 +12,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jax import dtypes
-from jax.extend.core import ClosedJaxpr
 
+from ckptgrad import compat
 from ckptgrad.autodiff.reverse import accumulate, backpropagate, forward, is_differentiable
 from ckptgrad.autodiff.transpose import pull_from
 from ckptgrad.errors import NoDerivativeError
@@ -40,11 +40,11 @@ def _jvp_rule(op: Application) -> tuple[Graph, list[int], Sequence[bool]]:
         The graph, the inputs of the operation whose tangents it takes (all, unless the rule knows
         symbolic zeros), and which of its output tangents are zero.
     """
-    consts = op.params["num_consts"]
-    absent = [op.params["symbolic_zeros"] and not n for n in op.needs[consts:]]
-    jaxpr, captured, zero_outs = op.params["jvp_jaxpr_fun"].call_wrapped(*absent)
-    taken = [i for i, zero in enumerate(absent, consts) if not zero]
-    return from_jaxpr(ClosedJaxpr(jaxpr, captured)), taken, zero_outs
+    call = compat.custom_jvp_call(op.params)
+    absent = [call.symbolic_zeros and not n for n in op.needs[call.num_consts :]]
+    rule, zero_outs = call.rule(absent)
+    taken = [i for i, zero in enumerate(absent, call.num_consts) if not zero]
+    return from_jaxpr(rule), taken, zero_outs
 
 
 def push_custom_jvp(op: Application, *tangents: Any):
@@ -120,22 +120,20 @@ def push_custom_vjp(op: Application, *tangents: Any):
 
 @pullback("custom_vjp_call", push=push_custom_vjp)
 def custom_vjp_call(op: Application):
-    consts = op.params["num_consts"]
-    primals = op.inputs[consts:]
-    jaxpr, captured = op.params["fwd_jaxpr_thunk"].call_wrapped(*op.needs[consts:])
-    kept = from_jaxpr(ClosedJaxpr(jaxpr, captured))(*primals)
-    _, residual_tree, forwarded = op.params["out_trees"]()
-    computed = residual_tree.num_leaves - sum(f is not None for f in forwarded)
+    call = compat.custom_vjp_call(op.params)
+    kept = from_jaxpr(call.forward(op.needs[call.num_consts :]))(*op.inputs[call.num_consts :])
+    forwarded = call.forwarded()
+    computed = sum(f is None for f in forwarded)
     fresh = iter(kept[:computed])
-    errors = errors_around(op, errors_taken(op.params["bwd"]), len(kept) - computed)
+    errors = errors_around(op, errors_taken(call.backward_thunk), len(kept) - computed)
     residuals = [next(fresh) if f is None else op.inputs[errors.taken + f] for f in forwarded]
 
     def pull(*cotangents):
         results = zip(cotangents[errors.given :], op.out_avals[errors.given :], strict=True)
         seeds = [instantiate(ct, aval) if is_differentiable(aval) else tangent_zeros(aval) for ct, aval in results]
-        found = op.params["bwd"].call_wrapped(*residuals, *seeds)
+        found = call.backward(residuals, seeds)
         told = errors.pulled(cotangents)
-        return [None] * consts + told + [_array_or_none(ct) for ct in found[errors.taken :]]
+        return [None] * call.num_consts + told + [_array_or_none(ct) for ct in found[errors.taken :]]
 
     return [*errors.values(op), *kept[computed:]], pull
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from jax.extend.core import primitives as p
 
+from ckptgrad.compat import CALLS
 from ckptgrad.graph.registry import Rule, register
-from ckptgrad.graph.trace import INLINED
 from ckptgrad.rules.kinds import refused
 
 NO_RULE_IN_JAX = "JAX has no rule for it either"
@@ -37,5 +37,5 @@ refused("run_state", "its program works on references that it is given; write it
 for name in ("new_ref", "empty_ref", p.get_p.name, p.swap_p.name, "addupdate", "freeze", "free_ref"):
     register(Rule(name, "inlined", reason="references are taken apart: their values are carried instead"))
 
-for name in INLINED:
+for name in CALLS:
     register(Rule(name, "inlined", reason="its operations stand in the graph"))

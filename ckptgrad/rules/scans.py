@@ -8,6 +8,7 @@ from typing import Any
 from jax import lax
 from jax.extend.core import primitives as p
 
+from ckptgrad.compat import scan_counts
 from ckptgrad.graph.graph import Operation
 from ckptgrad.graph.registry import Application
 from ckptgrad.graph.trace import from_jaxpr
@@ -22,7 +23,7 @@ from ckptgrad.rules.subgraphs import active_outputs, carried, push_through, some
 def push_scan(op: Application, *tangents: Any):
     """Forward mode: one scan that carries values and tangents."""
     body = from_jaxpr(op.params["jaxpr"])
-    n, c = op.params["num_consts"], op.params["num_carry"]
+    n, c = scan_counts(op.params)
     needs = carried(body, op.needs, n, c)
     wanted = [*needs[n : n + c], *active_outputs(body, needs)[c:]]
     run = push_through(body, needs, wanted)
@@ -45,7 +46,7 @@ def push_scan(op: Application, *tangents: Any):
 def scan_of(op: Operation, needs: Sequence[bool], planned: bool, accumulate: Any = None) -> Scan:
     """A scan taken apart; `needs` says which operands have a gradient."""
     params = op.params
-    body, n, c = from_jaxpr(params["jaxpr"]), params["num_consts"], params["num_carry"]
+    body, (n, c) = from_jaxpr(params["jaxpr"]), scan_counts(params)
     written = written_buffers(body, n, c, op.inputs[n : n + c], params["length"]) if planned else ()
     step = Step(body, n, c, needs, planned, written)
     return Scan(

@@ -13,6 +13,7 @@ from jax import dtypes
 
 from ckptgrad.autodiff.reverse import accumulate, active_variables, forward, is_differentiable
 from ckptgrad.autodiff.transpose import pull_from
+from ckptgrad.compat import scan_counts
 from ckptgrad.graph.effects import silent
 from ckptgrad.graph.evaluate import apply, needed_operations, read
 from ckptgrad.graph.graph import Constant, Graph, Operation, Variable, variables_of
@@ -164,7 +165,7 @@ def bodies(spot: Spot) -> list[Body]:
 
 
 def _steps(op: Operation, values: list[Any], needs: list[bool]) -> list[Body]:
-    n, c, length = op.params["num_consts"], op.params["num_carry"], op.params["length"]
+    (n, c), length = scan_counts(op.params), op.params["length"]
     if not length:
         return []
     body, xs = from_jaxpr(op.params["jaxpr"]), values[n + c :]
