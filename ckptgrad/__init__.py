@@ -7,16 +7,19 @@ from ckptgrad.api import grad, plan, value_and_grad, vjp
 from ckptgrad.chain.marks import Chain, stage
 from ckptgrad.checkpointed import checkpoint
 from ckptgrad.errors import (
+    ArgnumsError,
     BudgetError,
     BudgetFormatError,
     CkptgradError,
     EffectError,
     GradientTypeError,
+    MismatchError,
     MissingRuleError,
     NoDerivativeError,
     OptionError,
     ScheduleError,
     StageError,
+    StaticArgumentError,
     ValidationError,
 )
 from ckptgrad.frontiers import Frontier, frontier
@@ -39,13 +42,13 @@ from ckptgrad.validation import Validation, validate
 __version__ = "0.1.0"
 
 __all__ = [
-    "Backward", "bprop_rule", "BudgetError", "BudgetFormatError", "calibrate", "Chain", "checkpoint", "CkptgradError",
-    "EffectError", "fori_loop", "Forward", "Free", "from_checkpoint_schedules", "Frontier", "frontier", "get_consumers",
-    "get_inputs", "get_operation", "grad", "GradientTypeError", "Graph", "hessian", "hvp", "jacfwd", "jacobian",
-    "jacrev", "jvp", "linearize", "load_plan", "MissingRuleError", "NoDerivativeError", "Operation", "OptionError",
-    "plan", "policy", "rules", "scan", "Schedule", "ScheduleError", "stage", "StageError", "Timeline", "timeline", "trace",
-    "use_implementation", "use_jax_rule", "validate", "Validation", "ValidationError", "value_and_grad", "Variable", "vjp",
-    "while_loop",
+    "ArgnumsError", "Backward", "bprop_rule", "BudgetError", "BudgetFormatError", "calibrate", "Chain", "checkpoint",
+    "CkptgradError", "EffectError", "fori_loop", "Forward", "Free", "from_checkpoint_schedules", "Frontier", "frontier",
+    "get_consumers", "get_inputs", "get_operation", "grad", "GradientTypeError", "Graph", "hessian", "hvp", "jacfwd",
+    "jacobian", "jacrev", "jvp", "linearize", "load_plan", "MismatchError", "MissingRuleError", "NoDerivativeError",
+    "Operation", "OptionError", "plan", "policy", "rules", "scan", "Schedule", "ScheduleError", "stage", "StageError",
+    "StaticArgumentError", "Timeline", "timeline", "trace", "use_implementation", "use_jax_rule", "validate",
+    "Validation", "ValidationError", "value_and_grad", "Variable", "vjp", "while_loop",
 ]  # fmt: skip
 
 

@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 import functools
+import types
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import dtypes
 
-from ckptgrad.arguments import Traced, check_inputs, make_call, trace_call
+from ckptgrad.arguments import (
+    Call,
+    Traced,
+    call_of_all,
+    check_argnums,
+    check_function,
+    check_inputs,
+    make_call,
+    split_arguments,
+    trace_call,
+)
 from ckptgrad.budget import Budget, check_budget
 from ckptgrad.chain.costs import chain_costs
 from ckptgrad.chain.program import Program
-from ckptgrad.errors import GradientTypeError, OptionError
-from ckptgrad.graph.graph import Variable
+from ckptgrad.errors import OptionError
+from ckptgrad.graph.naming import name_of
+from ckptgrad.graph.static import SplitCall
+from ckptgrad.graph.trace import cotangent_struct
 from ckptgrad.plan import Plan, budget_bytes, make_plan
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.policy import get_policy
 from ckptgrad.planning.schedule import Schedule
+from ckptgrad.pullbacks import Pullback
 from ckptgrad.runtime.certify import Certified, certify
 from ckptgrad.runtime.compiled import Execution, split_at_backward
 from ckptgrad.runtime.measure import measured_costs
@@ -39,12 +53,18 @@ class GradientFunction:
     """
 
     def __init__(self, fun: Callable, *, with_value: bool, options: dict[str, Any]):
+        check_function(fun)
         self.fun, self.with_value, self.options = fun, with_value, options
         functools.update_wrapper(self, fun, updated=())
+        self.__name__ = name_of(fun)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         traced = self.trace(*args, **kwargs)
         return self._run(traced, self._plan(traced))
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        """A function in a class is a method."""
+        return self if instance is None else types.MethodType(self, instance)
 
     def plan(self, *args: Any, **kwargs: Any) -> Plan:
         """What will be stored and recomputed for these arguments (arrays or ShapeDtypeStructs)."""
@@ -62,8 +82,10 @@ class GradientFunction:
         Raises:
             BudgetError: no plan is within the budget; carries the smallest feasible peak.
         """
-        structs = jax.tree.map(_struct, (args, kwargs))
-        traced = self.trace(*structs[0], **structs[1])
+        split = self.split(args, kwargs)
+        door = GradientFunction(split.fun, with_value=self.with_value, options=self.options)
+        structs = jax.tree.map(_struct, (split.args, split.kwargs))
+        traced = door.trace(*structs[0], **structs[1])
         costs = costs_of(traced.program, self.options["costs"], compiling=True)
         asked = self.options["budget"]
         # "min" asks for the smallest plan, whatever XLA makes of it: there is nothing to exceed.
@@ -74,11 +96,16 @@ class GradientFunction:
             plan = make_plan(traced.program, asked if least else target, self.options["policy"], costs)
 
             def run(*a, **k):
-                return self._run(self.trace(*a, **k), plan)
+                return door._run(door.trace(*a, **k), plan)
 
             return plan, jax.jit(run)
 
-        return certify(build, structs[0], structs[1], budget)
+        certified = certify(build, structs[0], structs[1], budget)
+        return replace(certified, traced_parts=split.traced_parts) if split.kept else certified
+
+    def split(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> SplitCall:
+        """A call as a function of what is traced of its arguments, and these."""
+        return split_arguments(self.fun, args, kwargs, self.options["argnums"])
 
     def trace(self, *args: Any, **kwargs: Any) -> Traced:
         """The call as a chain of stages."""
@@ -99,7 +126,7 @@ class GradientFunction:
         execution.seed([jnp.ones(v.shape, v.dtype) for v in program.seeds])
         execution.run(backward)
         found = traced.call.unflatten(traced.gradients([execution.gradient(v) for v in program.wrt]))
-        gradient = tuple(found) if isinstance(self.options["argnums"], (tuple, list)) else found[0]
+        gradient = tuple(found) if isinstance(self.options["argnums"], tuple) else found[0]
         value, aux = outputs_of(traced, execution)
         if self.with_value:
             return ((value, aux) if traced.has_aux else value), gradient
@@ -116,12 +143,7 @@ def costs_of(program: Program, costs: str, *, compiling: bool = False) -> ChainC
 
 def outputs_of(traced: Traced, execution: Execution) -> tuple[Any, Any]:
     """The function's output and aux as pytrees."""
-    leaves = [execution.output(a) for a in traced.program.graph.outputs]
-    main, extra = traced.out_tree
-    return (
-        jax.tree.unflatten(main, leaves[: main.num_leaves]),
-        jax.tree.unflatten(extra, leaves[main.num_leaves :]),
-    )
+    return traced.returned.restore([execution.output(a) for a in traced.program.graph.outputs])
 
 
 def value_and_grad(
@@ -207,7 +229,7 @@ def grad(
 def _options(argnums, has_aux, holomorphic, allow_int, budget, policy, saveable, costs, runtime) -> dict[str, Any]:
     check_options(budget, policy, runtime, costs)
     return {
-        "argnums": argnums,
+        "argnums": check_argnums(argnums),
         "has_aux": has_aux,
         "holomorphic": holomorphic,
         "allow_int": allow_int,
@@ -259,59 +281,26 @@ def vjp(
         1.0
     """
     check_options(budget, policy, runtime, costs)
-    call = make_call(fun, primals, {}, tuple(range(len(primals))))
+    check_function(fun)
+    return pull(call_of_all(fun, primals), has_aux, budget, policy, saveable, costs)
+
+
+def pull(call: Call, has_aux: bool, budget: Any, policy: Any, saveable: Any = None, costs: str = "auto") -> tuple[Any, ...]:
+    """(output, pullback), or (output, pullback, aux), of a call; the pullback's results are those of its primals."""
     traced = trace_call(call, has_aux, saveable=saveable)
-    plan_ = make_plan(traced.program, budget, policy, costs_of(traced.program, costs))
-    forward, backward = split_at_backward(plan_.schedule)
-    execution = Execution(traced.program, call.leaves).run(forward)
+    program = traced.program
+    forward, backward = split_at_backward(make_plan(program, budget, policy, costs_of(program, costs)).schedule)
+    execution = Execution(program, call.leaves).run(forward)
     value, aux = outputs_of(traced, execution)
 
-    def pullback(ct: Any) -> tuple[Any, ...]:
-        seeds = seeds_by_variable(traced, cotangent_leaves(ct, value))
+    def run(*cotangents: Any) -> list[Any]:
         later = execution.fork()
-        later.seed(seeds)
+        later.seed(cotangents)
         later.run(backward)
-        found = traced.gradients([later.gradient(v) for v in traced.program.wrt])
-        return tuple(call.unflatten(found))
+        return [later.gradient(v) for v in program.wrt]
 
+    pullback = Pullback.of(traced, run, [cotangent_struct(v.aval) for v in program.seeds])
     return (value, pullback, aux) if has_aux else (value, pullback)
-
-
-def cotangent_leaves(ct: Any, value: Any) -> list[Any]:
-    """Cotangents of the float and complex leaves of an output, checked against it.
-
-    Raises:
-        GradientTypeError: structure, shape or dtype differs.
-    """
-    leaves, tree = jax.tree.flatten(ct)
-    wanted, wanted_tree = jax.tree.flatten(value)
-    if tree != wanted_tree:
-        raise GradientTypeError(
-            f"the cotangent has the structure {tree}, but the output has {wanted_tree}; give one leaf an output leaf"
-        )
-    seeds = []
-    for leaf, out in zip(leaves, wanted, strict=True):
-        if not dtypes.issubdtype(out.dtype, jnp.inexact):
-            continue
-        leaf = jnp.asarray(leaf)
-        weak = getattr(leaf, "weak_type", False)
-        if leaf.shape != out.shape or (leaf.dtype != out.dtype and not weak):
-            raise GradientTypeError(
-                f"a cotangent has type {leaf.dtype}{list(leaf.shape)}, but its output has {out.dtype}{list(out.shape)}"
-            )
-        seeds.append(leaf.astype(out.dtype))
-    return seeds
-
-
-def seeds_by_variable(traced: Traced, cotangents: Sequence[Any]) -> list[Any]:
-    """Cotangents in the order of the program's seeds: none for constants, the sum for repeated outputs."""
-    count = traced.out_tree[0].num_leaves
-    atoms = [a for a in traced.program.graph.outputs[:count] if dtypes.issubdtype(a.aval.dtype, jnp.inexact)]
-    table: dict[Any, Any] = {}
-    for atom, ct in zip(atoms, cotangents, strict=True):
-        if isinstance(atom, Variable):
-            table[atom] = ct if atom not in table else table[atom] + ct
-    return [table[v] for v in traced.program.seeds]
 
 
 def plan(

@@ -1,9 +1,11 @@
-"""The calling conventions of `jax.grad`: argnums, pytrees, which leaves have gradients."""
+"""The calling conventions of `jax.grad`: argnums, pytrees, which leaves are traced and which have gradients."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -12,24 +14,49 @@ import numpy as np
 from jax import dtypes
 
 from ckptgrad.chain.program import Program, build_program
-from ckptgrad.errors import GradientTypeError, OptionError
+from ckptgrad.errors import ArgnumsError, GradientTypeError, OptionError
+from ckptgrad.graph.graph import Graph
+from ckptgrad.graph.naming import argument_name, leaf_names, standing_for, title
+from ckptgrad.graph.static import SplitCall, is_traced, split_call
 from ckptgrad.graph.trace import from_jaxpr
+
+Argnums = int | Sequence[int]
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a function: flattened arguments, and how to put results together again."""
+    """One call of a function: flattened arguments, and how to put results together again.
+
+    Attributes:
+        fun: the function of what is traced.
+        args, kwargs: its arguments, None in place of what is not traced.
+        argnums: positions of the differentiated arguments, none of them negative.
+        original: the user's function.
+        parameters: the user's names of `args`, where these are not all the arguments of `original`.
+    """
 
     fun: Callable
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     argnums: tuple[int, ...]
+    original: Callable
+    parameters: tuple[str, ...] | None = None
 
-    @property
+    @cached_property
     def leaves(self) -> list[Any]:
         return jax.tree.leaves((self.args, self.kwargs))
 
+    @cached_property
+    def names(self) -> list[str]:
+        """The user's names of the leaves: `params['w']`."""
+        return leaf_names(standing_for(self.original, self.fun, self.parameters), self.args, self.kwargs)
+
     @property
+    def primals(self) -> tuple[Any, ...]:
+        """The differentiated arguments."""
+        return tuple(self.args[i] for i in self.argnums)
+
+    @cached_property
     def selected(self) -> list[int]:
         """Positions in `leaves` of the leaves of the differentiated arguments, in their order."""
         position, found = 0, {}
@@ -43,36 +70,109 @@ class Call:
         """Gradients as pytrees like the differentiated arguments, one an argnum."""
         rest = iter(gradients)
         result = []
-        for i in self.argnums:
-            leaves, treedef = jax.tree.flatten(self.args[i])
+        for primal in self.primals:
+            leaves, treedef = jax.tree.flatten(primal)
             result.append(jax.tree.unflatten(treedef, [next(rest) for _ in leaves]))
         return result
 
+    def of_primals(self) -> Call:
+        """The same as a function of the differentiated arguments alone, in their order."""
 
-def make_call(fun: Callable, args: Sequence[Any], kwargs: dict[str, Any], argnums: Any) -> Call:
-    """Check argnums against the arguments.
+        def inner(*primals: Any) -> Any:
+            args = list(self.args)
+            for i, x in zip(self.argnums, primals, strict=True):
+                args[i] = x
+            return self.fun(*args, **self.kwargs)
+
+        names = tuple(argument_name(self.original, i, len(self.args), self.kwargs) for i in self.argnums)
+        return Call(inner, self.primals, {}, tuple(range(len(self.primals))), self.original, names)
+
+
+def check_function(fun: Any) -> None:
+    """Reject what cannot be differentiated whatever it is called with, as JAX does.
 
     Raises:
-        OptionError: argnums is no int or tuple of ints, out of range, empty or with repetitions.
-        GradientTypeError: an argument holds what is no array or scalar.
+        GradientTypeError: no callable, or a generator function.
     """
-    numbers = (argnums,) if not isinstance(argnums, (tuple, list)) else tuple(argnums)
-    checked = []
+    if not callable(fun):
+        raise GradientTypeError(f"expected a function to differentiate, got {fun!r} of type {type(fun).__name__}")
+    if inspect.isgeneratorfunction(fun):
+        raise GradientTypeError(f"expected a function that returns its result, got the generator {title(fun)}")
+
+
+def check_argnums(argnums: Any) -> int | tuple[int, ...]:
+    """`argnums` as an int, or a tuple of ints for any iterable of them.
+
+    Raises:
+        ArgnumsError: they are something else.
+        OptionError: they are empty.
+    """
+    if _is_index(argnums):
+        return int(argnums)
+    several = isinstance(argnums, Iterable) and not isinstance(argnums, (str, bytes))
+    numbers = tuple(argnums) if several else ()
+    if not several or not all(map(_is_index, numbers)):
+        raise ArgnumsError(f"argnums must be an int or a sequence of ints, got {argnums!r}")
+    if not numbers:
+        raise OptionError(f"argnums={argnums!r} must name at least one argument")
+    return tuple(map(int, numbers))
+
+
+def _is_index(value: Any) -> bool:
+    return not isinstance(value, (bool, np.bool_)) and hasattr(value, "__index__") and np.ndim(value) == 0
+
+
+def positions(fun: Callable, args: Sequence[Any], argnums: Any) -> tuple[int, ...]:
+    """`argnums` as positions from the front, checked against the arguments.
+
+    Raises:
+        ArgnumsError: argnums are no int or sequence of ints, or out of range.
+        OptionError: they are empty, or name an argument twice.
+    """
+    argnums = check_argnums(argnums)
+    numbers = (argnums,) if isinstance(argnums, int) else argnums
     for k in numbers:
-        if isinstance(k, bool) or not hasattr(k, "__index__"):
-            raise OptionError(f"argnums must be an int or a sequence of ints, got {argnums!r}")
-        k = int(k)
         if not -len(args) <= k < len(args):
-            raise OptionError(
-                f"argnums={argnums!r} asks for positional argument {k}, but {_name(fun)} was called with "
+            raise ArgnumsError(
+                f"argnums={argnums!r} asks for positional argument {k}, but {title(fun)} was called with "
                 f"{len(args)} positional arguments"
             )
-        checked.append(k % len(args))
-    if len(set(checked)) != len(checked) or (args and not checked):
-        raise OptionError(f"argnums={argnums!r} must name one argument at least, and each once")
-    for leaf in jax.tree.leaves((args, kwargs)):
-        _dtype(leaf)
-    return Call(fun, tuple(args), dict(kwargs), tuple(checked))
+    found = tuple(k % len(args) for k in numbers)
+    if len(set(found)) != len(found):
+        raise OptionError(f"argnums={argnums!r} names an argument twice in a call with {len(args)} positional arguments")
+    return found
+
+
+def split_arguments(fun: Callable, args: Sequence[Any], kwargs: dict[str, Any], argnums: Any) -> SplitCall:
+    """A call as a function of what is traced of its arguments, which is all of those that `argnums` name."""
+    return split_call(fun, args, kwargs, positions(fun, args, argnums))
+
+
+def make_call(fun: Callable, args: Sequence[Any], kwargs: dict[str, Any], argnums: Any) -> Call:
+    """Check argnums against the arguments, and set aside what is not traced.
+
+    Raises:
+        ArgnumsError, OptionError: as from `positions`.
+        GradientTypeError: a differentiated argument holds what is no array or number.
+    """
+    return _call(fun, args, kwargs, positions(fun, args, argnums))
+
+
+def call_of_all(fun: Callable, primals: Sequence[Any]) -> Call:
+    """A call all of whose arguments are differentiated, as in `vjp`.
+
+    Raises:
+        GradientTypeError: an argument holds what is no array or number.
+    """
+    return _call(fun, primals, {}, range(len(primals)))
+
+
+def _call(fun: Callable, args: Sequence[Any], kwargs: dict[str, Any], argnums: Sequence[int]) -> Call:
+    split = split_call(fun, args, kwargs, argnums)
+    call = Call(split.fun, split.args, split.kwargs, tuple(argnums), fun)
+    for k in call.selected:
+        _dtype(call.leaves[k], lambda k=k: f"the argument {call.names[k]} of {title(fun)}")
+    return call
 
 
 def has_gradient(leaf: Any) -> bool:
@@ -80,36 +180,51 @@ def has_gradient(leaf: Any) -> bool:
     return dtypes.issubdtype(_dtype(leaf), jnp.inexact)
 
 
-def check_inputs(call: Call, allow_int: bool, holomorphic: bool) -> None:
+def check_inputs(call: Call, allow_int: bool, holomorphic: bool, door: str = "grad") -> None:
     """Reject differentiated leaves that have no gradient, as `jax.grad` does.
 
     Raises:
-        GradientTypeError: naming the leaf's dtype.
+        GradientTypeError: naming the argument and its dtype.
     """
-    leaves = call.leaves
     for k in call.selected:
-        dtype = _dtype(leaves[k])
+        dtype = _dtype(call.leaves[k])
         if holomorphic and not dtypes.issubdtype(dtype, jnp.complexfloating):
-            raise GradientTypeError(f"grad with holomorphic=True requires inputs with complex dtype, but got {dtype}")
-        if not dtypes.issubdtype(dtype, jnp.inexact) and not allow_int:
+            wanted, remedy = "inputs with complex dtype, as holomorphic=True says", "leave holomorphic out"
+        elif not dtypes.issubdtype(dtype, jnp.inexact) and not allow_int:
+            wanted = "real- or complex-valued inputs (input dtype that is a sub-dtype of np.inexact)"
+            remedy = "pass allow_int=True for a float0 gradient, or leave the argument out of argnums"
+        else:
+            continue
+        name, where = call.names[k], title(call.original)
+        raise GradientTypeError(f"{door} requires {wanted}, but the argument {name} of {where} is {dtype}; {remedy}")
+
+
+def check_real_inputs(call: Call, holomorphic: bool, door: str) -> None:
+    """Reject differentiated leaves along which there is no one real direction, as `jax.jacfwd` does.
+
+    Raises:
+        GradientTypeError: naming the argument and its dtype.
+    """
+    if holomorphic:
+        check_inputs(call, False, True, door)
+    for k in call.selected:
+        dtype = _dtype(call.leaves[k])
+        if not holomorphic and not dtypes.issubdtype(dtype, jnp.floating):
             raise GradientTypeError(
-                f"grad requires real- or complex-valued inputs (input dtype that is a sub-dtype of "
-                f"np.inexact), but got {dtype}; pass allow_int=True for a float0 gradient, or leave the "
-                f"argument out of argnums"
-            )
-        if dtypes.issubdtype(dtype, jnp.complexfloating) and not holomorphic:
-            raise GradientTypeError(
-                f"grad requires real-valued inputs, but got {dtype}; for a holomorphic function pass "
-                f"holomorphic=True, for others use ckptgrad.vjp"
+                f"{door} requires real-valued inputs, but the argument {call.names[k]} of {title(call.original)} is "
+                f"{dtype}; for a holomorphic function pass holomorphic=True, for others use ckptgrad.jvp"
             )
 
 
-def _dtype(leaf: Any) -> Any:
-    if not (hasattr(leaf, "dtype") or isinstance(leaf, (int, float, complex, bool, np.generic))):
-        raise GradientTypeError(
-            f"arguments must be arrays or scalars, got {leaf!r} of type {type(leaf).__name__}; "
-            f"close over it or mark it static under jax.jit"
-        )
+def _dtype(leaf: Any, what: Callable[[], str] = lambda: "it") -> Any:
+    if not (is_traced(leaf) or isinstance(leaf, (int, float, complex, bool, np.generic))):
+        try:
+            return jax.typeof(leaf).dtype
+        except (TypeError, AttributeError):
+            raise GradientTypeError(
+                f"{what()} is differentiated, so it must be an array or a number, but is {leaf!r} of type "
+                f"{type(leaf).__name__}; leave the argument out of argnums, or close over it"
+            ) from None
     return getattr(leaf, "dtype", None) or jnp.result_type(leaf)
 
 
@@ -118,13 +233,86 @@ def float0_zeros(leaf: Any) -> np.ndarray:
     return np.zeros(np.shape(leaf), dtypes.float0)
 
 
+_TRACED = object()
+
+
+@dataclass(frozen=True)
+class Returned:
+    """What a function returned while it was traced: its structure, and the leaves of aux that are no arrays."""
+
+    tree: Any
+    aux_tree: Any
+    aux_leaves: tuple[Any, ...]
+
+    @property
+    def count(self) -> int:
+        """The number of leaves of the output."""
+        return self.tree.num_leaves
+
+    def restore(self, leaves: Sequence[Any]) -> tuple[Any, Any]:
+        """(output, aux) from the leaves that were traced."""
+        rest = iter(leaves[self.count :])
+        aux = [next(rest) if x is _TRACED else x for x in self.aux_leaves]
+        return jax.tree.unflatten(self.tree, leaves[: self.count]), jax.tree.unflatten(self.aux_tree, aux)
+
+
+def trace_graph(call: Call, has_aux: bool, check: Callable[[Any], None] | None = None) -> tuple[Graph, Returned]:
+    """Trace a call: its graph, from the leaves of the call to those of the output, then of aux.
+
+    Args:
+        call: the call.
+        has_aux: the function returns (output, aux).
+        check: given the output, rejects what the caller has no use for.
+
+    Raises:
+        GradientTypeError: the function returns no pair although `has_aux` says so, or something that is no array.
+    """
+    found: list[Returned] = []
+
+    def traced(*args: Any, **kwargs: Any) -> list[Any]:
+        out, aux = call.fun(*args, **kwargs), None
+        if has_aux:
+            out, aux = _pair(out, call.original)
+        if check is not None:
+            check(out)
+        main, tree = jax.tree.flatten(out)
+        extra, aux_tree = jax.tree.flatten(aux)
+        for path, leaf in jax.tree_util.tree_flatten_with_path(out)[0]:
+            where = f"result{jax.tree_util.keystr(path)} of {title(call.original)}"
+            _dtype_of_output(leaf, where)
+        arrays = [isinstance(x, jax.Array) for x in extra]
+        kept = tuple(_TRACED if m else x for x, m in zip(extra, arrays, strict=True))
+        found[:] = [Returned(tree, aux_tree, kept)]
+        return main + [x for x, m in zip(extra, arrays, strict=True) if m]
+
+    graph = from_jaxpr(jax.make_jaxpr(standing_for(call.original, traced, call.parameters))(*call.args, **call.kwargs))
+    return graph, found[0]
+
+
+def _pair(out: Any, fun: Callable) -> tuple[Any, Any]:
+    if not isinstance(out, (tuple, list)) or len(out) != 2:
+        got = f"{len(out)} of them" if isinstance(out, (tuple, list)) else f"a {type(out).__name__}"
+        raise GradientTypeError(f"with has_aux=True {title(fun)} must return a pair (output, aux), got {got}")
+    return out[0], out[1]
+
+
+def _dtype_of_output(leaf: Any, where: str) -> Any:
+    try:
+        return jax.typeof(leaf).dtype
+    except TypeError:
+        raise GradientTypeError(
+            f"{where} must be an array or a number, but is {leaf!r} of type {type(leaf).__name__}; "
+            f"return it as aux, with has_aux=True"
+        ) from None
+
+
 @dataclass(frozen=True)
 class Traced:
     """A traced call: its program, and the structure of its outputs."""
 
     call: Call
     program: Program
-    out_tree: Any
+    returned: Returned
     differentiated: tuple[int, ...]
     has_aux: bool
 
@@ -155,57 +343,35 @@ def trace_call(
     Raises:
         GradientTypeError: the output is not what `has_aux` or `scalar` ask for.
     """
-    leaves, treedef = jax.tree.flatten((call.args, call.kwargs))
-    trees: list[Any] = []
 
-    def flat(*xs):
-        args, kwargs = jax.tree.unflatten(treedef, xs)
-        out = call.fun(*args, **kwargs)
-        if has_aux:
-            if not isinstance(out, tuple) or len(out) != 2:
-                raise GradientTypeError(
-                    f"with has_aux=True {_name(call.fun)} must return a pair (output, aux), got {type(out).__name__}"
-                )
-            out, aux = out
-        else:
-            aux = None
-        main, main_tree = jax.tree.flatten(out)
-        extra, extra_tree = jax.tree.flatten(aux)
-        trees[:] = [main_tree, extra_tree, out if scalar else None]
-        if scalar:
-            check_scalar(out, call.fun, holomorphic)
-        return main + extra
+    def check(out: Any) -> None:
+        check_scalar(out, call.original, holomorphic)
 
-    graph = from_jaxpr(jax.make_jaxpr(flat)(*leaves))
-    main_tree, extra_tree, _ = trees
-    seeds = [a for a in graph.outputs[: main_tree.num_leaves] if _is_inexact(a.aval)]
-    differentiated = [k for k in dict.fromkeys(call.selected) if has_gradient(leaves[k])]
+    graph, returned = trace_graph(call, has_aux, check if scalar else None)
+    seeds = [a for a in graph.outputs[: returned.count] if dtypes.issubdtype(a.aval.dtype, jnp.inexact)]
+    differentiated = [k for k in call.selected if has_gradient(call.leaves[k])]
     wrt = [graph.inputs[k] for k in differentiated]
     program = build_program(graph, wrt, seeds, saveable=saveable)
-    return Traced(call, program, (main_tree, extra_tree), tuple(differentiated), has_aux)
-
-
-def _is_inexact(aval: Any) -> bool:
-    return dtypes.issubdtype(aval.dtype, jnp.inexact)
+    return Traced(call, program, returned, tuple(differentiated), has_aux)
 
 
 def check_scalar(out: Any, fun: Callable, holomorphic: bool) -> None:
     """Reject a loss that is no real scalar, as `jax.grad` does."""
     remedy = "return a scalar (sum or mean it), pass has_aux=True for extra outputs, or use ckptgrad.vjp"
-    if not hasattr(out, "dtype") and not isinstance(out, (int, float, complex)):
+    try:
+        aval = jax.typeof(out)
+    except TypeError:
         raise GradientTypeError(
-            f"gradient only defined for scalar-output functions; {_name(fun)} returned a {type(out).__name__}; {remedy}"
-        )
-    if np.shape(out) != ():
+            f"gradient only defined for scalar-output functions; {title(fun)} returned a {type(out).__name__}; {remedy}"
+        ) from None
+    if aval.shape != ():
         raise GradientTypeError(
-            f"gradient only defined for scalar-output functions; {_name(fun)} returned shape {np.shape(out)}; {remedy}"
+            f"gradient only defined for scalar-output functions; {title(fun)} returned shape {aval.shape}; {remedy}"
         )
-    dtype = _dtype(out)
     wanted = jnp.complexfloating if holomorphic else jnp.floating
-    if not dtypes.issubdtype(dtype, wanted):
+    if not dtypes.issubdtype(aval.dtype, wanted):
         kind = "complex" if holomorphic else "real"
-        raise GradientTypeError(f"grad requires a {kind}-valued output, but {_name(fun)} returned {dtype}")
-
-
-def _name(fun: Callable) -> str:
-    return getattr(fun, "__name__", type(fun).__name__)
+        remedy = "; use ckptgrad.vjp"
+        if dtypes.issubdtype(aval.dtype, jnp.complexfloating):
+            remedy = "; for a holomorphic function pass holomorphic=True, for others use ckptgrad.vjp"
+        raise GradientTypeError(f"grad requires a {kind}-valued output, but {title(fun)} returned {aval.dtype}{remedy}")

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-from jax import dtypes
 
-from ckptgrad.api import check_options, costs_of, outputs_of, seeds_by_variable
-from ckptgrad.arguments import Traced, float0_zeros, make_call, trace_call
+from ckptgrad.api import check_options, pull
+from ckptgrad.arguments import call_of_all, check_function
 from ckptgrad.budget import Budget
-from ckptgrad.plan import Plan, make_plan
+from ckptgrad.graph.naming import argument_name, standing_for
+from ckptgrad.graph.static import split_call
 from ckptgrad.planning.schedule import Schedule
-from ckptgrad.runtime.compiled import Execution, split_at_backward
 
 
 def checkpoint(
@@ -52,84 +49,25 @@ def checkpoint(
     """
     check_options(budget, policy, "compiled", costs)
 
+    check_function(fun)
+
     @functools.wraps(fun)
     def planned(*args: Any, **kwargs: Any) -> Any:
-        leaves, treedef = jax.tree.flatten((args, kwargs))
-        trees: list[Any] = []
+        split = split_call(fun, args, kwargs)
+        keywords = sorted(kwargs)
 
-        def flat(*xs: Any) -> tuple[Any, ...]:
-            a, k = jax.tree.unflatten(treedef, xs)
-            out, tree = jax.tree.flatten(fun(*a, **k))
-            trees[:] = [tree]
-            return tuple(out)
+        def positional(*xs: Any) -> Any:
+            return split.fun(*xs[: len(args)], **dict(zip(keywords, xs[len(args) :], strict=True)))
 
+        names = [*(argument_name(fun, i, len(args), kwargs) for i in range(len(args))), *keywords]
+        primals = (*split.args, *(split.kwargs[k] for k in keywords))
         # What the function closes over becomes an argument: a custom VJP may not close over what is differentiated.
-        closed, captured = jax.closure_convert(flat, *leaves)
-        door = _Planned(closed, budget, policy, saveable, costs)
-        return jax.tree.unflatten(trees[0], door.call(*map(_as_array, (*leaves, *captured))))
+        closed, captured = jax.closure_convert(standing_for(fun, positional, names), *primals)
+        run = jax.custom_vjp(closed)
+        run.defvjp(
+            lambda *xs: pull(call_of_all(closed, xs), False, budget, policy, saveable, costs),
+            lambda pullback, cotangents: pullback(cotangents),
+        )
+        return run(*primals, *captured)
 
     return planned
-
-
-def _as_array(leaf: Any) -> Any:
-    return leaf if isinstance(leaf, jax.Array) else jnp.asarray(leaf)
-
-
-@dataclass(frozen=True)
-class _Planned:
-    """A function of arrays that returns a tuple of arrays, with a planned VJP."""
-
-    fun: Callable
-    budget: Budget
-    policy: str | Callable | Schedule
-    saveable: Callable[..., Any] | None
-    costs: str
-
-    def call(self, *args: Any) -> Any:
-        run = jax.custom_vjp(self.fun)
-        run.defvjp(self.forward, self.backward)
-        return run(*args)
-
-    def forward(self, *args: Any) -> tuple[Any, Any]:
-        call = make_call(self.fun, args, {}, tuple(range(len(args))))
-        traced = trace_call(call, False, saveable=self.saveable)
-        costs = costs_of(traced.program, self.costs)
-        plan = make_plan(traced.program, self.budget, self.policy, costs)
-        before, _ = split_at_backward(plan.schedule)
-        execution = Execution(traced.program, call.leaves).run(before)
-        return outputs_of(traced, execution)[0], _Paused(_Suspended(traced, plan, execution))
-
-    def backward(self, paused: _Paused, cotangents: tuple[Any, ...]) -> tuple[Any, ...]:
-        traced, plan, execution = paused.state.traced, paused.state.plan, paused.state.execution
-        pairs = zip(traced.program.graph.outputs, cotangents, strict=True)
-        inexact = [ct for atom, ct in pairs if dtypes.issubdtype(atom.aval.dtype, jnp.inexact)]
-        later = execution.fork()
-        later.seed(seeds_by_variable(traced, inexact))
-        later.run(split_at_backward(plan.schedule)[1])
-        found = iter([later.gradient(v) for v in traced.program.wrt])
-        wanted = set(traced.differentiated)
-        return tuple(next(found) if k in wanted else float0_zeros(x) for k, x in enumerate(traced.call.args))
-
-
-@dataclass(frozen=True, eq=False)
-class _Suspended:
-    """A schedule between its forward and its backward part."""
-
-    traced: Traced
-    plan: Plan
-    execution: Execution
-
-
-@jax.tree_util.register_pytree_node_class
-@dataclass(frozen=True, eq=False)
-class _Paused:
-    """A suspended schedule as a pytree of the arrays that it holds."""
-
-    state: _Suspended
-
-    def tree_flatten(self) -> tuple[list[Any], Any]:
-        return self.state.execution.arrays(), self.state
-
-    @classmethod
-    def tree_unflatten(cls, state: _Suspended, arrays: list[Any]) -> _Paused:
-        return cls(_Suspended(state.traced, state.plan, state.execution.with_arrays(arrays)))

@@ -204,6 +204,38 @@ class ReferenceTypeError(CkptgradError, TypeError):
         )
 
 
+class MismatchError(GradientTypeError, ValueError):
+    """Tangents or cotangents that do not fit what they belong to: another structure, shape or dtype.
+
+    Example:
+        >>> import jax.numpy as jnp, ckptgrad as cg
+        >>> cg.vjp(jnp.sin, 1.0)[1](jnp.ones(3))
+        Traceback (most recent call last):
+        ...
+        ckptgrad.errors.MismatchError: ...
+    """
+
+
+class StaticArgumentError(CkptgradError, TypeError, ValueError):
+    """A certified program is called with another value for what it was compiled for.
+
+    Example:
+        >>> import jax.numpy as jnp, ckptgrad as cg
+        >>> step = cg.grad(lambda x, n: jnp.sum(x) ** n).compile(jnp.ones(2), 3)
+        >>> step(jnp.ones(2), 4)
+        Traceback (most recent call last):
+        ...
+        ckptgrad.errors.StaticArgumentError: ...
+    """
+
+    def __init__(self, function: str, argument: str, compiled: object, given: object):
+        now = "it was changed in place since" if given is compiled else f"is called with {given!r}"
+        super().__init__(
+            f"this gradient of {function} was compiled for {argument} = {compiled!r}, which is not traced, and {now}; "
+            f"compile another one for it, or, where it is a number that may be traced, give an array"
+        )
+
+
 class EffectError(CkptgradError, ValueError):
     """A side effect that must happen once stands in a part that the plan runs twice.
 
@@ -230,6 +262,18 @@ class OptionError(CkptgradError, ValueError):
         Traceback (most recent call last):
         ...
         ckptgrad.errors.OptionError: ...
+    """
+
+
+class ArgnumsError(OptionError, TypeError):
+    """`argnums` that are no integers, or that name an argument which the call does not have.
+
+    Example:
+        >>> import ckptgrad as cg
+        >>> cg.grad(lambda x: x, argnums=1)(2.0)
+        Traceback (most recent call last):
+        ...
+        ckptgrad.errors.ArgnumsError: ...
     """
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,16 +14,26 @@ import jax.numpy as jnp
 import numpy as np
 from jax import dtypes
 
-from ckptgrad.api import vjp
-from ckptgrad.arguments import Call, check_inputs, has_gradient, make_call
+from ckptgrad.api import pull
+from ckptgrad.arguments import (
+    Call,
+    check_argnums,
+    check_function,
+    check_inputs,
+    check_real_inputs,
+    has_gradient,
+    make_call,
+    trace_graph,
+)
 from ckptgrad.budget import Budget
 from ckptgrad.chain.jacobian import Segment, Values, cut_where_small, evaluate_bracket, size_of, split
 from ckptgrad.errors import GradientTypeError, OptionError
+from ckptgrad.graph.evaluate import like_aval
 from ckptgrad.graph.graph import Graph
-from ckptgrad.graph.trace import from_jaxpr
+from ckptgrad.graph.naming import name_of, title
 from ckptgrad.planning.brackets import Bracket, best_bracket
 from ckptgrad.planning.schedule import Schedule
-from ckptgrad.tangents import jvp
+from ckptgrad.tangents import push_along
 
 Mode = Literal["auto", "forward", "reverse"]
 
@@ -53,19 +64,20 @@ def jacrev(
         >>> cg.jacrev(jnp.cumsum)(jnp.ones(2)).tolist()
         [[1.0, 0.0], [1.0, 1.0]]
     """
+    check_function(fun)
+    argnums = check_argnums(argnums)
 
     @functools.wraps(fun)
     def jacobian_of(*args: Any, **kwargs: Any) -> Any:
         call = make_call(fun, args, kwargs, argnums)
-        check_inputs(call, allow_int, holomorphic)
-        inner, primals = _selected(call)
-        out, pull, *aux = vjp(inner, *primals, has_aux=has_aux, budget=budget, policy=policy)
-        _check_output(out, holomorphic, "jacrev")
-        leaves = jax.tree.leaves(primals)
+        check_inputs(call, allow_int, holomorphic, "jacrev")
+        out, pullback, *aux = pull(call, has_aux, budget, policy)
+        _check_output(call, out, holomorphic, "jacrev")
+        leaves = jax.tree.leaves(call.primals)
         real = [i for i, x in enumerate(leaves) if has_gradient(x)]
 
         def row(ct):
-            found = jax.tree.leaves(pull(ct))
+            found = jax.tree.leaves(pullback(ct))
             return [found[i] for i in real]
 
         columns = jax.vmap(row)(_basis(out))
@@ -93,21 +105,30 @@ def jacfwd(fun: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = Fals
         >>> cg.jacfwd(jnp.cumsum)(jnp.ones(2)).tolist()
         [[1.0, 0.0], [1.0, 1.0]]
     """
+    check_function(fun)
+    argnums = check_argnums(argnums)
 
     @functools.wraps(fun)
     def jacobian_of(*args: Any, **kwargs: Any) -> Any:
         call = make_call(fun, args, kwargs, argnums)
-        check_inputs(call, False, holomorphic)
-        inner, primals = _selected(call)
+        check_real_inputs(call, holomorphic, "jacfwd")
+        primals = call.primals
 
         def column(direction):
-            return jvp(inner, primals, direction, has_aux)
+            return push_along(call, direction, has_aux)
 
         out, moves, *aux = jax.vmap(column, out_axes=(None, -1, None) if has_aux else (None, -1))(_basis(primals))
-        _check_output(out, holomorphic, "jacfwd")
-        rows = [_parts(jnp.moveaxis(m, -1, 0), primals) for m in jax.tree.leaves(moves)]
-        # Input sizes lead in each part; they belong behind the output's.
-        found = _assemble(call, out, argnums, lambda o, i: _behind(rows[o][i], np.ndim(jax.tree.leaves(out)[o])))
+        if holomorphic:
+            _check_output(call, out, True, "jacfwd")
+        leaves = jax.tree.leaves(out)
+        rows = [_parts(jnp.moveaxis(m, -1, 0), primals) if has_gradient(y) else None for m, y in _pairs(moves, out)]
+
+        def block(o: int, i: int) -> Any:
+            part = rows[o]
+            # Input sizes lead in each part; they belong behind the output's.
+            return None if part is None else _behind(part[i], np.ndim(leaves[o])).astype(leaves[o].dtype)
+
+        found = _assemble(call, out, argnums, block, of_output=True)
         return (found, aux[0]) if has_aux else found
 
     return jacobian_of
@@ -154,9 +175,15 @@ class JacobianFunction:
     """What `jacobian` returns: call it for the Jacobian, `plan` it for the count of multiplications."""
 
     def __init__(self, fun: Callable, argnums: Any, mode: Mode):
-        self.fun, self.argnums = fun, argnums
+        check_function(fun)
+        self.fun, self.argnums = fun, check_argnums(argnums)
         self.mode: Mode = mode
         functools.update_wrapper(self, fun, updated=())
+        self.__name__ = name_of(fun)
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        """A function in a class is a method."""
+        return self if instance is None else types.MethodType(self, instance)
 
     def plan(self, *args: Any, **kwargs: Any) -> JacobianPlan:
         """The bracketing for these arguments (arrays or ShapeDtypeStructs)."""
@@ -164,8 +191,7 @@ class JacobianFunction:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         call, graph, segments, plan, (wrt, out_tree) = self._prepare(args, kwargs)
-        primals = [args[i] for i in call.argnums]
-        values = Values(graph, jax.tree.leaves(primals), segments)
+        values = Values(graph, jax.tree.leaves(call.primals), segments)
         out = jax.tree.unflatten(out_tree, values.outputs)
         if not segments:
             return _assemble(call, out, self.argnums, lambda o, i: None)
@@ -186,21 +212,11 @@ class JacobianFunction:
 
     def _prepare(self, args: Any, kwargs: Any) -> tuple[Call, Graph, list[Segment], JacobianPlan, Any]:
         call = make_call(self.fun, args, kwargs, self.argnums)
-        check_inputs(call, False, False)
-        inner, primals = _selected(call)
-        leaves, tree = jax.tree.flatten(primals)
-        trees: list[Any] = []
-
-        def flat(*xs):
-            out = inner(*jax.tree.unflatten(tree, xs))
-            _check_output(out, False, "jacobian")
-            found, out_tree = jax.tree.flatten(out)
-            trees[:] = [out_tree]
-            return found
-
-        graph = from_jaxpr(jax.make_jaxpr(flat)(*leaves))
+        check_real_inputs(call, False, "jacobian")
+        inner = call.of_primals()
+        graph, returned = trace_graph(inner, False, lambda out: _check_output(call, out, False, "jacobian"))
         segments = cut_where_small(graph, graph.inputs)
-        return call, graph, segments, _plan(segments, self.mode), (graph.inputs, trees[0])
+        return call, graph, segments, _plan(segments, self.mode), (graph.inputs, returned.tree)
 
 
 def _plan(segments: Sequence[Segment], mode: Mode) -> JacobianPlan:
@@ -250,24 +266,15 @@ def jacobian(fun: Callable, argnums: int | Sequence[int] = 0, *, mode: Mode = "a
     return JacobianFunction(fun, argnums, mode)
 
 
-def _selected(call: Call) -> tuple[Callable, tuple[Any, ...]]:
-    """The function of the differentiated arguments alone, and these."""
-
-    def inner(*primals):
-        args = list(call.args)
-        for i, x in zip(call.argnums, primals, strict=True):
-            args[i] = x
-        return call.fun(*args, **call.kwargs)
-
-    return inner, tuple(call.args[i] for i in call.argnums)
-
-
-def _check_output(out: Any, holomorphic: bool, name: str) -> None:
+def _check_output(call: Call, out: Any, holomorphic: bool, door: str) -> None:
     wanted, kind = (jnp.complexfloating, "complex") if holomorphic else (jnp.floating, "real")
-    for leaf in jax.tree.leaves(out):
+    for path, leaf in jax.tree_util.tree_flatten_with_path(out)[0]:
         dtype = getattr(leaf, "dtype", None) or jnp.result_type(leaf)
         if not dtypes.issubdtype(dtype, wanted):
-            raise GradientTypeError(f"{name} requires {kind}-valued outputs, but the function returned {dtype}")
+            raise GradientTypeError(
+                f"{door} requires {kind}-valued outputs, but result{jax.tree_util.keystr(path)} of "
+                f"{title(call.original)} is {dtype}"
+            )
 
 
 def _basis(tree: Any) -> Any:
@@ -290,28 +297,33 @@ def _parts(stacked: Any, tree: Any) -> list[Any]:
     return [stacked[a:b].reshape(*shape, *stacked.shape[1:]) for a, b, shape in pieces]
 
 
+def _pairs(tree: Any, other: Any) -> list[tuple[Any, Any]]:
+    """The leaves of two trees of one structure, by pairs."""
+    return list(zip(jax.tree.leaves(tree), jax.tree.leaves(other), strict=True))
+
+
 def _behind(part: Any, out_ndim: int) -> Any:
     """The last `out_ndim` axes of an array moved to the front."""
     lead = part.ndim - out_ndim
     return jnp.transpose(part, [*range(lead, part.ndim), *range(lead)])
 
 
-def _assemble(call: Call, out: Any, argnums: Any, block: Callable[[int, int], Any]) -> Any:
-    """Blocks (output leaf, input leaf) as a tree of the outputs, of trees of the arguments."""
+def _assemble(call: Call, out: Any, argnums: Any, block: Callable[[int, int], Any], of_output: bool = False) -> Any:
+    """Blocks (output leaf, input leaf) as a tree of the outputs, of trees of the arguments.
+
+    Where there is no block it is zeros, of the dtype of the input leaf, or of that of the output leaf.
+    """
     out_leaves, out_tree = jax.tree.flatten(out)
-    primals = tuple(call.args[i] for i in call.argnums)
-    in_leaves, in_tree = jax.tree.flatten(primals)
+    in_leaves, in_tree = jax.tree.flatten(call.primals)
 
     def one(o: int, i: int) -> Any:
         y, x = out_leaves[o], in_leaves[i]
-        shape = np.shape(y) + np.shape(x)
-        if not has_gradient(x):
-            return jnp.zeros(shape, jnp.result_type(x))  # as JAX: no float0 inside a Jacobian
-        found = block(o, i)
-        return jnp.zeros(shape, jnp.result_type(x)) if found is None else found
+        # As in JAX there is no float0 inside a Jacobian.
+        found, aval = block(o, i) if has_gradient(x) else None, jax.typeof(y if of_output else x)
+        return like_aval(jnp.zeros(np.shape(y) + np.shape(x), aval.dtype) if found is None else found, aval)
 
     rows = []
     for o in range(len(out_leaves)):
         found = jax.tree.unflatten(in_tree, [one(o, i) for i in range(len(in_leaves))])
-        rows.append(found if isinstance(argnums, (tuple, list)) else found[0])
+        rows.append(found if isinstance(argnums, tuple) else found[0])
     return jax.tree.unflatten(out_tree, rows)

@@ -8,6 +8,7 @@ from typing import Any
 
 from ckptgrad.api import GradientFunction, value_and_grad
 from ckptgrad.budget import Budget
+from ckptgrad.graph.naming import name_of
 from ckptgrad.meters.meter import Subject, get_meters
 from ckptgrad.planning.schedule import Schedule
 from ckptgrad.runtime.certify import Certified
@@ -54,7 +55,7 @@ def timeline(
         fun, argnums, has_aux, allow_int=True, budget=budget, policy=policy, saveable=saveable, costs=costs
     )
     if not wanted:
-        return door.plan(*args, **kwargs).timeline(_name(fun))
+        return door.plan(*args, **kwargs).timeline(name_of(fun))
     return observe_compiled(door, door.compile(*args, **kwargs), args, kwargs, observe)
 
 
@@ -67,16 +68,12 @@ def observe_compiled(
 ) -> Timeline:
     """The timeline of a gradient that is compiled already, as `timeline` returns it."""
     plan = certified.plan
-    found = replace(plan.timeline(_name(door.fun)), budget=certified.budget)
+    found = replace(plan.timeline(name_of(door.fun)), budget=certified.budget)
 
     def staged(observer: Callable[[Sequence[Any]], None]) -> None:
         traced = door.trace(*args, **kwargs)
         run_staged(traced.program, traced.call.leaves, plan.schedule, observer)
 
-    subject = Subject(certified.executable, args, kwargs, places(found, plan.schedule), staged)
+    split = door.split(args, kwargs)
+    subject = Subject(certified.executable, split.args, split.kwargs, places(found, plan.schedule), staged)
     return replace(found, readings={meter.name: meter(subject) for meter in get_meters(observe)})
-
-
-def _name(fun: Callable) -> str:
-    fun = getattr(fun, "func", fun)  # of a functools.partial
-    return getattr(fun, "__name__", type(fun).__name__)

@@ -11,21 +11,21 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax import dtypes
 
 from ckptgrad.api import grad
-from ckptgrad.arguments import has_gradient
+from ckptgrad.arguments import Call, Returned, call_of_all, check_function, split_arguments, trace_graph
 from ckptgrad.autodiff.joint import joint, run_operations
 from ckptgrad.autodiff.push import push
 from ckptgrad.autodiff.reverse import active_variables, is_differentiable
 from ckptgrad.autodiff.transpose import transposed
 from ckptgrad.budget import Budget
-from ckptgrad.errors import GradientTypeError
+from ckptgrad.errors import GradientTypeError, MismatchError
 from ckptgrad.graph.evaluate import like_aval, needed_operations, read
-from ckptgrad.graph.graph import Constant, Variable
-from ckptgrad.graph.trace import from_jaxpr
+from ckptgrad.graph.graph import Constant, Graph, Variable
+from ckptgrad.graph.static import SplitCall
+from ckptgrad.graph.trace import cotangent_struct
 from ckptgrad.planning.schedule import Schedule
+from ckptgrad.pullbacks import Kept, Linearized, TangentEnds, instantiated
 
 
 def jvp(fun: Callable, primals: Sequence[Any], tangents: Sequence[Any], has_aux: bool = False) -> tuple[Any, ...]:
@@ -50,9 +50,29 @@ def jvp(fun: Callable, primals: Sequence[Any], tangents: Sequence[Any], has_aux:
         >>> [float(v) for v in cg.jvp(jnp.sin, (0.0,), (2.0,))]
         [0.0, 2.0]
     """
-    traced = _Traced(fun, primals, has_aux)
-    outputs, found = push(traced.graph, traced.leaves, _directions(primals, tangents))
-    return traced.results(outputs, found)
+    check_function(fun)
+    for name, values in (("primals", primals), ("tangents", tangents)):
+        if not isinstance(values, (tuple, list)):
+            raise GradientTypeError(f"{name} must be a tuple or list, one entry per argument, got {type(values).__name__}")
+    if type(primals) is not type(tangents):
+        raise MismatchError(
+            f"primals and tangents must have the same tree structure, got a {type(primals).__name__} and a "
+            f"{type(tangents).__name__}"
+        )
+    return push_along(call_of_all(fun, primals), tangents, has_aux)
+
+
+def push_along(call: Call, tangents: Sequence[Any], has_aux: bool) -> tuple[Any, ...]:
+    """(output, tangent of the output[, aux]) of a call, in a direction of its primals."""
+    graph, returned = trace_graph(call, has_aux)
+    ends = TangentEnds.of(call, graph, returned)
+    directions: list[Any] = [None] * len(call.leaves)
+    for k, t in zip(call.selected, ends.directions(tangents), strict=True):
+        directions[k] = t
+    outputs, found = push(graph, call.leaves, directions)
+    output, aux = _values(graph, returned, outputs)
+    tangent = ends.output([t for t, a in zip(found, ends.out_avals, strict=False) if is_differentiable(a)])
+    return (output, tangent, aux) if has_aux else (output, tangent)
 
 
 def linearize(fun: Callable, *primals: Any, has_aux: bool = False) -> tuple[Any, ...]:
@@ -75,32 +95,34 @@ def linearize(fun: Callable, *primals: Any, has_aux: bool = False) -> tuple[Any,
         >>> float(along(3.0))
         3.0
     """
-    traced = _Traced(fun, primals, has_aux)
-    graph = traced.graph
+    check_function(fun)
+    call = call_of_all(fun, primals)
+    graph, returned = trace_graph(call, has_aux)
     wrt = [v for v in graph.inputs if is_differentiable(v.aval)]
     active = active_variables(graph, wrt)
     seeded = [i for i, a in enumerate(graph.outputs) if a in active]
     reverse = joint(graph, wrt, [graph.outputs[i] for i in seeded])
-    env = {**reverse.constants, **dict(zip(reverse.inputs, traced.leaves, strict=True))}
+    env = {**reverse.constants, **dict(zip(reverse.inputs, call.leaves, strict=True))}
     run_operations(needed_operations(reverse.forward_operations, [*reverse.outputs, *reverse.frontier]), env)
     outputs = [read(env, a) for a in reverse.outputs]
     kept = {v: env[v] for v in (*reverse.frontier, *reverse.constants)}
+    avals = [v.aval for v in reverse.cotangents]
 
-    def pull(*cotangents: Any) -> list[Any]:
+    def back(*cotangents: Any) -> list[Any]:
         inside = {**kept, **dict(zip(reverse.cotangents, cotangents, strict=True))}
         run_operations(reverse.backward_operations, inside)
         return [None if g is None else read(inside, g) for g in reverse.gradients]
 
-    def along(*tangents: Any) -> Any:
-        directions = [t for t in _directions(primals, tangents) if t is not None]
-        avals = [v.aval for v in reverse.cotangents]
+    def along(*directions: Any) -> list[Any]:
         found: list[Any] = [None] * len(outputs)
-        for i, t in zip(seeded, transposed(pull, avals, [True] * len(avals), directions), strict=True):
+        for i, t in zip(seeded, transposed(back, avals, [True] * len(avals), directions), strict=True):
             found[i] = t
-        return traced.results(outputs, found)[1]
+        main = zip(found, graph.outputs[: returned.count], strict=False)
+        return [instantiated(t, a.aval) for t, a in main if is_differentiable(a.aval)]
 
-    results = traced.results(outputs, [None] * len(outputs))
-    return (results[0], along, *results[2:])
+    linear = Linearized(Kept(along, [cotangent_struct(v.aval) for v in wrt]), TangentEnds.of(call, graph, returned))
+    output, aux = _values(graph, returned, outputs)
+    return (output, linear, aux) if has_aux else (output, linear)
 
 
 def hvp(
@@ -128,79 +150,25 @@ def hvp(
         >>> float(cg.hvp(lambda x: x**3, (2.0,), (1.0,)))
         12.0
     """
-    return jvp(grad(fun, argnums, budget=budget, policy=policy), primals, tangents)[1]
+    check_function(fun)
+    split = split_arguments(fun, primals, {}, argnums)
+    if split.kept:
+        fun, primals, tangents = split.fun, split.args, _of_what_is_traced(split, tangents)
+    return jvp(grad(fun, argnums, budget=budget, policy=policy), tuple(primals), tuple(tangents))[1]
 
 
-class _Traced:
-    """A traced call: its graph, and how to put results together again."""
+def _of_what_is_traced(split: SplitCall, tangents: Sequence[Any]) -> list[Any]:
+    """Tangents without those of leaves that are not traced, whatever was given for them."""
+    return [
+        split.kept[i].traced_part(t) if i in split.kept and jax.tree.structure(t) == split.kept[i].treedef else t
+        for i, t in enumerate(tangents)
+    ]
 
-    def __init__(self, fun: Callable, primals: Sequence[Any], has_aux: bool):
-        if not isinstance(primals, (tuple, list)):
-            raise GradientTypeError(f"primals must be a tuple or list of arguments, got {type(primals).__name__}")
-        self.leaves, tree = jax.tree.flatten(tuple(primals))
-        for leaf in self.leaves:
-            has_gradient(leaf)
-        trees: list[Any] = []
 
-        def flat(*xs):
-            out = fun(*jax.tree.unflatten(tree, xs))
-            aux = None
-            if has_aux:
-                if not isinstance(out, tuple) or len(out) != 2:
-                    raise GradientTypeError(f"with has_aux=True the function must return a pair (output, aux), got {out!r}")
-                out, aux = out
-            main, main_tree = jax.tree.flatten(out)
-            extra, extra_tree = jax.tree.flatten(aux)
-            trees[:] = [main_tree, extra_tree]
-            return main + extra
-
-        self.graph = from_jaxpr(jax.make_jaxpr(flat)(*self.leaves))
-        self.out_tree, self.aux_tree = trees
-        self.has_aux = has_aux
-
-    def results(self, outputs: Sequence[Any], found: Sequence[Any]) -> tuple[Any, ...]:
-        """(output, tangent[, aux]) as pytrees."""
-        n = self.out_tree.num_leaves
-        values = [_value(x, a) for x, a in zip(outputs, self.graph.outputs, strict=True)]
-        moves = [_instantiated(t, a.aval) for t, a in zip(found[:n], self.graph.outputs[:n], strict=True)]
-        pair = jax.tree.unflatten(self.out_tree, values[:n]), jax.tree.unflatten(self.out_tree, moves)
-        return (*pair, jax.tree.unflatten(self.aux_tree, values[n:])) if self.has_aux else pair
+def _values(graph: Graph, returned: Returned, outputs: Sequence[Any]) -> tuple[Any, Any]:
+    """(output, aux) as pytrees."""
+    return returned.restore([_value(x, a) for x, a in zip(outputs, graph.outputs, strict=True)])
 
 
 def _value(value: Any, atom: Variable | Constant) -> Any:
     return like_aval(jnp.asarray(value, atom.aval.dtype) if isinstance(atom, Constant) else value, atom.aval)
-
-
-def _instantiated(tangent: Any, aval: Any) -> Any:
-    """A tangent of the type of its primal: zeros for None, float0 for integers."""
-    if not dtypes.issubdtype(aval.dtype, jnp.inexact):
-        return np.zeros(aval.shape, dtypes.float0)
-    return like_aval(jnp.zeros(aval.shape, aval.dtype) if tangent is None else tangent, aval)
-
-
-def _directions(primals: Sequence[Any], tangents: Sequence[Any]) -> list[Any]:
-    """Tangents of the leaves, checked; None for leaves that have none."""
-    if not isinstance(tangents, (tuple, list)):
-        raise GradientTypeError(f"tangents must be a tuple or list, one an argument, got {type(tangents).__name__}")
-    leaves, tree = jax.tree.flatten(tuple(primals))
-    moves, moves_tree = jax.tree.flatten(tuple(tangents))
-    if tree != moves_tree:
-        raise GradientTypeError(f"the tangents have the structure {moves_tree}, but the primals have {tree}")
-    found = []
-    for x, t in zip(leaves, moves, strict=True):
-        if not has_gradient(x):
-            if getattr(t, "dtype", None) != dtypes.float0:
-                raise GradientTypeError(
-                    f"the tangent of a primal of dtype {getattr(x, 'dtype', type(x).__name__)} must have dtype float0 "
-                    f"(np.zeros(shape, jax.dtypes.float0)), got {getattr(t, 'dtype', type(t).__name__)}"
-                )
-            found.append(None)
-            continue
-        primal, move = (jax.typeof(jnp.asarray(v)) for v in (x, t))
-        weak = getattr(jax.typeof(t), "weak_type", False)
-        if primal.shape != move.shape or (primal.dtype != move.dtype and not weak):
-            raise GradientTypeError(
-                f"a tangent has type {move.dtype}{list(move.shape)}, but its primal has {primal.dtype}{list(primal.shape)}"
-            )
-        found.append(jnp.asarray(t, primal.dtype))
-    return found

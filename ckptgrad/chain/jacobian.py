@@ -72,6 +72,8 @@ def cut_where_small(graph: Graph, wrt: Sequence[Variable]) -> list[Segment]:
                 alive.pop(v, None)
         boundaries.append(tuple(alive))
     start = tuple(v for v in wrt if v in active and v in last)
+    if not operations:  # inputs that are returned as they are
+        return [_segment(graph, [], start, dict.fromkeys(targets))] if targets else []
     segments, position, inside = [], 0, start
     for k in [*_positions(boundaries, work), len(operations) - 1]:
         if k < position:

@@ -31,6 +31,8 @@ class Certified:
         memory: what XLA allocates.
         rounds: how many plans were compiled until this one fitted, itself included.
         budget: the bytes that it keeps, as asked for; None for none.  The plan's own budget may be smaller.
+        traced_parts: from arguments to those that the executable takes, where some are not traced: the program is that
+            for their values, and others raise StaticArgumentError.
     """
 
     executable: Any
@@ -38,8 +40,11 @@ class Certified:
     memory: Memory
     rounds: int
     budget: int | None = None
+    traced_parts: Callable[[tuple, dict], tuple[tuple, dict]] | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.traced_parts is not None:
+            args, kwargs = self.traced_parts(args, kwargs)
         return self.executable(*args, **kwargs)
 
     @property

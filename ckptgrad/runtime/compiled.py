@@ -111,16 +111,6 @@ class Execution:
         found += [x for boundary in self.boundaries.values() for x in boundary.values()]
         return found + [x for _, kept in self.residuals.values() for x in kept]
 
-    def with_arrays(self, arrays: Iterable[Any]) -> Execution:
-        """A copy that holds other arrays in their places."""
-        rest, other = iter(arrays), self.fork()
-        other._newest = []
-        other.env = {v: next(rest) for v in self.env}
-        other.latest = [next(rest) for _ in self.latest]
-        other.boundaries = {i: {v: next(rest) for v in boundary} for i, boundary in self.boundaries.items()}
-        other.residuals = {i: (keep, [next(rest) for _ in kept]) for i, (keep, kept) in self.residuals.items()}
-        return other
-
     def run(self, actions: Iterable[Action]) -> Execution:
         """Execute actions in order."""
         for action in actions:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from ckptgrad.api import value_and_grad
-from ckptgrad.arguments import Traced
+from ckptgrad.arguments import Traced, split_arguments
 from ckptgrad.chain.costs import chain_costs
 from ckptgrad.frontiers import keeping_most
 from ckptgrad.graph.graph import Constant
@@ -25,7 +25,6 @@ def plain(fun: Callable, argnums: int | Sequence[int], has_aux: bool) -> Callabl
 def checkpointed(traced: Traced, argnums: int | Sequence[int]) -> Callable:
     """`jax.value_and_grad` of the traced function with `jax.checkpoint` around each of its stages."""
     program = traced.program
-    main, extra = traced.out_tree
     stages = [(s, jax.checkpoint(s.kind.graph)) for s in program.stages]
 
     def staged(*args, **kwargs):
@@ -34,8 +33,7 @@ def checkpointed(traced: Traced, argnums: int | Sequence[int]) -> Callable:
         for stage, run in stages:
             env.update(zip(stage.outputs, run(*[env[v] for v in stage.inputs]), strict=True))
         leaves = [jnp.asarray(a.value, a.aval.dtype) if isinstance(a, Constant) else env[a] for a in program.graph.outputs]
-        output = jax.tree.unflatten(main, leaves[: main.num_leaves])
-        aux = jax.tree.unflatten(extra, leaves[main.num_leaves :])
+        output, aux = traced.returned.restore(leaves)
         return (output, aux) if traced.has_aux else output
 
     return jax.value_and_grad(staged, argnums, traced.has_aux, allow_int=True)
@@ -57,7 +55,9 @@ def reference_memory(
         >>> reference_memory(lambda x: jnp.sum(jnp.sin(x)), jnp.ones(1000)).output_bytes >= 4004
         True
     """
-    return compiled_memory(jax.jit(plain(fun, argnums, has_aux)).lower(*args, **kwargs).compile())
+    split = split_arguments(fun, args, kwargs, argnums)
+    jitted = jax.jit(plain(split.fun, argnums, has_aux))
+    return compiled_memory(jitted.lower(*split.args, **split.kwargs).compile())
 
 
 def jax_grad_point(

@@ -11,9 +11,10 @@ from typing import Any
 import jax
 
 from ckptgrad.api import GradientFunction, value_and_grad
-from ckptgrad.arguments import check_inputs, make_call, trace_call
+from ckptgrad.arguments import make_call, split_arguments, trace_call
 from ckptgrad.budget import Budget
 from ckptgrad.errors import BudgetError, OptionError, ValidationError
+from ckptgrad.graph.naming import name_of
 from ckptgrad.meters import xla
 from ckptgrad.meters.meter import Meter, Reading, Subject, get_meters
 from ckptgrad.planning.schedule import Schedule
@@ -100,10 +101,11 @@ def validate(
         raise OptionError("policies is empty; name at least one, or leave it out")
     wanted_meters = [m for m in get_meters(meters) if m.name != "xla"]
     steps = _Steps(on_progress, (2 + len(policies)) * (1 + bool(wanted_meters)) + 1 + locate)
+    # From here on as a function of what is traced: compiled references and meters take nothing else.
+    split = split_arguments(fun, args, kwargs, argnums)
+    fun, args, kwargs = split.fun, split.args, split.kwargs
     doors = [value_and_grad(fun, argnums, has_aux, allow_int=True, budget=budget, policy=p) for p in policies]
-    call = make_call(fun, args, kwargs, argnums)
-    check_inputs(call, allow_int=True, holomorphic=False)
-    traced = trace_call(call, has_aux, scalar=True)
+    traced = trace_call(make_call(fun, args, kwargs, argnums), has_aux, scalar=True)
 
     attempts = []
     for policy, door in zip(policies, doors, strict=True):
@@ -125,7 +127,7 @@ def validate(
         table.append(_infeasible(_name_of(policy), attempt) if isinstance(attempt, BudgetError) else next(rows))
     limit = next(a.budget for a in attempts if isinstance(a, _Compiled))
     borrowed = tuple(borrowed_in(traced.program.graph))
-    result = Validation(_name_of(fun), tuple(table), limit, repeats, tolerance, borrowed)
+    result = Validation(name_of(fun), tuple(table), limit, repeats, tolerance, borrowed)
     if locate:
         steps.next("locating")
         differing = [row.name for row in table[len(references) :] if row.gradient and row.gradient.excess > 1]
@@ -210,10 +212,9 @@ def _measure(
 
 
 def _name_of(thing: Any) -> str:
-    """The name of a policy or function."""
+    """The name of a policy."""
     if isinstance(thing, str):
         return thing
     if isinstance(thing, Schedule):
         return thing.policy
-    thing = getattr(thing, "func", thing)  # of a functools.partial
-    return getattr(thing, "__name__", type(thing).__name__)
+    return name_of(thing)

@@ -116,7 +116,7 @@ def test_unknown_options_are_refused_at_once(door, option, names):
         (lambda: cg.grad(total, holomorphic=True)(X), "complex.*float32"),
         (lambda: cg.grad(lambda z: jnp.abs(z).sum(), holomorphic=True)(X * 1j), "complex-valued output"),
         (lambda: cg.grad(lambda x: x.sum() * 1j)(X), "complex64"),
-        (lambda: cg.grad(lambda x, s: x.sum())(X, "text"), "'text'"),
+        (lambda: cg.grad(lambda x, s: x.sum(), argnums=1)(X, "text"), "argument s of .*'text'"),
         (lambda: cg.grad(lambda s: 1.0)(object()), "object"),
         (lambda: cg.vjp(lambda x, s: x, X, "text"), "'text'"),
     ],
@@ -132,14 +132,6 @@ def test_wrong_argnums(argnums):
     with pytest.raises(cg.OptionError) as caught:
         cg.grad(lambda x, y: x.sum(), argnums=argnums)(X, X)
     assert repr(argnums) in str(caught.value)
-
-
-def test_static_arguments_go_through_jit():
-    door = jax.jit(cg.grad(lambda x, mode: x.sum() * (2 if mode == "two" else 3)), static_argnums=1)
-    with pytest.raises(cg.GradientTypeError, match="static"):
-        door(X, "two")
-    found = jax.jit(lambda x, mode: cg.grad(lambda v: v.sum() * len(mode))(x), static_argnums=1)(X, "two")
-    assert (found == 3.0).all()
 
 
 def test_errors_of_the_user_pass_unchanged():
