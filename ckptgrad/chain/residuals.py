@@ -11,10 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any, TypeAlias
 
+from jax import ad_checkpoint  # noqa: TID251 (the words in which policies answer)
+
 from ckptgrad.autodiff.joint import Joint
 from ckptgrad.chain.footprint import is_materialised
 from ckptgrad.chain.fronts import Choice, KeepNetwork, front
 from ckptgrad.chain.machine import Machine
+from ckptgrad.errors import GradientTypeError
 from ckptgrad.graph.evaluate import needed_operations
 from ckptgrad.graph.graph import Operation, Variable
 from ckptgrad.graph.work import PRODUCTS, TRANSCENDENTAL, has_batch_dimensions, is_heavy
@@ -88,6 +91,19 @@ def _beats(a: Choice, b: Choice, arriving: frozenset[Variable]) -> bool:
 
 
 def is_saveable(op: Operation, saveable: Saveable) -> bool:
-    """What a predicate of `jax.checkpoint_policies` says of an operation.  Offloading counts as saving."""
+    """What a predicate of `jax.checkpoint_policies` says of an operation.  Offloading counts as saving.
+
+    Raises:
+        GradientTypeError: the answer is none that JAX knows.
+    """
     answer = saveable(op.primitive, *(a.aval for a in op.inputs), **op.params)
-    return answer if isinstance(answer, bool) else "recompute" not in type(answer).__name__.lower()
+    if isinstance(answer, bool):
+        return answer
+    if answer is ad_checkpoint.Recompute:
+        return False
+    if answer is ad_checkpoint.Saveable or isinstance(answer, ad_checkpoint.Offloadable):
+        return True
+    raise GradientTypeError(
+        f"`saveable` must answer with a bool, or Recompute, Saveable or Offloadable(...) of jax.ad_checkpoint; for "
+        f"{op.name} it answered {answer!r}{f', at {op.source}' if op.source else ''}"
+    )

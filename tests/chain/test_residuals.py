@@ -6,7 +6,9 @@ import itertools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
+from jax import ad_checkpoint
 
 import ckptgrad as cg
 from ckptgrad.autodiff.joint import partition
@@ -142,6 +144,53 @@ def test_options_go_from_most_kept_to_least(stage):
     recomputed = [sum(map(Machine.of().again, o.partition.recomputed)) for o in options]
     assert recomputed == sorted(recomputed)
     assert len({o.partition.residuals for o in options}) >= len(options) - 1
+
+
+def offloading(saved=(), offloaded=()):
+    return jax.checkpoint_policies.save_and_offload_only_these_names(
+        names_which_can_be_saved=list(saved),
+        names_which_can_be_offloaded=list(offloaded),
+        offload_src="device",
+        offload_dst="pinned_host",
+    )
+
+
+# What JAX's predicates may answer, and the operations of a stage whose results may be kept by it.
+SAVEABLE = {
+    "nothing": (jax.checkpoint_policies.nothing_saveable, set()),
+    "everything": (jax.checkpoint_policies.everything_saveable, {"dot_general", "sin", "name", "cos"}),
+    "no name": (offloading(), set()),
+    "a saved name": (offloading(saved=["mid"]), {"name"}),
+    "an offloaded name": (offloading(offloaded=["mid"]), {"name"}),
+    "another name": (offloading(saved=["end"]), set()),
+    "offloaded products": (jax.checkpoint_policies.offload_dot_with_no_batch_dims("device", "pinned_host"), {"dot_general"}),
+    "JAX's words": (lambda p, *_, **__: ad_checkpoint.Saveable if p.name == "sin" else ad_checkpoint.Recompute, {"sin"}),
+}
+
+
+def named(w, x):
+    return jnp.cos(ad_checkpoint.checkpoint_name(jnp.sin(x @ w), "mid"))
+
+
+@pytest.mark.parametrize(("saveable", "wanted"), SAVEABLE.values(), ids=SAVEABLE)
+def test_a_policys_answer_is_taken_as_it_is_meant(saveable, wanted):
+    operations = cg.trace(named, W, X).operations
+    assert {op.name for op in operations if is_saveable(op, saveable)} == wanted
+    # And the same of a whole plan: nothing else is kept.
+    program = cg.grad(lambda w, x: named(w, named(w, x)).sum(), saveable=saveable).plan(W, X).program
+    boundaries = {v for stage in program.stages for v in stage.kind.joint.outputs}
+    for kind in program.kinds:
+        made = {v: op.name for op in kind.joint.operations for v in op.outputs}
+        for option in kind.options:
+            names = {made[v] for v in option.partition.residuals if v not in boundaries}
+            assert names <= wanted
+
+
+@pytest.mark.parametrize("answer", [None, np.bool_(False), 1, "save", ad_checkpoint.Offloadable])
+def test_other_answers_of_a_policy_are_refused(answer):
+    with pytest.raises(cg.GradientTypeError, match=r"dot_general it answered .* at .*\(named\)") as refused:
+        cg.grad(lambda w: named(w, X).sum(), saveable=lambda *_, **__: answer).plan(W)
+    assert isinstance(refused.value, TypeError)
 
 
 def choices(stage):
