@@ -193,8 +193,19 @@ def test_feasible_wherever_any_schedule_is(make, n, options, seed):
     assert simulate(get_policy("optimal")(costs, smallest), costs).peak <= smallest
 
 
+@pytest.mark.parametrize("options", [1, 2])
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_no_peak_is_below_what_is_conceivable(n, options):
+    """And for single stages the bound is the smallest peak."""
+    for seed in range(60):
+        costs = random_chain(n, options, seed)
+        bound, smallest = least_conceivable(costs), minimum_peak(costs)[0]
+        assert bound <= smallest, seed
+        assert bound == smallest or n > 1, seed
+
+
 # Seeds on which no nested schedule has the smallest peak.
-@pytest.mark.parametrize(("n", "seed"), [(3, 19), (4, 223), (3, 727)])
+@pytest.mark.parametrize(("n", "seed"), [(3, 19), (4, 223), (3, 727), (2, 99)])
 def test_smaller_schedules_that_are_not_nested_are_found(n, seed):
     costs = random_chain(n, 2, seed)
     smallest = minimum_peak(costs)[0]

@@ -6,9 +6,9 @@ from functools import cache
 
 import pytest
 
-from ckptgrad.bench.random_chains import mixed_units
+from ckptgrad.bench.random_chains import mixed_units, random_chain
 from ckptgrad.planning import ChainCosts, Forward, simulate
-from ckptgrad.planning.policies.revolve import extra_forwards, with_checkpoints
+from ckptgrad.planning.policies.revolve import extra_forwards, revolve, with_checkpoints
 
 WORKING_SET = 2
 LISTED = [
@@ -57,6 +57,23 @@ def test_schedule_is_optimal_in_forwards_and_holds_no_more_checkpoints(checkpoin
         schedule = with_checkpoints(costs, checkpoints).finish("revolve")
         assert schedule.forwards - stages == least_extra_forwards(stages, min(checkpoints, stages))
         assert simulate(schedule, costs).peak <= checkpoints + WORKING_SET
+
+
+@pytest.mark.parametrize("n", [1, 2, 8, 13])
+def test_a_budget_is_used_for_as_many_checkpoints_as_it_holds(n):
+    for costs in (mixed_units(n), random_chain(n, 2, seed=n)):
+        written = [with_checkpoints(costs, c) for c in range(1, n + 1)]
+        schedules = [(w.peak, w.finish("revolve").forwards) for w in written]
+        for budget in range(min(peak for peak, _ in schedules), max(peak for peak, _ in schedules) + 2):
+            found = revolve(costs, budget)
+            assert simulate(found, costs).peak <= budget
+            assert found.forwards == min(forwards for peak, forwards in schedules if peak <= budget)
+
+
+@pytest.mark.parametrize(("n", "checkpoints"), [(1, 1), (2, 2), (3, 3), (4, 3), (5, 4), (8, 4), (9, 5), (16, 5), (17, 6)])
+def test_without_a_budget_checkpoints_grow_with_the_logarithm(n, checkpoints):
+    costs = ChainCosts.uniform(n)
+    assert revolve(costs).actions == with_checkpoints(costs, checkpoints).finish("revolve").actions
 
 
 def test_a_hundred_thousand_stages():
