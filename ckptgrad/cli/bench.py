@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from ckptgrad.bench.book import Book, Result
@@ -16,9 +14,11 @@ from ckptgrad.bench.registry import Case, get_cases
 from ckptgrad.bench.runner import run_case
 from ckptgrad.bench.shown import ShownResult, save_pictures
 from ckptgrad.bench.tables import comparison, environments, page, section
-from ckptgrad.cli.deliver import write
+from ckptgrad.cli.deliver import to_json, write
 from ckptgrad.cli.options import HtmlFile
+from ckptgrad.cli.output import say
 from ckptgrad.errors import OptionError
+from ckptgrad.report.text import plain_console
 
 WIDTH = 160
 INTERRUPTED_EXIT = 130
@@ -42,7 +42,7 @@ def bench(
     # A name that --show is given may be of a case that this version has no more.
     wanted = get_cases(cases or []) if show is None else []
     if list_:
-        typer.echo("\n".join(f"{case.name:<16}{case.title}" for case in wanted))
+        say("\n".join(f"{case.name:<16}{case.title}" for case in wanted))
         return
     earlier = None if compare is None else Book.load(compare)
     if png is not None:
@@ -58,13 +58,13 @@ def bench(
         failed = _run(wanted, quick, book, output, quiet)
     pictures = [] if png is None else save_pictures(book, png)
     if as_json:
-        typer.echo(json.dumps(book.to_dict(), indent=2))
+        say(to_json(book.to_dict()))
     elif as_markdown:
-        typer.echo(page(book, pictures), nl=False)
+        say(page(book, pictures).removesuffix("\n"))
     else:
-        typer.echo(environments(book))
+        say(environments(book))
     if earlier is not None:
-        Console(width=WIDTH, stderr=as_json).print(comparison(book, earlier))
+        plain_console(width=WIDTH, stderr=as_json).print(comparison(book, earlier))
     for path in pictures:
         typer.echo(f"drawn: {path}", err=True)
     shown = {f"{name}: {result.title}": ShownResult(result) for name, result in book.results.items()}
@@ -83,9 +83,9 @@ def _names(saved: Book, names: list[str] | None) -> list[str]:
 def _run(cases: list[Case], quick: bool, book: Book, output: Path | None, quiet: bool) -> bool:
     """Run cases and show each when it is done; whether one failed."""
     kept = Book.load(output) if output is not None and output.exists() else Book()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     failed = False
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with Progress(*columns, console=plain_console(stderr=True), transient=True) as progress:
         task = progress.add_task("", total=len(cases))
         for case in cases:
             try:
@@ -114,6 +114,6 @@ def _describe(progress: Progress, task: TaskID, case: str, doing: str) -> None:
 
 
 def _show(*results: Result) -> None:
-    console = Console(width=WIDTH, highlight=False)
+    console = plain_console(width=WIDTH, highlight=False)
     for result in results:
         console.print(section(result))

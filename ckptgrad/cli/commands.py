@@ -1,10 +1,12 @@
 """The commands.
 
-Exit codes: 0, 1 where a gradient differs or a budget is broken, 2 for bad input.
+Exit codes: 0, 1 where a gradient differs or a budget is broken, 2 for all else that goes wrong: bad input, a target that
+raises or exits, results that cannot be written.
 """
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import typer
@@ -14,6 +16,8 @@ from ckptgrad.cli.bench import bench
 from ckptgrad.cli.deliver import deliver
 from ckptgrad.cli.memory import frontier, plan, timeline
 from ckptgrad.cli.options import AsJson, HtmlFile, PngPath
+from ckptgrad.cli.output import complain, drop, unwritten
+from ckptgrad.cli.targets import on_a_target
 from ckptgrad.cli.train import train
 from ckptgrad.cli.validate import validate
 from ckptgrad.errors import CkptgradError, ValidationError
@@ -28,10 +32,15 @@ class _Group(TyperGroup):
         try:
             return super().invoke(ctx)
         except ValidationError as error:
-            typer.echo(f"ckptgrad: {error}", err=True)
+            complain(str(error))
             raise typer.Exit(1) from None
         except CkptgradError as error:
-            typer.echo(f"ckptgrad: {error}", err=True)
+            complain(str(error))
+            raise typer.Exit(2) from None
+        except OSError as error:
+            if sys.stdout is not None and error.filename is None:
+                drop(sys.stdout)
+            complain(str(unwritten(str(error.filename or "to standard output"), error)))
             raise typer.Exit(2) from None
 
 
@@ -50,7 +59,9 @@ def rules(as_json: AsJson = False, html: HtmlFile = None, png: PngPath = None) -
         raise typer.Exit(1)
 
 
-for _command in (plan, timeline, frontier, validate, train, bench, rules):
+for _command in (plan, timeline, frontier, validate):
+    app.command()(on_a_target(_command))
+for _command in (train, bench, rules):
     app.command()(_command)
 
 

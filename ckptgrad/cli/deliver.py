@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from ckptgrad.errors import CkptgradError
+from ckptgrad.cli.output import say, writing
 from ckptgrad.report.page import page
 from ckptgrad.report.plots.style import save_png
 from ckptgrad.report.shown import Shown
-
-
-class OutputError(CkptgradError):
-    """A file that cannot be written."""
+from ckptgrad.report.text import plain_console
 
 
 def deliver(
@@ -27,8 +24,21 @@ def deliver(
 ) -> None:
     """Print the first result, and write what was asked for of all of them; see `write`."""
     main: Any = next(iter(sections.values()))
-    typer.echo(json.dumps(main.to_dict(), indent=2) if as_json else str(main))
+    say(to_json(main.to_dict()) if as_json else str(main))
     write(title, sections, html, png)
+
+
+def to_json(data: Any) -> str:
+    """Plain data as JSON, which has no infinities and nothing that is not a number: these become null."""
+    return json.dumps(_finite(data), indent=2, allow_nan=False)
+
+
+def _finite(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {key: _finite(value) for key, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [_finite(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
 def write(title: str, sections: Mapping[str, Shown], html: Path | None, png: Path | None) -> None:
@@ -42,16 +52,16 @@ def write(title: str, sections: Mapping[str, Shown], html: Path | None, png: Pat
     Raises:
         OutputError: a file cannot be written.
     """
-    try:
-        if html is not None:
+    if html is not None:
+        text = page(title, sections)
+        with writing(html):
             html.parent.mkdir(parents=True, exist_ok=True)
-            html.write_text(page(title, sections), encoding="utf-8")
-            typer.echo(f"written: {html}", err=True)
-        if png is not None:
+            html.write_text(text, encoding="utf-8", errors="backslashreplace")
+        typer.echo(f"written: {html}", err=True)
+    if png is not None:
+        with writing(png):
             for path in _draw(sections, png):
                 typer.echo(f"drawn: {path}", err=True)
-    except OSError as error:
-        raise OutputError(f"cannot write {error.filename}: {error.strerror}") from None
 
 
 def _draw(sections: Mapping[str, Shown], png: Path) -> Iterator[Path]:
@@ -66,8 +76,8 @@ def _draw(sections: Mapping[str, Shown], png: Path) -> Iterator[Path]:
 @contextmanager
 def working(doing: str) -> Iterator[Progress]:
     """A line on stderr that says what is being done and for how long; gone when it is done."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    with Progress(*columns, console=plain_console(stderr=True), transient=True) as progress:
         progress.add_task(doing, total=None)
         yield progress
 
@@ -75,8 +85,8 @@ def working(doing: str) -> Iterator[Progress]:
 @contextmanager
 def stepping(doing: str) -> Iterator[Any]:
     """A bar on stderr; gives a function (what is done now, steps done, steps in all) to move it."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=plain_console(stderr=True), transient=True) as progress:
         task = progress.add_task(doing, total=None)
 
         def step(what: str, done: int, total: int) -> None:

@@ -20,6 +20,7 @@ from ckptgrad.cli.options import (
     PolicyOption,
     numbers,
 )
+from ckptgrad.cli.output import say
 from ckptgrad.cli.targets import load_call
 from ckptgrad.frontiers import frontier as make_frontier
 from ckptgrad.meters.meter import get_meters
@@ -47,7 +48,7 @@ def plan(
     sections = {"Plan": made, "Predicted timeline": made.timeline(function)}
     deliver(f"Plan of {function}", sections, as_json, html, png)
     if diagram and not as_json:
-        typer.echo(f"\n{made.diagram()}")
+        say(f"\n{made.diagram()}")
 
 
 def timeline(

@@ -2,18 +2,42 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from typing import Any
 
+import typer
+
+from ckptgrad.cli.output import results_alone
 from ckptgrad.errors import CkptgradError
 
 
 class TargetError(CkptgradError):
     """A `module:name` that leads to nothing that can be used."""
+
+
+def on_a_target(command: Callable[..., None]) -> Callable[..., None]:
+    """A command that runs a target: what that prints is no result, and what it raises, or how it exits, no verdict."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        with results_alone():
+            try:
+                command(*args, **kwargs)
+            except (CkptgradError, typer.Exit, typer.Abort):
+                raise
+            except SystemExit as error:
+                raise TargetError(f"the target ended the program by sys.exit({error.code!r}); nothing was checked") from None
+            except Exception as error:
+                traceback.print_exc()
+                raise TargetError(f"while the target was run: {type(error).__name__}: {error}") from error
+
+    return run
 
 
 def load(spec: str) -> Any:
@@ -29,7 +53,7 @@ def load(spec: str) -> Any:
         sys.path.insert(0, os.getcwd())
     try:
         found = importlib.import_module(module_name)
-    except Exception as error:  # whatever the user's module raises while it is imported
+    except (Exception, SystemExit) as error:  # whatever the user's module raises while it is imported
         raise TargetError(
             f"cannot import the module {module_name!r} of {spec!r}: {type(error).__name__}: {error}; run from its "
             f"folder, or put that on PYTHONPATH"
@@ -58,7 +82,7 @@ def load_call(function: str, arguments: str) -> tuple[Callable, tuple[Any, ...]]
     if callable(args):
         try:
             args = args()
-        except Exception as error:  # whatever the user's function raises
+        except (Exception, SystemExit) as error:  # whatever the user's function raises
             raise TargetError(f"{arguments!r} raised {type(error).__name__}: {error}") from error
     if not isinstance(args, (tuple, list)):
         raise TargetError(

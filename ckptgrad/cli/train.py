@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -12,8 +11,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ckptgrad import api
 from ckptgrad.budget import format_bytes
-from ckptgrad.cli.deliver import stepping, write
+from ckptgrad.cli.deliver import stepping, to_json, write
 from ckptgrad.cli.options import AsJson, HtmlFile, MetersOption, PngPath, PolicyOption
+from ckptgrad.cli.output import say
+from ckptgrad.report.text import plain_console
 from ckptgrad.training.data import read_text
 from ckptgrad.training.job import Job, Training, prepare
 from ckptgrad.training.model import Shape
@@ -47,7 +48,7 @@ def train(
     api.check_options(budget, policy, "compiled")
     shape = Shape(depth, width, heads, context)
     job = Job(shape, read_text(text), batch, steps, budget, policy, learning_rate, seed)
-    console = Console(stderr=as_json, soft_wrap=True)
+    console = plain_console(stderr=as_json, soft_wrap=True)
     with console.status("compiling jax.grad's program and ckptgrad's"):
         training = prepare(job)
     console.print(_memory_lines(training), highlight=False)
@@ -65,9 +66,9 @@ def train(
             "validation": table.to_dict(),
             "sample": sample,
         }
-        typer.echo(json.dumps(summary, indent=2))
+        say(to_json(summary))
     else:
-        typer.echo(f"{table}\n\nsampled: {sample}")
+        say(f"{table}\n\nsampled: {sample}")
     write("Training within a budget", {"Validation": table, "Plan": training.gradient.plan}, html, png)
 
 
@@ -90,10 +91,10 @@ def _memory_lines(training: Training) -> str:
 def _run(training: Training, console: Console) -> None:
     """Train with a progress bar."""
     columns = (
-        TextColumn("training"),
+        TextColumn("training", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]}"),
+        TextColumn("loss {task.fields[loss]}", markup=False),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console) as progress:

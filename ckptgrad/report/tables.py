@@ -46,7 +46,9 @@ def _plan_summary(plan: Plan) -> Table:
         ratio += f"; no schedule within the budget saves more than {1 - plan.least_seconds / plan.seconds:.0%} of it"
     grid.add_row("estimated time", ratio)
     if plan.found is not None:
-        took = f"peak {format_bytes(plan.found.peak_bytes)} ({plan.found.peak_bytes / plan.peak_bytes - 1:+.1%})"
+        took = f"peak {format_bytes(plan.found.peak_bytes)}"
+        if plan.peak_bytes:
+            took += f" ({plan.found.peak_bytes / plan.peak_bytes - 1:+.1%})"
         if plan.found.seconds is not None and plan.seconds:
             off = plan.found.seconds / plan.seconds - 1
             took += f"; {plan.found.seconds:.3g} s a call, {plan.seconds:.3g} s estimated ({off:+.0%})"
@@ -148,7 +150,7 @@ def frontier_parts(points: Sequence[Point], others: Sequence[Point]) -> list[Ren
         table.add_row(*_point_cells(point, fastest), "")
     for point in sorted(others, key=lambda p: p.peak_bytes):
         within = [p for p in points if p.peak_bytes <= point.peak_bytes]
-        table.add_row(*_point_cells(point, fastest), f"{within[-1].seconds / fastest.seconds:.2f}" if within else NOTHING)
+        table.add_row(*_point_cells(point, fastest), _ratio(within[-1].seconds, fastest.seconds) if within else NOTHING)
     left_out = f" ({len(points) - len(shown)} more)" if len(points) > len(shown) else ""
     head = Text(
         f"{len(points)} budgets at which the plan changes{left_out}; time against the fastest plan's, estimated; in the "
@@ -158,8 +160,13 @@ def frontier_parts(points: Sequence[Point], others: Sequence[Point]) -> list[Ren
 
 
 def _point_cells(point: Point, fastest: Point) -> list[str]:
-    ratio = f"{point.seconds / fastest.seconds:.2f}" if fastest.seconds else NOTHING
-    return [format_bytes(point.peak_bytes), f"{point.peak_bytes / fastest.peak_bytes:.0%}", ratio, point.policy]
+    share = f"{point.peak_bytes / fastest.peak_bytes:.0%}" if fastest.peak_bytes else NOTHING
+    return [format_bytes(point.peak_bytes), share, _ratio(point.seconds, fastest.seconds), point.policy]
+
+
+def _ratio(seconds: float, fastest: float) -> str:
+    """Of what takes no time there is none."""
+    return f"{seconds / fastest:.2f}" if fastest else NOTHING
 
 
 def validation_parts(validation: Validation) -> list[RenderableType]:

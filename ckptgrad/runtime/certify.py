@@ -121,7 +121,7 @@ def certify(build: Callable[[int | None], tuple[Plan, Any]], args: Any, kwargs: 
             found = compiled(*build(target))
         except BudgetError as error:
             # The prediction may be cautious: XLA judges the smallest plan before giving up.
-            found, stage = compiled(*build(error.smallest)), error.stage
+            found, stage = compiled(*build(max(1, error.smallest))), error.stage
             if found.peak_bytes > budget:
                 smallest = min(memory.peak_bytes for _, memory in known.values())
                 raise BudgetError(budget, smallest, stage, found.plan.schedule.policy) from None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable
+from html import escape
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,8 @@ def axes_for(ax: Any, width: float = 9.0, height: float = 4.2) -> tuple[Any, Any
 
 def legend_beside(ax: Any) -> None:
     """A legend to the right of the axes, where it hides nothing."""
-    ax.legend(fontsize="small", frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(fontsize="small", frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 
 def tidy(ax: Any) -> None:
@@ -90,7 +92,7 @@ def save_png(figure: Any, path: str | Path) -> Path:
 def to_img(figure: Any, text: str) -> str:
     """A picture as an HTML element that needs no other file; `text` says what it shows."""
     data = base64.b64encode(to_png(figure)).decode()
-    return f'<img alt="{text}" src="data:image/png;base64,{data}"/>'
+    return f'<img alt="{escape(text)}" src="data:image/png;base64,{data}"/>'
 
 
 def drawn(figures: dict[str, Callable[[], Any]]) -> list[str]:

@@ -77,4 +77,5 @@ def _mark_peak(timeline: Timeline, ax: Any) -> None:
 
 def _highest(timeline: Timeline) -> float:
     """MiB of the highest thing that is drawn."""
-    return max([timeline.peak_bytes, *(r.bytes or 0 for r in timeline.readings.values()), timeline.budget or 0]) / MIB
+    highest = max([timeline.peak_bytes, *(r.bytes or 0 for r in timeline.readings.values()), timeline.budget or 0])
+    return (highest or 1) / MIB  # axes of no height cannot be drawn
