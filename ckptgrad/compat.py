@@ -114,3 +114,24 @@ class CustomJvpCall:
 def custom_jvp_call(params: Mapping[str, Any]) -> CustomJvpCall:
     """The parts of a `custom_jvp_call` by its parameters."""
     return CustomJvpCall(params["num_consts"], params["call_jaxpr"], params["jvp_jaxpr_fun"], params["symbolic_zeros"])
+
+
+def errors_taken(rule: Any) -> int:
+    """How many leaves of errors stand before the arguments of a custom function.
+
+    Checkify wraps the rule in a function that remembers the number, once for each time that it is applied; no public
+    name tells it, in any version.
+    """
+    count, waiting, seen = 0, [rule], set()
+    while waiting:
+        function = getattr(waiting[0], "f", waiting[0])
+        del waiting[0]
+        code = getattr(function, "__code__", None)
+        if code is None or id(function) in seen or not str(function.__module__).startswith("jax."):
+            continue
+        seen.add(id(function))
+        cells = dict(zip(code.co_freevars, function.__closure__ or (), strict=True))
+        if function.__module__.endswith(".checkify"):
+            count += cells["num_errs"].cell_contents
+        waiting += [cells[name].cell_contents for name in ("fn", "jvp", "jvp_jaxpr_fun", "bwd") if name in cells]
+    return count

@@ -16,6 +16,7 @@ from jax import dtypes, lax
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, primitives
 from jax.ref import AbstractRef
 
+from ckptgrad.compat import CALLS, scan_counts
 from ckptgrad.errors import ReferenceTypeError
 from ckptgrad.graph.evaluate import apply
 from ckptgrad.graph.graph import Operation
@@ -27,8 +28,6 @@ PROGRAMS = (ClosedJaxpr, Jaxpr)
 
 # The effect, by the name of its class, of an operation that has references inside which it is not given.
 INSIDE = "InternalMutableArrayEffect"
-# Calls that are inlined where they are given a reference, and the parameter that holds their program.
-CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "core_call": "call_jaxpr", "checkpoint": "jaxpr"}
 
 
 def is_reference(atom: Any) -> bool:
@@ -276,11 +275,3 @@ _CONTROL: dict[str, Callable[[Mapping[str, Any], Sequence[Any]], list[Any]]] = {
     "while": _while,
     "scan": _scan,
 }
-
-
-def scan_counts(params: Mapping[str, Any]) -> tuple[int, int]:
-    """How many constants and carried values a scan has."""
-    if "num_consts" in params:
-        return params["num_consts"], params["num_carry"]
-    consts, carry, _ = params["ft_in"].unpack()
-    return len(consts), len(carry)

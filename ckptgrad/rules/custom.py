@@ -21,7 +21,7 @@ from ckptgrad.graph.evaluate import read
 from ckptgrad.graph.graph import Graph, Variable
 from ckptgrad.graph.registry import Application
 from ckptgrad.graph.trace import from_jaxpr
-from ckptgrad.rules.checkified import Errors, errors_around, errors_taken
+from ckptgrad.rules.checkified import Errors, errors_around
 from ckptgrad.rules.kinds import bprop, instantiate, pullback
 from ckptgrad.rules.subgraphs import some
 
@@ -62,7 +62,7 @@ def push_custom_jvp(op: Application, *tangents: Any):
 
 
 def _errors_of_jvp(op: Application, zero_outs: Sequence[bool]) -> Errors:
-    taken = errors_taken(op.params["jvp_jaxpr_fun"])
+    taken = compat.errors_taken(op.params["jvp_jaxpr_fun"])
     return errors_around(op, taken, len(zero_outs) - taken)
 
 
@@ -125,7 +125,7 @@ def custom_vjp_call(op: Application):
     forwarded = call.forwarded()
     computed = sum(f is None for f in forwarded)
     fresh = iter(kept[:computed])
-    errors = errors_around(op, errors_taken(call.backward_thunk), len(kept) - computed)
+    errors = errors_around(op, compat.errors_taken(call.backward_thunk), len(kept) - computed)
     residuals = [next(fresh) if f is None else op.inputs[errors.taken + f] for f in forwarded]
 
     def pull(*cotangents):
