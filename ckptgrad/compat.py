@@ -22,6 +22,7 @@ CALLS = {
     "call": "call_jaxpr",
     "eval_jaxpr": "call_jaxpr",
     "composite": "jaxpr",
+    "xla_metadata_call": "jaxpr",
     "checkpoint": "jaxpr",
     "remat2": "jaxpr",
 }

@@ -6,6 +6,7 @@ slope 1 at 0, and a clamp sends nothing at its bounds.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
@@ -72,6 +73,25 @@ elementwise(p.square_p, lambda g, y, x: lax.mul(g, lax.mul(const(y, 2), x)))
 elementwise(p.sqrt_p, lambda g, y, x: lax.mul(g, lax.div(const(y, 0.5), y)))
 elementwise(p.rsqrt_p, lambda g, y, x: lax.mul(g, lax.mul(const(y, -0.5), lax.div(y, x))))
 elementwise(p.cbrt_p, lambda g, y, x: lax.mul(g, lax.mul(const(y, 1 / 3), lax.integer_pow(y, -2))))
+
+
+elementwise("one_minus_square", lambda g, y, x: lax.mul(g, lax.mul(const(y, -2), x)))
+
+
+@bprop("polynomial")
+def polynomial(op, g):
+    """Of x and its coefficients, that of the lowest power first; the slope is a polynomial again."""
+    x, *coefficients = op.arrays
+
+    def of_x():
+        slope = [lax.mul(const(c, k), c) for k, c in enumerate(coefficients[1:], 1)]
+        value = slope[0] if len(slope) == 1 else op.op.primitive.bind(x, *slope, **op.params)
+        return match(jnp.multiply(g, value), op.in_avals[0])
+
+    def of_coefficient(k):
+        return match(jnp.multiply(g, lax.integer_pow(x, k)), op.in_avals[1 + k])
+
+    return [of_x, *(partial(of_coefficient, k) for k in range(len(coefficients)))]
 
 
 @bprop(p.integer_pow_p)

@@ -45,6 +45,11 @@ def layout_constraint(op, g):
     return (g,)
 
 
+@linear("xla_metadata_value")
+def xla_metadata_value(op, g):
+    return (g,)
+
+
 @linear("tie")
 def tie(op, g):
     return None, g

@@ -28,6 +28,7 @@ elementwise(p.exp_p, lambda g, y, x: mul(g, y))
 elementwise(p.exp2_p, lambda g, y, x: mul(mul(const(y, np.log(2)), g), y))
 elementwise(p.expm1_p, lambda g, y, x: mul(g, add(y, one(y))))
 elementwise(p.log_p, lambda g, y, x: div(g, x))
+elementwise("log2", lambda g, y, x: div(g, mul(x, const(x, np.log(2)))))
 elementwise(p.log1p_p, lambda g, y, x: div(g, add(x, one(y))))
 elementwise(p.logistic_p, lambda g, y, x: mul(g, mul(y, sub(one(y), y))))
 

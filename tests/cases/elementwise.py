@@ -66,6 +66,14 @@ ARITHMETIC = [
     Case("add_any", p.add_jaxvals_p.bind, [(3,), (3,)], ["add_any"]),
 ]
 
+# Of primitives that the oldest supported JAX does not have.
+NEWER = [
+    unary("log2", lambda x: lax.log2(x), domain=(0.2, 3)),
+    unary("one_minus_square", lambda x: lax.one_minus_square(x)),
+    Case("polynomial", lambda x, a, b: lax.polynomial(x, [a, b, 2.0, a]), [(2, 3), (2, 1), ()], ["polynomial"], exact=False),
+    Case("polynomial of degree 1", lambda x, a: lax.polynomial(x, [a, a]), [(3,), (3,)], ["polynomial"]),
+]
+
 TRANSCENDENTAL = [
     unary("exp", lax.exp),
     unary("exp2", lax.exp2),

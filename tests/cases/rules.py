@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+from ckptgrad.rules.coverage import public_primitives
 from tests.cases import Case
-from tests.cases.elementwise import ARITHMETIC, COMPLEX, SPECIAL, TRANSCENDENTAL
+from tests.cases.elementwise import ARITHMETIC, COMPLEX, NEWER, SPECIAL, TRANSCENDENTAL
 from tests.cases.linear_algebra import LINEAR_ALGEBRA, REDUCERS
 from tests.cases.products import CONVOLUTIONS, FOURIER, PRODUCTS
 from tests.cases.reductions import CUMULATIVE, REDUCTIONS, WINDOWS
@@ -16,6 +17,7 @@ from tests.cases.sparse import SPARSE
 CASES: list[Case] = [
     *FOURIER,
     *ARITHMETIC,
+    *(case for case in NEWER if set(case.primitives) <= set(public_primitives())),
     *TRANSCENDENTAL,
     *SPECIAL,
     *COMPLEX,

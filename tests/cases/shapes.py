@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
+from jax.experimental.xla_metadata import set_xla_metadata
 from jax.extend.core import primitives as p
 
 from tests.cases import Case
@@ -153,6 +154,7 @@ def one_device() -> jax.sharding.Sharding:
 
 PASSING = [
     Case("copy", lambda x: p.copy_p.bind(x) * x, [(3,)], ["copy"]),
+    Case("xla metadata", lambda x: set_xla_metadata(x * 2, a="b") * x, [(3,)], ["xla_metadata_value"]),
     Case("name", lambda x: checkpoint_name(jnp.sin(x), "a"), [(3,)], ["name"]),
     Case(
         "reduce_precision",
