@@ -84,8 +84,7 @@ class GradientFunction:
         """
         split = self.split(args, kwargs)
         door = GradientFunction(split.fun, with_value=self.with_value, options=self.options)
-        structs = jax.tree.map(_struct, (split.args, split.kwargs))
-        traced = door.trace(*structs[0], **structs[1])
+        traced = door.trace(*split.args, **split.kwargs)
         costs = costs_of(traced.program, self.options["costs"], compiling=True)
         asked = self.options["budget"]
         # "min" asks for the smallest plan, whatever XLA makes of it: there is nothing to exceed.
@@ -100,7 +99,7 @@ class GradientFunction:
 
             return plan, jax.jit(run)
 
-        certified = certify(build, structs[0], structs[1], budget)
+        certified = certify(build, split.args, split.kwargs, budget)
         return replace(certified, traced_parts=split.traced_parts) if split.kept else certified
 
     def split(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> SplitCall:
@@ -332,10 +331,3 @@ def plan(
         fun, argnums, has_aux, allow_int=True, budget=budget, policy=policy, saveable=saveable, costs=costs
     )
     return door.plan(*args, **kwargs)
-
-
-def _struct(leaf: Any) -> Any:
-    if isinstance(leaf, jax.ShapeDtypeStruct):
-        return leaf
-    aval = jax.typeof(leaf)
-    return jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=getattr(aval, "weak_type", False))

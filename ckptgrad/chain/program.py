@@ -24,6 +24,7 @@ from ckptgrad.chain.cut import find_cuts
 from ckptgrad.chain.loops import planned_choices
 from ckptgrad.chain.machine import Machine
 from ckptgrad.chain.residuals import Saveable
+from ckptgrad.graph.alone import stands_alone
 from ckptgrad.graph.fingerprint import segment_key
 from ckptgrad.graph.graph import Atom, Graph, Operation, Variable, variables_of
 from ckptgrad.graph.registry import generation, is_zero
@@ -79,6 +80,11 @@ class StageKind:
     def has_loops(self) -> bool:
         """Whether there are loops inside that a plan says how to reverse."""
         return bool(open_loops(self.joint))
+
+    @cached_property
+    def stands_alone(self) -> bool:
+        """Whether a compiler can be asked about it: it needs no other devices, and has few options, so no loops."""
+        return not self.has_loops and stands_alone(self.joint.operations)
 
     @cached_property
     def options(self) -> list[Option]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ from ckptgrad.meters.meter import Reading, Subject, meter
     cannot_see="what a stage holds inside while it runs, and results before they are made",
 )
 def ledger(subject: Subject) -> Reading:
-    """Run the plan action by action, and add up the arrays that are held after each."""
+    """Run the plan action by action, and add up the arrays that are held after each, of sharded ones what a device holds."""
     if subject.staged is None:
         return Reading(None, "the program is not a plan's, and cannot be run stage by stage")
     held: list[int] = []
@@ -29,8 +30,12 @@ def ledger(subject: Subject) -> Reading:
 
 
 def _bytes(arrays: Sequence[Any], but: set[Any]) -> int:
-    found = {_place(x): x.nbytes for x in arrays if isinstance(x, jax.Array)}
+    found = {_place(x): _on_one_device(x) for x in arrays if isinstance(x, jax.Array)}
     return sum(n for place, n in found.items() if place not in but)
+
+
+def _on_one_device(array: jax.Array) -> int:
+    return array.nbytes * math.prod(array.sharding.shard_shape(array.shape)) // max(array.size, 1)
 
 
 def _place(array: jax.Array) -> Any:

@@ -42,6 +42,9 @@ def resident(subject: Subject) -> Reading:
     platform = jax.default_backend()
     if platform != "cpu":
         return Reading(None, f"arrays live in the memory of the {platform}, not in the resident set")
+    shardings = jax.tree.leaves((subject.executable.input_shardings, subject.executable.output_shardings))
+    if any(len(s.device_set) > 1 for s in shardings):
+        return Reading(None, "the program runs on several devices, and a process has one resident set for all of them")
     try:
         payload, in_tree, out_tree = serialize_executable.serialize(subject.executable)
     except Exception as error:  # whatever XLA or pickle object to in this program

@@ -25,14 +25,15 @@ REPEATS = 5
 def measured_costs(program: Program, costs: ChainCosts) -> ChainCosts:
     """The same costs with measured times: seconds of the fastest of a few runs of each distinct stage's programs.
 
-    Measured once a device and version: `remember`.  Of stages with loops, which have many options, times stay estimates.
+    Measured once a device and version: `remember`.  Of stages with loops, which have many options, and of those on
+    several devices times stay estimates.
     """
-    times = {kind: _times(kind) for kind in program.kinds if not kind.has_loops}
+    times = {kind: _times(kind) for kind in program.kinds if kind.stands_alone}
     seen: dict[tuple, StageCost] = {}
     stages = []
     for stage, cost in zip(program.stages, costs.stages, strict=True):
         key = (id(stage.kind), id(cost))
-        if stage.kind.has_loops:
+        if not stage.kind.stands_alone:
             seen[key] = cost
         elif key not in seen:
             found = times[stage.kind]

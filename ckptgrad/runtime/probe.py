@@ -46,25 +46,26 @@ class Place:
 def probed_costs(program: Program, costs: ChainCosts) -> ChainCosts:
     """The same costs with transients from XLA's buffer assignment of each distinct stage.
 
-    But of stages with loops, which have many options: what these hold follows from how they are reversed.
+    But of stages with loops, which have many options: what these hold follows from how they are reversed.  And of
+    stages on several devices, whose bytes are those of all devices together.
     """
     places = _places(program, costs)
     pairs = [(stage.kind, place) for stage, place in zip(program.stages, places, strict=True)]
-    _compile({pair for pair in pairs if not pair[0].has_loops})
+    _compile({pair for pair in pairs if pair[0].stands_alone})
     seen: dict[tuple, StageCost] = {}
     stages = []
     for i, ((kind, place), cost) in enumerate(zip(pairs, costs.stages, strict=True)):
         beside = costs.boundary_bytes(i), costs.cotangent_bytes(i)
         key = (id(kind), id(cost), place, *beside)
         if key not in seen:
-            seen[key] = cost if kind.has_loops else _probed_stage(kind, place, cost, *beside)
+            seen[key] = _probed_stage(kind, place, cost, *beside) if kind.stands_alone else cost
         stages.append(seen[key])
     return replace(costs, stages=tuple(stages))
 
 
 def count_probes(program: Program) -> int:
     """How many programs `probed_costs` compiles at most."""
-    return sum(1 + 3 * len(kind.options) for kind in program.kinds if not kind.has_loops)
+    return sum(1 + 3 * len(kind.options) for kind in program.kinds if kind.stands_alone)
 
 
 def _places(program: Program, costs: ChainCosts) -> list[Place]:

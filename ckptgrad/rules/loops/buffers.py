@@ -7,7 +7,9 @@ from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import PartitionSpec as P
 
+from ckptgrad.graph.trace import explicit_sharding
 from ckptgrad.rules.kinds import instantiate
 
 
@@ -17,8 +19,11 @@ def stack_like(value: Any, count: int) -> Any:
 
 
 def stacked(aval: Any, count: int) -> Any:
-    """The type of so many values of a type."""
-    return aval.update(shape=(count, *aval.shape))
+    """The type of so many values of a type; each device has its part of every one."""
+    shape, sharding = (count, *aval.shape), explicit_sharding(aval)
+    if sharding is None:
+        return aval.update(shape=shape)
+    return aval.update(shape=shape, sharding=sharding.update(spec=P(None, *sharding.spec)))
 
 
 def zeros_stack(aval: Any, count: int) -> Any:
