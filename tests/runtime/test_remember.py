@@ -41,6 +41,35 @@ def test_versions_are_told_apart(monkeypatch):
     assert remembered("seconds", "program", lambda: 2.5) == 2.5
 
 
+class Device:
+    def __init__(self, platform="cpu", device_kind="cpu"):
+        self.platform, self.device_kind = platform, device_kind
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda patch: patch.setattr(remember.jaxlib, "__version__", "0.0.0"), id="jaxlib"),
+        pytest.param(lambda patch: patch.setattr(remember.os, "cpu_count", lambda: 977), id="cores"),
+        pytest.param(lambda patch: patch.setattr(remember.jax, "devices", lambda: [Device("gpu")]), id="platform"),
+        pytest.param(lambda patch: patch.setattr(remember.jax, "devices", lambda: [Device("cpu", "E5")]), id="kind"),
+    ],
+)
+def test_machines_are_told_apart(change, monkeypatch):
+    monkeypatch.setattr(remember.jax, "devices", lambda: [Device()])
+    remembered("seconds", "program", lambda: 1.5)
+    assert remembered("seconds", "program", refuse) == 1.5
+    change(monkeypatch)
+    assert remembered("seconds", "program", lambda: 2.5) == 2.5
+
+
+def test_names_that_are_alike_when_joined_are_told_apart(monkeypatch):
+    monkeypatch.setattr(remember.jax, "devices", lambda: [Device("gpu", "A100")])
+    remembered("seconds", "program", lambda: 1.5)
+    monkeypatch.setattr(remember.jax, "devices", lambda: [Device("gpuA", "100")])
+    assert remembered("seconds", "program", lambda: 2.5) == 2.5
+
+
 def test_off(monkeypatch):
     monkeypatch.setenv("CKPTGRAD_CACHE", "off")
     assert remember.folder() is None

@@ -35,6 +35,38 @@ def test_bitwise_tells_apart_what_is_equal_but_not_the_same():
     assert not difference([np.float32(-0.0)], [np.float32(0.0)]).bitwise
 
 
+@pytest.mark.parametrize(("found", "wanted"), [("float16", "bfloat16"), ("float32", "float16"), ("complex64", "float64")])
+def test_equal_bytes_or_numbers_of_another_type_are_not_the_same(found, wanted):
+    apart = difference([jnp.zeros(2, found)], [np.zeros(2, jnp.dtype(wanted))])
+    assert apart.relative == 0
+    assert not apart.bitwise
+
+
+def test_bits_are_those_of_all_leaves():
+    wanted = {"a": np.float32([1.0]), "b": np.float32([0.0]), "c": np.float32([1.0])}
+    assert difference(wanted, wanted).bitwise
+    for leaf in wanted:
+        assert not difference(wanted | {leaf: -wanted[leaf] if leaf == "b" else wanted[leaf] + 1}, wanted).bitwise
+
+
+@pytest.mark.parametrize("order", [("a", "b"), ("b", "a")])
+def test_the_excess_of_a_leaf_is_measured_by_its_own_type(order):
+    """Half precision may be farther off than double."""
+    wanted = {"a": np.ones(2, np.float16), "b": np.ones(2, np.float64)}
+    off = {"a": np.float16([1, 1.005]), "b": np.float64([1, 1.001])}
+    apart = difference({k: off[k] for k in order}, {k: wanted[k] for k in order})
+    assert (apart.leaf, apart.dtype) == ("['b']", "float64")
+    assert apart.relative == pytest.approx(0.005, rel=0.1)
+    assert apart.excess == pytest.approx(0.001 / 1e-10)
+
+
+def test_a_tolerance_given_holds_for_all_types():
+    apart = difference([np.float16([1, 1.25])], [np.ones(2, np.float16)], tolerance=0.5)
+    assert apart.excess == pytest.approx(0.5)
+    assert difference([np.float32([1, 2])], [np.ones(2, np.float32)], tolerance=0.0).excess == INF
+    assert difference([np.ones(2, np.float32)], [np.ones(2, np.float32)], tolerance=0.0).excess == 0
+
+
 def test_worst_leaf_is_named():
     wanted = {"a": np.ones(2, np.float32), "b": np.ones(2, np.float32)}
     apart = difference(wanted | {"b": np.float32([1.0, 1.5])}, wanted)
