@@ -1,0 +1,252 @@
+"""Evaluation of jaxprs operation by operation: no compiler sees the program, only each kind of operation once.
+
+Compiling a program and its gradient takes half a second, which is more than the rest together; here loops and branches are
+run by Python, common operations by NumPy, the others by JAX's eager ones, which are compiled once for all programs.
+
+With `wide`, every float is carried in double precision, whatever the program says, so that two ways of computing the same
+agree to many digits in programs of mixed dtypes too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import dtypes
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+
+# What depends on how many bits a number has.
+_FIXED = {
+    "bitcast_convert_type",
+    "reduce_precision",
+    "nextafter",
+    "random_bits",
+    "threefry2x32",
+    "random_wrap",
+    "random_unwrap",
+}
+_INNER = {
+    **dict.fromkeys(["jit", "pjit", "remat", "remat2", "checkpoint"], "jaxpr"),
+    **dict.fromkeys(["closed_call", "core_call", "custom_jvp_call", "custom_vjp_call"], "call_jaxpr"),
+}
+
+
+def evaluate(closed: ClosedJaxpr, args: Sequence[Any], *, wide: bool = False) -> list[Any]:
+    """The results of a program."""
+    with np.errstate(all="ignore"):
+        return Interpreter(wide).closed(closed, [_plain(a, wide) for a in args])
+
+
+class Interpreter:
+    """Runs programs, in their own dtypes or in double precision."""
+
+    def __init__(self, wide: bool):
+        self.wide = wide
+
+    def closed(self, closed: ClosedJaxpr, args: Sequence[Any]) -> list[Any]:
+        """A program with its constants."""
+        return self.open(closed.jaxpr, [_plain(c, self.wide) for c in closed.consts], args)
+
+    def open(self, jaxpr: Jaxpr, consts: Sequence[Any], args: Sequence[Any]) -> list[Any]:
+        """A program whose constants are given."""
+        env: dict[Any, Any] = dict(zip(jaxpr.constvars, consts, strict=True))
+        env.update(zip(jaxpr.invars, args, strict=True))
+
+        def read(atom: Any) -> Any:
+            if isinstance(atom, Literal):
+                return _plain(np.asarray(atom.val, atom.aval.dtype), self.wide)
+            return env[atom]
+
+        for eqn in jaxpr.eqns:
+            env.update(zip(eqn.outvars, self.run(eqn, [read(a) for a in eqn.invars]), strict=True))
+        return [read(a) for a in jaxpr.outvars]
+
+    def run(self, eqn: Any, values: list[Any]) -> Sequence[Any]:
+        """One operation."""
+        name, params = eqn.primitive.name, eqn.params
+        if name in _INNER:
+            inner = params[_INNER[name]]
+            return self.open(inner, [], values) if isinstance(inner, Jaxpr) else self.closed(inner, values)
+        control = {"scan": self.scan, "while": self.while_loop, "cond": self.cond}.get(name)
+        if control is not None:
+            return control(eqn, values, **params)
+        if name == "planned_linear":
+            return self.closed(jax.make_jaxpr(params["pair"].run)(*(_struct(a.aval) for a in eqn.invars)), values)
+        if name == "optimization_barrier":
+            return values
+        quick = _NUMPY.get(name)
+        found = quick(eqn, values, params, self.wide) if quick is not None and _are_arrays(values) else None
+        return [found] if found is not None else self.bound(eqn, values)
+
+    def bound(self, eqn: Any, values: list[Any]) -> Sequence[Any]:
+        """An operation as JAX runs it."""
+        params = eqn.params
+        if self.wide:
+            if eqn.primitive.name in _FIXED:
+                values = [_narrow(v, a.aval) for v, a in zip(values, eqn.invars, strict=True)]
+            else:
+                params = {k: _wide(v) if isinstance(v, np.dtype) else v for k, v in params.items()}
+        found = eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(params))
+        found = found if eqn.primitive.multiple_results else [found]
+        return [_plain(x, self.wide) for x in found]
+
+    def scan(
+        self,
+        eqn: Any,
+        values: list[Any],
+        *,
+        jaxpr: Any,
+        length: int,
+        reverse: bool,
+        num_consts: int,
+        num_carry: int,
+        **_: Any,
+    ):
+        """A loop of known length."""
+        consts, carry, xs = (
+            values[:num_consts],
+            values[num_consts : num_consts + num_carry],
+            values[num_consts + num_carry :],
+        )
+        rows: list[Any] = [None] * length
+        for i in reversed(range(length)) if reverse else range(length):
+            found = self.closed(jaxpr, [*consts, *carry, *(x[i] for x in xs)])
+            carry, rows[i] = found[:num_carry], found[num_carry:]
+        return [*carry, *(self._stacked(v.aval, [r[k] for r in rows]) for k, v in enumerate(eqn.outvars[num_carry:]))]
+
+    def _stacked(self, aval: Any, rows: list[Any]) -> Any:
+        if _is_key(aval):
+            return jnp.stack(rows) if rows else jnp.empty(aval.shape, aval.dtype)
+        return np.stack(rows) if rows else np.zeros(aval.shape, _wide(aval.dtype) if self.wide else aval.dtype)
+
+    def while_loop(
+        self,
+        eqn: Any,
+        values: list[Any],
+        *,
+        cond_jaxpr: Any,
+        body_jaxpr: Any,
+        cond_nconsts: int,
+        body_nconsts: int,
+        **_: Any,
+    ):
+        """A loop that a predicate ends."""
+        tests, rest = values[:cond_nconsts], values[cond_nconsts:]
+        consts, carry = rest[:body_nconsts], rest[body_nconsts:]
+        while np.any(self.closed(cond_jaxpr, [*tests, *carry])[0]):
+            # Under vmap the predicate is one for each, and the body keeps those that have ended.
+            carry = self.closed(body_jaxpr, [*consts, *carry])
+        return carry
+
+    def cond(self, eqn: Any, values: list[Any], *, branches: Any, **_: Any):
+        """One of several branches."""
+        return self.closed(branches[min(max(int(values[0]), 0), len(branches) - 1)], values[1:])
+
+
+def _is_key(value: Any) -> bool:
+    return dtypes.issubdtype(value.dtype, dtypes.prng_key)
+
+
+def _are_arrays(values: Sequence[Any]) -> bool:
+    return not any(isinstance(v, jax.Array) for v in values)
+
+
+def _wide(dtype: Any) -> Any:
+    if dtypes.issubdtype(dtype, np.complexfloating):
+        return np.dtype(np.complex128)
+    return np.dtype(np.float64) if dtypes.issubdtype(dtype, np.floating) else dtype
+
+
+def _plain(value: Any, wide: bool) -> Any:
+    """A NumPy array, or a typed key."""
+    if hasattr(value, "dtype") and _is_key(value):
+        return value
+    value = np.asarray(value)
+    return value.astype(_wide(value.dtype), copy=False) if wide and value.dtype != dtypes.float0 else value
+
+
+def _narrow(value: Any, aval: Any) -> Any:
+    return value if _is_key(aval) else np.asarray(value).astype(aval.dtype)
+
+
+def _struct(aval: Any) -> Any:
+    return jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=aval.weak_type)
+
+
+def _elementwise(function: Callable) -> Callable:
+    def run(eqn: Any, values: list[Any], params: Any, wide: bool) -> Any:
+        return np.asarray(function(*values))
+
+    return run
+
+
+def _real_only(function: Callable) -> Callable:
+    """NumPy's and JAX's agree on real numbers without further parameters."""
+
+    def run(eqn: Any, values: list[Any], params: Any, wide: bool) -> Any:
+        return np.asarray(function(*values)) if values[0].dtype.kind == "f" and values[0].dtype.itemsize > 2 else None
+
+    return run
+
+
+def _converted(eqn: Any, values: list[Any], params: Any, wide: bool) -> Any:
+    old, new = values[0].dtype, params["new_dtype"]
+    if wide:
+        new = _wide(new)
+    # Out of range, floats become integers in JAX's own way.
+    if old.kind == "c" and new.kind == "f":
+        return values[0].real.astype(new)
+    return None if old.kind in "fcV" and new.kind in "iub" else values[0].astype(new)
+
+
+def _broadcast(eqn: Any, values: list[Any], params: Any, wide: bool) -> Any:
+    shape, places = params["shape"], params["broadcast_dimensions"]
+    if len(values) > 1:
+        return None
+    between = [1] * len(shape)
+    for n, k in zip(values[0].shape, places, strict=True):
+        between[k] = n
+    return np.broadcast_to(values[0].reshape(between), shape)
+
+
+def _reshaped(eqn: Any, values: list[Any], params: Any, wide: bool) -> Any:
+    return values[0].reshape(params["new_sizes"]) if params.get("dimensions") is None else None
+
+
+def _selected(eqn: Any, values: list[Any], params: Any, wide: bool) -> Any:
+    which, *cases = values
+    if len(cases) != 2 or which.dtype != np.bool_:
+        return None
+    return np.where(which, cases[1], cases[0])
+
+
+def _summed(eqn: Any, values: list[Any], params: Any, wide: bool) -> Any:
+    return (
+        np.asarray(values[0].sum(axis=tuple(params["axes"]), dtype=values[0].dtype))
+        if values[0].dtype.itemsize > 2
+        else None
+    )
+
+
+def _powered(eqn: Any, values: list[Any], params: Any, wide: bool) -> Any:
+    return np.asarray(values[0] ** params["y"]) if values[0].dtype == np.float64 and params["y"] >= 0 else None
+
+
+_NUMPY: dict[str, Callable] = {
+    **{name: _elementwise(f) for name, f in {
+        "add": np.add, "sub": np.subtract, "mul": np.multiply, "neg": np.negative, "lt": np.less, "le": np.less_equal,
+        "gt": np.greater, "ge": np.greater_equal, "eq": np.equal, "ne": np.not_equal, "add_any": np.add,
+        "copy": np.copy, "copy_p": np.copy,
+    }.items()},
+    **{name: _real_only(f) for name, f in {
+        "sin": np.sin, "cos": np.cos, "tanh": np.tanh, "exp": np.exp, "log": np.log, "div": np.divide, "sqrt": np.sqrt,
+        "square": np.square,
+    }.items()},
+    "convert_element_type": _converted, "broadcast_in_dim": _broadcast, "reshape": _reshaped, "select_n": _selected,
+    "reduce_sum": _summed, "integer_pow": _powered,
+    "squeeze": lambda eqn, values, params, wide: values[0].squeeze(tuple(params["dimensions"])),
+    "transpose": lambda eqn, values, params, wide: values[0].transpose(params["permutation"]),
+}  # fmt: skip
