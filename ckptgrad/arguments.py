@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,7 +15,7 @@ from jax import dtypes
 
 from ckptgrad.chain.program import Program, build_program
 from ckptgrad.errors import ArgnumsError, GradientTypeError, OptionError
-from ckptgrad.graph.graph import Graph
+from ckptgrad.graph.graph import Graph, aval_bytes
 from ckptgrad.graph.naming import argument_name, leaf_names, standing_for, title
 from ckptgrad.graph.static import SplitCall, is_traced, split_call
 from ckptgrad.graph.trace import from_jaxpr
@@ -249,6 +249,12 @@ class Returned:
         """The number of leaves of the output."""
         return self.tree.num_leaves
 
+    @property
+    def untraced_bytes(self) -> int:
+        """Bytes of the numbers and NumPy arrays in aux, which a program around the call returns as arrays."""
+        numbers = (x for x in self.aux_leaves if isinstance(x, (bool, int, float, complex, np.ndarray, np.generic)))
+        return sum(aval_bytes(jax.typeof(x)) for x in numbers)
+
     def restore(self, leaves: Sequence[Any]) -> tuple[Any, Any]:
         """(output, aux) from the leaves that were traced."""
         rest = iter(leaves[self.count :])
@@ -351,7 +357,7 @@ def trace_call(
     seeds = [a for a in graph.outputs[: returned.count] if dtypes.issubdtype(a.aval.dtype, jnp.inexact)]
     differentiated = [k for k in call.selected if has_gradient(call.leaves[k])]
     wrt = [graph.inputs[k] for k in differentiated]
-    program = build_program(graph, wrt, seeds, saveable=saveable)
+    program = replace(build_program(graph, wrt, seeds, saveable=saveable), untraced_bytes=returned.untraced_bytes)
     return Traced(call, program, returned, tuple(differentiated), has_aux)
 
 

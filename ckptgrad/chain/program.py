@@ -26,7 +26,7 @@ from ckptgrad.chain.machine import Machine
 from ckptgrad.chain.residuals import Saveable
 from ckptgrad.graph.alone import stands_alone
 from ckptgrad.graph.fingerprint import segment_key
-from ckptgrad.graph.graph import Atom, Graph, Operation, Variable, variables_of
+from ckptgrad.graph.graph import Atom, Graph, Operation, Variable, aval_bytes, variables_of
 from ckptgrad.graph.registry import generation, is_zero
 from ckptgrad.graph.source import SourceLine
 from ckptgrad.rules.loops.planned import open_loops
@@ -147,6 +147,7 @@ class Program:
         wrt: the inputs to differentiate with respect to (none of them integer).
         seeds: the outputs that receive a cotangent.
         held: values that live across several stages, and how many stages read each.
+        untraced_bytes: what the function returns besides the graph's outputs.
     """
 
     graph: Graph
@@ -154,6 +155,7 @@ class Program:
     seeds: tuple[Variable, ...]
     stages: tuple[Stage, ...]
     held: dict[Variable, int]
+    untraced_bytes: int = 0
 
     @property
     def kinds(self) -> list[StageKind]:
@@ -198,9 +200,10 @@ class Program:
 
     @cached_property
     def output_bytes(self) -> int:
-        """Bytes of the function's outputs that are computed (arguments passed through are not)."""
-        made = {v for op in self.graph.operations for v in op.outputs}
-        return sum(v.nbytes for v in set(variables_of(self.graph.outputs)) & made)
+        """Bytes of the function's outputs: each one a buffer, a value that is returned twice and an argument or constant
+        that is passed through too.
+        """
+        return sum(aval_bytes(a.aval) for a in self.graph.outputs) + self.untraced_bytes
 
 
 def build_program(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from ckptgrad.chain.costs import private_residuals, waiting
 from ckptgrad.chain.program import Program
-from ckptgrad.graph.graph import Operation, Variable, variables_of
+from ckptgrad.graph.graph import Atom, Operation, Variable, aval_bytes
 from ckptgrad.meters.buffers import Buffer
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.schedule import Action, Backward, Forward, Free, Schedule, unknown_action
@@ -144,9 +144,11 @@ def buffers_during(program: Program, costs: ChainCosts, schedule: Schedule, inde
 
 
 def _results(program: Program) -> list[Buffer]:
-    made = {v for op in program.graph.operations for v in op.outputs}
-    outputs = [v for v in dict.fromkeys(variables_of(program.graph.outputs)) if v in made]
-    found = [_of_program(program, v, "results", None, "output") for v in outputs]
+    graph = program.graph
+    made = [graph.get_operation(a) if isinstance(a, Variable) else None for a in graph.outputs]
+    found = [_array("results", a, op, None, "output") for a, op in zip(graph.outputs, made, strict=True)]
+    if program.untraced_bytes:
+        found.append(Buffer("results", program.untraced_bytes, "constant outputs"))
     return found + [_of_program(program, v, "results", None, "gradient of an argument") for v in program.wrt]
 
 
@@ -154,6 +156,6 @@ def _of_program(program: Program, v: Variable, kind: str, stage: int | None, wha
     return _array(kind, v, program.graph.get_operation(v), stage, what)
 
 
-def _array(kind: str, v: Variable, maker: Operation | None, stage: int | None, what: str = "") -> Buffer:
-    name = what or (maker.name if maker else "argument")
-    return Buffer(kind, v.nbytes, name, tuple(v.shape), str(v.dtype), stage, maker.source if maker else None)
+def _array(kind: str, a: Atom, maker: Operation | None, stage: int | None, what: str = "") -> Buffer:
+    name, aval = what or (maker.name if maker else "argument"), a.aval
+    return Buffer(kind, aval_bytes(aval), name, tuple(aval.shape), str(aval.dtype), stage, maker.source if maker else None)
