@@ -57,6 +57,7 @@ class CustomVjpCall:
         backward_thunk: `backward`, as JAX wraps it.
         trees: () -> the trees of output and residuals, and for each residual the operand that it is, or None; known
             after `forward`.
+        symbolic_zeros: whether the rule is told which cotangents are zero.
     """
 
     num_consts: int
@@ -64,6 +65,7 @@ class CustomVjpCall:
     forward_thunk: Any
     backward_thunk: Any
     trees: Callable[[], tuple[Any, Any, Sequence[int | None]]]
+    symbolic_zeros: bool
 
     def forward(self, needs: Sequence[bool]) -> ClosedJaxpr:
         """The user's forward, of the operands behind the captured ones: residuals that are no operand, then outputs."""
@@ -86,7 +88,12 @@ class CustomVjpCall:
 def custom_vjp_call(params: Mapping[str, Any]) -> CustomVjpCall:
     """The parts of a `custom_vjp_call` by its parameters."""
     return CustomVjpCall(
-        params["num_consts"], params["call_jaxpr"], params["fwd_jaxpr_thunk"], params["bwd"], params["out_trees"]
+        params["num_consts"],
+        params["call_jaxpr"],
+        params["fwd_jaxpr_thunk"],
+        params["bwd"],
+        params["out_trees"],
+        params["symbolic_zeros"],
     )
 
 

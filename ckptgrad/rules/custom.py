@@ -12,6 +12,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jax import dtypes
+from jax.custom_derivatives import SymbolicZero
 
 from ckptgrad import compat
 from ckptgrad.autodiff.reverse import accumulate, backpropagate, forward, is_differentiable
@@ -130,12 +131,19 @@ def custom_vjp_call(op: Application):
 
     def pull(*cotangents):
         results = zip(cotangents[errors.given :], op.out_avals[errors.given :], strict=True)
-        seeds = [instantiate(ct, aval) if is_differentiable(aval) else tangent_zeros(aval) for ct, aval in results]
+        seeds = [_seed(ct, aval, call.symbolic_zeros) for ct, aval in results]
         found = call.backward(residuals, seeds)
         told = errors.pulled(cotangents)
         return [None] * call.num_consts + told + [_array_or_none(ct) for ct in found[errors.taken :]]
 
     return [*errors.values(op), *kept[computed:]], pull
+
+
+def _seed(ct: Any, aval: Any, symbolic_zeros: bool) -> Any:
+    """The cotangent that a rule is given: where it is none, zeros, or the sentinel that a rule may ask for."""
+    if ct is None and symbolic_zeros:
+        return SymbolicZero(aval.to_tangent_aval())
+    return instantiate(ct, aval) if is_differentiable(aval) else tangent_zeros(aval)
 
 
 def _array_or_none(ct: Any) -> Any:

@@ -151,3 +151,24 @@ def test_a_custom_vjp_that_captures_an_array_and_keeps_its_argument():
     weighted.defvjp(lambda x: (weighted(x), (x,)), lambda kept, ct: (ct * jnp.cos(kept[0]),))
     x = jnp.array([0.3, -1.2, 0.7])
     assert_same(cg.grad(lambda x: 2 * weighted(x))(x), jax.grad(lambda x: 2 * weighted(x))(x), scale=2)
+
+
+def test_a_rule_with_symbolic_zeros_is_told_what_is_zero():
+    """Which arguments are perturbed, and which cotangents are the sentinel of JAX; no number in its place."""
+    told = {}
+
+    @jax.custom_vjp
+    def both(x, y, n):
+        return x * y, x + y, n
+
+    def forward(x, y, n):
+        told["perturbed"] = [v.perturbed for v in (x, y, n)]
+        return (x.value * y.value, x.value + y.value, n.value), y.value
+
+    def backward(y, cotangents):
+        told["zero"] = [isinstance(ct, jax.custom_derivatives.SymbolicZero) for ct in cotangents]
+        return cotangents[0] * y * 2, None, None
+
+    both.defvjp(forward, backward, symbolic_zeros=True)
+    found = cg.grad(lambda x: both(x, 3.0, 1)[0])(2.0)
+    assert (found, told) == (6.0, {"perturbed": [True, False, False], "zero": [False, True, True]})

@@ -206,6 +206,6 @@ OUTSIDE = jax.new_ref(3.0)
     ],
 )
 def test_from_outside_is_refused(call):
-    with pytest.raises(TypeError, match=r"from outside.*test_references.py.*make it inside") as caught:
+    with pytest.raises(TypeError, match=r"from outside.*test_references.py.*Move the array reference inside") as caught:
         call()
     assert isinstance(caught.value, cg.CkptgradError)
