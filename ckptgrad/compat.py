@@ -6,10 +6,13 @@ names and private imports out of all other modules.
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
+from jax import dtypes
 from jax.extend.core import ClosedJaxpr
 
 # The primitives that only call a program, and the parameter that holds it.  0.12 has one `eval_jaxpr` where 0.10
@@ -75,14 +78,23 @@ class CustomVjpCall:
         """For each residual the operand that it is, or None if `forward` computes it."""
         return self.trees()[2]
 
-    def backward(self, residuals: Sequence[Any], cotangents: Sequence[Any]) -> Sequence[Any]:
-        """The user's backward: cotangents of the operands behind the captured ones, some of them symbolic zeros.
+    def backward(self, residuals: Sequence[Any], cotangents: Sequence[Any]) -> list[Any]:
+        """The user's backward: cotangents of the operands behind the captured ones, None where they are zero.
 
-        0.12 gives a pair of these and of what the backward logs, which is dropped, as `jax.grad` does.
+        0.12 gives a pair of these and of what the backward logs, which is dropped, as `jax.grad` does.  Zeros are objects
+        of JAX's that no public name tells from arrays; numbers are left as the user's Python gave them.
         """
         found = self.backward_thunk.call_wrapped(*residuals, *cotangents)
         is_pair = len(found) == 2 and isinstance(found[0], (list, tuple))
-        return found[0] if is_pair else found
+        pairs = zip(found[0] if is_pair else found, self.primal.in_avals[self.num_consts :], strict=True)
+        return [_cotangent(ct, aval) for ct, aval in pairs]
+
+
+def _cotangent(ct: Any, aval: Any) -> Any:
+    if isinstance(ct, numbers.Number):
+        return jnp.asarray(ct, aval.dtype) if dtypes.issubdtype(aval.dtype, jnp.inexact) else None
+    dtype = getattr(ct, "dtype", None)
+    return ct if dtype is not None and dtype != dtypes.float0 and hasattr(ct, "__add__") else None
 
 
 def custom_vjp_call(params: Mapping[str, Any]) -> CustomVjpCall:

@@ -199,8 +199,8 @@ class ReferenceTypeError(CkptgradError, TypeError):
         self.source = source
         at = f", used at {source}," if source is not None else ""
         super().__init__(
-            f"a mutable reference {where}{at} cannot be differentiated. Move the array reference inside (jax.new_ref), or pass "
-            f"its value in and return the new one"
+            f"a mutable reference {where}{at} cannot be differentiated. Move the array reference inside (jax.new_ref), or "
+            "pass its value in and return the new one"
         )
 
 

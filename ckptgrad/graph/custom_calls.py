@@ -85,7 +85,7 @@ def _vjp_programs(params: Mapping[str, Any], in_avals: Sequence[Any]) -> Any:
         rest = iter(cotangents)
         seeds = [next(rest) if _is_inexact(a) else np.zeros(a.shape, dtypes.float0) for a in out_avals]
         found = call.backward(residuals, seeds)
-        present[:] = [hasattr(ct, "dtype") and hasattr(ct, "__add__") for ct in found]
+        present[:] = [ct is not None for ct in found]
         return [ct for ct, there in zip(found, present, strict=True) if there]
 
     program = jax.make_jaxpr(backward)(given, [struct(a) for a in out_avals if _is_inexact(a)])

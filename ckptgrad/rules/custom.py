@@ -134,7 +134,7 @@ def custom_vjp_call(op: Application):
         seeds = [_seed(ct, aval, call.symbolic_zeros) for ct, aval in results]
         found = call.backward(residuals, seeds)
         told = errors.pulled(cotangents)
-        return [None] * call.num_consts + told + [_array_or_none(ct) for ct in found[errors.taken :]]
+        return [None] * call.num_consts + told + found[errors.taken :]
 
     return [*errors.values(op), *kept[computed:]], pull
 
@@ -144,12 +144,6 @@ def _seed(ct: Any, aval: Any, symbolic_zeros: bool) -> Any:
     if ct is None and symbolic_zeros:
         return SymbolicZero(aval.to_tangent_aval())
     return instantiate(ct, aval) if is_differentiable(aval) else tangent_zeros(aval)
-
-
-def _array_or_none(ct: Any) -> Any:
-    """A cotangent that is an array, or None for the symbolic zeros that JAX's wrapper returns."""
-    dtype = getattr(ct, "dtype", None)
-    return ct if dtype is not None and dtype != dtypes.float0 and hasattr(ct, "__add__") else None
 
 
 @bprop("linear_call")

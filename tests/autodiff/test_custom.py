@@ -172,3 +172,19 @@ def test_a_rule_with_symbolic_zeros_is_told_what_is_zero():
     both.defvjp(forward, backward, symbolic_zeros=True)
     found = cg.grad(lambda x: both(x, 3.0, 1)[0])(2.0)
     assert (found, told) == (6.0, {"perturbed": [True, False, False], "zero": [False, True, True]})
+
+
+@pytest.mark.parametrize("number", [2.0, 5, np.float32(4), np.float64(4), True])
+def test_a_rule_may_return_a_number(number):
+    """Of Python or NumPy; two rules that differ in it alone are two rules."""
+
+    def with_cotangent(number):
+        @jax.custom_vjp
+        def fun(x):
+            return x * 1
+
+        fun.defvjp(lambda x: (fun(x), None), lambda _, g: (number,))
+        return fun
+
+    one, other = with_cotangent(number), with_cotangent(number + 1)
+    assert cg.grad(lambda x: one(x) + other(x))(1.0) == 2 * number + 1
