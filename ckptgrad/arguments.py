@@ -95,9 +95,9 @@ def check_function(fun: Any) -> None:
         GradientTypeError: no callable, or a generator function.
     """
     if not callable(fun):
-        raise GradientTypeError(f"expected a function to differentiate, got {fun!r} of type {type(fun).__name__}")
+        raise GradientTypeError(f"Expected a callable value to differentiate, got {fun!r}")
     if inspect.isgeneratorfunction(fun):
-        raise GradientTypeError(f"expected a function that returns its result, got the generator {title(fun)}")
+        raise GradientTypeError(f"Expected a function, got a generator function: {title(fun)}")
 
 
 def check_argnums(argnums: Any) -> int | tuple[int, ...]:
@@ -133,9 +133,10 @@ def positions(fun: Callable, args: Sequence[Any], argnums: Any) -> tuple[int, ..
     numbers = (argnums,) if isinstance(argnums, int) else argnums
     for k in numbers:
         if not -len(args) <= k < len(args):
+            needed = k + 1 if k >= 0 else -k
             raise ArgnumsError(
-                f"argnums={argnums!r} asks for positional argument {k}, but {title(fun)} was called with "
-                f"{len(args)} positional arguments"
+                f"differentiating with respect to argnums={argnums!r} requires at least {needed} positional arguments to be "
+                f"passed by the caller, but got only {len(args)} positional arguments, for {title(fun)}"
             )
     found = tuple(k % len(args) for k in numbers)
     if len(set(found)) != len(found):
@@ -188,15 +189,20 @@ def check_inputs(call: Call, allow_int: bool, holomorphic: bool, door: str = "gr
     """
     for k in call.selected:
         dtype = _dtype(call.leaves[k])
+        if isinstance(call.leaves[k], jax.Ref):
+            raise GradientTypeError(
+                f"{door} cannot differentiate with respect to a Ref, which the argument {call.names[k]} of "
+                f"{title(call.original)} is; pass its value in, and return the new one"
+            )
         if holomorphic and not dtypes.issubdtype(dtype, jnp.complexfloating):
-            wanted, remedy = "inputs with complex dtype, as holomorphic=True says", "leave holomorphic out"
+            wanted, remedy = "with holomorphic=True requires inputs with complex dtype", "leave holomorphic out"
         elif not dtypes.issubdtype(dtype, jnp.inexact) and not allow_int:
-            wanted = "real- or complex-valued inputs (input dtype that is a sub-dtype of np.inexact)"
+            wanted = "requires real- or complex-valued inputs (input dtype that is a sub-dtype of np.inexact)"
             remedy = "pass allow_int=True for a float0 gradient, or leave the argument out of argnums"
         else:
             continue
         name, where = call.names[k], title(call.original)
-        raise GradientTypeError(f"{door} requires {wanted}, but the argument {name} of {where} is {dtype}; {remedy}")
+        raise GradientTypeError(f"{door} {wanted}, but got {dtype} for the argument {name} of {where}; {remedy}")
 
 
 def check_real_inputs(call: Call, holomorphic: bool, door: str) -> None:
@@ -210,9 +216,10 @@ def check_real_inputs(call: Call, holomorphic: bool, door: str) -> None:
     for k in call.selected:
         dtype = _dtype(call.leaves[k])
         if not holomorphic and not dtypes.issubdtype(dtype, jnp.floating):
+            name, where = call.names[k], title(call.original)
             raise GradientTypeError(
-                f"{door} requires real-valued inputs, but the argument {call.names[k]} of {title(call.original)} is "
-                f"{dtype}; for a holomorphic function pass holomorphic=True, for others use ckptgrad.jvp"
+                f"{door} requires real-valued inputs (input dtype that is a sub-dtype of np.floating), but got {dtype} for "
+                f"the argument {name} of {where}; pass holomorphic=True for a holomorphic function, or use ckptgrad.jvp"
             )
 
 
@@ -222,8 +229,8 @@ def _dtype(leaf: Any, what: Callable[[], str] = lambda: "it") -> Any:
             return jax.typeof(leaf).dtype
         except (TypeError, AttributeError):
             raise GradientTypeError(
-                f"{what()} is differentiated, so it must be an array or a number, but is {leaf!r} of type "
-                f"{type(leaf).__name__}; leave the argument out of argnums, or close over it"
+                f"Argument {leaf!r} of type {type(leaf)} is not a valid JAX type: {what()} is differentiated, so it must "
+                f"be an array or a number; leave the argument out of argnums, or close over it"
             ) from None
     return getattr(leaf, "dtype", None) or jnp.result_type(leaf)
 
@@ -298,7 +305,10 @@ def trace_graph(call: Call, has_aux: bool, check: Callable[[Any], None] | None =
 def _pair(out: Any, fun: Callable) -> tuple[Any, Any]:
     if not isinstance(out, (tuple, list)) or len(out) != 2:
         got = f"{len(out)} of them" if isinstance(out, (tuple, list)) else f"a {type(out).__name__}"
-        raise GradientTypeError(f"with has_aux=True {title(fun)} must return a pair (output, aux), got {got}")
+        raise GradientTypeError(
+            f"expected function with aux output to return a two-element tuple (output, aux), as has_aux=True says, but "
+            f"{title(fun)} returned {got}"
+        )
     return out[0], out[1]
 
 
@@ -307,8 +317,8 @@ def _dtype_of_output(leaf: Any, where: str) -> Any:
         return jax.typeof(leaf).dtype
     except TypeError:
         raise GradientTypeError(
-            f"{where} must be an array or a number, but is {leaf!r} of type {type(leaf).__name__}; "
-            f"return it as aux, with has_aux=True"
+            f"{leaf!r} of type {type(leaf)} is not a valid JAX type: {where} must be an array or a number; return others "
+            f"as aux, with has_aux=True"
         ) from None
 
 
@@ -363,21 +373,29 @@ def trace_call(
 
 def check_scalar(out: Any, fun: Callable, holomorphic: bool) -> None:
     """Reject a loss that is no real scalar, as `jax.grad` does."""
-    remedy = "return a scalar (sum or mean it), pass has_aux=True for extra outputs, or use ckptgrad.vjp"
+    problem = "Gradient only defined for scalar-output functions. Output"
+    remedy = (
+        "To get a gradient, sum it (output.sum()); pass has_aux=True for further outputs; for all derivatives use "
+        "ckptgrad.jacobian (as jax.jacobian) or ckptgrad.vjp"
+    )
     try:
         aval = jax.typeof(out)
     except TypeError:
-        raise GradientTypeError(
-            f"gradient only defined for scalar-output functions; {title(fun)} returned a {type(out).__name__}; {remedy}"
-        ) from None
+        raise GradientTypeError(f"{problem} was a {type(out).__name__}, of {title(fun)}. {remedy}") from None
     if aval.shape != ():
-        raise GradientTypeError(
-            f"gradient only defined for scalar-output functions; {title(fun)} returned shape {aval.shape}; {remedy}"
-        )
+        if aval.size == 1:
+            remedy += f"; or take the scalar out: output.reshape(()){' or output[0]' if len(aval.shape) == 1 else ''}"
+        raise GradientTypeError(f"{problem} had shape: {aval.shape}. It is that of {title(fun)}. {remedy}")
     wanted = jnp.complexfloating if holomorphic else jnp.floating
     if not dtypes.issubdtype(aval.dtype, wanted):
-        kind = "complex" if holomorphic else "real"
-        remedy = "; use ckptgrad.vjp"
-        if dtypes.issubdtype(aval.dtype, jnp.complexfloating):
-            remedy = "; for a holomorphic function pass holomorphic=True, for others use ckptgrad.vjp"
-        raise GradientTypeError(f"grad requires a {kind}-valued output, but {title(fun)} returned {aval.dtype}{remedy}")
+        remedy = "or, if it is holomorphic, pass holomorphic=True" if not holomorphic else "or leave holomorphic out"
+        raise GradientTypeError(
+            f"grad {wrong_output(aval.dtype, holomorphic)} from {title(fun)}; use ckptgrad.vjp, {remedy}"
+        )
+
+
+def wrong_output(dtype: Any, holomorphic: bool) -> str:
+    """What is wrong with an output's dtype, after the name of a door."""
+    if holomorphic:
+        return f"with holomorphic=True requires outputs with complex dtype, but got {dtype}"
+    return f"requires real-valued outputs (output dtype that is a sub-dtype of np.floating), but got {dtype}"

@@ -24,6 +24,7 @@ from ckptgrad.arguments import (
     has_gradient,
     make_call,
     trace_graph,
+    wrong_output,
 )
 from ckptgrad.budget import Budget
 from ckptgrad.chain.jacobian import Segment, Values, cut_where_small, evaluate_bracket, size_of, split
@@ -267,14 +268,12 @@ def jacobian(fun: Callable, argnums: int | Sequence[int] = 0, *, mode: Mode = "a
 
 
 def _check_output(call: Call, out: Any, holomorphic: bool, door: str) -> None:
-    wanted, kind = (jnp.complexfloating, "complex") if holomorphic else (jnp.floating, "real")
+    wanted = jnp.complexfloating if holomorphic else jnp.floating
     for path, leaf in jax.tree_util.tree_flatten_with_path(out)[0]:
         dtype = getattr(leaf, "dtype", None) or jnp.result_type(leaf)
         if not dtypes.issubdtype(dtype, wanted):
-            raise GradientTypeError(
-                f"{door} requires {kind}-valued outputs, but result{jax.tree_util.keystr(path)} of "
-                f"{title(call.original)} is {dtype}"
-            )
+            where = f"result{jax.tree_util.keystr(path)} of {title(call.original)}"
+            raise GradientTypeError(f"{door} {wrong_output(dtype, holomorphic)} for {where}; use ckptgrad.vjp")
 
 
 def _basis(tree: Any) -> Any:

@@ -16,7 +16,30 @@ from ckptgrad.arguments import Call, Returned, Traced
 from ckptgrad.errors import GradientTypeError, MismatchError
 from ckptgrad.graph.evaluate import like_aval
 from ckptgrad.graph.graph import Graph
-from ckptgrad.graph.naming import title
+from ckptgrad.graph.naming import name_of, title
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What JAX says where tangents or cotangents do not fit: the beginnings of messages that go on with names."""
+
+    kind: str
+    tree: str
+    dtype: str
+    shape: str
+
+
+_PUSHED = "primal and tangent arguments to jax.jvp"
+PUSHED = _Said(
+    "the tangent",
+    f"{_PUSHED} must have the same tree structure",
+    f"{_PUSHED} do not match",
+    "jvp called with different primal and tangent shapes",
+)
+_OTHERS = "linearized function called on tangent values inconsistent with the original primal values"
+LINEARIZED = _Said("the tangent", _OTHERS, _OTHERS, _OTHERS)
+_UNEXPECTED = "unexpected JAX type (e.g. shape/dtype) for argument to VJP function"
+PULLED = _Said("the cotangent", "unexpected tree structure", _UNEXPECTED, _UNEXPECTED)
 
 
 @jax.tree_util.register_pytree_node_class
@@ -56,6 +79,7 @@ class Kept:
 class _Ends:
     """What a pullback takes and returns."""
 
+    name: str
     fun: str
     out_tree: Any
     out_avals: tuple[Any, ...]
@@ -81,15 +105,17 @@ class Pullback:
         shapes = tuple(None if k in wanted else np.shape(leaves[k]) for k in traced.call.selected)
         in_tree = jax.tree.structure(traced.call.primals)
         avals = tuple(a.aval for a in outputs)
-        ends = _Ends(title(traced.call.original), traced.returned.tree, avals, seeds, in_tree, shapes)
+        ends = _Ends(
+            name_of(traced.call.original), title(traced.call.original), traced.returned.tree, avals, seeds, in_tree, shapes
+        )
         return cls(Kept(run, structs), ends)
 
     def __call__(self, ct: Any, *more: Any) -> Any:
         ends = self.ends
         if more:
             raise GradientTypeError(
-                f"the pullback of {ends.fun} was called with {len(more) + 1} arguments; it takes one cotangent, of the "
-                f"structure of the output: a tuple, where the output is a tuple"
+                f"The function returned by vjp applied to {ends.name} was called with {len(more) + 1} arguments, but it "
+                f"takes one cotangent, of the structure of the output of {ends.fun}: a tuple, where that is a tuple"
             )
         cotangents = self._leaves(ct)
         sums = [sum((cotangents[k] for k in places[1:]), cotangents[places[0]]) for places in ends.seeds]
@@ -103,12 +129,12 @@ class Pullback:
         leaves, tree = jax.tree.flatten(ct)
         if tree != ends.out_tree:
             raise MismatchError(
-                f"unexpected tree structure: the cotangent has {tree}, but {ends.fun} returns {ends.out_tree}; pass one "
+                f"{PULLED.tree}: the cotangent has {tree}, but {ends.fun} returns {ends.out_tree}; pass one "
                 f"cotangent leaf per output leaf"
             )
         paths = [jax.tree_util.keystr(p) for p, _ in jax.tree_util.tree_flatten_with_path(ct)[0]]
         return [
-            _fitting(aval, leaf, "cotangent", f"result{path} of {ends.fun}") if _is_inexact(aval) else None
+            _fitting(aval, leaf, f"result{path} of {ends.fun}", PULLED) if _is_inexact(aval) else None
             for aval, leaf, path in zip(ends.out_avals, leaves, paths, strict=True)
         ]
 
@@ -121,29 +147,25 @@ class Pullback:
 
 
 @dataclass(frozen=True, eq=False)
-class TangentEnds:
-    """What a function is from, tangent for tangent, and to."""
+class TangentPrimals:
+    """The primals, tangents of which a linear map takes."""
 
     fun: str
     names: tuple[str, ...]
     in_tree: Any
     in_avals: tuple[Any, ...]
-    out_tree: Any
-    out_avals: tuple[Any, ...]
 
     @classmethod
-    def of(cls, call: Call, graph: Graph, returned: Returned) -> TangentEnds:
-        return cls(
-            title(call.original),
-            tuple(call.names[k] for k in call.selected),
-            jax.tree.structure(call.primals),
-            tuple(graph.inputs[k].aval for k in call.selected),
-            returned.tree,
-            tuple(a.aval for a in graph.outputs[: returned.count]),
-        )
+    def of(cls, call: Call) -> TangentPrimals:
+        names, leaves = [call.names[k] for k in call.selected], [call.leaves[k] for k in call.selected]
+        return cls(title(call.original), tuple(names), jax.tree.structure(call.primals), tuple(map(jax.typeof, leaves)))
 
-    def directions(self, tangents: Sequence[Any]) -> list[Any]:
+    def directions(self, tangents: Sequence[Any], said: _Said) -> list[Any]:
         """Tangents of the leaves, checked; None for leaves that have none.
+
+        Args:
+            tangents: a tuple of them.
+            said: how JAX's namesake begins what it says where they do not fit.
 
         Raises:
             GradientTypeError: a tangent is no array or number, or not float0 where its primal has no derivative.
@@ -151,18 +173,27 @@ class TangentEnds:
         """
         leaves, tree = jax.tree.flatten(tuple(tangents))
         if tree != self.in_tree:
-            raise MismatchError(
-                f"primals and tangents must have the same tree structure: the tangents have {tree}, the primals of "
-                f"{self.fun} have {self.in_tree}"
-            )
+            raise MismatchError(f"{said.tree}: the tangents have {tree}, the primals of {self.fun} have {self.in_tree}")
         pairs = zip(self.names, self.in_avals, leaves, strict=True)
-        return [_direction(aval, t, f"the primal {name} of {self.fun}") for name, aval, t in pairs]
+        return [_direction(aval, t, f"the primal {name} of {self.fun}", said) for name, aval, t in pairs]
 
-    def output(self, tangents: Sequence[Any]) -> Any:
+
+@dataclass(frozen=True, eq=False)
+class TangentOutput:
+    """The output, a tangent of which a linear map returns."""
+
+    tree: Any
+    avals: tuple[Any, ...]
+
+    @classmethod
+    def of(cls, graph: Graph, returned: Returned) -> TangentOutput:
+        return cls(returned.tree, tuple(a.aval for a in graph.outputs[: returned.count]))
+
+    def restore(self, tangents: Sequence[Any]) -> Any:
         """The tangent of the output from those of its float and complex leaves; zeros for None."""
         rest = iter(tangents)
-        leaves = [instantiated(next(rest) if _is_inexact(a) else None, a) for a in self.out_avals]
-        return jax.tree.unflatten(self.out_tree, leaves)
+        leaves = [instantiated(next(rest) if _is_inexact(a) else None, a) for a in self.avals]
+        return jax.tree.unflatten(self.tree, leaves)
 
 
 @jax.tree_util.register_pytree_node_class
@@ -171,18 +202,19 @@ class Linearized:
     """From tangents of the arguments to the tangent of the output; see `linearize`."""
 
     kept: Kept
-    ends: TangentEnds
+    primals: TangentPrimals
+    output: TangentOutput
 
     def __call__(self, *tangents: Any) -> Any:
-        directions = self.ends.directions(tangents)
-        return self.ends.output(self.kept(*[t for t in directions if t is not None]))
+        directions = self.primals.directions(tangents, LINEARIZED)
+        return self.output.restore(self.kept(*[t for t in directions if t is not None]))
 
-    def tree_flatten(self) -> tuple[tuple[Kept], TangentEnds]:
-        return (self.kept,), self.ends
+    def tree_flatten(self) -> tuple[tuple[Kept], tuple[TangentPrimals, TangentOutput]]:
+        return (self.kept,), (self.primals, self.output)
 
     @classmethod
-    def tree_unflatten(cls, ends: TangentEnds, children: Sequence[Any]) -> Linearized:
-        return cls(children[0], ends)
+    def tree_unflatten(cls, ends: tuple[TangentPrimals, TangentOutput], children: Sequence[Any]) -> Linearized:
+        return cls(children[0], *ends)
 
 
 def instantiated(tangent: Any, aval: Any) -> Any:
@@ -192,18 +224,18 @@ def instantiated(tangent: Any, aval: Any) -> Any:
     return like_aval(jnp.zeros(aval.shape, aval.dtype) if tangent is None else tangent, aval)
 
 
-def _direction(aval: Any, tangent: Any, what: str) -> Any:
+def _direction(aval: Any, tangent: Any, what: str, said: _Said) -> Any:
     if _is_inexact(aval):
-        return _fitting(aval, tangent, "tangent", what)
+        return _fitting(aval, tangent, what, said)
     if getattr(tangent, "dtype", None) != dtypes.float0:
         raise MismatchError(
-            f"the tangent of {what}, which is {aval.dtype}, must have dtype float0 (np.zeros(shape, jax.dtypes.float0)), "
-            f"got {getattr(tangent, 'dtype', type(tangent).__name__)}"
+            f"{said.dtype}: the tangent of {what}, which is {aval.dtype}, must have dtype float0 "
+            f"(np.zeros(shape, jax.dtypes.float0)), got {getattr(tangent, 'dtype', type(tangent).__name__)}"
         )
     return None
 
 
-def _fitting(aval: Any, value: Any, kind: str, what: str) -> Any:
+def _fitting(aval: Any, value: Any, what: str, said: _Said) -> Any:
     """A tangent or cotangent as an array, checked against what it belongs to.
 
     Raises:
@@ -213,11 +245,13 @@ def _fitting(aval: Any, value: Any, kind: str, what: str) -> Any:
     try:
         own = jax.typeof(value)
     except TypeError:
-        raise GradientTypeError(f"the {kind} of {what} must be an array or a number, but is {value!r}") from None
-    if own.shape != aval.shape or own.dtype != aval.dtype:
+        raise GradientTypeError(
+            f"{value!r} of type {type(value)} is not a valid JAX type, but stands for {said.kind} of {what}"
+        ) from None
+    if own.dtype != aval.dtype or own.shape != aval.shape:
         raise MismatchError(
-            f"unexpected type: the {kind} is {own.dtype}{list(own.shape)}, but {what} is {aval.dtype}{list(aval.shape)}; "
-            f"shape and dtype must be the same"
+            f"{said.dtype if own.dtype != aval.dtype else said.shape}: got {own.dtype}{list(own.shape)} for {said.kind} of "
+            f"{what}, which is {aval.dtype}{list(aval.shape)}; shape and dtype must be the same"
         )
     return jnp.asarray(value, aval.dtype)
 

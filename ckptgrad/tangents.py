@@ -22,10 +22,11 @@ from ckptgrad.budget import Budget
 from ckptgrad.errors import GradientTypeError, MismatchError
 from ckptgrad.graph.evaluate import like_aval, needed_operations, read
 from ckptgrad.graph.graph import Constant, Graph, Variable
+from ckptgrad.graph.naming import title
 from ckptgrad.graph.static import SplitCall
 from ckptgrad.graph.trace import cotangent_struct
 from ckptgrad.planning.schedule import Schedule
-from ckptgrad.pullbacks import Kept, Linearized, TangentEnds, instantiated
+from ckptgrad.pullbacks import PUSHED, Kept, Linearized, TangentOutput, TangentPrimals, instantiated
 
 
 def jvp(fun: Callable, primals: Sequence[Any], tangents: Sequence[Any], has_aux: bool = False) -> tuple[Any, ...]:
@@ -51,27 +52,28 @@ def jvp(fun: Callable, primals: Sequence[Any], tangents: Sequence[Any], has_aux:
         [0.0, 2.0]
     """
     check_function(fun)
-    for name, values in (("primals", primals), ("tangents", tangents)):
-        if not isinstance(values, (tuple, list)):
-            raise GradientTypeError(f"{name} must be a tuple or list, one entry per argument, got {type(values).__name__}")
-    if type(primals) is not type(tangents):
-        raise MismatchError(
-            f"primals and tangents must have the same tree structure, got a {type(primals).__name__} and a "
-            f"{type(tangents).__name__}"
+    kinds = type(primals).__name__, type(tangents).__name__
+    if not isinstance(primals, (tuple, list)) or not isinstance(tangents, (tuple, list)):
+        raise GradientTypeError(
+            f"primal and tangent arguments to jax.jvp must be tuples or lists; found {' and '.join(kinds)}. Give one entry "
+            f"per argument of {title(fun)}"
         )
+    if isinstance(primals, tuple) != isinstance(tangents, tuple):
+        raise MismatchError(f"{PUSHED.tree}, but are a {' and a '.join(kinds)}")
     return push_along(call_of_all(fun, primals), tangents, has_aux)
 
 
 def push_along(call: Call, tangents: Sequence[Any], has_aux: bool) -> tuple[Any, ...]:
     """(output, tangent of the output[, aux]) of a call, in a direction of its primals."""
-    graph, returned = trace_graph(call, has_aux)
-    ends = TangentEnds.of(call, graph, returned)
+    moves = TangentPrimals.of(call).directions(tangents, PUSHED)
     directions: list[Any] = [None] * len(call.leaves)
-    for k, t in zip(call.selected, ends.directions(tangents), strict=True):
+    for k, t in zip(call.selected, moves, strict=True):
         directions[k] = t
+    graph, returned = trace_graph(call, has_aux)
     outputs, found = push(graph, call.leaves, directions)
     output, aux = _values(graph, returned, outputs)
-    tangent = ends.output([t for t, a in zip(found, ends.out_avals, strict=False) if is_differentiable(a)])
+    ends = TangentOutput.of(graph, returned)
+    tangent = ends.restore([t for t, a in zip(found, ends.avals, strict=False) if is_differentiable(a)])
     return (output, tangent, aux) if has_aux else (output, tangent)
 
 
@@ -102,7 +104,7 @@ def linearize(fun: Callable, *primals: Any, has_aux: bool = False) -> tuple[Any,
     active = active_variables(graph, wrt)
     seeded = [i for i, a in enumerate(graph.outputs) if a in active]
     reverse = joint(graph, wrt, [graph.outputs[i] for i in seeded])
-    env = {**reverse.constants, **dict(zip(reverse.inputs, call.leaves, strict=True))}
+    env = {**reverse.constants, **dict(zip(reverse.inputs, map(jnp.asarray, call.leaves), strict=True))}
     run_operations(needed_operations(reverse.forward_operations, [*reverse.outputs, *reverse.frontier]), env)
     outputs = [read(env, a) for a in reverse.outputs]
     kept = {v: env[v] for v in (*reverse.frontier, *reverse.constants)}
@@ -120,7 +122,8 @@ def linearize(fun: Callable, *primals: Any, has_aux: bool = False) -> tuple[Any,
         main = zip(found, graph.outputs[: returned.count], strict=False)
         return [instantiated(t, a.aval) for t, a in main if is_differentiable(a.aval)]
 
-    linear = Linearized(Kept(along, [cotangent_struct(v.aval) for v in wrt]), TangentEnds.of(call, graph, returned))
+    kept_along = Kept(along, [cotangent_struct(v.aval) for v in wrt])
+    linear = Linearized(kept_along, TangentPrimals.of(call), TangentOutput.of(graph, returned))
     output, aux = _values(graph, returned, outputs)
     return (output, linear, aux) if has_aux else (output, linear)
 
