@@ -129,6 +129,23 @@ class NoDerivativeError(CkptgradError, NotImplementedError):
         )
 
 
+class ForwardModeError(NoDerivativeError, TypeError):
+    """Forward mode through a `jax.custom_vjp` function, whose rule for cotangents need not be linear.
+
+    Example:
+        >>> import jax, ckptgrad as cg
+        >>> f = jax.custom_vjp(lambda x: x)
+        >>> f.defvjp(lambda x: (x, None), lambda _, ct: (ct,))
+        >>> cg.jvp(f, (1.0,), (1.0,))
+        Traceback (most recent call last):
+        ...
+        ckptgrad.errors.ForwardModeError: the primitive 'custom_vjp_call'...
+    """
+
+    def __init__(self, primitive: str, source: object = None):
+        super().__init__(primitive, "can't apply forward-mode autodiff (jvp) to a custom_vjp function", source)
+
+
 class DuplicateRuleError(CkptgradError, ValueError):
     """A second rule was registered for one primitive."""
 

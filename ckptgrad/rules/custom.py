@@ -17,7 +17,7 @@ from jax.custom_derivatives import SymbolicZero
 from ckptgrad import compat
 from ckptgrad.autodiff.reverse import accumulate, backpropagate, forward, is_differentiable
 from ckptgrad.autodiff.transpose import pull_from
-from ckptgrad.errors import NoDerivativeError
+from ckptgrad.errors import ForwardModeError, NoDerivativeError
 from ckptgrad.graph.evaluate import read
 from ckptgrad.graph.graph import Graph, Variable
 from ckptgrad.graph.registry import Application
@@ -45,6 +45,9 @@ def _jvp_rule(op: Application) -> tuple[Graph, list[int], Sequence[bool]]:
     absent = [call.symbolic_zeros and not n for n in op.needs[call.num_consts :]]
     rule, zero_outs = call.rule(absent)
     taken = [i for i, zero in enumerate(absent, call.num_consts) if not zero]
+    results = zip(reversed(rule.out_avals[: len(zero_outs)]), reversed(op.out_avals), strict=False)
+    if any(ours.shape != theirs.shape for ours, theirs in results):
+        raise NoDerivativeError(op.op.name, "under vmap its rule gives one result for each entry, the function one for all")
     return from_jaxpr(rule), taken, zero_outs
 
 
@@ -116,7 +119,7 @@ def _array(value: Any, aval: Any) -> Any:
 
 def push_custom_vjp(op: Application, *tangents: Any):
     """As in JAX: a rule for cotangents need not be linear, so it has no transpose."""
-    raise NoDerivativeError(op.op.name, "forward mode through a custom_vjp function", op.op.source)
+    raise ForwardModeError(op.op.name, op.op.source)
 
 
 @pullback("custom_vjp_call", push=push_custom_vjp)

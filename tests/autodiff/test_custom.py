@@ -188,3 +188,22 @@ def test_a_rule_may_return_a_number(number):
 
     one, other = with_cotangent(number), with_cotangent(number + 1)
     assert cg.grad(lambda x: one(x) + other(x))(1.0) == 2 * number + 1
+
+
+def test_forward_mode_through_a_custom_vjp_is_a_type_error_as_in_jax():
+    fun = jax.custom_vjp(jnp.sin)
+    fun.defvjp(lambda x: (fun(x), jnp.cos(x)), lambda c, g: (c * g,))
+    for wrapped in (fun, jax.jit(fun), lambda x: jax.vmap(fun)(x[None])[0]):
+        with pytest.raises(TypeError, match=r"can't apply forward-mode autodiff \(jvp\) to a custom_vjp function"):
+            cg.jvp(wrapped, (3.0 * jnp.ones(()),), (jnp.ones(()),))
+
+
+def test_a_rule_that_depends_on_a_batch_that_its_function_ignores_is_refused():
+    @jax.custom_jvp
+    def zero(x):
+        return np.zeros(x.shape, x.dtype)
+
+    zero.defjvp(lambda p, t: (zero(*p), t[0]))
+    assert jax.vmap(cg.grad(zero))(jnp.arange(2.0)).tolist() == [1, 1]
+    with pytest.raises(cg.NoDerivativeError, match="one result for each entry"):
+        cg.grad(lambda x: jax.vmap(zero)(x).sum())(jnp.arange(2.0))

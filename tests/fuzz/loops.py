@@ -11,7 +11,12 @@ COUNTERS = {
     "np.int16": ["0", "1", "32765"],
     "np.uint32": ["0", "1", "4294967294"],
 }
-FLOATING = {"np.float32": ["0", "1", "16777214"], "np.float16": ["0", "2046"], "jnp.bfloat16": ["0", "254"], "np.float64": ["0"]}
+FLOATING = {
+    "np.float32": ["0", "1", "16777214"],
+    "np.float16": ["0", "2046"],
+    "jnp.bfloat16": ["0", "254"],
+    "np.float64": ["0"],
+}
 # How they go on; `T` is their dtype.
 STEPS = [
     "i + T(1)", "i + T(1)", "i + T(1)", "i + T(1)", "i + T(1)", "1 + i", "i + T(2)", "i - T(1)", "i * T(2) + T(1)",
@@ -42,10 +47,24 @@ READS = [
 ]  # fmt: skip
 MODES = ["clip", "drop", "promise_in_bounds", "fill"]
 # What the buffer is at the start, by whether it depends on anything.
-ROOMS = ["jnp.zeros((R, 4))", "jnp.zeros((R, 4))", "jnp.ones((R, 4)) * $0", "jnp.full((R, 4), 0.5)", "jnp.outer(jnp.arange(R) + 1.0, $0)"]
+ROOMS = [
+    "jnp.zeros((R, 4))",
+    "jnp.zeros((R, 4))",
+    "jnp.ones((R, 4)) * $0",
+    "jnp.full((R, 4), 0.5)",
+    "jnp.outer(jnp.arange(R) + 1.0, $0)",
+]
 
 # What follows the loop, of its state `s`, its buffer `b` and its stacked results `ys`.
-AFTER = ["s + (b * b).sum(0)", "b.sum(0)", "s", "b[0] + b[-1] * s", "s + ys.sum(0)", "s * ys[0] + b.sum(0)", "(b * jnp.arange(R)[:, None]).sum(0)"]
+AFTER = [
+    "s + (b * b).sum(0)",
+    "b.sum(0)",
+    "s",
+    "b[0] + b[-1] * s",
+    "s + ys.sum(0)",
+    "s * ys[0] + b.sum(0)",
+    "(b * jnp.arange(R)[:, None]).sum(0)",
+]
 
 SCAN = [
     "def $out_step(carry, r):",
