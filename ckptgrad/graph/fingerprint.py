@@ -153,6 +153,10 @@ def _trusted_key(value: Any) -> Any:
         return (kind, value, str(value))
     if kind.__eq__ is object.__eq__ or kind.__hash__ is None:
         return _Identity(value)
+    try:
+        hash(value)
+    except TypeError:  # A call of hijax under vmap, for one: it holds the user's containers.
+        return _Identity(value)
     return (kind, value)
 
 
