@@ -81,7 +81,7 @@ def _linear_input(value: Any, tangent: Any, aval: Any) -> Any:
 def _by_partials(partials: Sequence[Any], application: Application, tangents: Sequence[Any]) -> Any:
     """The sum over the arguments of tangent times partial derivative."""
     out = application.op.outputs[0].aval
-    values = application.arrays
+    values = application.inputs
     total = None
     for partial, t in zip(partials, tangents, strict=True):
         if t is None or partial is None:

@@ -31,7 +31,7 @@ class Application:
 
     Attributes:
         op: the operation (its `params`, the avals of inputs and outputs).
-        inputs: the values of its inputs.
+        inputs: the values of its inputs, as arrays: a Python number gets the dtype that the operation gave it.
         outputs: the values of its outputs.
         needs: for each input, whether its cotangent is wanted.
         linear: whether the operation stands in a function that is linear in those inputs, whose
@@ -46,15 +46,13 @@ class Application:
     linear: bool = False
     planned: bool = False
 
+    def __post_init__(self) -> None:
+        pairs = zip(self.inputs, self.in_avals, strict=True)
+        self.inputs = [np.array(x, a.dtype) if isinstance(x, (bool, int, float, complex)) else x for x, a in pairs]
+
     @property
     def params(self) -> dict[str, Any]:
         return self.op.params
-
-    @property
-    def arrays(self) -> list[Any]:
-        """The inputs as arrays: a Python number gets the dtype that the operation gave it."""
-        pairs = zip(self.inputs, self.in_avals, strict=True)
-        return [x if hasattr(x, "dtype") else np.array(x, aval.dtype) for x, aval in pairs]
 
     @property
     def out(self) -> Any:

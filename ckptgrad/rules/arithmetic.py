@@ -81,7 +81,7 @@ elementwise("one_minus_square", lambda g, y, x: lax.mul(g, lax.mul(const(y, -2),
 @bprop("polynomial")
 def polynomial(op, g):
     """Of x and its coefficients, that of the lowest power first; the slope is a polynomial again."""
-    x, *coefficients = op.arrays
+    x, *coefficients = op.inputs
 
     def of_x():
         slope = [lax.mul(const(c, k), c) for k, c in enumerate(coefficients[1:], 1)]
@@ -96,7 +96,7 @@ def polynomial(op, g):
 
 @bprop(p.integer_pow_p)
 def integer_pow(op, g):
-    (x,), n = op.arrays, op.params["y"]
+    (x,), n = op.inputs, op.params["y"]
     if n == 0:
         return (None,)
     if n == 1:
@@ -136,7 +136,7 @@ elementwise(
 
 @bprop(p.abs_p)
 def abs_(op, g):
-    (x,) = op.arrays
+    (x,) = op.inputs
     if not jnp.issubdtype(x.dtype, np.complexfloating):
         return (lambda: lax.select(lax.ge(x, const(x, 0)), g, lax.neg(g)),)
 
@@ -174,7 +174,7 @@ elementwise(
 
 @linear(p.select_n_p)
 def select_n(op, g):
-    which, *cases = op.arrays
+    which, *cases = op.inputs
     zero = lax.full_like(g, 0)
 
     def entry(i):

@@ -73,12 +73,12 @@ def _of_needed(op: Application) -> tuple[Any, list[Any]]:
     places = [i for i, n in enumerate(op.needs) if n]
 
     def fun(*xs):
-        inputs = list(op.arrays)
+        inputs = list(op.inputs)
         for i, x in zip(places, xs, strict=True):
             inputs[i] = x
         return apply(op.op, inputs)
 
-    return fun, [op.arrays[i] for i in places]
+    return fun, [op.inputs[i] for i in places]
 
 
 def _bprop(op: Application, *cotangents: Any) -> list[Any]:

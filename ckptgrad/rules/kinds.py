@@ -133,7 +133,7 @@ def elementwise(primitive: Primitive | str, *partials: Callable | None) -> None:
         def entry(partial: Callable | None, aval: Any) -> Any:
             if partial is None:
                 return None
-            return lambda: match(partial(g, op.out, *op.arrays), aval)
+            return lambda: match(partial(g, op.out, *op.inputs), aval)
 
         return [entry(p, a) for p, a in zip(partials, op.in_avals, strict=True)]
 

@@ -155,7 +155,7 @@ def _stored(data: Any, t: Any) -> Any:
 @bprop("spsolve")
 def spsolve(op: Application, g: Any):
     """With A x = b: the cotangent of b solves with the transpose of A, that of an entry of A is minus it times x."""
-    data, indices, indptr, _ = op.arrays
+    data, indices, indptr, _ = op.inputs
     row = _rows(indices, indptr)
     columns, rows, values = lax.sort((indices, row, data), num_keys=2)
     ends = jnp.searchsorted(columns, jnp.arange(indptr.size, dtype=columns.dtype)).astype(indptr.dtype)

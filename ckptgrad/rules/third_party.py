@@ -63,7 +63,7 @@ def _implementation(op: Application):
 def _checked(op: Application):
     """The implementation, unless it is the primitive again (as JAX's own are): that would never end."""
     run = _implementation(op)
-    if op.op.name in trace(run, *op.arrays).counts:
+    if op.op.name in trace(run, *op.inputs).counts:
         raise NoDerivativeError(op.op.name, "its implementation is the primitive itself", op.op.source)
     return run
 
@@ -81,11 +81,11 @@ def _its_implementation(op: Operation) -> str | None:
 
 
 def _bprop(op: Application, *cotangents: Any) -> Sequence[Any]:
-    return pulled_back(_checked(op), op.arrays, op.needs, cotangents)
+    return pulled_back(_checked(op), op.inputs, op.needs, cotangents)
 
 
 def _tangent(op: Application, *tangents: Any) -> Sequence[Any]:
-    return pushed_forward(_checked(op), op.arrays, tangents)
+    return pushed_forward(_checked(op), op.inputs, tangents)
 
 
 use_implementation("maybe_set")

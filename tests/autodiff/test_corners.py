@@ -122,3 +122,21 @@ def test_integers_and_booleans_get_float0():
     ours, theirs = (vjp(fun, *args)[1](jnp.ones(2)) for vjp in (cg.vjp, jax.vjp))
     assert [g.dtype for g in ours] == [g.dtype for g in theirs]
     assert [g.shape for g in ours] == [g.shape for g in theirs]
+
+
+@pytest.mark.parametrize(
+    "fun",
+    [
+        lambda x: jnp.dot(x, x) * jnp.dot(2.0, x),
+        lambda x: jnp.cumsum(x[None])[0],
+        lambda x: jnp.max(x) * jnp.prod(x),
+        lambda x: jax.lax.dynamic_update_slice(jnp.zeros(3), x[None], (1,)).sum(),
+        lambda x: jnp.linalg.solve(x[None, None], x[None])[0] * x,
+    ],
+)
+def test_python_numbers_are_arguments_in_both_modes(fun):
+    """Rules see arrays, whatever the caller gave."""
+    wanted = jax.grad(fun)(3.0)
+    np.testing.assert_allclose(cg.grad(fun)(3.0), wanted, rtol=1e-5)
+    np.testing.assert_allclose(cg.jvp(fun, (3.0,), (1.0,))[1], wanted, rtol=1e-5)
+    np.testing.assert_allclose(cg.linearize(fun, 3.0)[1](1.0), wanted, rtol=1e-5)
