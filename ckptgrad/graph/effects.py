@@ -40,9 +40,9 @@ def _silent_program(program: Any) -> Any:
     live = {v for v in program.outvars if isinstance(v, Var)}
     kept: list[JaxprEqn] = []
     for eqn in reversed(program.eqns):
+        if not any(v in live for v in eqn.outvars):
+            continue
         if eqn.effects:
-            if not any(v in live for v in eqn.outvars):
-                continue
             params, effects = _silent_params(eqn.params)
             eqn = eqn if effects is None else eqn.replace(params=params, effects=effects)
         kept.append(eqn)
