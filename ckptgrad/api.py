@@ -289,8 +289,7 @@ def pull(call: Call, has_aux: bool, budget: Any, policy: Any, saveable: Any = No
     traced = trace_call(call, has_aux, saveable=saveable)
     program = traced.program
     forward, backward = split_at_backward(make_plan(program, budget, policy, costs_of(program, costs)).schedule)
-    # Arrays, so that numbers among the arguments are leaves of the pullback and no part of its program.
-    execution = Execution(program, [x if isinstance(x, jax.Array) else jnp.asarray(x) for x in call.leaves]).run(forward)
+    execution = Execution(program, call.leaves).run(forward)
     value, aux = outputs_of(traced, execution)
 
     def run(*cotangents: Any) -> list[Any]:

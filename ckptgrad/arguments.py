@@ -20,7 +20,7 @@ from ckptgrad.graph.naming import argument_name, leaf_names, standing_for, title
 from ckptgrad.graph.static import SplitCall, is_traced, split_call
 from ckptgrad.graph.trace import from_jaxpr
 
-Argnums = int | Sequence[int]
+_NUMBERS = (bool, int, float, complex, np.generic)
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,8 @@ class Call:
 
     @cached_property
     def leaves(self) -> list[Any]:
-        return jax.tree.leaves((self.args, self.kwargs))
+        """The leaves of the arguments, numbers as arrays, which rules and pullbacks are written for."""
+        return [jnp.asarray(x) if isinstance(x, _NUMBERS) else x for x in jax.tree.leaves((self.args, self.kwargs))]
 
     @cached_property
     def names(self) -> list[str]:
@@ -224,7 +225,7 @@ def check_real_inputs(call: Call, holomorphic: bool, door: str) -> None:
 
 
 def _dtype(leaf: Any, what: Callable[[], str] = lambda: "it") -> Any:
-    if not (is_traced(leaf) or isinstance(leaf, (int, float, complex, bool, np.generic))):
+    if not (is_traced(leaf) or isinstance(leaf, _NUMBERS)):
         try:
             return jax.typeof(leaf).dtype
         except (TypeError, AttributeError):

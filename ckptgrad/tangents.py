@@ -104,7 +104,7 @@ def linearize(fun: Callable, *primals: Any, has_aux: bool = False) -> tuple[Any,
     active = active_variables(graph, wrt)
     seeded = [i for i, a in enumerate(graph.outputs) if a in active]
     reverse = joint(graph, wrt, [graph.outputs[i] for i in seeded])
-    env = {**reverse.constants, **dict(zip(reverse.inputs, map(jnp.asarray, call.leaves), strict=True))}
+    env = {**reverse.constants, **dict(zip(reverse.inputs, call.leaves, strict=True))}
     run_operations(needed_operations(reverse.forward_operations, [*reverse.outputs, *reverse.frontier]), env)
     outputs = [read(env, a) for a in reverse.outputs]
     kept = {v: env[v] for v in (*reverse.frontier, *reverse.constants)}

@@ -88,6 +88,10 @@ def mode(w, x, m):
     return (x @ w).sum() if m is Mode.PLAIN else ((x @ w) ** 2).sum()
 
 
+def product(w, x, factor):
+    return jnp.dot(jnp.dot(w[0, 0], factor), jnp.sin(w[1, 1])) + x.sum()
+
+
 CASES = {
     "bool": (flag, True),
     "int": (count, 3),
@@ -96,6 +100,7 @@ CASES = {
     "callable": (call, jnp.cos),
     "None": (optional, None),
     "float": (number, 0.5),
+    "a number in a product": (product, 3.0),
     "config": (configured, Config()),
     "module": (layered, Layer(2.0 * jnp.eye(3), jnp.tanh)),
     "mixed dict": (several, {"act": jnp.sin, "scale": X[0], "double": True}),
