@@ -15,6 +15,7 @@ from jax import dtypes
 
 from ckptgrad.chain.program import Program, build_program
 from ckptgrad.errors import ArgnumsError, GradientTypeError, OptionError
+from ckptgrad.graph.depth import deep_stack
 from ckptgrad.graph.graph import Graph, aval_bytes
 from ckptgrad.graph.naming import argument_name, leaf_names, standing_for, title
 from ckptgrad.graph.static import SplitCall, is_traced, split_call
@@ -299,7 +300,8 @@ def trace_graph(call: Call, has_aux: bool, check: Callable[[Any], None] | None =
         found[:] = [Returned(tree, aux_tree, kept)]
         return main + [x for x, m in zip(extra, arrays, strict=True) if m]
 
-    graph = from_jaxpr(jax.make_jaxpr(standing_for(call.original, traced, call.parameters))(*call.args, **call.kwargs))
+    with deep_stack():
+        graph = from_jaxpr(jax.make_jaxpr(standing_for(call.original, traced, call.parameters))(*call.args, **call.kwargs))
     return graph, found[0]
 
 

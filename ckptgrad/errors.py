@@ -270,6 +270,10 @@ class EffectError(CkptgradError, ValueError):
     """
 
 
+class NestingError(CkptgradError, RecursionError):
+    """A function is nested too deeply to be traced, or calls itself without end."""
+
+
 class OptionError(CkptgradError, ValueError):
     """An option of a door (runtime, policy, argnums) that does not exist.
 

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 import jax
 
 from ckptgrad.autodiff.reverse import accumulate, backpropagate, forward
+from ckptgrad.graph.depth import deep_stack
 from ckptgrad.graph.effects import silent
 from ckptgrad.graph.evaluate import apply, needed_operations, read
 from ckptgrad.graph.graph import Atom, Graph, Operation, Variable, variables_of
@@ -109,7 +110,8 @@ def joint(
 
     structs = [struct(v.aval) for v in graph.inputs]
     seed_structs = [cotangent_struct(v.aval) for v in (*seeds, *totals)]
-    merged = merge_common(from_jaxpr(jax.make_jaxpr(run)(structs, seed_structs)))
+    with deep_stack():
+        merged = merge_common(from_jaxpr(jax.make_jaxpr(run)(structs, seed_structs)))
     gradients = iter(merged.outputs[len(graph.outputs) :])
     return Joint(
         merged.inputs[: len(structs)],

@@ -15,6 +15,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 from jax.sharding import AxisType
 
 from ckptgrad.compat import CALLS
+from ckptgrad.graph.depth import deep_stack
 from ckptgrad.graph.graph import Atom, Constant, Graph, Operation, Variable
 
 # The name of a jit whose body is one stage of a chain (see `chain.marks`).
@@ -45,7 +46,8 @@ def trace(fun: Callable, *args: Any, **kwargs: Any) -> Graph:
         a, k = jax.tree.unflatten(treedef, xs)
         return jax.tree.leaves(fun(*a, **k))
 
-    return from_jaxpr(jax.make_jaxpr(flat)(*leaves))
+    with deep_stack():
+        return from_jaxpr(jax.make_jaxpr(flat)(*leaves))
 
 
 def from_jaxpr(closed: ClosedJaxpr) -> Graph:
@@ -75,40 +77,62 @@ class _Builder:
             self.constants[variable] = value
         return variable
 
-    def inline(self, jaxpr: Jaxpr, consts: Sequence[Atom], inputs: Sequence[Atom], whole: bool = False) -> list[Atom]:
-        """`whole`: the program keeps a stage apart by barriers, which are for the compiler, not for derivatives."""
-        env: dict[Any, Atom] = {}
-        env.update(zip(jaxpr.constvars, consts, strict=True))
-        env.update(zip(jaxpr.invars, inputs, strict=True))
+    def inline(self, jaxpr: Jaxpr, consts: Sequence[Atom], inputs: Sequence[Atom]) -> list[Atom]:
+        """Append the operations of a program, those of nested calls among them; return its results.
 
-        def read(atom: Any) -> Atom:
-            return Constant(atom.val, atom.aval) if isinstance(atom, Literal) else env[atom]
-
-        for eqn in jaxpr.eqns:
-            args = [read(a) for a in eqn.invars]
-            if whole and eqn.primitive.name == "optimization_barrier":
-                env.update(zip(eqn.outvars, args, strict=True))
+        With a stack of its own: calls may be nested deeper than Python's stack.
+        """
+        frames = [_Frame(jaxpr, consts, inputs)]
+        while True:
+            frame = frames[-1]
+            eqn = next(frame.rest, None)
+            if eqn is None:
+                results = [frame.read(a) for a in frame.jaxpr.outvars]
+                frames.pop()
+                if not frames:
+                    return results
+                frames[-1].env.update(zip(frame.call.outvars, results, strict=True))
+                if str(frame.call.params.get("name", "")).startswith(STAGE_NAME):
+                    self.marks.append((frame.start, len(self.operations)))
+                continue
+            args = [frame.read(a) for a in eqn.invars]
+            if frame.whole and eqn.primitive.name == "optimization_barrier":
+                frame.env.update(zip(eqn.outvars, args, strict=True))
             elif eqn.primitive.name in CALLS:
-                start = len(self.operations)
-                results = self._inline_call(eqn, args)
-                if str(eqn.params.get("name", "")).startswith(STAGE_NAME):
-                    self.marks.append((start, len(self.operations)))
-                env.update(zip(eqn.outvars, results, strict=True))
+                frames.append(self._called(eqn, args))
             else:
                 outs = [Variable(v.aval) for v in eqn.outvars]
                 self.operations.append(
                     Operation(eqn.primitive, args, outs, eqn.params, eqn.source_info, eqn.ctx, _side_effects(eqn))
                 )
-                env.update(zip(eqn.outvars, outs, strict=True))
-        return [read(a) for a in jaxpr.outvars]
+                frame.env.update(zip(eqn.outvars, outs, strict=True))
 
-    def _inline_call(self, eqn: Any, args: Sequence[Atom]) -> list[Atom]:
-        inner = eqn.params[CALLS[eqn.primitive.name]]
-        whole = str(eqn.params.get("name", "")).startswith(APART_NAME)
+    def _called(self, eqn: Any, args: Sequence[Atom]) -> _Frame:
+        """The program of a call, about to be inlined."""
+        inner, consts = eqn.params[CALLS[eqn.primitive.name]], []
         if isinstance(inner, ClosedJaxpr):
-            consts: list[Atom] = [self.constant(c, v.aval) for c, v in zip(inner.consts, inner.jaxpr.constvars, strict=True)]
-            return self.inline(inner.jaxpr, consts, args, whole)
-        return self.inline(inner, [], args, whole)
+            consts = [self.constant(c, v.aval) for c, v in zip(inner.consts, inner.jaxpr.constvars, strict=True)]
+            inner = inner.jaxpr
+        return _Frame(inner, consts, args, eqn, len(self.operations))
+
+
+class _Frame:
+    """A program that is being inlined: what its variables are, the equations that are left, and the call that it is of.
+
+    Attributes:
+        start: how many operations came before it.
+        whole: it keeps a stage apart by barriers, which are for the compiler, not for derivatives.
+    """
+
+    def __init__(self, jaxpr: Jaxpr, consts: Sequence[Atom], inputs: Sequence[Atom], call: Any = None, start: int = 0):
+        self.jaxpr, self.call, self.start = jaxpr, call, start
+        self.rest = iter(jaxpr.eqns)
+        self.env: dict[Any, Atom] = dict(zip(jaxpr.constvars, consts, strict=True))
+        self.env.update(zip(jaxpr.invars, inputs, strict=True))
+        self.whole = call is not None and str(call.params.get("name", "")).startswith(APART_NAME)
+
+    def read(self, atom: Any) -> Atom:
+        return Constant(atom.val, atom.aval) if isinstance(atom, Literal) else self.env[atom]
 
 
 def _side_effects(eqn: Any) -> frozenset:
