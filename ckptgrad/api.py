@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from ckptgrad.arguments import (
     Call,
@@ -28,7 +27,7 @@ from ckptgrad.chain.program import Program
 from ckptgrad.errors import OptionError
 from ckptgrad.graph.naming import name_of
 from ckptgrad.graph.static import SplitCall
-from ckptgrad.graph.trace import cotangent_struct
+from ckptgrad.graph.trace import cotangent_struct, cotangent_type, filled
 from ckptgrad.plan import Plan, budget_bytes, make_plan
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.policy import get_policy
@@ -122,7 +121,7 @@ class GradientFunction:
         execution = Execution(program, traced.call.leaves)
         forward, backward = split_at_backward(plan.schedule)
         execution.run(forward)
-        execution.seed([jnp.ones(v.shape, v.dtype) for v in program.seeds])
+        execution.seed([filled(cotangent_type(v.aval), 1) for v in program.seeds])
         execution.run(backward)
         found = traced.call.unflatten(traced.gradients([execution.gradient(v) for v in program.wrt]))
         gradient = tuple(found) if isinstance(self.options["argnums"], tuple) else found[0]

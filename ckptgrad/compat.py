@@ -30,6 +30,10 @@ CALLS = {
     "remat2": "jaxpr",
 }
 
+# The casts from and to values that are not summed over an axis yet; 0.10 spells their names with the suffix of variables.
+VARY_UNREDUCED_CAST = ("vary_unreduced_cast", "vary_unreduced_cast_p")
+REDUCED_VARY_CAST = ("reduced_vary_cast", "reduced_vary_cast_p")
+
 
 class ScanCounts(NamedTuple):
     """How many of a scan's operands are constants and carried values; the others are stacked."""

@@ -17,6 +17,7 @@ from ckptgrad.autodiff.transpose import transposed
 from ckptgrad.graph.evaluate import apply, last_uses, read
 from ckptgrad.graph.graph import Graph, Operation, Variable
 from ckptgrad.graph.registry import Application, Rule, force, is_zero, rule_for
+from ckptgrad.graph.trace import filled
 
 
 def push(graph: Graph, args: Sequence[Any], tangents: Sequence[Any]) -> tuple[list[Any], list[Any]]:
@@ -75,7 +76,7 @@ def tangents_of(rule: Rule, application: Application, tangents: Sequence[Any]) -
 def _linear_input(value: Any, tangent: Any, aval: Any) -> Any:
     if tangent is not None:
         return tangent
-    return lax.full(aval.shape, 0, aval.dtype) if is_differentiable(aval) else value
+    return filled(aval) if is_differentiable(aval) else value
 
 
 def _by_partials(partials: Sequence[Any], application: Application, tangents: Sequence[Any]) -> Any:

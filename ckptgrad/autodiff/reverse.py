@@ -23,7 +23,7 @@ from ckptgrad.graph.evaluate import apply, read
 from ckptgrad.graph.graph import Graph, Operation, Variable
 from ckptgrad.graph.registry import Application, Part, force, found_by, is_zero, rule_for
 from ckptgrad.graph.source import at_line_of
-from ckptgrad.graph.trace import explicit_sharding
+from ckptgrad.graph.trace import as_cotangent, cotangent_type, explicit_sharding, filled, is_manual
 
 
 @dataclass
@@ -93,6 +93,8 @@ def forward(
 
 def _unread(variable: Variable) -> Any:
     """Zeros that take no memory, in place of a value that a linear rule does not read."""
+    if is_manual(variable.aval):
+        return filled(variable.aval)  # An operation that is done for nothing asks for the right type all the same.
     return np.broadcast_to(np.zeros((), variable.dtype), variable.shape)
 
 
@@ -132,8 +134,10 @@ def fill(tape: Tape, table: dict[Variable, Any], keep: Collection[Variable]) -> 
 
 
 def _placed(contribution: Any, aval: Any) -> Any:
-    """A cotangent is sharded as its value is, where that is part of the type."""
-    sharding = explicit_sharding(aval)
+    """A cotangent is sharded, and varies, as its value does, where that is part of the type."""
+    if is_manual(aval):
+        contribution = as_cotangent(force(contribution), aval)
+    sharding = explicit_sharding(cotangent_type(aval))
     return contribution if sharding is None else jax.sharding.reshard(force(contribution), sharding)
 
 

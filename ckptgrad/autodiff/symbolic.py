@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
 
 from ckptgrad.autodiff.reverse import backpropagate, forward, is_differentiable
 from ckptgrad.errors import GradientTypeError
 from ckptgrad.graph.evaluate import needed_operations
 from ckptgrad.graph.graph import Graph, Variable
 from ckptgrad.graph.simplify import merge_common
-from ckptgrad.graph.trace import from_jaxpr, struct
+from ckptgrad.graph.trace import cotangent_type, filled, from_jaxpr, struct
 
 
 def gradient_graph(graph: Graph, wrt: Variable | int | Sequence[Variable | int] | None) -> Graph:
@@ -28,9 +27,9 @@ def gradient_graph(graph: Graph, wrt: Variable | int | Sequence[Variable | int] 
 
     def run(*args):
         tape = forward(graph, args, targets)
-        seeds = {out: jnp.ones((), out.aval.dtype)} if isinstance(out, Variable) and out in tape.active else {}
+        seeds = {out: filled(cotangent_type(out.aval), 1)} if isinstance(out, Variable) and out in tape.active else {}
         found = backpropagate(tape, seeds, targets)
-        return [jnp.zeros(v.shape, v.dtype) if g is None else g for g, v in zip(found, targets, strict=True)]
+        return [filled(cotangent_type(v.aval)) if g is None else g for g, v in zip(found, targets, strict=True)]
 
     merged = merge_common(from_jaxpr(jax.make_jaxpr(run)(*(struct(v.aval) for v in graph.inputs))))
     operations = needed_operations(merged.operations, merged.outputs)

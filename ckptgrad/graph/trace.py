@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+from jax import lax
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 from jax.sharding import AxisType
 
@@ -146,10 +147,10 @@ def struct(aval: Any) -> Any:
 
 
 def _varying(aval: Any) -> dict[str, Any]:
-    """How the value is spread over a mesh, where its type says so, in the words of the installed JAX."""
-    for name in ("manual_axis_type", "vma"):
-        if getattr(aval, name, None):
-            return {name: getattr(aval, name), "sharding": aval.sharding}
+    """How the value is spread over a mesh, where its type says so."""
+    kind = getattr(aval, "manual_axis_type", None)
+    if kind:
+        return {"manual_axis_type": kind, "sharding": aval.sharding}
     sharding = explicit_sharding(aval)
     return {"sharding": sharding} if sharding is not None else {}
 
@@ -161,12 +162,50 @@ def explicit_sharding(aval: Any) -> Any:
     return sharding if mesh is not None and AxisType.Explicit in mesh.axis_types else None
 
 
+def is_manual(aval: Any) -> bool:
+    """Whether a value is one device's share, inside a `shard_map`."""
+    mesh = getattr(getattr(aval, "sharding", None), "mesh", None)
+    return mesh is not None and AxisType.Manual in mesh.axis_types
+
+
+def manual_axes(aval: Any, how: str) -> tuple[Any, ...]:
+    """The axes of a mesh along which a value is "varying", "reduced" or "unreduced", inside a typed `shard_map`."""
+    return tuple(sorted(getattr(getattr(aval, "manual_axis_type", None), how, ())))
+
+
 def varying_axes(aval: Any) -> tuple[Any, ...]:
     """The axes of a mesh along which a value varies, inside a typed `shard_map`."""
-    kind = getattr(aval, "manual_axis_type", None)
-    return tuple(sorted(getattr(kind, "varying", getattr(aval, "vma", ()))))
+    return manual_axes(aval, "varying")
+
+
+def cotangent_type(aval: Any) -> Any:
+    """The abstract value of a cotangent: of what is reduced over an axis it is unreduced, and the other way round."""
+    return aval.to_ct_aval() if manual_axes(aval, "reduced") or manual_axes(aval, "unreduced") else aval
 
 
 def cotangent_struct(aval: Any) -> Any:
     """The struct of a cotangent: strongly typed."""
-    return jax.ShapeDtypeStruct(aval.shape, aval.dtype, **_varying(aval))
+    return jax.ShapeDtypeStruct(aval.shape, aval.dtype, **_varying(cotangent_type(aval)))
+
+
+def filled(aval: Any, number: Any = 0) -> Any:
+    """An array of one number, of the type of an abstract value: sharded and varying as that is."""
+    value = lax.full(aval.shape, number, aval.dtype, sharding=explicit_sharding(aval))
+    unreduced = manual_axes(aval, "unreduced")
+    # Only what varies can become unreduced.
+    for axes, kind in (
+        ((*varying_axes(aval), *unreduced), "varying"),
+        (unreduced, "unreduced"),
+        (manual_axes(aval, "reduced"), "reduced"),
+    ):
+        value = lax.pcast(value, axes, to=kind) if axes else value
+    return value
+
+
+def as_cotangent(value: Any, aval: Any) -> Any:
+    """A cotangent typed as that of a value must be: one that varies further was spread by a broadcast, and is summed."""
+    has, wanted = set(varying_axes(jax.typeof(value))), set(varying_axes(cotangent_type(aval)))
+    if has == wanted:
+        return value
+    value = lax.psum(value, tuple(sorted(has - wanted))) if has - wanted else value
+    return lax.pcast(value, tuple(sorted(wanted - has)), to="varying") if wanted - has else value

@@ -10,6 +10,7 @@ from __future__ import annotations
 from jax import lax
 from jax.extend.core import primitives as p
 
+from ckptgrad import compat
 from ckptgrad.rules.kinds import linear
 from ckptgrad.rules.reductions import spread
 
@@ -106,3 +107,42 @@ def pbroadcast(op, g):
         return lax.select(lax.axis_index(name) == source, total, lax.full_like(total, 0))
 
     return (entry,)
+
+
+# A value that is reduced over an axis has an unreduced cotangent: one share on each device, of which the sum is meant.
+
+
+@linear("preduced")
+def preduced(op, g):
+    return (lambda: lax.psum(g, op.params["axes"]),)
+
+
+@linear("unreduced_psum")
+def unreduced_psum(op, g):
+    return (lambda: lax.pcast(g, op.params["axes"], to="reduced"),)
+
+
+for _name in compat.VARY_UNREDUCED_CAST:
+
+    @linear(_name)
+    def vary_unreduced_cast(op, g):
+        return (lambda: lax.pcast(g, op.params["axes"], to="varying"),)
+
+
+for _name in compat.REDUCED_VARY_CAST:
+
+    @linear(_name)
+    def reduced_vary_cast(op, g):
+        return (lambda: lax.pcast(g, op.params["axes"], to="unreduced"),)
+
+
+@linear("all_gather_reduced")
+def all_gather_reduced(op, g):
+    axis, tiled = op.params["all_gather_dimension"], op.params["tiled"]
+    return (lambda: lax.psum_scatter(g, op.params["axis_name"], scatter_dimension=axis, tiled=tiled),)
+
+
+@linear("unreduced_reduce_scatter")
+def unreduced_reduce_scatter(op, g):
+    axis, tiled = op.params["scatter_dimension"], op.params["tiled"]
+    return (lambda: lax.all_gather(g, op.params["axis_name"], axis=axis, tiled=tiled, to="reduced"),)

@@ -21,7 +21,7 @@ from ckptgrad.errors import ForwardModeError, NoDerivativeError
 from ckptgrad.graph.evaluate import read
 from ckptgrad.graph.graph import Graph, Variable
 from ckptgrad.graph.registry import Application
-from ckptgrad.graph.trace import from_jaxpr
+from ckptgrad.graph.trace import filled, from_jaxpr
 from ckptgrad.rules.checkified import Errors, errors_around
 from ckptgrad.rules.kinds import bprop, instantiate, pullback
 from ckptgrad.rules.subgraphs import some
@@ -30,7 +30,7 @@ from ckptgrad.rules.subgraphs import some
 def tangent_zeros(aval: Any) -> Any:
     """A zero tangent: float0 for integers and booleans."""
     if is_differentiable(aval):
-        return jnp.zeros(aval.shape, aval.dtype)
+        return filled(aval)
     return np.zeros(aval.shape, dtypes.float0)
 
 

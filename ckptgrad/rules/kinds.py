@@ -29,7 +29,7 @@ from jax.extend.core import Primitive
 from ckptgrad.autodiff.local import pulled_back, pushed_forward
 from ckptgrad.autodiff.transpose import transposed
 from ckptgrad.graph.registry import Application, Rule, register
-from ckptgrad.graph.trace import explicit_sharding, varying_axes
+from ckptgrad.graph.trace import filled
 
 
 def _name(primitive: Primitive | str) -> str:
@@ -182,7 +182,4 @@ def const(like: Any, value: Any) -> Any:
 
 def instantiate(ct: Any, aval: Any) -> Any:
     """The cotangent or tangent, or zeros of the aval where it is None."""
-    if ct is not None:
-        return ct
-    zeros, axes = lax.full(aval.shape, 0, aval.dtype, sharding=explicit_sharding(aval)), varying_axes(aval)
-    return lax.pcast(zeros, axes, to="varying") if axes else zeros
+    return filled(aval) if ct is None else ct

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jax import dtypes, lax
 from jax.experimental.xla_metadata import set_xla_metadata
 
-from ckptgrad.graph.trace import APART_NAME, explicit_sharding
+from ckptgrad.graph.trace import APART_NAME, explicit_sharding, varying_axes
 
 _TOKEN_ELEMENTS = 8
 
@@ -39,10 +39,10 @@ def apart(function: Callable[[Any], list[Any]]) -> Callable[..., list[Any]]:
     """
 
     def whole(operands: Any, after: Sequence[Any]) -> list[Any]:
-        operands, _ = lax.optimization_barrier((operands, after))
+        operands = _barrier(operands, after)
         # Nested calls are not meant.
         with set_xla_metadata(inlineable=None):
-            return lax.optimization_barrier(function(operands))
+            return _barrier(function(operands))
 
     whole.__name__ = whole.__qualname__ = APART_NAME
     jitted = jax.jit(whole)
@@ -54,6 +54,19 @@ def apart(function: Callable[[Any], list[Any]]) -> Callable[..., list[Any]]:
             return jitted(operands, list(after))
 
     return call
+
+
+def _barrier(values: Any, after: Sequence[Any] = ()) -> Any:
+    """One barrier for values that vary along the same axes of a mesh: of mixed ones it would make all vary along all."""
+    leaves, treedef = jax.tree.flatten(values)
+    axes = [varying_axes(jax.typeof(x)) for x in leaves]
+    for kind in dict.fromkeys(axes):
+        places = [i for i, a in enumerate(axes) if a == kind]
+        others = [x for x in after if varying_axes(jax.typeof(x)) == kind]
+        found, _ = lax.optimization_barrier(([leaves[i] for i in places], others))
+        for i, x in zip(places, found, strict=True):
+            leaves[i] = x
+    return jax.tree.unflatten(treedef, leaves)
 
 
 def on_cpu() -> bool:
@@ -74,7 +87,7 @@ _ADD = apart(lambda terms: [jnp.add(*terms)])
 def after(first: Any, operand: Any) -> Any:
     """`operand`, there once `first` is: seen through a predicate on `first` that is true but opaque."""
     token = _token_of(first)
-    if token is None:
+    if token is None or varying_axes(jax.typeof(token)) != varying_axes(jax.typeof(operand)):
         return operand
     true = (token <= jnp.inf) | (token != token)
     everywhere = lax.broadcast(true, operand.shape, out_sharding=explicit_sharding(jax.typeof(operand)))

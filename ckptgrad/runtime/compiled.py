@@ -21,6 +21,7 @@ from ckptgrad.chain.program import Program, Stage, StageKind
 from ckptgrad.errors import ScheduleError
 from ckptgrad.graph.evaluate import like_aval, read
 from ckptgrad.graph.graph import Constant, Variable, variables_of
+from ckptgrad.graph.trace import as_cotangent, cotangent_type, filled
 from ckptgrad.planning.schedule import Action, Backward, Forward, Free, Schedule, unknown_action
 from ckptgrad.runtime.apart import add_apart, after, apart
 from ckptgrad.runtime.canonical import way_of_applying
@@ -182,7 +183,7 @@ class Execution:
     def gradient(self, v: Variable) -> Any:
         """The gradient of an input, typed as the input is; zeros where nothing flowed back."""
         found = self.table.get(v)
-        return like_aval(jnp.zeros(v.shape, v.dtype) if found is None else found, v.aval)
+        return like_aval(filled(cotangent_type(v.aval)) if found is None else found, v.aval)
 
     def output(self, atom: Variable | Constant) -> Any:
         """The value of an output of the program."""
@@ -204,9 +205,10 @@ class Execution:
 
     def _take(self, v: Variable) -> Any:
         ct = self.table.pop(v, None)
-        return jnp.zeros(v.shape, v.dtype) if ct is None else ct
+        return filled(cotangent_type(v.aval)) if ct is None else ct
 
     def _add(self, v: Variable, ct: Any) -> None:
+        ct = as_cotangent(ct, v.aval)
         present = self.table.get(v)
         self.table[v] = ct if present is None else add_apart(present, ct)
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from ckptgrad.chain.program import Program
+from ckptgrad.graph.trace import cotangent_type, filled
 from ckptgrad.planning.schedule import Backward, Schedule
 from ckptgrad.runtime.compiled import Execution, split_at_backward
 
@@ -26,7 +26,7 @@ def run_staged(program: Program, args: Sequence[Any], schedule: Schedule, observ
     forward, backward = split_at_backward(schedule)
     for index, action in enumerate([*forward, *backward]):
         if index == len(forward):
-            execution.seed([jnp.ones(v.shape, v.dtype) for v in program.seeds])
+            execution.seed([filled(cotangent_type(v.aval), 1) for v in program.seeds])
         execution.run((action,))
         execution.forget_order()
         if isinstance(action, Backward):
