@@ -99,7 +99,7 @@ class GradientFunction:
             return plan, jax.jit(run)
 
         certified = certify(build, split.args, split.kwargs, budget)
-        return replace(certified, traced_parts=split.traced_parts) if split.kept else certified
+        return replace(certified, traced_parts=split.settings().traced_parts) if split.kept else certified
 
     def split(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> SplitCall:
         """A call as a function of what is traced of its arguments, and these."""

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 
 from ckptgrad.errors import StageError
+from ckptgrad.graph.static import Settings, split_call
 from ckptgrad.graph.trace import STAGE_NAME
 
 
@@ -20,7 +21,8 @@ def stage(fun: Callable) -> Callable:
     """Mark a function as one stage of a chain.
 
     Args:
-        fun: any JAX function; each call of the result is one stage.
+        fun: any JAX function; each call of the result is one stage.  As under `jax.jit` arrays and numbers are traced;
+            flags, functions and other settings reach it as they are.
 
     Example:
         >>> import jax.numpy as jnp, ckptgrad as cg
@@ -29,11 +31,18 @@ def stage(fun: Callable) -> Callable:
         (1, 2)
     """
 
-    def marked(*args: Any, **kwargs: Any) -> Any:
-        return fun(*args, **kwargs)
+    def marked(settings: Settings, *args: Any, **kwargs: Any) -> Any:
+        return settings.call(*args, **kwargs)
 
     marked.__name__ = marked.__qualname__ = f"{STAGE_NAME}_{getattr(fun, '__name__', 'stage')}"
-    return functools.wraps(fun, assigned=("__doc__",), updated=())(jax.jit(marked))
+    jitted = jax.jit(marked, static_argnums=0)
+
+    @functools.wraps(fun, updated=())
+    def call(*args: Any, **kwargs: Any) -> Any:
+        split = split_call(fun, args, kwargs, numbers=True)
+        return jitted(split.settings(), *split.args, **split.kwargs)
+
+    return call
 
 
 class Chain:

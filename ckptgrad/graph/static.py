@@ -37,35 +37,72 @@ class _Argument:
     """An argument with leaves that are not traced.
 
     Attributes:
-        original: the argument itself.
+        whole: the argument itself, if no leaf of it is traced.
         leaves: those that are not traced, by their positions among all `treedef.num_leaves`.
-        identities: what tells these from others, as they were when the call was taken apart.
     """
 
-    original: Any
+    whole: Any
     treedef: Any
     leaves: dict[int, Any]
-    identities: list[Hashable]
+
+    @property
+    def is_whole(self) -> bool:
+        return len(self.leaves) == self.treedef.num_leaves
 
     def traced_part(self, given: Any) -> Any:
         """An argument like this one, None in place of what is not traced."""
-        if len(self.leaves) == self.treedef.num_leaves:
+        if self.is_whole:
             return None
         leaves = jax.tree.leaves(given)
         return jax.tree.unflatten(self.treedef, [None if k in self.leaves else x for k, x in enumerate(leaves)])
 
     def filled(self, traced: Any) -> Any:
         """The whole argument for other values of what is traced."""
-        if len(self.leaves) == self.treedef.num_leaves:
-            return self.original
+        if self.is_whole:
+            return self.whole
         rest = iter(jax.tree.leaves(traced))
         leaves = [self.leaves[k] if k in self.leaves else next(rest) for k in range(self.treedef.num_leaves)]
         return jax.tree.unflatten(self.treedef, leaves)
 
-    def agrees(self, given: Any) -> bool:
-        """Whether what is not traced is the same in another argument."""
+    def told(self, given: Any) -> Hashable:
+        """What tells the leaves of an argument from others, in the places that are not traced here; None without them."""
         leaves, treedef = jax.tree.flatten(given)
-        return treedef == self.treedef and [identity(leaves[k]) for k in self.leaves] == self.identities
+        return (treedef, *((k, identity(leaves[k])) for k in self.leaves)) if treedef == self.treedef else None
+
+
+@dataclass(frozen=True, eq=False)
+class Settings:
+    """What is not traced of a call, as it was when this was made: equal where it cannot be told apart."""
+
+    fun: Callable
+    kept: Mapping[int | str, _Argument]
+    told: tuple[tuple[int | str, Hashable], ...]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Settings) and self.fun is other.fun and self.told == other.told
+
+    def __hash__(self) -> int:
+        return hash(self.told)
+
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function, with what is not traced filled in."""
+        whole = [self.kept[i].filled(x) if i in self.kept else x for i, x in enumerate(args)]
+        return self.fun(*whole, **{k: self.kept[k].filled(x) if k in self.kept else x for k, x in kwargs.items()})
+
+    def traced_parts(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Other arguments, None in place of what is not traced.
+
+        Raises:
+            StaticArgumentError: what is not traced differs.
+        """
+        given: dict[int | str, Any] = {**dict(enumerate(args)), **kwargs}
+        for place, told in self.told:
+            argument = self.kept[place]
+            if place not in given or argument.told(given[place]) != told:
+                name = argument_name(self.fun, place, len(args), kwargs)
+                compiled = argument.whole if argument.is_whole else list(argument.leaves.values())
+                raise StaticArgumentError(title(self.fun), name, compiled, given.get(place))
+        return _traced_parts(self.kept, args, kwargs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,8 +110,10 @@ class SplitCall:
     """A call as a function of its traced arguments alone.
 
     Attributes:
+        original: the function.
         fun: takes `args` and `kwargs` or others like them, and calls `original` with the rest filled in.
         args, kwargs: the call's, None in place of what is not traced.
+        kept: what is not traced, by position or keyword.
     """
 
     original: Callable
@@ -83,49 +122,49 @@ class SplitCall:
     kwargs: dict[str, Any]
     kept: Mapping[int | str, _Argument]
 
-    def traced_parts(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Other arguments, None in place of what is not traced.
-
-        Raises:
-            StaticArgumentError: what is not traced differs from that of the call that was split.
-        """
-        given: dict[int | str, Any] = {**dict(enumerate(args)), **kwargs}
-        for place, argument in self.kept.items():
-            if place not in given or not argument.agrees(given[place]):
-                name = argument_name(self.original, place, len(args), kwargs)
-                raise StaticArgumentError(title(self.original), name, argument.original, given.get(place))
-        parts = {p: self.kept[p].traced_part(x) if p in self.kept else x for p, x in given.items()}
-        return tuple(parts[i] for i in range(len(args))), {k: parts[k] for k in kwargs}
+    def settings(self) -> Settings:
+        """What is not traced, without the arrays of the call."""
+        told = {p: (a.treedef, *((k, identity(x)) for k, x in a.leaves.items())) for p, a in self.kept.items()}
+        return Settings(self.original, self.kept, tuple(told.items()))
 
 
 def split_call(
-    fun: Callable, args: Iterable[Any], kwargs: Mapping[str, Any], differentiated: Collection[int] = ()
+    fun: Callable,
+    args: Iterable[Any],
+    kwargs: Mapping[str, Any],
+    differentiated: Collection[int] = (),
+    numbers: bool = False,
 ) -> SplitCall:
     """Take a call apart into what is traced and what is not.
 
     Args:
         fun, args, kwargs: the call.
         differentiated: positions of arguments all of whose leaves are traced, whatever they are.
+        numbers: whether Python numbers are traced too, as under `jax.jit`; booleans are not.
     """
     args, kwargs = tuple(args), dict(kwargs)
     places: list[tuple[int | str, Any]] = [(i, x) for i, x in enumerate(args) if i not in differentiated]
-    kept = {place: found for place, x in [*places, *kwargs.items()] if (found := _argument(x)) is not None}
+    kept = {place: found for place, x in [*places, *kwargs.items()] if (found := _argument(x, numbers)) is not None}
     if not kept:
         return SplitCall(fun, fun, args, kwargs, kept)
-
-    def filled(*args: Any, **kwargs: Any) -> Any:
-        whole = [kept[i].filled(x) if i in kept else x for i, x in enumerate(args)]
-        return fun(*whole, **{k: kept[k].filled(x) if k in kept else x for k, x in kwargs.items()})
-
-    split = SplitCall(fun, standing_for(fun, filled), args, kwargs, kept)
-    parts = split.traced_parts(args, kwargs)
-    return dataclasses.replace(split, args=parts[0], kwargs=parts[1])
+    return SplitCall(fun, standing_for(fun, Settings(fun, kept, ()).call), *_traced_parts(kept, args, kwargs), kept)
 
 
-def _argument(x: Any) -> _Argument | None:
+def _argument(x: Any, numbers: bool) -> _Argument | None:
     leaves, treedef = jax.tree.flatten(x)
-    static = {k: leaf for k, leaf in enumerate(leaves) if not is_traced(leaf)}
-    return _Argument(x, treedef, static, [identity(leaf) for leaf in static.values()]) if static else None
+    static = {k: leaf for k, leaf in enumerate(leaves) if not (is_traced(leaf) or (numbers and _is_number(leaf)))}
+    return _Argument(x if len(static) == len(leaves) else None, treedef, static) if static else None
+
+
+def _is_number(leaf: Any) -> bool:
+    return isinstance(leaf, (int, float, complex, np.generic)) and not isinstance(leaf, bool)
+
+
+def _traced_parts(
+    kept: Mapping[int | str, _Argument], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    positional = tuple(kept[i].traced_part(x) if i in kept else x for i, x in enumerate(args))
+    return positional, {k: kept[k].traced_part(x) if k in kept else x for k, x in kwargs.items()}
 
 
 def identity(value: Any) -> Hashable:

@@ -18,6 +18,8 @@ from jax.sharding import AxisType
 from ckptgrad.compat import CALLS
 from ckptgrad.graph.depth import deep_stack
 from ckptgrad.graph.graph import Atom, Constant, Graph, Operation, Variable
+from ckptgrad.graph.naming import standing_for
+from ckptgrad.graph.static import split_call
 
 # The name of a jit whose body is one stage of a chain (see `chain.marks`).
 STAGE_NAME = "ckptgrad_stage"
@@ -33,7 +35,8 @@ def trace(fun: Callable, *args: Any, **kwargs: Any) -> Graph:
         *args, **kwargs: example arguments (arrays, ShapeDtypeStructs or tracers; pytrees).
 
     Returns:
-        A Graph whose inputs and outputs are the flattened leaves, in JAX's pytree order.
+        A Graph whose inputs and outputs are the flattened leaves, in JAX's pytree order; what is no array and no number
+        among the arguments (flags, functions, settings) reaches `fun` as it is.
 
     Example:
         >>> import jax.numpy as jnp, ckptgrad as cg
@@ -41,14 +44,9 @@ def trace(fun: Callable, *args: Any, **kwargs: Any) -> Graph:
         >>> [float(y) for y in graph(2.0, jnp.ones(3))]  # b before w
         [6.0]
     """
-    leaves, treedef = jax.tree.flatten((args, kwargs))
-
-    def flat(*xs):
-        a, k = jax.tree.unflatten(treedef, xs)
-        return jax.tree.leaves(fun(*a, **k))
-
+    split = split_call(fun, args, kwargs, numbers=True)
     with deep_stack():
-        return from_jaxpr(jax.make_jaxpr(flat)(*leaves))
+        return from_jaxpr(jax.make_jaxpr(standing_for(fun, split.fun))(*split.args, **split.kwargs))
 
 
 def from_jaxpr(closed: ClosedJaxpr) -> Graph:

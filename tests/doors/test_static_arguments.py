@@ -199,6 +199,23 @@ def test_a_setting_changed_in_place_is_seen():
     assert_same(safe(W, X, config), jax.grad(configured)(W, X, config))
 
 
+def test_stages_and_traces():
+    layer = cg.stage(lambda w, x, train, act=jnp.tanh: act(x @ w) if train else x)
+    for train, act in ((True, jnp.sin), (False, jnp.sin), (True, jnp.tanh)):
+        wanted = jax.grad(lambda w, t, a: (a(X @ w) if t else X + w.sum()).sum())(W, train, act)
+        found = cg.grad(lambda w, t, a: (layer(w, X, t, act=a) + (0 if t else w.sum())).sum())(W, train, act)
+        assert_same(found, wanted, scale=4)
+    graph = cg.trace(word, W, X, mode="cos")
+    assert len(graph.inputs) == 2
+    assert_same(graph(W, X)[0], word(W, X, "cos"))
+
+
+def test_a_compiled_gradient_keeps_no_arguments():
+    safe = cg.grad(layered).compile(W, X, Layer(W, jnp.tanh))
+    arrays = [x for a in safe.traced_parts.__self__.kept.values() for x in (a.whole, *a.leaves.values())]
+    assert not any(isinstance(x, jax.Array) for x in arrays)
+
+
 def test_identities():
     class Slotted:
         __slots__ = ("a",)
