@@ -183,3 +183,15 @@ def test_elementwise_chains_are_cut_too():
     assert len(program.stages) >= 10
     pairs = itertools.pairwise(program.stages)
     assert all(left.boundary_out == right.boundary_in and len(left.boundary_out) == 1 for left, right in pairs)
+
+
+@pytest.mark.parametrize(("products", "cuts"), [(0, []), (1, []), (2, [1]), (3, [1, 2])])
+def test_the_shortest_chains(products, cuts):
+    w = jnp.eye(8)
+
+    def chain(x):
+        for _ in range(products):
+            x = x @ w
+        return x
+
+    assert find_cuts(cg.trace(chain, jnp.ones((16, 8)))) == cuts

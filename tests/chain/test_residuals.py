@@ -229,6 +229,31 @@ def test_the_cut_is_the_cheapest_of_all_choices(stage, price):
     assert cost(set(found.keep)) <= best * (1 + 1e-6)
 
 
+@pytest.mark.parametrize("stage", [residual, gelu, norm], ids=lambda s: s.__name__)
+@pytest.mark.parametrize("level", [name for name, _ in LEVELS])
+def test_a_level_keeps_the_fewest_bytes(stage, level):
+    """Of every set of values from which the backward can go on without the level's operations."""
+    network, candidates = choices(stage)
+    fixed = dict(LEVELS)[level]
+    places = {v: i for i, v in enumerate(network.values)}
+    made = {v for op in network.operations for v in op.outputs}
+
+    def suffices(kept):
+        needed = set(network.frontier)
+        for op in reversed(network.operations):
+            if any(v in needed and v not in kept for v in op.outputs):
+                if fixed(op):
+                    return False
+                needed.update(a for a in op.inputs if a in places)
+        return not any(v in needed and v not in kept for v in network.values if v not in made)
+
+    found = network.keeping_results_of(fixed)
+    assert suffices({*found.keep})
+    sets = (c for n in range(5) for c in itertools.combinations(candidates, n) if suffices({*c}))
+    least = min(sum(network.preferred[places[v]] for v in c) for c in sets)
+    assert sum(network.preferred[places[v]] for v in found.keep) <= least * (1 + 1e-6)
+
+
 def test_a_product_is_kept_rather_than_the_sum_that_follows_it():
     """XLA holds the product in memory of its own; the sum would be written for the backward alone."""
     wide = jax.ShapeDtypeStruct((512, 512), jnp.float32)

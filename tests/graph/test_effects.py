@@ -90,6 +90,18 @@ def test_what_is_heard_of_a_loop_that_runs_again(heard, talk, left):
     assert len(heard) >= 2 * len(left)
 
 
+@pytest.mark.parametrize("place", ["predicate", "body", "both"])
+def test_effects_of_each_program_inside_are_left(heard, place):
+    def holds(x):
+        return (asked(heard, x) if place != "body" else x).sum() < 10
+
+    def body(x):
+        return 2 * (asked(heard, x) if place != "predicate" else x)
+
+    (loop,) = (op for op in cg.trace(lambda x: lax.while_loop(holds, body, x), X).operations if op.name == "while")
+    assert silent(loop).effects == loop.effects != frozenset()
+
+
 def test_effects_of_the_operation_itself_are_left():
     def fun(x):
         jax.debug.print("x")

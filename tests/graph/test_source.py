@@ -37,3 +37,12 @@ def test_a_line_as_text():
     line = SourceLine("/home/someone/layers.py", 7, "loss.<locals>.inner")
     assert str(line) == "/home/someone/layers.py:7 (loss.<locals>.inner)"
     assert line.brief == "layers.py:7 (inner)"
+
+
+def test_what_xla_is_told_names_the_user_and_not_ours():
+    def loss(x):
+        return (jax.numpy.sin(x) ** 2).sum()
+
+    text = jax.jit(ckptgrad.grad(loss)).lower(jax.numpy.ones(3)).as_text(debug_info=True)
+    assert __file__ in text
+    assert HERE + os.sep not in text
