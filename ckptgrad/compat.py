@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import dtypes
 from jax.extend.core import ClosedJaxpr
@@ -24,7 +25,7 @@ CALLS = {
     "core_call": "call_jaxpr",
     "call": "call_jaxpr",
     "eval_jaxpr": "call_jaxpr",
-    "composite": "jaxpr",
+    "composite": "call_jaxpr" if jax.__version_info__ >= (0, 12) else "jaxpr",
     "xla_metadata_call": "jaxpr",
     "checkpoint": "jaxpr",
     "remat2": "jaxpr",

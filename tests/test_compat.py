@@ -71,3 +71,13 @@ def test_parts_of_a_custom_jvp_call():
     rule, zeros = call.rule([False])
     assert (call.num_consts, call.symbolic_zeros, list(zeros)) == (0, False, [False])
     assert len(rule.in_avals) == 2
+
+
+def test_calls_are_taken_apart_whatever_holds_their_program():
+    def sine(x):
+        return jnp.sin(x)
+
+    def fun(x):
+        return jax.lax.composite(sine, name="mine.sine")(jax.jit(sine)(jax.checkpoint(sine)(x)))
+
+    assert cg.trace(fun, 1.0).counts == {"sin": 3}
