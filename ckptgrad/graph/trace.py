@@ -15,7 +15,7 @@ from jax import lax
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 from jax.sharding import AxisType
 
-from ckptgrad.compat import CALLS
+from ckptgrad.compat import as_plain, called_program
 from ckptgrad.graph.depth import deep_stack
 from ckptgrad.graph.graph import Atom, Constant, Graph, Operation, Variable
 from ckptgrad.graph.naming import standing_for
@@ -97,18 +97,19 @@ class _Builder:
             args = [frame.read(a) for a in eqn.invars]
             if frame.whole and eqn.primitive.name == "optimization_barrier":
                 frame.env.update(zip(eqn.outvars, args, strict=True))
-            elif eqn.primitive.name in CALLS:
-                frames.append(self._called(eqn, args))
+            elif (called := called_program(eqn.primitive, eqn.params)) is not None:
+                frames.append(self._called(eqn, called, args))
             else:
                 outs = [Variable(v.aval) for v in eqn.outvars]
+                primitive, params = as_plain(eqn.primitive, eqn.params)
                 self.operations.append(
-                    Operation(eqn.primitive, args, outs, eqn.params, eqn.source_info, eqn.ctx, _side_effects(eqn))
+                    Operation(primitive, args, outs, params, eqn.source_info, eqn.ctx, _side_effects(eqn))
                 )
                 frame.env.update(zip(eqn.outvars, outs, strict=True))
 
-    def _called(self, eqn: Any, args: Sequence[Atom]) -> _Frame:
+    def _called(self, eqn: Any, inner: Any, args: Sequence[Atom]) -> _Frame:
         """The program of a call, about to be inlined."""
-        inner, consts = eqn.params[CALLS[eqn.primitive.name]], []
+        consts = []
         if isinstance(inner, ClosedJaxpr):
             consts = [self.constant(c, v.aval) for c, v in zip(inner.consts, inner.jaxpr.constvars, strict=True)]
             inner = inner.jaxpr

@@ -11,13 +11,14 @@ from typing import Any
 
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
+from ckptgrad.compat import HI_CALL, hi_programs
 from ckptgrad.graph.graph import Operation
 
 PRODUCTS = frozenset({"dot_general", "conv_general_dilated"})
 
 # Worth keeping rather than doing again, besides products: loops, solvers, sorts, window sweeps.
 HEAVY = PRODUCTS | {
-    "scan", "while", "loop_forward", "loop_backward", "cond", "custom_vjp_call",
+    "scan", "while", "loop_forward", "loop_backward", "cond", "custom_vjp_call", HI_CALL,
     "sort", "top_k", "cholesky", "eig", "eigh", "svd", "qr",
     "lu", "schur", "triangular_solve", "tridiagonal_solve", "custom_linear_solve", "fft", "cumsum",
     "cumprod", "cummax", "cummin", "cumlogsumexp", "reduce_window", "reduce_window_max",
@@ -81,7 +82,7 @@ def _jaxpr_flops(jaxpr: Jaxpr) -> int:
 
 def inner_programs(params: dict[str, Any]) -> list[Jaxpr]:
     """The programs among the parameters of an operation."""
-    found = []
+    found = [getattr(program, "jaxpr", program) for program in hi_programs(params)]
     for value in params.values():
         for v in value if isinstance(value, (tuple, list)) else (value,):
             if isinstance(v, ClosedJaxpr):

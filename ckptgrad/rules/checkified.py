@@ -50,6 +50,8 @@ class Errors:
 def errors_around(op: Application, taken: int, results: int) -> Errors:
     """The errors around a call that takes so many, of a function that has so many results."""
     given = len(op.op.outputs) - results
+    if not given and not taken:
+        return Errors(0, 0, ())
     program = op.params["call_jaxpr"]
     program = getattr(program, "jaxpr", program)
     consts = op.params["num_consts"]

@@ -34,14 +34,13 @@ def tangent_zeros(aval: Any) -> Any:
     return np.zeros(aval.shape, dtypes.float0)
 
 
-def _jvp_rule(op: Application) -> tuple[Graph, list[int], Sequence[bool]]:
+def _jvp_rule(op: Application, call: compat.JvpRule) -> tuple[Graph, list[int], Sequence[bool]]:
     """The user's rule as a graph of primals and tangents.
 
     Returns:
         The graph, the inputs of the operation whose tangents it takes (all, unless the rule knows
         symbolic zeros), and which of its output tangents are zero.
     """
-    call = compat.custom_jvp_call(op.params)
     absent = [call.symbolic_zeros and not n for n in op.needs[call.num_consts :]]
     rule, zero_outs = call.rule(absent)
     taken = [i for i, zero in enumerate(absent, call.num_consts) if not zero]
@@ -53,33 +52,43 @@ def _jvp_rule(op: Application) -> tuple[Graph, list[int], Sequence[bool]]:
 
 def push_custom_jvp(op: Application, *tangents: Any):
     """Forward mode: the user's rule itself."""
-    consts = op.params["num_consts"]
-    rule, taken, zero_outs = _jvp_rule(op)
+    return pushed_by_rule(op, compat.custom_jvp_call(op.params), *tangents)
+
+
+def pushed_by_rule(op: Application, call: compat.JvpRule, *tangents: Any):
+    """Forward mode by a rule for tangents."""
+    consts = call.num_consts
+    rule, taken, zero_outs = _jvp_rule(op, call)
     given = [tangent_zeros(op.in_avals[i]) if tangents[i] is None else tangents[i] for i in taken]
     results = [_array(x, a.aval) for x, a in zip(rule(*op.inputs[consts:], *given), rule.outputs, strict=True)]
     rest = iter(results[len(zero_outs) :])
     found = [None if zero else next(rest) for zero in zero_outs]
-    errors = _errors_of_jvp(op, zero_outs)
+    errors = _errors_of_jvp(op, call, zero_outs)
     values = [*errors.values(op), *results[errors.taken : len(zero_outs)]]
     moves = zip([*errors.pushed(tangents[consts:]), *found[errors.taken :]], op.out_avals, strict=True)
     return values, [t if is_differentiable(a) else None for t, a in moves]
 
 
-def _errors_of_jvp(op: Application, zero_outs: Sequence[bool]) -> Errors:
-    taken = compat.errors_taken(op.params["jvp_jaxpr_fun"])
+def _errors_of_jvp(op: Application, call: compat.JvpRule, zero_outs: Sequence[bool]) -> Errors:
+    taken = compat.errors_taken(call.rule_thunk)
     return errors_around(op, taken, len(zero_outs) - taken)
 
 
 @pullback("custom_jvp_call", push=push_custom_jvp)
 def custom_jvp_call(op: Application):
+    return pulled_by_rule(op, compat.custom_jvp_call(op.params))
+
+
+def pulled_by_rule(op: Application, call: compat.JvpRule):
+    """Reverse mode by a rule for tangents: its transpose."""
     if op.linear:
-        return _inlined(op)
-    consts = op.params["num_consts"]
+        return _inlined(op, call)
+    consts = call.num_consts
     primals = op.inputs[consts:]
-    rule, taken, zero_outs = _jvp_rule(op)
+    rule, taken, zero_outs = _jvp_rule(op, call)
     wanted = rule.inputs[len(primals) :]
     tape = forward(rule, [*primals, *(tangent_zeros(op.in_avals[i]) for i in taken)], wanted, linear=True)
-    errors = _errors_of_jvp(op, zero_outs)
+    errors = _errors_of_jvp(op, call, zero_outs)
     values = [_array(read(tape.env, a), a.aval) for a in rule.outputs[errors.taken : len(zero_outs)]]
     outputs = [*errors.values(op), *values]
     tangents = iter(rule.outputs[len(zero_outs) :])
@@ -99,10 +108,10 @@ def custom_jvp_call(op: Application):
     return outputs, pull
 
 
-def _inlined(op: Application):
+def _inlined(op: Application, call: compat.JvpRule):
     """On tangents the function is linear, so it is its own derivative; a rule that applies the function to
     tangents would never end."""
-    graph = from_jaxpr(op.params["call_jaxpr"])
+    graph = from_jaxpr(call.primal)
     wrt = [v for v, n in zip(graph.inputs, op.needs, strict=True) if n]
     tape = forward(graph, op.inputs, wrt, linear=True)
 
@@ -122,9 +131,17 @@ def push_custom_vjp(op: Application, *tangents: Any):
     raise ForwardModeError(op.op.name, op.op.source)
 
 
+def refuse_closed_over(op: Application, count: int) -> None:
+    """As in JAX: a rule says nothing of the values, the first operands, that its function closes over."""
+    if any(op.needs[:count]):
+        reason = "a custom_vjp function closes over a value that is differentiated; make it an argument, and its rule too"
+        raise NoDerivativeError(op.op.name, reason, op.op.source)
+
+
 @pullback("custom_vjp_call", push=push_custom_vjp)
 def custom_vjp_call(op: Application):
     call = compat.custom_vjp_call(op.params)
+    refuse_closed_over(op, call.num_consts)
     kept = from_jaxpr(call.forward(op.needs[call.num_consts :]))(*op.inputs[call.num_consts :])
     forwarded = call.forwarded()
     computed = sum(f is None for f in forwarded)

@@ -30,7 +30,8 @@ for name in ("pure_callback", "io_callback", "ffi_call"):
     refused(name, "Python or foreign code has no derivative that could be seen, as in JAX")
 
 refused(p.ragged_all_to_all_p, "its transpose runs on accelerators only and is not written yet")
-refused(p.custom_lin_p, "it stands in JAX's own linearisation only and never in a traced function")
+for primitive in (p.custom_lin_p.name, "call_hi_primitive_linearized"):
+    refused(primitive, "it stands in JAX's own linearisation only and never in a traced function")
 
 refused("run_state", "its program works on references that it is given; write it with jax.new_ref inside")
 

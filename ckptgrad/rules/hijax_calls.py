@@ -1,0 +1,42 @@
+"""Calls of `jax.experimental.hijax`: what is called brings rules in hijax's own protocol.
+
+With `jax_custom_vjp3` every call of a custom_vjp function is one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ckptgrad import compat
+from ckptgrad.autodiff.reverse import is_differentiable
+from ckptgrad.graph.evaluate import apply
+from ckptgrad.graph.registry import Application
+from ckptgrad.rules.custom import pulled_by_rule, push_custom_vjp, pushed_by_rule, refuse_closed_over
+from ckptgrad.rules.kinds import pullback
+
+
+def push_hi_call(op: Application, *tangents: Any):
+    """Forward mode: the rule for tangents."""
+    call = compat.hi_call(op.params, op.in_avals)
+    return push_custom_vjp(op, *tangents) if call.is_custom_vjp else pushed_by_rule(op, call, *tangents)
+
+
+@pullback(compat.HI_CALL, push=push_hi_call)
+def hi_call(op: Application):
+    """By the reverse rule, if there is one that JAX does not derive from forward mode."""
+    call = compat.hi_call(op.params, op.in_avals)
+    if not call.pulls_back:
+        return pulled_by_rule(op, call)
+    if op.linear and call.transposes:
+        inputs = [None if n else x for x, n in zip(op.inputs, op.needs, strict=True)]
+        outputs = call.primal_values(op.inputs)
+        return apply(op.op, op.inputs), lambda *cotangents: call.transpose(inputs, cotangents, op.needs)
+    refuse_closed_over(op, call.closed_over)
+    outputs, residuals, moving = call.forward(op.inputs, op.needs)
+
+    def pull(*cotangents: Any):
+        flows = [m and is_differentiable(a) for m, a in zip(moving, op.out_avals, strict=True)]
+        seeds = [ct if f else None for ct, f in zip(cotangents, flows, strict=True)]
+        return call.backward(residuals, seeds, op.needs)
+
+    return outputs, pull
