@@ -357,7 +357,7 @@ def _accumulators() -> tuple[Any, Any]:
     Published with 0.12; in 0.10 the protocol takes them, and no public name has them.
     """
     if hasattr(hijax, "ValAccum"):
-        return hijax.ValAccum, hijax.NullAccum
+        return getattr(hijax, "ValAccum"), getattr(hijax, "NullAccum")  # noqa: B009 (unknown to 0.10's types)
     from jax._src.interpreters import ad
 
     return ad.ValAccum, ad.NullAccum

@@ -29,7 +29,6 @@ def hi_call(op: Application):
         return pulled_by_rule(op, call)
     if op.linear and call.transposes:
         inputs = [None if n else x for x, n in zip(op.inputs, op.needs, strict=True)]
-        outputs = call.primal_values(op.inputs)
         return apply(op.op, op.inputs), lambda *cotangents: call.transpose(inputs, cotangents, op.needs)
     refuse_closed_over(op, call.closed_over)
     outputs, residuals, moving = call.forward(op.inputs, op.needs)

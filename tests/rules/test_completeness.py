@@ -31,6 +31,7 @@ WITHOUT_ROW = {
     ),
     "reshard": "tests/autodiff/test_collectives.py",
     "linear_call": "tests/autodiff/test_custom.py",
+    "call_hi_primitive": "tests/rules/test_opt_in_flags.py",
     "planned_linear": "tests/loops/test_doors.py",
     **dict.fromkeys(["cond", "scan", "while"], "tests/autodiff/test_loops.py"),
     **dict.fromkeys(["custom_jvp_call", "custom_vjp_call", "custom_vmap_call"], "tests/autodiff/test_custom.py"),

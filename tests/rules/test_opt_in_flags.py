@@ -17,17 +17,26 @@ def _functions(optimize_remat: bool, factor: float):
     """Functions of an array that call a rule which is `factor` times the derivative, by itself and under remat."""
 
     @jax.custom_vjp
-    def called(x, scale):
-        return jnp.sin(x) * scale["a"]
+    def called(x, a):
+        return jnp.sin(x) * a
 
     def backward(residuals, ct):
         x, a = residuals
-        return factor * ct * jnp.cos(x) * a, {"a": jnp.sum(ct * jnp.sin(x)), "unused": None}
+        return factor * ct * jnp.cos(x) * a, jnp.sum(ct * jnp.sin(x))
 
-    called.defvjp(lambda x, s: (jnp.sin(x) * s["a"], (x, s["a"])), backward, optimize_remat=optimize_remat)
+    called.defvjp(lambda x, a: (jnp.sin(x) * a, (x, a)), backward, optimize_remat=optimize_remat)
+
+    @jax.custom_vjp
+    def of_a_tree(scales, x):
+        return called(x, scales["a"]), scales["steps"]
+
+    def backward_of_a_tree(scales, cts):
+        return {"a": factor * cts[0].sum() * scales["a"], "steps": None, "unused": None}, cts[0]
+
+    of_a_tree.defvjp(lambda s, x: (of_a_tree(s, x), s), backward_of_a_tree, optimize_remat=optimize_remat)
 
     def plain(x):
-        return called(x, {"a": x[0], "unused": jnp.float64(1.0)}) * x
+        return called(x, x[0]) * x
 
     def under_remat(x):
         policy = jax.checkpoint_policies.save_only_these_names("kept")
@@ -39,7 +48,7 @@ def _functions(optimize_remat: bool, factor: float):
         return x
 
     return {
-        "a call": plain,
+        "a call": lambda x: of_a_tree({"a": x[0], "steps": jnp.arange(2), "unused": x}, plain(x))[0],
         "under remat": under_remat,
         "stages": stages,
         "inside a scan": lambda x: jax.lax.scan(lambda c, _: (under_remat(c), None), x, None, length=3)[0],
@@ -71,7 +80,10 @@ def _loss(fun):
 X = np.linspace(0.2, 0.9, 3)
 
 
-@pytest.mark.parametrize("name", NAMES)
+QUICK = ("a call", "inside a scan", "under vmap")
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in QUICK)) for n in NAMES])
 @pytest.mark.parametrize("flag", FLAGS)
 def test_the_rule_is_honoured(flag, name, functions):
     loss = _loss(functions(flag)[name])
