@@ -15,6 +15,7 @@ from ckptgrad.arguments import (
     Traced,
     call_of_all,
     check_argnums,
+    check_compiled_aux,
     check_function,
     check_inputs,
     make_call,
@@ -84,6 +85,7 @@ class GradientFunction:
         split = self.split(args, kwargs)
         door = GradientFunction(split.fun, with_value=self.with_value, options=self.options)
         traced = door.trace(*split.args, **split.kwargs)
+        check_compiled_aux(traced.returned, self.fun)
         costs = costs_of(traced.program, self.options["costs"], compiling=True)
         asked = self.options["budget"]
         # "min" asks for the smallest plan, whatever XLA makes of it: there is nothing to exceed.

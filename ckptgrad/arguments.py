@@ -207,17 +207,21 @@ def check_inputs(call: Call, allow_int: bool, holomorphic: bool, door: str = "gr
         raise GradientTypeError(f"{door} {wanted}, but got {dtype} for the argument {name} of {where}; {remedy}")
 
 
-def check_real_inputs(call: Call, holomorphic: bool, door: str) -> None:
+def check_real_inputs(call: Call, holomorphic: bool, door: str, allow_int: bool = False) -> None:
     """Reject differentiated leaves along which there is no one real direction, as `jax.jacfwd` does.
 
     Raises:
         GradientTypeError: naming the argument and its dtype.
     """
     if holomorphic:
-        check_inputs(call, False, True, door)
+        check_inputs(call, allow_int, True, door)
     for k in call.selected:
         dtype = _dtype(call.leaves[k])
-        if not holomorphic and not dtypes.issubdtype(dtype, jnp.floating):
+        if (
+            not holomorphic
+            and not dtypes.issubdtype(dtype, jnp.floating)
+            and not (allow_int and not has_gradient(call.leaves[k]))
+        ):
             name, where = call.names[k], title(call.original)
             raise GradientTypeError(
                 f"{door} requires real-valued inputs (input dtype that is a sub-dtype of np.floating), but got {dtype} for "
@@ -323,6 +327,20 @@ def _dtype_of_output(leaf: Any, where: str) -> Any:
             f"{leaf!r} of type {type(leaf)} is not a valid JAX type: {where} must be an array or a number; return others "
             f"as aux, with has_aux=True"
         ) from None
+
+
+def check_compiled_aux(returned: Returned, fun: Callable) -> None:
+    """Reject aux that a compiled program cannot return.
+
+    Raises:
+        GradientTypeError: naming what is no array and no number.
+    """
+    for leaf in returned.aux_leaves:
+        if leaf is not _TRACED and not isinstance(leaf, (*_NUMBERS, np.ndarray)):
+            raise GradientTypeError(
+                f"{leaf!r} of type {type(leaf)} is not a valid JAX type: aux of {title(fun)} holds it, but a compiled "
+                f"gradient returns arrays and numbers alone; leave it out there, or call the gradient without compile"
+            )
 
 
 @dataclass(frozen=True)

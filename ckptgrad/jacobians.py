@@ -17,6 +17,7 @@ from jax import dtypes
 from ckptgrad.api import pull
 from ckptgrad.arguments import (
     Call,
+    Returned,
     check_argnums,
     check_function,
     check_inputs,
@@ -175,9 +176,10 @@ class JacobianPlan:
 class JacobianFunction:
     """What `jacobian` returns: call it for the Jacobian, `plan` it for the count of multiplications."""
 
-    def __init__(self, fun: Callable, argnums: Any, mode: Mode):
+    def __init__(self, fun: Callable, argnums: Any, has_aux: bool, holomorphic: bool, allow_int: bool, mode: Mode):
         check_function(fun)
         self.fun, self.argnums = fun, check_argnums(argnums)
+        self.has_aux, self.holomorphic, self.allow_int = has_aux, holomorphic, allow_int
         self.mode: Mode = mode
         functools.update_wrapper(self, fun, updated=())
         self.__name__ = name_of(fun)
@@ -188,14 +190,19 @@ class JacobianFunction:
 
     def plan(self, *args: Any, **kwargs: Any) -> JacobianPlan:
         """The bracketing for these arguments (arrays or ShapeDtypeStructs)."""
-        return self._prepare(args, kwargs)[3]
+        return self._prepare(args, kwargs)[4]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        call, graph, segments, plan, (wrt, out_tree) = self._prepare(args, kwargs)
-        values = Values(graph, jax.tree.leaves(call.primals), segments)
-        out = jax.tree.unflatten(out_tree, values.outputs)
+        call, graph, returned, segments, plan = self._prepare(args, kwargs)
+        values = Values(graph, call.of_primals().leaves, segments)
+        out, aux = returned.restore(values.outputs)
+
+        def result(block: Callable[[int, int], Any]) -> Any:
+            found = _assemble(call, out, self.argnums, block)
+            return (found, aux) if self.has_aux else found
+
         if not segments:
-            return _assemble(call, out, self.argnums, lambda o, i: None)
+            return result(lambda o, i: None)
         matrix = evaluate_bracket(plan.bracket, segments, values)
         inside, outside = segments[0].inside, segments[-1].outside
         ends = np.cumsum([math.prod(v.shape) for v in outside]).tolist()
@@ -203,21 +210,25 @@ class JacobianFunction:
         columns = {v: k for k, v in enumerate(inside)}
 
         def block(o: int, i: int) -> Any:
-            atom, v = graph.outputs[o], wrt[i]
+            atom, v = graph.outputs[o], graph.inputs[i]
             if atom not in rows or v not in columns:
                 return None
             part = jax.vmap(lambda row: split(row, inside)[columns[v]])(rows[atom])
             return part.reshape(atom.aval.shape + v.shape).astype(v.dtype)
 
-        return _assemble(call, out, self.argnums, block)
+        return result(block)
 
-    def _prepare(self, args: Any, kwargs: Any) -> tuple[Call, Graph, list[Segment], JacobianPlan, Any]:
+    def _prepare(self, args: Any, kwargs: Any) -> tuple[Call, Graph, Returned, list[Segment], JacobianPlan]:
         call = make_call(self.fun, args, kwargs, self.argnums)
-        check_real_inputs(call, False, "jacobian")
-        inner = call.of_primals()
-        graph, returned = trace_graph(inner, False, lambda out: _check_output(call, out, False, "jacobian"))
-        segments = cut_where_small(graph, graph.inputs)
-        return call, graph, segments, _plan(segments, self.mode), (graph.inputs, returned.tree)
+        check_real_inputs(call, self.holomorphic, "jacobian", self.allow_int)
+
+        def check(out: Any) -> None:
+            _check_output(call, out, self.holomorphic, "jacobian")
+
+        graph, returned = trace_graph(call.of_primals(), self.has_aux, check)
+        main = Graph(graph.inputs, graph.outputs[: returned.count], graph.operations)
+        segments = cut_where_small(main, graph.inputs)
+        return call, graph, returned, segments, _plan(segments, self.mode)
 
 
 def _plan(segments: Sequence[Segment], mode: Mode) -> JacobianPlan:
@@ -234,7 +245,15 @@ def _plan(segments: Sequence[Segment], mode: Mode) -> JacobianPlan:
     return JacobianPlan(bracket, sizes, plain["forward"].multiplications, plain["reverse"].multiplications)
 
 
-def jacobian(fun: Callable, argnums: int | Sequence[int] = 0, *, mode: Mode = "auto") -> JacobianFunction:
+def jacobian(
+    fun: Callable,
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+    *,
+    mode: Mode = "auto",
+) -> JacobianFunction:
     """The Jacobian of `fun` by the bracketing with the fewest multiplications.
 
     The function is cut into stages where few numbers cross, and the product of the stage Jacobians
@@ -242,8 +261,8 @@ def jacobian(fun: Callable, argnums: int | Sequence[int] = 0, *, mode: Mode = "a
     narrow boundary makes them cheaper.  Each factor is computed when the sweep comes to it.
 
     Args:
-        fun: a function of real arrays to any pytree of real arrays.
-        argnums: which arguments to differentiate with respect to.
+        fun: a function of real arrays to any pytree of real arrays; of complex ones, if it is holomorphic.
+        argnums, has_aux, holomorphic, allow_int: as for `jacrev`.
         mode: "auto", or "forward" or "reverse" for one of the two alone.
 
     Returns:
@@ -264,7 +283,7 @@ def jacobian(fun: Callable, argnums: int | Sequence[int] = 0, *, mode: Mode = "a
     """
     if mode not in ("auto", "forward", "reverse"):
         raise OptionError(f"mode={mode!r} is unknown; there is 'auto', 'forward', 'reverse'")
-    return JacobianFunction(fun, argnums, mode)
+    return JacobianFunction(fun, argnums, has_aux, holomorphic, allow_int, mode)
 
 
 def _check_output(call: Call, out: Any, holomorphic: bool, door: str) -> None:

@@ -52,6 +52,9 @@ VALUES = {
     "jacobian at a number": lambda m: m.jacobian(lambda x: (x, 2.0, x * x))(3.0),
     "jacobian of the identity": lambda m: m.jacobian(lambda x: x)(X),
     "jacobian of inputs and constants": lambda m: m.jacobian(lambda x, y: (y, jnp.sin(3.0), x), argnums=(0, 1))(X, 2.0),
+    "jacobian with aux": lambda m: m.jacobian(lambda x: (jnp.sin(x) * x[0], {"n": 3, "y": x}), 0, True)(X),
+    "jacobian, holomorphic": lambda m: m.jacobian(lambda z: z * z[0] + jnp.sin(z), holomorphic=True)(Z),
+    "jacobian, integers": lambda m: m.jacobian(lambda x, n: x * n, (0, 1), allow_int=True)(X, 3),
     "hessian at a number": lambda m: m.hessian(lambda x: x**3)(2.0),
     "jacfwd with an integer output": lambda m: m.jacfwd(lambda x: (x, jnp.argmax(x)))(X),
     "jacfwd with a complex output": lambda m: m.jacfwd(lambda x: 1j * x)(2.0),
@@ -196,6 +199,11 @@ ERRORS = {
     "dtype of a tangent": lambda m: m.jvp(jnp.sin, (1.0,), (1,)),
     "shape of a tangent": lambda m: m.jvp(jnp.sin, (X,), (jnp.ones(3),)),
     "an integer tangent": lambda m: m.jvp(lambda x: x * 2, (1,), (1,)),
+    "aux of a compiled gradient": lambda m: (
+        m.grad(lambda x: (x, "s"), has_aux=True).compile(1.0)
+        if m is cg
+        else jax.jit(jax.grad(lambda x: (x, "s"), has_aux=True))(1.0)
+    ),
     "a string primal": lambda m: m.jvp(lambda x: x * 2, ("a",), (1.0,)),
 }
 
