@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -84,17 +85,24 @@ class Plan(Shown):
     @property
     def found(self) -> Found | None:
         """What this plan took when it was last compiled in this process, and timed by `Certified.compare`; else None."""
-        return _FOUND.get(self._key)
+        return self._known.get(self._key)
 
     def note(self, found: Found) -> None:
         """Remember what the plan took, for other plans of the same stages and schedule too."""
-        _FOUND[self._key] = found
-        while len(_FOUND) > _MOST_FOUND:
-            _FOUND.popitem(last=False)
+        known = self._known
+        known[self._key] = found
+        while len(known) > _MOST_FOUND:
+            known.popitem(last=False)
+
+    @property
+    def _known(self) -> OrderedDict[tuple[Any, ...], Found]:
+        """What plans with the same first stage took: it is known as long as that is."""
+        stages = self.program.stages
+        return stages[0].kind.attached.setdefault("found", OrderedDict()) if stages else OrderedDict()
 
     @property
     def _key(self) -> tuple[Any, ...]:
-        return (*(stage.kind for stage in self.program.stages), self.schedule)
+        return (*(weakref.ref(stage.kind) for stage in self.program.stages), self.schedule)
 
     @property
     def borrowed(self) -> list[str]:
@@ -162,8 +170,7 @@ class Plan(Shown):
         return plan_parts(self)
 
 
-# By stages and schedule.
-_FOUND: OrderedDict[tuple[Any, ...], Found] = OrderedDict()
+# Plans by stages and schedule, for each first stage.
 _MOST_FOUND = 64
 
 

@@ -9,7 +9,6 @@ once.  Arguments and captured constants are the caller's and cost nothing.
 from __future__ import annotations
 
 import itertools
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +22,7 @@ from ckptgrad.autodiff.reverse import active_variables
 from ckptgrad.chain.cut import find_cuts
 from ckptgrad.chain.loops import planned_choices
 from ckptgrad.chain.machine import Machine
+from ckptgrad.chain.recent import Recent
 from ckptgrad.chain.residuals import Saveable
 from ckptgrad.graph.alone import stands_alone
 from ckptgrad.graph.fingerprint import segment_key
@@ -226,19 +226,16 @@ def build_program(
 
 
 # Kinds of recent programs: a function that is traced again is not differentiated again.
-_RECENT: OrderedDict[tuple, StageKind] = OrderedDict()
-_RECENT_LIMIT = 256
+_RECENT = Recent()
 
 
 def forget_kinds() -> None:
     """What is traced next is differentiated anew: for figures of a first time, and for rates that were replaced."""
-    _RECENT.clear()
+    _RECENT.forget()
 
 
 def _recall(key: tuple) -> StageKind | None:
     """A recent kind of this structure that any trace may use."""
-    while len(_RECENT) > _RECENT_LIMIT:
-        _RECENT.popitem(last=False)
     kind = _RECENT.get(key)
     return kind if kind is not None and kind.is_reusable else None
 
@@ -300,7 +297,7 @@ class _Builder:
         if kind is None:
             graph = Graph(inputs, outputs, operations)
             kind = StageKind(graph, wrt, seeds, boundary_in, boundary_out, self.saveable)
-            _RECENT[key] = kind
+            _RECENT.put(key, kind, (op.params for op in operations))
         self.kinds[key] = kind
         return Stage(kind, tuple(inputs), tuple(outputs), _source(operations))
 

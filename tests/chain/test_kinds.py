@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 
 import ckptgrad as cg
 from ckptgrad.chain import program as program_module
+from ckptgrad.chain import recent
 from ckptgrad.graph import registry
 from tests.compare import assert_same
 
@@ -69,9 +72,10 @@ def test_a_function_traced_again_is_not_differentiated_again(differentiated):
 
 
 def test_kinds_are_forgotten_in_time(differentiated, monkeypatch):
-    monkeypatch.setattr(program_module, "_RECENT_LIMIT", 2)
+    monkeypatch.setattr(recent, "MOST_ENTRIES", 2)
     for width in (3, 4, 5, 3):
         cg.plan(chain_of([layer]), [jnp.ones((width, width))], jnp.ones((2, width)))
+        gc.collect()
     assert len(differentiated) == 4
 
 
