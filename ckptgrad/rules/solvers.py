@@ -5,13 +5,16 @@ With A X = B and Y the solution of A^T Y = G, the cotangent of B is Y and that o
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import jaxpr_as_fun
 from jax.extend.core import primitives as p
 
-from ckptgrad.autodiff.local import pulled_back
-from ckptgrad.errors import NoDerivativeError
+from ckptgrad.autodiff.local import pulled_back, pushed_forward
+from ckptgrad.errors import GradientTypeError
+from ckptgrad.graph.registry import Application, Rule, register
 from ckptgrad.rules.decompositions import mm, transpose
 from ckptgrad.rules.kinds import bprop, instantiate
 
@@ -53,33 +56,58 @@ def tridiagonal_solve(op, g):
     return lambda: diagonal(-1), lambda: diagonal(0), lambda: diagonal(1), lambda: y
 
 
-@bprop(p.linear_solve_p)
-def custom_linear_solve(op, *cotangents):
+class _Parts:
+    """The operands of a call of `lax.custom_linear_solve` by what reads them, and how many results are the solution."""
+
+    def __init__(self, op: Application):
+        lengths = op.params["const_lengths"]
+        counts = [lengths.matvec, lengths.vecmat, lengths.solve, lengths.transpose_solve]
+        ends = [sum(counts[: i + 1]) for i in range(4)]
+        parts = [list(op.inputs[end - count : end]) for end, count in zip(ends, counts, strict=True)]
+        self.of_matvec, self.of_vecmat, self.of_solve, self.of_transpose = parts
+        self.right_side = ends[3]
+        self.size = len(op.inputs) - ends[3]
+        self.solution = op.outputs[: self.size]
+
+    def product(self, op: Application):
+        """The matrix times the solution, as a function of what `matvec` reads."""
+        matvec = jaxpr_as_fun(op.params["jaxprs"].matvec)
+        return lambda *consts: matvec(*consts, *self.solution)
+
+
+def _bprop_linear_solve(op: Application, *cotangents: Any) -> list[Any]:
     """The user's `transpose_solve` solves for the right-hand side; `matvec` tells how the matrix moves."""
-    lengths, programs = op.params["const_lengths"], op.params["jaxprs"]
+    lengths, programs, parts = op.params["const_lengths"], op.params["jaxprs"], _Parts(op)
     if programs.transpose_solve is None:
-        raise NoDerivativeError(op.op.name, "reverse mode of custom_linear_solve needs transpose_solve", op.op.source)
-    counts = [lengths.matvec, lengths.vecmat, lengths.solve, lengths.transpose_solve]
-    ends = [sum(counts[: i + 1]) for i in range(4)]
-    of_matvec, of_vecmat, of_solve, of_transpose = (
-        op.inputs[end - count : end] for end, count in zip(ends, counts, strict=True)
-    )
+        where = f" at {op.op.source}" if op.op.source is not None else ""
+        raise GradientTypeError(f"transpose_solve required for reverse mode of custom_linear_solve{where}")
     kinds = type(lengths)
-    seeds = [instantiate(g, aval) for g, aval in zip(cotangents, op.out_avals, strict=True)]
+    seeds = [instantiate(g, a) for g, a in zip(cotangents[: parts.size], op.out_avals[: parts.size], strict=True)]
     ys = p.linear_solve_p.bind(
-        *of_vecmat,
-        *of_matvec,
-        *of_transpose,
-        *of_solve,
+        *parts.of_vecmat,
+        *parts.of_matvec,
+        *parts.of_transpose,
+        *parts.of_solve,
         *seeds,
         const_lengths=kinds(lengths.vecmat, lengths.matvec, lengths.transpose_solve, lengths.solve),
         jaxprs=kinds(programs.vecmat, programs.matvec, programs.transpose_solve, programs.solve),
-    )
+    )[: parts.size]
     n = lengths.matvec
-
-    def product(*consts):
-        return jaxpr_as_fun(programs.matvec)(*consts, *op.outputs)
-
     needed = op.needs[:n]
-    of_matrix = pulled_back(product, of_matvec, needed, [-y for y in ys]) if any(needed) else [None] * n
-    return [*of_matrix, *(None for _ in range(ends[3] - n)), *ys]
+    moved = [-y for y in ys]
+    of_matrix = pulled_back(parts.product(op), parts.of_matvec, needed, moved) if any(needed) else [None] * n
+    return [*of_matrix, *(None for _ in range(parts.right_side - n)), *ys]
+
+
+def _push_linear_solve(op: Application, *tangents: Any) -> list[Any]:
+    """With A X = B: A dX = dB - dA X, solved as the call itself is; what `solve` tells besides does not move."""
+    parts, n = _Parts(op), op.params["const_lengths"].matvec
+    right = [instantiate(t, a) for t, a in zip(tangents[parts.right_side :], op.out_avals[: parts.size], strict=True)]
+    if any(t is not None for t in tangents[:n]):
+        moved = pushed_forward(parts.product(op), parts.of_matvec, tangents[:n])
+        right = [b if m is None else b - m for b, m in zip(right, moved, strict=True)]
+    found = p.linear_solve_p.bind(*op.inputs[: parts.right_side], *right, **op.params)
+    return [*found[: parts.size], *(None for _ in op.out_avals[parts.size :])]
+
+
+register(Rule(p.linear_solve_p.name, "bprop", bprop=_bprop_linear_solve, tangent=_push_linear_solve))

@@ -207,3 +207,32 @@ def test_a_rule_that_depends_on_a_batch_that_its_function_ignores_is_refused():
     assert jax.vmap(cg.grad(zero))(jnp.arange(2.0)).tolist() == [1, 1]
     with pytest.raises(cg.NoDerivativeError, match="one result for each entry"):
         cg.grad(lambda x: jax.vmap(zero)(x).sum())(jnp.arange(2.0))
+
+
+@pytest.mark.parametrize("has_aux", [False, True])
+def test_a_linear_solve_in_both_modes(has_aux):
+    """Forward mode needs no transpose_solve; what the solver tells besides has no derivative."""
+    a, b = jnp.array([[3.0, 1.0], [1.0, 2.0]]), jnp.array([1.0, -1.0])
+
+    def solved(transposed, a, b):
+        def solve(_, b):
+            x = lax.stop_gradient(jnp.linalg.inv(a)) @ b
+            return (x, {"steps": jnp.sum(b)}) if has_aux else x
+
+        symmetric = {"transpose_solve": solve, "symmetric": True} if transposed else {}
+        found = lax.custom_linear_solve(lambda x: a @ x, b, solve, has_aux=has_aux, **symmetric)
+        return jnp.sum((found[0] if has_aux else found) ** 2)
+
+    def plain(a, b):
+        return jnp.sum(jnp.linalg.solve(a, b) ** 2)
+
+    wanted, move = jax.grad(plain, (0, 1))(a, b), (jnp.ones((2, 2)), jnp.ones(2))
+    along = jax.jvp(plain, (a, b), move)[1]
+    for transposed in (False, True):
+        fun = functools.partial(solved, transposed)
+        np.testing.assert_allclose(cg.jvp(fun, (a, b), move)[1], along, rtol=1e-4)
+        if transposed:
+            jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4), cg.grad(fun, (0, 1))(a, b), wanted)
+        else:
+            with pytest.raises(TypeError, match="transpose_solve required"):
+                cg.grad(fun)(a, b)
