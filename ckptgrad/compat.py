@@ -13,10 +13,14 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import jaxlib
 from jax import dtypes
 from jax.experimental import hijax
 from jax.extend.core import ClosedJaxpr, Primitive
 from jax.extend.core import primitives as p
+
+# What was measured with other versions is measured anew.
+VERSIONS = (jax.__version__, jaxlib.__version__)
 
 # The primitives that only call a program, and the parameter that holds it.  0.12 has one `eval_jaxpr` where 0.10
 # has `closed_call` and `core_call`; `pjit` and `remat2` are the names of `jit` and `checkpoint` before 0.8;

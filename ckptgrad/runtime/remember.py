@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jaxlib
 from platformdirs import user_cache_path
+
+from ckptgrad.compat import VERSIONS
 
 FILE = "measurements.sqlite"
 # No machine has so many bytes, takes so many seconds or does so many operations in one.
@@ -63,7 +64,7 @@ def folder() -> Path | None:
 
 def _key(what: str, text: str) -> str:
     device = jax.devices()[0]
-    parts = (what, device.platform, device.device_kind, str(os.cpu_count()), jax.__version__, jaxlib.__version__, text)
+    parts = (what, device.platform, device.device_kind, str(os.cpu_count()), *VERSIONS, text)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
