@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ckptgrad.autodiff.joint import Joint, Tie
 from ckptgrad.graph.graph import Operation, Variable, variables_of
-from ckptgrad.graph.work import PRODUCTS, VIEWS, is_heavy
+from ckptgrad.graph.traits import is_heavy, is_product, is_view
 
 # The view of the parameter that makes the second product wait costs a copy of it.
 WORTH = 2
@@ -22,7 +22,7 @@ def parameter_gradients_first(joint: Joint) -> dict[Operation, Tie]:
     for op in back:
         tainted.update(op.outputs)
     for op in joint.operations:
-        if op.name in VIEWS:
+        if is_view(op):
             inputs = variables_of(op.inputs)
             root.update((v, root.get(inputs[0], inputs[0])) for v in op.outputs if inputs)
     goes_on = _reaching_products(back)
@@ -31,7 +31,7 @@ def parameter_gradients_first(joint: Joint) -> dict[Operation, Tie]:
     ended: dict[Variable, Operation] = {}
     for op in back:
         sides = variables_of(op.inputs)
-        if op.name not in PRODUCTS or len(sides) != 2 or (sides[0] in tainted) == (sides[1] in tainted):
+        if not is_product(op) or len(sides) != 2 or (sides[0] in tainted) == (sides[1] in tainted):
             continue
         cotangent, other = sides if sides[0] in tainted else sides[::-1]
         source = root.get(cotangent, cotangent)

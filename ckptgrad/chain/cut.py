@@ -18,7 +18,8 @@ import numpy as np
 
 from ckptgrad.graph.evaluate import last_uses
 from ckptgrad.graph.graph import Graph, Variable
-from ckptgrad.graph.work import flops, is_heavy
+from ckptgrad.graph.traits import is_heavy
+from ckptgrad.graph.work import flops
 
 # More stages than this are merged where none of their operations is heavy: the planner's work grows with their cube, and
 # that of a plan for the smallest peak with their square, each of its forwards being a call of its own.

@@ -13,16 +13,8 @@ import jax
 from jax import numpy as jnp
 
 from ckptgrad.graph.graph import Operation, Variable, aval_bytes, variables_of
-from ckptgrad.graph.work import PRODUCTS, TRANSCENDENTAL, has_batch_dimensions, is_heavy
-
-_REDUCTIONS = frozenset(
-    {"reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "argmax", "argmin", "reduce_and", "reduce_or"}
-)
-
-
-def is_materialised(op: Operation) -> bool:
-    """Whether an operation's results get memory of their own even if read once."""
-    return is_heavy(op) or op.name in _REDUCTIONS or op.name in ("gather", "concatenate", "dynamic_update_slice")
+from ckptgrad.graph.traits import is_heavy, is_materialised, is_product, is_reduction, is_transcendental
+from ckptgrad.graph.work import has_batch_dimensions
 
 
 def materialised(operations: Sequence[Operation], wanted: Collection[Variable]) -> set[Variable]:
@@ -33,7 +25,7 @@ def materialised(operations: Sequence[Operation], wanted: Collection[Variable]) 
         for v in set(variables_of(op.inputs)):
             readers[v] = readers.get(v, 0) + 1
     for op in operations:
-        dear = op.name in TRANSCENDENTAL and any(readers.get(v, 0) > 1 for v in op.outputs)
+        dear = is_transcendental(op) and any(readers.get(v, 0) > 1 for v in op.outputs)
         if dear or is_materialised(op):
             found.update(op.outputs)
         if is_heavy(op) or _reduces_apart(op):
@@ -43,7 +35,7 @@ def materialised(operations: Sequence[Operation], wanted: Collection[Variable]) 
 
 def _reduces_apart(op: Operation) -> bool:
     """Whether an operation reduces axes with others between them, as group norms do: no compiler fuses its operand."""
-    axes = sorted(op.params["axes"]) if op.name in _REDUCTIONS else []
+    axes = sorted(op.params.get("axes", op.params.get("dimensions", ()))) if is_reduction(op) else []
     return bool(axes) and axes[-1] - axes[0] >= len(axes)
 
 
@@ -103,7 +95,7 @@ def peak_inside(
         grown = sum(v.nbytes for v in fresh)
         freed = sum(v.nbytes for v in dead if v in made)
         peak = max(peak, live + grown + scratch(op) - (0 if is_materialised(op) else _reused(fresh, dead, reusable)))
-        if not (op.name in PRODUCTS and op.outputs[0].aval.ndim > 2 and not has_batch_dimensions(op)):
+        if not (is_product(op) and op.outputs[0].aval.ndim > 2 and not has_batch_dimensions(op)):
             reusable.update(fresh)
         live += grown - freed
     return peak
@@ -117,7 +109,7 @@ def scratch(op: Operation) -> int:
     """
     if op.known_cost is not None:
         return op.known_cost.bytes
-    if op.name not in PRODUCTS or jax.default_backend() != "cpu":
+    if not is_product(op) or jax.default_backend() != "cpu":
         return 0
     avals = [a.aval for a in (*op.inputs, *op.outputs)]
     copied = [False] * len(avals)

@@ -24,7 +24,7 @@ from ckptgrad.autodiff.joint import Joint
 from ckptgrad.chain.footprint import materialised
 from ckptgrad.chain.machine import Machine
 from ckptgrad.graph.graph import Operation, Variable, variables_of
-from ckptgrad.graph.work import VIEWS
+from ckptgrad.graph.traits import is_view
 
 MOST_CORNERS = 7
 _SOURCE, _SINK = 0, 1
@@ -84,7 +84,7 @@ class KeepNetwork:
             for v in op.outputs:
                 i = value[v] - 2
                 self.maker[i] = node
-                if op.name in VIEWS:
+                if is_view(op):
                     preferred[i] *= 1 + 1 / 64  # A compiler may hold what is seen through a view beside the view.
                 forbidden[i] = may_keep is not None and not op.effects and not may_keep(op)
         self.preferred = preferred

@@ -21,7 +21,8 @@ from ckptgrad.autodiff.push import push
 from ckptgrad.autodiff.reverse import active_variables, backpropagate, forward
 from ckptgrad.graph.evaluate import apply, needed_operations, read
 from ckptgrad.graph.graph import Graph, Operation, Variable, variables_of
-from ckptgrad.graph.work import PRODUCTS, flops
+from ckptgrad.graph.traits import is_product
+from ckptgrad.graph.work import flops
 from ckptgrad.planning.brackets import Bracket
 
 MOST_STAGES = 40
@@ -46,7 +47,7 @@ class Segment:
 def _multiplications(op: Operation, active_inputs: int) -> int:
     if not active_inputs:
         return 0
-    return active_inputs * flops(op) // (2 if op.name in PRODUCTS else 1)
+    return active_inputs * flops(op) // (2 if is_product(op) else 1)
 
 
 def size_of(variables: Sequence[Variable]) -> int:

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import jax
 
-from ckptgrad.chain.footprint import is_materialised, materialised, traffic
+from ckptgrad.chain.footprint import materialised, traffic
 from ckptgrad.graph.graph import Operation, Variable
-from ckptgrad.graph.work import TRANSCENDENTAL, VIEWS, flops, is_heavy
+from ckptgrad.graph.traits import is_heavy, is_materialised, is_transcendental, is_view
+from ckptgrad.graph.work import flops
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Machine:
             return op.known_cost.seconds
         if is_heavy(op):
             return flops(op) / self.product_rate
-        return flops(op) / (self.transcendental_rate if op.name in TRANSCENDENTAL else self.element_rate)
+        return flops(op) / (self.transcendental_rate if is_transcendental(op) else self.element_rate)
 
     def seconds(self, operations: Sequence[Operation], wanted: Collection[Variable]) -> float:
         """Estimated time of a run of operations that must produce `wanted` in memory.
@@ -75,7 +76,7 @@ class Machine:
 
     def again(self, op: Operation) -> float:
         """Estimated time of one operation when it is done again inside a backward."""
-        if op.name in VIEWS:
+        if is_view(op):
             return 0.0
         moved = sum(v.nbytes for v in op.outputs) if is_materialised(op) else 0
         return self.arithmetic(op) + moved / self.read_rate

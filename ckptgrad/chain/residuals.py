@@ -14,13 +14,13 @@ from typing import Any, TypeAlias
 from jax import ad_checkpoint  # noqa: TID251 (the words in which policies answer)
 
 from ckptgrad.autodiff.joint import Joint
-from ckptgrad.chain.footprint import is_materialised
 from ckptgrad.chain.fronts import Choice, KeepNetwork, front
 from ckptgrad.chain.machine import Machine
 from ckptgrad.errors import GradientTypeError
 from ckptgrad.graph.evaluate import needed_operations
 from ckptgrad.graph.graph import Operation, Variable
-from ckptgrad.graph.work import PRODUCTS, TRANSCENDENTAL, has_batch_dimensions, is_heavy
+from ckptgrad.graph.traits import is_heavy, is_materialised, is_product, is_transcendental
+from ckptgrad.graph.work import has_batch_dimensions
 
 Fixed: TypeAlias = Callable[[Operation], bool]
 # A predicate of `jax.checkpoint_policies`: (primitive, *abstract arguments, **parameters) -> whether to save.
@@ -29,10 +29,10 @@ Saveable: TypeAlias = Callable[..., Any]
 # From most kept to least: the operations that a choice may not do again.  Cheap work is fused into what reads it: "all"
 # does not keep it, and no compiler would.
 LEVELS: tuple[tuple[str, Fixed], ...] = (
-    ("all", lambda op: op.name in TRANSCENDENTAL or is_materialised(op)),
+    ("all", lambda op: is_transcendental(op) or is_materialised(op)),
     ("heavy", is_heavy),
-    ("products", lambda op: op.name in PRODUCTS),
-    ("unbatched products", lambda op: op.name in PRODUCTS and not has_batch_dimensions(op)),
+    ("products", is_product),
+    ("unbatched products", lambda op: is_product(op) and not has_batch_dimensions(op)),
     ("input", lambda op: False),
 )
 

@@ -85,6 +85,7 @@ class Rule:
             with a pullback.
         partials: derivatives of an elementwise primitive, one an argument.
         reason: why the derivative is refused, or where else it is taken.
+        cost: the primitive's class of cost (`graph.traits`), if the rule states it.
     """
 
     primitive: str
@@ -95,6 +96,7 @@ class Rule:
     push: Callable[..., tuple[Sequence[Any], Sequence[Any]]] | None = None
     partials: tuple[Callable | None, ...] | None = None
     reason: str = ""
+    cost: str | None = None
 
     @property
     def is_zero(self) -> bool:
@@ -169,6 +171,12 @@ def rule_for(op: Operation) -> Rule:
     if rule.kind == "refused":
         raise NoDerivativeError(op.name, rule.reason, op.source)
     return rule
+
+
+def stated_cost(primitive: str) -> str | None:
+    """The class of cost that a primitive's rule states."""
+    rule = _RULES.get(primitive)
+    return None if rule is None else rule.cost
 
 
 def is_zero(op: Operation) -> bool:

@@ -1,4 +1,4 @@
-"""How much arithmetic an operation does, and which operations are heavy.
+"""How much arithmetic an operation does.
 
 Counts are exact for products and convolutions, one a result element elsewhere; a subgraph counts
 its body (times the trip count of a scan).
@@ -11,42 +11,8 @@ from typing import Any
 
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
-from ckptgrad.compat import HI_CALL, hi_programs
+from ckptgrad.compat import hi_programs
 from ckptgrad.graph.graph import Operation
-
-PRODUCTS = frozenset({"dot_general", "conv_general_dilated"})
-
-# Worth keeping rather than doing again, besides products: loops, solvers, sorts, window sweeps.
-HEAVY = PRODUCTS | {
-    "scan", "while", "loop_forward", "loop_backward", "cond", "custom_vjp_call", HI_CALL,
-    "sort", "top_k", "cholesky", "eig", "eigh", "svd", "qr",
-    "lu", "schur", "triangular_solve", "tridiagonal_solve", "custom_linear_solve", "fft", "cumsum",
-    "cumprod", "cummax", "cummin", "cumlogsumexp", "reduce_window", "reduce_window_max",
-    "reduce_window_min", "reduce_window_sum", "select_and_scatter_add", "select_and_gather_add",
-    "scatter", "scatter-add", "scatter_mul", "random_bits", "random_gamma", "rng_bit_generator",
-    "threefry2x32", "shard_map", "psum", "all_gather", "all_to_all", "ppermute", "reduce_scatter",
-    "bcoo_dot_general", "bcoo_dot_general_sampled", "bcoo_spdot_general", "bcsr_dot_general", "bcoo_sort_indices",
-    "bcoo_sum_duplicates", "bcoo_fromdense", "bcsr_fromdense", "coo_fromdense", "csr_fromdense", "bcoo_todense",
-    "bcsr_todense", "coo_todense", "csr_todense", "todense", "coo_matvec", "coo_matmat", "csr_matvec", "csr_matmat",
-    "spsolve",
-}  # fmt: skip
-
-# Free to repeat: no arithmetic, usually no memory of their own once compiled.
-VIEWS = frozenset({
-    "broadcast_in_dim", "reshape", "squeeze", "expand_dims", "convert_element_type", "iota", "slice",
-    "transpose", "rev", "copy", "stop_gradient", "bitcast_convert_type", "real", "imag", "name", "not",
-})  # fmt: skip
-
-TRANSCENDENTAL = frozenset({
-    "exp", "exp2", "expm1", "log", "log2", "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "atan2", "sinh",
-    "cosh", "tanh", "asinh", "acosh", "atanh", "logistic", "erf", "erfc", "erf_inv", "pow", "cbrt", "lgamma",
-    "digamma", "polygamma", "igamma", "igammac", "bessel_i0e", "bessel_i1e", "regularized_incomplete_beta",
-})  # fmt: skip
-
-
-def is_heavy(op: Operation) -> bool:
-    """Whether an operation is worth keeping rather than doing again."""
-    return op.name in HEAVY
 
 
 def has_batch_dimensions(op: Operation) -> bool:
@@ -64,6 +30,12 @@ def _flops(name: str, ins: list[Any], outs: list[Any], params: dict[str, Any]) -
     if name == "dot_general":
         (contracted, _), _ = params["dimension_numbers"]
         return 2 * size * math.prod(ins[0].shape[i] for i in contracted)
+    if name == "ragged_dot_general":
+        numbers = params["ragged_dot_dimension_numbers"]
+        (contracted, _), _ = numbers.dot_dimension_numbers
+        work = 2 * size * math.prod(ins[0].shape[i] for i in contracted)
+        # Of groups along what is summed over, each sums its own part.
+        return work // max(1, outs[0].shape[0]) if numbers.lhs_ragged_dimensions[0] in contracted else work
     if name == "conv_general_dilated":
         kernel = ins[1].shape
         out_features = kernel[params["dimension_numbers"].rhs_spec[0]]

@@ -28,22 +28,28 @@ from jax.extend.core import Primitive
 
 from ckptgrad.autodiff.local import pulled_back, pushed_forward
 from ckptgrad.autodiff.transpose import transposed
+from ckptgrad.errors import OptionError
 from ckptgrad.graph.registry import Application, Rule, register
 from ckptgrad.graph.trace import filled
+from ckptgrad.graph.traits import CLASSES
 
 
 def _name(primitive: Primitive | str) -> str:
     return primitive if isinstance(primitive, str) else primitive.name
 
 
-def bprop(primitive: Primitive | str) -> Callable[[Callable], Callable]:
+def bprop(primitive: Primitive | str, *, cost: str | None = None) -> Callable[[Callable], Callable]:
     """Register `rule(application, *cotangents) -> entries` for a primitive.
 
     Args:
         primitive: the primitive or its name.
+        cost: what the primitive costs, for planning: "product" or "heavy" (worth keeping), "reduction" or "gathering"
+            (cheap, with memory of their own), "transcendental", "elementwise", "view" (free to repeat); None for what is
+            known of the name, else "elementwise".
 
     Raises:
         DuplicateRuleError: the primitive has a rule already.
+        OptionError: there is no such class of cost.
 
     Example:
         >>> from jax.extend.core import Primitive
@@ -59,8 +65,11 @@ def bprop(primitive: Primitive | str) -> Callable[[Callable], Callable]:
         2.0
     """
 
+    if cost is not None and cost not in CLASSES:
+        raise OptionError(f"cost={cost!r} is unknown; there are {', '.join(CLASSES)}")
+
     def decorate(rule: Callable) -> Callable:
-        register(Rule(_name(primitive), "bprop", bprop=rule))
+        register(Rule(_name(primitive), "bprop", bprop=rule, cost=cost))
         return rule
 
     return decorate

@@ -12,12 +12,12 @@ from jax import ad_checkpoint
 
 import ckptgrad as cg
 from ckptgrad.autodiff.joint import partition
-from ckptgrad.chain.footprint import is_materialised, materialised
+from ckptgrad.chain.footprint import materialised
 from ckptgrad.chain.fronts import KeepNetwork, front
 from ckptgrad.chain.machine import Machine
 from ckptgrad.chain.program import build_program
 from ckptgrad.chain.residuals import LEVELS, is_saveable
-from ckptgrad.graph.work import TRANSCENDENTAL
+from ckptgrad.graph.traits import is_materialised, is_transcendental
 from tests.compare import assert_same
 
 X = jnp.linspace(-1, 1, 16 * 8).reshape(16, 8)
@@ -282,7 +282,7 @@ def test_no_policy_of_jax_beats_the_front(stage):
     def measure(part):
         kept = sum(v.nbytes for v in part.residuals) + sum(v.nbytes for v in part.reads if v in arriving)
         # Cheap work is fused into what reads it.
-        dear = [op for op in part.recomputed if op.name in TRANSCENDENTAL or is_materialised(op)]
+        dear = [op for op in part.recomputed if is_transcendental(op) or is_materialised(op)]
         return kept, sum(map(machine.again, dear))
 
     for policy in ("everything_saveable", "dots_saveable", "dots_with_no_batch_dims_saveable", "nothing_saveable"):

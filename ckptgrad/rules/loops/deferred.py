@@ -24,7 +24,7 @@ from ckptgrad.rules.loops.step import Kept
 from ckptgrad.rules.products import contracted
 
 # Operations that rearrange one operand.
-_VIEWS = frozenset({"transpose", "reshape", "squeeze", "expand_dims", "convert_element_type"})
+_VIEWS = frozenset({"transpose", "reshape", "squeeze", "convert_element_type"})
 
 
 @dataclass(frozen=True)
