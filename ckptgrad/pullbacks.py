@@ -55,23 +55,23 @@ class Kept:
 
     def __init__(self, run: Callable[..., Sequence[Any]], structs: Sequence[Any]):
         self._run, self._structs = run, structs
-        self._closed: ClosedJaxpr | None = None
+        self._flat: tuple[list[Any], ClosedJaxpr] | None = None
 
     def __call__(self, *xs: Any) -> list[Any]:
         return list(self._run(*xs))
 
-    def tree_flatten(self) -> tuple[list[Any], Any]:
-        if self._closed is None:
-            self._closed = jax.make_jaxpr(lambda *xs: list(self._run(*xs)))(*self._structs)
-        return self._closed.consts, (self._closed.jaxpr, tuple(self._structs))
+    def tree_flatten(self) -> tuple[list[Any], ClosedJaxpr]:
+        if self._flat is None:
+            closed = jax.make_jaxpr(lambda *xs: list(self._run(*xs)))(*self._structs)
+            # The program without its arrays: it is kept in treedefs and in caches.
+            self._flat = list(closed.consts), ClosedJaxpr(closed.jaxpr, [None] * len(closed.consts))
+        return self._flat
 
     @classmethod
-    def tree_unflatten(cls, program: Any, arrays: Sequence[Any]) -> Kept:
-        jaxpr, structs = program
-        other = cls.__new__(cls)
-        other._structs = structs
-        other._closed = ClosedJaxpr(jaxpr, list(arrays))
-        other._run = jaxpr_as_fun(other._closed)
+    def tree_unflatten(cls, program: ClosedJaxpr, arrays: Sequence[Any]) -> Kept:
+        arrays = list(arrays)
+        other = cls(jaxpr_as_fun(ClosedJaxpr(program.jaxpr, arrays)), ())
+        other._flat = arrays, program
         return other
 
 

@@ -119,6 +119,21 @@ def test_pullbacks_and_linearized_functions_are_pytrees(row):
     assert_same(arrays(row(cg)), arrays(row(jax)), scale=4)
 
 
+@pytest.mark.parametrize("door", [cg.vjp, cg.linearize])
+def test_the_structure_of_a_pullback_holds_no_arrays(door):
+    big = jnp.arange(12345.0)
+    kept = door(lambda x: jnp.sin(x * big), 2.0)[1]
+    leaves, tree = jax.tree.flatten(kept)
+    assert any(x.size == big.size for x in leaves)
+    program = jax.tree.structure(kept.kept).node_data()[1]
+    assert all(x is None for x in program.consts)
+    with jax.checking_leaks():
+        jax.jit(lambda x: door(lambda v: jnp.sin(v * x), x))(3.0)
+    assert_same(
+        jax.tree.unflatten(tree, leaves)(1.0 if door is cg.linearize else big), kept(1.0 if door is cg.linearize else big)
+    )
+
+
 def test_a_pullback_of_a_plan_enters_jit():
     ws = [0.5 * jnp.eye(8)] * 5
 
