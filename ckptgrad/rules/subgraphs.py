@@ -11,7 +11,7 @@ from ckptgrad.autodiff.joint import Joint, joint
 from ckptgrad.autodiff.push import push
 from ckptgrad.autodiff.reverse import active_variables
 from ckptgrad.compat import HI_CALL
-from ckptgrad.graph.fingerprint import CUSTOM_VJP
+from ckptgrad.graph.fingerprint import CUSTOM_JVP, CUSTOM_VJP
 from ckptgrad.graph.graph import Graph, Variable
 from ckptgrad.graph.work import inner_programs
 from ckptgrad.rules.kinds import instantiate
@@ -83,10 +83,17 @@ def typed(values: Sequence[Any], avals: Sequence[Any]) -> list[Any]:
 
 def calls_custom_vjp(graph: Graph) -> bool:
     """Whether a `jax.custom_vjp` function may be called somewhere inside."""
-    rules = (CUSTOM_VJP, HI_CALL)
+    return _calls(graph, (CUSTOM_VJP, HI_CALL))
 
+
+def calls_custom_rule(graph: Graph) -> bool:
+    """Whether a function with a derivative of its own may be called somewhere inside."""
+    return _calls(graph, (CUSTOM_JVP, CUSTOM_VJP, HI_CALL))
+
+
+def _calls(graph: Graph, names: Sequence[str]) -> bool:
     def within(programs: Sequence[Any]) -> bool:
         equations = [e for program in programs for e in program.eqns]
-        return any(e.primitive.name in rules or within(inner_programs(e.params)) for e in equations)
+        return any(e.primitive.name in names or within(inner_programs(e.params)) for e in equations)
 
-    return any(op.name in rules or within(inner_programs(op.params)) for op in graph.operations)
+    return any(op.name in names or within(inner_programs(op.params)) for op in graph.operations)

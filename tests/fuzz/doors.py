@@ -164,13 +164,18 @@ DOORS: dict[str, tuple[Callable, float]] = {
     "jax.grad of checkpoint": (_planned, 1.5),
     "jax.grad of loops with plans": (_jax_of_doors, 1.5),
 }
-FORWARD = ("jvp", "linearize")
+
+
+def _is_refused(door: str, source: str) -> bool:
+    """Forward mode of a `custom_vjp`, and reverse mode by JAX of the derivative of a loop of unknown length."""
+    if door == "jax.grad of loops with plans":
+        return "while_loop" in source and any(word in source for word in ("jax.grad(", "jax.jvp(", "jax.vjp("))
+    return door in ("jvp", "linearize") and "custom_vjp" in source
 
 
 def draw_question(rng: np.random.Generator, source: str) -> Question:
     """A door, a budget and a policy for a program."""
-    # JAX has no forward mode of a `custom_vjp`.
-    weights = np.array([w * (name not in FORWARD or "custom_vjp" not in source) for name, (_, w) in DOORS.items()])
+    weights = np.array([0 if _is_refused(name, source) else w for name, (_, w) in DOORS.items()])
     door = list(DOORS)[rng.choice(len(DOORS), p=weights / weights.sum())]
     if rng.random() < 0.65:
         return Question(door, (("budget", BUDGETS[rng.integers(len(BUDGETS))]),))

@@ -136,14 +136,19 @@ class Interpreter:
         """A loop that a predicate ends."""
         tests, rest = values[:cond_nconsts], values[cond_nconsts:]
         consts, carry = rest[:body_nconsts], rest[body_nconsts:]
-        while np.any(self.closed(cond_jaxpr, [*tests, *carry])[0]):
-            # Under vmap the predicate is one for each, and the body keeps those that have ended.
-            carry = self.closed(body_jaxpr, [*consts, *carry])
+        while np.any(going := np.asarray(self.closed(cond_jaxpr, [*tests, *carry])[0])):
+            found = self.closed(body_jaxpr, [*consts, *carry])
+            # Under vmap the predicate may be one for each, and those that have ended stay as they are.
+            carry = [_chosen(going, new, old) for new, old in zip(found, carry, strict=True)] if going.ndim else found
         return carry
 
     def cond(self, eqn: Any, values: list[Any], *, branches: Any, **_: Any):
         """One of several branches."""
         return self.closed(branches[min(max(int(values[0]), 0), len(branches) - 1)], values[1:])
+
+
+def _chosen(which: np.ndarray, new: Any, old: Any) -> Any:
+    return np.where(which.reshape(which.shape + (1,) * (new.ndim - which.ndim)), new, old)
 
 
 def _is_key(value: Any) -> bool:

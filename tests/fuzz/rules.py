@@ -66,7 +66,7 @@ def make$n(array):
     def inner(x): return jnp.tanh(x)
     inner.defvjp(lambda x: (jnp.tanh(x), x), lambda r, g: (g * array * r,))
     return inner
-def rule$n(tag, x): return make$n(amount(tag) * {np|jnp}.ones(4))(x)
+def rule$n(tag, x): return make$n(amount(tag) * np.ones(4))(x)
 """,
     "a number closed over": """
 def make$n(number):
@@ -102,7 +102,7 @@ def rule$n(tag, x): return tagged$n(x, tag, {'a'|2|tag})
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def pair$n(tag, x, z): return x * z
 def pair_rule$n(tag, xs, ts):
-    moved = sum(k + amount(tag) * t for k, t in enumerate(ts) if type(t).__name__ != "SymbolicZero")
+    moved = sum((k + amount(tag)) * t for k, t in enumerate(ts) if type(t).__name__ != "SymbolicZero")
     return pair$n(tag, *xs), moved
 pair$n.defjvp(pair_rule$n, symbolic_zeros=True)
 def rule$n(tag, x): return pair$n(tag, x, {2.0 * np.ones(4)|x|lax.stop_gradient(x)})

@@ -84,7 +84,7 @@ ROWS: list[Row] = [
     Row("jax.random.uniform(jax.random.wrap_key_data($0), (4,)) + $1", "kv", "v", weight=0.5),
     Row("jax.random.permutation($0, $1)", "kv", "v", weight=0.2),
     # Gathers and scatters at places that are known at run time only.
-    Row("$0.at[$1].get(mode='{clip|fill}', fill_value=0.5)", "vn", "v"), Row("$0[$1]", "vi", "s"), Row("jnp.take($0, $1)", "vn", "v"),
+    Row("$0.at[$1].get(mode='{clip|fill}', fill_value=0.5)", "vn", "v"), Row("$0[$1]", "vi", "s"), Row("jnp.take($0, $1, mode='clip')", "vn", "v"),
     Row("$0.at[$1 % 4].{set|add}($2)", "vis", "v"), Row("$0.at[$1].add($2, mode='{clip|drop}')", "vnv", "v"),
     Row("$0.at[jnp.array([{2, 0|1, 3}])].{set|add|mul}($1[:2], unique_indices=True)", "vv", "v"),
     Row("lax.dynamic_slice($0, ($1,), (2,)).sum()", "vi", "s"), Row("lax.dynamic_update_slice($0, $1[:2], ($2,))", "vvi", "v"),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Protocol
 
+from ckptgrad.graph.graph import Graph
 from ckptgrad.rules.kinds import cast, instantiate
 from ckptgrad.rules.loops.step import Step
 from ckptgrad.rules.subgraphs import calls_custom_vjp, typed
@@ -44,10 +46,27 @@ class Loop:
     offset: int = 0
     accumulate: Any = None
 
+    @cached_property
+    def _plain(self) -> Step:
+        """The step without a plan."""
+        step = self.step
+        return Step(step.body, step.num_consts, step.num_carry, step.needs) if step.planned else step
+
     @property
     def has_custom_vjp(self) -> bool:
-        """Whether a `jax.custom_vjp` function is called inside, which has no forward mode."""
-        return calls_custom_vjp(self.step.body)
+        """Whether a `jax.custom_vjp` function, which has no forward mode, is called by what is differentiated again."""
+        joint = self._plain.joint
+        return calls_custom_vjp(Graph(joint.inputs, joint.outputs, joint.operations, joint.constants))
+
+    def definition_again(self, *operands: Any) -> list[Any]:
+        """The loop as a derivative of its derivative differentiates it: custom rules have been applied.
+
+        The result of a custom function is then what its rule computes, an ordinary value, and the rule itself
+        (which need not be the derivative of that) has no further say.
+        """
+        step = self.step
+        applied = Step(step.applied, step.num_consts, step.num_carry, step.needs)
+        return replace(self, step=applied).definition(*operands)
 
     @property
     def differentiated(self) -> list[bool]:
@@ -92,9 +111,6 @@ class Loop:
 
     def reverse_plainly(self, operands: Sequence[Any]) -> tuple[list[Any], Callable[..., list[Any]]]:
         """Results and the pullback, without a plan."""
-        step = self.step
-        if step.planned:
-            step = Step(step.body, step.num_consts, step.num_carry, step.needs)
-        plan = self.plan_of(step)
+        plan = self.plan_of(self._plain)
         results, stored = plan.forward(self, operands)
         return results, lambda *given: plan.backward(self, operands, stored, given)

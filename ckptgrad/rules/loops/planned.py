@@ -5,8 +5,8 @@ with a token between them for what the one stores for the other.  `with_plans` p
 arrays that the plan stores, and the operations run it.  What a plan does to memory and time is thus seen in the graph
 before anything is traced again.
 
-A planned loop is differentiated once more by its definition, the plain loop: what is stored is a function of the
-operands, and the derivative flows through these.
+A planned loop is differentiated once more by its definition, the plain loop with custom rules applied: what is stored is
+a function of the operands, and the derivative flows through these.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def forward_of(plan: LoopPlan, loop: Loop) -> Callable[..., list[Any]]:
         return [*results, *stored]
 
     def definition(*operands: Any) -> list[Any]:
-        return list(loop.definition(*operands))
+        return list(loop.definition_again(*operands))
 
     return _defined_by(run, definition, range(len(loop.operand_avals)), loop.has_custom_vjp)
 

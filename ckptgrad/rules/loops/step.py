@@ -14,11 +14,11 @@ from typing import Any
 import jax.numpy as jnp
 
 from ckptgrad.autodiff.joint import Joint, Partition, partition, run_operations
-from ckptgrad.graph.evaluate import read
+from ckptgrad.graph.evaluate import needed_operations, read
 from ckptgrad.graph.graph import Graph, Variable
 from ckptgrad.rules.kinds import instantiate
 from ckptgrad.rules.loops.written import Written, reading_back
-from ckptgrad.rules.subgraphs import active_outputs, carried, joint_of, typed
+from ckptgrad.rules.subgraphs import active_outputs, calls_custom_rule, carried, joint_of, typed
 
 
 class Step:
@@ -68,6 +68,17 @@ class Step:
         carried_in = joined.inputs[self.num_consts : self.num_consts + self.num_carry]
         buffers = {carried_in[w.position]: (w, carried_in[w.counter]) for w in self.written}
         return replace(joined, operations=tuple(reading_back(joined.operations, buffers)))
+
+    @cached_property
+    def applied(self) -> Graph:
+        """The body with custom rules applied: under differentiation a custom function's value is what its rule computes,
+        which need not be what the function does.
+        """
+        if not calls_custom_rule(self.body):
+            return self.body
+        plain = joint_of(self.body, self.needs, [*self.active_carry, *(self.num_carry + i for i in self.active_ys)])
+        forward = needed_operations(plain.forward_operations, plain.outputs)
+        return Graph(plain.inputs, plain.outputs, forward, plain.constants)
 
     @property
     def carry_inputs(self) -> tuple[Variable, ...]:
@@ -141,7 +152,7 @@ class Kept:
 
     def first(self, consts: Sequence[Any], carry: Sequence[Any], xs: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         """What is carried on and the stacked outputs, effects included."""
-        outputs = typed(self.step.body(*consts, *carry, *xs), self.step.out_avals)
+        outputs = typed(self.step.applied(*consts, *carry, *xs), self.step.out_avals)
         return outputs[: self.step.num_carry], outputs[self.step.num_carry :]
 
     def first_kept(

@@ -1,0 +1,83 @@
+"""What the search has found, made small: each failed before it was mended."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax import lax
+
+from tests.fuzz.doors import Question, compare
+
+pytestmark = pytest.mark.usefixtures("x64")
+slow = pytest.mark.slow
+
+
+@jax.custom_vjp
+def other_forward(x):
+    """Under differentiation its value is another."""
+    return jnp.tanh(x)
+
+
+@jax.custom_vjp
+def other_backward(x):
+    return jnp.sin(x)
+
+
+@jax.custom_jvp
+def other_tangent(x):
+    """Its rule computes the value by itself, so that it is an ordinary one to a second derivative."""
+    return jnp.sin(x)
+
+
+other_forward.defvjp(lambda x: (2 * jnp.tanh(x), x), lambda r, g: (g * r,))
+other_backward.defvjp(lambda x: (jnp.sin(x), x), lambda r, g: (g * r,))
+other_tangent.defjvp(lambda xs, ts: (jnp.sin(xs[0]), ts[0] * xs[0]))
+
+ASKED = {
+    "checkpoints": Question("value_and_grad", (("budget", "min"),)),
+    "every step run again": Question("value_and_grad", (("policy", "recompute_all"),)),
+    "reverse over reverse": Question("grad of grad"),
+    "forward over reverse": Question("jvp of grad", (("budget", "min"),)),
+    "JAX over reverse": Question("jax.jvp of grad"),
+}
+
+
+def scanned(rule, d, x, y):
+    return lax.scan(lambda c, _: (jnp.sin(c + rule(y)) * c, c), x, None, length=5)[1].sum(0)
+
+
+def repeated(rule, d, x, y):
+    return d.while_loop(lambda c: c[0] < 5, lambda c: (c[0] + 1, jnp.sin(rule(c[1]) ** 2 + y)), (0, x))[1]
+
+
+def nested(rule, d, x, y):
+    inner = lambda c: lax.scan(lambda a, _: (rule(a) * c, None), c, None, length=2)[0]
+    return lax.fori_loop(0, 3, lambda i, c: jnp.sin(inner(c) + y), x)
+
+
+def buffered(rule, d, x, y):
+    def step(carry, i):
+        b, s = carry
+        s = jnp.sin(rule(s) + 0.1 * b[i // 2] + y)
+        return (lax.dynamic_update_index_in_dim(b, s, i, 0), s), None
+
+    def counted(carry, _):
+        i, rest = carry
+        return (i + 1, step(rest, i)[0]), None
+
+    return lax.scan(counted, (0, (jnp.zeros((6, 4)), x)), None, length=6)[0][1][0].sum(0)
+
+
+@pytest.mark.parametrize("asked", ASKED)
+@pytest.mark.parametrize("loop", [scanned, pytest.param(repeated, marks=slow), pytest.param(nested, marks=slow), buffered])
+@pytest.mark.parametrize("rule", [other_forward, other_backward, pytest.param(other_tangent, marks=slow)])
+def test_custom_rules_in_loops(rule, loop, asked):
+    """The value is what the rule computes, in the first run as in those from checkpoints, and to a second derivative too."""
+
+    def program(d, x, y, *_):
+        value = jnp.sum(loop(rule, d, x, y) ** 2)
+        return value * jnp.sum(x * y), ()
+
+    verdict = compare(program, ASKED[asked])
+    assert verdict.kind == "agree", verdict.detail
