@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ckptgrad.bench.exhaustive import least_time
 from ckptgrad.bench.random_chains import mixed_units, random_chain, simple_chain
 from ckptgrad.errors import BudgetError
-from ckptgrad.planning import ChainCosts, SaveOption, StageCost, get_policy, minimum_peak, simulate
+from ckptgrad.planning import ChainCosts, SaveOption, StageCost, get_policy, minimum_peak, short, simulate
 from ckptgrad.planning import optimum as optimum_module
 from ckptgrad.planning.optimum import Optimum
 from ckptgrad.planning.policies.every_k import every_k
@@ -202,6 +202,16 @@ def test_no_peak_is_below_what_is_conceivable(n, options):
         bound, smallest = least_conceivable(costs), minimum_peak(costs)[0]
         assert bound <= smallest, seed
         assert bound == smallest or n > 1, seed
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_the_bound_of_the_search_is_never_above_the_fastest_schedule(n):
+    for seed in range(12):
+        costs = random_chain(n, 2, seed)
+        start = short._State((True,) + (False,) * n, (None,) * n, n)
+        smallest, largest = minimum_peak(costs)[0], largest_peak(costs)
+        for budget in range(smallest, largest + 1, max(1, (largest - smallest) // 3)):
+            assert short._Bound(costs, budget)(start) <= least_time(costs, budget) * (1 + 1e-9), (seed, budget)
 
 
 # Seeds on which no nested schedule has the smallest peak.
