@@ -37,7 +37,7 @@ def test_told_apart(other):
 
 def test_versions_are_told_apart(monkeypatch):
     remembered("seconds", "program", lambda: 1.5)
-    monkeypatch.setattr(remember.jax, "__version__", "0.0.0")
+    monkeypatch.setattr(remember, "VERSIONS", ("0.0.0", *remember.VERSIONS[1:]))
     assert remembered("seconds", "program", lambda: 2.5) == 2.5
 
 
@@ -49,7 +49,7 @@ class Device:
 @pytest.mark.parametrize(
     "change",
     [
-        pytest.param(lambda patch: patch.setattr(remember.jaxlib, "__version__", "0.0.0"), id="jaxlib"),
+        pytest.param(lambda patch: patch.setattr(remember, "VERSIONS", (*remember.VERSIONS[:-1], "0")), id="jaxlib"),
         pytest.param(lambda patch: patch.setattr(remember.os, "cpu_count", lambda: 977), id="cores"),
         pytest.param(lambda patch: patch.setattr(remember.jax, "devices", lambda: [Device("gpu")]), id="platform"),
         pytest.param(lambda patch: patch.setattr(remember.jax, "devices", lambda: [Device("cpu", "E5")]), id="kind"),
