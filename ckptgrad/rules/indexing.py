@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from jax import lax
 from jax.extend.core import primitives as p
 
 from ckptgrad.graph.registry import Part
 from ckptgrad.rules.kinds import bprop, linear
+
+# The operations clamp negative places; unless told so, JAX's functions count them from the end first.
+_taken = partial(lax.dynamic_slice, allow_negative_indices=False)
+_put = partial(lax.dynamic_update_slice, allow_negative_indices=False)
 
 
 @linear(p.dynamic_slice_p)
@@ -14,7 +20,7 @@ def dynamic_slice(op, g):
     x, (_, *starts) = op.in_avals[0], op.inputs
 
     def add(total):
-        return lax.dynamic_update_slice(total, lax.add(lax.dynamic_slice(total, starts, g.shape), g), starts)
+        return _put(total, lax.add(_taken(total, starts, g.shape), g), starts)
 
     return Part(lambda: lax.full(x.shape, 0, g.dtype), add), *(None for _ in starts)
 
@@ -23,8 +29,8 @@ def dynamic_slice(op, g):
 def dynamic_update_slice(op, g):
     update, (_, _, *starts) = op.in_avals[1], op.inputs
     return (
-        lambda: lax.dynamic_update_slice(g, lax.full(update.shape, 0, g.dtype), starts),
-        lambda: lax.dynamic_slice(g, starts, update.shape),
+        lambda: _put(g, lax.full(update.shape, 0, g.dtype), starts),
+        lambda: _taken(g, starts, update.shape),
         *(None for _ in starts),
     )
 

@@ -81,3 +81,32 @@ def test_custom_rules_in_loops(rule, loop, asked):
 
     verdict = compare(program, ASKED[asked])
     assert verdict.kind == "agree", verdict.detail
+
+
+def read_below(x, y, i):
+    return lax.dynamic_slice(x, (i,), (2,), allow_negative_indices=False) * y[:2]
+
+
+def written_below(x, y, i):
+    return lax.dynamic_update_slice(x, y[:2], (i,), allow_negative_indices=False) ** 2
+
+
+def written_further_and_further_below(x, y, i):
+    """Minus three is counted from the end, and clamped."""
+
+    def step(carry, _):
+        b, i, s = carry
+        s = jnp.sin(0.8 * s + y)
+        return (lax.dynamic_update_index_in_dim(b, s, i, 0), i - 1, s), None
+
+    return lax.scan(step, (jnp.zeros((2, 4)), i + 2, x), None, length=4)[0][0] * jnp.array([[1.0], [2.0]])
+
+
+@pytest.mark.parametrize("indexed", [read_below, written_below, written_further_and_further_below])
+def test_negative_places_are_clamped(indexed):
+    def program(d, x, y, m, u, n, key):
+        return jnp.sum(indexed(x, y, n - 5) * x[0]), ()
+
+    for door in ("value_and_grad", "jvp", "grad of grad"):
+        verdict = compare(program, Question(door))
+        assert verdict.kind == "agree", (door, verdict.detail)

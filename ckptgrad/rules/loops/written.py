@@ -159,7 +159,7 @@ class ReadBack:
 
     def bind(self, buffers: Any, *places: Any, slice_sizes: Sequence[int]) -> Any:
         *indices, counter = places
-        at_end, at_start = (lax.dynamic_slice(b, indices, slice_sizes) for b in buffers)
+        at_end, at_start = (lax.dynamic_slice(b, indices, slice_sizes, allow_negative_indices=False) for b in buffers)
         entry = jnp.clip(indices[0], 0, buffers[0].shape[0] - 1)
         return jnp.where((entry >= self.start) & (entry < counter), at_end, at_start)
 
