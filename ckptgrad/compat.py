@@ -44,6 +44,11 @@ VARY_UNREDUCED_CAST = ("vary_unreduced_cast", "vary_unreduced_cast_p")
 REDUCED_VARY_CAST = ("reduced_vary_cast", "reduced_vary_cast_p")
 
 
+def is_closed(program: Any) -> bool:
+    """Whether a program wraps another one, which has no constants: in 0.12 all programs are of one class."""
+    return getattr(program, "jaxpr", program) is not program
+
+
 class ScanCounts(NamedTuple):
     """How many of a scan's operands are constants and carried values; the others are stacked."""
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Var
 
+from ckptgrad.compat import is_closed
 from ckptgrad.graph.graph import Operation
 
 
@@ -35,7 +36,7 @@ def _silent_params(params: dict[str, Any]) -> tuple[dict[str, Any], frozenset | 
 def _silent_program(program: Any) -> Any:
     if not program.effects:
         return program
-    if isinstance(program, ClosedJaxpr):
+    if is_closed(program):
         return program.replace(jaxpr=_silent_program(program.jaxpr))
     live = {v for v in program.outvars if isinstance(v, Var)}
     kept: list[JaxprEqn] = []
