@@ -43,9 +43,10 @@ def test_plans_and_frontiers_of_nothing_are_shown(fun, args):
     is_shown(cg.frontier(fun, *args))
 
 
-@pytest.mark.parametrize("budget", ["min", "0.5x"])
-def test_a_share_of_nothing_is_nothing(budget):
-    assert cg.plan(NOTHING["a constant of nothing"][0], NONE, budget=budget).peak_bytes == 0
+@pytest.mark.parametrize("budget", ["min", "1x"])
+def test_a_plan_of_nothing_takes_its_value_alone(budget):
+    plan = cg.plan(NOTHING["a constant of nothing"][0], NONE, budget=budget)
+    assert plan.peak_bytes == plan.budget == plan.program.output_bytes == 4
 
 
 @pytest.mark.slow
