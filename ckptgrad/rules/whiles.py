@@ -5,18 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import primitives as p
 
-from ckptgrad.graph.graph import Operation
+from ckptgrad.autodiff.push import push
+from ckptgrad.autodiff.reverse import forward
+from ckptgrad.autodiff.transpose import pull_from
+from ckptgrad.graph.evaluate import read
+from ckptgrad.graph.graph import Graph, Operation
 from ckptgrad.graph.registry import Application
-from ckptgrad.graph.trace import from_jaxpr
+from ckptgrad.graph.trace import from_jaxpr, struct
 from ckptgrad.rules.kinds import instantiate, pullback
 from ckptgrad.rules.loops.counted import While
 from ckptgrad.rules.loops.planned import left_open
 from ckptgrad.rules.loops.step import Step
 from ckptgrad.rules.loops.written import written_buffers
-from ckptgrad.rules.subgraphs import push_through, some
+from ckptgrad.rules.subgraphs import push_through, some, typed
 
 
 def while_of(op: Operation, needs: Sequence[bool], planned: bool, accumulate: Any = None) -> While:
@@ -35,8 +41,33 @@ def while_of(op: Operation, needs: Sequence[bool], planned: bool, accumulate: An
     )
 
 
+def _together(op: Application) -> Graph | None:
+    """The loop with one predicate for all, where `vmap` has given each entry its own: what has ended stays as it is."""
+    if not op.params["cond_jaxpr"].out_avals[0].shape:
+        return None
+    k, n = op.params["cond_nconsts"], op.params["body_nconsts"]
+    predicate, body = from_jaxpr(op.params["cond_jaxpr"]), from_jaxpr(op.params["body_jaxpr"])
+
+    def run(*operands: Any) -> Any:
+        def goes_on(carry: Any) -> Any:
+            return predicate(*operands[:k], *carry)[0]
+
+        def step(carry: Any) -> list[Any]:
+            going = goes_on(carry)
+            found = typed(body(*operands[k : k + n], *carry), [a.aval for a in body.outputs])
+            which = [going.reshape(going.shape + (1,) * (x.ndim - going.ndim)) for x in found]
+            return [jnp.where(w, new, old) for w, new, old in zip(which, found, carry, strict=True)]
+
+        return lax.while_loop(lambda carry: goes_on(carry).any(), step, list(operands[k + n :]))
+
+    return from_jaxpr(jax.make_jaxpr(run)(*map(struct, op.in_avals)))
+
+
 def push_while(op: Application, *tangents: Any):
     """Forward mode: one loop that carries values and tangents."""
+    together = _together(op)
+    if together is not None:
+        return push(together, op.inputs, tangents)
     loop = while_of(op.op, op.needs, False)
     k, n = loop.offset, loop.step.num_consts
     moving, avals = loop.step.needs[n:], loop.step.carry_avals
@@ -55,6 +86,11 @@ def push_while(op: Application, *tangents: Any):
 
 @pullback(p.while_p, push=push_while)
 def while_(op: Application):
+    together = _together(op)
+    if together is not None:
+        wrt = [v for v, n in zip(together.inputs, op.needs, strict=True) if n]
+        tape = forward(together, op.inputs, wrt, planned=op.planned, linear=op.linear)
+        return [read(tape.env, a) for a in together.outputs], lambda *cts: some(op.needs, pull_from(tape, cts, wrt))
     # A side effect happens once: what may run a step again is not asked.
     planned = op.planned and not op.linear and not op.op.effects
     loop = while_of(op.op, op.needs, planned)

@@ -110,3 +110,15 @@ def test_negative_places_are_clamped(indexed):
     for door in ("value_and_grad", "jvp", "grad of grad"):
         verdict = compare(program, Question(door))
         assert verdict.kind == "agree", (door, verdict.detail)
+
+
+@pytest.mark.parametrize("door", ["value_and_grad", "jvp"])
+def test_each_entry_of_a_batch_ends_its_own_loop(door):
+    def program(d, x, y, *_):
+        def until(a, b):
+            return d.while_loop(lambda c: c[0] < a, lambda c: (c[0] + 0.2, jnp.sin(c[1] * b + a)), (0.0, a))[1]
+
+        return jnp.sum(jax.vmap(until)(x, y)), ()
+
+    verdict = compare(program, Question(door))
+    assert verdict.kind == "agree", verdict.detail
