@@ -13,6 +13,7 @@ from ckptgrad.graph.graph import Operation
 from ckptgrad.graph.registry import Application
 from ckptgrad.graph.trace import from_jaxpr
 from ckptgrad.rules.kinds import instantiate, pullback
+from ckptgrad.rules.loops.counters import last_of_steps
 from ckptgrad.rules.loops.planned import left_open
 from ckptgrad.rules.loops.scanned import Scan
 from ckptgrad.rules.loops.step import Step
@@ -47,7 +48,7 @@ def scan_of(op: Operation, needs: Sequence[bool], planned: bool, accumulate: Any
     """A scan taken apart; `needs` says which operands have a gradient."""
     params = op.params
     body, (n, c) = from_jaxpr(params["jaxpr"]), scan_counts(params)
-    written = written_buffers(body, n, c, op.inputs[n : n + c], params["length"]) if planned else ()
+    written = written_buffers(body, n, c, op.inputs[n : n + c], last_of_steps(params["length"])) if planned else ()
     step = Step(body, n, c, needs, planned, written)
     return Scan(
         step=step,

@@ -66,6 +66,9 @@ def scatter_sub(op, g):
 def scatter(op, g):
     """What was overwritten gets zero; of updates to the same place the one that won gets all."""
     updates = op.in_avals[2]
+    if op.params["update_jaxpr"] is not None:
+        reason = "what a function makes of the entries that it is applied to, as in JAX (use .at[...].get and .set)"
+        raise NoDerivativeError(op.op.name, reason, op.op.source)
     if op.params["unique_indices"]:
         return (
             lambda: write(op, lax.scatter, g, lax.full(updates.shape, 0, g.dtype)),

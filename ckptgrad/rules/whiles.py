@@ -19,6 +19,7 @@ from ckptgrad.graph.registry import Application
 from ckptgrad.graph.trace import from_jaxpr, struct
 from ckptgrad.rules.kinds import instantiate, pullback
 from ckptgrad.rules.loops.counted import While
+from ckptgrad.rules.loops.counters import last_by_predicate
 from ckptgrad.rules.loops.planned import left_open
 from ckptgrad.rules.loops.step import Step
 from ckptgrad.rules.loops.written import written_buffers
@@ -28,16 +29,17 @@ from ckptgrad.rules.subgraphs import push_through, some, typed
 def while_of(op: Operation, needs: Sequence[bool], planned: bool, accumulate: Any = None) -> While:
     """A while taken apart; `needs` says which operands have a gradient."""
     k, n = op.params["cond_nconsts"], op.params["body_nconsts"]
-    body = from_jaxpr(op.params["body_jaxpr"])
-    written = written_buffers(body, n, len(body.inputs) - n, op.inputs[k + n :], None) if planned else ()
-    step = Step(body, n, len(body.inputs) - n, needs[k:], planned, written)
+    body, predicate = from_jaxpr(op.params["body_jaxpr"]), from_jaxpr(op.params["cond_jaxpr"])
+    c = len(body.inputs) - n
+    written = written_buffers(body, n, c, op.inputs[k + n :], last_by_predicate(predicate, k)) if planned else ()
+    step = Step(body, n, c, needs[k:], planned, written)
     return While(
         step=step,
         operand_avals=tuple(a.aval for a in op.inputs),
         out_avals=tuple(v.aval for v in op.outputs),
         offset=k,
         accumulate=accumulate,
-        predicate=from_jaxpr(op.params["cond_jaxpr"]),
+        predicate=predicate,
     )
 
 

@@ -125,6 +125,136 @@ def test_what_only_looks_alike_is_carried(fun):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
+ROWS = 12
+V = jnp.linspace(0.3, 0.9, 3)
+
+
+def counted(
+    steps=ROWS,
+    rows=ROWS,
+    dtype=jnp.int32,
+    start=0,
+    by=1,
+    reverse=False,
+    place=lambda i: i,
+    read=lambda i: i // 2,
+    write=None,
+):
+    """A scan that counts in a dtype, reads an entry of a buffer and then writes one."""
+    write = write or (lambda buffer, i, v: buffer.at[i].set(v))
+
+    def fun(w, v):
+        def step(carry, _):
+            buffer, i, v = carry
+            earlier = lax.dynamic_slice(buffer, (read(i.astype(jnp.int32)), np.int32(0)), (1, 3))[0]
+            v = jnp.sin(v * w + earlier**2) + 0.1
+            return (write(buffer, place(i), v), i + jnp.asarray(by, dtype), v), None
+
+        init = (jnp.ones((rows, 3)) * v * 0.5, jnp.asarray(start, dtype), v)
+        buffer, _, v = lax.scan(step, init, None, length=steps, reverse=reverse)[0]
+        return (buffer**2 * jnp.arange(1.0, rows * 3 + 1).reshape(rows, 3)).sum() + v.sum()
+
+    return fun
+
+
+def slice_at(buffer, i, v):
+    return lax.dynamic_update_slice(buffer, v[None], (i, jnp.zeros((), i.dtype)))
+
+
+def by_mode(mode):
+    return lambda buffer, i, v: buffer.at[i].set(v, mode=mode)
+
+
+def as_float(dtype):
+    return lambda i: i.astype(dtype).astype(jnp.int32)
+
+
+def while_counted(holds, dtype=jnp.int32, place=lambda i: i):
+    """A while loop that counts in a dtype and goes on while a predicate holds of the counter and a number of steps."""
+
+    def fun(w, v):
+        def step(carry):
+            n, buffer, i, v = carry
+            earlier = lax.dynamic_slice(buffer, (i.astype(jnp.int32) // 2, np.int32(0)), (1, 3))[0]
+            v = jnp.sin(v * w + earlier**2) + 0.1
+            return n + 1, buffer.at[place(i)].set(v), i + jnp.asarray(1, dtype), v
+
+        init = (0, jnp.ones((ROWS, 3)) * v * 0.5, jnp.zeros((), dtype), v)
+        _, buffer, _, v = lax.while_loop(lambda c: holds(c[0], c[2]), step, init)
+        return (buffer**2).sum() + v.sum()
+
+    return fun
+
+
+# Whether what is written is recognised as written once.
+COUNTED = {
+    "every entry": (counted(), True),
+    "slices": (counted(write=slice_at), True),
+    "more rows": (counted(rows=ROWS + 3, write=slice_at), True),
+    "a row too few, written at the end": (counted(rows=ROWS - 1, write=slice_at, read=lambda i: i), False),
+    "a row too few, dropped": (counted(rows=ROWS - 1, read=lambda i: i), True),
+    "a start": (counted(start=3, rows=ROWS + 3, write=slice_at), True),
+    "a start that is one too far": (counted(start=1, write=slice_at), False),
+    "uint8 as far as it goes": (counted(steps=256, rows=256, dtype=jnp.uint8), True),
+    "uint8 a step further": (counted(steps=257, rows=256, dtype=jnp.uint8), False),
+    "uint8 further": (counted(steps=400, rows=300, dtype=jnp.uint8), False),
+    "int8 as far as it goes": (counted(steps=128, rows=128, dtype=jnp.int8, write=slice_at), True),
+    "int8 further": (counted(steps=150, rows=127, dtype=jnp.int8), False),
+    "int8 from a start": (counted(steps=20, start=120, rows=127, dtype=jnp.int8), False),
+    "uint16": (counted(dtype=jnp.uint16), True),
+    "uint32": (counted(dtype=jnp.uint32, write=slice_at), True),
+    "seen through uint8": (counted(steps=300, rows=300, place=lambda i: i.astype(jnp.uint8)), False),
+    "seen through uint8, in range": (counted(place=lambda i: i.astype(jnp.uint8)), True),
+    "seen through int8": (counted(steps=140, rows=127, place=lambda i: i.astype(jnp.int8)), False),
+    "seen through bfloat16": (counted(steps=300, rows=300, place=as_float(jnp.bfloat16)), False),
+    "seen through bfloat16, in range": (counted(place=as_float(jnp.bfloat16)), True),
+    "seen through bool": (counted(place=lambda i: i.astype(bool).astype(jnp.int32)), False),
+    "clipped": (counted(steps=ROWS + 3, write=by_mode("clip")), False),
+    "dropped": (counted(steps=ROWS + 3, write=by_mode("drop")), True),
+    "promised": (counted(write=by_mode("promise_in_bounds")), True),
+    "by two": (counted(rows=2 * ROWS, by=2), False),
+    "downwards": (counted(start=ROWS - 1, by=-1), False),
+    "modulo": (counted(place=lambda i: i % 5), False),
+    "clamped": (counted(place=lambda i: jnp.minimum(i, 5)), False),
+    "negative reads far back": (counted(read=lambda i: i - 20), True),
+    "reads beyond": (counted(read=lambda i: i + 20), True),
+    "reads what comes": (counted(read=lambda i: i + 1), True),
+    "backwards": (counted(reverse=True), True),
+    "itself": (counted(rows=1, steps=2, write=lambda b, i, v: lax.dynamic_update_slice(b, b, (i, i))), False),
+    "while below": (while_counted(lambda n, i: i < ROWS), True),
+    "while above": (while_counted(lambda n, i: jnp.greater(ROWS, i)), True),
+    "while below, and more": (while_counted(lambda n, i: (i < ROWS) & (n < 9)), True),
+    "while not above": (while_counted(lambda n, i: i <= ROWS - 2), True),
+    "while something else": (while_counted(lambda n, i: n < ROWS), False),
+    "while different": (while_counted(lambda n, i: i != ROWS), False),
+    "while below or": (while_counted(lambda n, i: (i < ROWS) | (n < 5)), False),
+    "while uint8 wraps": (while_counted(lambda n, i: n < 300, jnp.uint8), False),
+    "while uint8 is below": (while_counted(lambda n, i: i < ROWS, jnp.uint8), True),
+    "while seen through int8": (while_counted(lambda n, i: i < ROWS + 0 * n, place=lambda i: i.astype(jnp.int8)), False),
+}
+_LIKE_ANOTHER = ("uint8 further", "int8 further", "seen through int8", "by two", "modulo", "uint16", "reads beyond")
+
+
+@pytest.mark.parametrize(
+    ("fun", "once"), [pytest.param(*c, id=k, marks=[pytest.mark.slow] * (k in _LIKE_ANOTHER)) for k, c in COUNTED.items()]
+)
+def test_what_is_written_once_is_proved(fun, once):
+    """Against finite differences in double precision, with few checkpoints."""
+    with jax.enable_x64():
+        w, v = jnp.float64(0.9), V.astype(float)
+        stages = cg.grad(fun, (0, 1)).plan(w, v).program.stages
+        assert [len(loop.step.written) for s in stages for loop in open_loops(s.kind.joint)] == [int(once)]
+        with with_stack(3, 5):
+            found = quick(cg.grad(fun, (0, 1)))(w, v)
+        eps = 1e-6
+        run = jax.jit(fun)
+        np.testing.assert_allclose(found[0], (run(w + eps, v) - run(w - eps, v)) / (2 * eps), rtol=1e-6)
+        along = jnp.array([0.3, -1.0, 0.5])
+        np.testing.assert_allclose(
+            found[1] @ along, (run(w, v + eps * along) - run(w, v - eps * along)) / (2 * eps), rtol=1e-6
+        )
+
+
 def test_checkpoints_do_not_hold_them():
     rows, width = 2000, 64
     w, u = jnp.eye(width), jnp.ones(width)

@@ -2,8 +2,8 @@
 
 Such a buffer is carried, but what it held at any step follows from what it holds at the end: entries that were written
 by then are those of the end, the others those of the start.  So checkpoints need not hold it, and steps that run again
-read from the buffer at the end.  Recognised from the graph of the body, where this can be proved: the place of the entry
-that is written is a counter that starts at a known number, not negative, and grows by one; nothing is written but once.
+read from the buffer at the end.  Recognised from the graph of the body, where this is proved: the place of the entry
+that is written is a counter (see `counters`) in every step, so that nothing is written but once.
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ import numpy as np
 from jax import lax
 
 from ckptgrad.graph.evaluate import needed_operations
-from ckptgrad.graph.graph import Atom, Constant, Graph, Operation, Variable
+from ckptgrad.graph.graph import Atom, Graph, Operation, Variable
+from ckptgrad.rules.loops.counters import Counter, Last, counter_of_index, counters_of
 
-_SAME = frozenset({"convert_element_type", "broadcast_in_dim", "reshape", "squeeze"})
+_INT32 = int(np.iinfo(np.int32).max)
+# Ways to scatter in which an index beyond the end writes nothing, or is promised not to occur.
+_DROPPING = (lax.GatherScatterMode.FILL_OR_DROP, lax.GatherScatterMode.PROMISE_IN_BOUNDS)
 
 
 @dataclass(frozen=True)
@@ -37,49 +40,37 @@ class Written:
     start: int
 
 
-def written_buffers(body: Graph, num_consts: int, num_carry: int, init: Sequence[Atom], steps: int | None) -> list[Written]:
+def written_buffers(body: Graph, num_consts: int, num_carry: int, init: Sequence[Atom], last: Last) -> list[Written]:
     """The carried buffers of a loop's body that are written entry by entry.
 
     Args:
         body: from constants, carried values and stacked inputs to carried values and stacked outputs.
         num_consts, num_carry: how many of these there are.
         init: the initial carried values; only constants are known.
-        steps: how many there are, if that is known.
+        last: what is known of how far counters count.
     """
     body = Graph(body.inputs, body.outputs, needed_operations(body.operations, body.outputs))
     carry = body.inputs[num_consts : num_consts + num_carry]
-    counters = {}
-    for k, (v, a) in enumerate(zip(carry, init, strict=True)):
-        start = _number(a)
-        if start is not None and start >= 0 and v.aval.shape == () and _grows_by_one(body, v, body.outputs[k]):
-            counters[v] = k, start
+    counters = {v: c for v, c in counters_of(body, carry, init, last).items() if _is_comparable(v, c)}
     found = []
     for k, v in enumerate(carry):
-        counter = _written_at(body, v, body.outputs[k], counters, steps)
+        counter = _written_at(body, v, body.outputs[k], counters)
         if counter is not None:
-            found.append(Written(k, *counters[counter]))
+            found.append(Written(k, counters[counter].position, counters[counter].start))
     return found
 
 
-def _number(atom: Atom) -> int | None:
-    """The integer that an atom is known to be."""
-    value = np.asarray(atom.value) if isinstance(atom, Constant) else None
-    return int(value) if value is not None and value.shape == () and value.dtype.kind in "iu" else None
+def _is_comparable(variable: Variable, counter: Counter) -> bool:
+    """Whether a read can compare its place with the counter, as 32-bit integers or in the counter's own dtype."""
+    return counter.last <= _INT32 or variable.aval.dtype == np.int64
 
 
-def _grows_by_one(body: Graph, before: Variable, after: Atom) -> bool:
-    op = body.get_operation(after) if isinstance(after, Variable) else None
-    if op is None or op.name != "add":
-        return False
-    return any(x is before and _number(y) == 1 for x, y in (op.inputs, op.inputs[::-1]))
-
-
-def _written_at(
-    body: Graph, buffer: Variable, after: Atom, counters: dict[Variable, Any], steps: int | None
-) -> Variable | None:
+def _written_at(body: Graph, buffer: Variable, after: Atom, counters: dict[Variable, Counter]) -> Variable | None:
     """The counter at which an entry of the buffer is written, if that and single reads are all that happens to it."""
     write = body.get_operation(after) if isinstance(after, Variable) and after is not buffer else None
-    if write is None or not write.inputs or write.inputs[0] is not buffer or not buffer.aval.shape:
+    if write is None or not buffer.aval.shape or buffer.aval.shape[0] > _INT32:
+        return None
+    if not write.inputs or write.inputs[0] is not buffer or any(a is buffer for a in write.inputs[1:]):
         return None
     if sum(a is after for a in body.outputs) > 1 or any(a is buffer for a in body.outputs):
         return None
@@ -87,26 +78,27 @@ def _written_at(
         return None
     if not all(op is write or _reads_one(op, buffer) for op in body.consuming_operations(buffer)):
         return None
-    rows, place = buffer.aval.shape[0], None
     if write.name == "dynamic_update_slice" and write.inputs[1].aval.shape == (1, *buffer.aval.shape[1:]):
-        place = _counter(body, write.inputs[2], counters)
+        place = counter_of_index(body, write.inputs[2], counters)
         # What is beyond the end is written at the end.
-        if place is not None and (steps is None or counters[place][1] + steps > rows):
-            return None
-    if write.name == "scatter" and _sets_one(write) and buffer not in write.inputs[1:]:
-        place = _counter(body, write.inputs[1], counters)
-        # What is beyond the end is dropped, or, in the other mode, is undefined already.
-        if "CLIP" in str(write.params["mode"]):
-            return None
-    return place
+        return place if place is not None and counters[place].last < buffer.aval.shape[0] else None
+    if write.name == "scatter" and _sets_one(write):
+        return counter_of_index(body, write.inputs[1], counters)
+    return None
 
 
 def _sets_one(op: Operation) -> bool:
+    """Whether a scatter replaces one entry, and one beyond the end not at all."""
     d = op.params["dimension_numbers"]
-    batching = (*d.operand_batching_dims, *d.scatter_indices_batching_dims)
-    update, buffer = op.inputs[2].aval.shape, op.inputs[0].aval.shape
+    buffer, indices, update = (a.aval.shape for a in op.inputs[:3])
     return (
-        d.scatter_dims_to_operand_dims == (0,) and d.inserted_window_dims == (0,) and not batching and update == buffer[1:]
+        op.params["update_jaxpr"] is None
+        and op.params["mode"] in _DROPPING
+        and indices == (1,)
+        and update == buffer[1:]
+        and tuple(d.update_window_dims) == tuple(range(len(update)))
+        and tuple(d.scatter_dims_to_operand_dims) == tuple(d.inserted_window_dims) == (0,)
+        and not (*d.operand_batching_dims, *d.scatter_indices_batching_dims)
     )
 
 
@@ -115,32 +107,6 @@ def _reads_one(op: Operation, buffer: Variable) -> bool:
     sizes = op.params.get("slice_sizes")
     once = sum(a is buffer for a in op.inputs) == 1
     return op.name == "dynamic_slice" and once and op.inputs[0] is buffer and sizes == (1, *buffer.aval.shape[1:])
-
-
-def _counter(body: Graph, atom: Atom, counters: dict[Variable, Any]) -> Variable | None:
-    """The counter that an index is, seen through casts and the wrapping of negative indices."""
-    while isinstance(atom, Variable):
-        if atom in counters:
-            return atom
-        op = body.get_operation(atom)
-        if op is None:
-            return None
-        if op.name in _SAME:
-            atom = op.inputs[0]
-        elif op.name == "select_n" and _is_negative(body, op.inputs[0], op.inputs[1], counters):
-            atom = op.inputs[1]
-        else:
-            return None
-    return None
-
-
-def _is_negative(body: Graph, predicate: Atom, value: Atom, counters: dict[Variable, Any]) -> bool:
-    """Whether a predicate asks if a counter is negative."""
-    op = body.get_operation(predicate) if isinstance(predicate, Variable) else None
-    if op is None or op.name != "lt" or _number(op.inputs[1]) != 0:
-        return False
-    counter = _counter(body, op.inputs[0], counters)
-    return counter is not None and counter is _counter(body, value, counters)
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,9 +124,12 @@ class ReadBack:
         return {"slice_sizes": params["slice_sizes"]}
 
     def bind(self, buffers: Any, *places: Any, slice_sizes: Sequence[int]) -> Any:
-        *indices, counter = places
-        at_end, at_start = (lax.dynamic_slice(b, indices, slice_sizes, allow_negative_indices=False) for b in buffers)
-        entry = jnp.clip(indices[0], 0, buffers[0].shape[0] - 1)
+        index, counter = jnp.asarray(places[0]), jnp.asarray(places[-1])
+        # As the operation does: a place beyond the buffer is the nearest one in it.
+        limit = min(buffers[0].shape[0] - 1, int(jnp.iinfo(index.dtype).max))
+        entry = jnp.clip(index, 0, limit).astype(np.int32)
+        at_end, at_start = (lax.dynamic_slice(b, (entry, *[np.int32(0)] * (b.ndim - 1)), slice_sizes) for b in buffers)
+        counter = counter.astype(np.int64 if counter.dtype == np.int64 else np.int32)
         return jnp.where((entry >= self.start) & (entry < counter), at_end, at_start)
 
 
