@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import jax
 from jax import lax
-from jax.extend.core import jaxpr_as_fun
 from jax.extend.core import primitives as p
 
-from ckptgrad.rules.kinds import defined, linear
+from ckptgrad.rules.kinds import linear
 
 
 @linear(p.copy_p)
@@ -72,9 +71,3 @@ def optimization_barrier(op, *gs):
     present = [i for i, g in enumerate(gs) if g is not None]
     held = dict(zip(present, lax.optimization_barrier([gs[i] for i in present]), strict=True))
     return [held.get(i) for i in range(len(gs))]
-
-
-@defined("custom_vmap_call")
-def custom_vmap_call(params, *inputs):
-    """The function itself: the user's rule says how to batch it, not how to differentiate it."""
-    return jaxpr_as_fun(params["call"])(*inputs)
