@@ -22,6 +22,9 @@ from jax.extend.core import primitives as p
 # What was measured with other versions is measured anew.
 VERSIONS = (jax.__version__, jaxlib.__version__)
 
+# Beside its domain the derivative of acosh is nan since 0.12, where it is written as a product of two roots.
+ACOSH_BY_FACTORS = jax.__version_info__ >= (0, 12)
+
 # The primitives that only call a program, and the parameter that holds it.  0.12 has one `eval_jaxpr` where 0.10
 # has `closed_call` and `core_call`; `pjit` and `remat2` are the names of `jit` and `checkpoint` before 0.8;
 # `remat_opt` is the forward of a custom_vjp with `optimize_remat=True`, which is for JAX's own remat.

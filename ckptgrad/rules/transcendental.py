@@ -9,6 +9,7 @@ import numpy as np
 from jax import lax
 from jax.extend.core import primitives as p
 
+from ckptgrad.compat import ACOSH_BY_FACTORS
 from ckptgrad.rules.kinds import const, elementwise
 
 mul, div, add, sub, neg = lax.mul, lax.div, lax.add, lax.sub, lax.neg
@@ -48,5 +49,13 @@ elementwise(p.sinh_p, lambda g, y, x: mul(g, lax.cosh(x)))
 elementwise(p.cosh_p, lambda g, y, x: mul(g, lax.sinh(x)))
 elementwise(p.tanh_p, lambda g, y, x: tanh_slope(g, y))
 elementwise(p.asinh_p, lambda g, y, x: mul(g, lax.rsqrt(add(lax.square(x), one(y)))))
-elementwise(p.acosh_p, lambda g, y, x: mul(g, lax.rsqrt(sub(lax.square(x), one(y)))))
+
+
+def acosh_slope(g, y, x):
+    if ACOSH_BY_FACTORS:
+        return mul(g, mul(lax.rsqrt(sub(x, one(x))), lax.rsqrt(add(x, one(x)))))
+    return mul(g, lax.rsqrt(sub(lax.square(x), one(x))))
+
+
+elementwise(p.acosh_p, acosh_slope)
 elementwise(p.atanh_p, lambda g, y, x: div(mul(lax.reciprocal(add(one(y), x)), g), sub(one(y), x)))
