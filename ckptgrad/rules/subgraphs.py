@@ -11,6 +11,7 @@ from ckptgrad.autodiff.joint import Joint, joint
 from ckptgrad.autodiff.push import push
 from ckptgrad.autodiff.reverse import active_variables
 from ckptgrad.compat import HI_CALL
+from ckptgrad.graph.evaluate import like_aval
 from ckptgrad.graph.fingerprint import CUSTOM_JVP, CUSTOM_VJP
 from ckptgrad.graph.graph import Graph, Variable
 from ckptgrad.graph.work import inner_programs
@@ -74,9 +75,9 @@ def some(flags: Sequence[bool], values: Sequence[Any]) -> list[Any]:
 
 
 def typed(values: Sequence[Any], avals: Sequence[Any]) -> list[Any]:
-    """Values as arrays of the declared dtype (a literal output is a Python number)."""
+    """Values as arrays of the declared type (a literal output is a Python number)."""
     return [
-        v if hasattr(v, "aval") or hasattr(v, "sharding") else jnp.asarray(v, a.dtype)
+        like_aval(v if hasattr(v, "aval") or hasattr(v, "sharding") else jnp.asarray(v, a.dtype), a)
         for v, a in zip(values, avals, strict=True)
     ]
 

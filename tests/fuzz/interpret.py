@@ -18,6 +18,8 @@ import numpy as np
 from jax import dtypes
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
+from ckptgrad.compat import CALLS, scan_counts
+
 # What depends on how many bits a number has.
 _FIXED = {
     "bitcast_convert_type",
@@ -28,10 +30,7 @@ _FIXED = {
     "random_wrap",
     "random_unwrap",
 }
-_INNER = {
-    **dict.fromkeys(["jit", "pjit", "remat", "remat2", "checkpoint"], "jaxpr"),
-    **dict.fromkeys(["closed_call", "core_call", "custom_jvp_call", "custom_vjp_call"], "call_jaxpr"),
-}
+_INNER = {**CALLS, "remat": "jaxpr", "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}
 
 
 def evaluate(closed: ClosedJaxpr, args: Sequence[Any], *, wide: bool = False) -> list[Any]:
@@ -69,7 +68,7 @@ class Interpreter:
         name, params = eqn.primitive.name, eqn.params
         if name in _INNER:
             inner = params[_INNER[name]]
-            return self.open(inner, [], values) if isinstance(inner, Jaxpr) else self.closed(inner, values)
+            return self.closed(inner, values) if hasattr(inner, "consts") else self.open(inner, [], values)
         control = {"scan": self.scan, "while": self.while_loop, "cond": self.cond}.get(name)
         if control is not None:
             return control(eqn, values, **params)
@@ -101,16 +100,12 @@ class Interpreter:
         jaxpr: Any,
         length: int,
         reverse: bool,
-        num_consts: int,
-        num_carry: int,
         **_: Any,
     ):
         """A loop of known length."""
-        consts, carry, xs = (
-            values[:num_consts],
-            values[num_consts : num_consts + num_carry],
-            values[num_consts + num_carry :],
-        )
+        num_consts, num_carry = scan_counts(eqn.params)
+        first = num_consts + num_carry
+        consts, carry, xs = values[:num_consts], values[num_consts:first], values[first:]
         rows: list[Any] = [None] * length
         for i in reversed(range(length)) if reverse else range(length):
             found = self.closed(jaxpr, [*consts, *carry, *(x[i] for x in xs)])
