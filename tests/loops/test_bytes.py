@@ -108,7 +108,7 @@ def test_loops_one_after_another_share_a_budget():
     for states in (60, 120, 400):
         certified = cg.grad(loss, (0, 1, 2), budget=states * STATE).compile(W, BIAS, H)
         assert certified.peak_bytes <= states * STATE
-    assert memory(jax.grad(loss, (0, 1, 2)), W, BIAS, H).temporary_bytes > 4000 * STATE
+    assert memory(jax.grad(loss, (0, 1, 2)), W, BIAS, H).temporary_bytes > 3000 * STATE  # 0.12 keeps less than 0.10
 
 
 def test_of_many_combinations_of_plans_the_fastest_and_the_smallest_are_offered():
