@@ -43,6 +43,7 @@ def test_it_is_printed_counted_and_compiled():
     assert gradient.get_operation(gradient.outputs[0]) in gradient.operations
 
 
+@pytest.mark.slow
 def test_fourth_derivatives():
     with jax.enable_x64():
         x = jnp.float64(0.4)

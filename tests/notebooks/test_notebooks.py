@@ -10,6 +10,9 @@ from nbclient import NotebookClient
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 
+# Those that show a newcomer around run in the quick tests, the long ones with all others in the slow ones.
+LONG = ("3_cross_checking", "5_long_recurrence", "6_your_own")
+
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=[p.stem for p in NOTEBOOKS])
 def test_a_notebook_is_committed_with_its_outputs(path):
@@ -21,7 +24,9 @@ def test_a_notebook_is_committed_with_its_outputs(path):
     assert not any(o.output_type == "stream" and o.name == "stderr" for o in outputs)
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=[p.stem for p in NOTEBOOKS])
+@pytest.mark.parametrize(
+    "path", [pytest.param(p, id=p.stem, marks=[pytest.mark.slow] * (p.stem in LONG)) for p in NOTEBOOKS]
+)
 def test_a_notebook_runs(path, tmp_path):
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
