@@ -55,8 +55,6 @@ LAYERS = {
 MORE = {"norm before gelu": 1 if jax.__version_info__ < (0, 12) else 2, "norm before relu": 1, "wide relu": 1}
 # Plans whose buffers, of equal sizes, XLA packs into one array more than are alive at once.
 PACKED = {("linear", "optimal"), ("norm after", "sqrt")}
-if jax.__version_info__ < (0, 12):
-    PACKED |= {("wide gelu", plan) for plan in PLANS}
 
 
 def loss_of(layer):
