@@ -140,3 +140,8 @@ def test_python_numbers_are_arguments_in_both_modes(fun):
     np.testing.assert_allclose(cg.grad(fun)(3.0), wanted, rtol=1e-5)
     np.testing.assert_allclose(cg.jvp(fun, (3.0,), (1.0,))[1], wanted, rtol=1e-5)
     np.testing.assert_allclose(cg.linearize(fun, 3.0)[1](1.0), wanted, rtol=1e-5)
+
+
+def test_a_scatter_that_applies_a_function_is_refused_as_in_jax():
+    with pytest.raises(cg.NoDerivativeError, match="scatter"):
+        cg.grad(lambda x: x.at[1].apply(jnp.sin).sum())(jnp.ones(3))
