@@ -13,11 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import dtypes
 
+from ckptgrad.autodiff.reach import reached
 from ckptgrad.chain.program import Program, build_program
-from ckptgrad.errors import ArgnumsError, GradientTypeError, OptionError
+from ckptgrad.errors import ArgnumsError, GradientTypeError, OptionError, ReferenceTypeError
 from ckptgrad.graph.depth import deep_stack
 from ckptgrad.graph.graph import Graph, aval_bytes
 from ckptgrad.graph.naming import argument_name, leaf_names, standing_for, title
+from ckptgrad.graph.references import opened
 from ckptgrad.graph.static import SplitCall, is_traced, split_call
 from ckptgrad.graph.trace import from_jaxpr
 
@@ -251,11 +253,16 @@ _TRACED = object()
 
 @dataclass(frozen=True)
 class Returned:
-    """What a function returned while it was traced: its structure, and the leaves of aux that are no arrays."""
+    """What a function returned while it was traced: its structure, and the leaves of aux that are no arrays.
+
+    Attributes:
+        references: those from outside that it wrote; what it left in them are the last results of its program.
+    """
 
     tree: Any
     aux_tree: Any
     aux_leaves: tuple[Any, ...]
+    references: tuple[Any, ...] = ()
 
     @property
     def count(self) -> int:
@@ -269,9 +276,11 @@ class Returned:
         return sum(aval_bytes(jax.typeof(x)) for x in numbers)
 
     def restore(self, leaves: Sequence[Any]) -> tuple[Any, Any]:
-        """(output, aux) from the leaves that were traced."""
+        """(output, aux) from the results of the program, and what it left in references written to them."""
         rest = iter(leaves[self.count :])
         aux = [next(rest) if x is _TRACED else x for x in self.aux_leaves]
+        for reference, left in zip(self.references, rest, strict=True):
+            reference[...] = left
         return jax.tree.unflatten(self.tree, leaves[: self.count]), jax.tree.unflatten(self.aux_tree, aux)
 
 
@@ -285,6 +294,7 @@ def trace_graph(call: Call, has_aux: bool, check: Callable[[Any], None] | None =
 
     Raises:
         GradientTypeError: the function returns no pair although `has_aux` says so, or something that is no array.
+        ReferenceTypeError: a reference from outside is differentiated, or given what depends on differentiated arguments.
     """
     found: list[Returned] = []
 
@@ -305,8 +315,24 @@ def trace_graph(call: Call, has_aux: bool, check: Callable[[Any], None] | None =
         return main + [x for x, m in zip(extra, arrays, strict=True) if m]
 
     with deep_stack():
-        graph = from_jaxpr(jax.make_jaxpr(standing_for(call.original, traced, call.parameters))(*call.args, **call.kwargs))
-    return graph, found[0]
+        named = standing_for(call.original, traced, call.parameters)
+        closed, references = opened(jax.make_jaxpr(named)(*call.args, **call.kwargs))
+        graph = from_jaxpr(closed)
+    if references:
+        _check_left(call, graph, references)
+    return graph, replace(found[0], references=tuple(references))
+
+
+def _check_left(call: Call, graph: Graph, references: Sequence[Any]) -> None:
+    """Reject a differentiated value in a reference from outside, as JAX does: its derivative would be lost."""
+    found = reached(graph, [k in call.selected for k in range(len(graph.inputs))])
+    for reference, moving in zip(references, found[-len(references) :], strict=True):
+        if moving:
+            kind = jax.typeof(reference)
+            raise ReferenceTypeError(
+                problem=f"performing a set/swap operation with a differentiated value on a non-differentiated array "
+                f"reference of type {kind}, which {title(call.original)} does to one from outside"
+            )
 
 
 def _pair(out: Any, fun: Callable) -> tuple[Any, Any]:

@@ -201,23 +201,25 @@ class GradientTypeError(CkptgradError, TypeError):
 
 
 class ReferenceTypeError(CkptgradError, TypeError):
-    """A mutable reference that is not made inside the differentiated function.
+    """A mutable reference that cannot be differentiated: an argument, or one that keeps a differentiated value.
 
     Example:
         >>> import jax, ckptgrad as cg
         >>> total = jax.new_ref(0.0)
-        >>> cg.grad(lambda x: x * total[...])(1.0)
+        >>> cg.vjp(lambda ref: ref[...] ** 2, total)
         Traceback (most recent call last):
         ...
         ckptgrad.errors.ReferenceTypeError: ...
     """
 
-    def __init__(self, source: object = None, where: str = "from outside the differentiated function"):
+    def __init__(
+        self, source: object = None, where: str = "from outside the differentiated function", problem: str | None = None
+    ):
         self.source = source
         at = f", used at {source}," if source is not None else ""
         super().__init__(
-            f"a mutable reference {where}{at} cannot be differentiated. Move the array reference inside (jax.new_ref), or "
-            "pass its value in and return the new one"
+            f"{problem or f'a mutable reference {where}{at} cannot be differentiated'}. Move the array reference inside "
+            "(jax.new_ref), or pass its value in and return the new one"
         )
 
 

@@ -2,7 +2,8 @@
 
 Reading and writing become slices and scatters of the value that a reference holds at that point; loops carry the values
 of the references that their bodies read or write, branches take and return them, and calls are inlined.  Programs that
-are given no reference (of custom functions, say) but make some are made pure in their place.
+are given no reference (of custom functions, say) but make some are made pure in their place.  References that a program
+captures are read when it is opened, and what it leaves in them are further results, to be written back when it has run.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from jax import dtypes, lax
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, primitives
 from jax.ref import AbstractRef
 
-from ckptgrad.compat import CALLS, scan_counts
+from ckptgrad.compat import called_program, scan_counts
 from ckptgrad.errors import ReferenceTypeError
 from ckptgrad.graph.evaluate import apply
 from ckptgrad.graph.graph import Operation
@@ -47,6 +48,32 @@ def without_references(closed: Any) -> Any:
     if not _makes_references(closed):
         return closed
     return _without(closed)
+
+
+def opened(closed: Any) -> tuple[Any, list[Any]]:
+    """A closed program that captures no reference, and those captured ones that it may write.
+
+    What it leaves in these are its last results; what the others and these hold now are constants of it.
+    """
+    jaxpr = closed.jaxpr
+    outside = {v: (ref, ref[...]) for v, ref in zip(jaxpr.constvars, closed.consts, strict=True) if is_reference(v)}
+    if not outside or any(map(is_reference, jaxpr.invars)):
+        return closed, []
+    written: list[Any] = []
+
+    def run(*inputs: Any) -> list[Any]:
+        cells = {v: _Cell(value, _is_stopped(v.aval)) for v, (_, value) in outside.items()}
+        outputs = _run(closed, inputs, cells)
+        left = [(ref, cells[v].value) for v, (ref, value) in outside.items() if cells[v].value is not value]
+        written[:] = [ref for ref, _ in left]
+        return [*outputs, *(value for _, value in left)]
+
+    return jax.make_jaxpr(run)(*(struct(v.aval) for v in jaxpr.invars)), written
+
+
+def _is_stopped(aval: Any) -> bool:
+    """Whether a reference is of a kind whose values have no derivative."""
+    return str(getattr(aval, "kind", None) or "").startswith("no_grad")
 
 
 def _without(program: Any) -> Any:
@@ -82,10 +109,11 @@ class _Cell:
         return _Cell(value, self.stopped)
 
 
-def _run(program: Any, inputs: Sequence[Any]) -> list[Any]:
-    """Run a program, some of whose inputs may be cells."""
+def _run(program: Any, inputs: Sequence[Any], captured: Mapping[Any, _Cell] | None = None) -> list[Any]:
+    """Run a program, some of whose inputs may be cells; `captured` are the cells of captured references."""
     jaxpr = getattr(program, "jaxpr", program)
     env: dict[Any, Any] = dict(zip(jaxpr.constvars, getattr(program, "consts", ()), strict=True))
+    env.update(captured or {})
     env.update(zip(jaxpr.invars, inputs, strict=True))
 
     def read(atom: Any) -> Any:
@@ -105,8 +133,8 @@ def _results(eqn: JaxprEqn, values: Sequence[Any]) -> Sequence[Any]:
     if not any(isinstance(v, _Cell) for v in values):
         params = _with_pure_programs(eqn.params) if _makes_references(eqn) else eqn.params
         return apply(Operation(eqn.primitive, (), (), params, eqn.source_info, eqn.ctx), values)
-    if name in CALLS:
-        return _run(eqn.params[CALLS[name]], values)
+    if (called := called_program(eqn.primitive, eqn.params)) is not None:
+        return _run(called, values)
     if name not in _CONTROL:
         raise ReferenceTypeError(user_line(eqn.source_info), f"that is given to {name}")
     return [_typed(y, v.aval) for y, v in zip(_CONTROL[name](eqn.params, values), eqn.outvars, strict=True)]
@@ -145,7 +173,7 @@ def _held_aval(eqn: JaxprEqn) -> Any:
 
 def _new(eqn: JaxprEqn, value: Any) -> list[Any]:
     inner = _held_aval(eqn)
-    return [_Cell(_typed(value, inner), str(eqn.params.get("kind") or "").startswith("no_grad"))]
+    return [_Cell(_typed(value, inner), _is_stopped(eqn.outvars[0].aval))]
 
 
 def _empty(eqn: JaxprEqn) -> list[Any]:

@@ -22,7 +22,7 @@ from ckptgrad.errors import StaticArgumentError
 from ckptgrad.graph.naming import argument_name, standing_for, title
 
 # What is told by identity alone: its state is no part of a function's arguments.
-_WHOLE = (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, jax.Array)
+_WHOLE = (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, jax.Array, jax.Ref)
 
 
 def is_traced(leaf: Any) -> bool:

@@ -42,7 +42,10 @@ def resident(subject: Subject) -> Reading:
     platform = jax.default_backend()
     if platform != "cpu":
         return Reading(None, f"arrays live in the memory of the {platform}, not in the resident set")
-    shardings = jax.tree.leaves((subject.executable.input_shardings, subject.executable.output_shardings))
+    try:
+        shardings = jax.tree.leaves((subject.executable.input_shardings, subject.executable.output_shardings))
+    except ValueError:  # JAX counts captured references among the inputs
+        return Reading(None, "the program captures a mutable reference, which a fresh process does not have")
     if any(len(s.device_set) > 1 for s in shardings):
         return Reading(None, "the program runs on several devices, and a process has one resident set for all of them")
     try:

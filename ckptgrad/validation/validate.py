@@ -13,7 +13,7 @@ import jax
 from ckptgrad.api import GradientFunction, value_and_grad
 from ckptgrad.arguments import make_call, split_arguments, trace_call
 from ckptgrad.budget import Budget
-from ckptgrad.errors import BudgetError, OptionError, ValidationError
+from ckptgrad.errors import BudgetError, OptionError, ReferenceTypeError, ValidationError
 from ckptgrad.graph.naming import name_of
 from ckptgrad.meters import xla
 from ckptgrad.meters.meter import Meter, Reading, Subject, get_meters
@@ -84,6 +84,7 @@ def validate(
             is not the derivative of its function; the table is its attribute `validation`.
         BudgetError: no policy can meet the budget.
         GradientTypeError, BudgetFormatError, OptionError: as from `value_and_grad`.
+        ReferenceTypeError: the function writes a mutable reference from outside, so that each run is another function's.
 
     Example:
         >>> import jax.numpy as jnp
@@ -106,6 +107,10 @@ def validate(
     fun, args, kwargs = split.fun, split.args, split.kwargs
     doors = [value_and_grad(fun, argnums, has_aux, allow_int=True, budget=budget, policy=p) for p in policies]
     traced = trace_call(make_call(fun, args, kwargs, argnums), has_aux, scalar=True)
+    if traced.returned.references:
+        raise ReferenceTypeError(
+            problem=f"{name_of(fun)} writes a mutable reference from outside, so that no run repeats another"
+        )
 
     attempts = []
     for policy, door in zip(policies, doors, strict=True):

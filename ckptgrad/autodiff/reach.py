@@ -1,0 +1,87 @@
+"""Which results a derivative can reach: inside loops and branches one value is told from another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from ckptgrad.autodiff.reverse import is_differentiable
+from ckptgrad.compat import custom_jvp_call, scan_counts
+from ckptgrad.graph.graph import Graph, Operation
+from ckptgrad.graph.registry import is_zero
+from ckptgrad.graph.trace import from_jaxpr
+
+# From which inputs of a program move to which of its outputs do.
+Follow: TypeAlias = Callable[[Graph, Sequence[bool]], list[bool]]
+
+
+def reached(graph: Graph, moving: Sequence[bool]) -> list[bool]:
+    """Which outputs have a tangent where the moving inputs have one.
+
+    Finer than `active_variables`, for which a loop is one operation, all of whose results depend on all its operands.
+    """
+    active = {v for v, m in zip(graph.inputs, moving, strict=True) if m and is_differentiable(v.aval)}
+    for op in graph.operations:
+        flags = [a in active for a in op.inputs]
+        if any(flags) and not is_zero(op):
+            found = _through(op, flags, reached)
+            active.update(v for v, f in zip(op.outputs, found, strict=True) if f and is_differentiable(v.aval))
+    return [a in active for a in graph.outputs]
+
+
+def _read(graph: Graph, moving: Sequence[bool]) -> list[bool]:
+    """Which outputs depend on the moving inputs, with a derivative or without."""
+    active = {v for v, m in zip(graph.inputs, moving, strict=True) if m}
+    for op in graph.operations:
+        flags = [a in active for a in op.inputs]
+        if any(flags):
+            active.update(v for v, f in zip(op.outputs, _through(op, flags, _read), strict=True) if f)
+    return [a in active for a in graph.outputs]
+
+
+def _through(op: Operation, flags: list[bool], follow: Follow) -> list[bool]:
+    if op.name in _PROGRAMS:
+        return _PROGRAMS[op.name](op, flags, follow)
+    return [True] * len(op.outputs)
+
+
+def _scan(op: Operation, flags: list[bool], follow: Follow) -> list[bool]:
+    n, c = scan_counts(op.params)
+    return _looped(from_jaxpr(op.params["jaxpr"]), flags, n, c, follow)
+
+
+def _while(op: Operation, flags: list[bool], follow: Follow) -> list[bool]:
+    k, n = op.params["cond_nconsts"], op.params["body_nconsts"]
+    found = _looped(from_jaxpr(op.params["body_jaxpr"]), flags[k:], n, len(op.outputs), follow)
+    return found if follow is reached or not any(flags[:k]) else [True] * len(found)
+
+
+def _looped(body: Graph, flags: list[bool], carry: int, count: int, follow: Follow) -> list[bool]:
+    """Of the results of a loop; `carry` is where its carried inputs begin, `count` how many there are."""
+    while True:
+        found = follow(body, flags)
+        before = flags[carry : carry + count]
+        carried = [b or f for b, f in zip(before, found, strict=False)]
+        if carried == before:
+            return [*carried, *found[count:]]
+        flags = [*flags[:carry], *carried, *flags[carry + count :]]
+
+
+def _cond(op: Operation, flags: list[bool], follow: Follow) -> list[bool]:
+    if flags[0]:
+        return [True] * len(op.outputs)
+    branches = [follow(from_jaxpr(b), flags[1:]) for b in op.params["branches"]]
+    return [any(found) for found in zip(*branches, strict=True)]
+
+
+def _custom_jvp(op: Operation, flags: list[bool], follow: Follow) -> list[bool]:
+    """Of what the function reads: its rule may give a derivative to what has none by itself."""
+    return _read(from_jaxpr(custom_jvp_call(op.params).primal), flags)
+
+
+_PROGRAMS: dict[str, Callable[[Operation, list[bool], Follow], list[bool]]] = {
+    "scan": _scan,
+    "while": _while,
+    "cond": _cond,
+    "custom_jvp_call": _custom_jvp,
+}
