@@ -249,6 +249,16 @@ class HiCall:
         return type(called).__name__ == "CustomVJPTraced"
 
     @property
+    def is_custom_jvp(self) -> bool:
+        """Whether it is a custom_jvp function, whose `transpose` is JAX's own differentiation."""
+        return type(self.called).__name__ == "CustomJVPTraced"
+
+    @property
+    def name(self) -> str:
+        """Of the class that is called."""
+        return type(self.called).__name__
+
+    @property
     def closed_over(self) -> int:
         """How many operands, the first ones, a custom_vjp function closes over, of which its rule says nothing.
 
@@ -300,7 +310,7 @@ class HiCall:
     @property
     def transposes(self) -> bool:
         """Whether it says itself how it is transposed where it is linear."""
-        return type(self.called).transpose is not _HiPrimitive.transpose
+        return type(self.called).transpose is not _HiPrimitive.transpose and not self.is_custom_jvp
 
     def transpose(self, inputs: Sequence[Any], cotangents: Sequence[Any], needs: Sequence[bool]) -> Sequence[Any]:
         """A cotangent for each operand that it is linear in, None for zero and for the others."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from ckptgrad import compat
 from ckptgrad.autodiff.reverse import is_differentiable
+from ckptgrad.errors import NoDerivativeError
 from ckptgrad.graph.evaluate import apply
 from ckptgrad.graph.registry import Application
 from ckptgrad.rules.custom import pulled_by_rule, push_custom_vjp, pushed_by_rule, refuse_closed_over
@@ -25,11 +26,16 @@ def push_hi_call(op: Application, *tangents: Any):
 def hi_call(op: Application):
     """By the reverse rule, if there is one that JAX does not derive from forward mode."""
     call = compat.hi_call(op.params, op.in_avals)
-    if not call.pulls_back:
-        return pulled_by_rule(op, call)
     if op.linear and call.transposes:
         inputs = [None if n else x for x, n in zip(op.inputs, op.needs, strict=True)]
         return apply(op.op, op.inputs), lambda *cotangents: call.transpose(inputs, cotangents, op.needs)
+    if not call.pulls_back:
+        if op.linear and not call.is_custom_jvp:
+            # Not by its definition: what that is made of need not have the derivative that the rule gives.
+            raise NoDerivativeError(
+                op.op.name, f"{call.name} is linear here, but does not implement `transpose`", op.op.source
+            )
+        return pulled_by_rule(op, call)
     refuse_closed_over(op, call.closed_over)
     outputs, residuals, moving = call.forward(op.inputs, op.needs)
 
