@@ -1,6 +1,8 @@
-"""Primitives of `jax.experimental.hijax` with rules for tangents: their reverse mode is had by transposing what these call."""
+"""Primitives of `jax.experimental.hijax` with rules for tangents: reverse mode transposes what these call."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +13,7 @@ from jax.experimental import hijax
 
 import ckptgrad as cg
 
-HiPrimitive = getattr(hijax, "HiPrim", None) or hijax.VJPHiPrimitive
+HiPrimitive: Any = getattr(hijax, "HiPrim", None) or hijax.VJPHiPrimitive
 
 
 def _through_bits(x):
