@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+from jax.core import Tracer
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from ckptgrad.api import check_options, pull
 from ckptgrad.arguments import call_of_all, check_function
@@ -61,8 +63,7 @@ def checkpoint(
 
         names = [*(argument_name(fun, i, len(args), kwargs) for i in range(len(args))), *keywords]
         primals = (*split.args, *(split.kwargs[k] for k in keywords))
-        # What the function closes over becomes an argument: a custom VJP may not close over what is differentiated.
-        closed, captured = jax.closure_convert(standing_for(fun, positional, names), *primals)
+        closed, captured = _closed(standing_for(fun, positional, names), primals)
         run = jax.custom_vjp(closed)
         run.defvjp(
             lambda *xs: pull(call_of_all(closed, xs), False, budget, policy, saveable, costs),
@@ -71,3 +72,27 @@ def checkpoint(
         return run(*primals, *captured)
 
     return planned
+
+
+def _closed(fun: Callable, primals: tuple[Any, ...]) -> tuple[Callable, list[Any]]:
+    """`fun` with the traced values that it closes over as further arguments, and these.
+
+    A custom VJP may not close over what is differentiated.  `jax.closure_convert` does the same but remembers thousands
+    of functions, with the arrays that they close over.
+    """
+    program, results = jax.make_jaxpr(fun, return_shape=True)(*primals)
+    jaxpr, consts = program.jaxpr, list(program.consts)
+    places = [i for i, const in enumerate(consts) if isinstance(const, Tracer)]
+    traced = [consts[i] for i in places]
+    for i in places:
+        consts[i] = None
+    tree, count = jax.tree.structure(results), len(primals)
+
+    def closed(*args: Any) -> Any:
+        values = list(consts)
+        for i, value in zip(places, args[count:], strict=True):
+            values[i] = value
+        run = jaxpr_as_fun(ClosedJaxpr(jaxpr, values))
+        return jax.tree.unflatten(tree, run(*jax.tree.leaves(args[:count])))
+
+    return closed, traced
