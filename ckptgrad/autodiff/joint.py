@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 import jax
 
+from ckptgrad.autodiff.reach import reaching
 from ckptgrad.autodiff.reverse import accumulate, backpropagate, forward
 from ckptgrad.graph.depth import deep_stack
 from ckptgrad.graph.effects import silent
@@ -97,9 +98,10 @@ def joint(
         totals: inputs among `wrt` whose gradients are added to totals, which come last among the cotangents.
     """
     present: list[bool] = []
+    towards = reaching(graph, variables_of(seeds))
 
     def run(args, cotangents):
-        tape = forward(graph, args, wrt, planned=planned)
+        tape = forward(graph, args, wrt, planned=planned, towards=towards)
         table: dict[Variable, Any] = dict(zip(totals, cotangents[len(seeds) :], strict=True))
         for atom, ct in zip(seeds, cotangents, strict=False):
             if isinstance(atom, Variable):

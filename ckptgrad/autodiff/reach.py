@@ -1,15 +1,66 @@
-"""Which results a derivative can reach: inside loops and branches one value is told from another."""
+"""Which results a derivative can reach, and from where: inside loops and branches one value is told from another."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TypeAlias
 
 from ckptgrad.autodiff.reverse import is_differentiable
 from ckptgrad.compat import custom_jvp_call, scan_counts
-from ckptgrad.graph.graph import Graph, Operation
+from ckptgrad.graph.graph import Graph, Operation, Variable, variables_of
 from ckptgrad.graph.registry import is_zero
 from ckptgrad.graph.trace import from_jaxpr
+
+
+def reaching(graph: Graph, seeds: Collection[Variable]) -> set[Variable]:
+    """The variables from which a seed is reached through differentiable operations.
+
+    What is not among them has no cotangent, rather than one of zeros, which an infinite derivative makes nan.
+    """
+    found = set(seeds)
+    for op in reversed(graph.operations):
+        wanted = [v in found for v in op.outputs]
+        if any(wanted) and not is_zero(op):
+            needed = _FROM[op.name](op, wanted) if op.name in _FROM else [True] * len(op.inputs)
+            found.update(variables_of(a for a, n in zip(op.inputs, needed, strict=True) if n))
+    return found
+
+
+def _inputs_reaching(graph: Graph, wanted: Sequence[bool]) -> list[bool]:
+    found = reaching(graph, variables_of(a for a, w in zip(graph.outputs, wanted, strict=True) if w))
+    return [v in found for v in graph.inputs]
+
+
+def _from_scan(op: Operation, wanted: list[bool]) -> list[bool]:
+    n, c = scan_counts(op.params)
+    return _from_loop(from_jaxpr(op.params["jaxpr"]), wanted, n, c)
+
+
+def _from_while(op: Operation, wanted: list[bool]) -> list[bool]:
+    k, n = op.params["cond_nconsts"], op.params["body_nconsts"]
+    return [False] * k + _from_loop(from_jaxpr(op.params["body_jaxpr"]), wanted, n, len(wanted))
+
+
+def _from_loop(body: Graph, wanted: list[bool], carry: int, count: int) -> list[bool]:
+    """Of the operands of a loop; `carry` is where its carried ones begin, `count` how many there are."""
+    while True:
+        found = _inputs_reaching(body, wanted)
+        carried = [w or f for w, f in zip(wanted[:count], found[carry:], strict=False)]
+        if carried == wanted[:count]:
+            return [*found[:carry], *carried, *found[carry + count :]]
+        wanted = [*carried, *wanted[count:]]
+
+
+def _from_cond(op: Operation, wanted: list[bool]) -> list[bool]:
+    branches = [_inputs_reaching(from_jaxpr(b), wanted) for b in op.params["branches"]]
+    return [False, *(any(found) for found in zip(*branches, strict=True))]
+
+
+_FROM: dict[str, Callable[[Operation, list[bool]], list[bool]]] = {
+    "scan": _from_scan,
+    "while": _from_while,
+    "cond": _from_cond,
+}
 
 # From which inputs of a program move to which of its outputs do.
 Follow: TypeAlias = Callable[[Graph, Sequence[bool]], list[bool]]

@@ -60,7 +60,13 @@ def active_variables(graph: Graph, wrt: Collection[Variable]) -> set[Variable]:
 
 
 def forward(
-    graph: Graph, args: Sequence[Any], wrt: Collection[Variable], *, linear: bool = False, planned: bool = False
+    graph: Graph,
+    args: Sequence[Any],
+    wrt: Collection[Variable],
+    *,
+    linear: bool = False,
+    planned: bool = False,
+    towards: Collection[Variable] | None = None,
 ) -> Tape:
     """Evaluate `graph` keeping what the reverse sweep may read.
 
@@ -71,12 +77,14 @@ def forward(
         linear: the graph is linear in `wrt`: what depends on them is not evaluated, and their
             values may be None.
         planned: how loops are reversed is left open (see `Application.planned`).
+        towards: the variables from which the seeds are reached, where it is known: no other gets a cotangent.
     """
     env: dict[Variable, Any] = dict(graph.constants)
     env.update(zip(graph.inputs, args, strict=True))
     if linear:
         env.update((v, _unread(v)) for v in wrt)
-    tape = Tape(graph, env, active_variables(graph, wrt))
+    active = active_variables(graph, wrt)
+    tape = Tape(graph, env, active if towards is None else active.intersection(towards))
     for op in graph.operations:
         values = [read(env, a) for a in op.inputs]
         needs = [a in tape.active for a in op.inputs]

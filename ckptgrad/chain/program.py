@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from ckptgrad.autodiff.joint import Joint, Partition, joint, partition
+from ckptgrad.autodiff.reach import reaching
 from ckptgrad.autodiff.reverse import active_variables
 from ckptgrad.chain.cut import find_cuts
 from ckptgrad.chain.loops import planned_choices
@@ -27,7 +28,7 @@ from ckptgrad.chain.residuals import Saveable
 from ckptgrad.graph.alone import stands_alone
 from ckptgrad.graph.fingerprint import segment_key
 from ckptgrad.graph.graph import Atom, Graph, Operation, Variable, aval_bytes, variables_of
-from ckptgrad.graph.registry import generation, is_zero
+from ckptgrad.graph.registry import generation
 from ckptgrad.graph.source import SourceLine
 from ckptgrad.rules.loops.planned import open_loops
 
@@ -254,7 +255,7 @@ class _Builder:
         edges = [0, *cuts, len(graph.operations)]
         self.segments = [graph.operations[a:b] for a, b in itertools.pairwise(edges)]
         active = active_variables(graph, wrt)
-        self.useful = active & _reaching(graph, self.seeds)
+        self.useful = active & reaching(graph, self.seeds)
         self.maker = {v: i for i, seg in enumerate(self.segments) for op in seg for v in op.outputs}
         self.returned = set(variables_of(graph.outputs))
         self.readers: dict[Variable, set[int]] = {}
@@ -263,11 +264,13 @@ class _Builder:
                 for v in variables_of(op.inputs):
                     self.readers.setdefault(v, set()).add(i)
         self.kinds: dict[tuple, StageKind] = {}
+        # Values that get a cotangent, once the stages behind them are made: one of zeros would be none, times infinity.
+        self.received = set(self.seeds)
         # Differs under jax_enable_x64 and once a rule was added or replaced.
         self.environment = (str(jnp.result_type(float)), generation(), saveable, Machine.of())
 
     def build(self) -> Program:
-        stages = tuple(self.stage(i) for i in range(len(self.segments)))
+        stages = tuple(self.stage(i) for i in reversed(range(len(self.segments))))[::-1]
         held = {v: len(self.outside(v)) for v in self.maker if self.is_held(v)}
         return Program(self.graph, self.wrt, self.seeds, stages, held)
 
@@ -289,8 +292,8 @@ class _Builder:
         outputs = [v for op in operations for v in op.outputs if v in self.returned or self.outside(v)]
         boundary_in = [k for k, v in enumerate(inputs) if self.is_boundary(v)]
         boundary_out = [k for k, v in enumerate(outputs) if self.is_boundary(v)]
-        wrt = [k for k, v in enumerate(inputs) if v in self.useful]
-        seeds = [k for k, v in enumerate(outputs) if v in self.useful]
+        seeds = [k for k, v in enumerate(outputs) if v in self.useful and v in self.received]
+        wrt = [k for k, v in enumerate(inputs) if v in self.useful] if seeds else []
         roles = (tuple(boundary_in), tuple(boundary_out), tuple(wrt), tuple(seeds))
         key = (segment_key(operations, inputs, outputs), roles, self.environment)
         kind = self.kinds.get(key) or _recall(key)
@@ -299,16 +302,9 @@ class _Builder:
             kind = StageKind(graph, wrt, seeds, boundary_in, boundary_out, self.saveable)
             _RECENT.put(key, kind, (op.params for op in operations))
         self.kinds[key] = kind
+        if seeds:
+            self.received.update(inputs[k] for k, g in zip(wrt, kind.joint.gradients, strict=True) if g is not None)
         return Stage(kind, tuple(inputs), tuple(outputs), _source(operations))
-
-
-def _reaching(graph: Graph, seeds: Sequence[Variable]) -> set[Variable]:
-    """The variables from which a seed is reached through differentiable operations."""
-    found = set(seeds)
-    for op in reversed(graph.operations):
-        if not is_zero(op) and any(v in found for v in op.outputs):
-            found.update(variables_of(op.inputs))
-    return found
 
 
 def _source(operations: Sequence[Operation]) -> SourceLine | None:

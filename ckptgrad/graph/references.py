@@ -19,6 +19,7 @@ from jax.ref import AbstractRef
 
 from ckptgrad.compat import called_program, scan_counts
 from ckptgrad.errors import ReferenceTypeError
+from ckptgrad.graph.branching import branched
 from ckptgrad.graph.evaluate import apply
 from ckptgrad.graph.graph import Operation
 from ckptgrad.graph.indexing import read_at, written_at
@@ -249,7 +250,7 @@ def _cond(params: Mapping[str, Any], operands: Sequence[Any]) -> list[Any]:
 
         return run
 
-    outputs, values = lax.switch(index, [branch(b) for b in params["branches"]], held.values)
+    outputs, values = branched(params, index, [branch(b) for b in params["branches"]], held.values)
     held.write(values)
     return outputs
 

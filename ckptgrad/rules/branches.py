@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from jax import lax
 from jax.extend.core import primitives as p
 
 from ckptgrad.autodiff.joint import Partition, partition
+from ckptgrad.graph.branching import branched
 from ckptgrad.graph.graph import Graph
 from ckptgrad.graph.registry import Application
 from ckptgrad.graph.trace import from_jaxpr
@@ -23,7 +23,7 @@ def push_cond(op: Application, *tangents: Any):
     wanted = [any(flags) for flags in zip(*(active_outputs(g, needs) for g in graphs), strict=True)]
     present = [t for t in tangents[1:] if t is not None]
     branches = [push_through(g, needs, wanted) for g in graphs]
-    outputs, found = lax.switch(op.inputs[0], branches, list(op.inputs[1:]), present)
+    outputs, found = branched(op.params, op.inputs[0], branches, list(op.inputs[1:]), present)
     return outputs, some(wanted, found)
 
 
@@ -48,7 +48,7 @@ def cond(op: Application):
         return run
 
     branches = [forward_branch(*pair) for pair in zip(parts, places, strict=True)]
-    outputs, kept = lax.switch(index, branches, *operands)
+    outputs, kept = branched(op.params, index, branches, *operands)
 
     def pull(*cotangents):
         seeds = [instantiate(cotangents[i], op.out_avals[i]) for i in seeded]
@@ -65,7 +65,7 @@ def cond(op: Application):
             return run
 
         runs = [backward_branch(*triple) for triple in zip(graphs, parts, places, strict=True)]
-        found = iter(lax.switch(index, runs, kept, seeds, list(operands)))
+        found = iter(branched(op.params, index, runs, kept, seeds, list(operands)))
         return [None, *(next(found) if n else None for n in needs)]
 
     return outputs, pull

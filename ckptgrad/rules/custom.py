@@ -11,7 +11,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jax import dtypes
+from jax import dtypes, lax
 from jax.custom_derivatives import SymbolicZero
 
 from ckptgrad import compat
@@ -149,14 +149,26 @@ def custom_vjp_call(op: Application):
     errors = errors_around(op, compat.errors_taken(call.backward_thunk), len(kept) - computed)
     residuals = [next(fresh) if f is None else op.inputs[errors.taken + f] for f in forwarded]
 
+    given = op.in_avals[call.num_consts :]
+
     def pull(*cotangents):
         results = zip(cotangents[errors.given :], op.out_avals[errors.given :], strict=True)
         seeds = [_seed(ct, aval, call.symbolic_zeros) for ct, aval in results]
-        found = call.backward(residuals, seeds)
+        found = [fitting(op, ct, aval) for ct, aval in zip(call.backward(residuals, seeds), given, strict=True)]
         told = errors.pulled(cotangents)
         return [None] * call.num_consts + told + found[errors.taken :]
 
     return [*errors.values(op), *kept[computed:]], pull
+
+
+def fitting(op: Application, ct: Any, aval: Any) -> Any:
+    """A cotangent that a user's rule returns, of the dtype of its value: the rules that it goes to rely on that."""
+    if ct is None or ct.dtype == aval.dtype:
+        return ct
+    if dtypes.issubdtype(ct.dtype, jnp.complexfloating) and not dtypes.issubdtype(aval.dtype, jnp.complexfloating):
+        reason = f"its rule returns a {ct.dtype} cotangent for an argument that is {aval.dtype}"
+        raise NoDerivativeError(op.op.name, reason, op.op.source)
+    return lax.convert_element_type(ct, aval.dtype)
 
 
 def _seed(ct: Any, aval: Any, symbolic_zeros: bool) -> Any:

@@ -12,7 +12,7 @@ from ckptgrad.autodiff.reverse import is_differentiable
 from ckptgrad.errors import NoDerivativeError
 from ckptgrad.graph.evaluate import apply
 from ckptgrad.graph.registry import Application
-from ckptgrad.rules.custom import pulled_by_rule, push_custom_vjp, pushed_by_rule, refuse_closed_over
+from ckptgrad.rules.custom import fitting, pulled_by_rule, push_custom_vjp, pushed_by_rule, refuse_closed_over
 from ckptgrad.rules.kinds import pullback
 
 
@@ -42,6 +42,7 @@ def hi_call(op: Application):
     def pull(*cotangents: Any):
         flows = [m and is_differentiable(a) for m, a in zip(moving, op.out_avals, strict=True)]
         seeds = [ct if f else None for ct, f in zip(cotangents, flows, strict=True)]
-        return call.backward(residuals, seeds, op.needs)
+        found = call.backward(residuals, seeds, op.needs)
+        return [fitting(op, ct, aval) for ct, aval in zip(found, op.in_avals, strict=True)]
 
     return outputs, pull

@@ -145,3 +145,55 @@ def test_python_numbers_are_arguments_in_both_modes(fun):
 def test_a_scatter_that_applies_a_function_is_refused_as_in_jax():
     with pytest.raises(cg.NoDerivativeError, match="scatter"):
         cg.grad(lambda x: x.at[1].apply(jnp.sin).sum())(jnp.ones(3))
+
+
+@jax.custom_vjp
+def second(y, x):
+    return x + 0 * y
+
+
+second.defvjp(lambda y, x: (second(y, x), None), lambda _, g: (None, g))
+
+
+@jax.custom_jvp
+def tripled(pair):
+    return 2 * pair[0], 3 * pair[1]
+
+
+tripled.defjvp(lambda p, t: (tripled(*p), (2 * t[0][0], 3 * t[0][1])))
+
+
+def by_a_loop(pair):
+    return lax.scan(lambda c, _: ((c[0] * 2, c[1] * 3), None), pair, None, length=2)[0][1]
+
+
+def by_a_loop_that_shifts(triple):
+    return lax.scan(lambda c, _: ((c[0], c[2], 3 * c[2]), None), triple, None, length=3)[0][1]
+
+
+@pytest.mark.parametrize(
+    ("of_both", "wanted"),
+    [
+        (lambda root, x: lax.optimization_barrier((root, x))[1], 1),
+        (second, 1),
+        (lambda root, x: tripled((root, x))[1], 3),
+        (lambda root, x: by_a_loop((root, x)), 9),
+        (lambda root, x: by_a_loop_that_shifts((root, x, x)), 9),
+        (lambda root, x: lax.while_loop(lambda s: s[0] < 2, lambda s: (s[0] + 1, s[1], 3 * s[2]), (0, root, x))[2], 9),
+        (lambda root, x: lax.cond(x < 1, lambda a, b: (a, 3 * b), lambda a, b: (a, b), root, x)[1], 3),
+        (lambda root, x: by_a_loop((jnp.sin(by_a_loop((root, root))), by_a_loop((root, x)))), 81),
+    ],
+)
+@pytest.mark.parametrize("policy", ["optimal", "store_all"])
+def test_what_gets_no_cotangent_gets_no_zeros(of_both, wanted, policy):
+    """The root has an infinite derivative at zero, which zeros would make nan."""
+    assert cg.grad(lambda x: of_both(jnp.sqrt(x), x), policy=policy)(0.0) == wanted
+
+
+def test_operations_of_other_platforms_are_not_compiled():
+    def fun(x):
+        return lax.platform_dependent(x, cpu=jnp.sin, default=jnp.tanh)
+
+    for derivative in (cg.grad(fun), lambda x: cg.jvp(fun, (x,), (x,))[1], cg.grad(cg.grad(fun))):
+        assert "tanh" not in jax.jit(derivative).lower(1.0).as_text()
+    np.testing.assert_allclose(jax.jit(cg.grad(cg.grad(fun)))(1.0), -np.sin(1.0), rtol=1e-6)

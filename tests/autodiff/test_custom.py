@@ -317,3 +317,36 @@ def test_a_linear_solve_in_both_modes(has_aux):
         else:
             with pytest.raises(TypeError, match="transpose_solve required"):
                 cg.grad(fun)(a, b)
+
+
+@pytest.mark.parametrize(
+    "fun",
+    [
+        lambda x: x,
+        lambda x: x[np.array([1, 0, 1])],
+        lambda x: x[1:],
+        lambda x: x * x,
+        lambda x: lax.cond(x[0, 0] > 0, jnp.sin, jnp.cos, x),
+        lambda x: x.at[0].set(x[1]),
+    ],
+)
+def test_a_cotangent_of_another_precision_becomes_that_of_its_value(fun):
+    @jax.custom_vjp
+    def total(x):
+        return x.astype(jnp.float32).sum()
+
+    total.defvjp(lambda x: (total(x), x.shape), lambda shape, g: (jnp.full(shape, g, jnp.float32),))
+    x = jnp.ones((2, 3), jnp.bfloat16)
+    found = cg.grad(lambda x: total(fun(x)))(x)
+    assert found.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(found, jax.grad(lambda x: fun(x).astype(jnp.float32).sum())(x))
+
+
+def test_a_complex_cotangent_of_a_real_argument_is_refused():
+    @jax.custom_vjp
+    def total(x):
+        return x.sum()
+
+    total.defvjp(lambda x: (total(x), x.shape), lambda shape, g: (jnp.full(shape, g + 1j),))
+    with pytest.raises(NotImplementedError, match=r"test_custom.*complex64 cotangent for an argument that is float32"):
+        cg.grad(lambda x: total(jnp.sin(x)))(X)
