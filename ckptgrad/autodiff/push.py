@@ -20,17 +20,24 @@ from ckptgrad.graph.registry import Application, Rule, force, is_zero, rule_for
 from ckptgrad.graph.trace import filled
 
 
-def push(graph: Graph, args: Sequence[Any], tangents: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+def push(
+    graph: Graph, args: Sequence[Any], tangents: Sequence[Any], wanted: Sequence[bool] | None = None
+) -> tuple[list[Any], list[Any]]:
     """Evaluate a graph with tangents.
+
+    A tangent that nothing wanted depends on is not computed, so that what has no forward mode may stand where it
+    does not matter, as in JAX.
 
     Args:
         graph: the graph.
         args: values of its inputs.
         tangents: of its inputs; None for zero (and for what has no tangent).
+        wanted: for each output, whether its tangent is; all of them unless said otherwise.
 
     Returns:
-        (outputs, tangents of the outputs), a tangent being None where it is zero.
+        (outputs, tangents of the outputs), a tangent being None where it is zero; where it is not wanted it may be None.
     """
+    moving = moving_variables(graph, wanted)
     env: dict[Variable, Any] = dict(graph.constants)
     env.update(zip(graph.inputs, args, strict=True))
     table: dict[Any, Any] = {v: t for v, t in zip(graph.inputs, tangents, strict=True) if t is not None}
@@ -38,7 +45,7 @@ def push(graph: Graph, args: Sequence[Any], tangents: Sequence[Any]) -> tuple[li
     for position, op in enumerate(graph.operations):
         values = [read(env, a) for a in op.inputs]
         given = [table.get(a) for a in op.inputs]
-        results, found = _push_one(op, values, given)
+        results, found = _push_one(op, values, given, [v in moving for v in op.outputs])
         env.update(zip(op.outputs, results, strict=True))
         table.update((v, t) for v, t in zip(op.outputs, found, strict=True) if t is not None)
         for v in (*op.inputs, *op.outputs):
@@ -48,14 +55,28 @@ def push(graph: Graph, args: Sequence[Any], tangents: Sequence[Any]) -> tuple[li
     return [read(env, a) for a in graph.outputs], [table.get(a) for a in graph.outputs]
 
 
-def _push_one(op: Operation, values: Sequence[Any], tangents: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any]]:
+def moving_variables(graph: Graph, wanted: Sequence[bool] | None = None) -> set[Any]:
+    """The variables whose tangents may reach the tangents of the outputs, or of those that are wanted."""
+    outputs = graph.outputs if wanted is None else [a for a, w in zip(graph.outputs, wanted, strict=True) if w]
+    moving: set[Any] = {a for a in outputs if isinstance(a, Variable)}
+    for op in reversed(graph.operations):
+        if not is_zero(op) and any(v in moving for v in op.outputs):
+            moving.update(a for a in op.inputs if isinstance(a, Variable))
+    return moving
+
+
+def _push_one(
+    op: Operation, values: Sequence[Any], tangents: Sequence[Any], wanted: Sequence[bool]
+) -> tuple[Sequence[Any], Sequence[Any]]:
     needs = [t is not None for t in tangents]
     if not any(needs) or is_zero(op) or not any(is_differentiable(v.aval) for v in op.outputs):
         return apply(op, values), [None] * len(op.outputs)
     rule = rule_for(op)
     if rule.push is not None:
-        return rule.push(Application(op, values, (), needs), *tangents)
+        return rule.push(Application(op, values, (), needs, wanted=wanted), *tangents)
     results = apply(op, values)
+    if not any(wanted):
+        return results, [None] * len(op.outputs)
     return results, tangents_of(rule, Application(op, values, results, needs), tangents)
 
 

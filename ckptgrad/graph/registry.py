@@ -37,6 +37,7 @@ class Application:
         linear: whether the operation stands in a function that is linear in those inputs, whose
             values are then not known.
         planned: whether a plan will say how a loop is reversed: what it stores, and what it does again.
+        wanted: in forward mode, for each output, whether its tangent is read; all are unless said otherwise.
     """
 
     op: Operation
@@ -45,6 +46,7 @@ class Application:
     needs: Sequence[bool]
     linear: bool = False
     planned: bool = False
+    wanted: Sequence[bool] | None = None
 
     def __post_init__(self) -> None:
         pairs = zip(self.inputs, self.in_avals, strict=True)
@@ -67,6 +69,11 @@ class Application:
     def out_avals(self) -> list[Any]:
         return [v.aval for v in self.op.outputs]
 
+    @property
+    def wanted_outputs(self) -> Sequence[bool]:
+        """For each output, whether its tangent is read."""
+        return [True] * len(self.op.outputs) if self.wanted is None else self.wanted
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -82,7 +89,7 @@ class Rule:
         tangent: `tangent(application, *tangents)` returns one tangent an output, None for zero;
             a tangent of an input that is not differentiated is None.
         push: `push(application, *tangents)` returns (outputs, tangents): forward mode of a rule
-            with a pullback.
+            with a pullback.  A tangent that is not wanted may be None.
         partials: derivatives of an elementwise primitive, one an argument.
         reason: why the derivative is refused, or where else it is taken.
         cost: the primitive's class of cost (`graph.traits`), if the rule states it.

@@ -17,10 +17,11 @@ from ckptgrad.rules.subgraphs import active_outputs, joint_of, push_through, som
 
 
 def push_cond(op: Application, *tangents: Any):
-    """Forward mode: a tangent of an output exists if it does in any branch."""
+    """Forward mode: a tangent of an output exists if it does in any branch, and is read."""
     needs = op.needs[1:]
     graphs = [from_jaxpr(b) for b in op.params["branches"]]
-    wanted = [any(flags) for flags in zip(*(active_outputs(g, needs) for g in graphs), strict=True)]
+    active = [any(flags) for flags in zip(*(active_outputs(g, needs) for g in graphs), strict=True)]
+    wanted = [a and w for a, w in zip(active, op.wanted_outputs, strict=True)]
     present = [t for t in tangents[1:] if t is not None]
     branches = [push_through(g, needs, wanted) for g in graphs]
     outputs, found = branched(op.params, op.inputs[0], branches, list(op.inputs[1:]), present)

@@ -127,8 +127,15 @@ def _array(value: Any, aval: Any) -> Any:
 
 
 def push_custom_vjp(op: Application, *tangents: Any):
-    """As in JAX: a rule for cotangents need not be linear, so it has no transpose."""
-    raise ForwardModeError(op.op.name, op.op.source)
+    """The values that the rule computes, without tangents."""
+    refuse_tangents(op)
+    return custom_vjp_call(op)[0], [None] * len(op.op.outputs)
+
+
+def refuse_tangents(op: Application) -> None:
+    """As in JAX: a rule for cotangents need not be linear, so it has no transpose, which matters where tangents are read."""
+    if any(op.wanted_outputs):
+        raise ForwardModeError(op.op.name, op.op.source)
 
 
 def refuse_closed_over(op: Application, count: int) -> None:

@@ -12,14 +12,17 @@ from ckptgrad.autodiff.reverse import is_differentiable
 from ckptgrad.errors import NoDerivativeError
 from ckptgrad.graph.evaluate import apply
 from ckptgrad.graph.registry import Application
-from ckptgrad.rules.custom import fitting, pulled_by_rule, push_custom_vjp, pushed_by_rule, refuse_closed_over
+from ckptgrad.rules.custom import fitting, pulled_by_rule, pushed_by_rule, refuse_closed_over, refuse_tangents
 from ckptgrad.rules.kinds import pullback
 
 
 def push_hi_call(op: Application, *tangents: Any):
     """Forward mode: the rule for tangents."""
     call = compat.hi_call(op.params, op.in_avals)
-    return push_custom_vjp(op, *tangents) if call.is_custom_vjp else pushed_by_rule(op, call, *tangents)
+    if not call.is_custom_vjp:
+        return pushed_by_rule(op, call, *tangents)
+    refuse_tangents(op)
+    return hi_call(op)[0], [None] * len(op.op.outputs)
 
 
 @pullback(compat.HI_CALL, push=push_hi_call)

@@ -18,7 +18,7 @@ from ckptgrad.rules.loops.planned import left_open
 from ckptgrad.rules.loops.scanned import Scan
 from ckptgrad.rules.loops.step import Step
 from ckptgrad.rules.loops.written import written_buffers
-from ckptgrad.rules.subgraphs import active_outputs, carried, push_through, some, typed
+from ckptgrad.rules.subgraphs import active_outputs, carried, moving_carry, push_through, some, typed
 
 
 def push_scan(op: Application, *tangents: Any):
@@ -26,7 +26,9 @@ def push_scan(op: Application, *tangents: Any):
     body = from_jaxpr(op.params["jaxpr"])
     n, c = scan_counts(op.params)
     needs = carried(body, op.needs, n, c)
-    wanted = [*needs[n : n + c], *active_outputs(body, needs)[c:]]
+    active = [*needs[n : n + c], *active_outputs(body, needs)[c:]]
+    wanted = [a and w for a, w in zip(active, moving_carry(body, op.wanted_outputs, n, c), strict=True)]
+    needs = [*needs[:n], *wanted[:c], *needs[n + c :]]
     run = push_through(body, needs, wanted)
     carry_avals = [v.aval for v in body.inputs[n : n + c]]
     moving = [i for i in range(c) if needs[n + i]]

@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from ckptgrad.autodiff.joint import Joint, joint
-from ckptgrad.autodiff.push import push
+from ckptgrad.autodiff.push import moving_variables, push
 from ckptgrad.autodiff.reverse import active_variables
 from ckptgrad.compat import HI_CALL
 from ckptgrad.graph.evaluate import like_aval
@@ -55,12 +55,31 @@ def carried(graph: Graph, needs: Sequence[bool], carry: int, count: int) -> list
             needs[carry + i] = True
 
 
+def moving_carry(graph: Graph, wanted: Sequence[bool], carry: int, count: int) -> list[bool]:
+    """`wanted` with every carried output whose tangent comes to be read by a later step.
+
+    Args:
+        graph: the body; its first outputs are the new carried values.
+        wanted: of its outputs.
+        carry: where its carried inputs begin.
+        count: how many there are.
+    """
+    wanted = list(wanted)
+    while True:
+        moving = moving_variables(graph, wanted)
+        grown = [i for i in range(count) if graph.inputs[carry + i] in moving and not wanted[i]]
+        if not grown:
+            return wanted
+        for i in grown:
+            wanted[i] = True
+
+
 def push_through(graph: Graph, needs: Sequence[bool], wanted: Sequence[bool]) -> Callable:
     """(inputs, tangents of the needed ones) -> (outputs, tangents of the wanted ones), zeros made."""
 
     def run(inputs: Sequence[Any], tangents: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         rest = iter(tangents)
-        outputs, found = push(graph, inputs, [next(rest) if n else None for n in needs])
+        outputs, found = push(graph, inputs, [next(rest) if n else None for n in needs], wanted)
         avals = [a.aval for a in graph.outputs]
         pairs = zip(found, avals, wanted, strict=True)
         return typed(outputs, avals), [instantiate(t, aval) for t, aval, w in pairs if w]

@@ -23,7 +23,7 @@ from ckptgrad.rules.loops.counters import last_by_predicate
 from ckptgrad.rules.loops.planned import left_open
 from ckptgrad.rules.loops.step import Step
 from ckptgrad.rules.loops.written import written_buffers
-from ckptgrad.rules.subgraphs import push_through, some, typed
+from ckptgrad.rules.subgraphs import moving_carry, push_through, some, typed
 
 
 def while_of(op: Operation, needs: Sequence[bool], planned: bool, accumulate: Any = None) -> While:
@@ -69,11 +69,12 @@ def push_while(op: Application, *tangents: Any):
     """Forward mode: one loop that carries values and tangents."""
     together = _together(op)
     if together is not None:
-        return push(together, op.inputs, tangents)
+        return push(together, op.inputs, tangents, op.wanted)
     loop = while_of(op.op, op.needs, False)
     k, n = loop.offset, loop.step.num_consts
-    moving, avals = loop.step.needs[n:], loop.step.carry_avals
-    run = push_through(loop.step.body, loop.step.needs, moving)
+    body, needs, avals = loop.step.body, loop.step.needs, loop.step.carry_avals
+    moving = [a and w for a, w in zip(needs[n:], moving_carry(body, op.wanted_outputs, n, len(avals)), strict=True)]
+    run = push_through(body, [*needs[:n], *moving], moving)
     consts, init, _ = loop.divide(op.inputs)
     present = [t for t in tangents[k : k + n] if t is not None]
     t_init = [instantiate(t, a) for t, a, m in zip(tangents[k + n :], avals, moving, strict=True) if m]

@@ -44,12 +44,15 @@ class Interpreter:
 
     def __init__(self, wide: bool):
         self.wide = wide
+        self._needed: dict[Any, list[Any]] = {}
 
-    def closed(self, closed: ClosedJaxpr, args: Sequence[Any]) -> list[Any]:
-        """A program with its constants."""
-        return self.open(closed.jaxpr, [_plain(c, self.wide) for c in closed.consts], args)
+    def closed(self, closed: ClosedJaxpr, args: Sequence[Any], wanted: Sequence[bool] | None = None) -> list[Any]:
+        """A program with its constants; of results that are not wanted there may be None."""
+        return self.open(closed.jaxpr, [_plain(c, self.wide) for c in closed.consts], args, wanted)
 
-    def open(self, jaxpr: Jaxpr, consts: Sequence[Any], args: Sequence[Any]) -> list[Any]:
+    def open(
+        self, jaxpr: Jaxpr, consts: Sequence[Any], args: Sequence[Any], wanted: Sequence[bool] | None = None
+    ) -> list[Any]:
         """A program whose constants are given."""
         env: dict[Any, Any] = dict(zip(jaxpr.constvars, consts, strict=True))
         env.update(zip(jaxpr.invars, args, strict=True))
@@ -57,18 +60,35 @@ class Interpreter:
         def read(atom: Any) -> Any:
             if isinstance(atom, Literal):
                 return _plain(np.asarray(atom.val, atom.aval.dtype), self.wide)
-            return env[atom]
+            return env.get(atom)
 
-        for eqn in jaxpr.eqns:
-            env.update(zip(eqn.outvars, self.run(eqn, [read(a) for a in eqn.invars]), strict=True))
+        for eqn, flags in self.needed(jaxpr, wanted):
+            env.update(zip(eqn.outvars, self.run(eqn, [read(a) for a in eqn.invars], flags), strict=True))
         return [read(a) for a in jaxpr.outvars]
 
-    def run(self, eqn: Any, values: list[Any]) -> Sequence[Any]:
+    def needed(self, jaxpr: Jaxpr, wanted: Sequence[bool] | None) -> list[tuple[Any, list[bool]]]:
+        """The operations that the wanted results need, each with which of its own are needed: a compiler drops the others,
+        and with them what JAX refuses to run.
+        """
+        key = jaxpr, None if wanted is None else tuple(wanted)
+        if key not in self._needed:
+            outputs = jaxpr.outvars if wanted is None else [a for a, w in zip(jaxpr.outvars, wanted, strict=True) if w]
+            live = {a for a in outputs if not isinstance(a, Literal)}
+            kept = []
+            for eqn in reversed(jaxpr.eqns):
+                flags = [v in live for v in eqn.outvars]
+                if any(flags) or eqn.effects:
+                    kept.append((eqn, flags))
+                    live.update(a for a in eqn.invars if not isinstance(a, Literal))
+            self._needed[key] = kept[::-1]
+        return self._needed[key]
+
+    def run(self, eqn: Any, values: list[Any], wanted: Sequence[bool]) -> Sequence[Any]:
         """One operation."""
         name, params = eqn.primitive.name, eqn.params
         if name in _INNER:
             inner = params[_INNER[name]]
-            return self.closed(inner, values) if hasattr(inner, "consts") else self.open(inner, [], values)
+            return self.closed(inner, values, wanted) if hasattr(inner, "consts") else self.open(inner, [], values, wanted)
         control = {"scan": self.scan, "while": self.while_loop, "cond": self.cond}.get(name)
         if control is not None:
             return control(eqn, values, **params)
@@ -88,6 +108,8 @@ class Interpreter:
                 values = [_narrow(v, a.aval) for v, a in zip(values, eqn.invars, strict=True)]
             else:
                 params = {k: _wide(v) if isinstance(v, np.dtype) else v for k, v in params.items()}
+                if params.get("update_jaxpr") is not None:
+                    return [_scattered(eqn.primitive.name, values, params)]
         found = eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(params))
         found = found if eqn.primitive.multiple_results else [found]
         return [_plain(x, self.wide) for x in found]
@@ -140,6 +162,13 @@ class Interpreter:
     def cond(self, eqn: Any, values: list[Any], *, branches: Any, **_: Any):
         """One of several branches."""
         return self.closed(branches[min(max(int(values[0]), 0), len(branches) - 1)], values[1:])
+
+
+def _scattered(name: str, values: list[Any], params: Any) -> np.ndarray:
+    """A scatter by JAX's function of its name: the program inside one is of a dtype."""
+    scatter = getattr(jax.lax, name.replace("-", "_"))
+    options = {k: params[k] for k in ("dimension_numbers", "indices_are_sorted", "unique_indices", "mode")}
+    return np.asarray(scatter(*values, **options))
 
 
 def _chosen(which: np.ndarray, new: Any, old: Any) -> Any:

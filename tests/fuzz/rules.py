@@ -43,7 +43,7 @@ rule$n.defvjp(lambda tag, x: (jnp.tanh(x) * amount(tag), x), lambda tag, r, g: (
     "residuals": """
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def rule$n(tag, x): return jnp.cos(x)
-rule$n.defvjp(lambda tag, x: (jnp.cos(x), (amount(tag) * x, x)), lambda tag, r, g: (g * r[0] - r[1],))
+rule$n.defvjp(lambda tag, x: (jnp.cos(x), (amount(tag) * x, x)), lambda tag, r, g: (g * (r[0] - r[1]),))
 """,
     "residuals that are static": """
 @partial(jax.custom_vjp, nondiff_argnums=(0,))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax import lax
 
+import ckptgrad as cg
 from tests.fuzz.doors import Question, compare
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -122,3 +124,60 @@ def test_each_entry_of_a_batch_ends_its_own_loop(door):
 
     verdict = compare(program, Question(door))
     assert verdict.kind == "agree", verdict.detail
+
+
+@jax.custom_vjp
+def again(x):
+    """Its rule calls it, so that it stands in its gradient."""
+    return 2 * jnp.tanh(x)
+
+
+again.defvjp(lambda x: (again(x), x), lambda r, g: (0.7 * g * r,))
+
+
+def beside(d, x, y):
+    """Stages whose difference nothing reads."""
+    d.stage(lambda a: other_backward(a))(y) - d.stage(lambda a: other_backward(a) * 2)(y)
+    return x
+
+
+def in_a_loop_for_nothing(d, x, y):
+    """A scan that another stage begins with, and does not read."""
+    before = lax.scan(lambda c, _: (other_backward(c) * other_forward(c), None), y, None, length=3)[0]
+
+    def stage(a):
+        lax.scan(lambda c, _: (lax.cond(c[0] > 0, jnp.sin, jnp.cos, c), c), before, None, length=2)
+        return jnp.sin(a)
+
+    return d.stage(stage)(x)
+
+
+def on_constants(d, x, y):
+    """Each step applies a rule to what is not carried, and drops it."""
+
+    def step(c, row):
+        jax.vmap(again)(jnp.outer(row, row))
+        return jnp.sin(c), None
+
+    return lax.scan(step, x, jnp.outer(y, x))[0]
+
+
+@pytest.mark.parametrize("asked", ["forward over reverse", "JAX over reverse"])
+@pytest.mark.parametrize("fun", [beside, in_a_loop_for_nothing, on_constants])
+def test_forward_mode_where_no_tangent_of_a_custom_vjp_is_read(fun, asked):
+    verdict = compare(lambda d, x, y, *_: (jnp.sum(fun(d, x, y)), ()), ASKED[asked])
+    assert verdict.kind == "agree", verdict.detail
+
+
+def test_a_loop_of_unknown_length_moves_what_is_read_alone():
+    step = lambda c: (c[0] + 1, other_backward(c[1]), jnp.sin(c[2]))
+    program = lambda x: lax.while_loop(lambda c: c[0] < 3, step, (0, x, x))[2]
+    found = jax.jit(lambda: cg.jvp(program, (0.3,), (1.0,)))()
+    np.testing.assert_allclose(found, jax.jvp(lambda x: jnp.sin(jnp.sin(jnp.sin(x))), (0.3,), (1.0,)), rtol=1e-12)
+
+
+def test_forward_mode_where_a_tangent_of_a_custom_vjp_is_read_is_refused():
+    step = lambda c, _: ((other_backward(c[0]), c[1] + c[0]), None)
+    program = lambda x: lax.scan(step, (x, x), None, length=3)[0][1]
+    with pytest.raises(TypeError, match="custom_vjp"):
+        cg.jvp(program, (0.3,), (1.0,))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
 
+from ckptgrad.graph.evaluate import needed_operations
 from ckptgrad.graph.graph import Graph
 from ckptgrad.rules.kinds import cast, instantiate
 from ckptgrad.rules.loops.step import Step
@@ -56,7 +57,9 @@ class Loop:
     def has_custom_vjp(self) -> bool:
         """Whether a `jax.custom_vjp` function, which has no forward mode, is called by what is differentiated again."""
         joint = self._plain.joint
-        return calls_custom_vjp(Graph(joint.inputs, joint.outputs, joint.operations, joint.constants))
+        wanted = [*joint.outputs, *(g for g in joint.gradients if g is not None)]
+        needed = needed_operations(joint.operations, wanted, effects=False)
+        return calls_custom_vjp(Graph(joint.inputs, joint.outputs, needed, joint.constants))
 
     def definition_again(self, *operands: Any) -> list[Any]:
         """The loop as a derivative of its derivative differentiates it: custom rules have been applied.
