@@ -383,3 +383,13 @@ def _accumulators() -> tuple[Any, Any]:
     from jax._src.interpreters import ad
 
     return ad.ValAccum, ad.NullAccum
+
+
+def spmd_axis_names() -> frozenset[Any]:
+    """The mesh axes along which a `jax.vmap` around this trace spreads its examples (`spmd_axis_name`).
+
+    A `shard_map` inside may not mention them; no public name tells them.
+    """
+    from jax._src.core import get_axis_env
+
+    return get_axis_env().spmd_axis_names

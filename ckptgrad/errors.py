@@ -111,12 +111,11 @@ class NoDerivativeError(CkptgradError, NotImplementedError):
     `primitive` is the name, `source` the user's line or None.
 
     Example:
-        >>> import jax, jax.numpy as jnp, ckptgrad as cg
-        >>> like = jax.ShapeDtypeStruct((), jnp.float32)
-        >>> cg.grad(lambda x: jax.pure_callback(abs, like, x))(1.0)
+        >>> import jax.numpy as jnp, ckptgrad as cg
+        >>> cg.grad(lambda x: x.at[0].apply(jnp.sin).sum())(jnp.ones(2))
         Traceback (most recent call last):
         ...
-        ckptgrad.errors.NoDerivativeError: the primitive 'pure_callback'...
+        ckptgrad.errors.NoDerivativeError: the primitive 'scatter'...
     """
 
     def __init__(self, primitive: str, reason: str, source: object = None):
@@ -127,6 +126,19 @@ class NoDerivativeError(CkptgradError, NotImplementedError):
             f"the primitive '{primitive}'{where} has no derivative: {reason}. Where none should flow, wrap its input in "
             f"jax.lax.stop_gradient; where you know one, give it by jax.custom_jvp or jax.custom_vjp"
         )
+
+
+class ForeignCodeError(NoDerivativeError, ValueError):
+    """A derivative of code that JAX does not see: a callback to Python, or a foreign function.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, ckptgrad as cg
+        >>> like = jax.ShapeDtypeStruct((), jnp.float32)
+        >>> cg.grad(lambda x: jax.pure_callback(abs, like, x))(1.0)
+        Traceback (most recent call last):
+        ...
+        ckptgrad.errors.ForeignCodeError: the primitive 'pure_callback'...
+    """
 
 
 class ForwardModeError(NoDerivativeError, TypeError):

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import dtypes
 
+from ckptgrad.errors import NoDerivativeError
 from ckptgrad.graph.evaluate import apply, read
 from ckptgrad.graph.graph import Graph, Operation, Variable
 from ckptgrad.graph.registry import Application, Part, force, found_by, is_zero, rule_for
@@ -45,9 +46,17 @@ class Tape:
 
 
 def is_differentiable(aval: Any) -> bool:
-    """Whether an abstract value has a tangent space (floats and complex numbers)."""
+    """Whether an abstract value has a tangent space (floats and complex numbers).
+
+    Raises:
+        NoDerivativeError: it is of a user's own dtype whose tangents have another.
+    """
     dtype = getattr(aval, "dtype", None)
-    return dtype is not None and dtypes.issubdtype(dtype, jnp.inexact)
+    if dtype is None or dtypes.issubdtype(dtype, jnp.inexact):
+        return dtype is not None
+    if dtypes.issubdtype(dtype, dtypes.extended) and aval.to_tangent_aval().dtype != dtypes.float0:
+        raise NoDerivativeError(str(dtype), "arrays of an extended dtype have tangents of another, which rules do not know")
+    return False
 
 
 def active_variables(graph: Graph, wrt: Collection[Variable]) -> set[Variable]:

@@ -25,6 +25,7 @@ from ckptgrad.chain.loops import planned_choices
 from ckptgrad.chain.machine import Machine
 from ckptgrad.chain.recent import Recent
 from ckptgrad.chain.residuals import Saveable
+from ckptgrad.compat import spmd_axis_names
 from ckptgrad.graph.alone import stands_alone
 from ckptgrad.graph.fingerprint import segment_key
 from ckptgrad.graph.graph import Atom, Graph, Operation, Variable, aval_bytes, variables_of
@@ -266,8 +267,8 @@ class _Builder:
         self.kinds: dict[tuple, StageKind] = {}
         # Values that get a cotangent, once the stages behind them are made: one of zeros would be none, times infinity.
         self.received = set(self.seeds)
-        # Differs under jax_enable_x64 and once a rule was added or replaced.
-        self.environment = (str(jnp.result_type(float)), generation(), saveable, Machine.of())
+        # Differs under jax_enable_x64, once a rule was added or replaced, and where a vmap spreads its examples over a mesh.
+        self.environment = (str(jnp.result_type(float)), generation(), saveable, Machine.of(), spmd_axis_names())
 
     def build(self) -> Program:
         stages = tuple(self.stage(i) for i in reversed(range(len(self.segments))))[::-1]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import jax.numpy as jnp
 import numpy as np
 
-from ckptgrad.errors import DuplicateRuleError, MissingRuleError, NoDerivativeError
+from ckptgrad.errors import DuplicateRuleError, ForeignCodeError, MissingRuleError, NoDerivativeError
 from ckptgrad.graph.atoms import Variable
 from ckptgrad.graph.evaluate import apply
 from ckptgrad.interactive import is_defined_again
@@ -93,6 +93,7 @@ class Rule:
         partials: derivatives of an elementwise primitive, one an argument.
         reason: why the derivative is refused, or where else it is taken.
         cost: the primitive's class of cost (`graph.traits`), if the rule states it.
+        foreign: it is refused as code that JAX does not see.
     """
 
     primitive: str
@@ -104,6 +105,7 @@ class Rule:
     partials: tuple[Callable | None, ...] | None = None
     reason: str = ""
     cost: str | None = None
+    foreign: bool = False
 
     @property
     def is_zero(self) -> bool:
@@ -176,7 +178,7 @@ def rule_for(op: Operation) -> Rule:
     if rule is None:
         raise MissingRuleError(op.name, op.source, [call for advice in _REMEDIES if (call := advice(op))])
     if rule.kind == "refused":
-        raise NoDerivativeError(op.name, rule.reason, op.source)
+        raise (ForeignCodeError if rule.foreign else NoDerivativeError)(op.name, rule.reason, op.source)
     return rule
 
 

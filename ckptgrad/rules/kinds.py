@@ -18,9 +18,11 @@ Cotangents follow JAX's convention for complex numbers (the transpose, not the a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -95,13 +97,24 @@ def tangent(primitive: Primitive | str) -> Callable[[Callable], Callable]:
     """
 
     def decorate(rule: Callable) -> Callable:
-        def bprop(op: Application, *cotangents: Any) -> list[Any]:
-            return transposed(lambda *tangents: rule(op, *tangents), op.in_avals, op.needs, cotangents)
+        def tangents_of(op: Application, *tangents: Any) -> Sequence[Any]:
+            with _promoting():
+                return rule(op, *tangents)
 
-        register(Rule(_name(primitive), "tangent", bprop=bprop, tangent=rule))
+        def bprop(op: Application, *cotangents: Any) -> list[Any]:
+            return transposed(lambda *tangents: tangents_of(op, *tangents), op.in_avals, op.needs, cotangents)
+
+        register(Rule(_name(primitive), "tangent", bprop=bprop, tangent=tangents_of))
         return rule
 
     return decorate
+
+
+@contextmanager
+def _promoting() -> Iterator[None]:
+    """Rules mix ranks and dtypes, whatever a user forbids functions of `jax.numpy` to do."""
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+        yield
 
 
 def defined(primitive: Primitive | str) -> Callable[[Callable], Callable]:
@@ -112,7 +125,11 @@ def defined(primitive: Primitive | str) -> Callable[[Callable], Callable]:
 
     def decorate(definition: Callable) -> Callable:
         def inner(op: Application) -> Callable:
-            return lambda *xs: definition(op.params, *xs)
+            def run(*xs: Any) -> Any:
+                with _promoting():
+                    return definition(op.params, *xs)
+
+            return run
 
         def bprop(op: Application, *cotangents: Any) -> list[Any]:
             return pulled_back(inner(op), op.inputs, op.needs, cotangents)

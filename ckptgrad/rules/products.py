@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
+import jax
 import numpy as np
 from jax import lax
 from jax.extend.core import primitives as p
@@ -32,7 +33,7 @@ def dot_general(op, g):
 
     def product(a, b, contract, batch, order, aval):
         options = {k: op.params[k] for k in ("precision", "preferred_element_type")}
-        sharding = explicit_sharding(aval)
+        sharding = explicit_sharding(aval) or _replicated(a, b, aval.ndim)
         if sharding is not None:
             parts = [*sharding.spec, *[None] * (len(order) - len(sharding.spec))]
             sharding = sharding.update(spec=P(*(parts[i] for i in order)))
@@ -50,6 +51,12 @@ def dot_general(op, g):
         return product(x, g, (x_free, g_x), (x_batch, g_batch), order, op.in_avals[1])
 
     return towards_x, towards_y
+
+
+def _replicated(a: Any, b: Any, ndim: int) -> Any:
+    """Every device holds all of the cotangent of a value that knows no mesh, where one of these operands does."""
+    sharding = explicit_sharding(jax.typeof(a)) or explicit_sharding(jax.typeof(b))
+    return None if sharding is None else sharding.update(spec=P(*[None] * ndim))
 
 
 def contracted(a: Any, b: Any, contract: Any, batch: Any, *, out_sharding: Any, **options: Any) -> Any:

@@ -26,8 +26,13 @@ for primitive in (
 for name in ("geqrf", "geqp3", "ormqr", "cholesky_update", "symmetric_product", "scaled_dot"):
     refused(name, NO_RULE_IN_JAX)
 
-for name in ("pure_callback", "io_callback", "ffi_call"):
-    refused(name, "Python or foreign code has no derivative that could be seen, as in JAX")
+# In JAX's words.
+for name, words in (
+    ("pure_callback", "Pure callbacks do not support JVP"),
+    ("io_callback", "IO callbacks do not support JVP"),
+    ("ffi_call", "The FFI call to `foreign code` cannot be differentiated"),
+):
+    register(Rule(name, "refused", reason=words, foreign=True))
 
 refused(p.ragged_all_to_all_p, "its transpose runs on accelerators only and is not written yet")
 for primitive in (p.custom_lin_p.name, "call_hi_primitive_linearized"):

@@ -15,6 +15,7 @@ from jax.extend.core import ClosedJaxpr
 from jax.sharding import PartitionSpec as P
 
 from ckptgrad.autodiff.joint import Partition, partition
+from ckptgrad.compat import spmd_axis_names
 from ckptgrad.graph.graph import Graph
 from ckptgrad.graph.registry import Application
 from ckptgrad.graph.trace import from_jaxpr, varying_axes
@@ -32,7 +33,12 @@ def under_mesh(op: Application, fun: Any, in_specs: Any, out_specs: Any) -> Any:
 def absent(op: Application, spec: Any) -> tuple[Any, ...]:
     """The mesh axes of the operation that a specification does not mention."""
     mentioned = {n for part in spec if part is not None for n in (part if isinstance(part, tuple) else (part,))}
-    return tuple(a for a in op.params["mesh"].axis_names if a in op.params["newly_manual_axes"] and a not in mentioned)
+    return tuple(a for a in op.params["mesh"].axis_names if a in _own_axes(op) and a not in mentioned)
+
+
+def _own_axes(op: Application) -> frozenset[Any]:
+    """The mesh axes that the operation maps over, without those on which a `vmap` around it puts its examples."""
+    return frozenset(op.params["newly_manual_axes"]) - spmd_axis_names()
 
 
 def body_of(op: Application) -> Graph:
@@ -112,6 +118,6 @@ def split_under_mesh(op: Application, body: Graph, seeded: list[int]) -> Partiti
 def residual_spec(op: Application, aval: Any) -> P:
     """Each device keeps its own: along the first axis, for the mesh axes along which the value varies."""
     names = op.params["mesh"].axis_names
-    varying = varying_axes(aval) if op.params["check_vma"] else op.params["newly_manual_axes"]
+    varying = varying_axes(aval) if op.params["check_vma"] else _own_axes(op)
     axes = tuple(a for a in names if a in varying)
     return P(axes) if axes else P()

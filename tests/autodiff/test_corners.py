@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 from jax import lax
 
 import ckptgrad as cg
+from ckptgrad.autodiff.reverse import is_differentiable
 from tests.compare import quick
 
 INF, NAN = jnp.inf, jnp.nan
@@ -197,3 +200,39 @@ def test_operations_of_other_platforms_are_not_compiled():
     for derivative in (cg.grad(fun), lambda x: cg.jvp(fun, (x,), (x,))[1], cg.grad(cg.grad(fun))):
         assert "tanh" not in jax.jit(derivative).lower(1.0).as_text()
     np.testing.assert_allclose(jax.jit(cg.grad(cg.grad(fun)))(1.0), -np.sin(1.0), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "fun",
+    [
+        lambda a: jnp.linalg.cholesky(a @ a.mT + jnp.eye(3)[None]).sum(),
+        *(
+            pytest.param(fun, marks=pytest.mark.slow)
+            for fun in (
+                lambda a: jnp.linalg.eigh(a + a.mT)[0].sum(),
+                jnp.linalg.det,
+                lambda a: jnp.linalg.svd(a)[1].sum(),
+                lambda a: jnp.linalg.qr(a)[1].sum(),
+            )
+        ),
+    ],
+)
+def test_rules_mix_ranks_and_dtypes_whatever_the_user_forbids_himself(fun):
+    x = jnp.array([[[2.0, 0.3, 0.1], [0.5, 1.0, -0.4], [0.2, 0.7, 3.0]]])
+
+    def loss(x):
+        return fun(x).sum()
+
+    wanted = cg.grad(loss)(x)
+    with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
+        np.testing.assert_array_equal(cg.grad(loss)(x), wanted)
+        cg.jvp(loss, (x,), (x,))
+
+
+def test_a_dtype_whose_tangents_have_another_is_refused():
+    """A key's tangents are float0; a user's own dtype may say otherwise, and zeros would be silently wrong."""
+    keys = jax.typeof(jax.random.key(0))
+    tangents = jax.ShapeDtypeStruct((), jnp.float32)
+    assert not is_differentiable(keys)
+    with pytest.raises(cg.NoDerivativeError, match="extended dtype"):
+        is_differentiable(SimpleNamespace(dtype=keys.dtype, to_tangent_aval=lambda: tangents))

@@ -12,6 +12,7 @@ import pytest
 from jax import lax
 from jax.custom_batching import custom_vmap
 from jax.custom_derivatives import SymbolicZero, linear_call
+from jax.experimental import io_callback
 
 import ckptgrad as cg
 from tests.autodiff.test_nested import ALL
@@ -209,6 +210,21 @@ def test_checkpoint_in_the_users_code_is_taken_apart():
     block = jax.checkpoint(lambda x: jnp.sin(jnp.cos(x)))
     graph = cg.trace(lambda x: block(block(x)).sum(), X)
     assert graph.counts == {"cos": 2, "sin": 2, "reduce_sum": 1}
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (lambda x: jax.pure_callback(np.sin, x, x), "pure_callback.*Pure callbacks do not support JVP"),
+        (lambda x: io_callback(np.sin, x, x), "io_callback.*IO callbacks do not support JVP"),
+        (lambda x: jax.ffi.ffi_call("unknown", x)(x), "ffi_call.*The FFI call to `.+` cannot be differentiated"),
+    ],
+)
+def test_foreign_code_is_refused_in_jaxs_words(code, words):
+    for door in (lambda f: cg.grad(f)(X), lambda f: cg.jvp(f, (X,), (X,)), lambda f: cg.linearize(f, X)):
+        with pytest.raises(ValueError, match=words) as caught:
+            door(lambda x: code(x).sum())
+        assert isinstance(caught.value, cg.NoDerivativeError)
 
 
 def test_callbacks_are_refused_as_in_jax():

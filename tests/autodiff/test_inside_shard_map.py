@@ -192,6 +192,31 @@ def check_reduced_and_unreduced() -> None:
         assert_same(*run, scale=40)
 
 
+def check_examples_on_an_axis():
+    """`spmd_axis_name`: examples are spread over an axis that the map inside does not mention."""
+    mesh = jax.make_mesh((2, 2), ("a", "b"), axis_types=(AxisType.Auto,) * 2)
+    x = jnp.sin(jnp.arange(16.0)).reshape(4, 4)
+    for typed in (False, True):
+
+        def loss(x):
+            return lax.psum(jnp.sin(x.sum()) * x[0], "b")
+
+        mapped = jax.shard_map(loss, mesh=mesh, in_specs=P("b"), out_specs=P(), check_vma=typed)
+        wanted = jax.vmap(jax.grad(mapped))(x)
+        assert_same(jax.vmap(cg.grad(mapped))(x), wanted, scale=10)
+        assert_same(jax.vmap(cg.grad(mapped), spmd_axis_name="a")(x), wanted, scale=10)
+
+
+def check_a_weight_without_a_mesh():
+    """The cotangent of a value that knows no mesh, of a product with one that is sharded over an explicit mesh."""
+    mesh = jax.make_mesh((4,), ("i",), axis_types=(AxisType.Explicit,))
+    x, w = jax.device_put(jnp.ones((8, 4)), jax.NamedSharding(mesh, P("i"))), jnp.ones((4, 3))
+    with jax.set_mesh(mesh):
+        found = jax.jit(cg.grad(lambda w, x: (x @ w).sum()))(w, x)
+    assert found.sharding == jax.NamedSharding(mesh, P(None, None))
+    assert (found == 8).all()
+
+
 def on_four_devices(calls: str) -> None:
     code = f"from {__name__} import *; {calls}; print('all checked')"
     env = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
@@ -217,6 +242,9 @@ def test_second_derivatives_inside_a_shard_map(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("check", ["check_two_axes()", "check_vmap_over_devices()"])
+@pytest.mark.parametrize(
+    "check",
+    ["check_two_axes()", "check_vmap_over_devices()", "check_examples_on_an_axis()", "check_a_weight_without_a_mesh()"],
+)
 def test_more_axes(check):
     on_four_devices(check)
