@@ -142,6 +142,8 @@ def _side_effects(eqn: Any) -> frozenset:
 
 def struct(aval: Any) -> Any:
     """What `jax.make_jaxpr` takes for an abstract value."""
+    if not hasattr(aval, "shape"):
+        return lax.create_token()  # no struct stands for one
     return jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=getattr(aval, "weak_type", False), **_varying(aval))
 
 

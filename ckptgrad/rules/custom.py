@@ -170,8 +170,9 @@ def custom_vjp_call(op: Application):
 
 def fitting(op: Application, ct: Any, aval: Any) -> Any:
     """A cotangent that a user's rule returns, of the dtype of its value: the rules that it goes to rely on that."""
-    if ct is None or ct.dtype == aval.dtype:
+    if ct is None or not is_differentiable(aval):
         return ct
+    ct = jnp.asarray(ct)
     if dtypes.issubdtype(ct.dtype, jnp.complexfloating) and not dtypes.issubdtype(aval.dtype, jnp.complexfloating):
         reason = f"its rule returns a {ct.dtype} cotangent for an argument that is {aval.dtype}"
         raise NoDerivativeError(op.op.name, reason, op.op.source)

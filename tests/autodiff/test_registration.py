@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
@@ -163,3 +164,17 @@ def test_a_primitive_by_its_implementation_in_both_modes():
         assert cg.plan(loss, X).borrowed == []
     finally:
         unregister(cube_p.name)
+
+
+def test_a_token_among_the_captured_values():
+    token = lax.create_token()
+    try:
+        jax.jit(lax.optimization_barrier)(token)
+    except AttributeError:
+        pytest.skip("this JAX compiles no barrier over a token")
+    ordered = Primitive("ordered")
+    ordered.def_abstract_eval(lambda x, token: x)
+    mlir.register_lowering(ordered, lambda ctx, x, token: [x])
+    cg.bprop_rule("ordered")(lambda op, g: (g, None))
+    found = cg.grad(lambda x: jnp.sin(ordered.bind(x**2, token)))(1.5)
+    assert float(found) == pytest.approx(3 * np.cos(1.5**2), rel=1e-6)

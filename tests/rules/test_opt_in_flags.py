@@ -140,3 +140,14 @@ def test_what_a_custom_function_closes_over_has_no_derivative(flag, functions):
 
     with pytest.raises((cg.NoDerivativeError, jax.errors.UnexpectedTracerError), match=r"close[sd]"):
         cg.grad(loss)(2.0)
+
+
+def test_a_number_as_a_cotangent(functions):
+    functions("jax_custom_vjp3")
+
+    @jax.custom_vjp
+    def tripled(x):
+        return 3 * x
+
+    tripled.defvjp(lambda x: (tripled(x), None), lambda _, g: (3.0,))
+    assert float(cg.grad(lambda x: tripled(jnp.sin(x)))(0.0)) == 3
