@@ -99,7 +99,8 @@ def forward(
         needs = [a in tape.active for a in op.inputs]
         rule = rule_for(op) if any(needs) and any(v in tape.active for v in op.outputs) else None
         if rule is not None and rule.pullback is not None:
-            results, tape.pullbacks[op] = rule.pullback(Application(op, values, (), needs, linear, planned))
+            wanted = None if towards is None else [v in towards for v in op.outputs]
+            results, tape.pullbacks[op] = rule.pullback(Application(op, values, (), needs, linear, planned, wanted))
         elif rule is not None and linear and all(v in tape.active for v in op.outputs):
             results = [_unread(v) for v in op.outputs]
         else:

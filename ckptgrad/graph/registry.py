@@ -37,7 +37,7 @@ class Application:
         linear: whether the operation stands in a function that is linear in those inputs, whose
             values are then not known.
         planned: whether a plan will say how a loop is reversed: what it stores, and what it does again.
-        wanted: in forward mode, for each output, whether its tangent is read; all are unless said otherwise.
+        wanted: for each output, whether its tangent is read, or it gets a cotangent; all do unless said otherwise.
     """
 
     op: Operation
@@ -71,7 +71,7 @@ class Application:
 
     @property
     def wanted_outputs(self) -> Sequence[bool]:
-        """For each output, whether its tangent is read."""
+        """For each output, whether its tangent is read, or it gets a cotangent."""
         return [True] * len(self.op.outputs) if self.wanted is None else self.wanted
 
 

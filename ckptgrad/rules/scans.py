@@ -46,12 +46,18 @@ def push_scan(op: Application, *tangents: Any):
     return [*final, *ys], some(wanted, [*t_final, *t_ys])
 
 
-def scan_of(op: Operation, needs: Sequence[bool], planned: bool, accumulate: Any = None) -> Scan:
-    """A scan taken apart; `needs` says which operands have a gradient."""
+def scan_of(
+    op: Operation,
+    needs: Sequence[bool],
+    planned: bool,
+    accumulate: Any = None,
+    wanted: Sequence[bool] | None = None,
+) -> Scan:
+    """A scan taken apart; `needs` says which operands have a gradient, `wanted` which results may get a cotangent."""
     params = op.params
     body, (n, c) = from_jaxpr(params["jaxpr"]), scan_counts(params)
     written = written_buffers(body, n, c, op.inputs[n : n + c], last_of_steps(params["length"])) if planned else ()
-    step = Step(body, n, c, needs, planned, written)
+    step = Step(body, n, c, needs, planned, written, wanted)
     return Scan(
         step=step,
         operand_avals=tuple(a.aval for a in op.inputs),
@@ -65,5 +71,5 @@ def scan_of(op: Operation, needs: Sequence[bool], planned: bool, accumulate: Any
 def scan(op: Application):
     # A side effect happens once: what may run a step again is not asked.
     planned = op.planned and not op.linear and op.params["length"] > 1 and not op.op.effects
-    loop = scan_of(op.op, op.needs, planned)
+    loop = scan_of(op.op, op.needs, planned, wanted=op.wanted)
     return left_open(loop, op.inputs) if planned else loop.reverse_plainly(op.inputs)

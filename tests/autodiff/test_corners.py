@@ -182,6 +182,8 @@ def by_a_loop_that_shifts(triple):
         (lambda root, x: tripled((root, x))[1], 3),
         (lambda root, x: by_a_loop((root, x)), 9),
         (lambda root, x: by_a_loop_that_shifts((root, x, x)), 9),
+        (lambda root, x: lax.scan(lambda c, _: (3 * c, (c, jnp.sqrt(c))), x, None, length=2)[0], 9),
+        (lambda root, x: lax.scan(lambda c, _: (3 * c, (c, jnp.sqrt(c))), x, None, length=2)[1][0].sum(), 4),
         (lambda root, x: lax.while_loop(lambda s: s[0] < 2, lambda s: (s[0] + 1, s[1], 3 * s[2]), (0, root, x))[2], 9),
         (lambda root, x: lax.cond(x < 1, lambda a, b: (a, 3 * b), lambda a, b: (a, b), root, x)[1], 3),
         (lambda root, x: by_a_loop((jnp.sin(by_a_loop((root, root))), by_a_loop((root, x)))), 81),

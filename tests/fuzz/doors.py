@@ -12,7 +12,7 @@ import numpy as np
 
 import ckptgrad as cg
 from tests.fuzz.interpret import evaluate
-from tests.fuzz.prelude import NAMES, OURS, PLANNED, THEIRS
+from tests.fuzz.prelude import INSIDE, NAMES, OURS, PLANNED, THEIRS
 from tests.fuzz.program import DIFFERENTIATED, Program
 
 # Relative to the largest entry: both compute in double precision, in another order.
@@ -166,11 +166,15 @@ DOORS: dict[str, tuple[Callable, float]] = {
 }
 
 
+SECOND = ("grad of grad", "jvp of grad", "jax.jvp of grad")
+LOOPS = ("scan", "while_loop", "fori_loop", "lax.map")
+
+
 def _is_refused(door: str, source: str) -> bool:
     """Forward mode of a `custom_vjp`, and reverse mode by JAX of the derivative of a loop of unknown length."""
     if door == "jax.grad of loops with plans":
         return "while_loop" in source and any(word in source for word in ("jax.grad(", "jax.jvp(", "jax.vjp("))
-    if door in ("grad of grad", "jvp of grad", "jax.jvp of grad") and "custom_jvp" in source:
+    if door in SECOND and "custom_jvp" in source and any(word in source for word in LOOPS):
         # A second time JAX differentiates a rule's value by the rule in straight code, and by its function in a scan.
         return True
     return door in ("jvp", "linearize") and "custom_vjp" in source
@@ -196,15 +200,26 @@ def judge(program: Program, question: Question, *, interpreted: bool = True) -> 
     """Whether both engines agree on a program: types first, then numbers.  Under `jax.enable_x64`."""
     source = program.source()
     mixed = any(word in source for word in ("float32", "bfloat16", "u,", "u)"))
-    return compare(compiled_program(source), question, wide=mixed, interpreted=interpreted)
+    inside = question.door not in ("jvp", "linearize", *SECOND) and any(w in source for w in ("jax.grad(", "jax.vjp("))
+    return compare(compiled_program(source), question, wide=mixed, interpreted=interpreted, inside=inside)
 
 
-def compare(program: Callable, question: Question, *, wide: bool = True, interpreted: bool = True) -> Verdict:
-    """Whether both engines agree on `program(doors, x, y, m, u, n, key)`."""
+def compare(
+    program: Callable, question: Question, *, wide: bool = True, interpreted: bool = True, inside: bool = False
+) -> Verdict:
+    """Whether both engines agree on `program(doors, x, y, m, u, n, key)`.
+
+    Args:
+        program: what is differentiated.
+        question: how.
+        wide: whether numbers are carried in double precision.
+        interpreted: whether results are evaluated operation by operation, not compiled.
+        inside: whether the program calls JAX's reverse mode itself, which a loop of unknown length needs a plan for.
+    """
     door, _ = DOORS[question.door]
     options = dict(question.options)
     args = arguments()
-    mine = PLANNED if question.door == "jax.grad of loops with plans" else OURS
+    mine = PLANNED if question.door == "jax.grad of loops with plans" else INSIDE if inside else OURS
 
     def theirs(*args):
         return door(jax, lambda *a: program(THEIRS, *a))(*args)
@@ -223,7 +238,9 @@ def compare(program: Callable, question: Question, *, wide: bool = True, interpr
             options = {"budget": error.smallest}
             found, others = _run(ours, args, wide, interpreted)
     except Exception as error:
-        return Verdict("ours raises", _told(error))
+        # A branch that is not taken is not seen by the interpreter, and a compiler may refuse it.
+        refused = _refusal(theirs, args) if interpreted else ""
+        return Verdict("theirs raises", refused) if refused else Verdict("ours raises", _told(error))
     if wanted != found:
         return Verdict("differ", f"types: ours {found}, JAX's {wanted}")
     return _same_numbers(others, numbers)
@@ -236,6 +253,15 @@ def _run(fun: Callable, args: Any, wide: bool, interpreted: bool) -> tuple[Any, 
     types = tree, [(leaf.shape, str(leaf.dtype)) for leaf in leaves]
     numbers = evaluate(closed, args, wide=wide) if interpreted else jax.tree.leaves(jax.jit(fun)(*args))
     return types, [np.asarray(n) for n in numbers if n.dtype != jax.dtypes.float0]
+
+
+def _refusal(fun: Callable, args: Any) -> str:
+    """What a function raises when it is compiled."""
+    try:
+        jax.jit(fun).lower(*args)
+    except Exception as error:
+        return _told(error)
+    return ""
 
 
 def _same_numbers(found: list[Any], wanted: list[Any]) -> Verdict:

@@ -54,6 +54,8 @@ def _plain_checkpoint(fun: Any, **_: Any) -> Any:
 OURS = SimpleNamespace(
     name="ours", stage=cg.stage, while_loop=lax.while_loop, checkpoint=_plain_checkpoint, scan=_plain_scan
 )
+# Where a program calls JAX's reverse mode itself.
+INSIDE = SimpleNamespace(**{**vars(OURS), "while_loop": cg.while_loop})
 # Loops and checkpoints that carry a plan of their own, so that JAX differentiates them.
 PLANNED = SimpleNamespace(name="planned", stage=cg.stage, while_loop=cg.while_loop, checkpoint=cg.checkpoint, scan=cg.scan)
 THEIRS = SimpleNamespace(

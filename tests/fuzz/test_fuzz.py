@@ -69,3 +69,26 @@ def test_smaller_programs_are_other_programs():
     others = list(smaller(program))
     assert len(others) > 3
     assert program not in others
+
+
+NOT_TAKEN = """
+def not_taken(d):
+    ruled = jax.custom_vjp(jnp.sin)
+    ruled.defvjp(lambda x: (ruled(x), x), lambda r, g: (g * r,))
+    return ruled
+""".strip()
+
+
+@pytest.mark.usefixtures("x64")
+def test_what_jax_refuses_where_it_is_not_run_is_refused_by_both():
+    """The interpreter of the index 2 does not see the first branch, whose second derivative JAX does not have."""
+    statements = (Statement(("$out = lax.cond($1 < 0, not_taken(d), jnp.cos, $0) ** 2",), ("x", "n"), "v1", "v"),)
+    verdict = judge(Program((NOT_TAKEN,), statements, (("v1", "v"),), ()), Question("jvp of grad"))
+    assert verdict.kind == "theirs raises"
+
+
+@pytest.mark.usefixtures("x64")
+def test_a_loop_of_unknown_length_in_a_derivative_of_jax_has_a_plan():
+    loop = "d.while_loop(lambda c: c[0] < 3, lambda c: (c[0] + 1, jnp.sin(c[1])), (0, a))[1]"
+    statements = (Statement((f"$out = jax.vjp(lambda a: {loop}, $0)[1]($0)[0]",), ("x",), "v1", "v"),)
+    assert judge(Program((), statements, (("v1", "v"),), ()), PLAIN).kind == "agree"

@@ -51,7 +51,7 @@ class Loop:
     def _plain(self) -> Step:
         """The step without a plan."""
         step = self.step
-        return Step(step.body, step.num_consts, step.num_carry, step.needs) if step.planned else step
+        return Step(step.body, step.num_consts, step.num_carry, step.needs, wanted=step.wanted) if step.planned else step
 
     @property
     def has_custom_vjp(self) -> bool:

@@ -30,6 +30,8 @@ class Step:
         active_consts, active_carry, active_xs, active_ys: positions of what has a gradient.
         indexed: which of the active constants are read entry by entry only: gradients are added in place to their sums.
         written: the carried buffers that are written entry by entry.
+        wanted: for each result of the loop, whether it may get a cotangent; None: all may.  A stacked output that gets
+            none has none at all: zeros are nan where they meet an infinite derivative.
         moving: positions of carried values that a step changes and a checkpoint holds.
     """
 
@@ -41,15 +43,17 @@ class Step:
         needs: Sequence[bool],
         planned: bool = False,
         written: Sequence[Written] = (),
+        wanted: Sequence[bool] | None = None,
     ):
-        self.body, self.planned, self.written = body, planned, tuple(written)
+        self.body, self.planned, self.written, self.wanted = body, planned, tuple(written), wanted
         self.num_consts, self.num_carry = n, c = num_consts, num_carry
         self.needs = carried(body, needs, n, c)
         active = active_outputs(body, self.needs)
         self.active_consts = [i for i in range(n) if self.needs[i]]
         self.active_carry = [i for i in range(c) if self.needs[n + i]]
         self.active_xs = [i for i in range(len(body.inputs) - n - c) if self.needs[n + c + i]]
-        self.active_ys = [i for i, a in enumerate(active[c:]) if a]
+        stacked = [True] * (len(active) - c) if wanted is None else wanted[c:]
+        self.active_ys = [i for i, (a, w) in enumerate(zip(active[c:], stacked, strict=True)) if a and w]
         self.indexed = [k for k, i in enumerate(self.active_consts) if _is_indexed(body, body.inputs[i])]
         buffers = {w.position for w in self.written}
         self.moving = [i for i in range(c) if body.outputs[i] is not body.inputs[n + i] and i not in buffers]
