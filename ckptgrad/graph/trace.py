@@ -13,7 +13,7 @@ from typing import Any
 import jax
 from jax import lax
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
-from jax.sharding import AxisType
+from jax.sharding import AxisType, PartitionSpec
 
 from ckptgrad.compat import as_plain, called_program
 from ckptgrad.graph.depth import deep_stack
@@ -181,7 +181,23 @@ def varying_axes(aval: Any) -> tuple[Any, ...]:
 
 def cotangent_type(aval: Any) -> Any:
     """The abstract value of a cotangent: of what is reduced over an axis it is unreduced, and the other way round."""
-    return aval.to_ct_aval() if manual_axes(aval, "reduced") or manual_axes(aval, "unreduced") else aval
+    sums = any(manual_axes(aval, how) or getattr(_spec(aval), how, None) for how in ("reduced", "unreduced"))
+    return aval.to_ct_aval() if sums else aval
+
+
+def _spec(aval: Any) -> Any:
+    return getattr(getattr(aval, "sharding", None), "spec", None)
+
+
+def partitions(spec: Any) -> tuple[Any, ...]:
+    """The mesh axes of each array axis, of a specification that may say of others that values are reduced over them."""
+    return tuple(getattr(spec, "partitions", spec))
+
+
+def cotangent_spec(spec: Any) -> Any:
+    """The specification of a cotangent: what is reduced over a mesh axis has unreduced ones, and the other way round."""
+    reduced, unreduced = (frozenset(getattr(spec, how, None) or ()) for how in ("reduced", "unreduced"))
+    return PartitionSpec(*partitions(spec), reduced=unreduced, unreduced=reduced) if reduced or unreduced else spec
 
 
 def cotangent_struct(aval: Any) -> Any:

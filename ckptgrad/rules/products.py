@@ -18,7 +18,7 @@ from jax.extend.core import primitives as p
 from jax.sharding import PartitionSpec as P
 
 from ckptgrad.errors import NoDerivativeError
-from ckptgrad.graph.trace import explicit_sharding
+from ckptgrad.graph.trace import explicit_sharding, partitions
 from ckptgrad.rules.kinds import bprop, cast
 
 
@@ -35,7 +35,8 @@ def dot_general(op, g):
         options = {k: op.params[k] for k in ("precision", "preferred_element_type")}
         sharding = explicit_sharding(aval) or _replicated(a, b, aval.ndim)
         if sharding is not None:
-            parts = [*sharding.spec, *[None] * (len(order) - len(sharding.spec))]
+            parts = partitions(sharding.spec)
+            parts = [*parts, *[None] * (len(order) - len(parts))]
             sharding = sharding.update(spec=P(*(parts[i] for i in order)))
         result = contracted(a, b, contract, batch, out_sharding=sharding, **options)
         return cast(transposed(result, np.argsort(order)), aval.dtype)

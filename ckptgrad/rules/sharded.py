@@ -18,7 +18,7 @@ from ckptgrad.autodiff.joint import Partition, partition
 from ckptgrad.compat import spmd_axis_names
 from ckptgrad.graph.graph import Graph
 from ckptgrad.graph.registry import Application
-from ckptgrad.graph.trace import from_jaxpr, varying_axes
+from ckptgrad.graph.trace import cotangent_spec, cotangent_type, from_jaxpr, manual_axes, partitions, varying_axes
 from ckptgrad.rules.kinds import instantiate, pullback
 from ckptgrad.rules.subgraphs import active_outputs, joint_of, push_through, some
 
@@ -30,9 +30,11 @@ def under_mesh(op: Application, fun: Any, in_specs: Any, out_specs: Any) -> Any:
     return jax.shard_map(fun, in_specs=tuple(in_specs), out_specs=tuple(out_specs), **options)
 
 
-def absent(op: Application, spec: Any) -> tuple[Any, ...]:
-    """The mesh axes of the operation that a specification does not mention."""
-    mentioned = {n for part in spec if part is not None for n in (part if isinstance(part, tuple) else (part,))}
+def absent(op: Application, spec: Any, *also: str) -> tuple[Any, ...]:
+    """The mesh axes of the operation that a specification does not mention, as axes of unreduced values or `also` others."""
+    mentioned = {n for part in partitions(spec) if part is not None for n in (part if isinstance(part, tuple) else (part,))}
+    # Unreduced shares are summed by whoever reduces them.
+    mentioned.update(*(getattr(spec, how, None) or () for how in ("unreduced", *also)))
     return tuple(a for a in op.params["mesh"].axis_names if a in _own_axes(op) and a not in mentioned)
 
 
@@ -71,7 +73,7 @@ def shard_map(op: Application):
     kept_specs = [residual_spec(op, v.aval) for v in part.residuals]
     reads = [part.joint.inputs.index(v) for v in part.reads]
     wrt = [v.aval for v, n in zip(body.inputs, op.needs, strict=True) if n]
-    wrt_specs = [s for s, n in zip(in_specs, op.needs, strict=True) if n]
+    wrt_specs = [cotangent_spec(s) for s, n in zip(in_specs, op.needs, strict=True) if n]
     typed, sizes = op.params["check_vma"], dict(op.params["mesh"].shape)
 
     def forward(*xs: Any):
@@ -82,9 +84,9 @@ def shard_map(op: Application):
         kept, values, cts = given[: len(kept_specs)], given[len(kept_specs) : -len(seeded)], given[-len(seeded) :]
         kept = [r if v.shape else lax.squeeze(r, (0,)) for r, v in zip(kept, part.residuals, strict=True)]
         # Without types, every device that holds an output holds the whole cotangent.
-        shares = [1 if typed else math.prod(sizes[a] for a in absent(op, out_specs[i])) for i in seeded]
+        shares = [1 if typed else math.prod(sizes[a] for a in absent(op, out_specs[i], "reduced")) for i in seeded]
         found = part.run_backward(kept, values, [ct if s == 1 else ct / s for ct, s in zip(cts, shares, strict=True)])
-        found = [instantiate(g, aval) for g, aval in zip(found, wrt, strict=True)]
+        found = [instantiate(g, cotangent_type(aval)) for g, aval in zip(found, wrt, strict=True)]
         if typed:
             return tuple(found)
         pairs = zip(found, (absent(op, s) for s in wrt_specs), strict=True)
@@ -95,7 +97,7 @@ def shard_map(op: Application):
 
     def pull(*cotangents: Any):
         cts = [instantiate(cotangents[i], op.out_avals[i]) for i in seeded]
-        specs = [*kept_specs, *(in_specs[i] for i in reads), *(out_specs[i] for i in seeded)]
+        specs = [*kept_specs, *(in_specs[i] for i in reads), *(cotangent_spec(out_specs[i]) for i in seeded)]
         mapped = under_mesh(op, backward, specs, wrt_specs)
         return some(op.needs, mapped(*residuals, *(op.inputs[i] for i in reads), *cts))
 
@@ -120,4 +122,5 @@ def residual_spec(op: Application, aval: Any) -> P:
     names = op.params["mesh"].axis_names
     varying = varying_axes(aval) if op.params["check_vma"] else _own_axes(op)
     axes = tuple(a for a in names if a in varying)
-    return P(axes) if axes else P()
+    sums = {how: frozenset(found) for how in ("reduced", "unreduced") if (found := manual_axes(aval, how))}
+    return P(*([axes] if axes else []), **sums)

@@ -207,6 +207,27 @@ def check_examples_on_an_axis():
         assert_same(jax.vmap(cg.grad(mapped), spmd_axis_name="a")(x), wanted, scale=10)
 
 
+def check_maps_of_reduced_arguments():
+    """Around a `shard_map`: an argument that is reduced over an axis has unreduced gradients, typed or not."""
+    mesh = jax.make_mesh((4,), ("i",), axis_types=(AxisType.Explicit,))
+    x, w = jax.device_put(jnp.arange(8.0), jax.NamedSharding(mesh, P("i"))), jnp.linspace(1, 2, 2)
+    w = jax.device_put(w, jax.NamedSharding(mesh, P(None, reduced={"i"})))
+
+    for typed in (True, False):
+
+        @jax.shard_map(mesh=mesh, in_specs=(P("i"), P(None, reduced={"i"})), out_specs=P("i"), check_vma=typed)
+        def scaled(x, w):
+            return jnp.sin(x) * w
+
+        def run(grad):
+            found = jax.jit(grad(lambda x, w: scaled(x, w).sum(), argnums=(0, 1)))(x, w)
+            assert found[1].sharding.spec.unreduced == {"i"}
+            return found[0], jax.reshard(found[1], P())
+
+        with jax.set_mesh(mesh):
+            assert_same(run(cg.grad), run(jax.grad), scale=10)
+
+
 def check_a_weight_without_a_mesh():
     """The cotangent of a value that knows no mesh, of a product with one that is sharded over an explicit mesh."""
     mesh = jax.make_mesh((4,), ("i",), axis_types=(AxisType.Explicit,))
@@ -244,7 +265,13 @@ def test_second_derivatives_inside_a_shard_map(name):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "check",
-    ["check_two_axes()", "check_vmap_over_devices()", "check_examples_on_an_axis()", "check_a_weight_without_a_mesh()"],
+    [
+        "check_two_axes()",
+        "check_vmap_over_devices()",
+        "check_examples_on_an_axis()",
+        "check_maps_of_reduced_arguments()",
+        "check_a_weight_without_a_mesh()",
+    ],
 )
 def test_more_axes(check):
     on_four_devices(check)
