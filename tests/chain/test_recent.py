@@ -46,7 +46,12 @@ def checkpoint(c):
     return lambda x: cg.checkpoint(lambda x: (jnp.sin(x @ c) @ c).sum())(x)
 
 
-DOORS = {"eager": cg.grad, "jit": lambda f: jax.jit(cg.grad(f)), "jax": jax.grad, "jax in jit": lambda f: jax.jit(jax.grad(f))}
+DOORS = {
+    "eager": cg.grad,
+    "jit": lambda f: jax.jit(cg.grad(f)),
+    "jax": jax.grad,
+    "jax in jit": lambda f: jax.jit(jax.grad(f)),
+}
 SLOW = [pytest.param(f, d, marks=pytest.mark.slow) for f in (plain, custom_jvp, scan) for d in ("eager", "jit")]
 
 
