@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax import lax
 
@@ -172,3 +173,39 @@ def test_counters_that_start_at_a_python_number_are_known():
 
     found = compiled_memory(jax.jit(jax.grad(f)).lower(h).compile()).temporary_bytes
     assert found <= 8 * rows * h.nbytes
+
+
+@jax.custom_vjp
+def by_its_rule(x):
+    return jnp.cos(x)
+
+
+by_its_rule.defvjp(lambda x: (jnp.cos(x), x), lambda x, g: (g * x,))
+
+
+def three_steps(cond, body, init):
+    return lax.scan(lambda c, _: (body(c), None), init, None, length=3)[0]
+
+
+@pytest.mark.parametrize("batched", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_pullback_of_a_loop_with_a_custom_rule_is_differentiated_towards_its_cotangent(batched):
+    """The transpose of a transpose: forward mode, which such a rule lacks, is not needed."""
+
+    def of(loop):
+        def pulled(x, ct):
+            def steps(a):
+                return loop(
+                    lambda c: c[0] < 3, lambda c: (c[0] + 1, jnp.sin(0.8 * c[1] + 0.3 * by_its_rule(a) * ct)), (0, a)
+                )[1]
+
+            return jnp.sum(jax.vjp(steps, x)[1](ct)[0] * jnp.arange(4.0))
+
+        return pulled
+
+    x, ct = jnp.linspace(0.1, 0.9, 4), jnp.linspace(0.3, 1.2, 4)
+    transform = (lambda f: jax.vmap(f, (0, 0))) if batched else (lambda f: f)
+    args = (jnp.stack([x, 2 * x]), jnp.stack([ct, -ct])) if batched else (x, ct)
+    ours = transform(cg.grad(of(cg.while_loop), argnums=(0, 1)))(*args)
+    theirs = transform(jax.grad(of(three_steps), argnums=(0, 1)))(*args)
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)

@@ -32,6 +32,7 @@ class Pair:
     Attributes:
         count: of the values that they read, which come first.
         run, transpose: the two.
+        again: what the transpose's transpose is: `run`, or the same found in reverse mode, where `run` is refused.
         definition, transpose_definition: what to differentiate instead, for derivatives towards the values that are read.
         arguments, results: the types of the linear arguments, and of the results.
     """
@@ -39,6 +40,7 @@ class Pair:
     count: int
     run: Function
     transpose: Function
+    again: Function
     definition: Function
     transpose_definition: Function
     arguments: tuple[Any, ...]
@@ -50,7 +52,8 @@ class Pair:
         return Pair(
             self.count,
             self.transpose,
-            self.run,
+            self.again,
+            self.transpose,
             self.transpose_definition,
             self.definition,
             self.results,
@@ -67,9 +70,9 @@ class Pair:
             return run
 
         arguments, results = (tuple(stacked(a, size) for a in avals) for avals in (self.arguments, self.results))
-        run, transpose = over(self.run), over(self.transpose)
+        run, transpose, again = over(self.run), over(self.transpose), over(self.again)
         definition, transpose_definition = over(self.definition), over(self.transpose_definition)
-        return Pair(self.count, run, transpose, definition, transpose_definition, arguments, results)
+        return Pair(self.count, run, transpose, again, definition, transpose_definition, arguments, results)
 
 
 linear_p = Primitive("planned_linear")
