@@ -12,10 +12,11 @@ from typing import Any
 import jax.numpy as jnp
 from jax import lax
 
+from ckptgrad.autodiff.reach import reaching
 from ckptgrad.autodiff.reverse import is_differentiable
 from ckptgrad.autodiff.transpose import transposed
 from ckptgrad.graph.evaluate import apply, last_uses, read
-from ckptgrad.graph.graph import Graph, Operation, Variable
+from ckptgrad.graph.graph import Graph, Operation, Variable, variables_of
 from ckptgrad.graph.registry import Application, Rule, force, is_zero, rule_for
 from ckptgrad.graph.trace import filled
 
@@ -57,12 +58,8 @@ def push(
 
 def moving_variables(graph: Graph, wanted: Sequence[bool] | None = None) -> set[Any]:
     """The variables whose tangents may reach the tangents of the outputs, or of those that are wanted."""
-    outputs = graph.outputs if wanted is None else [a for a, w in zip(graph.outputs, wanted, strict=True) if w]
-    moving: set[Any] = {a for a in outputs if isinstance(a, Variable)}
-    for op in reversed(graph.operations):
-        if not is_zero(op) and any(v in moving for v in op.outputs):
-            moving.update(a for a in op.inputs if isinstance(a, Variable))
-    return moving
+    flags = [True] * len(graph.outputs) if wanted is None else wanted
+    return reaching(graph, variables_of(a for a, w in zip(graph.outputs, flags, strict=True) if w))
 
 
 def _push_one(

@@ -162,8 +162,28 @@ def on_constants(d, x, y):
     return lax.scan(step, x, jnp.outer(y, x))[0]
 
 
-@pytest.mark.parametrize("asked", ["forward over reverse", "JAX over reverse"])
-@pytest.mark.parametrize("fun", [beside, in_a_loop_for_nothing, on_constants])
+def in_a_branch_for_nothing(d, x, y):
+    """A scan that one of the branches compares with its operand, and drops."""
+    before = lax.scan(lambda c, _: (other_backward(c), None), x, None, length=3)[0]
+
+    def compared(a):
+        before > a  # noqa: B015 (read by nothing)
+        return jnp.sin(x)
+
+    return lax.switch(jnp.int32(y[0] > 0), [compared, lambda a: jnp.cos(x), lambda a: a], x)
+
+
+@pytest.mark.parametrize(
+    ("fun", "asked"),
+    [
+        *(
+            (f, a)
+            for f in (beside, in_a_loop_for_nothing, on_constants)
+            for a in ("forward over reverse", "JAX over reverse")
+        ),
+        (in_a_branch_for_nothing, "forward over reverse"),
+    ],
+)
 def test_forward_mode_where_no_tangent_of_a_custom_vjp_is_read(fun, asked):
     verdict = compare(lambda d, x, y, *_: (jnp.sum(fun(d, x, y)), ()), ASKED[asked])
     assert verdict.kind == "agree", verdict.detail
