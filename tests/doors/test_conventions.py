@@ -221,6 +221,8 @@ ERRORS = {
     ),
     "a string primal": lambda m: m.jvp(lambda x: x * 2, ("a",), (1.0,)),
 }
+if jax.__version_info__ < (0, 10, 2):  # which differentiate it
+    del ERRORS["an array of strings"]
 
 
 @pytest.mark.parametrize("row", ERRORS.values(), ids=ERRORS)
