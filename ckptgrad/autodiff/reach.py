@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, TypeAlias
-
-from jax import lax
+from typing import TypeAlias
 
 from ckptgrad.autodiff.reverse import is_differentiable
 from ckptgrad.compat import custom_jvp_call, scan_counts
@@ -26,13 +24,6 @@ def reaching(graph: Graph, seeds: Collection[Variable]) -> set[Variable]:
             needed = _FROM[op.name](op, wanted) if op.name in _FROM else [True] * len(op.inputs)
             found.update(variables_of(a for a, n in zip(op.inputs, needed, strict=True) if n))
     return found
-
-
-def without_idle(op: Operation, operands: Sequence[Any]) -> list[Any]:
-    """The operands of a loop, without derivatives those on which no result of it depends."""
-    needed = _FROM[op.name](op, [True] * len(op.outputs))
-    moving = [n or not is_differentiable(a.aval) for n, a in zip(needed, op.inputs, strict=True)]
-    return [x if m else lax.stop_gradient(x) for x, m in zip(operands, moving, strict=True)]
 
 
 def _inputs_reaching(graph: Graph, wanted: Sequence[bool]) -> list[bool]:

@@ -8,7 +8,6 @@ from typing import Any
 from jax import lax
 from jax.extend.core import primitives as p
 
-from ckptgrad.autodiff.reach import without_idle
 from ckptgrad.compat import scan_counts
 from ckptgrad.graph.graph import Operation
 from ckptgrad.graph.registry import Application
@@ -73,4 +72,4 @@ def scan(op: Application):
     # A side effect happens once: what may run a step again is not asked.
     planned = op.planned and not op.linear and op.params["length"] > 1 and not op.op.effects
     loop = scan_of(op.op, op.needs, planned, wanted=op.wanted)
-    return left_open(loop, without_idle(op.op, op.inputs)) if planned else loop.reverse_plainly(op.inputs)
+    return left_open(loop, op.inputs) if planned else loop.reverse_plainly(op.inputs)

@@ -11,7 +11,6 @@ from jax import lax
 from jax.extend.core import primitives as p
 
 from ckptgrad.autodiff.push import push
-from ckptgrad.autodiff.reach import without_idle
 from ckptgrad.autodiff.reverse import forward
 from ckptgrad.autodiff.transpose import pull_from
 from ckptgrad.graph.evaluate import read
@@ -98,4 +97,4 @@ def while_(op: Application):
     # A side effect happens once: what may run a step again is not asked.
     planned = op.planned and not op.linear and not op.op.effects
     loop = while_of(op.op, op.needs, planned)
-    return left_open(loop, without_idle(op.op, op.inputs)) if planned else loop.reverse_plainly(op.inputs)
+    return left_open(loop, op.inputs) if planned else loop.reverse_plainly(op.inputs)
