@@ -26,6 +26,11 @@ def reaching(graph: Graph, seeds: Collection[Variable]) -> set[Variable]:
     return found
 
 
+def operands_reaching(body: Graph, consts: int, carry: int) -> list[bool]:
+    """Of a loop of a body: on which operands (constants, carried, stacked) any result depends."""
+    return _from_loop(body, [True] * len(body.outputs), consts, carry)
+
+
 def _inputs_reaching(graph: Graph, wanted: Sequence[bool]) -> list[bool]:
     found = reaching(graph, variables_of(a for a, w in zip(graph.outputs, wanted, strict=True) if w))
     return [v in found for v in graph.inputs]

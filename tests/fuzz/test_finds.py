@@ -173,6 +173,12 @@ def in_a_branch_for_nothing(d, x, y):
     return lax.switch(jnp.int32(y[0] > 0), [compared, lambda a: jnp.cos(x), lambda a: a], x)
 
 
+def in_steps_for_nothing(d, x, y):
+    """A loop whose steps read a rule's result, and drop what they make of it."""
+    before = other_backward(x)
+    return lax.fori_loop(0, 7, lambda i, c: (c[0] + before * 2, x)[1:], (y,))[0]
+
+
 @pytest.mark.parametrize(
     ("fun", "asked"),
     [
@@ -182,6 +188,7 @@ def in_a_branch_for_nothing(d, x, y):
             for a in ("forward over reverse", "JAX over reverse")
         ),
         (in_a_branch_for_nothing, "forward over reverse"),
+        (in_steps_for_nothing, "forward over reverse"),
     ],
 )
 def test_forward_mode_where_no_tangent_of_a_custom_vjp_is_read(fun, asked):

@@ -17,11 +17,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.core import ShapedArray
 from jax.extend.core import Primitive
 
 from ckptgrad.autodiff.joint import Joint
 from ckptgrad.autodiff.local import pulled_back, pushed_forward
+from ckptgrad.autodiff.reach import operands_reaching
 from ckptgrad.autodiff.reverse import is_differentiable
 from ckptgrad.graph.graph import KnownCost, Operation, Variable
 from ckptgrad.rules.custom import tangent_zeros
@@ -143,7 +145,7 @@ def forward_of(plan: LoopPlan, loop: Loop) -> Callable[..., list[Any]]:
     def definition(*operands: Any) -> list[Any]:
         return list(loop.definition_again(*operands))
 
-    return _defined_by(run, definition, range(len(loop.operand_avals)), loop.has_custom_vjp)
+    return _without_idle(loop, _defined_by(run, definition, range(len(loop.operand_avals)), loop.has_custom_vjp))
 
 
 def _backward_of(plan: LoopPlan, loop: Loop, given: Sequence[bool], stored: int) -> Callable[..., list[Any]]:
@@ -160,7 +162,22 @@ def _backward_of(plan: LoopPlan, loop: Loop, given: Sequence[bool], stored: int)
         return wanted(loop.reverse_plainly(xs[:count])[1](*some(given, xs[count:])))
 
     read = [*range(count), *range(count + stored, count + stored + sum(given))]
-    return _defined_by(run, definition, read, loop.has_custom_vjp)
+    return _without_idle(loop, _defined_by(run, definition, read, loop.has_custom_vjp))
+
+
+def _without_idle(loop: Loop, run: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
+    """`run`, to whose operands on which no result depends no derivative leads: these may have no forward mode."""
+    step = loop.step
+    moving = [False] * loop.offset + operands_reaching(step.body, step.num_consts, step.num_carry)
+
+    def without(*inputs: Any) -> list[Any]:
+        operands = [
+            x if m or not is_differentiable(a) else lax.stop_gradient(x)
+            for x, m, a in zip(inputs, moving, loop.operand_avals, strict=False)
+        ]
+        return run(*operands, *inputs[len(operands) :])
+
+    return without
 
 
 def _defined_by(
