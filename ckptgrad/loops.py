@@ -10,11 +10,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax import dtypes, lax
 from jax.custom_derivatives import SymbolicZero
 
-from ckptgrad.autodiff.local import pulled_back, pushed_forward
+from ckptgrad.autodiff.local import pushed_forward
 from ckptgrad.autodiff.reverse import is_differentiable
 from ckptgrad.budget import Budget, check_budget, resolve_budget
 from ckptgrad.chain.loops import SLOWEST, Candidate, loop_plans
@@ -31,7 +30,7 @@ from ckptgrad.rules.loops.planned import forward_of
 from ckptgrad.rules.loops.scanned import Scan
 from ckptgrad.rules.loops.store_all import StoreAll
 from ckptgrad.rules.scans import scan_of
-from ckptgrad.rules.subgraphs import calls_custom_vjp
+from ckptgrad.rules.subgraphs import calls_custom_rule
 from ckptgrad.rules.whiles import while_of
 
 POLICIES = ("optimal", "store_all", "two_levels", "revolve")
@@ -232,18 +231,10 @@ def _tangents(
     def plainly(*xs: Any) -> list[Any]:
         return wanted(loop.reverse_plainly(xs[:count])[1](*cotangents(xs[count + len(stored) :])))
 
-    def transposed(*xs: Any) -> list[Any]:
-        """As `pushed`, without forward mode."""
-        read, given = xs[: count + len(stored)], xs[count + len(stored) :]
-        seeds = [jnp.zeros(loop.out_avals[k].shape, loop.out_avals[k].dtype) for k in moving]
-        needs = [False] * len(read) + [True] * len(seeds)
-        found = pulled_back(plainly, [*read, *seeds], needs, given)[len(read) :]
-        return [instantiate(t, loop.out_avals[k]) for t, k in zip(found, moving, strict=True)]
-
-    again = transposed if calls_custom_vjp(loop.step.body) else pushed
     arguments = tuple(loop.operand_avals[i].update(weak_type=False) for i in moved)
     seeds = tuple(loop.out_avals[k].update(weak_type=False) for k in moving)
-    pair = Pair(count + len(stored), pushed, pulled, again, pushed, plainly, arguments, seeds)
+    proved = not calls_custom_rule(loop.step.body)
+    pair = Pair(count + len(stored), pushed, pulled, pushed, plainly, arguments, seeds, proved)
     known = dict(zip(moving, linear(pair, [*operands, *stored], tangents), strict=True))
     return results, [known[k] if k in known else tangent_zeros(a) for k, a in enumerate(loop.out_avals)]
 

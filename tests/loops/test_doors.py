@@ -183,29 +183,72 @@ def by_its_rule(x):
 by_its_rule.defvjp(lambda x: (jnp.cos(x), x), lambda x, g: (g * x,))
 
 
-def three_steps(cond, body, init):
+@jax.custom_vjp
+def not_linear(x):
+    return jnp.cos(x)
+
+
+not_linear.defvjp(lambda x: (jnp.cos(x), x), lambda x, g: (g * g * x,))
+
+
+@jax.custom_jvp
+def tangents_not_linear(x):
+    return jnp.cos(x)
+
+
+tangents_not_linear.defjvp(lambda p, t: (jnp.cos(p[0]), t[0] * t[0] * p[0]))
+
+
+def unplanned(body, init):
     return lax.scan(lambda c, _: (body(c), None), init, None, length=3)[0]
 
 
-@pytest.mark.parametrize("batched", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_a_pullback_of_a_loop_with_a_custom_rule_is_differentiated_towards_its_cotangent(batched):
-    """The transpose of a transpose: forward mode, which such a rule lacks, is not needed."""
+LOOPS = {
+    "scan": lambda body, init: cg.scan(lambda c, _: (body(c), None), init, None, length=3)[0],
+    "while": lambda body, init: cg.while_loop(lambda c: c[0] < 3, lambda c: (c[0] + 1, body(c[1])), (0, init))[1],
+}
+EITHER = pytest.mark.parametrize("loop", ["scan", pytest.param("while", marks=pytest.mark.slow)])
+CT, WEIGHTS = jnp.linspace(0.3, 1.2, 4), jnp.arange(4.0)
+START = jnp.linspace(0.1, 0.9, 4)
+SECOND = {
+    "reverse": lambda m, f: m.grad(f, argnums=(0, 1))(START, CT),
+    "forward": lambda m, f: m.jvp(f, (START, CT), (CT, WEIGHTS)),
+    "batched": lambda m, f: jax.vmap(m.grad(f, argnums=(0, 1)))(jnp.stack([START, CT]), jnp.stack([CT, -CT])),
+}
 
-    def of(loop):
-        def pulled(x, ct):
-            def steps(a):
-                return loop(
-                    lambda c: c[0] < 3, lambda c: (c[0] + 1, jnp.sin(0.8 * c[1] + 0.3 * by_its_rule(a) * ct)), (0, a)
-                )[1]
 
-            return jnp.sum(jax.vjp(steps, x)[1](ct)[0] * jnp.arange(4.0))
+def derivative_of(rule, loop, moved):
+    """What a first derivative of a loop makes of a point and of a direction, to be differentiated again."""
 
-        return pulled
+    def found(x, direction):
+        def steps(a):
+            return loop(lambda c: jnp.sin(0.8 * c + 0.3 * rule(a) * direction + rule(c)), a)
 
-    x, ct = jnp.linspace(0.1, 0.9, 4), jnp.linspace(0.3, 1.2, 4)
-    transform = (lambda f: jax.vmap(f, (0, 0))) if batched else (lambda f: f)
-    args = (jnp.stack([x, 2 * x]), jnp.stack([ct, -ct])) if batched else (x, ct)
-    ours = transform(cg.grad(of(cg.while_loop), argnums=(0, 1)))(*args)
-    theirs = transform(jax.grad(of(three_steps), argnums=(0, 1)))(*args)
-    for a, b in zip(ours, theirs, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+        return jnp.sum(WEIGHTS * moved(steps, x, direction))
+
+    return found
+
+
+def pulled(f, x, direction):
+    return jax.vjp(f, x)[1](direction)[0]
+
+
+def pushed(f, x, direction):
+    return jax.jvp(f, (x,), (direction,))[1]
+
+
+@pytest.mark.parametrize("asked", ["reverse", "forward", pytest.param("batched", marks=pytest.mark.slow)])
+@EITHER
+@pytest.mark.parametrize("rule", [by_its_rule, not_linear])
+def test_a_pullback_of_a_loop_is_differentiated_towards_its_cotangent(rule, loop, asked):
+    """Which a custom rule need not be linear in, and has no forward mode for."""
+    ours = SECOND[asked](cg, derivative_of(rule, LOOPS[loop], pulled))
+    theirs = SECOND[asked](jax, derivative_of(rule, unplanned, pulled))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), ours, theirs)
+
+
+@EITHER
+def test_a_tangent_of_a_loop_is_differentiated_towards_its_direction(loop):
+    ours = SECOND["forward"](cg, derivative_of(tangents_not_linear, LOOPS[loop], pushed))
+    theirs = SECOND["forward"](jax, derivative_of(tangents_not_linear, unplanned, pushed))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), ours, theirs)

@@ -32,19 +32,19 @@ class Pair:
     Attributes:
         count: of the values that they read, which come first.
         run, transpose: the two.
-        again: what the transpose's transpose is: `run`, or the same found in reverse mode, where `run` is refused.
         definition, transpose_definition: what to differentiate instead, for derivatives towards the values that are read.
         arguments, results: the types of the linear arguments, and of the results.
+        proved: whether the two are linear for certain: a user's rule for cotangents, or for tangents, need not be.
     """
 
     count: int
     run: Function
     transpose: Function
-    again: Function
     definition: Function
     transpose_definition: Function
     arguments: tuple[Any, ...]
     results: tuple[Any, ...]
+    proved: bool
 
     @property
     def swapped(self) -> Pair:
@@ -52,12 +52,12 @@ class Pair:
         return Pair(
             self.count,
             self.transpose,
-            self.again,
-            self.transpose,
+            self.run,
             self.transpose_definition,
             self.definition,
             self.results,
             self.arguments,
+            self.proved,
         )
 
     def mapped(self, axes: Sequence[int | None], size: int) -> Pair:
@@ -70,9 +70,9 @@ class Pair:
             return run
 
         arguments, results = (tuple(stacked(a, size) for a in avals) for avals in (self.arguments, self.results))
-        run, transpose, again = over(self.run), over(self.transpose), over(self.again)
+        run, transpose = over(self.run), over(self.transpose)
         definition, transpose_definition = over(self.definition), over(self.transpose_definition)
-        return Pair(self.count, run, transpose, again, definition, transpose_definition, arguments, results)
+        return Pair(self.count, run, transpose, definition, transpose_definition, arguments, results, self.proved)
 
 
 linear_p = Primitive("planned_linear")
@@ -117,14 +117,17 @@ def _batch(args: Sequence[Any], axes: Sequence[Any], *, pair: Pair) -> tuple[lis
 def _jvp(primals: Sequence[Any], tangents: Sequence[Any], *, pair: Pair) -> tuple[list[Any], list[Any]]:
     results = linear(pair, primals[: pair.count], primals[pair.count :])
     known = [None if isinstance(t, ad.Zero) or t.dtype == jax.dtypes.float0 else t for t in tangents]
+    avals = [jax.typeof(r).to_tangent_aval() for r in results]
     found: list[Any] = [None] * len(results)
+    if not pair.proved:
+        found = pushed_forward(pair.definition, primals, known)
+        return results, [ad.Zero(aval) if t is None else t for aval, t in zip(avals, found, strict=True)]
     if any(t is not None for t in known[pair.count :]):
         given = [t if t is not None else jnp.zeros_like(x) for t, x in zip(known, primals, strict=True)][pair.count :]
         found = linear(pair, primals[: pair.count], given)
     if any(t is not None for t in known[: pair.count]):
         around = pushed_forward(pair.definition, primals, [*known[: pair.count], *[None] * (len(primals) - pair.count)])
         found = [a if b is None else b if a is None else a + b for a, b in zip(found, around, strict=True)]
-    avals = [jax.typeof(r).to_tangent_aval() for r in results]
     return results, [ad.Zero(aval) if t is None else t for aval, t in zip(avals, found, strict=True)]
 
 
@@ -137,8 +140,10 @@ batching.primitive_batchers[linear_p] = _batch
 def planned_linear(op: Application, *cotangents: Any) -> list[Any]:
     pair = op.params["pair"]
     found: list[Any] = [None] * len(op.inputs)
+    read = [n and is_differentiable(a) for n, a in zip(op.needs, op.in_avals, strict=True)]
+    if not pair.proved and not op.linear:
+        return pulled_back(pair.definition, op.inputs, read, cotangents)
     if any(op.needs[: pair.count]):
-        read = [n and is_differentiable(a) for n, a in zip(op.needs, op.in_avals, strict=True)]
         needs = read[: pair.count] + [False] * (len(read) - pair.count)
         found = pulled_back(pair.definition, op.inputs, needs, cotangents)
     if any(op.needs[pair.count :]):
