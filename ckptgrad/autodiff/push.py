@@ -12,11 +12,11 @@ from typing import Any
 import jax.numpy as jnp
 from jax import lax
 
-from ckptgrad.autodiff.reach import reaching
+from ckptgrad.autodiff.reach import reaching, wanted_variables
 from ckptgrad.autodiff.reverse import is_differentiable
 from ckptgrad.autodiff.transpose import transposed
 from ckptgrad.graph.evaluate import apply, last_uses, read
-from ckptgrad.graph.graph import Graph, Operation, Variable, variables_of
+from ckptgrad.graph.graph import Graph, Operation, Variable
 from ckptgrad.graph.registry import Application, Rule, force, is_zero, rule_for
 from ckptgrad.graph.trace import filled
 
@@ -38,7 +38,7 @@ def push(
     Returns:
         (outputs, tangents of the outputs), a tangent being None where it is zero; where it is not wanted it may be None.
     """
-    moving = moving_variables(graph, wanted)
+    moving = reaching(graph, wanted_variables(graph, [True] * len(graph.outputs) if wanted is None else wanted))
     env: dict[Variable, Any] = dict(graph.constants)
     env.update(zip(graph.inputs, args, strict=True))
     table: dict[Any, Any] = {v: t for v, t in zip(graph.inputs, tangents, strict=True) if t is not None}
@@ -54,12 +54,6 @@ def push(
                 env.pop(v, None)
                 table.pop(v, None)
     return [read(env, a) for a in graph.outputs], [table.get(a) for a in graph.outputs]
-
-
-def moving_variables(graph: Graph, wanted: Sequence[bool] | None = None) -> set[Any]:
-    """The variables whose tangents may reach the tangents of the outputs, or of those that are wanted."""
-    flags = [True] * len(graph.outputs) if wanted is None else wanted
-    return reaching(graph, variables_of(a for a, w in zip(graph.outputs, flags, strict=True) if w))
 
 
 def _push_one(

@@ -26,14 +26,49 @@ def reaching(graph: Graph, seeds: Collection[Variable]) -> set[Variable]:
     return found
 
 
+def grown(flags: Sequence[bool], places: Sequence[int], follow: Callable[[list[bool]], Sequence[bool]]) -> list[bool]:
+    """`flags`, with those of carried values that follow from them after any number of steps.
+
+    Args:
+        flags: of the inputs of a loop's body, or of its outputs.
+        places: where the carried values stand among them.
+        follow: from flags to those of the carried values on the other side of a step, first of all that it returns.
+    """
+    flags = list(flags)
+    while True:
+        more = [i for i, found in zip(places, follow(flags), strict=False) if found and not flags[i]]
+        if not more:
+            return flags
+        for i in more:
+            flags[i] = True
+
+
+def moving_carry(body: Graph, wanted: Sequence[bool], carry: int, count: int) -> list[bool]:
+    """`wanted` outputs of a loop's body, with every carried one that they depend on in a later step.
+
+    Args:
+        body: its first outputs are the new carried values.
+        wanted: of its outputs.
+        carry: where its carried inputs begin.
+        count: how many there are.
+    """
+    return grown(wanted, range(count), lambda flags: inputs_reaching(body, flags)[carry:])
+
+
 def operands_reaching(body: Graph, consts: int, carry: int) -> list[bool]:
     """Of a loop of a body: on which operands (constants, carried, stacked) any result depends."""
     return _from_loop(body, [True] * len(body.outputs), consts, carry)
 
 
-def _inputs_reaching(graph: Graph, wanted: Sequence[bool]) -> list[bool]:
-    found = reaching(graph, variables_of(a for a, w in zip(graph.outputs, wanted, strict=True) if w))
+def inputs_reaching(graph: Graph, wanted: Sequence[bool]) -> list[bool]:
+    """Of each input, whether a wanted output is reached from it."""
+    found = reaching(graph, wanted_variables(graph, wanted))
     return [v in found for v in graph.inputs]
+
+
+def wanted_variables(graph: Graph, wanted: Sequence[bool]) -> list[Variable]:
+    """The variables among the wanted outputs."""
+    return variables_of(a for a, w in zip(graph.outputs, wanted, strict=True) if w)
 
 
 def _from_scan(op: Operation, wanted: list[bool]) -> list[bool]:
@@ -48,16 +83,13 @@ def _from_while(op: Operation, wanted: list[bool]) -> list[bool]:
 
 def _from_loop(body: Graph, wanted: list[bool], carry: int, count: int) -> list[bool]:
     """Of the operands of a loop; `carry` is where its carried ones begin, `count` how many there are."""
-    while True:
-        found = _inputs_reaching(body, wanted)
-        carried = [w or f for w, f in zip(wanted[:count], found[carry:], strict=False)]
-        if carried == wanted[:count]:
-            return [*found[:carry], *carried, *found[carry + count :]]
-        wanted = [*carried, *wanted[count:]]
+    wanted = moving_carry(body, wanted, carry, count)
+    found = inputs_reaching(body, wanted)
+    return [*found[:carry], *wanted[:count], *found[carry + count :]]
 
 
 def _from_cond(op: Operation, wanted: list[bool]) -> list[bool]:
-    branches = [_inputs_reaching(from_jaxpr(b), wanted) for b in op.params["branches"]]
+    branches = [inputs_reaching(from_jaxpr(b), wanted) for b in op.params["branches"]]
     return [False, *(any(found) for found in zip(*branches, strict=True))]
 
 
@@ -114,13 +146,8 @@ def _while(op: Operation, flags: list[bool], follow: Follow) -> list[bool]:
 
 def _looped(body: Graph, flags: list[bool], carry: int, count: int, follow: Follow) -> list[bool]:
     """Of the results of a loop; `carry` is where its carried inputs begin, `count` how many there are."""
-    while True:
-        found = follow(body, flags)
-        before = flags[carry : carry + count]
-        carried = [b or f for b, f in zip(before, found, strict=False)]
-        if carried == before:
-            return [*carried, *found[count:]]
-        flags = [*flags[:carry], *carried, *flags[carry + count :]]
+    flags = grown(flags, range(carry, carry + count), lambda found: follow(body, found))
+    return [*flags[carry : carry + count], *follow(body, flags)[count:]]
 
 
 def _cond(op: Operation, flags: list[bool], follow: Follow) -> list[bool]:

@@ -8,6 +8,7 @@ from typing import Any
 from jax import lax
 from jax.extend.core import primitives as p
 
+from ckptgrad.autodiff.reach import moving_carry
 from ckptgrad.compat import scan_counts
 from ckptgrad.graph.graph import Operation
 from ckptgrad.graph.registry import Application
@@ -18,7 +19,7 @@ from ckptgrad.rules.loops.planned import left_open
 from ckptgrad.rules.loops.scanned import Scan
 from ckptgrad.rules.loops.step import Step
 from ckptgrad.rules.loops.written import written_buffers
-from ckptgrad.rules.subgraphs import active_outputs, carried, moving_carry, push_through, some, typed
+from ckptgrad.rules.subgraphs import active_outputs, carried, push_through, some, typed
 
 
 def push_scan(op: Application, *tangents: Any):

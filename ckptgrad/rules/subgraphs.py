@@ -8,7 +8,8 @@ from typing import Any
 import jax.numpy as jnp
 
 from ckptgrad.autodiff.joint import Joint, joint
-from ckptgrad.autodiff.push import moving_variables, push
+from ckptgrad.autodiff.push import push
+from ckptgrad.autodiff.reach import grown
 from ckptgrad.autodiff.reverse import active_variables
 from ckptgrad.compat import HI_CALL
 from ckptgrad.graph.evaluate import like_aval
@@ -45,33 +46,7 @@ def carried(graph: Graph, needs: Sequence[bool], carry: int, count: int) -> list
         carry: where its carried inputs begin.
         count: how many there are.
     """
-    needs = list(needs)
-    while True:
-        active = active_outputs(graph, needs)
-        grown = [i for i in range(count) if active[i] and not needs[carry + i]]
-        if not grown:
-            return needs
-        for i in grown:
-            needs[carry + i] = True
-
-
-def moving_carry(graph: Graph, wanted: Sequence[bool], carry: int, count: int) -> list[bool]:
-    """`wanted` with every carried output whose tangent comes to be read by a later step.
-
-    Args:
-        graph: the body; its first outputs are the new carried values.
-        wanted: of its outputs.
-        carry: where its carried inputs begin.
-        count: how many there are.
-    """
-    wanted = list(wanted)
-    while True:
-        moving = moving_variables(graph, wanted)
-        grown = [i for i in range(count) if graph.inputs[carry + i] in moving and not wanted[i]]
-        if not grown:
-            return wanted
-        for i in grown:
-            wanted[i] = True
+    return grown(needs, range(carry, carry + count), lambda flags: active_outputs(graph, flags))
 
 
 def push_through(graph: Graph, needs: Sequence[bool], wanted: Sequence[bool]) -> Callable:

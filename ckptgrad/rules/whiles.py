@@ -11,6 +11,7 @@ from jax import lax
 from jax.extend.core import primitives as p
 
 from ckptgrad.autodiff.push import push
+from ckptgrad.autodiff.reach import moving_carry
 from ckptgrad.autodiff.reverse import forward
 from ckptgrad.autodiff.transpose import pull_from
 from ckptgrad.graph.evaluate import read
@@ -23,7 +24,7 @@ from ckptgrad.rules.loops.counters import last_by_predicate
 from ckptgrad.rules.loops.planned import left_open
 from ckptgrad.rules.loops.step import Step
 from ckptgrad.rules.loops.written import written_buffers
-from ckptgrad.rules.subgraphs import moving_carry, push_through, some, typed
+from ckptgrad.rules.subgraphs import push_through, some, typed
 
 
 def while_of(op: Operation, needs: Sequence[bool], planned: bool, accumulate: Any = None) -> While:
