@@ -1,7 +1,7 @@
 """How to bracket a product of Jacobians so that it takes the fewest multiplications.
 
 The Jacobian of a chain of l stages with boundaries of n_0, ..., n_l numbers is J_l ... J_1.  A
-Jacobian of stages i to j is had in one of three ways: the product of two Jacobians (dense, n_j n_k
+Jacobian of stages i to j comes in one of three ways: the product of two Jacobians (dense, n_j n_k
 n_i multiplications), a Jacobian pushed forward through further stages (one tangent a column), or
 one pulled back through earlier stages (one cotangent a row); a stage's linear map costs what it
 costs, without its matrix ever being formed.  Dynamic programming over the sub-chains finds the
@@ -20,7 +20,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Bracket:
-    """How the Jacobian of stages `first` to `last` (0-based, inclusive) is had.
+    """How the Jacobian of stages `first` to `last` (0-based, inclusive) is obtained.
 
     Attributes:
         way: "forward" pushes the Jacobian of `right` (None: the identity) through the later

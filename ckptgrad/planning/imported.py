@@ -189,4 +189,4 @@ def _are_texts(value: Any) -> bool:
 
 
 def _no_plan(why: str) -> ScheduleError:
-    return ScheduleError(f"this is no plan saved by ckptgrad: {why}")
+    return ScheduleError(f"this is not a plan saved by ckptgrad: {why}")

@@ -22,8 +22,8 @@ class Forward:
     """Read boundary `stage`, run the stage, hold boundary `stage + 1` and the residuals of save option
     `keep`.
 
-    `keep=None` keeps no residuals. `output=False` does not produce boundary `stage + 1`: right before the
-    stage's own backward nobody reads it. A boundary that is held already is replaced by the one produced.
+    `keep=None` keeps no residuals. `output=False` does not produce boundary `stage + 1`: nothing
+    reads it right before the stage's own backward. A boundary that is held already is replaced by the one produced.
 
     Example:
         >>> import ckptgrad as cg

@@ -1,7 +1,7 @@
 """The two recurrences behind the optimal policy, filled bottom-up over classes of segments.
 
 Algorithm: reverse segment a..b within m bytes, its input either *pinned* (held elsewhere, free of charge) or
-*owned* (charged inside m, freed when nobody needs it). Either keep one of a's save options, and reverse
+*owned* (charged inside m, freed once it is not needed). Either keep one of a's save options, and reverse
 a+1..b beside its residuals; or forward to j keeping nothing, reverse j..b as an owned segment, then a..j-1.
 `fill_least` finds byte-exactly the least m of each segment, `fill_times` the least seconds for each number of
 slots, each slot `slot` bytes, bytes rounded up.

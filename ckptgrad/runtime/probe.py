@@ -99,7 +99,7 @@ def _arriving(kind: StageKind) -> list[Variable]:
 def _given(kind: StageKind, k: int, place: Place) -> list[Variable]:
     """The residuals and boundaries that the backward of option `k` reads last.
 
-    The incoming boundary is read by the backward of the stage before too, if that reads its output; else nobody needs
+    The incoming boundary is read by the backward of the stage before too, if that reads its output; otherwise nothing needs
     it after this backward.
     """
     option = kind.options[k]
