@@ -35,11 +35,13 @@ class Tape:
         env: the value of every variable.
         pullbacks: for operations whose rule replaces the forward evaluation, its closure.
         active: the variables that depend on a differentiated input.
+        linear: the graph is linear in the differentiated inputs, whose values are not known.
     """
 
     graph: Graph
     env: dict[Variable, Any]
     active: set[Variable]
+    linear: bool = False
     pullbacks: dict[Operation, Any] = field(default_factory=dict)
     edges_visited: int = 0
     rule_calls: int = 0
@@ -93,7 +95,7 @@ def forward(
     if linear:
         env.update((v, _unread(v)) for v in wrt)
     active = active_variables(graph, wrt)
-    tape = Tape(graph, env, active if towards is None else active.intersection(towards))
+    tape = Tape(graph, env, active if towards is None else active.intersection(towards), linear)
     for op in graph.operations:
         values = [read(env, a) for a in op.inputs]
         needs = [a in tape.active for a in op.inputs]
@@ -197,4 +199,4 @@ def _entries(tape: Tape, op: Operation, needs: Sequence[bool], gradients: Sequen
     assert rule.bprop is not None
     values = [read(tape.env, a) for a in op.inputs]
     results = [tape.env[v] for v in op.outputs]
-    return rule.bprop(Application(op, values, results, needs), *gradients)
+    return rule.bprop(Application(op, values, results, needs, tape.linear), *gradients)

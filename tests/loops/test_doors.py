@@ -252,3 +252,14 @@ def test_a_tangent_of_a_loop_is_differentiated_towards_its_direction(loop):
     ours = SECOND["forward"](cg, derivative_of(tangents_not_linear, LOOPS[loop], pushed))
     theirs = SECOND["forward"](jax, derivative_of(tangents_not_linear, unplanned, pushed))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), ours, theirs)
+
+
+@pytest.mark.parametrize("grad", [cg.grad, jax.grad], ids=["ours", "JAX's"])
+@EITHER
+@pytest.mark.parametrize("rule", [by_its_rule, jax.nn.relu])
+def test_loops_that_call_custom_rules_one_inside_the_other(rule, loop, grad):
+    def loss(run):
+        return lambda x: jnp.sum(WEIGHTS * run(lambda c: jnp.sin(run(lambda b: rule(b) * c, c)), x))
+
+    ours, theirs = grad(loss(LOOPS[loop]))(START), jax.grad(loss(unplanned))(START)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
