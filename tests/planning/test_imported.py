@@ -89,7 +89,7 @@ def test_a_saved_plan_is_not_run_on_another_function():
         cg.plan(loss, WS[:3], X, policy=saved)
     with pytest.raises(cg.BudgetError):
         cg.plan(loss, WS, X, budget=100, policy=saved)
-    with pytest.raises(cg.ScheduleError, match="no plan"):
+    with pytest.raises(cg.ScheduleError, match="not a plan"):
         cg.load_plan('{"schedule": ["F1", "Z2"]}')
 
 
