@@ -11,9 +11,9 @@ import jax
 import pytest
 from hypothesis import HealthCheck, settings
 
-from ckptgrad.chain.machine import use_rates
-from ckptgrad.graph import registry
+from ckptgrad.autodiff import rule as registry
 from ckptgrad.planning.policy import registered, unregister
+from ckptgrad.target.rates import use_rates
 
 # No time limits: a first example compiles.  `--hypothesis-profile=search` looks for new examples.
 _QUIET = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}

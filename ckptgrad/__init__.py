@@ -3,9 +3,16 @@
 from typing import Any
 
 from ckptgrad import rules
-from ckptgrad.api import grad, plan, value_and_grad, vjp
 from ckptgrad.chain.marks import Chain, stage
-from ckptgrad.checkpointed import checkpoint
+from ckptgrad.doors.checkpoint import checkpoint
+from ckptgrad.doors.forward import hvp, jvp, linearize
+from ckptgrad.doors.frontier import frontier
+from ckptgrad.doors.gradient import grad, value_and_grad
+from ckptgrad.doors.jacobian import hessian, jacfwd, jacobian, jacrev
+from ckptgrad.doors.loops import fori_loop, scan, while_loop
+from ckptgrad.doors.plan import plan
+from ckptgrad.doors.timeline import timeline
+from ckptgrad.doors.vjp import vjp
 from ckptgrad.errors import (
     ArgnumsError,
     BudgetError,
@@ -22,21 +29,17 @@ from ckptgrad.errors import (
     StaticArgumentError,
     ValidationError,
 )
-from ckptgrad.frontiers import Frontier, frontier
 from ckptgrad.graph.graph import Graph, Operation, Variable, get_consumers, get_inputs, get_operation
 from ckptgrad.graph.trace import trace
-from ckptgrad.jacobians import hessian, jacfwd, jacobian, jacrev
-from ckptgrad.loops import fori_loop, scan, while_loop
 from ckptgrad.planning.imported import from_checkpoint_schedules, load_plan
 from ckptgrad.planning.policy import policy
 from ckptgrad.planning.schedule import Backward, Forward, Free, Schedule
-from ckptgrad.profiles import timeline
+from ckptgrad.results.frontier import Frontier
+from ckptgrad.results.timeline import Timeline
 from ckptgrad.rules.borrowed import use_jax_rule
-from ckptgrad.rules.kinds import bprop as bprop_rule
+from ckptgrad.rules.decorators import bprop as bprop_rule
 from ckptgrad.rules.third_party import use_implementation
-from ckptgrad.runtime.calibrate import calibrate
-from ckptgrad.tangents import hvp, jvp, linearize
-from ckptgrad.timelines.timeline import Timeline
+from ckptgrad.target.calibrate import calibrate
 from ckptgrad.validation import Validation, validate
 
 __version__ = "0.1.0"

@@ -165,7 +165,7 @@ class DuplicateRuleError(CkptgradError, ValueError):
         self.primitive = primitive
         super().__init__(
             f"the primitive '{primitive}' has a bprop rule already; to replace it, first call "
-            f"ckptgrad.graph.registry.unregister('{primitive}')"
+            f"ckptgrad.autodiff.rule.unregister('{primitive}')"
         )
 
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Collection, Sequence
 from typing import TypeAlias
 
 from ckptgrad.autodiff.reverse import is_differentiable
+from ckptgrad.autodiff.rule import is_zero
 from ckptgrad.compat import custom_jvp_call, scan_counts
 from ckptgrad.graph.graph import Graph, Operation, Variable, variables_of
-from ckptgrad.graph.registry import is_zero
 from ckptgrad.graph.trace import from_jaxpr
 
 

@@ -19,10 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import dtypes
 
+from ckptgrad.autodiff.rule import Application, Part, force, found_by, is_zero, rule_for
 from ckptgrad.errors import NoDerivativeError
 from ckptgrad.graph.evaluate import apply, read
 from ckptgrad.graph.graph import Graph, Operation, Variable
-from ckptgrad.graph.registry import Application, Part, force, found_by, is_zero, rule_for
 from ckptgrad.graph.source import at_line_of
 from ckptgrad.graph.trace import as_cotangent, cotangent_type, explicit_sharding, filled, is_manual
 

@@ -12,104 +12,21 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import jax.numpy as jnp
-from jax.core import Tracer
 
-from ckptgrad.autodiff.joint import Joint, Partition, joint, partition
 from ckptgrad.autodiff.reach import reaching
 from ckptgrad.autodiff.reverse import active_variables
+from ckptgrad.autodiff.rule import generation
 from ckptgrad.chain.cut import find_cuts
-from ckptgrad.chain.loops import planned_choices
-from ckptgrad.chain.machine import Machine
+from ckptgrad.chain.kind import StageKind
 from ckptgrad.chain.recent import Recent
-from ckptgrad.chain.residuals import Saveable
 from ckptgrad.compat import spmd_axis_names
-from ckptgrad.graph.alone import stands_alone
 from ckptgrad.graph.fingerprint import segment_key
 from ckptgrad.graph.graph import Atom, Graph, Operation, Variable, aval_bytes, variables_of
-from ckptgrad.graph.registry import generation
 from ckptgrad.graph.source import SourceLine
-from ckptgrad.rules.loops.planned import open_loops
-
-
-@dataclass(frozen=True)
-class Option:
-    """One choice of residuals for a stage kind."""
-
-    name: str
-    partition: Partition
-
-
-class StageKind:
-    """What equal stages share: the joint graph and the save options.
-
-    Attributes:
-        graph: the forward graph of the first such stage, on variables of its own.
-        boundary_in: the positions of inputs that belong to the incoming boundary.
-        attached: what a runtime keeps for this kind (compiled functions).
-    """
-
-    def __init__(
-        self,
-        graph: Graph,
-        wrt: Sequence[int],
-        seeds: Sequence[int],
-        boundary_in: Sequence[int],
-        boundary_out: Sequence[int],
-        saveable: Saveable | None = None,
-    ):
-        self.graph, self.saveable = graph, saveable
-        self.wrt, self.seeds = tuple(wrt), tuple(seeds)
-        self.boundary_in, self.boundary_out = tuple(boundary_in), tuple(boundary_out)
-        self.attached: dict[str, Any] = {}
-
-    @cached_property
-    def joint(self) -> Joint:
-        """The joint forward and backward graph, differentiated when first asked for; loops are left open."""
-        graph = self.graph
-        wrt, seeds = [graph.inputs[i] for i in self.wrt], [graph.outputs[i] for i in self.seeds]
-        return joint(graph, wrt, seeds, planned=True)
-
-    @property
-    def is_reusable(self) -> bool:
-        """Whether another trace may use it: its rules captured no tracer of the trace that made it."""
-        known = self.__dict__.get("joint")
-        return known is not None and not any(isinstance(c, Tracer) for c in known.constants.values())
-
-    @property
-    def has_loops(self) -> bool:
-        """Whether there are loops inside that a plan says how to reverse."""
-        return bool(open_loops(self.joint))
-
-    @cached_property
-    def stands_alone(self) -> bool:
-        """Whether a compiler can be asked about it: it needs no other devices, and has few options, so no loops."""
-        return not self.has_loops and stands_alone(self.joint.operations)
-
-    @cached_property
-    def options(self) -> list[Option]:
-        """The save options, from most kept to least; with loops inside, for each way to reverse these."""
-        boundary = [self.joint.inputs[i] for i in self.boundary_in]
-        choices = planned_choices(self.joint, boundary, Machine.of(), self.saveable)
-        return [Option(name, part) for name, part in choices]
-
-    @cached_property
-    def plain(self) -> Partition:
-        """The partition that keeps nothing: its forward makes the outputs alone."""
-        return partition(self.options[-1].partition.joint, ())
-
-    @cached_property
-    def crossing(self) -> list[Variable]:
-        """Gradients that flow to the stage before."""
-        pairs = zip(self.wrt, self.joint.gradients, strict=True)
-        return variables_of(g for i, g in pairs if i in self.boundary_in and g is not None)
-
-    @cached_property
-    def outputs_kept(self) -> list[Variable]:
-        """Output variables of the joint graph that form the outgoing boundary."""
-        return variables_of(self.joint.outputs[i] for i in self.boundary_out)
+from ckptgrad.stage.save_options import Saveable
+from ckptgrad.target.rates import Machine
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from ckptgrad import api
 from ckptgrad.cli.deliver import deliver, working
 from ckptgrad.cli.options import (
     Argnums,
@@ -22,9 +21,11 @@ from ckptgrad.cli.options import (
 )
 from ckptgrad.cli.output import say
 from ckptgrad.cli.targets import load_call
-from ckptgrad.frontiers import frontier as make_frontier
+from ckptgrad.doors.frontier import frontier as make_frontier
+from ckptgrad.doors.gradient import check_options
+from ckptgrad.doors.plan import plan as make_plan
+from ckptgrad.doors.timeline import timeline as make_timeline
 from ckptgrad.meters.meter import get_meters
-from ckptgrad.profiles import timeline as make_timeline
 from ckptgrad.validation import jax_grad_point
 
 
@@ -41,10 +42,10 @@ def plan(
     png: PngPath = None,
 ) -> None:
     """Show what would be stored and recomputed, and the predicted peak and time."""
-    api.check_options(budget, policy, "compiled")
+    check_options(budget, policy, "compiled")
     fun, args = load_call(function, arguments)
     with working("planning"):
-        made = api.plan(fun, *args, argnums=numbers(argnums), has_aux=has_aux, budget=budget, policy=policy)
+        made = make_plan(fun, *args, argnums=numbers(argnums), has_aux=has_aux, budget=budget, policy=policy)
     sections = {"Plan": made, "Predicted timeline": made.timeline(function)}
     deliver(f"Plan of {function}", sections, as_json, html, png)
     if diagram and not as_json:
@@ -66,7 +67,7 @@ def timeline(
     png: PngPath = None,
 ) -> None:
     """Show live bytes over the course of the gradient, predicted and observed, and what is alive at the peak."""
-    api.check_options(budget, policy, "compiled")
+    check_options(budget, policy, "compiled")
     get_meters(observe)
     fun, args = load_call(function, arguments)
     with working("planning, compiling and observing"):

@@ -9,11 +9,11 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ckptgrad import api
-from ckptgrad.budget import format_bytes
+from ckptgrad.bytes import format_bytes
 from ckptgrad.cli.deliver import stepping, to_json, write
 from ckptgrad.cli.options import AsJson, HtmlFile, MetersOption, PngPath, PolicyOption
 from ckptgrad.cli.output import say
+from ckptgrad.doors.gradient import check_options
 from ckptgrad.report.text import plain_console
 from ckptgrad.training.data import read_text
 from ckptgrad.training.job import Job, Training, prepare
@@ -45,7 +45,7 @@ def train(
     png: PngPath = None,
 ) -> None:
     """Train a deep byte-level transformer on real text under a memory budget, then validate it."""
-    api.check_options(budget, policy, "compiled")
+    check_options(budget, policy, "compiled")
     shape = Shape(depth, width, heads, context)
     job = Job(shape, read_text(text), batch, steps, budget, policy, learning_rate, seed)
     console = plain_console(stderr=as_json, soft_wrap=True)

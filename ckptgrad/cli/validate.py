@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ckptgrad import validation
-from ckptgrad.budget import check_budget
+from ckptgrad.bytes import check_budget
 from ckptgrad.cli.deliver import deliver, stepping
 from ckptgrad.cli.options import (
     Argnums,

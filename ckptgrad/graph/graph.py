@@ -16,7 +16,6 @@ from jax.extend.core import Primitive
 from ckptgrad.graph.atoms import Atom, Constant, Variable, aval_bytes, variables_of
 from ckptgrad.graph.evaluate import evaluate
 from ckptgrad.graph.printing import format_graph, graph_html
-from ckptgrad.graph.registry import apply_bprop
 from ckptgrad.graph.source import SourceLine, user_line
 
 __all__ = [
@@ -105,6 +104,8 @@ class Operation:
         Returns:
             The gradient that this operation contributes to X, or None where it is zero.
         """
+        from ckptgrad.autodiff.rule import apply_bprop  # a door to the engine, opened when called
+
         return apply_bprop(self, inputs, X, G)
 
     def __repr__(self) -> str:

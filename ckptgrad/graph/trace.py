@@ -23,7 +23,7 @@ from ckptgrad.graph.static import split_call
 
 # The name of a jit whose body is one stage of a chain (see `chain.marks`).
 STAGE_NAME = "ckptgrad_stage"
-# The name of a jit that keeps one stage apart in a compiled program (see `runtime.apart`).
+# The name of a jit that keeps one stage apart in a compiled program (see `execution.isolated`).
 APART_NAME = "ckptgrad_apart"
 
 

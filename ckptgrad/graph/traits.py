@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from ckptgrad.compat import HI_CALL
 from ckptgrad.graph.graph import Operation
-from ckptgrad.graph.registry import stated_cost
 
 # By class, the names of primitives.
 CLASSES: dict[str, frozenset[str]] = {
@@ -63,9 +62,21 @@ CLASSES: dict[str, frozenset[str]] = {
 _CLASS_OF = {name: kind for kind, names in CLASSES.items() for name in names}
 
 
+# By primitive, the classes that rules state.
+_STATED: dict[str, str] = {}
+
+
+def state_class(primitive: str, cost: str | None) -> None:
+    """What a primitive's rule says of its class; None: nothing."""
+    if cost is None:
+        _STATED.pop(primitive, None)
+    else:
+        _STATED[primitive] = cost
+
+
 def cost_class(name: str) -> str:
     """The class of a primitive: as its rule states it, or by the table."""
-    return stated_cost(name) or _CLASS_OF.get(name, "elementwise")
+    return _STATED.get(name) or _CLASS_OF.get(name, "elementwise")
 
 
 def is_product(op: Operation) -> bool:

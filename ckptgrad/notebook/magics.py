@@ -9,12 +9,12 @@ from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 
-from ckptgrad.api import plan
+from ckptgrad.doors.frontier import frontier
+from ckptgrad.doors.plan import plan
+from ckptgrad.doors.timeline import timeline
 from ckptgrad.errors import CkptgradError, ValidationError
-from ckptgrad.frontiers import frontier
 from ckptgrad.notebook.calls import WrittenCall, evaluate_call, read_call, split_options
 from ckptgrad.notebook.profiled import profile
-from ckptgrad.profiles import timeline
 from ckptgrad.validation import jax_grad_point, validate
 
 COMMANDS = ("plan", "validate", "frontier", "timeline")

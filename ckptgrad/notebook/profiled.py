@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ckptgrad import api
+from ckptgrad.doors.gradient import value_and_grad
+from ckptgrad.doors.timeline import observe_compiled
 from ckptgrad.notebook.calls import WrittenCall
-from ckptgrad.plan import Plan
-from ckptgrad.profiles import observe_compiled
 from ckptgrad.report.shown import Shown
-from ckptgrad.timelines.timeline import Timeline
+from ckptgrad.results.plan import Plan
+from ckptgrad.results.timeline import Timeline
 
 
 @dataclass(frozen=True, repr=False)
@@ -41,7 +41,7 @@ class Profiled(Shown):
 
 def profile(call: WrittenCall, observe: Any, **options: Any) -> Profiled:
     """Compile the gradient of a call under a budget, run it, and observe it."""
-    door = api.value_and_grad(call.function, allow_int=True, **options)
+    door = value_and_grad(call.function, allow_int=True, **options)
     certified = door.compile(*call.args, **call.kwargs)
     value, gradient = certified(*call.args, **call.kwargs)
     timeline = observe_compiled(door, certified, call.args, call.kwargs, observe)

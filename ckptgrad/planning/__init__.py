@@ -6,10 +6,10 @@ with them.
 """
 
 from ckptgrad.planning.costs import ChainCosts, SaveOption, StageCost
-from ckptgrad.planning.optimum import minimum_peak
+from ckptgrad.planning.optimal.optimum import minimum_peak
 from ckptgrad.planning.policy import Policy, PolicyError, get_policy, policy, registered
+from ckptgrad.planning.referee import Simulation, simulate
 from ckptgrad.planning.schedule import Action, Backward, Forward, Free, Schedule
-from ckptgrad.planning.simulate import Simulation, simulate
 
 __all__ = [
     "Action",

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ckptgrad.planning import short
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.nested import keep_fastest, write_nested
-from ckptgrad.planning.optimum import optimum_of, smallest_schedule
+from ckptgrad.planning.optimal import exhaustive_search as short
+from ckptgrad.planning.optimal.grouped import best_groups
+from ckptgrad.planning.optimal.optimum import optimum_of, smallest_schedule
 from ckptgrad.planning.policies.every_k import segments_of_k
 from ckptgrad.planning.policies.revolve import with_checkpoints
 from ckptgrad.planning.policy import get_policy
-from ckptgrad.planning.uniform import best_groups
 from ckptgrad.planning.writer import ScheduleWriter
 
 LONG_POINTS = 16

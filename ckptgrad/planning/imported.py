@@ -15,8 +15,8 @@ from typing import Any
 from ckptgrad.errors import BudgetError, ScheduleError
 from ckptgrad.planning.costs import ChainCosts, SaveOption, StageCost
 from ckptgrad.planning.policy import Policy
+from ckptgrad.planning.referee import simulate
 from ckptgrad.planning.schedule import Schedule
-from ckptgrad.planning.simulate import simulate
 from ckptgrad.planning.writer import ScheduleWriter
 
 

@@ -10,15 +10,15 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ckptgrad.budget import format_bytes
+from ckptgrad.bytes import format_bytes
 from ckptgrad.planning.schedule import Forward
 
 if TYPE_CHECKING:
     from ckptgrad.graph.source import SourceLine
     from ckptgrad.meters.meter import Reading
-    from ckptgrad.plan import Plan
     from ckptgrad.planning.frontier import Point
-    from ckptgrad.validation.result import Row, Validation
+    from ckptgrad.results.plan import Plan
+    from ckptgrad.results.validation import Row, Validation
 
 MOST_ROWS = 40
 LONGEST_PERIOD = 8  # stages in a pattern that is written once however often it repeats

@@ -9,12 +9,12 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ckptgrad.budget import format_bytes
+from ckptgrad.bytes import format_bytes
 from ckptgrad.meters.buffers import KINDS, Buffer
 from ckptgrad.meters.meter import meters
 
 if TYPE_CHECKING:
-    from ckptgrad.timelines.timeline import Timeline
+    from ckptgrad.results.timeline import Timeline
 
 COLUMNS, ROWS = 72, 14
 MOST_ALIVE = 12

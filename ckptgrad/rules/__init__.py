@@ -1,7 +1,7 @@
 """Bprop rules, one file a family of primitives; importing the package registers them all.
 
 Example:
-    >>> from ckptgrad.graph.registry import registered
+    >>> from ckptgrad.autodiff.rule import registered
     >>> registered()["sin"].kind, registered()["lt"].kind
     ('elementwise', 'zero')
 """
@@ -19,13 +19,12 @@ from ckptgrad.rules import (
     discrete,
     fourier,
     hijax_calls,
+    identity_like,
     indexing,
-    passing,
     products,
     reducers,
     reductions,
     refused,
-    scans,
     scattering,
     shapes,
     sharded,
@@ -35,7 +34,6 @@ from ckptgrad.rules import (
     special,
     third_party,
     transcendental,
-    whiles,
     windows,
 )
 
@@ -52,13 +50,12 @@ __all__ = [
     "discrete",
     "fourier",
     "hijax_calls",
+    "identity_like",
     "indexing",
-    "passing",
     "products",
     "reducers",
     "reductions",
     "refused",
-    "scans",
     "scattering",
     "shapes",
     "sharded",
@@ -68,6 +65,5 @@ __all__ = [
     "special",
     "third_party",
     "transcendental",
-    "whiles",
     "windows",
 ]

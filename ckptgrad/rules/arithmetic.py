@@ -14,7 +14,7 @@ import numpy as np
 from jax import lax
 from jax.extend.core import primitives as p
 
-from ckptgrad.rules.kinds import bprop, cast, const, elementwise, linear, match
+from ckptgrad.rules.decorators import bprop, cast, const, elementwise, linear, match
 
 
 @linear(p.add_p)

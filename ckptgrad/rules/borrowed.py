@@ -12,11 +12,11 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad
 
 from ckptgrad.autodiff.reverse import is_differentiable
+from ckptgrad.autodiff.rule import Application, Rule, register, registered, remedy
 from ckptgrad.graph.evaluate import apply
 from ckptgrad.graph.graph import Graph, Operation
-from ckptgrad.graph.registry import Application, Rule, register, registered, remedy
 from ckptgrad.graph.work import inner_programs
-from ckptgrad.rules.kinds import instantiate
+from ckptgrad.rules.decorators import instantiate
 
 
 def use_jax_rule(primitive: Primitive | str) -> None:

@@ -7,13 +7,13 @@ from typing import Any
 
 from jax.extend.core import primitives as p
 
-from ckptgrad.autodiff.joint import Partition, partition
+from ckptgrad.autodiff.rule import Application
 from ckptgrad.graph.branching import branched
 from ckptgrad.graph.graph import Graph
-from ckptgrad.graph.registry import Application
 from ckptgrad.graph.trace import from_jaxpr
-from ckptgrad.rules.kinds import instantiate, pullback
+from ckptgrad.rules.decorators import instantiate, pullback
 from ckptgrad.rules.subgraphs import active_outputs, joint_of, push_through, some, typed
+from ckptgrad.stage.partition import Partition, partition
 
 
 def push_cond(op: Application, *tangents: Any):

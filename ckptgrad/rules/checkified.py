@@ -12,8 +12,8 @@ from typing import Any
 
 from jax.extend.core import Literal
 
+from ckptgrad.autodiff.rule import Application
 from ckptgrad.graph.evaluate import apply
-from ckptgrad.graph.registry import Application
 
 
 @dataclass(frozen=True)

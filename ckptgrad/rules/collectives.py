@@ -11,7 +11,7 @@ from jax import lax
 from jax.extend.core import primitives as p
 
 from ckptgrad import compat
-from ckptgrad.rules.kinds import linear
+from ckptgrad.rules.decorators import linear
 from ckptgrad.rules.reductions import spread
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from jax import lax
 from jax.extend.core import primitives as p
 
-from ckptgrad.rules.kinds import linear, match
+from ckptgrad.rules.decorators import linear, match
 
 
 @linear(p.real_p)

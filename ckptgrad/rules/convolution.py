@@ -16,7 +16,7 @@ from typing import Any
 from jax import lax
 from jax.extend.core import primitives as p
 
-from ckptgrad.rules.kinds import bprop, cast
+from ckptgrad.rules.decorators import bprop, cast
 
 Pairs = list[tuple[int, int]]
 

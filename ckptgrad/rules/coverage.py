@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from jax.extend.core import Primitive, primitives
 
-from ckptgrad.graph.registry import KINDS, registered
+from ckptgrad.autodiff.rule import KINDS, registered
 
 MISSING = "missing"
 

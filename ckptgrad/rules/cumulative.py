@@ -15,7 +15,7 @@ from jax import lax
 from jax.extend.core import primitives as p
 
 from ckptgrad.rules.arithmetic import share
-from ckptgrad.rules.kinds import bprop, const, linear
+from ckptgrad.rules.decorators import bprop, const, linear
 
 Combine = Callable[[Any, Any], Any]
 Partial = Callable[[Any, Any, Any, Any], Any]

@@ -16,14 +16,14 @@ from jax.custom_derivatives import SymbolicZero
 
 from ckptgrad import compat
 from ckptgrad.autodiff.reverse import accumulate, backpropagate, forward, is_differentiable
+from ckptgrad.autodiff.rule import Application
 from ckptgrad.autodiff.transpose import pull_from
 from ckptgrad.errors import ForwardModeError, NoDerivativeError
 from ckptgrad.graph.evaluate import read
 from ckptgrad.graph.graph import Graph, Variable
-from ckptgrad.graph.registry import Application
 from ckptgrad.graph.trace import filled, from_jaxpr
 from ckptgrad.rules.checkified import Errors, errors_around
-from ckptgrad.rules.kinds import bprop, instantiate, pullback
+from ckptgrad.rules.decorators import bprop, instantiate, pullback
 from ckptgrad.rules.subgraphs import some
 
 

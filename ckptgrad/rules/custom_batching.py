@@ -15,11 +15,11 @@ import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
 from jax.extend.core import jaxpr_as_fun
 
-from ckptgrad.autodiff.local import pulled_back, pushed_forward
+from ckptgrad.autodiff.of_function import pulled_back, pushed_forward
 from ckptgrad.autodiff.reverse import is_differentiable
+from ckptgrad.autodiff.rule import Application, Rule, register
 from ckptgrad.graph.evaluate import apply
-from ckptgrad.graph.registry import Application, Rule, register
-from ckptgrad.rules.kinds import instantiate
+from ckptgrad.rules.decorators import instantiate
 from ckptgrad.rules.subgraphs import some
 
 # From the inputs to the outputs of the operation.

@@ -17,7 +17,7 @@ from jax import lax
 from jax.extend.core import primitives as p
 
 from ckptgrad.errors import NoDerivativeError
-from ckptgrad.rules.kinds import tangent
+from ckptgrad.rules.decorators import tangent
 
 
 def mm(*factors: Any) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 from jax import lax
 from jax.extend.core import primitives as p
 
-from ckptgrad.rules.kinds import linear
+from ckptgrad.rules.decorators import linear
 
 FULL = (lax.FftType.FFT, lax.FftType.IFFT)
 

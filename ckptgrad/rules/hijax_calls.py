@@ -9,11 +9,11 @@ from typing import Any
 
 from ckptgrad import compat
 from ckptgrad.autodiff.reverse import is_differentiable
+from ckptgrad.autodiff.rule import Application
 from ckptgrad.errors import NoDerivativeError
 from ckptgrad.graph.evaluate import apply
-from ckptgrad.graph.registry import Application
 from ckptgrad.rules.custom import fitting, pulled_by_rule, pushed_by_rule, refuse_closed_over, refuse_tangents
-from ckptgrad.rules.kinds import pullback
+from ckptgrad.rules.decorators import pullback
 
 
 def push_hi_call(op: Application, *tangents: Any):

@@ -7,8 +7,8 @@ from functools import partial
 from jax import lax
 from jax.extend.core import primitives as p
 
-from ckptgrad.graph.registry import Part
-from ckptgrad.rules.kinds import bprop, linear
+from ckptgrad.autodiff.rule import Part
+from ckptgrad.rules.decorators import bprop, linear
 
 # The operations clamp negative places; unless told so, JAX's functions count them from the end first.
 _taken = partial(lax.dynamic_slice, allow_negative_indices=False)

@@ -19,7 +19,7 @@ from jax.sharding import PartitionSpec as P
 
 from ckptgrad.errors import NoDerivativeError
 from ckptgrad.graph.trace import explicit_sharding, partitions
-from ckptgrad.rules.kinds import bprop, cast
+from ckptgrad.rules.decorators import bprop, cast
 
 
 @bprop(p.dot_general_p)

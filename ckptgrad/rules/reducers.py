@@ -12,7 +12,7 @@ from jax import lax
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.extend.core import primitives as p
 
-from ckptgrad.rules.kinds import defined
+from ckptgrad.rules.decorators import defined
 
 Arrays = Sequence[Any]
 

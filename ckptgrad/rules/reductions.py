@@ -9,7 +9,7 @@ from jax import lax
 from jax.extend.core import primitives as p
 
 from ckptgrad.graph.trace import explicit_sharding
-from ckptgrad.rules.kinds import bprop, const, linear
+from ckptgrad.rules.decorators import bprop, const, linear
 from ckptgrad.rules.products import transposed
 
 

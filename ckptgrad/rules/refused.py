@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from jax.extend.core import primitives as p
 
+from ckptgrad.autodiff.rule import Rule, register
 from ckptgrad.compat import CALLS
-from ckptgrad.graph.registry import Rule, register
-from ckptgrad.rules.kinds import refused
+from ckptgrad.rules.decorators import refused
 
 NO_RULE_IN_JAX = "JAX has no rule for it either"
 

@@ -13,9 +13,9 @@ import numpy as np
 from jax import lax
 from jax.extend.core import primitives as p
 
+from ckptgrad.autodiff.rule import Application
 from ckptgrad.errors import NoDerivativeError
-from ckptgrad.graph.registry import Application
-from ckptgrad.rules.kinds import bprop, const, linear
+from ckptgrad.rules.decorators import bprop, const, linear
 
 
 def read_back(op: Application, x: Any) -> Any:

@@ -7,7 +7,7 @@ from jax import lax
 from jax.extend.core import primitives as p
 
 from ckptgrad.graph.trace import explicit_sharding
-from ckptgrad.rules.kinds import const, instantiate, linear
+from ckptgrad.rules.decorators import const, instantiate, linear
 
 
 @linear(p.broadcast_in_dim_p)

@@ -14,13 +14,13 @@ from jax import lax
 from jax.extend.core import ClosedJaxpr
 from jax.sharding import PartitionSpec as P
 
-from ckptgrad.autodiff.joint import Partition, partition
+from ckptgrad.autodiff.rule import Application
 from ckptgrad.compat import spmd_axis_names
 from ckptgrad.graph.graph import Graph
-from ckptgrad.graph.registry import Application
 from ckptgrad.graph.trace import cotangent_spec, cotangent_type, from_jaxpr, manual_axes, partitions, varying_axes
-from ckptgrad.rules.kinds import instantiate, pullback
+from ckptgrad.rules.decorators import instantiate, pullback
 from ckptgrad.rules.subgraphs import active_outputs, joint_of, push_through, some
+from ckptgrad.stage.partition import Partition, partition
 
 
 def under_mesh(op: Application, fun: Any, in_specs: Any, out_specs: Any) -> Any:

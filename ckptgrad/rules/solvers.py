@@ -12,11 +12,11 @@ from jax import lax
 from jax.extend.core import jaxpr_as_fun
 from jax.extend.core import primitives as p
 
-from ckptgrad.autodiff.local import pulled_back, pushed_forward
+from ckptgrad.autodiff.of_function import pulled_back, pushed_forward
+from ckptgrad.autodiff.rule import Application, Rule, register
 from ckptgrad.errors import GradientTypeError
-from ckptgrad.graph.registry import Application, Rule, register
 from ckptgrad.rules.decompositions import mm, transpose
-from ckptgrad.rules.kinds import bprop, instantiate
+from ckptgrad.rules.decorators import bprop, instantiate
 
 
 @bprop(p.triangular_solve_p)

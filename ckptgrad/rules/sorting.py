@@ -8,7 +8,7 @@ from typing import Any
 from jax import lax
 from jax.extend.core import primitives as p
 
-from ckptgrad.rules.kinds import bprop
+from ckptgrad.rules.decorators import bprop
 
 
 def send_back(g: Any, places: Any, shape: Sequence[int], axis: int) -> Any:

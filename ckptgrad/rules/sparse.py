@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ckptgrad.graph.registry import Application
-from ckptgrad.rules.kinds import bprop, defined, refused, tangent
+from ckptgrad.autodiff.rule import Application
+from ckptgrad.rules.decorators import bprop, defined, refused, tangent
 from ckptgrad.rules.third_party import use_implementation
 
 for name in (

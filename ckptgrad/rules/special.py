@@ -13,7 +13,7 @@ from jax.extend.core import primitives as p
 from jax.numpy import finfo
 
 from ckptgrad.errors import NoDerivativeError
-from ckptgrad.rules.kinds import bprop, const, elementwise
+from ckptgrad.rules.decorators import bprop, const, elementwise
 
 mul, div, add, sub, neg, exp, log = lax.mul, lax.div, lax.add, lax.sub, lax.neg, lax.exp, lax.log
 

@@ -7,8 +7,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from ckptgrad.autodiff.joint import Joint, joint
-from ckptgrad.autodiff.push import push
+from ckptgrad.autodiff.forward_mode import push
 from ckptgrad.autodiff.reach import grown
 from ckptgrad.autodiff.reverse import active_variables
 from ckptgrad.compat import HI_CALL
@@ -16,7 +15,8 @@ from ckptgrad.graph.evaluate import like_aval
 from ckptgrad.graph.fingerprint import CUSTOM_JVP, CUSTOM_VJP
 from ckptgrad.graph.graph import Graph, Variable
 from ckptgrad.graph.work import inner_programs
-from ckptgrad.rules.kinds import instantiate
+from ckptgrad.rules.decorators import instantiate
+from ckptgrad.stage.joint import Joint, joint
 
 
 def active_outputs(graph: Graph, needs: Sequence[bool]) -> list[bool]:

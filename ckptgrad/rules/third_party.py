@@ -12,12 +12,12 @@ from typing import Any
 from jax import lax
 from jax.extend.core import Primitive
 
-from ckptgrad.autodiff.local import pulled_back, pushed_forward
+from ckptgrad.autodiff.of_function import pulled_back, pushed_forward
+from ckptgrad.autodiff.rule import Application, Rule, register, registered, remedy
 from ckptgrad.errors import NoDerivativeError
 from ckptgrad.graph.graph import Operation
-from ckptgrad.graph.registry import Application, Rule, register, registered, remedy
 from ckptgrad.graph.trace import struct, trace
-from ckptgrad.rules.kinds import bprop, linear, refused, zero
+from ckptgrad.rules.decorators import bprop, linear, refused, zero
 
 
 def use_implementation(primitive: Primitive | str) -> None:

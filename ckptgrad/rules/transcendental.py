@@ -10,7 +10,7 @@ from jax import lax
 from jax.extend.core import primitives as p
 
 from ckptgrad.compat import ACOSH_BY_FACTORS
-from ckptgrad.rules.kinds import const, elementwise
+from ckptgrad.rules.decorators import const, elementwise
 
 mul, div, add, sub, neg = lax.mul, lax.div, lax.add, lax.sub, lax.neg
 

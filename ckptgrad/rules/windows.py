@@ -14,7 +14,7 @@ from jax import lax
 from jax.extend.core import primitives as p
 
 from ckptgrad.rules.convolution import dilated, padding_towards_input
-from ckptgrad.rules.kinds import bprop, const, linear
+from ckptgrad.rules.decorators import bprop, const, linear
 
 Geometry = dict[str, Any]
 

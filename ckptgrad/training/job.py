@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ckptgrad.api import value_and_grad
-from ckptgrad.budget import Budget
+from ckptgrad.bytes import Budget
+from ckptgrad.doors.gradient import value_and_grad
+from ckptgrad.execution.certify import Certified
 from ckptgrad.meters.xla import Memory
-from ckptgrad.runtime.certify import Certified
 from ckptgrad.training import model
 from ckptgrad.training.data import windows
 from ckptgrad.validation import Validation, reference_memory, validate

@@ -3,9 +3,9 @@
 The only part of the library that may call JAX's own differentiation.
 """
 
-from ckptgrad.validation.finding import Finding
+from ckptgrad.results.finding import Finding
+from ckptgrad.results.validation import Row, Validation
 from ckptgrad.validation.reference import jax_grad_point, reference_memory
-from ckptgrad.validation.result import Row, Validation
 from ckptgrad.validation.validate import validate
 
 __all__ = ["Finding", "Row", "Validation", "jax_grad_point", "reference_memory", "validate"]

@@ -7,7 +7,6 @@ over deep chains and for nothing else: a wrong rule is off by far more.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -15,28 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import dtypes
 
+from ckptgrad.results.validation import Difference
+
 # Largest relative difference by the name of a real dtype; for others, EPSILONS rounding units.
 TOLERANCES = {"float64": 1e-10, "float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
 EPSILONS = 8.0
-
-
-@dataclass(frozen=True)
-class Difference:
-    """How one pytree differs from its reference.
-
-    Attributes:
-        relative: the largest relative difference over the leaves.
-        excess: the largest ratio of a leaf's relative difference to what its dtype allows; above 1 is too far.
-        leaf: path of the leaf with that excess.
-        dtype: its dtype.
-        bitwise: whether all leaves are equal bit for bit.
-    """
-
-    relative: float = 0.0
-    excess: float = 0.0
-    leaf: str = ""
-    dtype: str = ""
-    bitwise: bool = True
 
 
 def tolerance_of(dtype: Any) -> float:

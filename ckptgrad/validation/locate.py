@@ -23,15 +23,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ckptgrad.arguments import Traced
 from ckptgrad.autodiff.reverse import accumulate
+from ckptgrad.doors.calling import Traced
 from ckptgrad.graph.effects import silent
 from ckptgrad.graph.evaluate import needed_operations
 from ckptgrad.graph.graph import Graph, Operation, Variable
+from ckptgrad.results.finding import CUSTOM, RULE, UNCHECKED, UNLOCATED, Finding
 from ckptgrad.validation.compare import difference, differences, tolerance_of
-from ckptgrad.validation.customs import CUSTOM_RULES, Apart, calls_custom_rule, function_of, judge
-from ckptgrad.validation.finding import CUSTOM, RULE, UNCHECKED, UNLOCATED, Finding
-from ckptgrad.validation.pulls import Spot, bodies, pulled, pulled_by_jax, random_like, spots, with_zeros
+from ckptgrad.validation.custom_rules import CUSTOM_RULES, Apart, calls_custom_rule, function_of, judge
+from ckptgrad.validation.local_cotangents import Spot, bodies, pulled, pulled_by_jax, random_like, spots, with_zeros
 
 
 @dataclass(frozen=True)

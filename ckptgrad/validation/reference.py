@@ -8,10 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ckptgrad.api import value_and_grad
-from ckptgrad.arguments import Traced, split_arguments
-from ckptgrad.chain.costs import chain_costs
-from ckptgrad.frontiers import keeping_most
+from ckptgrad.costs.estimated import chain_costs
+from ckptgrad.doors.calling import Traced, split_arguments
+from ckptgrad.doors.frontier import keeping_most
+from ckptgrad.doors.gradient import value_and_grad
 from ckptgrad.graph.graph import Constant
 from ckptgrad.meters.xla import Memory, compiled_memory
 from ckptgrad.planning.frontier import Point

@@ -10,19 +10,19 @@ from typing import Any
 
 import jax
 
-from ckptgrad.api import GradientFunction, value_and_grad
-from ckptgrad.arguments import make_call, split_arguments, trace_call
-from ckptgrad.budget import Budget
+from ckptgrad.bytes import Budget
+from ckptgrad.doors.calling import make_call, split_arguments, trace_call
+from ckptgrad.doors.gradient import GradientFunction, value_and_grad
 from ckptgrad.errors import BudgetError, OptionError, ReferenceTypeError, ValidationError
 from ckptgrad.graph.naming import name_of
 from ckptgrad.meters import xla
 from ckptgrad.meters.meter import Meter, Reading, Subject, get_meters
 from ckptgrad.planning.schedule import Schedule
+from ckptgrad.results.validation import Row, Validation
 from ckptgrad.rules.borrowed import borrowed_in
 from ckptgrad.validation.compare import difference
 from ckptgrad.validation.locate import locate_wrong
 from ckptgrad.validation.reference import checkpointed, plain
-from ckptgrad.validation.result import Row, Validation
 from ckptgrad.validation.timing import alternate, median_ratio
 
 Policy = str | Callable | Schedule

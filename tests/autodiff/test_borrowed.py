@@ -10,7 +10,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 import ckptgrad as cg
-from ckptgrad.graph.registry import unregister
+from ckptgrad.autodiff.rule import unregister
 
 cube_p = Primitive("borrowed_cube")
 cube_p.def_impl(lambda x: x**3)

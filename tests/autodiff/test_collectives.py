@@ -17,7 +17,7 @@ from jax.sharding import PartitionSpec as P
 
 import ckptgrad as cg
 from ckptgrad.meters.xla import compiled_memory
-from tests.compare import assert_same, quick
+from tests.support.compare import assert_same, quick
 
 X = jax.random.normal(jax.random.key(0), (4, 4, 3))
 ROWS = jnp.arange(4)

@@ -12,7 +12,7 @@ from jax import lax
 
 import ckptgrad as cg
 from ckptgrad.autodiff.reverse import is_differentiable
-from tests.compare import quick
+from tests.support.compare import quick
 
 INF, NAN = jnp.inf, jnp.nan
 ZERO, MIXED = jnp.zeros(3), jnp.array([-INF, -1.0, -0.0, 0.0, 1.0, INF, NAN])

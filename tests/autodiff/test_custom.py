@@ -16,7 +16,7 @@ from jax.experimental import io_callback
 
 import ckptgrad as cg
 from tests.autodiff.test_nested import ALL
-from tests.compare import assert_same, quick
+from tests.support.compare import assert_same, quick
 
 X, Y = jnp.array([0.3, -1.2, 0.7]), jnp.array([1.1, 0.4, -0.2])
 

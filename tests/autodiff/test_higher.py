@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 import ckptgrad as cg
-from tests.compare import assert_same, quick
+from tests.support.compare import assert_same, quick
 
 
 def energy(x):

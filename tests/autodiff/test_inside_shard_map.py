@@ -15,7 +15,7 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 import ckptgrad as cg
-from tests.compare import assert_same, quick
+from tests.support.compare import assert_same, quick
 
 RING = [(0, 1), (1, 2), (2, 3), (3, 0)]
 

@@ -24,7 +24,7 @@ import numpy as np
 import pytest
 
 import ckptgrad as cg
-from tests.compare import quick
+from tests.support.compare import quick
 
 B = jax.random.uniform(jax.random.key(1), (3, 3), minval=0.2, maxval=0.8)
 A = B @ B.T + 0.3 * jnp.eye(3)

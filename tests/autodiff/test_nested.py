@@ -11,7 +11,7 @@ import pytest
 from jax import lax
 
 import ckptgrad as cg
-from tests.compare import assert_same, quick
+from tests.support.compare import assert_same, quick
 
 V = jnp.array([-1.5, -0.2, 0.0, 0.7, 2.0])
 W = jnp.array([[0.3, -0.8], [0.5, 0.1]])

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from jax import lax
 
 import ckptgrad as cg
-from tests.compare import assert_same, quick
+from tests.support.compare import assert_same, quick
 
 UNARY: list[Callable] = [
     jnp.sin, jnp.tanh, jax.nn.relu, jax.nn.softplus, lambda x: x * x, lambda x: -x, jnp.arctan,

@@ -14,8 +14,8 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 import ckptgrad as cg
+from ckptgrad.autodiff.rule import registered, unregister
 from ckptgrad.errors import DuplicateRuleError
-from ckptgrad.graph.registry import registered, unregister
 
 
 def new_primitive(name):

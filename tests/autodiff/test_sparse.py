@@ -9,8 +9,8 @@ import pytest
 from jax.experimental import sparse
 
 import ckptgrad as cg
-from ckptgrad.graph.registry import register, unregister
-from tests.compare import assert_same
+from ckptgrad.autodiff.rule import register, unregister
+from tests.support.compare import assert_same
 
 ADJACENCY = sparse.BCOO.fromdense(jnp.eye(4) + jnp.eye(4, k=1))
 X = jnp.linspace(-1.0, 1.0, 8).reshape(4, 2)

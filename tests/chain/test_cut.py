@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import pytest
 
 import ckptgrad as cg
-from ckptgrad.chain.costs import waiting_bytes
 from ckptgrad.chain.cut import find_cuts
-from tests.compare import assert_same
+from ckptgrad.chain.waiting import waiting_bytes
+from tests.support.compare import assert_same
 
 X = jnp.linspace(-1, 1, 16 * 8).reshape(16, 8)
 W = jnp.linspace(-0.5, 0.5, 64).reshape(8, 8)

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import ckptgrad as cg
+from ckptgrad.autodiff import rule as registry
 from ckptgrad.chain import program as program_module
 from ckptgrad.chain import recent
-from ckptgrad.graph import registry
-from tests.compare import assert_same
+from tests.support.compare import assert_same
 
 X = jnp.linspace(-1, 1, 12).reshape(4, 3)
 W = jnp.linspace(-0.5, 0.5, 9).reshape(3, 3)

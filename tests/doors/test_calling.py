@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import ckptgrad as cg
-from tests.compare import assert_same
+from tests.support.compare import assert_same
 
 A = jnp.array([0.5, -1.0, 2.0])
 M = jnp.arange(9.0).reshape(3, 3) / 10 - 0.4

@@ -9,7 +9,7 @@ import pytest
 
 import ckptgrad as cg
 from ckptgrad.meters.xla import compiled_memory
-from tests.compare import assert_same
+from tests.support.compare import assert_same
 
 WS = [jnp.eye(16) * 0.3 + 0.01 * k for k in range(8)]
 X = jnp.linspace(-1, 1, 64 * 16).reshape(64, 16)

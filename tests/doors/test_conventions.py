@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import ckptgrad as cg
-from tests.compare import assert_same
+from tests.support.compare import assert_same
 
 X = jnp.array([1.0, 2.0])
 Z = jnp.array([1 + 2j, 3j])

@@ -9,8 +9,8 @@ import pytest
 from jax import lax
 
 import ckptgrad as cg
-from tests.compare import assert_same, quick
 from tests.doors.test_vjp import FUNCTIONS, X, Y, chain, cotangent
+from tests.support.compare import assert_same, quick
 
 
 def arrays(tree):

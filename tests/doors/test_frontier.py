@@ -11,10 +11,11 @@ from jax.ad_checkpoint import checkpoint_name
 
 import ckptgrad as cg
 from ckptgrad.bench.random_chains import random_chain
-from ckptgrad.planning import ChainCosts, simulate
+from ckptgrad.planning import ChainCosts
 from ckptgrad.planning.frontier import frontier_points, policy_points
 from ckptgrad.planning.policy import get_policy
-from tests.compare import assert_same
+from ckptgrad.planning.referee import simulate
+from tests.support.compare import assert_same
 
 WS = [jnp.eye(16) * 0.3 + 0.01 * k for k in range(10)]
 X = jnp.linspace(-1, 1, 256 * 16).reshape(256, 16)
@@ -137,7 +138,7 @@ def test_calibration_is_used():
         assert rates.product_rate > 0
         assert cg.plan(loss, WS, X).seconds != before
     finally:
-        from ckptgrad.chain.machine import use_rates
+        from ckptgrad.target.rates import use_rates
 
         use_rates(jax.default_backend(), None)
     assert cg.plan(loss, WS, X).seconds == before

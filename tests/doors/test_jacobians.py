@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import ckptgrad as cg
-from ckptgrad.chain.jacobian import MOST_STAGES
-from tests.compare import assert_same, quick
+from ckptgrad.jacobian.segments import MOST_STAGES
+from tests.support.compare import assert_same, quick
 
 W = jax.random.normal(jax.random.key(0), (6, 2))
 D = {"a": jax.random.normal(jax.random.key(1), (3, 6)), "b": jnp.arange(2.0)}

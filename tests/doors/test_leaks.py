@@ -8,7 +8,7 @@ import pytest
 from jax import lax
 
 import ckptgrad as cg
-from tests.compare import assert_same
+from tests.support.compare import assert_same
 
 X = jnp.linspace(0.1, 1.0, 4)
 

@@ -14,7 +14,7 @@ import pytest
 
 import ckptgrad as cg
 from ckptgrad.graph.static import identity
-from tests.compare import assert_same
+from tests.support.compare import assert_same
 
 W, X = 0.5 * jnp.eye(3), jnp.linspace(-1.0, 1.0, 6).reshape(2, 3)
 

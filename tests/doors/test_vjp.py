@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import ckptgrad as cg
-from tests.compare import assert_same
+from tests.support.compare import assert_same
 
 X, Y = jnp.array([0.4, -1.1, 2.0]), jnp.array([[0.2, 0.1, -0.3]])
 Z = X + 1j * X[::-1]

@@ -9,7 +9,7 @@ import pytest
 
 import ckptgrad as cg
 from ckptgrad.graph.graph import Graph
-from tests.compare import assert_same
+from tests.support.compare import assert_same
 
 X = jnp.array([0.3, -1.2, 0.7])
 

@@ -11,12 +11,12 @@ from jax.extend.core import Primitive
 from jax.interpreters import mlir
 
 import ckptgrad as cg
-from ckptgrad.chain.footprint import materialised
-from ckptgrad.graph.registry import registered, unregister
+from ckptgrad.autodiff.rule import registered, unregister
 from ckptgrad.graph.traits import CLASSES, cost_class, is_heavy, is_materialised, is_product
 from ckptgrad.graph.work import flops
+from ckptgrad.loops.planned import BACKWARD, FORWARD
 from ckptgrad.rules.coverage import public_primitives
-from ckptgrad.rules.loops.planned import BACKWARD, FORWARD
+from ckptgrad.target.footprint import materialised
 
 NAMED = frozenset().union(*CLASSES.values())
 

@@ -8,12 +8,12 @@ import pytest
 from jax import lax
 
 import ckptgrad as cg
-from ckptgrad.autodiff.joint import joint
-from ckptgrad.chain import loops
-from ckptgrad.chain.machine import Machine
+from ckptgrad.loops import candidates
+from ckptgrad.loops.planned import stored_by, with_plans
 from ckptgrad.meters.xla import compiled_memory
-from ckptgrad.rules.loops.planned import stored_by, with_plans
-from tests.loops.plans import with_stack
+from ckptgrad.stage.joint import joint
+from ckptgrad.target.rates import Machine
+from tests.support.loop_plans import with_stack
 
 WIDTH, ROWS = 32, 8
 STATE = WIDTH * ROWS * 4
@@ -119,7 +119,7 @@ def test_of_many_combinations_of_plans_the_fastest_and_the_smallest_are_offered(
 
     graph = cg.trace(loss, W, BIAS, H)
     joined = joint(graph, graph.inputs, graph.outputs, planned=True)
-    few, many = (loops.assignments(joined, Machine.of(), None, most) for most in (4, 400))
+    few, many = (candidates.assignments(joined, Machine.of(), None, most) for most in (4, 400))
 
     def stored(plans):
         return sum(v.nbytes for kept in stored_by(with_plans(joined, plans)).values() for v in kept)

@@ -9,8 +9,8 @@ import pytest
 from jax import lax
 
 import ckptgrad as cg
-from tests.compare import quick
-from tests.loops.plans import with_stack
+from tests.support.compare import quick
+from tests.support.loop_plans import with_stack
 
 LENGTHS = [0, 1, 2, 97, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 7, 64, 1000, 4096))]
 # Parts of the way from the least budget to that of every step stored.

@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 import ckptgrad as cg
-from tests.compare import assert_same, quick
+from tests.support.compare import assert_same, quick
 
 KEY = jax.random.key(0)
 

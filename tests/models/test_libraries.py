@@ -10,7 +10,7 @@ import optax
 import pytest
 
 import ckptgrad as cg
-from tests.compare import assert_same, quick
+from tests.support.compare import assert_same, quick
 
 X = jax.random.normal(jax.random.key(1), (8, 16))
 

@@ -10,7 +10,7 @@ import pytest
 from jax import lax
 
 import ckptgrad as cg
-from tests.compare import assert_same, quick
+from tests.support.compare import assert_same, quick
 
 KEYS = jax.random.split(jax.random.key(0), 64)
 

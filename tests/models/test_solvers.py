@@ -10,8 +10,8 @@ import lineax as lx
 import pytest
 
 import ckptgrad as cg
-from ckptgrad.graph.registry import register, unregister
-from tests.compare import assert_same, quick
+from ckptgrad.autodiff.rule import register, unregister
+from tests.support.compare import assert_same, quick
 
 RATE, START = jnp.float32(0.7), jnp.array([1.0, 2.0])
 

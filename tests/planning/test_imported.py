@@ -11,9 +11,10 @@ import pytest
 
 import ckptgrad as cg
 from ckptgrad.bench.random_chains import random_chain
-from ckptgrad.planning import ChainCosts, simulate
+from ckptgrad.planning import ChainCosts
 from ckptgrad.planning.policies.revolve import extra_forwards
-from tests.compare import assert_same
+from ckptgrad.planning.referee import simulate
+from tests.support.compare import assert_same
 
 N = 9
 SCHEDULES = {

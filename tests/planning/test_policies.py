@@ -7,11 +7,11 @@ from hypothesis import HealthCheck, given, settings
 
 from ckptgrad.bench.random_chains import random_chain
 from ckptgrad.errors import BudgetError
-from ckptgrad.planning import ChainCosts, PolicyError, get_policy, policy, registered, simulate
-from ckptgrad.planning.optimum import LongChain
-
-from .chains import chains
-from .table import ROWS
+from ckptgrad.planning import ChainCosts, PolicyError, get_policy, policy, registered
+from ckptgrad.planning.optimal.optimum import LongChain
+from ckptgrad.planning.referee import simulate
+from tests.cases.policies import ROWS
+from tests.support.chains import chains
 
 every_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 relaxed = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])

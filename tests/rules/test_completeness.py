@@ -13,14 +13,14 @@ from jax import lax
 import ckptgrad as cg
 import ckptgrad.rules
 from ckptgrad import compat
-from ckptgrad.graph.registry import registered
+from ckptgrad.autodiff.rule import registered
 from ckptgrad.graph.trace import trace
 from ckptgrad.graph.work import inner_programs
 from ckptgrad.rules.coverage import MISSING, coverage, public_primitives
 from tests.cases import Case
 from tests.cases.elementwise import NEWER
 from tests.cases.rules import CASES
-from tests.rules.engine import arguments, cotangents, flat, our_gradient, our_vjp
+from tests.support.engine import arguments, cotangents, flat, our_gradient, our_vjp
 
 # Rules of ckptgrad.rules without a row, and why.
 WITHOUT_ROW = {

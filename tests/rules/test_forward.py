@@ -9,10 +9,10 @@ import pytest
 from jax.test_util import check_jvp, check_vjp
 
 import ckptgrad as cg
-from ckptgrad.autodiff.local import pushed_forward
+from ckptgrad.autodiff.of_function import pushed_forward
 from tests.cases import Case
 from tests.cases.rules import CASES
-from tests.rules.engine import arguments, assert_close, compiled, cotangents, flat, inner, jax_gradient, like, our_gradient
+from tests.support.engine import arguments, assert_close, compiled, cotangents, flat, inner, jax_gradient, like, our_gradient
 
 
 def rows(condition):

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ckptgrad.autodiff.local import pushed_forward
+from ckptgrad.autodiff.of_function import pushed_forward
 from ckptgrad.graph.trace import trace
 from tests.cases import Case
 from tests.cases.rules import CASES
-from tests.rules.engine import (
+from tests.support.engine import (
     arguments,
     assert_as_jax,
     assert_avals,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from jax import lax
 
 from tests.cases import Case
-from tests.rules.engine import (
+from tests.support.engine import (
     arguments,
     assert_as_jax,
     assert_avals,

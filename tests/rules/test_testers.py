@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from jax import lax
 
+from ckptgrad.autodiff import rule as registry
 from ckptgrad.errors import DuplicateRuleError
-from ckptgrad.graph import registry
-from ckptgrad.rules.kinds import bprop, elementwise, zero
+from ckptgrad.rules.decorators import bprop, elementwise, zero
 from tests.cases import Case
 from tests.cases.rules import CASES
 from tests.rules import test_rules as checks

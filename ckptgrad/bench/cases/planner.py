@@ -11,7 +11,8 @@ from ckptgrad.bench.exhaustive import least_time
 from ckptgrad.bench.random_chains import random_chain, simple_chain
 from ckptgrad.bench.registry import Bench, case
 from ckptgrad.bench.rows import Row, row
-from ckptgrad.planning import ChainCosts, get_policy, minimum_peak, simulate
+from ckptgrad.planning import ChainCosts, get_policy, minimum_peak
+from ckptgrad.planning.referee import simulate
 
 REPEATS = 3
 INSTANCES = 200

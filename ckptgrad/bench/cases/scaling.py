@@ -18,7 +18,7 @@ from ckptgrad.bench.models import tanh_chain
 from ckptgrad.bench.recurrent import arguments, output_bytes, recurrent, state_bytes
 from ckptgrad.bench.registry import Bench, Curves, case
 from ckptgrad.bench.rows import Row, row
-from ckptgrad.budget import format_bytes
+from ckptgrad.bytes import format_bytes
 from ckptgrad.errors import BudgetError
 from ckptgrad.meters.xla import compiled_memory
 from ckptgrad.validation.timing import alternate

@@ -10,7 +10,7 @@ from ckptgrad.bench.peers import CHECKPOINT_SCHEDULES
 from ckptgrad.bench.registry import Bench, case
 from ckptgrad.bench.rows import Row, row
 from ckptgrad.planning import ChainCosts, get_policy
-from ckptgrad.planning.loops import offline_starts, online_starts, steps_run
+from ckptgrad.planning.loop_referee import offline_starts, online_starts, steps_run
 from ckptgrad.planning.policies.revolve import with_checkpoints
 
 SIZES = ((10, 3), (50, 5), (100, 10), (250, 25), (1000, 10))

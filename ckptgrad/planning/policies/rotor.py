@@ -16,7 +16,7 @@ from dataclasses import replace
 from ckptgrad.errors import BudgetError
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.nested import keep_fastest, write_nested
-from ckptgrad.planning.optimum import Optimum
+from ckptgrad.planning.optimal.optimum import Optimum
 from ckptgrad.planning.policy import policy
 from ckptgrad.planning.schedule import Schedule
 

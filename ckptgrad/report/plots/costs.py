@@ -8,7 +8,7 @@ from ckptgrad.planning.schedule import Forward
 from ckptgrad.report.plots.style import KIND_STYLES, MIB, legend_beside, new_figure
 
 if TYPE_CHECKING:
-    from ckptgrad.plan import Plan
+    from ckptgrad.results.plan import Plan
 
 
 def plot_costs(plan: Plan) -> Any:

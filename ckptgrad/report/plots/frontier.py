@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from ckptgrad.report.plots.style import MIB, axes_for, legend_beside
 
 if TYPE_CHECKING:
-    from ckptgrad.frontiers import Frontier
     from ckptgrad.planning.frontier import Point
+    from ckptgrad.results.frontier import Frontier
 
 # Marker and colour by how a policy's name begins.
 _MARKERS = (

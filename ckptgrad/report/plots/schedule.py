@@ -11,7 +11,7 @@ from ckptgrad.report.plots.style import axes_for, legend_beside
 from ckptgrad.report.schedule import spacetime
 
 if TYPE_CHECKING:
-    from ckptgrad.plan import Plan
+    from ckptgrad.results.plan import Plan
 
 
 def plot_schedule(plan: Plan, ax: Any = None) -> Any:

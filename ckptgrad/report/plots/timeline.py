@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ckptgrad.budget import format_bytes
+from ckptgrad.bytes import format_bytes
 from ckptgrad.meters.buffers import KINDS
 from ckptgrad.meters.meter import meters
 from ckptgrad.report.plots.style import BUDGET_COLOUR, KIND_STYLES, METER_STYLES, MIB, axes_for, legend_beside
 
 if TYPE_CHECKING:
-    from ckptgrad.timelines.timeline import Timeline
+    from ckptgrad.results.timeline import Timeline
 
 
 def plot_timeline(timeline: Timeline, ax: Any = None) -> Any:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ckptgrad.budget import format_bytes
+from ckptgrad.bytes import format_bytes
 from ckptgrad.meters.meter import meters
 from ckptgrad.report.plots.style import BUDGET_COLOUR, MIB, legend_beside, new_figure
 
 if TYPE_CHECKING:
-    from ckptgrad.validation.result import Validation
+    from ckptgrad.results.validation import Validation
 
 _STYLES = (("#0072B2", ""), ("#E69F00", "//"), ("#999999", ".."), ("#56B4E9", "xx"))
 

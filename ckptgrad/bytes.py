@@ -1,0 +1,103 @@
+"""Budgets as users write them: bytes, "512MiB", "0.25x", "min", "auto"."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from decimal import Decimal
+from numbers import Integral, Real
+from typing import Any
+
+from ckptgrad.errors import BudgetFormatError
+
+Budget = int | str | None
+
+_UNITS = {
+    "": 1, "b": 1,
+    "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
+    "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
+    "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40,
+}  # fmt: skip
+_NUMBER = re.compile(r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?)\s*([a-z]*)")
+# Planners count bytes in 64 bits.
+MOST_BYTES = 2**63 - 1
+
+
+def check_budget(budget: Any) -> None:
+    """Reject a malformed or negative budget without knowing the function.
+
+    Raises:
+        BudgetFormatError: naming the budget and the accepted forms.
+    """
+    resolve_budget(budget, lambda: 1, lambda: 1, lambda: 1)
+
+
+def resolve_budget(
+    budget: Any, everything: Callable[[], int], minimum: Callable[[], int], free: Callable[[], int]
+) -> int | None:
+    """A budget in bytes; None for no budget.
+
+    Args:
+        budget: an int, a string, or None.
+        everything: bytes that storing everything needs, asked for by "0.25x".
+        minimum: the smallest feasible bytes, asked for by "min".
+        free: the bytes that are free now, asked for by "auto".
+    """
+    if budget is None:
+        return None
+    if not isinstance(budget, str):
+        return _bytes_of_number(budget)
+    text = budget.strip().lower()
+    if text == "min":
+        return minimum()
+    if text == "auto":
+        return free()
+    match = _NUMBER.fullmatch(text)
+    if match is None:
+        raise BudgetFormatError(budget, "expected a number followed by a unit")
+    number, unit = match.groups()
+    if unit == "x":
+        return _in_range(number, everything(), budget)
+    if unit not in _UNITS:
+        raise BudgetFormatError(budget, f"the unit {unit!r} is unknown")
+    found = _in_range(number, _UNITS[unit], budget)
+    if not found or (_UNITS[unit] == 1 and Decimal(number) != found):
+        raise BudgetFormatError(budget, f"it is no whole number of bytes; {_MEANT}")
+    return found
+
+
+_MEANT = 'was a share of what storing everything needs meant, as in "0.1x"?'
+
+
+def _bytes_of_number(budget: Any) -> int:
+    """The bytes that a number means: an integer of any kind, or a float of at least one byte, rounded down."""
+    number = None
+    with suppress(Exception):  # whatever an array, a traced value or any other object raises
+        number = float(budget) if isinstance(budget, Real) and not isinstance(budget, Integral) else operator.index(budget)
+    if number is None or isinstance(budget, bool):
+        raise BudgetFormatError(budget, f"it is a {type(budget).__name__}")
+    found = _in_range(number, 1, budget)
+    if not found:
+        raise BudgetFormatError(budget, f"it is less than one byte; {_MEANT}")
+    return found
+
+
+def _in_range(number: Any, unit: int, budget: Any) -> int:
+    """`number` (a number, or one as text) times `unit`, rounded down."""
+    near = number if isinstance(number, int) else float(number)
+    if not near > 0:  # not a number, too
+        raise BudgetFormatError(budget, "it must be greater than zero")
+    if near > MOST_BYTES or (exact := Decimal(number) * unit) > MOST_BYTES:
+        raise BudgetFormatError(budget, f"it must be finite, and at most {MOST_BYTES} bytes")
+    return int(exact)
+
+
+def format_bytes(n: float) -> str:
+    """Bytes for people: '1.5 MiB'."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(n) < 1024:
+            return f"{n:.0f} {unit}" if unit == "B" else f"{n:.1f} {unit}"
+        n /= 1024
+    return f"{n:.1f} TiB"

@@ -1,0 +1,1 @@
+"""What a chain costs: estimated, compiled, measured."""

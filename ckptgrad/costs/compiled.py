@@ -1,0 +1,213 @@
+"""What XLA allocates for one stage: its forward and backward compiled alone.
+
+In a whole program each is a call that is kept apart (`apart`), so what it holds there is what it holds alone.  What it
+is given and what it returns pass through callbacks that are compiled and never run, so that all of it counts as
+temporaries, lives as long as in a whole program, and is overwritten where XLA would overwrite it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from jax import dtypes
+
+from ckptgrad.chain.kind import StageKind, private_residuals
+from ckptgrad.chain.program import Program
+from ckptgrad.execution.interpreter import stage_functions
+from ckptgrad.graph.graph import Variable
+from ckptgrad.graph.keys import from_numbers, is_key, numbers_struct
+from ckptgrad.graph.trace import cotangent_struct, struct
+from ckptgrad.meters.xla import compiled_memory
+from ckptgrad.planning.costs import ChainCosts, StageCost
+from ckptgrad.target.remember import remembered
+
+
+@dataclass(frozen=True)
+class Place:
+    """What surrounds a stage in its chain.
+
+    Attributes:
+        stays: whether the stage before may read the incoming boundary after this stage's backward.
+        summed: the positions among the stage's gradients of those that are added to others.
+        starting: the positions of those that are held, waiting for others.
+    """
+
+    stays: bool
+    summed: tuple[int, ...]
+    starting: tuple[int, ...]
+
+
+def probed_costs(program: Program, costs: ChainCosts) -> ChainCosts:
+    """The same costs with transients from XLA's buffer assignment of each distinct stage.
+
+    But of stages with loops, which have many options: what these hold follows from how they are reversed.  And of
+    stages on several devices, whose bytes are those of all devices together.
+    """
+    places = _places(program, costs)
+    pairs = [(stage.kind, place) for stage, place in zip(program.stages, places, strict=True)]
+    _compile({pair for pair in pairs if pair[0].stands_alone})
+    seen: dict[tuple, StageCost] = {}
+    stages = []
+    for i, ((kind, place), cost) in enumerate(zip(pairs, costs.stages, strict=True)):
+        beside = costs.boundary_bytes(i), costs.cotangent_bytes(i)
+        key = (id(kind), id(cost), place, *beside)
+        if key not in seen:
+            seen[key] = _probed_stage(kind, place, cost, *beside) if kind.stands_alone else cost
+        stages.append(seen[key])
+    return replace(costs, stages=tuple(stages))
+
+
+def count_probes(program: Program) -> int:
+    """How many programs `probed_costs` compiles at most."""
+    return sum(1 + 3 * len(kind.options) for kind in program.kinds if kind.stands_alone)
+
+
+def _places(program: Program, costs: ChainCosts) -> list[Place]:
+    stays = [any(o.reads_output for o in stage.options) for stage in costs.stages]
+    return [Place(*p) for p in zip([False, *stays[:-1]], program.summed, program.starting, strict=True)]
+
+
+def _probed_stage(kind: StageKind, place: Place, cost: StageCost, boundary: int, leaving: int) -> StageCost:
+    taken = kind.attached["probes"]
+    options = []
+    for k, option in enumerate(cost.options):
+        held = boundary + cost.boundary_bytes + option.residual_bytes
+        forward = max(0, taken["forward", k] - held)
+        backward = taken["backward", k, place] - _given_bytes(kind, k, place) - leaving
+        hidden = max(0, taken["hidden", k] + cost.boundary_bytes - held - forward)
+        options.append(replace(option, forward_transient=forward, backward_transient=backward, hidden_bytes=hidden))
+    plain = max(0, taken["forward", -1] - boundary - cost.boundary_bytes)
+    return replace(cost, options=tuple(options), forward_transient=plain)
+
+
+def _given_bytes(kind: StageKind, k: int, place: Place) -> int:
+    """Bytes of what the backward of option `k` is given and a plan counts as held."""
+    totals = sum(kind.graph.inputs[kind.wrt[p]].nbytes for p in place.summed)
+    return sum(v.nbytes for v in _given(kind, k, place)) + sum(v.nbytes for v in kind.joint.cotangents) + totals
+
+
+def _arriving(kind: StageKind) -> list[Variable]:
+    return [kind.joint.inputs[i] for i in kind.boundary_in]
+
+
+def _given(kind: StageKind, k: int, place: Place) -> list[Variable]:
+    """The residuals and boundaries that the backward of option `k` reads last.
+
+    The incoming boundary is read by the backward of the stage before too, if that reads its output; otherwise nothing needs
+    it after this backward.
+    """
+    option = kind.options[k]
+    own = {*private_residuals(kind, option), *kind.outputs_kept}
+    own |= set() if place.stays else {*_arriving(kind)}
+    return [v for v in (*option.partition.residuals, *option.partition.reads) if v in own]
+
+
+def _compile(wanted: Collection[tuple[StageKind, Place]]) -> None:
+    """Compile the programs of each kind of stage in each place, a few at a time."""
+    jobs: dict[tuple[StageKind, tuple], Any] = {}
+    for kind, place in wanted:
+        known = kind.attached.setdefault("probes", {})
+        for k in range(-1, len(kind.options)):
+            programs: dict[tuple, Callable[[], Any]] = {("forward", k): partial(_lower_forward, kind, k)}
+            if k >= 0:
+                programs["hidden", k] = partial(_lower_forward, kind, k, output=False)
+                programs["backward", k, place] = partial(_lower_backward, kind, k, place)
+            for key, lower in programs.items():
+                if key not in known and (kind, key) not in jobs:
+                    jobs[kind, key] = lower()
+    with ThreadPoolExecutor() as pool:
+        for (kind, key), taken in zip(jobs, pool.map(_temporary_bytes, jobs.values()), strict=True):
+            kind.attached["probes"][key] = taken
+
+
+# Machine code of a probe is never run.
+_CARELESS = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+
+
+def _temporary_bytes(lowered: Any) -> int:
+    def measure() -> float:
+        on_cpu = jax.default_backend() == "cpu"
+        return compiled_memory(lowered.compile(compiler_options=_CARELESS if on_cpu else None)).temporary_bytes
+
+    return int(remembered("bytes of temporaries", lowered.as_text(), measure))
+
+
+def _lower_forward(kind: StageKind, k: int, output: bool = True) -> Any:
+    part = kind.plain if k < 0 else kind.options[k].partition
+    run, call = stage_functions(kind).forward(None if k < 0 else k, output=output)
+    own = {*_arriving(kind)}
+    used = {*kind.outputs_kept, *part.residuals}
+
+    def program(values):
+        found = dict(zip(run.makes, call(values), strict=True))
+        given = [x for v, x in zip(run.reads, values, strict=True) if v in own]
+        # The incoming boundary is held beside what is made of it.
+        return _consume([*given, *(x for v, x in found.items() if v in used)]), [
+            x for v, x in found.items() if v not in used
+        ]
+
+    return _lower(program, [struct(v.aval) for v in run.reads], [v in own for v in run.reads])
+
+
+def _lower_backward(kind: StageKind, k: int, place: Place) -> Any:
+    run, call = stage_functions(kind).backward(k, place.summed)
+    gradients, cotangents = kind.joint.gradients, {*kind.joint.cotangents}
+    own = {*_given(kind, k, place), *cotangents}
+    summed = [gradients[p] for p in place.summed]
+    used = {*kind.crossing, *(gradients[p] for p in place.starting)}
+    count = len(run.reads)
+
+    def program(values):
+        found = call((values[:count], values[count:]))
+        others = len(found) - len(summed)
+        held = [v in used for v in run.makes[:others]] + [True] * len(summed)
+        pairs = list(zip(found, held, strict=True))
+        # Gradients of arguments are results of the whole program.
+        return _consume([x for x, h in pairs if h]), [x for x, h in pairs if not h]
+
+    structs = [cotangent_struct(v.aval) if v in cotangents else struct(v.aval) for v in run.reads]
+    structs += [cotangent_struct(a.aval) for a in summed]  # type: ignore[union-attr]
+    return _lower(program, structs, [v in own for v in run.reads] + [True] * len(summed))
+
+
+def _lower(program: Any, structs: Sequence[Any], made: Sequence[bool]) -> Any:
+    """A program of values that are arguments, or made inside by a callback."""
+    inside = [i for i, m in enumerate(made) if m and _is_plain(structs[i])]
+
+    def run(*arguments):
+        rest, made_ = iter(arguments), iter(_produce([structs[i] for i in inside]))
+        return program([next(made_) if i in places else next(rest) for i in range(len(structs))])
+
+    places = set(inside)
+    return jax.jit(run).lower(*[s for i, s in enumerate(structs) if i not in places])
+
+
+def _is_plain(aval: Any) -> bool:
+    """Whether a callback can make and read it: an array of numbers, or of keys as the numbers that they are made of."""
+    return aval.size > 0 and (is_key(aval) or not _is_opaque(aval.dtype))
+
+
+def _is_opaque(dtype: Any) -> bool:
+    return dtypes.issubdtype(dtype, dtypes.extended) or dtype == dtypes.float0
+
+
+def _produce(structs: Sequence[Any]) -> list[Any]:
+    if not structs:
+        return []
+    made = jax.pure_callback(_never, [numbers_struct(s) if is_key(s) else s for s in structs])
+    return [from_numbers(x, s) if is_key(s) else x for s, x in zip(structs, made, strict=True)]
+
+
+def _consume(values: Sequence[Any]) -> Any:
+    plain = [jax.random.key_data(v) if is_key(v) else v for v in values if _is_plain(v)]
+    return jax.pure_callback(_never, jax.ShapeDtypeStruct((), np.float32), *plain) if plain else ()
+
+
+def _never(*_: Any) -> Any:
+    raise AssertionError("a probe is compiled, never run")

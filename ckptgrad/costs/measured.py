@@ -1,0 +1,92 @@
+"""What one stage really takes: its forward and backward run alone, option by option."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import jax
+import numpy as np
+from jax import dtypes
+from jax.core import Tracer
+
+from ckptgrad.chain.kind import StageKind
+from ckptgrad.chain.program import Program
+from ckptgrad.execution.interpreter import stage_functions
+from ckptgrad.graph.keys import from_numbers, is_key, numbers_struct
+from ckptgrad.graph.trace import cotangent_struct, struct
+from ckptgrad.planning.costs import ChainCosts, StageCost
+from ckptgrad.stage.partition import Run
+from ckptgrad.target.calibrate import best_seconds
+from ckptgrad.target.remember import remembered
+
+REPEATS = 5
+
+
+def measured_costs(program: Program, costs: ChainCosts) -> ChainCosts:
+    """The same costs with measured times: seconds of the fastest of a few runs of each distinct stage's programs.
+
+    Measured once a device and version: `remember`.  Of stages with loops, which have many options, and of those on
+    several devices times stay estimates.
+    """
+    times = {kind: _times(kind) for kind in program.kinds if kind.stands_alone}
+    seen: dict[tuple, StageCost] = {}
+    stages = []
+    for stage, cost in zip(program.stages, costs.stages, strict=True):
+        key = (id(stage.kind), id(cost))
+        if not stage.kind.stands_alone:
+            seen[key] = cost
+        elif key not in seen:
+            found = times[stage.kind]
+            options = tuple(
+                replace(
+                    option,
+                    forward_time=found["forward", k],
+                    backward_time=found["backward", k],
+                    output_time=min(max(0.0, found["forward", k] - found["hidden", k]), found["forward", -1]),
+                )
+                for k, option in enumerate(cost.options)
+            )
+            seen[key] = replace(cost, options=options, forward_time=found["forward", -1])
+        stages.append(seen[key])
+    return replace(costs, stages=tuple(stages))
+
+
+def _times(kind: StageKind) -> dict[tuple[str, int], float]:
+    known: dict[tuple[str, int], float] = kind.attached.setdefault("times", {})
+    functions = stage_functions(kind)
+    for k in range(-1, len(kind.options)):
+        if ("forward", k) not in known:
+            run, call = functions.forward(None if k < 0 else k)
+            known["forward", k] = _seconds(call, kind, run)
+        if k >= 0 and ("backward", k) not in known:
+            run, call = functions.backward(k)
+            known["backward", k] = _seconds(lambda values, call=call: call((values, [])), kind, run)
+        if k >= 0 and ("hidden", k) not in known:
+            run, call = functions.forward(k, output=False)
+            known["hidden", k] = _seconds(call, kind, run) if run.makes else 0.0
+    return known
+
+
+def _seconds(function: Any, kind: StageKind, run: Run) -> float:
+    cotangents = {*kind.joint.cotangents}
+    avals = [cotangent_struct(v.aval) if v in cotangents else struct(v.aval) for v in run.reads]
+    known = {v: c for v, c in kind.joint.constants.items() if not isinstance(c, Tracer)}
+    args = [known[v] if v in known else _value(a) for v, a in zip(run.reads, avals, strict=True)]
+    lowered = jax.jit(function).lower(args)
+
+    def measure() -> float:
+        compiled = lowered.compile()
+        return best_seconds(lambda: compiled(args), REPEATS)
+
+    return remembered("seconds", lowered.as_text(), measure, positive=True)
+
+
+def _value(aval: Any) -> Any:
+    """An array of plausible values: small numbers, or zeros."""
+    if is_key(aval):
+        return from_numbers(_value(numbers_struct(aval)), aval)
+    if dtypes.issubdtype(aval.dtype, np.inexact):
+        draw = np.random.default_rng(0).uniform(0.1, 0.9, aval.shape)
+        return jax.numpy.asarray(draw, aval.dtype)
+    return jax.numpy.zeros(aval.shape, aval.dtype)

@@ -1,0 +1,252 @@
+"""The doors: `value_and_grad`, `grad`, `vjp`, `plan`."""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import jax
+
+from ckptgrad.bytes import Budget, check_budget
+from ckptgrad.chain.program import Program
+from ckptgrad.costs.compiled import count_probes, probed_costs
+from ckptgrad.costs.estimated import chain_costs
+from ckptgrad.costs.measured import measured_costs
+from ckptgrad.doors.calling import (
+    Traced,
+    check_argnums,
+    check_compiled_aux,
+    check_function,
+    check_inputs,
+    make_call,
+    split_arguments,
+    trace_call,
+)
+from ckptgrad.errors import OptionError
+from ckptgrad.execution.certify import Certified, certify
+from ckptgrad.execution.interpreter import Execution, split_at_backward
+from ckptgrad.graph.naming import name_of
+from ckptgrad.graph.static import SplitCall
+from ckptgrad.graph.trace import cotangent_type, filled
+from ckptgrad.planner import make_plan
+from ckptgrad.planning.budget import budget_bytes
+from ckptgrad.planning.costs import ChainCosts
+from ckptgrad.planning.policy import get_policy
+from ckptgrad.planning.schedule import Schedule
+from ckptgrad.results.plan import Plan
+from ckptgrad.target.target import free_bytes
+
+RUNTIMES = ("compiled",)
+COSTS = ("auto", "estimate", "compile", "measure")
+# Programs of stages that `.compile` compiles, unasked, for their bytes.
+MOST_PROBES = 200
+
+
+class GradientFunction:
+    """A function that returns a value and its gradient under a memory budget.
+
+    Made by `value_and_grad` and `grad`; call it like their JAX namesakes, inside or outside
+    `jax.jit`, `jax.vmap` and further differentiation.
+    """
+
+    def __init__(self, fun: Callable, *, with_value: bool, options: dict[str, Any]):
+        check_function(fun)
+        self.fun, self.with_value, self.options = fun, with_value, options
+        functools.update_wrapper(self, fun, updated=())
+        self.__name__ = name_of(fun)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        traced = self.trace(*args, **kwargs)
+        return self._run(traced, self._plan(traced))
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        """A function in a class is a method."""
+        return self if instance is None else types.MethodType(self, instance)
+
+    def plan(self, *args: Any, **kwargs: Any) -> Plan:
+        """What will be stored and recomputed for these arguments (arrays or ShapeDtypeStructs)."""
+        return self._plan(self.trace(*args, **kwargs))
+
+    def compile(self, *args: Any, **kwargs: Any) -> Certified:
+        """Compile for these arguments and certify the peak by XLA's own buffer assignment.
+
+        With `costs="auto"` transients are taken from XLA's buffer assignment of each distinct stage, unless these are
+        very many.  Replans with a smaller target as often as it must; a larger budget never gives a slower plan.
+
+        Returns:
+            A callable with the attributes `plan`, `peak_bytes` and `temporary_bytes`.
+
+        Raises:
+            BudgetError: no plan is within the budget; carries the smallest feasible peak.
+        """
+        split = self.split(args, kwargs)
+        door = GradientFunction(split.fun, with_value=self.with_value, options=self.options)
+        traced = door.trace(*split.args, **split.kwargs)
+        check_compiled_aux(traced.returned, self.fun)
+        costs = costs_of(traced.program, self.options["costs"], compiling=True)
+        asked = self.options["budget"]
+        # "min" asks for the smallest plan, whatever XLA makes of it: there is nothing to exceed.
+        least = isinstance(asked, str) and asked.strip().lower() == "min"
+        budget = None if least else budget_bytes(asked, costs, free_bytes)
+
+        def build(target: int | None):
+            plan = make_plan(traced.program, asked if least else target, self.options["policy"], costs)
+
+            def run(*a, **k):
+                return door._run(door.trace(*a, **k), plan)
+
+            return plan, jax.jit(run)
+
+        certified = certify(build, split.args, split.kwargs, budget)
+        return replace(certified, traced_parts=split.settings().traced_parts) if split.kept else certified
+
+    def split(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> SplitCall:
+        """A call as a function of what is traced of its arguments, and these."""
+        return split_arguments(self.fun, args, kwargs, self.options["argnums"])
+
+    def trace(self, *args: Any, **kwargs: Any) -> Traced:
+        """The call as a chain of stages."""
+        o = self.options
+        call = make_call(self.fun, args, kwargs, o["argnums"])
+        check_inputs(call, o["allow_int"], o["holomorphic"])
+        return trace_call(call, o["has_aux"], scalar=True, holomorphic=o["holomorphic"], saveable=o["saveable"])
+
+    def _plan(self, traced: Traced) -> Plan:
+        o = self.options
+        return make_plan(traced.program, o["budget"], o["policy"], costs_of(traced.program, o["costs"]))
+
+    def _run(self, traced: Traced, plan: Plan) -> Any:
+        program = traced.program
+        execution = Execution(program, traced.call.leaves)
+        forward, backward = split_at_backward(plan.schedule)
+        execution.run(forward)
+        execution.seed([filled(cotangent_type(v.aval), 1) for v in program.seeds])
+        execution.run(backward)
+        found = traced.call.unflatten(traced.gradients([execution.gradient(v) for v in program.wrt]))
+        gradient = tuple(found) if isinstance(self.options["argnums"], tuple) else found[0]
+        value, aux = outputs_of(traced, execution)
+        if self.with_value:
+            return ((value, aux) if traced.has_aux else value), gradient
+        return (gradient, aux) if traced.has_aux else gradient
+
+
+def costs_of(program: Program, costs: str, *, compiling: bool = False) -> ChainCosts:
+    """What the planner sees of a program: estimated, with XLA's bytes, or with measured seconds too."""
+    found = chain_costs(program)
+    if costs in ("compile", "measure") or (costs == "auto" and compiling and count_probes(program) <= MOST_PROBES):
+        found = probed_costs(program, found)
+    return measured_costs(program, found) if costs == "measure" else found
+
+
+def outputs_of(traced: Traced, execution: Execution) -> tuple[Any, Any]:
+    """The function's output and aux as pytrees."""
+    return traced.returned.restore([execution.output(a) for a in traced.program.graph.outputs])
+
+
+def value_and_grad(
+    fun: Callable,
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+    *,
+    budget: Budget = None,
+    policy: str | Callable | Schedule = "optimal",
+    saveable: Callable[..., Any] | None = None,
+    costs: str = "auto",
+    runtime: str = "compiled",
+) -> GradientFunction:
+    """A function that evaluates `fun` and its gradient, within a memory budget.
+
+    A drop-in for `jax.value_and_grad`.
+
+    Args:
+        fun: a function that returns a scalar, or (scalar, aux) with `has_aux`.
+        argnums: which positional arguments to differentiate with respect to.
+        has_aux: whether `fun` returns a pair whose second entry is passed through.
+        holomorphic: whether `fun` is promised to be holomorphic.
+        allow_int: whether integer arguments are allowed; their gradient is float0 zeros.
+        budget: bytes that the call may hold beyond its arguments, temporaries plus outputs: an
+            int, "512MiB", "0.25x" (of what storing everything needs), "min", "auto" (what the
+            device has free), or None for the fastest plan.
+        policy: a policy's name, a function (costs, bytes) -> Schedule, or a Schedule.
+        saveable: which values may be kept inside stages, as a predicate of `jax.checkpoint_policies`
+            (`dots_saveable`, `save_only_these_names("mixed")` with `checkpoint_name` marks, ...); None: all.
+        costs: how stages are judged: "estimate" from their operations, "compile" by XLA's buffer assignment
+            of each distinct stage, "measure" with their times too (seconds, once; remembered on disk); "auto"
+            estimates while tracing and asks XLA in `.compile`.
+        runtime: "compiled".
+
+    Returns:
+        A function with the arguments of `fun` that returns (value, gradient), or
+        ((value, aux), gradient); it also has `.plan(*args)` and `.compile(*args)`.
+
+    Raises:
+        BudgetFormatError, OptionError: at once, for a malformed budget or option.
+        BudgetError: when called, for a budget below what is feasible.
+        GradientTypeError: when called, for a non-scalar loss or arguments without gradient.
+
+    Example:
+        >>> import jax.numpy as jnp, ckptgrad as cg
+        >>> value, grad = cg.value_and_grad(lambda x: jnp.sum(x**2))(jnp.arange(3.0))
+        >>> [float(g) for g in grad]
+        [0.0, 2.0, 4.0]
+    """
+    options = _options(argnums, has_aux, holomorphic, allow_int, budget, policy, saveable, costs, runtime)
+    return GradientFunction(fun, with_value=True, options=options)
+
+
+def grad(
+    fun: Callable,
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+    *,
+    budget: Budget = None,
+    policy: str | Callable | Schedule = "optimal",
+    saveable: Callable[..., Any] | None = None,
+    costs: str = "auto",
+    runtime: str = "compiled",
+) -> GradientFunction:
+    """A function that evaluates the gradient of `fun`; see `value_and_grad`.
+
+    Returns:
+        A function that returns the gradient, or (gradient, aux) with `has_aux`.
+
+    Example:
+        >>> import ckptgrad as cg
+        >>> float(cg.grad(lambda x: x**3)(2.0))
+        12.0
+    """
+    options = _options(argnums, has_aux, holomorphic, allow_int, budget, policy, saveable, costs, runtime)
+    return GradientFunction(fun, with_value=False, options=options)
+
+
+def _options(argnums, has_aux, holomorphic, allow_int, budget, policy, saveable, costs, runtime) -> dict[str, Any]:
+    check_options(budget, policy, runtime, costs)
+    return {
+        "argnums": check_argnums(argnums),
+        "has_aux": has_aux,
+        "holomorphic": holomorphic,
+        "allow_int": allow_int,
+        "budget": budget,
+        "policy": policy,
+        "saveable": saveable,
+        "costs": costs,
+    }
+
+
+def check_options(budget: Any, policy: Any, runtime: str, costs: str = "auto") -> None:
+    """Reject what can be rejected before the function is known."""
+    check_budget(budget)
+    if not isinstance(policy, Schedule):
+        get_policy(policy)
+    if runtime not in RUNTIMES:
+        raise OptionError(f"runtime={runtime!r} is unknown; there is {', '.join(RUNTIMES)}")
+    if costs not in COSTS:
+        raise OptionError(f"costs={costs!r} is unknown; there are {', '.join(COSTS)}")
+

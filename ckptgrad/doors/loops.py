@@ -1,0 +1,271 @@
+"""The doors `scan`, `fori_loop`, `while_loop`: loops that say themselves how they are reversed.
+
+Code that uses `jax.lax` needs none of them: `cg.grad(f, budget=...)` plans its loops too.  They are for a budget at one
+loop, and for `jax.grad`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from jax import dtypes, lax
+from jax.custom_derivatives import SymbolicZero
+
+from ckptgrad.autodiff.of_function import pushed_forward
+from ckptgrad.autodiff.reverse import is_differentiable
+from ckptgrad.bytes import Budget, check_budget, resolve_budget
+from ckptgrad.errors import BudgetError, OptionError
+from ckptgrad.graph.evaluate import apply, read
+from ckptgrad.graph.graph import Operation
+from ckptgrad.graph.trace import from_jaxpr
+from ckptgrad.loops.candidates import SLOWEST, Candidate, loop_plans
+from ckptgrad.loops.linear import Pair, linear
+from ckptgrad.loops.planned import forward_of
+from ckptgrad.loops.reversals.store_all import StoreAll
+from ckptgrad.loops.scan import Scan
+from ckptgrad.loops.scan_rule import scan_of
+from ckptgrad.loops.while_rule import while_of
+from ckptgrad.planning.costs import ABOUT_AS_FAST
+from ckptgrad.rules.custom import tangent_zeros
+from ckptgrad.rules.decorators import instantiate
+from ckptgrad.rules.subgraphs import calls_custom_rule
+from ckptgrad.target.rates import Machine
+from ckptgrad.target.target import free_bytes
+
+POLICIES = ("optimal", "store_all", "two_levels", "revolve")
+
+
+def scan(
+    f: Callable,
+    init: Any,
+    xs: Any = None,
+    length: int | None = None,
+    reverse: bool = False,
+    unroll: int | bool = 1,
+    *,
+    budget: Budget = None,
+    policy: str = "optimal",
+    accumulate: Any = None,
+) -> tuple[Any, Any]:
+    """`jax.lax.scan` whose reverse mode keeps a memory budget, under `jax.grad` too.
+
+    Args:
+        f, init, xs, length, reverse, unroll: as for `jax.lax.scan`.
+        budget: bytes that the loop may store for its backward and hold in it, operands, results and gradients not
+            counted: an int, "64MiB", "0.25x" of what storing every step takes, "min" (the least that is not more than
+            twenty times slower than the fastest), or None for the smallest that is about as fast as the fastest.
+        policy: "optimal", "store_all", "two_levels" (one checkpoint a group of steps), "revolve" (binomial).
+        accumulate: a dtype in which gradients of what the loop closes over are summed, if it is wider than theirs.
+
+    Returns:
+        The final carried value and the stacked outputs.  Forward mode, `jax.vmap` and higher derivatives work.
+
+    Raises:
+        BudgetError: when differentiated, with the smallest number of bytes that is feasible.
+        OptionError, BudgetFormatError: at once.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, ckptgrad as cg
+        >>> def f(x):
+        ...     return cg.scan(lambda c, _: (jnp.sin(c), None), x, None, length=100, policy="two_levels")[0]
+        >>> bool(jnp.allclose(jax.grad(f)(1.0), cg.grad(f)(1.0)))
+        True
+    """
+    options = _Options(budget, policy, accumulate)
+
+    def run(init: Any, xs: Any) -> Any:
+        return lax.scan(f, init, xs, length=length, reverse=reverse, unroll=unroll)
+
+    return _planned(run, (init, xs), options)
+
+
+def fori_loop(
+    lower: Any,
+    upper: Any,
+    body_fun: Callable,
+    init_val: Any,
+    *,
+    unroll: int | bool | None = None,
+    budget: Budget = None,
+    policy: str = "optimal",
+    accumulate: Any = None,
+) -> Any:
+    """`jax.lax.fori_loop` whose reverse mode keeps a memory budget; the bounds may be known at run time only.
+
+    Args:
+        lower, upper, body_fun, init_val, unroll: as for `jax.lax.fori_loop`.
+        budget, policy, accumulate: as for `scan`.
+
+    Returns:
+        The final value.
+
+    Example:
+        >>> import jax, ckptgrad as cg
+        >>> f = lambda x, n: cg.fori_loop(0, n, lambda i, c: c * x, 1.0)
+        >>> float(jax.jit(jax.grad(f))(2.0, 3))
+        12.0
+    """
+    options = _Options(budget, policy, accumulate)
+
+    def run(lower: Any, upper: Any, init: Any) -> Any:
+        return lax.fori_loop(lower, upper, body_fun, init, unroll=unroll)
+
+    if all(isinstance(bound, int) for bound in (lower, upper)):
+        return _planned(lambda init: run(lower, upper, init), (init_val,), options)
+    return _planned(run, (lower, upper, init_val), options)
+
+
+def while_loop(
+    cond_fun: Callable,
+    body_fun: Callable,
+    init_val: Any,
+    *,
+    budget: Budget = None,
+    policy: str = "optimal",
+    accumulate: Any = None,
+) -> Any:
+    """`jax.lax.while_loop` with reverse mode: a number of checkpoints that does not depend on the number of steps.
+
+    Args:
+        cond_fun, body_fun, init_val: as for `jax.lax.while_loop`.
+        budget, policy, accumulate: as for `scan`; every step cannot be stored.
+
+    Returns:
+        The final value.
+
+    Example:
+        >>> import jax, ckptgrad as cg
+        >>> root = lambda a: cg.while_loop(lambda x: abs(x * x - a) > 1e-5, lambda x: (x + a / x) / 2, a)
+        >>> round(float(jax.grad(root)(4.0)), 4)
+        0.25
+    """
+    options = _Options(budget, policy, accumulate)
+    return _planned(lambda init: lax.while_loop(cond_fun, body_fun, init), (init_val,), options)
+
+
+class _Options:
+    """What was asked for at a loop, checked."""
+
+    def __init__(self, budget: Budget, policy: str, accumulate: Any):
+        check_budget(budget)
+        if policy not in POLICIES:
+            raise OptionError(f"policy={policy!r} is unknown for a loop; there are {', '.join(POLICIES)}")
+        self.budget, self.policy, self.accumulate = budget, policy, accumulate
+
+
+def _planned(fun: Callable, args: tuple[Any, ...], options: _Options) -> Any:
+    """Run a function that is one loop, its loop with the derivative that was asked for."""
+    leaves, tree = jax.tree.flatten(args)
+    # Python numbers stay known in the graph: a counter that starts at zero, for one.
+    arrays = [x for x in leaves if hasattr(x, "dtype")]
+    trees: list[Any] = []
+
+    def flat(*xs: Any) -> list[Any]:
+        rest = iter(xs)
+        filled = [next(rest) if hasattr(x, "dtype") else x for x in leaves]
+        out, out_tree = jax.tree.flatten(fun(*jax.tree.unflatten(tree, filled)))
+        trees[:] = [out_tree]
+        return out
+
+    graph = from_jaxpr(jax.make_jaxpr(flat)(*arrays))
+    env: dict[Any, Any] = dict(graph.constants)
+    env.update(zip(graph.inputs, arrays, strict=True))
+    for op in graph.operations:
+        values = [read(env, a) for a in op.inputs]
+        run = _with_plan(op, options) if op.name in ("scan", "while") else None
+        env.update(zip(op.outputs, apply(op, values) if run is None else run(*values), strict=True))
+    return jax.tree.unflatten(trees[0], [read(env, a) for a in graph.outputs])
+
+
+def _taken_apart(op: Operation, needs: Sequence[bool], options: _Options) -> Any:
+    return (scan_of if op.name == "scan" else while_of)(op, needs, True, options.accumulate)
+
+
+def _with_plan(op: Operation, options: _Options) -> Callable[..., list[Any]]:
+    """The loop as a function of its operands that is differentiated as planned."""
+
+    @jax.custom_jvp
+    def run(*operands: Any) -> list[Any]:
+        return apply(op, operands)
+
+    def rule(operands: Sequence[Any], tangents: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+        live = [not isinstance(t, SymbolicZero) and t.dtype != dtypes.float0 for t in tangents]
+        return _tangents(op, options, operands, [t for t, m in zip(tangents, live, strict=True) if m], live)
+
+    run.defjvp(rule, symbolic_zeros=True)
+    return run
+
+
+def _tangents(
+    op: Operation, options: _Options, operands: Sequence[Any], tangents: Sequence[Any], live: Sequence[bool]
+) -> tuple[list[Any], list[Any]]:
+    loop = _taken_apart(op, live, options)
+    plan = _chosen(loop, options).costed.plan
+    found = forward_of(plan, loop)(*operands)
+    results, stored = found[: len(loop.out_avals)], found[len(loop.out_avals) :]
+    count = len(operands)
+    moving = [k for k, a in enumerate(loop.out_avals) if is_differentiable(a)]
+    moved = [i for i, m in enumerate(live) if m]
+
+    def pushed(*xs: Any) -> list[Any]:
+        given: list[Any] = [None] * count
+        for i, t in zip(moved, xs[count + len(stored) :], strict=True):
+            given[i] = t
+        found = pushed_forward(lambda *args: list(loop.definition(*args)), xs[:count], given)
+        return [instantiate(found[k], loop.out_avals[k]) for k in moving]
+
+    def cotangents(xs: Sequence[Any]) -> list[Any]:
+        given: list[Any] = [None] * len(loop.out_avals)
+        for k, ct in zip(moving, xs, strict=True):
+            given[k] = ct
+        return given
+
+    def wanted(found: Sequence[Any]) -> list[Any]:
+        return [instantiate(found[i], loop.operand_avals[i]) for i in moved]
+
+    def pulled(*xs: Any) -> list[Any]:
+        kept, seeds = xs[count : count + len(stored)], xs[count + len(stored) :]
+        return wanted(plan.backward(loop, xs[:count], kept, cotangents(seeds)))
+
+    def plainly(*xs: Any) -> list[Any]:
+        return wanted(loop.reverse_plainly(xs[:count])[1](*cotangents(xs[count + len(stored) :])))
+
+    arguments = tuple(loop.operand_avals[i].update(weak_type=False) for i in moved)
+    seeds = tuple(loop.out_avals[k].update(weak_type=False) for k in moving)
+    proved = not calls_custom_rule(loop.step.body)
+    pair = Pair(count + len(stored), pushed, pulled, pushed, plainly, arguments, seeds, proved)
+    known = dict(zip(moving, linear(pair, [*operands, *stored], tangents), strict=True))
+    return results, [known[k] if k in known else tangent_zeros(a) for k, a in enumerate(loop.out_avals)]
+
+
+def _chosen(loop: Any, options: _Options) -> Candidate:
+    """The fastest plan of the policy within the budget."""
+    offered = [c for c in loop_plans(loop, Machine.of(), None) if _belongs(c, options.policy, loop)]
+    if not offered and isinstance(loop, Scan):
+        offered = loop_plans(loop, Machine.of(), None)  # Of one step or none: there is nothing to choose.
+    if not offered:
+        raise OptionError(f"policy={options.policy!r} is not for a loop whose length is not known")
+    fastest = min(c.seconds for c in offered)
+    sensible = [c for c in offered if c.seconds <= SLOWEST * fastest]
+    every = [c.bytes for c in offered if isinstance(c.costed.plan, StoreAll)] or [max(c.bytes for c in sensible)]
+    limit = resolve_budget(options.budget, lambda: min(every), lambda: min(c.bytes for c in sensible), free_bytes)
+    if limit is None:
+        about = [c for c in offered if c.seconds <= (1 + ABOUT_AS_FAST) * fastest]
+        return min(about, key=lambda c: c.bytes)
+    fitting = [c for c in offered if c.bytes <= limit]
+    if not fitting:
+        raise BudgetError(limit, min(c.bytes for c in offered), None, options.policy)
+    return min(fitting, key=lambda c: (c.seconds, c.bytes))
+
+
+def _belongs(candidate: Candidate, policy: str, loop: Any) -> bool:
+    plan: Any = candidate.costed.plan
+    if policy == "optimal":
+        return True
+    if isinstance(plan, StoreAll):
+        return policy == "store_all" or not isinstance(loop, Scan)
+    if policy == "two_levels" and isinstance(loop, Scan):
+        return plan.slots >= plan.groups(loop)
+    return policy == "revolve" and plan.group == 1

@@ -1,0 +1,42 @@
+"""The door `plan`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ckptgrad.bytes import Budget
+from ckptgrad.doors.gradient import value_and_grad
+from ckptgrad.planning.schedule import Schedule
+from ckptgrad.results.plan import Plan
+
+
+def plan(
+    fun: Callable,
+    *args: Any,
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    budget: Budget = None,
+    policy: str | Callable | Schedule = "optimal",
+    saveable: Callable[..., Any] | None = None,
+    costs: str = "auto",
+    **kwargs: Any,
+) -> Plan:
+    """What `value_and_grad(fun, ...)` would store and recompute for these arguments.
+
+    Args:
+        fun, *args, **kwargs: the function and its arguments (arrays or ShapeDtypeStructs).
+        argnums, has_aux, budget, policy, saveable, costs: as for `value_and_grad`.
+
+    Returns:
+        A Plan; `print` it, or read `peak_bytes`, `choices`, `to_dict()`.
+
+    Example:
+        >>> import jax.numpy as jnp, ckptgrad as cg
+        >>> cg.plan(lambda x: jnp.sum(jnp.sin(x)), jnp.ones(4)).peak_bytes >= 20
+        True
+    """
+    door = value_and_grad(
+        fun, argnums, has_aux, allow_int=True, budget=budget, policy=policy, saveable=saveable, costs=costs
+    )
+    return door.plan(*args, **kwargs)

@@ -1,0 +1,79 @@
+"""`timeline`: where the memory of a gradient goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ckptgrad.bytes import Budget
+from ckptgrad.doors.gradient import GradientFunction, value_and_grad
+from ckptgrad.execution.certify import Certified
+from ckptgrad.execution.staged import run_staged
+from ckptgrad.graph.naming import name_of
+from ckptgrad.meters.meter import Subject, get_meters
+from ckptgrad.planning.schedule import Schedule
+from ckptgrad.results.timeline import Timeline, places
+
+
+def timeline(
+    fun: Callable,
+    *args: Any,
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    budget: Budget = None,
+    policy: str | Callable | Schedule = "optimal",
+    saveable: Callable[..., Any] | None = None,
+    costs: str = "auto",
+    observe: str | Sequence[str] = ("xla",),
+    **kwargs: Any,
+) -> Timeline:
+    """Live bytes over the course of the gradient of `fun`: predicted by the plan, and observed.
+
+    Args:
+        fun, *args, **kwargs: the function and its arguments; ShapeDtypeStructs will do for meters that do not run it.
+        argnums, has_aux, budget, policy, saveable, costs: as for `value_and_grad`.
+        observe: names of meters: "xla" (the certified program's buffers, without running it), "ledger" (arrays held
+            stage by stage), "resident" (memory-profiler on a fresh process), "device" (its counters); "all"; or () for
+            the prediction alone, which compiles nothing.
+
+    Returns:
+        A Timeline: `print` it, show it in a notebook, `plot()` it, or read `alive`, what is held at the peak.
+
+    Raises:
+        BudgetError: the budget is below what is feasible.
+        OptionError: a meter is unknown.
+
+    Example:
+        >>> import jax.numpy as jnp, ckptgrad as cg
+        >>> course = cg.timeline(lambda x: jnp.sum(jnp.tanh(jnp.sin(x) @ x) @ x), jnp.ones((64, 64)))
+        >>> course.readings["xla"].bytes >= course.alive[0].bytes
+        True
+    """
+    wanted = get_meters(observe)
+    door = value_and_grad(
+        fun, argnums, has_aux, allow_int=True, budget=budget, policy=policy, saveable=saveable, costs=costs
+    )
+    if not wanted:
+        return door.plan(*args, **kwargs).timeline(name_of(fun))
+    return observe_compiled(door, door.compile(*args, **kwargs), args, kwargs, observe)
+
+
+def observe_compiled(
+    door: GradientFunction,
+    certified: Certified,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    observe: str | Sequence[str],
+) -> Timeline:
+    """The timeline of a gradient that is compiled already, as `timeline` returns it."""
+    plan = certified.plan
+    found = replace(plan.timeline(name_of(door.fun)), budget=certified.budget)
+
+    def staged(observer: Callable[[Sequence[Any]], None]) -> None:
+        traced = door.trace(*args, **kwargs)
+        run_staged(traced.program, traced.call.leaves, plan.schedule, observer)
+
+    split = door.split(args, kwargs)
+    subject = Subject(certified.executable, split.args, split.kwargs, places(found, plan.schedule), staged)
+    return replace(found, readings={meter.name: meter(subject) for meter in get_meters(observe)})

@@ -1,0 +1,72 @@
+"""The door `vjp`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ckptgrad.bytes import Budget
+from ckptgrad.doors.calling import (
+    Call,
+    call_of_all,
+    check_function,
+    trace_call,
+)
+from ckptgrad.doors.gradient import check_options, costs_of, outputs_of
+from ckptgrad.doors.pullback import Pullback
+from ckptgrad.execution.interpreter import Execution, split_at_backward
+from ckptgrad.graph.trace import cotangent_struct
+from ckptgrad.planner import make_plan
+from ckptgrad.planning.schedule import Schedule
+
+
+def vjp(
+    fun: Callable,
+    *primals: Any,
+    has_aux: bool = False,
+    budget: Budget = None,
+    policy: str | Callable | Schedule = "optimal",
+    saveable: Callable[..., Any] | None = None,
+    costs: str = "auto",
+    runtime: str = "compiled",
+) -> tuple[Any, ...]:
+    """The value of `fun` and a function from output cotangents to input cotangents.
+
+    Args:
+        fun: any JAX function of positional arguments.
+        *primals: its arguments; all are differentiated.
+        has_aux: whether `fun` returns (output, aux).
+        budget, policy, saveable, costs, runtime: as for `value_and_grad`.
+
+    Returns:
+        (output, pullback), or (output, pullback, aux).  `pullback(ct)`, with `ct` of the structure
+        of the output, returns a tuple of cotangents, one a primal; it can be called many times.
+        The cotangent of integers, booleans and keys is float0.
+
+    Example:
+        >>> import jax.numpy as jnp, ckptgrad as cg
+        >>> y, pullback = cg.vjp(jnp.sin, 0.0)
+        >>> float(pullback(1.0)[0])
+        1.0
+    """
+    check_options(budget, policy, runtime, costs)
+    check_function(fun)
+    return pull(call_of_all(fun, primals), has_aux, budget, policy, saveable, costs)
+
+
+def pull(call: Call, has_aux: bool, budget: Any, policy: Any, saveable: Any = None, costs: str = "auto") -> tuple[Any, ...]:
+    """(output, pullback), or (output, pullback, aux), of a call; the pullback's results are those of its primals."""
+    traced = trace_call(call, has_aux, saveable=saveable)
+    program = traced.program
+    forward, backward = split_at_backward(make_plan(program, budget, policy, costs_of(program, costs)).schedule)
+    execution = Execution(program, call.leaves).run(forward)
+    value, aux = outputs_of(traced, execution)
+
+    def run(*cotangents: Any) -> list[Any]:
+        later = execution.fork()
+        later.seed(cotangents)
+        later.run(backward)
+        return [later.gradient(v) for v in program.wrt]
+
+    pullback = Pullback.of(traced, run, [cotangent_struct(v.aval) for v in program.seeds])
+    return (value, pullback, aux) if has_aux else (value, pullback)

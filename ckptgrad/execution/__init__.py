@@ -1,0 +1,1 @@
+"""Schedules as programs: interpreted, kept apart, certified."""

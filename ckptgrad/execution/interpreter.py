@@ -1,0 +1,221 @@
+"""A schedule as one traceable function: the compiled runtime.
+
+`Execution` interprets the actions of a schedule on arrays or tracers.  Under `jax.jit` the actions
+are gone after tracing, and what is left is one program in which each stage's forward and backward is
+one call (`apart`), where the schedule says.  XLA frees a buffer after its last use, so the schedule's
+lifetimes become the program's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ckptgrad.chain.kind import StageKind
+from ckptgrad.chain.program import Program, Stage
+from ckptgrad.errors import ScheduleError
+from ckptgrad.execution.isolated import add_apart, after, apart
+from ckptgrad.execution.order import parameter_gradients_first
+from ckptgrad.execution.xla_forms import way_of_applying
+from ckptgrad.graph.evaluate import like_aval, read
+from ckptgrad.graph.graph import Constant, Variable, variables_of
+from ckptgrad.graph.trace import as_cotangent, cotangent_type, filled
+from ckptgrad.planning.schedule import Action, Backward, Forward, Free, Schedule, unknown_action
+from ckptgrad.stage.partition import Order, Run
+
+
+class StageFunctions:
+    """The forwards and backwards of one kind of stage, each a call that is kept apart."""
+
+    def __init__(self, kind: StageKind):
+        self.kind = kind
+        self._forward: dict[tuple[int | None, bool, bool], tuple[Run, Any]] = {}
+        self._backward: dict[tuple[int, tuple[int, ...]], tuple[Run, Any]] = {}
+
+    def forward(self, keep: int | None, again: bool = False, output: bool = True) -> tuple[Run, Any]:
+        """A run, and it as a function (values it reads, arrays to wait for) -> values it makes.
+
+        `keep` is the option whose residuals are made; `again` leaves out effects; without `output` the outgoing
+        boundary is not made, if it is no residual.
+        """
+        key = keep, again, output
+        if key not in self._forward:
+            part = self.kind.plain if keep is None else self.kind.options[keep].partition
+            run = part.forward_run(again, () if output else self.kind.outputs_kept)
+            self._forward[key] = run, apart(partial(run, apply=way_of_applying()))
+        return self._forward[key]
+
+    def backward(self, keep: int, summed: tuple[int, ...] = ()) -> tuple[Run, Any]:
+        """A run, and it as a function of (values it reads, totals), to values it makes.
+
+        `summed` are the positions of gradients that come last among these, added to the totals: in place, where
+        nobody else needs the totals.
+        """
+        if (keep, summed) not in self._backward:
+            part = self.kind.options[keep].partition
+            gradients, order = part.joint.gradients, Order(parameter_gradients_first(part.joint), after)
+            alone = {a for k, a in enumerate(gradients) if k not in summed}
+            terms = [a for k, a in enumerate(gradients) if k in summed and a is not None]
+            whole = part.backward_run
+            others = [v for v in whole.makes if v in alone]
+            run = Run(whole.operations, (*others, *variables_of(terms)))
+
+            def stage_backward(operands: Any) -> list[Any]:
+                values, totals = operands
+                found = run(values, order, way_of_applying())
+                env = dict(zip(run.makes, found, strict=True))
+                return found[: len(others)] + [jnp.add(t, read(env, a)) for t, a in zip(totals, terms, strict=True)]
+
+            self._backward[keep, summed] = run, apart(stage_backward)
+        return self._backward[keep, summed]
+
+
+def stage_functions(kind: StageKind) -> StageFunctions:
+    """The functions of a kind, made once and kept on the kind."""
+    return kind.attached.setdefault("functions", StageFunctions(kind))
+
+
+class Execution:
+    """The state of a schedule as it runs.
+
+    Attributes:
+        table: the gradient table, by variable of the program's graph.
+        latest: the cotangents that came last.
+    """
+
+    def __init__(self, program: Program, args: Sequence[Any]):
+        self.program = program
+        self.functions = {kind: stage_functions(kind) for kind in program.kinds}
+        self.env: dict[Variable, Any] = dict(program.graph.constants)
+        self.env.update(zip(program.graph.inputs, args, strict=True))
+        self.boundaries: dict[int, dict[Variable, Any]] = {0: {}}
+        self.residuals: dict[int, tuple[int, list[Any]]] = {}
+        self.table: dict[Variable, Any] = {}
+        self.latest: list[Any] = []
+        self._newest: list[Any] = []
+        self._ever: set[int] = set()
+
+    def fork(self) -> Execution:
+        """A copy that can go on without changing this one (arrays are shared)."""
+        other = Execution.__new__(Execution)
+        other.__dict__ = {
+            k: v.copy() if isinstance(v, (dict, set, list)) and k != "functions" else v for k, v in self.__dict__.items()
+        }
+        return other
+
+    def arrays(self) -> list[Any]:
+        """All arrays that the execution holds, in a fixed order."""
+        found = [*self.env.values(), *self.latest]
+        found += [x for boundary in self.boundaries.values() for x in boundary.values()]
+        return found + [x for _, kept in self.residuals.values() for x in kept]
+
+    def run(self, actions: Iterable[Action]) -> Execution:
+        """Execute actions in order."""
+        for action in actions:
+            match action:
+                case Forward(stage, keep, output):
+                    self.run_forward(stage, keep, output)
+                case Backward(stage):
+                    self.run_backward(stage)
+                case Free(boundary):
+                    self.boundaries.pop(boundary, None)
+                case _:
+                    raise unknown_action(action)
+        return self
+
+    def forget_order(self) -> None:
+        """Let go of what repetitions wait for: where actions run one by one, they are in order anyway."""
+        self.latest, self._newest = [], []
+
+    def seed(self, cotangents: Sequence[Any]) -> None:
+        """Set the cotangents of the program's seeds, in order."""
+        self.latest = list(cotangents)
+        for v, ct in zip(self.program.seeds, cotangents, strict=True):
+            self._add(v, ct)
+
+    def run_forward(self, i: int, keep: int | None, output: bool) -> None:
+        stage, again = self.program.stages[i], i in self._ever
+        part = stage.kind.plain if keep is None else stage.kind.options[keep].partition
+        run, call = self.functions[stage.kind].forward(keep, again, output)
+        env = {**part.joint.constants, **dict(zip(part.joint.inputs, self._inputs(i, stage), strict=True))}
+        # A repetition is told from the first run, and put after it, by what came last.
+        latest = (self.latest or self._newest) if again else ()
+        with jax.named_scope(Forward(i).scope):
+            env.update(zip(run.makes, call([env[v] for v in run.reads], latest), strict=True))
+        crossing = {*stage.boundary_out}
+        pairs = list(zip(stage.outputs, part.joint.outputs, strict=True))
+        if output:
+            self.boundaries[i + 1] = {v: read(env, a) for v, a in pairs if v in crossing}
+            self._newest = [*self.boundaries[i + 1].values()]
+        if not again:
+            self.env.update((v, read(env, a)) for v, a in pairs if v not in crossing)
+        self._ever.add(i)
+        if keep is not None:
+            self.residuals[i] = (keep, [env[v] for v in part.residuals])
+
+    def run_backward(self, i: int) -> None:
+        stage = self.program.stages[i]
+        if i not in self.residuals:
+            raise ScheduleError(f"stage {i} has no residuals to run its backward from")
+        keep, residuals = self.residuals.pop(i)
+        cotangents = [self._take(v) for v in stage.seeded]
+        if not cotangents or not stage.differentiated:
+            return
+        part = stage.kind.options[keep].partition
+        position = {v: k for k, v in enumerate(part.joint.inputs)}
+        env = part.given(residuals, self._inputs(i, stage, [position[v] for v in part.reads]), cotangents)
+        gradients = dict(zip(stage.differentiated, part.joint.gradients, strict=True))
+        summed = tuple(k for k, (v, a) in enumerate(gradients.items()) if a is not None and v in self.table)
+        totals = [self.table[stage.differentiated[k]] for k in summed]
+        run, call = self.functions[stage.kind].backward(keep, summed)
+        with jax.named_scope(Backward(i).scope):
+            made = call(([env[v] for v in run.reads], totals))
+        alone = len(made) - len(summed)
+        env.update(zip(run.makes[:alone], made[:alone], strict=True))
+        sums = dict(zip(summed, made[alone:], strict=True))
+        found = {v: sums[k] if k in sums else read(env, a) for k, (v, a) in enumerate(gradients.items()) if a is not None}
+        self.table.update(found)
+        self.latest = [g for v, g in found.items() if v in set(stage.boundary_in)] or self.latest
+
+    def gradient(self, v: Variable) -> Any:
+        """The gradient of an input, typed as the input is; zeros where nothing flowed back."""
+        found = self.table.get(v)
+        return like_aval(filled(cotangent_type(v.aval)) if found is None else found, v.aval)
+
+    def output(self, atom: Variable | Constant) -> Any:
+        """The value of an output of the program."""
+        if isinstance(atom, Constant):
+            return like_aval(jnp.asarray(atom.value, atom.aval.dtype), atom.aval)
+        return self.env[atom]
+
+    def _inputs(self, i: int, stage: Stage, only: Sequence[int] | None = None) -> list[Any]:
+        positions = range(len(stage.inputs)) if only is None else only
+        return [self._read(i, stage.inputs[k]) for k in positions]
+
+    def _read(self, i: int, v: Variable) -> Any:
+        boundary = self.boundaries.get(i, {})
+        if v in boundary:
+            return boundary[v]
+        if v in self.env:
+            return self.env[v]
+        raise ScheduleError(f"stage {i} reads boundary {i}, which is not held")
+
+    def _take(self, v: Variable) -> Any:
+        ct = self.table.pop(v, None)
+        return filled(cotangent_type(v.aval)) if ct is None else ct
+
+    def _add(self, v: Variable, ct: Any) -> None:
+        ct = as_cotangent(ct, v.aval)
+        present = self.table.get(v)
+        self.table[v] = ct if present is None else add_apart(present, ct)
+
+
+def split_at_backward(schedule: Schedule) -> tuple[tuple[Action, ...], tuple[Action, ...]]:
+    """The actions before the first backward, and the rest."""
+    actions = tuple(schedule)
+    first = next((k for k, a in enumerate(actions) if isinstance(a, Backward)), len(actions))
+    return actions[:first], actions[first:]

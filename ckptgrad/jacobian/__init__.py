@@ -1,0 +1,1 @@
+"""Whole Jacobians of chains."""

@@ -1,0 +1,1 @@
+"""Loops inside stages, and the ways to reverse them."""

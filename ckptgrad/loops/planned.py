@@ -1,0 +1,224 @@
+"""Loops of which a plan says how they are reversed.
+
+While a stage is differentiated a loop stands in its joint graph as two operations, `loop_forward` and `loop_backward`,
+with a token between them for what the one stores for the other.  `with_plans` puts a plan in: the token becomes the
+arrays that the plan stores, and the operations run it.  What a plan does to memory and time is thus seen in the graph
+before anything is traced again.
+
+A planned loop is differentiated once more by its definition, the plain loop with custom rules applied: what is stored is
+a function of the operands, and the derivative flows through these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.core import ShapedArray
+from jax.extend.core import Primitive
+
+from ckptgrad.autodiff.of_function import pulled_back, pushed_forward
+from ckptgrad.autodiff.reach import operands_reaching
+from ckptgrad.autodiff.reverse import is_differentiable
+from ckptgrad.graph.graph import KnownCost, Operation, Variable
+from ckptgrad.loops.loop import Loop, LoopPlan
+from ckptgrad.rules.custom import tangent_zeros
+from ckptgrad.rules.subgraphs import some
+from ckptgrad.stage.joint import Joint
+
+FORWARD, BACKWARD = "loop_forward", "loop_backward"
+
+
+@dataclass(frozen=True, eq=False)
+class Costed:
+    """A plan and what it costs: seconds, and bytes that are held inside besides operands and results."""
+
+    plan: LoopPlan
+    forward_seconds: float
+    forward_bytes: int
+    backward_seconds: float
+    backward_bytes: int
+
+
+def _marker(name: str, out_avals: Callable[..., list[Any]]) -> Primitive:
+    primitive = Primitive(name)
+    primitive.multiple_results = True
+    primitive.def_abstract_eval(out_avals)
+    return primitive
+
+
+def _token() -> Any:
+    return ShapedArray((), jnp.dtype(jnp.float32))
+
+
+_forward_p = _marker(FORWARD, lambda *_, loop: [*loop.out_avals, _token()])
+_backward_p = _marker(
+    BACKWARD,
+    lambda *_, loop, given: [
+        a.update(weak_type=False) for a, d in zip(loop.operand_avals, loop.differentiated, strict=True) if d
+    ],
+)
+
+
+def left_open(loop: Loop, operands: Sequence[Any]) -> tuple[list[Any], Callable[..., list[Any]]]:
+    """Results of a loop and its pullback, how it is reversed being left to a plan."""
+    *results, token = _forward_p.bind(*operands, loop=loop)
+
+    def pull(*cotangents: Any) -> list[Any]:
+        given = tuple(ct is not None for ct in cotangents)
+        present = [ct for ct in cotangents if ct is not None]
+        return some(loop.differentiated, _backward_p.bind(*operands, token, *present, loop=loop, given=given))
+
+    return results, pull
+
+
+def open_loops(joint: Joint) -> list[Any]:
+    """The loops in a joint graph that are left open, in order."""
+    return [op.params["loop"] for op in joint.operations if op.primitive is _forward_p]
+
+
+def with_plans(joint: Joint, plans: Mapping[Any, Costed]) -> Joint:
+    """The joint graph with plans for its open loops, by loop.  Variables stay the same, but for the tokens."""
+    stored: dict[Any, list[Variable]] = {}
+    operations = []
+    for op in joint.operations:
+        loop: Any = op.params.get("loop")
+        if op.primitive is _forward_p:
+            costed = plans[loop]
+            *results, token = op.outputs
+            stored[token] = [Variable(a) for a in costed.plan.stored_avals(loop)]
+            run = _Running(FORWARD, forward_of(costed.plan, loop))
+            op = _running(run, op, op.inputs, [*results, *stored[token]], costed.forward_seconds, costed.forward_bytes)
+        elif op.primitive is _backward_p:
+            costed, count = plans[loop], len(loop.operand_avals)
+            operands, token, cotangents = op.inputs[:count], op.inputs[count], op.inputs[count + 1 :]
+            run = _Running(BACKWARD, _backward_of(costed.plan, loop, op.params["given"], len(stored[token])))
+            inputs = [*operands, *stored[token], *cotangents]
+            op = _running(run, op, inputs, op.outputs, costed.backward_seconds, costed.backward_bytes)
+        operations.append(op)
+    return replace(joint, operations=tuple(operations))
+
+
+def stored_by(joint: Joint) -> dict[Any, list[Variable]]:
+    """For each planned loop what its forward stores for its backward."""
+    found = {}
+    for op in joint.operations:
+        if isinstance(op.primitive, _Running) and op.name == FORWARD:
+            loop = op.params["loop"]
+            found[loop] = list(op.outputs[len(loop.out_avals) :])
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Running:
+    """Stands where a primitive stands: a function that runs a planned loop."""
+
+    name: str
+    run: Callable[..., list[Any]]
+    multiple_results = True
+
+    def get_bind_params(self, params: dict[str, Any]) -> dict[str, Any]:
+        return {}
+
+    def bind(self, *inputs: Any) -> list[Any]:
+        return self.run(*inputs)
+
+
+def _running(
+    run: _Running, op: Operation, inputs: Sequence[Any], outputs: Sequence[Variable], seconds: float, inside: int
+) -> Operation:
+    cost, params = KnownCost(seconds, inside), {"loop": op.params["loop"]}
+    return Operation(run, inputs, outputs, params, op.source_info, op.context, known_cost=cost)  # type: ignore[arg-type]
+
+
+def forward_of(plan: LoopPlan, loop: Loop) -> Callable[..., list[Any]]:
+    """From operands to results and what is stored, differentiated as the plain loop."""
+
+    def run(*operands: Any) -> list[Any]:
+        results, stored = plan.forward(loop, operands)
+        return [*results, *stored]
+
+    def definition(*operands: Any) -> list[Any]:
+        return list(loop.definition_again(*operands))
+
+    return _without_idle(loop, _defined_by(run, definition, range(len(loop.operand_avals)), loop.has_custom_vjp))
+
+
+def _backward_of(plan: LoopPlan, loop: Loop, given: Sequence[bool], stored: int) -> Callable[..., list[Any]]:
+    count = len(loop.operand_avals)
+
+    def wanted(found: Sequence[Any]) -> list[Any]:
+        return [g for g, d in zip(found, loop.differentiated, strict=True) if d]
+
+    def run(*inputs: Any) -> list[Any]:
+        operands, kept, cotangents = inputs[:count], inputs[count : count + stored], inputs[count + stored :]
+        return wanted(plan.backward(loop, operands, kept, some(given, cotangents)))
+
+    def definition(*xs: Any) -> list[Any]:
+        return wanted(loop.reverse_plainly(xs[:count])[1](*some(given, xs[count:])))
+
+    read = [*range(count), *range(count + stored, count + stored + sum(given))]
+    return _without_idle(loop, _defined_by(run, definition, read, loop.has_custom_vjp))
+
+
+def _without_idle(loop: Loop, run: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
+    """`run`, to whose operands on which no result depends no derivative leads: these may have no forward mode."""
+    step = loop.step
+    moving = [False] * loop.offset + operands_reaching(step.body, step.num_consts, step.num_carry)
+
+    def without(*inputs: Any) -> list[Any]:
+        operands = [
+            x if m or not is_differentiable(a) else lax.stop_gradient(x)
+            for x, m, a in zip(inputs, moving, loop.operand_avals, strict=False)
+        ]
+        return run(*operands, *inputs[len(operands) :])
+
+    return without
+
+
+def _defined_by(
+    run: Callable[..., list[Any]], definition: Callable[..., list[Any]], read: Sequence[int], reverse: bool
+) -> Callable[..., list[Any]]:
+    """`run`, differentiated by its definition.
+
+    Args:
+        run: a function of arrays.
+        definition: of some of them, to the first of its results; no derivative flows through the others.
+        read: the positions of these arrays.
+        reverse: whether its derivative is known in reverse mode only.
+    """
+    if reverse:
+        return _with_cotangents(run, definition, read)
+    function = jax.custom_jvp(run)
+
+    @function.defjvp
+    def _(inputs: Sequence[Any], tangents: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+        results = function(*inputs)
+        known = [None if tangents[i].dtype == jax.dtypes.float0 else tangents[i] for i in read]
+        found = pushed_forward(definition, [inputs[i] for i in read], known)
+        found += [None] * (len(results) - len(found))
+        pairs = zip(found, map(jax.typeof, results), strict=True)
+        return results, [tangent_zeros(aval) if t is None else t for t, aval in pairs]
+
+    return function
+
+
+def _with_cotangents(
+    run: Callable[..., list[Any]], definition: Callable[..., list[Any]], read: Sequence[int]
+) -> Callable[..., list[Any]]:
+    function = jax.custom_vjp(run)
+
+    def bwd(inputs: Sequence[Any], cotangents: Sequence[Any]) -> tuple[Any, ...]:
+        given = [inputs[i] for i in read]
+        needs = [is_differentiable(jax.typeof(x)) for x in given]
+        count = len(jax.eval_shape(definition, *given))
+        known = [None if ct.dtype == jax.dtypes.float0 else ct for ct in cotangents[:count]]
+        found = dict(zip(read, pulled_back(definition, given, needs, known), strict=True))
+        return tuple(found.get(i) for i in range(len(inputs)))
+
+    function.defvjp(lambda *inputs: (run(*inputs), inputs), bwd)
+    return function

@@ -1,0 +1,1 @@
+"""The ways to reverse a loop, one per file."""

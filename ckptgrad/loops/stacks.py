@@ -1,0 +1,61 @@
+"""Stacks of values in memory that loops write and read one entry at a time, in place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from jax import lax
+from jax.sharding import PartitionSpec as P
+
+from ckptgrad.graph.trace import explicit_sharding
+from ckptgrad.rules.decorators import instantiate
+
+
+def stack_like(value: Any, count: int) -> Any:
+    """Room for so many values like this one (keys too); what is in it is never read."""
+    return jnp.broadcast_to(value, (count, *jnp.shape(value)))
+
+
+def stacked(aval: Any, count: int) -> Any:
+    """The type of so many values of a type; each device has its part of every one."""
+    shape, sharding = (count, *aval.shape), explicit_sharding(aval)
+    if sharding is None:
+        return aval.update(shape=shape)
+    return aval.update(shape=shape, sharding=sharding.update(spec=P(None, *sharding.spec)))
+
+
+def zeros_stack(aval: Any, count: int) -> Any:
+    """So many zeros of an abstract value."""
+    return instantiate(None, stacked(aval, count))
+
+
+def take(stack: Any, index: Any) -> Any:
+    """One entry."""
+    return lax.dynamic_index_in_dim(stack, index, 0, keepdims=False, allow_negative_indices=False)
+
+
+def put(stack: Any, value: Any, index: Any) -> Any:
+    """The stack with one entry replaced."""
+    return lax.dynamic_update_index_in_dim(stack, value, index, 0, allow_negative_indices=False)
+
+
+def put_each(stacks: Sequence[Any], values: Sequence[Any], index: Any) -> list[Any]:
+    """Stacks with the same entry replaced in each."""
+    return [put(s, v, index) for s, v in zip(stacks, values, strict=True)]
+
+
+def take_each(stacks: Sequence[Any], index: Any) -> list[Any]:
+    """The same entry of each stack."""
+    return [take(s, index) for s in stacks]
+
+
+def up_to(first: Any, end: Any, run: Callable[[Any, Any], Any], state: Any) -> Any:
+    """run(first, ...), ..., run(end - 1, ...)."""
+    return lax.fori_loop(first, end, run, state)
+
+
+def down_from(end: Any, first: Any, run: Callable[[Any, Any], Any], state: Any) -> Any:
+    """run(end - 1, ...), ..., run(first, ...)."""
+    return lax.fori_loop(first, end, lambda i, s: run(end - 1 - (i - first), s), state)

@@ -1,0 +1,81 @@
+"""From a program and a budget to a Plan: what will be stored, what recomputed, at what cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ckptgrad.bytes import Budget
+from ckptgrad.chain.kind import StageKind
+from ckptgrad.chain.program import Program
+from ckptgrad.costs.estimated import chain_costs
+from ckptgrad.errors import BudgetError, EffectError, ScheduleError
+from ckptgrad.graph.graph import Operation
+from ckptgrad.planning.budget import budget_bytes
+from ckptgrad.planning.costs import ChainCosts
+from ckptgrad.planning.policy import get_policy
+from ckptgrad.planning.referee import simulate
+from ckptgrad.planning.schedule import Forward, Schedule
+from ckptgrad.results.plan import Plan
+from ckptgrad.target.target import free_bytes
+
+
+def make_plan(
+    program: Program,
+    budget: Budget = None,
+    policy: str | Callable | Schedule = "optimal",
+    costs: ChainCosts | None = None,
+) -> Plan:
+    """Plan a program.
+
+    Args:
+        program: the chain.
+        budget: bytes beyond the arguments, as accepted by `resolve_budget`.
+        policy: a name, a function (costs, bytes) -> Schedule, or a Schedule.
+        costs: the stage costs, if known already.
+
+    Raises:
+        BudgetError: the budget is below what the policy can reach.
+    """
+    costs = costs or chain_costs(program)
+    limit = budget_bytes(budget, costs, free_bytes)
+    schedule = policy if isinstance(policy, Schedule) else get_policy(policy)(costs, limit)
+    if not isinstance(schedule, Schedule):
+        raise ScheduleError(f"the policy {policy!r} returned a {type(schedule).__name__}, not a ckptgrad.Schedule")
+    simulation = simulate(schedule, costs)
+    if limit is not None and simulation.peak > limit:
+        raise BudgetError(limit, simulation.peak, None, schedule.policy)
+    check_effects(program, schedule)
+    return Plan(program, costs, schedule, simulation, limit)
+
+
+def check_effects(program: Program, schedule: Schedule) -> None:
+    """Refuse a schedule that would have a side effect twice: an ordered one, or one whose result is read.
+
+    Raises:
+        EffectError: naming the user's line.
+    """
+    seen: set[int] = set()
+    judged: set[tuple[StageKind, int | None]] = set()
+    for action in schedule:
+        if not isinstance(action, Forward):
+            continue
+        kind = program.stages[action.stage].kind
+        if action.stage in seen and (kind, action.keep) not in judged:
+            judged.add((kind, action.keep))
+            for op in kind.graph.operations:
+                if any("ordered" in type(effect).__name__.lower() for effect in op.effects):
+                    raise _effect_error(action.stage, op, "an ordered side effect", "make it unordered")
+            part = kind.plain if action.keep is None else kind.options[action.keep].partition
+            for again in part.forward_again:
+                if again.effects:
+                    # The joint graph does not know the user's lines.
+                    op = next((op for op in kind.graph.operations if op.name == again.name and op.effects), again)
+                    raise _effect_error(action.stage, op, "a side effect whose result is read", "use jax.pure_callback")
+        seen.add(action.stage)
+
+
+def _effect_error(stage: int, op: Operation, what: str, instead: str) -> EffectError:
+    return EffectError(
+        f"stage {stage} has {what} ({op.name} at {op.source}) and the plan runs it again; raise the budget, "
+        f"{instead}, move it out of the recomputed part, or use policy='store_all'"
+    )

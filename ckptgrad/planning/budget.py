@@ -1,0 +1,20 @@
+"""A budget in bytes, for a chain whose costs are known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ckptgrad.bytes import Budget, resolve_budget
+from ckptgrad.planning.costs import ChainCosts
+from ckptgrad.planning.nested import keep_most, write_nested
+from ckptgrad.planning.optimal.optimum import minimum_peak
+
+
+def everything_peak(costs: ChainCosts) -> int:
+    """Predicted peak in bytes when all is stored: nothing dear is computed twice, inside stages either."""
+    return write_nested(costs, keep_most(costs)).peak
+
+
+def budget_bytes(budget: Budget, costs: ChainCosts, free: Callable[[], int]) -> int | None:
+    """A budget in bytes for a chain of these costs; None for no budget; `free` tells those that are free now."""
+    return resolve_budget(budget, lambda: everything_peak(costs), lambda: minimum_peak(costs)[0], free)

@@ -1,0 +1,1 @@
+"""The optimal policy: recurrences, exact curves, exhaustive search."""

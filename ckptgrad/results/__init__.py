@@ -1,0 +1,1 @@
+"""What planning, timing and validating give, as plain data."""

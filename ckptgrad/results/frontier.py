@@ -1,0 +1,101 @@
+"""The plans that no other one beats, in bytes and estimated time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ckptgrad.bytes import Budget
+from ckptgrad.errors import BudgetError
+from ckptgrad.planning.budget import budget_bytes
+from ckptgrad.planning.costs import ChainCosts
+from ckptgrad.planning.frontier import Point
+from ckptgrad.report.shown import Shown
+from ckptgrad.target.target import free_bytes
+
+
+@dataclass(frozen=True, repr=False)
+class Frontier(Shown):
+    """The plans that no other one beats, in bytes and estimated time.
+
+    Attributes:
+        points: by ascending peak: the smallest feasible one first, the fastest last.  Between the peaks of two
+            neighbours the plan does not change.
+        others: where the policies of the literature stand, and jax.checkpoint around each stage with its built-in
+            policies; estimated as the plans are.
+        costs: the planner's view of the chain.
+
+    Example:
+        >>> import jax.numpy as jnp, ckptgrad as cg
+        >>> def f(ws, x):
+        ...     for w in ws:
+        ...         x = jnp.tanh(x @ w)
+        ...     return jnp.sum(x)
+        >>> curve = cg.frontier(f, [jnp.eye(8)] * 6, jnp.ones((64, 8)))
+        >>> curve.smallest_peak_bytes < curve.fastest_peak_bytes
+        True
+        >>> curve.at("min").seconds > curve.at(None).seconds
+        True
+    """
+
+    points: tuple[Point, ...]
+    others: tuple[Point, ...]
+    costs: ChainCosts
+
+    @property
+    def smallest_peak_bytes(self) -> int:
+        """The least budget that is feasible."""
+        return self.points[0].peak_bytes
+
+    @property
+    def fastest_peak_bytes(self) -> int:
+        """The budget beyond which more memory buys nothing."""
+        return self.points[-1].peak_bytes
+
+    def at(self, budget: Budget) -> Point:
+        """The plan for a budget: bytes, "512MiB", "0.25x", "min", "auto", or None.
+
+        Raises:
+            BudgetError: the budget is below the smallest peak.
+        """
+        limit = budget_bytes(budget, self.costs, free_bytes)
+        if limit is None:
+            return self.points[-1]
+        fitting = [point for point in self.points if point.peak_bytes <= limit]
+        if not fitting:
+            raise BudgetError(limit, self.smallest_peak_bytes, None, "optimal")
+        return fitting[-1]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The frontier as plain data."""
+
+        def rows(points: Sequence[Point]) -> list[dict[str, Any]]:
+            return [{"policy": p.policy, "peak_bytes": p.peak_bytes, "seconds": p.seconds} for p in points]
+
+        return {"points": rows(self.points), "others": rows(self.others)}
+
+    def to_json(self) -> str:
+        """The frontier as JSON."""
+        return json.dumps(self.to_dict())
+
+    def beside(self, *others: Point) -> Frontier:
+        """The same with more points to compare with (`validation.jax_grad_point`)."""
+        return replace(self, others=(*self.others, *others))
+
+    def report_parts(self) -> list[Any]:
+        """The tables that it prints."""
+        from ckptgrad.report.tables import frontier_parts
+
+        return frontier_parts(self.points, self.others)
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw it (`report.plots.frontier`); needs matplotlib."""
+        from ckptgrad.report.plots.frontier import plot_frontier
+
+        return plot_frontier(self, ax)
+
+    def figures(self) -> dict[str, Callable[[], Any]]:
+        """Time against bytes."""
+        return {"frontier": self.plot}

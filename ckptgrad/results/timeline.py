@@ -1,0 +1,109 @@
+"""The memory of one gradient over its course: predicted, and as meters observed it, on the same axes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ckptgrad.chain.program import Program
+from ckptgrad.chain.waiting import waiting_bytes
+from ckptgrad.meters.buffers import Buffer
+from ckptgrad.meters.meter import Reading
+from ckptgrad.planning.costs import ChainCosts
+from ckptgrad.planning.referee import simulate
+from ckptgrad.planning.schedule import Schedule
+from ckptgrad.report.shown import Shown
+from ckptgrad.results.predicted import Moment, buffers_during, moments
+
+
+@dataclass(frozen=True, repr=False)
+class Timeline(Shown):
+    """Live bytes beyond the arguments over the course of a gradient.
+
+    Attributes:
+        name: the function's.
+        moments: predicted, one an action of the schedule, split by kind (`timeline.buffers.KINDS`).
+        alive: predicted, each buffer held at the peak, largest first.
+        budget: bytes, or None.
+        readings: what meters observed, by the meter's name: a peak, and where the meter can see it the curve and what is
+            alive at its peak.
+
+    Example:
+        >>> import jax.numpy as jnp, ckptgrad as cg
+        >>> course = cg.timeline(lambda x: jnp.sum(jnp.sin(x) ** 2), jnp.ones(1000))
+        >>> course.peak_bytes == max(moment.total for moment in course.moments)
+        True
+        >>> course.alive[0].bytes
+        4000
+    """
+
+    name: str
+    moments: tuple[Moment, ...]
+    alive: tuple[Buffer, ...]
+    budget: int | None = None
+    readings: Mapping[str, Reading] = field(default_factory=dict)
+
+    @property
+    def peak_at(self) -> int:
+        """The index of the first moment that holds most."""
+        totals = [m.total for m in self.moments]
+        return totals.index(max(totals))
+
+    @property
+    def peak_bytes(self) -> int:
+        """Predicted bytes at the peak."""
+        return self.moments[self.peak_at].total
+
+    @property
+    def progress(self) -> list[tuple[float, float]]:
+        """Where each moment begins and ends, as a share of the estimated time; equally long where all take none."""
+        end = self.moments[-1].end
+        if end <= 0:
+            n = len(self.moments)
+            return [(i / n, (i + 1) / n) for i in range(n)]
+        return [(m.start / end, m.end / end) for m in self.moments]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, all of it: for JSON."""
+        return {
+            "function": self.name,
+            "budget_bytes": self.budget,
+            "peak_bytes": self.peak_bytes,
+            "peak_at": self.moments[self.peak_at].action,
+            "moments": [
+                {"action": m.action, "stage": m.stage, "start": a, "end": b, "bytes": dict(m.bytes), "total": m.total}
+                for m, (a, b) in zip(self.moments, self.progress, strict=True)
+            ],
+            "alive_at_peak": [b.to_dict() for b in self.alive],
+            "readings": {name: reading.to_dict() for name, reading in self.readings.items()},
+        }
+
+    def report_parts(self) -> list[Any]:
+        """The chart and the tables that it prints."""
+        from ckptgrad.report.timeline import timeline_parts
+
+        return timeline_parts(self)
+
+    def figures(self) -> dict[str, Callable[[], Any]]:
+        """Live bytes over the course of the gradient."""
+        return {"timeline": self.plot}
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw it with matplotlib; see `report.plots.timeline`."""
+        from ckptgrad.report.plots.timeline import plot_timeline
+
+        return plot_timeline(self, ax)
+
+
+def predict(name: str, program: Program, costs: ChainCosts, schedule: Schedule, budget: int | None) -> Timeline:
+    """The timeline of a schedule on paper."""
+    simulation = simulate(schedule, costs)
+    found = moments(costs, schedule, simulation.timeline, tuple(waiting_bytes(program)))
+    alive = buffers_during(program, costs, schedule, simulation.peak_at, simulation.peak)
+    return Timeline(name, tuple(found), tuple(alive), budget)
+
+
+def places(timeline: Timeline, schedule: Schedule) -> Sequence[tuple[str | None, float, float]]:
+    """For each action its named scope, and where it begins and ends as a share of the whole."""
+    return [(action.scope, *place) for action, place in zip(schedule, timeline.progress, strict=True)]

@@ -1,0 +1,211 @@
+"""The ways to write a derivative rule, over one registry.
+
+`bprop`        a function (application, *cotangents) -> one entry an input
+`elementwise`  one derivative an argument, f(g, y, *xs) -> g * dy/dx, linear in g
+`linear`       the transpose of an operation that is linear in its float and complex arguments
+`tangent`      a function (application, *tangents) -> one tangent an output
+`defined`      a function (params, *inputs) -> outputs, made of primitives that have rules
+`pullback`     a function (application) -> (outputs, pull), with forward mode beside it
+`zero`         no derivative flows (comparisons, integer work, stop_gradient)
+`refused`      an error that says why
+
+Each serves reverse and forward mode: what is not written is had by transposition.
+
+An entry is a cotangent, None for zero, or a function of no arguments, called only where the
+cotangent is wanted.  What a rule reads (inputs, outputs, neither) follows from tracing it.
+Cotangents follow JAX's convention for complex numbers (the transpose, not the adjoint).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.extend.core import Primitive
+
+from ckptgrad.autodiff.of_function import pulled_back, pushed_forward
+from ckptgrad.autodiff.rule import Application, Rule, register
+from ckptgrad.autodiff.transpose import transposed
+from ckptgrad.errors import OptionError
+from ckptgrad.graph.trace import filled
+from ckptgrad.graph.traits import CLASSES
+
+
+def _name(primitive: Primitive | str) -> str:
+    return primitive if isinstance(primitive, str) else primitive.name
+
+
+def bprop(primitive: Primitive | str, *, cost: str | None = None) -> Callable[[Callable], Callable]:
+    """Register `rule(application, *cotangents) -> entries` for a primitive.
+
+    Args:
+        primitive: the primitive or its name.
+        cost: what the primitive costs, for planning: "product" or "heavy" (worth keeping), "reduction" or "gathering"
+            (cheap, with memory of their own), "transcendental", "elementwise", "view" (free to repeat); None for what is
+            known of the name, else "elementwise".
+
+    Raises:
+        DuplicateRuleError: the primitive has a rule already.
+        OptionError: there is no such class of cost.
+
+    Example:
+        >>> from jax.extend.core import Primitive
+        >>> from jax.interpreters import mlir
+        >>> import ckptgrad as cg
+        >>> double = Primitive("my_double")
+        >>> aval = double.def_abstract_eval(lambda x: x)
+        >>> mlir.register_lowering(double, mlir.lower_fun(lambda x: 2 * x, multiple_results=False))
+        >>> @cg.bprop_rule("my_double")
+        ... def my_double(op, g):
+        ...     return (2 * g,)
+        >>> float(cg.grad(double.bind)(1.5))
+        2.0
+    """
+
+    if cost is not None and cost not in CLASSES:
+        raise OptionError(f"cost={cost!r} is unknown; there are {', '.join(CLASSES)}")
+
+    def decorate(rule: Callable) -> Callable:
+        register(Rule(_name(primitive), "bprop", bprop=rule, cost=cost))
+        return rule
+
+    return decorate
+
+
+def pullback(primitive: Primitive | str, push: Callable) -> Callable[[Callable], Callable]:
+    """Register `rule(application) -> (outputs, pull)` for a primitive that needs its own forward.
+
+    `push(application, *tangents) -> (outputs, tangents)` is its forward mode.
+    """
+
+    def decorate(rule: Callable) -> Callable:
+        register(Rule(_name(primitive), "pullback", pullback=rule, push=push))
+        return rule
+
+    return decorate
+
+
+def tangent(primitive: Primitive | str) -> Callable[[Callable], Callable]:
+    """Register `rule(application, *tangents) -> tangents`; reverse mode transposes it.
+
+    A tangent of an input without one is None; so may be a tangent that is zero among the results.
+    """
+
+    def decorate(rule: Callable) -> Callable:
+        def tangents_of(op: Application, *tangents: Any) -> Sequence[Any]:
+            with _promoting():
+                return rule(op, *tangents)
+
+        def bprop(op: Application, *cotangents: Any) -> list[Any]:
+            return transposed(lambda *tangents: tangents_of(op, *tangents), op.in_avals, op.needs, cotangents)
+
+        register(Rule(_name(primitive), "tangent", bprop=bprop, tangent=tangents_of))
+        return rule
+
+    return decorate
+
+
+@contextmanager
+def _promoting() -> Iterator[None]:
+    """Rules mix ranks and dtypes, whatever a user forbids functions of `jax.numpy` to do."""
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+def defined(primitive: Primitive | str) -> Callable[[Callable], Callable]:
+    """Register `definition(params, *inputs) -> outputs` through primitives that have rules.
+
+    It is differentiated, not evaluated: values come from the primitive itself.
+    """
+
+    def decorate(definition: Callable) -> Callable:
+        def inner(op: Application) -> Callable:
+            def run(*xs: Any) -> Any:
+                with _promoting():
+                    return definition(op.params, *xs)
+
+            return run
+
+        def bprop(op: Application, *cotangents: Any) -> list[Any]:
+            return pulled_back(inner(op), op.inputs, op.needs, cotangents)
+
+        def tangents_of(op: Application, *tangents: Any) -> Sequence[Any]:
+            return pushed_forward(inner(op), op.inputs, tangents)
+
+        register(Rule(_name(primitive), "defined", bprop=bprop, tangent=tangents_of))
+        return definition
+
+    return decorate
+
+
+def refused(primitive: Primitive | str, reason: str) -> None:
+    """Register a primitive whose derivative is refused, and say why."""
+    register(Rule(_name(primitive), "refused", reason=reason))
+
+
+def elementwise(primitive: Primitive | str, *partials: Callable | None) -> None:
+    """Register an elementwise primitive by its derivatives, one an argument (None: zero).
+
+    Each is `f(g, y, *xs)`: the cotangent g times the partial derivative at inputs xs, output y.
+    Scalars that were broadcast get the sum; the result has the dtype of the input.
+    """
+
+    def rule(op: Application, g: Any) -> list[Any]:
+        def entry(partial: Callable | None, aval: Any) -> Any:
+            if partial is None:
+                return None
+            return lambda: match(partial(g, op.out, *op.inputs), aval)
+
+        return [entry(p, a) for p, a in zip(partials, op.in_avals, strict=True)]
+
+    register(Rule(_name(primitive), "elementwise", bprop=rule, partials=partials))
+
+
+def linear(primitive: Primitive | str) -> Callable[[Callable], Callable]:
+    """Register the transpose of a primitive; reads no input that it is linear in."""
+
+    def decorate(rule: Callable) -> Callable:
+        register(Rule(_name(primitive), "linear", bprop=rule))
+        return rule
+
+    return decorate
+
+
+def zero(*primitives: Primitive | str) -> None:
+    """Register primitives through which no derivative flows."""
+    for primitive in primitives:
+        register(Rule(_name(primitive), "zero"))
+
+
+def match(ct: Any, aval: Any) -> Any:
+    """Sum a cotangent over the axes along which a scalar or unit axis was broadcast, match dtype."""
+    shape = ct.shape
+    if shape != aval.shape:
+        lead = len(shape) - len(aval.shape)
+        axes = tuple(range(lead)) + tuple(i + lead for i, n in enumerate(aval.shape) if n == 1 and shape[i + lead] != 1)
+        ct = lax.reshape(lax.reduce_sum(ct, axes), aval.shape) if axes else ct
+    return cast(ct, aval.dtype)
+
+
+def cast(ct: Any, dtype: Any) -> Any:
+    """Convert a cotangent, from complex to real by its real part."""
+    if ct.dtype == dtype:
+        return ct
+    if jnp.issubdtype(ct.dtype, np.complexfloating) and not jnp.issubdtype(dtype, np.complexfloating):
+        ct = lax.real(ct)
+    return lax.convert_element_type(ct, dtype)
+
+
+def const(like: Any, value: Any) -> Any:
+    """A scalar of the dtype of an array; it stays a literal in a trace."""
+    return np.array(value, like.dtype)
+
+
+def instantiate(ct: Any, aval: Any) -> Any:
+    """The cotangent or tangent, or zeros of the aval where it is None."""
+    return filled(aval) if ct is None else ct

@@ -1,0 +1,73 @@
+"""Operations that pass their input on: copies, names, placements, barriers.
+
+A cotangent goes back to the placement and the precision that its input had.
+"""
+
+from __future__ import annotations
+
+import jax
+from jax import lax
+from jax.extend.core import primitives as p
+
+from ckptgrad.rules.decorators import linear
+
+
+@linear(p.copy_p)
+def copy(op, g):
+    return (g,)
+
+
+@linear(p.name_p)
+def name(op, g):
+    return (g,)
+
+
+@linear(p.reduce_precision_p)
+def reduce_precision(op, g):
+    bits = op.params["exponent_bits"], op.params["mantissa_bits"]
+    return (lambda: lax.reduce_precision(g, *bits),)
+
+
+@linear(p.sharding_constraint_p)
+def sharding_constraint(op, g):
+    return (lambda: jax.lax.with_sharding_constraint(g, op.params["sharding"]),)
+
+
+@linear("reshard")
+def reshard(op, g):
+    """The engine brings every cotangent to the sharding of its value."""
+    return (g,)
+
+
+@linear("layout_constraint")
+def layout_constraint(op, g):
+    return (g,)
+
+
+@linear("xla_metadata_value")
+def xla_metadata_value(op, g):
+    return (g,)
+
+
+@linear("tie")
+def tie(op, g):
+    return None, g
+
+
+@linear(p.device_put_p)
+def device_put(op, *gs):
+    def back(g, source, target, aval):
+        if source is None and target is not None:
+            source = aval.memory_space
+        return g if g is None or source is None else jax.device_put(g, source)
+
+    places = zip(gs, op.params["srcs"], op.params["devices"], op.in_avals, strict=True)
+    return [lambda place=place: back(*place) for place in places]
+
+
+@linear("optimization_barrier")
+def optimization_barrier(op, *gs):
+    """One barrier over the cotangents that exist."""
+    present = [i for i, g in enumerate(gs) if g is not None]
+    held = dict(zip(present, lax.optimization_barrier([gs[i] for i in present]), strict=True))
+    return [held.get(i) for i in range(len(gs))]

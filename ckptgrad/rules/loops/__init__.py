@@ -1,1 +1,0 @@
-"""Loops taken apart, and the ways to reverse them."""

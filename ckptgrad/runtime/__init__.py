@@ -1,1 +1,0 @@
-"""Runtimes: a schedule executed."""

@@ -1,0 +1,1 @@
+"""One stage: its joint graph, and what may be kept of it."""

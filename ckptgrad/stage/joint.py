@@ -1,0 +1,132 @@
+"""The joint forward and backward graph of a function, and its partition into the two.
+
+`joint` differentiates a graph symbol-to-symbol: one Graph with the forward operations and the
+operations of the gradient.  `partition` splits it, given what to keep: the forward graph returns
+the kept values besides its outputs, the backward graph recomputes whatever else it reads from
+what was kept and from the inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import jax
+
+from ckptgrad.autodiff.reach import reaching
+from ckptgrad.autodiff.reverse import accumulate, backpropagate, forward
+from ckptgrad.graph.depth import deep_stack
+from ckptgrad.graph.evaluate import needed_operations, read
+from ckptgrad.graph.graph import Atom, Graph, Operation, Variable, variables_of
+from ckptgrad.graph.simplify import merge_common
+from ckptgrad.graph.trace import cotangent_struct, from_jaxpr, struct
+
+
+@dataclass(frozen=True)
+class Joint:
+    """A joint graph: inputs and cotangents in, outputs and gradients out.
+
+    Attributes:
+        inputs: variables of the forward inputs.
+        cotangents: variables of the cotangents of the seeded outputs.
+        outputs: atoms of the forward outputs.
+        gradients: for each differentiated input its atom, or None where nothing flows back.
+        operations: all operations, forward ones first.
+        constants: captured values.
+    """
+
+    inputs: tuple[Variable, ...]
+    cotangents: tuple[Variable, ...]
+    outputs: tuple[Atom, ...]
+    gradients: tuple[Atom | None, ...]
+    operations: tuple[Operation, ...]
+    constants: dict[Variable, Any]
+
+    @cached_property
+    def backward_operations(self) -> list[Operation]:
+        """The operations that depend on a cotangent."""
+        tainted: set[Any] = set(self.cotangents)
+        found = []
+        for op in self.operations:
+            if any(a in tainted for a in op.inputs):
+                tainted.update(op.outputs)
+                found.append(op)
+        wanted = [g for g in self.gradients if g is not None]
+        kept = set(needed_operations(found, wanted))
+        return [op for op in found if op in kept]
+
+    @cached_property
+    def forward_operations(self) -> list[Operation]:
+        """The operations that depend on no cotangent."""
+        tainted: set[Any] = set(self.cotangents)
+        found = []
+        for op in self.operations:
+            if any(a in tainted for a in op.inputs):
+                tainted.update(op.outputs)
+            else:
+                found.append(op)
+        return found
+
+    @cached_property
+    def frontier(self) -> list[Variable]:
+        """The forward values that backward operations (or gradients) read directly, in order."""
+        made = {v for op in self.forward_operations for v in op.outputs} | set(self.inputs)
+        read_: dict[Variable, None] = {}
+        for op in self.backward_operations:
+            read_.update((a, None) for a in variables_of(op.inputs) if a in made)
+        read_.update((a, None) for a in self.gradients if isinstance(a, Variable) and a in made)
+        return list(read_)
+
+
+def joint(
+    graph: Graph,
+    wrt: Sequence[Variable],
+    seeds: Sequence[Atom],
+    planned: bool = False,
+    totals: Sequence[Variable] = (),
+) -> Joint:
+    """Differentiate a graph symbol-to-symbol.
+
+    Args:
+        graph: the forward graph.
+        wrt: the inputs to differentiate with respect to.
+        seeds: the outputs that receive a cotangent; an atom that stands twice receives the sum.
+        planned: how loops are reversed is left open, for a plan to say before the graph is run.
+        totals: inputs among `wrt` whose gradients are added to totals, which come last among the cotangents.
+    """
+    present: list[bool] = []
+    towards = reaching(graph, variables_of(seeds))
+
+    def run(args, cotangents):
+        tape = forward(graph, args, wrt, planned=planned, towards=towards)
+        table: dict[Variable, Any] = dict(zip(totals, cotangents[len(seeds) :], strict=True))
+        for atom, ct in zip(seeds, cotangents, strict=False):
+            if isinstance(atom, Variable):
+                accumulate(table, atom, ct)
+        found = backpropagate(tape, table, wrt)
+        present[:] = [g is not None for g in found]
+        return [read(tape.env, a) for a in graph.outputs], [g for g in found if g is not None]
+
+    structs = [struct(v.aval) for v in graph.inputs]
+    seed_structs = [cotangent_struct(v.aval) for v in (*seeds, *totals)]
+    with deep_stack():
+        merged = merge_common(from_jaxpr(jax.make_jaxpr(run)(structs, seed_structs)))
+    gradients = iter(merged.outputs[len(graph.outputs) :])
+    return Joint(
+        merged.inputs[: len(structs)],
+        merged.inputs[len(structs) :],
+        merged.outputs[: len(graph.outputs)],
+        tuple(next(gradients) if p else None for p in present),
+        merged.operations,
+        merged.constants,
+    )
+
+
+
+
+
+
+
+

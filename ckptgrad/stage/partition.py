@@ -1,0 +1,160 @@
+"""A joint graph split by what is kept: what the forward runs, and what the backward runs again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeAlias
+
+from ckptgrad.graph.effects import silent
+from ckptgrad.graph.evaluate import apply, needed_operations, read
+from ckptgrad.graph.graph import Atom, Operation, Variable, variables_of
+from ckptgrad.stage.joint import Joint
+
+
+@dataclass(frozen=True)
+class Tie:
+    """A product that waits: its `operand` is viewed through a predicate on what `first` makes."""
+
+    first: Operation
+    operand: Variable
+
+
+@dataclass(frozen=True)
+class Order:
+    """Operations that wait for others.
+
+    Attributes:
+        ties: what waits for what.
+        after: from a value that must be there and an operand to a view of the operand.
+    """
+
+    ties: Mapping[Operation, Tie]
+    after: Callable[[Any, Any], Any]
+
+# From an operation and its inputs to its outputs.
+Apply: TypeAlias = Callable[[Operation, Sequence[Any]], list[Any]]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of operations as a function: of what it reads and does not make itself, to what is wanted of it."""
+
+    operations: tuple[Operation, ...]
+    makes: tuple[Variable, ...]
+
+    @cached_property
+    def reads(self) -> tuple[Variable, ...]:
+        made = {v for op in self.operations for v in op.outputs}
+        read_ = [v for op in self.operations for v in variables_of(op.inputs)]
+        return tuple(v for v in dict.fromkeys([*read_, *self.makes]) if v not in made)
+
+    def __call__(self, values: Sequence[Any], order: Order | None = None, apply: Apply = apply) -> list[Any]:
+        """`apply` runs one operation."""
+        env = dict(zip(self.reads, values, strict=True))
+        run_operations(self.operations, env, order, apply)
+        return [env[v] for v in self.makes]
+
+
+@dataclass(frozen=True)
+class Partition:
+    """A joint graph split by what is kept.
+
+    Attributes:
+        residuals: the variables kept besides the inputs.
+        forward_operations: what the forward pass runs: inputs to outputs and residuals.
+        reads: the inputs that the backward pass reads.
+        recomputed: forward operations that the backward pass runs again, in order.
+    """
+
+    joint: Joint
+    residuals: tuple[Variable, ...]
+    forward_operations: tuple[Operation, ...]
+    reads: tuple[Variable, ...]
+    recomputed: tuple[Operation, ...]
+
+    @cached_property
+    def forward_again(self) -> tuple[Operation, ...]:
+        """What a forward pass runs when it is not the first: without effects that nothing reads."""
+        wanted = [*self.joint.outputs, *self.residuals]
+        return tuple(silent(op) for op in needed_operations(self.forward_operations, wanted, effects=False))
+
+    def forward_run(self, again: bool = False, unwanted: Collection[Variable] = ()) -> Run:
+        """What the forward runs, and the outputs and residuals that it makes; of `unwanted` outputs only residuals."""
+        wanted = [*(a for a in self.joint.outputs if a not in unwanted), *self.residuals]
+        operations = self.forward_again if again else self.forward_operations
+        return _run(needed_operations(operations, wanted) if unwanted else operations, wanted)
+
+    @cached_property
+    def backward_run(self) -> Run:
+        """What the backward runs, and the gradients that it makes."""
+        return _run([*self.recomputed, *self.joint.backward_operations], self.joint.gradients)
+
+    def run_forward(
+        self, inputs: Sequence[Any], again: bool = False, unwanted: Collection[Variable] = ()
+    ) -> tuple[list[Any], list[Any]]:
+        """Outputs (None for `unwanted` ones) and residuals; `again` leaves out effects, which happened the first time."""
+        env = {**self.joint.constants, **dict(zip(self.joint.inputs, inputs, strict=True))}
+        run = self.forward_run(again, unwanted)
+        env.update(zip(run.makes, run([env[v] for v in run.reads]), strict=True))
+        outputs = [None if a in unwanted and a not in env else read(env, a) for a in self.joint.outputs]
+        return outputs, [env[v] for v in self.residuals]
+
+    def run_backward(self, residuals: Sequence[Any], reads: Sequence[Any], cotangents: Sequence[Any]) -> list[Any]:
+        """Gradients (None where zero).
+
+        Args:
+            residuals, reads: values in the order of the attributes of these names.
+            cotangents: in the order of `joint.cotangents`.
+        """
+        env, run = self.given(residuals, reads, cotangents), self.backward_run
+        env.update(zip(run.makes, run([env[v] for v in run.reads]), strict=True))
+        return [None if a is None else read(env, a) for a in self.joint.gradients]
+
+    def given(self, residuals: Sequence[Any], reads: Sequence[Any], cotangents: Sequence[Any]) -> dict[Variable, Any]:
+        """What the backward starts from, by variable."""
+        variables = (*self.residuals, *self.reads, *self.joint.cotangents)
+        return {**self.joint.constants, **dict(zip(variables, (*residuals, *reads, *cotangents), strict=True))}
+
+
+def partition(joint: Joint, keep: Sequence[Variable]) -> Partition:
+    """Split a joint graph; `keep` are forward values to hold for the backward pass."""
+    keep = tuple(v for v in dict.fromkeys(keep) if v not in joint.inputs and v not in joint.constants)
+    forward_operations = needed_operations(joint.forward_operations, [*joint.outputs, *keep])
+    recomputed = needed_operations(joint.forward_operations, joint.frontier, given=keep, effects=False)
+    used = {a for op in (*recomputed, *joint.backward_operations) for a in variables_of(op.inputs)}
+    used.update(a for a in joint.gradients if isinstance(a, Variable))
+    return Partition(
+        joint,
+        tuple(v for v in keep if v in used),
+        tuple(forward_operations),
+        tuple(v for v in joint.inputs if v in used),
+        tuple(silent(op) for op in recomputed),
+    )
+
+
+def _run(operations: Sequence[Operation], wanted: Sequence[Atom | None]) -> Run:
+    made = {v for op in operations for v in op.outputs}
+    return Run(tuple(operations), tuple(dict.fromkeys(a for a in wanted if isinstance(a, Variable) and a in made)))
+
+
+def run_operations(
+    operations: Sequence[Operation], env: dict[Variable, Any], order: Order | None = None, apply: Apply = apply
+) -> None:
+    """Run operations in an environment, in order but for those that `order` makes wait for later ones."""
+    done: set[Operation] = set()
+    present = set(operations)
+    for op in operations:
+        if op in done:
+            continue
+        values = None
+        if order is not None and op in order.ties and order.ties[op].first in present:
+            tie = order.ties[op]
+            earlier = needed_operations(operations, tie.first.outputs, given=env.keys(), effects=False)
+            if op not in earlier:
+                run_operations(earlier, env, None, apply)
+                done.update(earlier)
+                seen = order.after(env[tie.first.outputs[0]], env[tie.operand])
+                values = [seen if a is tie.operand else read(env, a) for a in op.inputs]
+        env.update(zip(op.outputs, apply(op, values or [read(env, a) for a in op.inputs]), strict=True))

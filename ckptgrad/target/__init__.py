@@ -1,0 +1,1 @@
+"""What programs are compiled for: its rates, and the bytes that its compiler holds."""

@@ -1,0 +1,98 @@
+"""The rates of this device, measured once and remembered."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import fields
+from functools import cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from ckptgrad.target.rates import Machine, use_rates
+from ckptgrad.target.remember import remembered
+
+REPEATS = 7
+_SIDE, _WIDE = 1024, 1 << 25
+_STEPS, _TURNS = 32, 4096
+
+
+def calibrate() -> Machine:
+    """Measure the rates by which plans estimate times on the default device, and use them from now on.
+
+    Takes about a second, once a device: the rates are remembered on disk.  Without it, rates of a typical machine of the
+    platform are used.
+
+    Returns:
+        The rates: floating point operations a second in products, elementwise operations, transcendental functions,
+        bytes a second written to fresh memory (page faults included) and read.
+
+    Example:
+        >>> import ckptgrad as cg
+        >>> cg.calibrate().product_rate > 0
+        True
+    """
+    measured = cache(measure_machine)
+    names = [field.name for field in fields(Machine) if field.name != "cache"]
+    rates = {
+        name: remembered(f"rate: {name}", "", lambda n=name: getattr(measured(), n), positive=name.endswith("_rate"))
+        for name in names
+    }
+    machine = Machine(**rates, cache=Machine.of().cache)
+    use_rates(jax.default_backend(), machine)
+    return machine
+
+
+def measure_machine() -> Machine:
+    """The rates of the default device, from six small programs."""
+    matrix = jnp.ones((_SIDE, _SIDE))
+    small = jnp.linspace(0.1, 0.9, 1 << 18)
+    wide = jnp.ones(_WIDE)
+    scalar = jnp.ones(())
+
+    def chain(step: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def run(x):
+            for _ in range(_STEPS):
+                x = step(x)
+            return x
+
+        return run
+
+    product = _best(lambda a: a @ a, matrix)
+    element = _best(chain(lambda x: x * x + 0.1), small)
+    function = _best(chain(jnp.tanh), small)
+    written = _best(lambda s: lax.broadcast(s, (_WIDE,)), scalar)
+    read = _best(jnp.sum, wide)
+    # Of two operations that are not fused, but for their arithmetic.
+    rows, side = 8, 32
+    cell = jnp.eye(side)
+    turn = _best(lambda x: lax.fori_loop(0, _TURNS, lambda _, x: jnp.tanh(x @ cell), x), jnp.ones((rows, side))) / _TURNS
+    arithmetic = 2 * rows * side**2 * product / (2 * _SIDE**3) + rows * side * function / (_STEPS * small.size)
+    return Machine(
+        2 * _SIDE**3 / product,
+        2 * _STEPS * small.size / element,
+        _STEPS * small.size / function,
+        wide.nbytes / written,
+        wide.nbytes / read,
+        max(turn - arithmetic, 0.0) / 2,
+    )
+
+
+def _best(function: Callable[..., Any], *args: Any) -> float:
+    """Seconds of the fastest of some runs."""
+    compiled = jax.jit(function).lower(*args).compile()
+    return best_seconds(lambda: compiled(*args), REPEATS)
+
+
+def best_seconds(run: Callable[[], Any], repeats: int) -> float:
+    """Seconds of the fastest of some calls, results waited for, after one to warm up."""
+    jax.block_until_ready(run())
+    taken = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        jax.block_until_ready(run())
+        taken.append(time.perf_counter() - start)
+    return min(taken)

@@ -1,0 +1,179 @@
+"""Side effects and random bits under recomputation: effects happen once, random bits are drawn alike."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.experimental import io_callback
+
+import ckptgrad as cg
+from tests.support.compare import assert_same
+
+DEPTH = 5
+X = jnp.linspace(-1, 1, 64 * 8).reshape(64, 8)
+WS = [jnp.linspace(-0.5, 0.5, 64).reshape(8, 8) / (k + 1) for k in range(DEPTH)]
+POLICIES = ["store_all", "recompute_all", "sqrt", "optimal"]
+
+
+def chain_with(effect, at=range(DEPTH)):
+    """A chain whose layers `at` call `effect(k, x)` before they compute, each layer a stage."""
+
+    def layer(k):
+        def run(w, x):
+            if k in at:
+                effect(k, x)
+            return x + jnp.tanh(x @ w)
+
+        return cg.stage(run)
+
+    layers = [layer(k) for k in range(DEPTH)]
+
+    def loss(ws, x):
+        for run, w in zip(layers, ws, strict=True):
+            x = run(w, x)
+        return (x**2).mean()
+
+    return loss
+
+
+def finished(run):
+    result = jax.block_until_ready(run())
+    jax.effects_barrier()
+    return result
+
+
+def recomputed(policy, loss):
+    budget = "min" if policy == "optimal" else None
+    return cg.plan(loss, WS, X, policy=policy, budget=budget).simulation.recomputations
+
+
+def doors(policy, loss):
+    door = cg.value_and_grad(loss, policy=policy, budget="min" if policy == "optimal" else None)
+    return {
+        "plain": lambda: door(WS, X),
+        "jit": lambda: jax.jit(door)(WS, X),
+        "compiled": lambda: door.compile(WS, X)(WS, X),
+    }
+
+
+@pytest.mark.parametrize("how", ["plain", *(pytest.param(how, marks=pytest.mark.slow) for how in ("jit", "compiled"))])
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_callback_runs_once_though_its_stage_is_recomputed(policy, how):
+    seen = []
+    loss = chain_with(lambda k, x: jax.debug.callback(lambda mean: seen.append((k, float(mean))), x.mean()))
+    assert (recomputed(policy, loss) > 0) is (policy != "store_all")
+    found = finished(doors(policy, loss)[how])
+    assert sorted(k for k, _ in seen) == list(range(DEPTH))
+    wanted = list(seen)
+    seen.clear()
+    assert_same(found, finished(lambda: jax.value_and_grad(loss)(WS, X)), scale=4)
+    np.testing.assert_allclose(sorted(wanted), sorted(seen), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_print_prints_once(policy, capfd):
+    loss = chain_with(lambda k, x: jax.debug.print("layer {k}", k=k))
+    finished(doors(policy, loss)["jit"])
+    printed = [line for line in capfd.readouterr().out.splitlines() if line.startswith("layer")]
+    assert sorted(printed) == [f"layer {k}" for k in range(DEPTH)]
+
+
+def test_a_callback_whose_result_is_read_runs_once_or_is_refused():
+    """A second run might give another result, and nothing would agree with anything."""
+    calls = []
+
+    def host(mean):
+        calls.append(1)
+        return np.float32(mean)
+
+    def loss(ws, x):
+        for k, w in enumerate(ws):
+            if k == 3:
+                x = x + io_callback(host, jax.ShapeDtypeStruct((), jnp.float32), jax.lax.stop_gradient(x.mean()))
+            x = x + jnp.tanh(x @ w)
+        return (x**2).mean()
+
+    found = finished(doors("store_all", loss)["jit"])
+    assert len(calls) == 1
+    assert_same(found, finished(lambda: jax.value_and_grad(loss)(WS, X)), scale=4)
+    calls.clear()
+    with pytest.raises(cg.EffectError, match=r"result is read .*test_effects\.py:\d+"):
+        finished(doors("recompute_all", loss)["jit"])
+    assert calls == []
+
+
+ORDERED = {
+    "debug.callback": lambda seen: lambda k, x: jax.debug.callback(lambda m: seen.append(k), x.mean(), ordered=True),
+    "debug.print": lambda seen: lambda k, x: (
+        jax.debug.print("{k}", k=k, ordered=True), jax.debug.callback(lambda m: seen.append(k), x.mean()),
+    ),
+    "io_callback": lambda seen: lambda k, x: io_callback(lambda m: seen.append(k), None, x.mean(), ordered=True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", ["plain", "jit", "compiled"])
+@pytest.mark.parametrize("effect", ORDERED.values(), ids=ORDERED)
+def test_an_ordered_effect_that_would_run_again_is_refused_before_anything_runs(effect, how):
+    seen = []
+    loss = chain_with(effect(seen), at=[2])
+    with pytest.raises(cg.EffectError, match=r"stage 2 .*test_effects\.py:\d+.*store_all") as caught:
+        finished(doors("recompute_all", loss)[how])
+    assert isinstance(caught.value, ValueError)
+    jax.effects_barrier()
+    assert seen == []
+
+
+def test_an_ordered_effect_runs_in_order_where_nothing_is_recomputed():
+    seen = []
+    loss = chain_with(ORDERED["debug.callback"](seen))
+    found = finished(lambda: jax.jit(cg.value_and_grad(loss, policy="store_all"))(WS, X))
+    assert seen == list(range(DEPTH))
+    assert_same(found, finished(lambda: jax.value_and_grad(loss)(WS, X)), scale=4)
+
+
+def test_an_ordered_effect_in_a_stage_that_is_not_recomputed_is_no_matter():
+    """The last stage is never run twice, whatever the plan does to those before."""
+    seen = []
+    loss = chain_with(lambda k, x: None)
+
+    def talking(ws, x):
+        value = loss(ws, x)
+        jax.debug.callback(lambda v: seen.append(float(v)), value, ordered=True)
+        return value
+
+    assert recomputed("recompute_all", talking) > 0
+    value, _ = finished(lambda: jax.jit(cg.value_and_grad(talking, policy="recompute_all"))(WS, X))
+    assert seen == [float(value)]
+
+
+@pytest.mark.parametrize("impl", ["threefry2x32", pytest.param("rbg", marks=pytest.mark.slow), "raw"])
+@pytest.mark.parametrize("policy", POLICIES)
+def test_recomputation_draws_the_same_dropout(policy, impl):
+    key = jax.random.PRNGKey(7) if impl == "raw" else jax.random.key(7, impl=impl)
+
+    def loss(ws, x, key):
+        for w in ws:
+            key, here = jax.random.split(key)
+            keep = jax.random.bernoulli(here, 0.7, x.shape)
+            x = x + jnp.where(keep, jnp.tanh(x @ w) / 0.7, 0.0)
+        return (x**2).mean()
+
+    door = cg.value_and_grad(loss, policy=policy, budget="min" if policy == "optimal" else None)
+    assert_same(jax.jit(door)(WS, X, key), jax.jit(jax.value_and_grad(loss))(WS, X, key), scale=4)
+
+
+def test_random_bits_of_the_backward_are_those_of_the_forward():
+    """With zeros where dropped, the gradient's zeros are exactly the forward's."""
+
+    def loss(x, key):
+        kept = []
+        for k in jax.random.split(key, 6):
+            x = jnp.where(jax.random.bernoulli(k, 0.8, x.shape), x * 1.1, 0.0)
+            kept.append(x)
+        return x.sum(), kept[-1]
+
+    grad, last = cg.grad(loss, has_aux=True, policy="recompute_all")(jnp.ones((64, 64)), jax.random.key(0))
+    assert ((grad == 0) == (last == 0)).all()
+    assert 0.1 < float((grad != 0).mean()) < 0.5

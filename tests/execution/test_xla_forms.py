@@ -1,0 +1,90 @@
+"""Convolutions and products inside stages run in the form that is fast, and give the same."""
+
+from __future__ import annotations
+
+import re
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax import lax
+
+import ckptgrad as cg
+from tests.support.compare import assert_same
+
+
+def waves(*shape):
+    return jnp.sin(jnp.arange(float(jnp.prod(jnp.array(shape))))).reshape(shape)
+
+
+# Operand, kernel, and the parameters of the convolution.
+CASES = {
+    "channels last": (waves(2, 8, 8, 4), waves(3, 3, 4, 4), {"dimension_numbers": ("NHWC", "HWIO", "NHWC")}),
+    "channels first": (waves(2, 4, 8, 8), waves(4, 4, 3, 3), {"dimension_numbers": ("NCHW", "OIHW", "NCHW")}),
+    "mixed": (waves(2, 4, 8, 8), waves(3, 3, 4, 6), {"dimension_numbers": ("NCHW", "HWIO", "NHWC")}),
+    "strided": (waves(2, 4, 9, 7), waves(4, 4, 3, 2), {"window_strides": (2, 1)}),
+    "dilated": (waves(2, 4, 9, 7), waves(4, 4, 3, 2), {"rhs_dilation": (2, 1), "padding": ((2, 1), (0, 3))}),
+    "transposed": (waves(2, 4, 5, 5), waves(4, 4, 3, 3), {"lhs_dilation": (2, 2), "padding": ((1, 2), (2, 1))}),
+    "grouped": (waves(2, 4, 6, 6), waves(8, 2, 3, 3), {"feature_group_count": 2}),
+    "grouped by batch": (waves(4, 3, 6, 6), waves(4, 3, 3, 3), {"batch_group_count": 2}),
+    "one axis": (waves(2, 4, 9), waves(4, 4, 3), {"window_strides": (1,)}),
+    "three axes": (waves(2, 3, 4, 5, 6), waves(3, 3, 2, 2, 2), {"window_strides": (1, 1, 1)}),
+}
+
+
+def loss_of(params):
+    options = {"window_strides": (1, 1), "padding": "SAME"} | params
+
+    def loss(kernel, x):
+        return (jnp.sin(lax.conv_general_dilated(x, kernel, **options)) ** 2).sum()
+
+    return loss
+
+
+@pytest.mark.parametrize("budget", [None, "min"])
+@pytest.mark.parametrize(("x", "kernel", "params"), CASES.values(), ids=CASES)
+def test_gradients_are_those_of_jax(x, kernel, params, budget):
+    loss = loss_of(params)
+    found = jax.jit(cg.grad(loss, (0, 1), budget=budget))(kernel, x)
+    assert_same(found, jax.jit(jax.grad(loss, (0, 1)))(kernel, x), scale=200)
+
+
+@pytest.mark.parametrize("name", ["channels last", "channels first", "mixed", "strided", "one axis", "three axes"])
+def test_convolutions_are_on_channels_last(name):
+    """Of dilated and grouped ones XLA swaps the operands, or adds axes, before its code on CPU sees them."""
+    x, kernel, params = CASES[name]
+    text = jax.jit(cg.grad(loss_of(params), (0, 1))).lower(kernel, x).compile().as_text()
+    axes = "".join(map(str, range(x.ndim - 2)))
+    assert set(re.findall(r"dim_labels=(\S+?),", text)) == {f"b{axes}f_{axes}io->b{axes}f"}
+
+
+def rows(text):
+    """The number of rows, as they lie in memory, of what comes out of each product in a compiled program."""
+    found = re.findall(r"= f32\[(\d+),(\d+)\]\{([\d,]+)\} dot\(", text)
+    return [int(a if layout == "1,0" else b) for a, b, layout in found]
+
+
+def test_gradients_of_weights_have_the_shorter_side_first():
+    """XLA would swap the operands back to save the transposition, were there no barrier."""
+    w, x = waves(24, 4), waves(32, 24)
+
+    def loss(w):
+        return (jnp.sin(x @ w) ** 2).sum()
+
+    found = jax.jit(cg.grad(loss)).lower(w).compile()
+    assert rows(found.as_text()) == [32, 4]
+    assert rows(jax.jit(jax.grad(loss)).lower(w).compile().as_text()) == [32, 24]
+    assert_same(found(w), jax.grad(loss)(w), scale=200)
+
+
+@pytest.mark.parametrize("precision", [None, ("highest", "default")])
+def test_swapped_products_keep_their_precision_and_type(precision):
+    w, x = waves(24, 4).astype(jnp.bfloat16), waves(32, 24).astype(jnp.bfloat16)
+
+    def loss(w):
+        y = lax.dot(x, w, precision=precision, preferred_element_type=jnp.float32)
+        return (jnp.sin(y) ** 2).sum()
+
+    found, expected = jax.jit(cg.grad(loss))(w), jax.jit(jax.grad(loss))(w)
+    assert found.dtype == expected.dtype == jnp.bfloat16
+    assert_same(found, expected, scale=200)

@@ -1,0 +1,342 @@
+"""What a stage may keep: from everything its backward reads to its input only, by the fewest bytes."""
+
+from __future__ import annotations
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import ad_checkpoint
+
+import ckptgrad as cg
+from ckptgrad.chain.program import build_program
+from ckptgrad.graph.traits import is_materialised, is_transcendental
+from ckptgrad.stage.min_cut import KeepNetwork, front
+from ckptgrad.stage.partition import partition
+from ckptgrad.stage.save_options import LEVELS, is_saveable
+from ckptgrad.target.footprint import materialised
+from ckptgrad.target.rates import Machine
+from tests.support.compare import assert_same
+
+X = jnp.linspace(-1, 1, 16 * 8).reshape(16, 8)
+W = jnp.linspace(-0.5, 0.5, 64).reshape(8, 8)
+N = X.nbytes
+
+
+def residual(w, x):
+    return x + jnp.tanh(x @ w)
+
+
+def plain(w, x):
+    return jnp.tanh(x @ w)
+
+
+def linear(w, x):
+    return x @ w
+
+
+def norm(w, x):
+    x = x - x.mean(-1, keepdims=True)
+    return x / jnp.sqrt((x**2).mean(-1, keepdims=True) + 1e-5) * w[0]
+
+
+def gelu(w, x):
+    return x + jax.nn.gelu(x @ w)
+
+
+def attention(w, x):
+    h = jnp.stack([x, x * 2]) @ w
+    return x + (jax.nn.softmax(jnp.einsum("bqd,bkd->bqk", h, h)) @ h).sum(0)
+
+
+def dropout(w, x):
+    return jnp.where(jax.random.bernoulli(jax.random.key(1), 0.5, x.shape), x @ w, 0.0)
+
+
+STAGES = [residual, plain, linear, norm, gelu, attention, dropout]
+
+
+def kind_of(stage, w=W, x=X):
+    """The kind of the middle one of three such stages: its input is a boundary, its weight an argument."""
+    graph = cg.trace(lambda a, b, c, x: stage(c, stage(b, stage(a, x))), w, w, w, x)
+    each, rest = divmod(len(graph.operations), 3)
+    assert rest == 0
+    return build_program(graph, graph.inputs, graph.outputs, [each, 2 * each]).stages[1].kind
+
+
+def kept(kind):
+    """(name, [(primitive, shape)] of the residuals, whether the incoming boundary is read) of each option."""
+    j = kind.joint
+    made = {v: op.name for op in j.operations for v in op.outputs}
+    boundary = {j.inputs[k] for k in kind.boundary_in}
+    return [
+        (o.name, [(made[v], v.shape) for v in o.partition.residuals], bool(boundary & set(o.partition.reads)))
+        for o in kind.options
+    ]
+
+
+EXACT = {
+    # tanh's derivative reads its output alone: the product need not be kept.
+    "residual": (residual, [
+        ("all", [("tanh", X.shape)], True),
+        ("input", [], True),
+    ]),
+    "linear": (linear, [("all", [], True)]),
+    # The product itself is as large as the cosine, and no nearer to what the backward reads.
+    "sine": (lambda w, x: jnp.sin(x @ w), [
+        ("all", [("cos", X.shape)], True),
+        ("input", [], True),
+    ]),
+    "doubled": (lambda w, x: x * 2.0 + w[0], [("all", [], False)]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("stage", "wanted"), EXACT.values(), ids=EXACT)
+def test_what_small_stages_keep(stage, wanted):
+    assert kept(kind_of(stage)) == wanted
+
+
+def test_the_boundary_made_by_tanh_is_no_residual():
+    """Its output is the next stage's input: held as a boundary, so that nothing else need be kept."""
+    costs = cg.plan(lambda ws, x: plain(ws[2], plain(ws[1], plain(ws[0], x))).sum(), [W] * 3, X).costs
+    option = next(o for o in costs.stages[1].options if o.name == "all")
+    assert (option.residual_bytes, option.reads_input, option.reads_output) == (0, True, True)
+
+
+def test_residual_bytes_of_a_residual_layer():
+    costs = cg.plan(lambda ws, x: residual(ws[2], residual(ws[1], residual(ws[0], x))).sum(), [W] * 3, X).costs
+    middle = costs.stages[1]
+    assert [(o.name, o.residual_bytes) for o in middle.options] == [("all", N), ("input", 0)]
+    assert all(o.reads_input and not o.reads_output for o in middle.options)
+    assert (middle.boundary_bytes, middle.cotangent_bytes) == (N, N)
+    tanh, nothing = middle.options
+    assert tanh.backward_time < nothing.backward_time
+    assert nothing.forward_time < tanh.forward_time  # keeping writes to memory
+
+
+@pytest.mark.parametrize("costs", ["estimate", "measure"])
+def test_a_forward_without_output_does_not_do_what_the_output_alone_needs(costs):
+    """Of two products of equal size, one kept: the other one is not done."""
+    x, (up, down) = jnp.ones((512, 64)), (jnp.ones((64, 1024)) / 64, jnp.ones((1024, 64)) / 1024)
+
+    def loss(ws, x):
+        for up, down in ws:
+            x = x + jax.nn.relu(x @ up) @ down
+        return x.sum()
+
+    plan = cg.plan(loss, [(up, down)] * 3, x, costs=costs)
+    middle = plan.costs.stages[1]
+    for k, option in enumerate(middle.options):
+        assert 0 <= option.output_time <= min(option.forward_time, middle.forward_time)
+        assert middle.forward_seconds(k, output=False) == option.forward_time - option.output_time
+    product = 2 * 512 * 64 * 1024 / Machine.of().product_rate
+    if costs == "estimate":
+        assert all(o.output_time >= product for o in middle.options)
+        nothing = middle.options[-1]
+        assert (nothing.residual_bytes, nothing.time_alone) == (0, nothing.backward_time)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_options_go_from_most_kept_to_least(stage):
+    options = kind_of(stage).options
+    recomputed = [sum(map(Machine.of().again, o.partition.recomputed)) for o in options]
+    assert recomputed == sorted(recomputed)
+    assert len({o.partition.residuals for o in options}) >= len(options) - 1
+
+
+def offloading(saved=(), offloaded=()):
+    return jax.checkpoint_policies.save_and_offload_only_these_names(
+        names_which_can_be_saved=list(saved),
+        names_which_can_be_offloaded=list(offloaded),
+        offload_src="device",
+        offload_dst="pinned_host",
+    )
+
+
+# What JAX's predicates may answer, and the operations of a stage whose results may be kept by it.
+SAVEABLE = {
+    "nothing": (jax.checkpoint_policies.nothing_saveable, set()),
+    "everything": (jax.checkpoint_policies.everything_saveable, {"dot_general", "sin", "name", "cos"}),
+    "no name": (offloading(), set()),
+    "a saved name": (offloading(saved=["mid"]), {"name"}),
+    "an offloaded name": (offloading(offloaded=["mid"]), {"name"}),
+    "another name": (offloading(saved=["end"]), set()),
+    "offloaded products": (jax.checkpoint_policies.offload_dot_with_no_batch_dims("device", "pinned_host"), {"dot_general"}),
+    "JAX's words": (lambda p, *_, **__: ad_checkpoint.Saveable if p.name == "sin" else ad_checkpoint.Recompute, {"sin"}),
+}
+
+
+def named(w, x):
+    return jnp.cos(ad_checkpoint.checkpoint_name(jnp.sin(x @ w), "mid"))
+
+
+@pytest.mark.parametrize(("saveable", "wanted"), SAVEABLE.values(), ids=SAVEABLE)
+def test_a_policys_answer_is_taken_as_it_is_meant(saveable, wanted):
+    operations = cg.trace(named, W, X).operations
+    assert {op.name for op in operations if is_saveable(op, saveable)} == wanted
+    # And the same of a whole plan: nothing else is kept.
+    program = cg.grad(lambda w, x: named(w, named(w, x)).sum(), saveable=saveable).plan(W, X).program
+    boundaries = {v for stage in program.stages for v in stage.kind.joint.outputs}
+    for kind in program.kinds:
+        made = {v: op.name for op in kind.joint.operations for v in op.outputs}
+        for option in kind.options:
+            names = {made[v] for v in option.partition.residuals if v not in boundaries}
+            assert names <= wanted
+
+
+@pytest.mark.parametrize("answer", [None, np.bool_(False), 1, "save", ad_checkpoint.Offloadable])
+def test_other_answers_of_a_policy_are_refused(answer):
+    with pytest.raises(cg.GradientTypeError, match=r"dot_general it answered .* at .*\(named\)") as refused:
+        cg.grad(lambda w: named(w, X).sum(), saveable=lambda *_, **__: answer).plan(W)
+    assert isinstance(refused.value, TypeError)
+
+
+def choices(stage):
+    j = kind_of(stage).joint
+    network = KeepNetwork(j, [v for v in j.inputs if v.shape == X.shape], Machine.of())
+    return network, [v for v in network.values if v.nbytes >= N // 8 or v in network.frontier]
+
+
+@pytest.mark.parametrize("stage", [residual, gelu, norm], ids=lambda s: s.__name__)
+@pytest.mark.parametrize("price", [0.0, 1e-10, 1e-9, 1e-8, 1e-6])
+def test_the_cut_is_the_cheapest_of_all_choices(stage, price):
+    """Against every set of values that might be kept."""
+    network, candidates = choices(stage)
+    machine = Machine.of()
+    places = {v: i for i, v in enumerate(network.values)}
+    made = {v for op in network.operations for v in op.outputs}
+    held_anyway = materialised(network.operations, network.operations[-1].outputs)
+
+    def writing(v):
+        return v.nbytes / machine.read_rate if v in made and v not in held_anyway else 0.0
+
+    def cost(kept):
+        needed = set(network.frontier)
+        seconds = 0.0
+        for op in reversed(network.operations):
+            if any(v in needed and v not in kept for v in op.outputs):
+                seconds += machine.again(op)
+                needed.update(a for a in op.inputs if a in places)
+        if any(v in needed and v not in kept for v in network.values if v not in made):
+            return float("inf")
+        keeping = network.preferred * (machine.keeping + price)
+        return seconds + sum(keeping[places[v]] + writing(v) for v in kept if v in needed)
+
+    found = network.cheapest(price)
+    best = min(cost(set(c)) for n in range(5) for c in itertools.combinations(candidates, n))
+    assert cost(set(found.keep)) <= best * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("stage", [residual, gelu, norm], ids=lambda s: s.__name__)
+@pytest.mark.parametrize("level", [name for name, _ in LEVELS])
+def test_a_level_keeps_the_fewest_bytes(stage, level):
+    """Of every set of values from which the backward can go on without the level's operations."""
+    network, candidates = choices(stage)
+    fixed = dict(LEVELS)[level]
+    places = {v: i for i, v in enumerate(network.values)}
+    made = {v for op in network.operations for v in op.outputs}
+
+    def suffices(kept):
+        needed = set(network.frontier)
+        for op in reversed(network.operations):
+            if any(v in needed and v not in kept for v in op.outputs):
+                if fixed(op):
+                    return False
+                needed.update(a for a in op.inputs if a in places)
+        return not any(v in needed and v not in kept for v in network.values if v not in made)
+
+    found = network.keeping_results_of(fixed)
+    assert suffices({*found.keep})
+    sets = (c for n in range(5) for c in itertools.combinations(candidates, n) if suffices({*c}))
+    least = min(sum(network.preferred[places[v]] for v in c) for c in sets)
+    assert sum(network.preferred[places[v]] for v in found.keep) <= least * (1 + 1e-6)
+
+
+def test_a_product_is_kept_rather_than_the_sum_that_follows_it():
+    """XLA holds the product in memory of its own; the sum would be written for the backward alone."""
+    wide = jax.ShapeDtypeStruct((512, 512), jnp.float32)
+    joint = kind_of(lambda w, x: jax.nn.gelu(x @ w + w[0]), wide, wide).joint
+    network = KeepNetwork(joint, joint.inputs[:0], Machine.of())
+    keep = network.cheapest(0.0).keep
+    assert [op.name for op in network.operations if {*op.outputs} & {*keep}] == ["dot_general"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_front_is_convex(stage):
+    corners = front(choices(stage)[0])
+    assert [c.bytes for c in corners] == sorted({c.bytes for c in corners}, reverse=True)
+    prices = [(b.seconds - a.seconds) / (a.bytes - b.bytes) for a, b in itertools.pairwise(corners)]
+    assert prices == sorted(prices)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_no_policy_of_jax_beats_the_front(stage):
+    """Whatever `jax.checkpoint_policies` keep, some option keeps no more and does no more again."""
+    kind = kind_of(stage)
+    j, machine = kind.joint, Machine.of()
+    options = [o.partition for o in kind.options]
+    arriving = {j.inputs[i] for i in kind.boundary_in}
+
+    def measure(part):
+        kept = sum(v.nbytes for v in part.residuals) + sum(v.nbytes for v in part.reads if v in arriving)
+        # Cheap work is fused into what reads it.
+        dear = [op for op in part.recomputed if is_transcendental(op) or is_materialised(op)]
+        return kept, sum(map(machine.again, dear))
+
+    for policy in ("everything_saveable", "dots_saveable", "dots_with_no_batch_dims_saveable", "nothing_saveable"):
+        saveable = getattr(jax.checkpoint_policies, policy)
+        keep = [v for op in j.forward_operations if is_saveable(op, saveable) for v in op.outputs]
+        theirs = measure(partition(j, keep))
+        assert any(all(a <= b * (1 + 1e-9) for a, b in zip(measure(o), theirs, strict=True)) for o in options), policy
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_arguments_are_never_kept_and_the_backward_reaches_all_it_reads(stage):
+    kind = kind_of(stage)
+    j = kind.joint
+    for option in kind.options:
+        part = option.partition
+        assert not set(part.residuals) & set(j.inputs)
+        assert not set(part.residuals) & set(j.constants)
+        known = {*part.residuals, *part.reads, *j.cotangents, *j.constants}
+        for op in (*part.recomputed, *j.backward_operations):
+            assert all(a in known for a in op.inputs if not hasattr(a, "value"))
+            known.update(op.outputs)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("level", [name for name, _ in LEVELS])
+def test_a_level_does_none_of_its_operations_again(stage, level):
+    fixed = dict(LEVELS)[level]
+    option = next((o for o in kind_of(stage).options if o.name == level), None)
+    if option is not None and level != "all":
+        assert not [op.name for op in option.partition.recomputed if fixed(op)]
+
+
+def test_softmax_of_scores_is_recomputed_between_all_and_unbatched_products():
+    found = {name: [shape for _, shape in residuals] for name, residuals, _ in kept(kind_of(attention))}
+    scores = (2, 16, 16)
+    assert found["all"].count(scores) >= 1
+    assert scores not in found["unbatched products"]
+    assert found["input"] == []
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_option_gives_the_same_gradient(stage, x64):
+    w, x = W.astype(float), X.astype(float)
+    kind = kind_of(stage, w, x)
+    wanted = jax.vjp(stage, w, x)[1](jnp.cos(x))
+    by_shape = {g.shape: g for g in wanted}
+    for option in kind.options:
+        part = option.partition
+        values = {v.shape: a for v, a in ((v, w if v.shape == w.shape else x) for v in part.joint.inputs)}
+        inputs = [values[v.shape] for v in part.joint.inputs]
+        outputs, residuals = part.run_forward(inputs)
+        assert_same(outputs[0], stage(w, x), scale=4)
+        reads = [values[v.shape] for v in part.reads]
+        for v, g in zip(
+            [part.joint.inputs[k] for k in kind.wrt], part.run_backward(residuals, reads, [jnp.cos(x)]), strict=True
+        ):
+            assert_same(jnp.zeros(v.shape) if g is None else g, by_shape[v.shape], scale=8)

@@ -1,0 +1,138 @@
+"""The model of a fusing compiler: what gets memory, for how long, and what is overwritten."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.extend.core import Primitive
+
+import ckptgrad as cg
+from ckptgrad.graph.graph import KnownCost, Operation, variables_of
+from ckptgrad.target.footprint import materialised, peak_inside, traffic
+from ckptgrad.target.rates import Machine
+
+X = jnp.ones((16, 8))
+W = jnp.ones((8, 8))
+N, ROW, M = X.nbytes, X.nbytes // 8, W.nbytes
+BATCH = jnp.ones((2, 16, 8))
+
+
+def graph_of(fun, *args):
+    graph = cg.trace(fun, *args)
+    return graph, graph.operations, variables_of(graph.outputs)
+
+
+def names_of(operations, values):
+    return [op.name for op in operations if any(v in values for v in op.outputs)]
+
+
+SOLID = {
+    "elementwise work is fused": (lambda x: jnp.sin(x * 2 + 1), [X], ["sin"]),
+    "operands and results of a product": (lambda x, w: jnp.tanh(jnp.sin(x) @ w) * 2, [X, W], ["sin", "dot_general", "mul"]),
+    "reductions": (lambda x: x * 2 - (x * 3).max(), [X], ["reduce_max", "sub"]),
+    "a dear value read twice": (lambda x: (lambda e: e * e.sum() + 1)(jnp.exp(x)), [X], ["exp", "reduce_sum", "add"]),
+    "a cheap value read twice": (lambda x: (lambda e: e * e.sum() + 1)(x * 2), [X], ["reduce_sum", "add"]),
+    "views": (lambda x: x.T[:4] * 2, [X], ["mul"]),
+    "a reduction of axes apart": (
+        lambda x: x * 2 - (x * 3).max((0, 2), keepdims=True),
+        [BATCH],
+        ["mul", "reduce_max", "sub"],
+    ),
+    "concatenation": (lambda x: jnp.concatenate([x * 2, x]) + 1, [X], ["concatenate", "add"]),
+    "gather": (lambda x: x[jnp.array([3, 1])] + 1, [X], ["gather", "add"]),
+}
+
+
+@pytest.mark.parametrize(("fun", "args", "wanted"), SOLID.values(), ids=SOLID)
+def test_materialised(fun, args, wanted):
+    _, operations, results = graph_of(fun, *args)
+    found = names_of(operations, materialised(operations, results))
+    assert [n for n in found if n in wanted] == wanted
+    assert set(found) <= {*wanted, "select_n", "lt", "broadcast_in_dim", "concatenate"}
+
+
+# Peaks in bytes of a function's own values; its arguments belong to others.
+PEAKS = {
+    "nothing": (lambda x: x, [X], 0),
+    "one result": (lambda x: x * 2, [X], N),
+    "fused": (lambda x: jnp.sin(x * 2 + 1) - x, [X], N),
+    "a layer overwrites its product": (lambda x, w: jnp.tanh(x @ w), [X, W], N),
+    "a residual layer too": (lambda x, w: x + jnp.tanh(x @ w), [X, W], N),
+    "two products in turn": (lambda x, w: (x @ w) @ w, [X, W], 2 * N),
+    "a third frees the first": (lambda x, w: ((x @ w) @ w) @ w, [X, W], 2 * N),
+    "two results": (lambda x: (x + 1, x * 2), [X], 2 * N),
+    "a scalar": (lambda x: (x * x).sum(), [X], 4),
+    "a row": (lambda x: x - x.max(-1, keepdims=True), [X], N + ROW),
+    "a product that is read again": (lambda x, w: (lambda h: (h @ w) * h)(x @ w), [X, W], 2 * N),
+    "no overwriting by another type": (lambda x, w: jnp.tanh(x @ w).astype(jnp.bfloat16), [X, W], N + N // 2),
+    "a view of a product of three axes stays": (lambda x, w: jnp.tanh(x @ w), [BATCH, W], 2 * BATCH.nbytes),
+    "half precision is widened": (
+        lambda x, w: (x @ w) @ w, [X.astype(jnp.bfloat16), W.astype(jnp.bfloat16)], N + 2 * N + M
+    ),
+    "a batched product is overwritten": (lambda x: jnp.exp(jnp.einsum("bik,bjk->bij", x, x)), [BATCH], 2 * 16 * 16 * 4),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("fun", "args", "wanted"), PEAKS.values(), ids=PEAKS)
+def test_peak_inside(fun, args, wanted):
+    graph, operations, results = graph_of(fun, *args)
+    made = [v for v in results if v not in graph.inputs]
+    assert peak_inside(operations, graph.inputs, made) == wanted
+
+
+@pytest.mark.parametrize("name", ["a layer overwrites its product", "two products in turn", "fused", "two results"])
+def test_small_peaks_are_those_of_xla(name):
+    fun, args, wanted = PEAKS[name]
+    stats = jax.jit(fun).lower(*args).compile().memory_analysis()
+    found = stats.temp_size_in_bytes + stats.output_size_in_bytes
+    assert wanted <= found <= wanted + 64
+
+
+def test_consumed_values_are_held_until_their_last_reader():
+    graph, operations, results = graph_of(lambda a, b, w: (a * b) @ w, X, X, W)
+    a, b, w = graph.inputs
+    assert peak_inside(operations, [a, b, w], results) == 2 * N
+    # Elementwise work overwrites what it is the last to read.
+    assert peak_inside(operations, [w], results, consumed=[a, b]) == 2 * N
+    assert peak_inside(operations, [b, w], results, consumed=[a]) == 2 * N
+    graph, operations, results = graph_of(lambda a, w: (a @ w) @ w, X, W)
+    a, w = graph.inputs
+    assert peak_inside(operations, [w], results, consumed=[a]) == 2 * N
+
+
+def test_values_given_are_never_counted():
+    graph, operations, results = graph_of(lambda x, w: (lambda h: (h * 2) @ w)(x @ w), X, W)
+    (product,) = operations[0].outputs
+    whole = peak_inside(operations, graph.inputs, results)
+    assert whole == 2 * N
+    assert peak_inside(operations[1:], [*graph.inputs, product], results) == 2 * N
+    assert peak_inside(operations[2:], [*graph.inputs, *operations[1].outputs], results) == N
+    assert peak_inside((), graph.inputs, ()) == 0
+
+
+def test_traffic_counts_what_is_written_and_read_once_a_value():
+    _, operations, results = graph_of(lambda x, w: x + jnp.tanh(x @ w) * 2, X, W)
+    assert traffic(operations, results) == (2 * N, (N + M) + 2 * N)
+    _, operations, results = graph_of(lambda x: jnp.sin(x * 2 + 1) - x, X)
+    assert traffic(operations, results) == (N, N)
+
+
+def test_a_parameter_called_seconds_or_bytes_is_a_parameter():
+    """What is known of planned loops does not travel among the parameters, which are the user's."""
+
+    def graph_with(**params):
+        primitive = Primitive("users_own")
+        primitive.def_abstract_eval(lambda x, **_: x)
+        return graph_of(lambda x: primitive.bind(x, **params), X)
+
+    _, plain, results = graph_with()
+    _, named, named_results = graph_with(seconds=7, bytes=10**9, loop=3, known_cost=5)
+    machine = Machine.of("cpu")
+    assert machine.seconds(named, named_results) == machine.seconds(plain, results) < 1
+    assert peak_inside(named, (), named_results) == peak_inside(plain, (), results) == N
+    cost = KnownCost(7.0, 100)
+    op = Operation(plain[0].primitive, plain[0].inputs, plain[0].outputs, {}, known_cost=cost)
+    for copy in (op, op.replace(op.inputs, op.outputs), op.with_params(seconds=1)):
+        assert machine.arithmetic(copy) == 7
+        assert peak_inside([copy], (), copy.outputs) == N + 100
