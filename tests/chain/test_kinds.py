@@ -11,6 +11,7 @@ import pytest
 
 import ckptgrad as cg
 from ckptgrad.autodiff import rule as registry
+from ckptgrad.chain import kind as kind_module
 from ckptgrad.chain import program as program_module
 from ckptgrad.chain import recent
 from tests.support.compare import assert_same
@@ -49,8 +50,8 @@ def differentiated(monkeypatch):
         seen.append(graph)
         return original(graph, wrt, seeds, **options)
 
-    original = program_module.joint
-    monkeypatch.setattr(program_module, "joint", counted)
+    original = kind_module.joint
+    monkeypatch.setattr(kind_module, "joint", counted)
     return seen
 
 
