@@ -7,16 +7,17 @@ raises or exits, results that cannot be written.
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from ckptgrad import __version__
 from ckptgrad.cli.bench import bench
 from ckptgrad.cli.deliver import deliver
 from ckptgrad.cli.memory import frontier, plan, timeline
 from ckptgrad.cli.options import AsJson, HtmlFile, PngPath
-from ckptgrad.cli.output import complain, drop, unwritten
+from ckptgrad.cli.output import complain, drop, say, unwritten
 from ckptgrad.cli.targets import on_a_target
 from ckptgrad.cli.train import train
 from ckptgrad.cli.validate import validate
@@ -57,6 +58,21 @@ def rules(as_json: AsJson = False, html: HtmlFile = None, png: PngPath = None) -
     deliver("Rules", {"Primitives": CoverageReport(tuple(rows))}, as_json, html, png)
     if any(row.status == MISSING for row in rows):
         raise typer.Exit(1)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        say(f"ckptgrad {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
 
 
 for _command in (plan, timeline, frontier, validate):

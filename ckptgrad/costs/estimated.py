@@ -42,9 +42,6 @@ def chain_costs(program: Program, machine: Machine | None = None, *, keep_all: b
     return ChainCosts(tuple(stages), 0, between[0], program.output_bytes + program.gradient_bytes)
 
 
-
-
-
 def _keep_all(kind: StageKind) -> list[Option]:
     """What is read is kept and nothing is done twice; stages with loops as they keep most."""
     if kind.has_loops:
@@ -64,7 +61,6 @@ def _stage_cost(kind: StageKind, machine: Machine, choices: Sequence[Option]) ->
     forward_peak = peak_inside(plain, j.inputs, outputs)
     options = tuple(_save_option(kind, o, boundary, machine, forward) for o in choices)
     return StageCost(options, boundary_bytes, cotangent, forward, max(0, forward_peak - boundary_bytes))
-
 
 
 def _save_option(

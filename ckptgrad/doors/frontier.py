@@ -17,7 +17,6 @@ from ckptgrad.results.frontier import Frontier
 CHECKPOINT_POLICIES = ("dots_saveable", "dots_with_no_batch_dims_saveable", "nothing_saveable")
 
 
-
 def frontier(
     fun: Callable,
     *args: Any,

@@ -249,4 +249,3 @@ def check_options(budget: Any, policy: Any, runtime: str, costs: str = "auto") -
         raise OptionError(f"runtime={runtime!r} is unknown; there is {', '.join(RUNTIMES)}")
     if costs not in COSTS:
         raise OptionError(f"costs={costs!r} is unknown; there are {', '.join(COSTS)}")
-

@@ -92,6 +92,7 @@ def read_assignment(executable: Any) -> Assignment:
 
     Raises:
         ValueError: the platform does not tell its buffer assignment, or there are several programs.
+        MissingExtraError: protobuf is not installed.
     """
     data = executable.memory_analysis().serialized_buffer_assignment_proto
     modules = executable.runtime_executable().hlo_modules()

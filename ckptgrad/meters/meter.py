@@ -43,7 +43,7 @@ class Reading:
 
     Attributes:
         bytes: at the worst moment beyond the arguments; None if it could not be measured.
-        reason: why it could not.
+        reason: why it could not, or why there is no curve where the meter could see one.
         curve: bytes over the course of the call, as (share of its time, bytes), for meters that see it.
         alive: what was held at the worst moment, largest first, for meters that see it.
     """

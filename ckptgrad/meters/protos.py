@@ -9,14 +9,11 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from ckptgrad.errors import MissingExtraError
 
 _PACKAGE = "ckptgrad.xla"
-_SCALARS = {
-    "int": descriptor_pb2.FieldDescriptorProto.TYPE_INT64,
-    "str": descriptor_pb2.FieldDescriptorProto.TYPE_STRING,
-    "bool": descriptor_pb2.FieldDescriptorProto.TYPE_BOOL,
-}
+# By name, the types of fields that are not messages, as protobuf calls them.
+_SCALARS = {"int": "TYPE_INT64", "str": "TYPE_STRING", "bool": "TYPE_BOOL"}
 # Message: field: (number, type); a type in brackets is repeated.
 _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
     "Shape": {"element_type": (2, "int"), "dimensions": (3, "[int]"), "tuple_shapes": (4, "[Shape]")},
@@ -51,6 +48,10 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
 
 @cache
 def _classes() -> dict[str, Any]:
+    try:
+        from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+    except ImportError:
+        raise MissingExtraError("reading XLA's buffers one by one", "protobuf", "buffers") from None
     field_type = descriptor_pb2.FieldDescriptorProto
     file = descriptor_pb2.FileDescriptorProto(name="ckptgrad/xla.proto", package=_PACKAGE, syntax="proto3")
     for message, fields in _MESSAGES.items():
@@ -59,7 +60,7 @@ def _classes() -> dict[str, Any]:
             bare = given.strip("[]")
             label = field_type.LABEL_REPEATED if given != bare else field_type.LABEL_OPTIONAL
             field = described.field.add(name=name, number=number, label=label)
-            field.type = _SCALARS.get(bare, field_type.TYPE_MESSAGE)
+            field.type = getattr(field_type, _SCALARS.get(bare, "TYPE_MESSAGE"))
             if bare not in _SCALARS:
                 field.type_name = f".{_PACKAGE}.{bare}"
     pool = descriptor_pool.DescriptorPool()
@@ -68,5 +69,9 @@ def _classes() -> dict[str, Any]:
 
 
 def parse(message: str, data: bytes) -> Any:
-    """Bytes as the message of this name ("Module" or "BufferAssignment")."""
+    """Bytes as the message of this name ("Module" or "BufferAssignment").
+
+    Raises:
+        MissingExtraError: protobuf is not installed.
+    """
     return _classes()[message].FromString(data)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ckptgrad.errors import MissingExtraError
 from ckptgrad.meters.assignment import Assignment, XlaBuffer, read_assignment
 from ckptgrad.meters.buffers import Buffer
 from ckptgrad.meters.meter import Reading, Subject, meter
@@ -58,6 +59,8 @@ def xla_meter(subject: Subject) -> Reading:
         assignment = read_assignment(subject.executable)
     except ValueError:
         return Reading(peak)
+    except MissingExtraError as error:
+        return Reading(peak, str(error))
     where = _positions(assignment, subject.places)
     curve = tuple(zip(where, assignment.live, strict=True))
     alive = [_buffer(b, assignment) for b in assignment.at(assignment.peak_at)]

@@ -188,7 +188,7 @@ def validation_parts(validation: Validation) -> list[RenderableType]:
     notes += validation.located
     if validation.borrowed:
         notes.append(f"borrowed from JAX, so not checked independently: {', '.join(validation.borrowed)}")
-    reasons = {(m, r.reason): row.name for row in validation.rows for m, r in row.readings.items() if r.reason}
+    reasons = {(m, r.reason): row.name for row in validation.rows for m, r in row.readings.items() if r.bytes is None}
     notes += [f"{meter} n/a ({name}): {reason}" for (meter, reason), name in reasons.items()]
     return [head, table, Text("\n".join(notes))]
 

@@ -135,5 +135,5 @@ def _readings(timeline: Timeline) -> Table:
             table.add_row(known[name].label, "n/a", "", reading.reason or "")
         else:
             off = reading.bytes / timeline.peak_bytes - 1 if timeline.peak_bytes else 0.0
-            table.add_row(known[name].label, format_bytes(reading.bytes), f"{off:+.1%}", known[name].sees)
+            table.add_row(known[name].label, format_bytes(reading.bytes), f"{off:+.1%}", reading.reason or known[name].sees)
     return table

@@ -162,5 +162,6 @@ class Plan(Shown):
 
         return plan_parts(self)
 
+
 # Plans by stages and schedule, for each first stage.
 _MOST_FOUND = 64

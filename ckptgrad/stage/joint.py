@@ -122,11 +122,3 @@ def joint(
         merged.operations,
         merged.constants,
     )
-
-
-
-
-
-
-
-

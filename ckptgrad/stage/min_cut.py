@@ -17,8 +17,6 @@ from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 import numpy as np
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 
 from ckptgrad.graph.graph import Operation, Variable, variables_of
 from ckptgrad.graph.traits import is_view
@@ -104,6 +102,10 @@ class KeepNetwork:
         return self._cut(self.preferred, np.where(locked, np.inf, 0.0))
 
     def _cut(self, keeping: np.ndarray, again: np.ndarray) -> Choice | None:
+        # Loaded on the first use: a quarter of a second.
+        from scipy.sparse import csr_array
+        from scipy.sparse.csgraph import breadth_first_order, maximum_flow
+
         keeping = np.where(self.forbidden, np.inf, keeping)
         prices = np.concatenate([keeping, again])
         scale = (_INFINITE // 2) / (prices[np.isfinite(prices)].sum() or 1.0)

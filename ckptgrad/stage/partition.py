@@ -33,6 +33,7 @@ class Order:
     ties: Mapping[Operation, Tie]
     after: Callable[[Any, Any], Any]
 
+
 # From an operation and its inputs to its outputs.
 Apply: TypeAlias = Callable[[Operation, Sequence[Any]], list[Any]]
 

@@ -6,19 +6,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from ckptgrad.bytes import Budget
 from ckptgrad.doors.gradient import value_and_grad
+from ckptgrad.errors import MissingExtraError
 from ckptgrad.execution.certify import Certified
 from ckptgrad.meters.xla import Memory
 from ckptgrad.training import model
 from ckptgrad.training.data import windows
 from ckptgrad.validation import Validation, reference_memory, validate
+
+if TYPE_CHECKING:
+    from optax import GradientTransformation
 
 BUDGET_SHARE = 4  # by default the budget grants a quarter of the temporaries of jax.grad
 CLIP_NORM = 1.0
@@ -61,7 +64,7 @@ class Training:
 
     job: Job
     params: model.Params
-    optimiser: optax.GradientTransformation
+    optimiser: GradientTransformation
     reference: Memory
     gradient: Certified
     losses: list[float] = field(default_factory=list)
@@ -72,6 +75,7 @@ class Training:
 
     def run(self, on_step: Callable[[int, float], Any] = lambda step, loss: None) -> None:
         """Train; `on_step(step, loss)` is called after each step, counted from 1."""
+        optax = _optax()
         state = self.optimiser.init(self.params)
 
         @partial(jax.jit, donate_argnums=(0, 1))
@@ -111,6 +115,14 @@ class Training:
         return (prompt + bytes(islice(following, count))).decode(errors="replace")
 
 
+def _optax() -> Any:
+    try:
+        import optax
+    except ImportError:
+        raise MissingExtraError("training", "optax", "train") from None
+    return optax
+
+
 def _batches(job: Job) -> Any:
     return map(jnp.asarray, windows(job.text, job.batch, job.shape.context + 1, job.seed))
 
@@ -121,7 +133,9 @@ def prepare(job: Job) -> Training:
     Raises:
         BudgetError: the budget is below what the policy can reach.
         OptionError: the text is too short.
+        MissingExtraError: optax is not installed.
     """
+    optax = _optax()
     tokens = next(_batches(job))
     params = model.init_params(job.shape, jax.random.key(job.seed))
     loss = partial(model.loss, heads=job.shape.heads)

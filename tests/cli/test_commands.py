@@ -6,6 +6,7 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
+import ckptgrad
 from ckptgrad.cli import app
 
 MODEL = """
@@ -183,3 +184,7 @@ def test_rules_exits_with_1_when_a_primitive_is_in_none_of_the_three(run, monkey
 
     monkeypatch.setattr(registry, "_RULES", {k: v for k, v in registry.registered().items() if k != "tanh"})
     assert "missing" in run("rules", code=1).output
+
+
+def test_version(run):
+    assert run("--version").output == f"ckptgrad {ckptgrad.__version__}\n"
