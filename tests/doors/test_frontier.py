@@ -10,10 +10,10 @@ import pytest
 from jax.ad_checkpoint import checkpoint_name
 
 import ckptgrad as cg
-from ckptgrad.bench.random_chains import random_chain
 from ckptgrad.planning import ChainCosts
 from ckptgrad.planning.frontier import frontier_points, policy_points
 from ckptgrad.planning.policy import get_policy
+from ckptgrad.planning.random_chains import random_chain
 from ckptgrad.planning.referee import simulate
 from tests.support.compare import assert_same
 

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import pytest
 
 import ckptgrad as cg
-from ckptgrad.bench.random_chains import random_chain
 from ckptgrad.chain.cut import MAX_LIGHT_STAGES
 from ckptgrad.planning import Forward, Free
+from ckptgrad.planning.random_chains import random_chain
 from ckptgrad.planning.writer import ScheduleWriter
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 
 from ckptgrad.planning.loop_referee import offline_starts, online_starts, steps_run
@@ -52,3 +54,22 @@ def test_steps_are_counted(length, slots, group, starts, steps):
     groups = -(-length // group)
     assert steps_run(length, slots, group, starts) == steps
     assert steps_run(length, slots, group, starts, last_of_group=False) == steps - groups
+
+
+@cache
+def fewest_forwards(steps: int, checkpoints: int) -> int:
+    """Forwards to reach each step but not to run its backward, by trying every place of the next checkpoint."""
+    if checkpoints == 1 or steps == 1:
+        return steps * (steps - 1) // 2
+    return min(
+        at + fewest_forwards(steps - at, checkpoints - 1) + fewest_forwards(at, checkpoints) for at in range(1, steps)
+    )
+
+
+@pytest.mark.parametrize("slots", [1, 2, 3, 5, 8])
+def test_a_known_length_takes_the_fewest_forwards(slots):
+    for length in range(1, 60):
+        starts = offline_starts(length, slots)
+        # The first pass runs on from the last checkpoint to the end, which a reversal by itself need not.
+        first_pass = length - starts[-1]
+        assert steps_run(length, slots, 1, starts) == length + first_pass + fewest_forwards(length, slots)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from ckptgrad.bench.random_chains import random_chain
 from ckptgrad.errors import BudgetError
 from ckptgrad.planning import ChainCosts, PolicyError, get_policy, policy, registered
 from ckptgrad.planning.optimal.optimum import LongChain
+from ckptgrad.planning.random_chains import random_chain
 from ckptgrad.planning.referee import simulate
 from tests.cases.policies import ROWS
 from tests.support.chains import chains

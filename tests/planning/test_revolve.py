@@ -6,9 +6,9 @@ from functools import cache
 
 import pytest
 
-from ckptgrad.bench.random_chains import mixed_units, random_chain
 from ckptgrad.planning import ChainCosts, Forward
 from ckptgrad.planning.policies.revolve import extra_forwards, revolve, with_checkpoints
+from ckptgrad.planning.random_chains import mixed_units, random_chain
 from ckptgrad.planning.referee import simulate
 
 WORKING_SET = 2

@@ -7,11 +7,11 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 
-from ckptgrad.bench.exhaustive import least_time
-from ckptgrad.bench.random_chains import random_chain, simple_chain
 from ckptgrad.bench.registry import Bench, case
 from ckptgrad.bench.rows import Row, row
 from ckptgrad.planning import ChainCosts, get_policy, minimum_peak
+from ckptgrad.planning.exhaustive_referee import least_time
+from ckptgrad.planning.random_chains import random_chain, simple_chain
 from ckptgrad.planning.referee import simulate
 
 REPEATS = 3

@@ -12,15 +12,15 @@ from checkpoint_schedules.mixed import optimal_steps_mixed
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ckptgrad.bench.exhaustive import least_time
-from ckptgrad.bench.random_chains import mixed_units, random_chain, simple_chain
 from ckptgrad.errors import BudgetError
 from ckptgrad.planning import ChainCosts, SaveOption, StageCost, get_policy, minimum_peak
+from ckptgrad.planning.exhaustive_referee import least_time
 from ckptgrad.planning.optimal import exhaustive_search as short
 from ckptgrad.planning.optimal import optimum as optimum_module
 from ckptgrad.planning.optimal.exhaustive_search import least_conceivable, searchable
 from ckptgrad.planning.optimal.optimum import Optimum
 from ckptgrad.planning.policies.every_k import every_k
+from ckptgrad.planning.random_chains import mixed_units, random_chain, simple_chain
 from ckptgrad.planning.referee import simulate
 from tests.support.chains import chains
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-from ckptgrad.planning import ChainCosts, SaveOption, StageCost
+from ckptgrad.planning.costs import ChainCosts, SaveOption, StageCost
 
 
 def random_chain(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 
-from ckptgrad.planning import ChainCosts
+from ckptgrad.planning.costs import ChainCosts
 
 NOTHING = -1
 
