@@ -19,7 +19,7 @@ import numpy as np
 from ckptgrad.errors import DuplicateRuleError, ForeignCodeError, MissingRuleError, NoDerivativeError
 from ckptgrad.graph.atoms import Variable
 from ckptgrad.graph.evaluate import apply
-from ckptgrad.graph.traits import state_class
+from ckptgrad.graph.traits import CostClass, state_class
 from ckptgrad.interactive import is_defined_again
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Rule:
             with a pullback.  A tangent that is not wanted may be None.
         partials: derivatives of an elementwise primitive, one an argument.
         reason: why the derivative is refused, or where else it is taken.
-        cost: the primitive's class of cost (`graph.traits`), if the rule states it.
+        cost: the primitive's class of cost (`graph.traits`); None leaves what was stated before.
         foreign: it is refused as code that JAX does not see.
     """
 
@@ -105,7 +105,7 @@ class Rule:
     push: Callable[..., tuple[Sequence[Any], Sequence[Any]]] | None = None
     partials: tuple[Callable | None, ...] | None = None
     reason: str = ""
-    cost: str | None = None
+    cost: CostClass | None = None
     foreign: bool = False
 
     @property
@@ -142,7 +142,8 @@ def register(rule: Rule) -> None:
     if known is not None and not is_defined_again(known.bprop, rule.bprop):
         raise DuplicateRuleError(rule.primitive)
     _RULES[rule.primitive] = rule
-    state_class(rule.primitive, rule.cost)
+    if rule.cost is not None:
+        state_class(rule.primitive, rule.cost)
     _CHANGES.append(rule.primitive)
 
 
@@ -150,7 +151,6 @@ def unregister(primitive: str) -> Rule | None:
     """Remove and return the rule of a primitive (for replacing one in an interactive session)."""
     rule = _RULES.pop(primitive, None)
     if rule is not None:
-        state_class(primitive, None)
         _CHANGES.append(primitive)
     return rule
 

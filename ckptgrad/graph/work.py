@@ -1,18 +1,30 @@
 """How much arithmetic an operation does.
 
-Counts are exact for products and convolutions, one a result element elsewhere; a subgraph counts
-its body (times the trip count of a scan).
+A rule may state how the work of its primitive is counted (`flops=`): products, convolutions and scans do. Otherwise an
+operation that holds programs counts these, once each, and any other counts one per element of its largest operand or
+result.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from ckptgrad.compat import hi_programs
 from ckptgrad.graph.graph import Operation
+
+# From the types of operands and results, and the parameters, to floating point operations (multiply and add count two).
+Count: TypeAlias = Callable[[Sequence[Any], Sequence[Any], Mapping[str, Any]], int]
+
+_COUNTED: dict[str, Count] = {}
+
+
+def state_flops(primitive: str, count: Count) -> None:
+    """State how the work of a primitive is counted; the last statement holds."""
+    _COUNTED[primitive] = count
 
 
 def has_batch_dimensions(op: Operation) -> bool:
@@ -25,25 +37,23 @@ def flops(op: Operation) -> int:
     return _flops(op.name, [a.aval for a in op.inputs], [v.aval for v in op.outputs], op.params)
 
 
-def _flops(name: str, ins: list[Any], outs: list[Any], params: dict[str, Any]) -> int:
-    size = math.prod(getattr(outs[0], "shape", ())) if outs else 0
-    if name == "dot_general":
-        (contracted, _), _ = params["dimension_numbers"]
-        return 2 * size * math.prod(ins[0].shape[i] for i in contracted)
-    if name == "ragged_dot_general":
-        numbers = params["ragged_dot_dimension_numbers"]
-        (contracted, _), _ = numbers.dot_dimension_numbers
-        work = 2 * size * math.prod(ins[0].shape[i] for i in contracted)
-        # Of groups along what is summed over, each sums its own part.
-        return work // max(1, outs[0].shape[0]) if numbers.lhs_ragged_dimensions[0] in contracted else work
-    if name == "conv_general_dilated":
-        kernel = ins[1].shape
-        out_features = kernel[params["dimension_numbers"].rhs_spec[0]]
-        return 2 * size * math.prod(kernel) // max(out_features, 1)
-    inner = sum(_jaxpr_flops(j) for j in inner_programs(params))
-    if inner:
-        return inner * (params.get("length", 1) if name == "scan" else 1)
-    return max([size, *(math.prod(getattr(a, "shape", ())) for a in ins)])
+def _flops(name: str, ins: Sequence[Any], outs: Sequence[Any], params: Mapping[str, Any]) -> int:
+    count = _COUNTED.get(name)
+    return _unstated(ins, outs, params) if count is None else count(ins, outs, params)
+
+
+def _unstated(ins: Sequence[Any], outs: Sequence[Any], params: Mapping[str, Any]) -> int:
+    return program_flops(params) or elements(ins, outs)
+
+
+def elements(ins: Sequence[Any], outs: Sequence[Any]) -> int:
+    """The elements of the largest operand, or of the first result if that has more."""
+    return max((math.prod(getattr(aval, "shape", ())) for aval in (*outs[:1], *ins)), default=0)
+
+
+def program_flops(params: Mapping[str, Any]) -> int:
+    """The work of the programs among the parameters of an operation, each run once."""
+    return sum(_jaxpr_flops(program) for program in inner_programs(params))
 
 
 def _jaxpr_flops(jaxpr: Jaxpr) -> int:
@@ -52,13 +62,13 @@ def _jaxpr_flops(jaxpr: Jaxpr) -> int:
     )
 
 
-def inner_programs(params: dict[str, Any]) -> list[Jaxpr]:
+def inner_programs(params: Mapping[str, Any]) -> list[Jaxpr]:
     """The programs among the parameters of an operation."""
-    found = [getattr(program, "jaxpr", program) for program in hi_programs(params)]
+    programs = [getattr(program, "jaxpr", program) for program in hi_programs(params)]
     for value in params.values():
-        for v in value if isinstance(value, (tuple, list)) else (value,):
-            if isinstance(v, ClosedJaxpr):
-                found.append(v.jaxpr)
-            elif isinstance(v, Jaxpr):
-                found.append(v)
-    return found
+        for entry in value if isinstance(value, (tuple, list)) else (value,):
+            if isinstance(entry, ClosedJaxpr):
+                programs.append(entry.jaxpr)
+            elif isinstance(entry, Jaxpr):
+                programs.append(entry)
+    return programs

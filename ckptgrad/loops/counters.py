@@ -20,7 +20,7 @@ from ckptgrad.graph.graph import Atom, Constant, Graph, Operation, Variable
 # if it grows by one; None where that is not known.
 Last: TypeAlias = Callable[[int, int], int | None]
 
-# What hands on its input's value, but for the dtype.
+# What passes on its input's value, but for the dtype; of the cost class `view` only these keep the value of a scalar.
 _SAME = frozenset({"convert_element_type", "broadcast_in_dim", "reshape", "squeeze"})
 
 

@@ -136,7 +136,7 @@ ad.primitive_jvps[linear_p] = _jvp
 batching.primitive_batchers[linear_p] = _batch
 
 
-@bprop(linear_p)
+@bprop(linear_p, cost="elementwise")
 def planned_linear(op: Application, *cotangents: Any) -> list[Any]:
     pair = op.params["pair"]
     found: list[Any] = [None] * len(op.inputs)

@@ -25,6 +25,7 @@ from ckptgrad.autodiff.of_function import pulled_back, pushed_forward
 from ckptgrad.autodiff.reach import operands_reaching
 from ckptgrad.autodiff.reverse import is_differentiable
 from ckptgrad.graph.graph import KnownCost, Operation, Variable
+from ckptgrad.graph.traits import state_class
 from ckptgrad.loops.loop import Loop, LoopPlan
 from ckptgrad.rules.custom import tangent_zeros
 from ckptgrad.rules.subgraphs import some
@@ -46,6 +47,7 @@ class Costed:
 
 def _marker(name: str, out_avals: Callable[..., list[Any]]) -> Primitive:
     primitive = Primitive(name)
+    state_class(name, "heavy")
     primitive.multiple_results = True
     primitive.def_abstract_eval(out_avals)
     return primitive

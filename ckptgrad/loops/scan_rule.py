@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jax import lax
@@ -13,6 +13,7 @@ from ckptgrad.autodiff.rule import Application
 from ckptgrad.compat import scan_counts
 from ckptgrad.graph.graph import Operation
 from ckptgrad.graph.trace import from_jaxpr
+from ckptgrad.graph.work import elements, program_flops
 from ckptgrad.loops.body import Step
 from ckptgrad.loops.counters import last_of_steps
 from ckptgrad.loops.entry_buffers import written_buffers
@@ -68,7 +69,13 @@ def scan_of(
     )
 
 
-@pullback(p.scan_p, push=push_scan)
+def _flops(ins: Sequence[Any], outs: Sequence[Any], params: Mapping[str, Any]) -> int:
+    """The work of the body for each step; of a body that does nothing, that of its operands."""
+    step = program_flops(params)
+    return params["length"] * step if step else elements(ins, outs)
+
+
+@pullback(p.scan_p, push=push_scan, cost="heavy", flops=_flops)
 def scan(op: Application):
     # A side effect happens once: what may run a step again is not asked.
     planned = op.planned and not op.linear and op.params["length"] > 1 and not op.op.effects

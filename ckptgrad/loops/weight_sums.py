@@ -23,7 +23,8 @@ from ckptgrad.rules.decorators import instantiate
 from ckptgrad.rules.products import contracted
 from ckptgrad.stage.partition import Run, run_operations
 
-# Operations that rearrange one operand.
+# Linear rearrangements of one operand, which commute with a sum over steps. Not the cost class `view`, which also holds
+# what is not linear (`not`) or drops entries (`slice`).
 _VIEWS = frozenset({"transpose", "reshape", "squeeze", "convert_element_type"})
 
 

@@ -88,7 +88,7 @@ def push_while(op: Application, *tangents: Any):
     return final, some(moving, found)
 
 
-@pullback(p.while_p, push=push_while)
+@pullback(p.while_p, push=push_while, cost="heavy")
 def while_(op: Application):
     together = _together(op)
     if together is not None:

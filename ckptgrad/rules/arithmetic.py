@@ -14,27 +14,27 @@ import numpy as np
 from jax import lax
 from jax.extend.core import primitives as p
 
-from ckptgrad.rules.decorators import bprop, cast, const, elementwise, linear, match
+from ckptgrad.rules.decorators import bprop, cast, const, elementwise, linear, match, transcendental
 
 
-@linear(p.add_p)
+@linear(p.add_p, cost="elementwise")
 def add(op, g):
     x, y = op.in_avals
     return lambda: match(g, x), lambda: match(g, y)
 
 
-@linear(p.sub_p)
+@linear(p.sub_p, cost="elementwise")
 def sub(op, g):
     x, y = op.in_avals
     return lambda: match(g, x), lambda: lax.neg(match(g, y))
 
 
-@linear(p.add_jaxvals_p)
+@linear(p.add_jaxvals_p, cost="elementwise")
 def add_any(op, g):
     return g, g
 
 
-@linear(p.neg_p)
+@linear(p.neg_p, cost="elementwise")
 def neg(op, g):
     return (lambda: lax.neg(g),)
 
@@ -72,13 +72,13 @@ elementwise(p.nextafter_p, lambda g, z, x, y: g, None)
 elementwise(p.square_p, lambda g, y, x: lax.mul(g, lax.mul(const(y, 2), x)))
 elementwise(p.sqrt_p, lambda g, y, x: lax.mul(g, lax.div(const(y, 0.5), y)))
 elementwise(p.rsqrt_p, lambda g, y, x: lax.mul(g, lax.mul(const(y, -0.5), lax.div(y, x))))
-elementwise(p.cbrt_p, lambda g, y, x: lax.mul(g, lax.mul(const(y, 1 / 3), lax.integer_pow(y, -2))))
+transcendental(p.cbrt_p, lambda g, y, x: lax.mul(g, lax.mul(const(y, 1 / 3), lax.integer_pow(y, -2))))
 
 
 elementwise("one_minus_square", lambda g, y, x: lax.mul(g, lax.mul(const(y, -2), x)))
 
 
-@bprop("polynomial")
+@bprop("polynomial", cost="elementwise")
 def polynomial(op, g):
     """Of x and its coefficients, that of the lowest power first; the slope is a polynomial again."""
     x, *coefficients = op.inputs
@@ -94,7 +94,7 @@ def polynomial(op, g):
     return [of_x, *(partial(of_coefficient, k) for k in range(len(coefficients)))]
 
 
-@bprop(p.integer_pow_p)
+@bprop(p.integer_pow_p, cost="elementwise")
 def integer_pow(op, g):
     (x,), n = op.inputs, op.params["y"]
     if n == 0:
@@ -127,14 +127,14 @@ def _where(condition: Any, yes: Any, no: Any) -> Any:
     return lax.select(*(jnp.broadcast_to(a, shape) for a in (condition, yes, no)))
 
 
-elementwise(
+transcendental(
     p.pow_p,
     lambda g, z, x, y: _pow_base(g, x, y),
     lambda g, z, x, y: _pow_exponent(g, z, x),
 )
 
 
-@bprop(p.abs_p)
+@bprop(p.abs_p, cost="elementwise")
 def abs_(op, g):
     (x,) = op.inputs
     if not jnp.issubdtype(x.dtype, np.complexfloating):
@@ -172,7 +172,7 @@ elementwise(
 )
 
 
-@linear(p.select_n_p)
+@linear(p.select_n_p, cost="elementwise")
 def select_n(op, g):
     which, *cases = op.inputs
     zero = lax.full_like(g, 0)
@@ -185,7 +185,7 @@ def select_n(op, g):
     return None, *(lambda i=i: entry(i) for i in range(len(cases)))
 
 
-@linear(p.convert_element_type_p)
+@linear(p.convert_element_type_p, cost="view")
 def convert_element_type(op, g):
     (x,) = op.in_avals
     return (lambda: cast(g, x.dtype),)

@@ -15,11 +15,12 @@ from ckptgrad.autodiff.reverse import is_differentiable
 from ckptgrad.autodiff.rule import Application, Rule, register, registered, remedy
 from ckptgrad.graph.evaluate import apply
 from ckptgrad.graph.graph import Graph, Operation
+from ckptgrad.graph.traits import CostClass
 from ckptgrad.graph.work import inner_programs
-from ckptgrad.rules.decorators import instantiate
+from ckptgrad.rules.decorators import checked_class, instantiate, name_of
 
 
-def use_jax_rule(primitive: Primitive | str) -> None:
+def use_jax_rule(primitive: Primitive | str, *, cost: CostClass | None = None) -> None:
     """Differentiate one primitive by JAX's own rule, in both modes.
 
     The results are then no independent check of JAX's for that primitive: plans and validations
@@ -27,9 +28,11 @@ def use_jax_rule(primitive: Primitive | str) -> None:
 
     Args:
         primitive: the primitive or its name.
+        cost: its class of cost, as for `bprop_rule`.
 
     Raises:
         DuplicateRuleError: the primitive has a rule already.
+        OptionError: there is no such class of cost.
 
     Example:
         >>> import ckptgrad as cg
@@ -43,8 +46,9 @@ def use_jax_rule(primitive: Primitive | str) -> None:
         >>> float(cg.grad(thrice.bind)(1.0))
         3.0
     """
-    name = primitive if isinstance(primitive, str) else primitive.name
-    register(Rule(name, "borrowed", bprop=_bprop, tangent=_tangent, reason="JAX's rule, by use_jax_rule"))
+    checked_class(cost)
+    reason = "JAX's rule, by use_jax_rule"
+    register(Rule(name_of(primitive), "borrowed", bprop=_bprop, tangent=_tangent, reason=reason, cost=cost))
 
 
 @remedy

@@ -28,7 +28,7 @@ def push_cond(op: Application, *tangents: Any):
     return outputs, some(wanted, found)
 
 
-@pullback(p.cond_p, push=push_cond)
+@pullback(p.cond_p, push=push_cond, cost="heavy")
 def cond(op: Application):
     index, operands = op.inputs[0], op.inputs[1:]
     needs = op.needs[1:]

@@ -15,7 +15,7 @@ from ckptgrad.rules.decorators import linear
 from ckptgrad.rules.reductions import spread
 
 
-@linear(p.psum_p)
+@linear(p.psum_p, cost="heavy")
 def psum(op, g):
     named = tuple(a for a in op.params["axes"] if not isinstance(a, int))
     here = tuple(a for a in op.params["axes"] if isinstance(a, int))
@@ -27,23 +27,23 @@ def psum(op, g):
     return (entry,)
 
 
-@linear("psum_invariant")
+@linear("psum_invariant", cost="heavy")
 def psum_invariant(op, g):
     return (lambda: lax.pcast(g, op.params["axes"], to="varying"),)
 
 
-@linear("pvary")
+@linear("pvary", cost="view")
 def pvary(op, g):
     return (lambda: lax.psum(g, op.params["axes"]),)
 
 
-@linear(p.ppermute_p)
+@linear(p.ppermute_p, cost="heavy")
 def ppermute(op, g):
     back = [(target, source) for source, target in op.params["perm"]]
     return (lambda: lax.ppermute(g, op.params["axis_name"], back),)
 
 
-@linear(p.all_gather_p)
+@linear(p.all_gather_p, cost="heavy")
 def all_gather(op, g):
     return (
         lambda: lax.psum_scatter(
@@ -56,7 +56,7 @@ def all_gather(op, g):
     )
 
 
-@linear("all_gather_invariant")
+@linear("all_gather_invariant", cost="heavy")
 def all_gather_invariant(op, g):
     axis, size = op.params["all_gather_dimension"], op.params["axis_size"]
 
@@ -70,7 +70,7 @@ def all_gather_invariant(op, g):
     return (entry,)
 
 
-@linear("reduce_scatter")
+@linear("reduce_scatter", cost="heavy")
 def reduce_scatter(op, g):
     return (
         lambda: lax.all_gather(
@@ -83,7 +83,7 @@ def reduce_scatter(op, g):
     )
 
 
-@linear(p.all_to_all_p)
+@linear(p.all_to_all_p, cost="heavy")
 def all_to_all(op, g):
     return (
         lambda: lax.all_to_all(
@@ -97,7 +97,7 @@ def all_to_all(op, g):
     )
 
 
-@linear("pbroadcast")
+@linear("pbroadcast", cost="elementwise")
 def pbroadcast(op, g):
     """All cotangents are summed where the value came from."""
     name, source = op.params["axis_name"], op.params["source"]
@@ -112,37 +112,37 @@ def pbroadcast(op, g):
 # A value that is reduced over an axis has an unreduced cotangent: one share on each device, of which the sum is meant.
 
 
-@linear("preduced")
+@linear("preduced", cost="view")
 def preduced(op, g):
     return (lambda: lax.psum(g, op.params["axes"]),)
 
 
-@linear("unreduced_psum")
+@linear("unreduced_psum", cost="heavy")
 def unreduced_psum(op, g):
     return (lambda: lax.pcast(g, op.params["axes"], to="reduced"),)
 
 
 for _name in compat.VARY_UNREDUCED_CAST:
 
-    @linear(_name)
+    @linear(_name, cost="view")
     def vary_unreduced_cast(op, g):
         return (lambda: lax.pcast(g, op.params["axes"], to="varying"),)
 
 
 for _name in compat.REDUCED_VARY_CAST:
 
-    @linear(_name)
+    @linear(_name, cost="view")
     def reduced_vary_cast(op, g):
         return (lambda: lax.pcast(g, op.params["axes"], to="unreduced"),)
 
 
-@linear("all_gather_reduced")
+@linear("all_gather_reduced", cost="heavy")
 def all_gather_reduced(op, g):
     axis, tiled = op.params["all_gather_dimension"], op.params["tiled"]
     return (lambda: lax.psum_scatter(g, op.params["axis_name"], scatter_dimension=axis, tiled=tiled),)
 
 
-@linear("unreduced_reduce_scatter")
+@linear("unreduced_reduce_scatter", cost="heavy")
 def unreduced_reduce_scatter(op, g):
     axis, tiled = op.params["scatter_dimension"], op.params["tiled"]
     return (lambda: lax.all_gather(g, op.params["axis_name"], axis=axis, tiled=tiled, to="reduced"),)

@@ -13,23 +13,23 @@ from jax.extend.core import primitives as p
 from ckptgrad.rules.decorators import linear, match
 
 
-@linear(p.real_p)
+@linear(p.real_p, cost="view")
 def real(op, g):
     return (lambda: lax.complex(g, lax.full_like(g, 0)),)
 
 
-@linear(p.imag_p)
+@linear(p.imag_p, cost="view")
 def imag(op, g):
     return (lambda: lax.complex(lax.full_like(g, 0), lax.neg(g)),)
 
 
-@linear(p.complex_p)
+@linear(p.complex_p, cost="elementwise")
 def complex_(op, g):
     x, y = op.in_avals
     return lambda: match(lax.real(g), x), lambda: match(lax.neg(lax.imag(g)), y)
 
 
-@linear(p.conj_p)
+@linear(p.conj_p, cost="elementwise")
 def conj(op, g):
     (x,) = op.in_avals
     from_complex = jnp.issubdtype(x.dtype, np.complexfloating)

@@ -10,7 +10,8 @@ become feature groups.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jax import lax
@@ -21,7 +22,13 @@ from ckptgrad.rules.decorators import bprop, cast
 Pairs = list[tuple[int, int]]
 
 
-@bprop(p.conv_general_dilated_p)
+def _flops(ins: Sequence[Any], outs: Sequence[Any], params: Mapping[str, Any]) -> int:
+    kernel = ins[1].shape
+    out_features = kernel[params["dimension_numbers"].rhs_spec[0]]
+    return 2 * math.prod(outs[0].shape) * math.prod(kernel) // max(out_features, 1)
+
+
+@bprop(p.conv_general_dilated_p, cost="product", flops=_flops)
 def conv_general_dilated(op, g):
     return lambda: towards_input(op, g), lambda: towards_kernel(op, g)
 

@@ -21,7 +21,7 @@ Combine = Callable[[Any, Any], Any]
 Partial = Callable[[Any, Any, Any, Any], Any]
 
 
-@linear(p.cumsum_p)
+@linear(p.cumsum_p, cost="heavy")
 def cumsum(op, g):
     return (lambda: lax.cumsum(g, op.params["axis"], not op.params["reverse"]),)
 
@@ -29,7 +29,7 @@ def cumsum(op, g):
 def cumulative(primitive: Any, combine: Combine, partial: Partial) -> None:
     """Register a scan of a symmetric `combine`, where `partial(g, z, a, b)` is g * dz/da."""
 
-    @bprop(primitive)
+    @bprop(primitive, cost="heavy")
     def rule(op, g):
         (x,), axis = op.inputs, op.params["axis"]
 

@@ -74,7 +74,7 @@ def _errors_of_jvp(op: Application, call: compat.JvpRule, zero_outs: Sequence[bo
     return errors_around(op, taken, len(zero_outs) - taken)
 
 
-@pullback("custom_jvp_call", push=push_custom_jvp)
+@pullback("custom_jvp_call", push=push_custom_jvp, cost="elementwise")
 def custom_jvp_call(op: Application):
     return pulled_by_rule(op, compat.custom_jvp_call(op.params))
 
@@ -145,7 +145,7 @@ def refuse_closed_over(op: Application, count: int) -> None:
         raise NoDerivativeError(op.op.name, reason, op.op.source)
 
 
-@pullback("custom_vjp_call", push=push_custom_vjp)
+@pullback("custom_vjp_call", push=push_custom_vjp, cost="heavy")
 def custom_vjp_call(op: Application):
     call = compat.custom_vjp_call(op.params)
     refuse_closed_over(op, call.num_consts)
@@ -186,7 +186,7 @@ def _seed(ct: Any, aval: Any, symbolic_zeros: bool) -> Any:
     return instantiate(ct, aval) if is_differentiable(aval) else tangent_zeros(aval)
 
 
-@bprop("linear_call")
+@bprop("linear_call", cost="heavy")
 def linear_call(op: Application, *cotangents: Any):
     """The user's transpose of a function that is linear in its last arguments."""
     fixed = op.params["num_callee_consts"] + op.params["num_res"]

@@ -121,4 +121,4 @@ def _only(batch: Any, i: Any) -> Any:
     return jnp.where(chosen, batch, jnp.zeros((), batch.dtype))
 
 
-register(Rule("custom_vmap_call", "bprop", bprop=_bprop, tangent=_tangent))
+register(Rule("custom_vmap_call", "bprop", bprop=_bprop, tangent=_tangent, cost="heavy"))

@@ -59,7 +59,7 @@ def reciprocal_gaps(values: Any) -> Any:
     return jnp.reciprocal(unit + values[..., None, :] - values[..., :, None]) - unit
 
 
-@tangent(p.cholesky_p)
+@tangent(p.cholesky_p, cost="heavy")
 def cholesky(op, da):
     factor = jnp.tril(op.out)
     inner = solve_lower(factor, adjoint(solve_lower(factor, adjoint(da))))
@@ -67,7 +67,7 @@ def cholesky(op, da):
     return (mm(factor, half),)
 
 
-@tangent(p.eigh_p)
+@tangent(p.eigh_p, cost="heavy")
 def eigh(op, da):
     v, w = op.outputs
     n = op.in_avals[0].shape[-1]
@@ -77,7 +77,7 @@ def eigh(op, da):
     return mm(v, reciprocal_gaps(w.astype(v.dtype)) * inner), diagonal(inner.real)
 
 
-@tangent(p.eig_p)
+@tangent(p.eig_p, cost="heavy")
 def eig(op, da):
     params = op.params
     left, right = params["compute_left_eigenvectors"], params["compute_right_eigenvectors"]
@@ -112,7 +112,7 @@ def eigenvectors(w: Any, v: Any, da: Any) -> tuple[Any, Any]:
     return diagonal(inner), free - v * lax.complex(stretch, turn)
 
 
-@tangent(p.svd_p)
+@tangent(p.svd_p, cost="heavy")
 def svd(op, da):
     params, (m, n) = op.params, op.in_avals[0].shape[-2:]
     if params["compute_uv"] and params["full_matrices"] and m != n:
@@ -144,7 +144,7 @@ def svd(op, da):
     return ds, du, adjoint(dv)
 
 
-@tangent(p.lu_p)
+@tangent(p.lu_p, cost="heavy")
 def lu(op, da):
     factors, _, order = op.outputs
     m, n = op.in_avals[0].shape[-2:]
@@ -159,7 +159,7 @@ def lu(op, da):
     return mm(lower, jnp.tril(inner, -1)) + mm(jnp.triu(inner), upper), None, None
 
 
-@tangent(p.qr_p)
+@tangent(p.qr_p, cost="heavy")
 def qr(op, da):
     q, r = op.outputs[:2]
     pivots = op.outputs[2:]

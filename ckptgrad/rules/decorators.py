@@ -1,18 +1,19 @@
 """The ways to write a derivative rule, over one registry.
 
-`bprop`        a function (application, *cotangents) -> one entry an input
-`elementwise`  one derivative an argument, f(g, y, *xs) -> g * dy/dx, linear in g
+`bprop`        a function (application, *cotangents) -> one entry per input
+`elementwise`  one derivative per argument, f(g, y, *xs) -> g * dy/dx, linear in g
 `linear`       the transpose of an operation that is linear in its float and complex arguments
-`tangent`      a function (application, *tangents) -> one tangent an output
+`tangent`      a function (application, *tangents) -> one tangent per output
 `defined`      a function (params, *inputs) -> outputs, made of primitives that have rules
 `pullback`     a function (application) -> (outputs, pull), with forward mode beside it
 `zero`         no derivative flows (comparisons, integer work, stop_gradient)
 `refused`      an error that says why
 
-Each serves reverse and forward mode: what is not written is had by transposition.
+Each serves reverse and forward mode: the other mode follows by transposition.  Each states beside the derivative what the
+primitive costs (`cost=`, a class of `graph.traits`).
 
 An entry is a cotangent, None for zero, or a function of no arguments, called only where the
-cotangent is wanted.  What a rule reads (inputs, outputs, neither) follows from tracing it.
+cotangent is needed.  What a rule reads (inputs, outputs, neither) follows from tracing it.
 Cotangents follow JAX's convention for complex numbers (the transpose, not the adjoint).
 """
 
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import jax
@@ -33,21 +35,38 @@ from ckptgrad.autodiff.rule import Application, Rule, register
 from ckptgrad.autodiff.transpose import transposed
 from ckptgrad.errors import OptionError
 from ckptgrad.graph.trace import filled
-from ckptgrad.graph.traits import CLASSES
+from ckptgrad.graph.traits import CLASSES, CostClass
+from ckptgrad.graph.work import Count, state_flops
 
 
-def _name(primitive: Primitive | str) -> str:
+def name_of(primitive: Primitive | str) -> str:
+    """The name of a primitive, under which its rule is kept."""
     return primitive if isinstance(primitive, str) else primitive.name
 
 
-def bprop(primitive: Primitive | str, *, cost: str | None = None) -> Callable[[Callable], Callable]:
+def checked_class(cost: CostClass | None) -> CostClass | None:
+    """A user's class of cost.
+
+    Raises:
+        OptionError: there is no such class.
+    """
+    if cost is not None and cost not in CLASSES:
+        raise OptionError(f"cost={cost!r} is unknown; there are {', '.join(CLASSES)}")
+    return cost
+
+
+def bprop(
+    primitive: Primitive | str, *, cost: CostClass | None = None, flops: Count | None = None
+) -> Callable[[Callable], Callable]:
     """Register `rule(application, *cotangents) -> entries` for a primitive.
 
     Args:
         primitive: the primitive or its name.
-        cost: what the primitive costs, for planning: "product" or "heavy" (worth keeping), "reduction" or "gathering"
-            (cheap, with memory of their own), "transcendental", "elementwise", "view" (free to repeat); None for what is
-            known of the name, else "elementwise".
+        cost: what the primitive costs, which decides what is planned: "product" or "heavy" (worth keeping), "reduction" or
+            "gathering" (cheap, but with memory of their own), "transcendental", "elementwise", "view" (free to repeat);
+            None for the class that was stated for the primitive before, else "elementwise".
+        flops: `flops(operand_types, result_types, params)` counts the floating point operations, for estimates of time;
+            None: one per element, or what the programs among the parameters count.
 
     Raises:
         DuplicateRuleError: the primitive has a rule already.
@@ -60,37 +79,41 @@ def bprop(primitive: Primitive | str, *, cost: str | None = None) -> Callable[[C
         >>> double = Primitive("my_double")
         >>> aval = double.def_abstract_eval(lambda x: x)
         >>> mlir.register_lowering(double, mlir.lower_fun(lambda x: 2 * x, multiple_results=False))
-        >>> @cg.bprop_rule("my_double")
+        >>> @cg.bprop_rule("my_double", cost="elementwise")
         ... def my_double(op, g):
         ...     return (2 * g,)
         >>> float(cg.grad(double.bind)(1.5))
         2.0
     """
-
-    if cost is not None and cost not in CLASSES:
-        raise OptionError(f"cost={cost!r} is unknown; there are {', '.join(CLASSES)}")
+    checked_class(cost)
 
     def decorate(rule: Callable) -> Callable:
-        register(Rule(_name(primitive), "bprop", bprop=rule, cost=cost))
+        register(Rule(name_of(primitive), "bprop", bprop=rule, cost=cost))
+        if flops is not None:
+            state_flops(name_of(primitive), flops)
         return rule
 
     return decorate
 
 
-def pullback(primitive: Primitive | str, push: Callable) -> Callable[[Callable], Callable]:
+def pullback(
+    primitive: Primitive | str, push: Callable, *, cost: CostClass, flops: Count | None = None
+) -> Callable[[Callable], Callable]:
     """Register `rule(application) -> (outputs, pull)` for a primitive that needs its own forward.
 
     `push(application, *tangents) -> (outputs, tangents)` is its forward mode.
     """
 
     def decorate(rule: Callable) -> Callable:
-        register(Rule(_name(primitive), "pullback", pullback=rule, push=push))
+        register(Rule(name_of(primitive), "pullback", pullback=rule, push=push, cost=cost))
+        if flops is not None:
+            state_flops(name_of(primitive), flops)
         return rule
 
     return decorate
 
 
-def tangent(primitive: Primitive | str) -> Callable[[Callable], Callable]:
+def tangent(primitive: Primitive | str, *, cost: CostClass) -> Callable[[Callable], Callable]:
     """Register `rule(application, *tangents) -> tangents`; reverse mode transposes it.
 
     A tangent of an input without one is None; so may be a tangent that is zero among the results.
@@ -104,7 +127,7 @@ def tangent(primitive: Primitive | str) -> Callable[[Callable], Callable]:
         def bprop(op: Application, *cotangents: Any) -> list[Any]:
             return transposed(lambda *tangents: tangents_of(op, *tangents), op.in_avals, op.needs, cotangents)
 
-        register(Rule(_name(primitive), "tangent", bprop=bprop, tangent=tangents_of))
+        register(Rule(name_of(primitive), "tangent", bprop=bprop, tangent=tangents_of, cost=cost))
         return rule
 
     return decorate
@@ -117,7 +140,7 @@ def _promoting() -> Iterator[None]:
         yield
 
 
-def defined(primitive: Primitive | str) -> Callable[[Callable], Callable]:
+def defined(primitive: Primitive | str, *, cost: CostClass) -> Callable[[Callable], Callable]:
     """Register `definition(params, *inputs) -> outputs` through primitives that have rules.
 
     It is differentiated, not evaluated: values come from the primitive itself.
@@ -137,19 +160,22 @@ def defined(primitive: Primitive | str) -> Callable[[Callable], Callable]:
         def tangents_of(op: Application, *tangents: Any) -> Sequence[Any]:
             return pushed_forward(inner(op), op.inputs, tangents)
 
-        register(Rule(_name(primitive), "defined", bprop=bprop, tangent=tangents_of))
+        register(Rule(name_of(primitive), "defined", bprop=bprop, tangent=tangents_of, cost=cost))
         return definition
 
     return decorate
 
 
-def refused(primitive: Primitive | str, reason: str) -> None:
-    """Register a primitive whose derivative is refused, and say why."""
-    register(Rule(_name(primitive), "refused", reason=reason))
+def refused(primitive: Primitive | str, reason: str, *, cost: CostClass | None = None) -> None:
+    """Register a primitive whose derivative is refused, and say why.
+
+    It may stand where no derivative is taken, and then costs what `cost` says; None: nothing is known of that.
+    """
+    register(Rule(name_of(primitive), "refused", reason=reason, cost=cost))
 
 
-def elementwise(primitive: Primitive | str, *partials: Callable | None) -> None:
-    """Register an elementwise primitive by its derivatives, one an argument (None: zero).
+def elementwise(primitive: Primitive | str, *partials: Callable | None, cost: CostClass = "elementwise") -> None:
+    """Register an elementwise primitive by its derivatives, one per argument (None: zero).
 
     Each is `f(g, y, *xs)`: the cotangent g times the partial derivative at inputs xs, output y.
     Scalars that were broadcast get the sum; the result has the dtype of the input.
@@ -163,23 +189,27 @@ def elementwise(primitive: Primitive | str, *partials: Callable | None) -> None:
 
         return [entry(p, a) for p, a in zip(partials, op.in_avals, strict=True)]
 
-    register(Rule(_name(primitive), "elementwise", bprop=rule, partials=partials))
+    register(Rule(name_of(primitive), "elementwise", bprop=rule, partials=partials, cost=cost))
 
 
-def linear(primitive: Primitive | str) -> Callable[[Callable], Callable]:
+# The same for one that is slow to compute.
+transcendental = partial(elementwise, cost="transcendental")
+
+
+def linear(primitive: Primitive | str, *, cost: CostClass) -> Callable[[Callable], Callable]:
     """Register the transpose of a primitive; reads no input that it is linear in."""
 
     def decorate(rule: Callable) -> Callable:
-        register(Rule(_name(primitive), "linear", bprop=rule))
+        register(Rule(name_of(primitive), "linear", bprop=rule, cost=cost))
         return rule
 
     return decorate
 
 
-def zero(*primitives: Primitive | str) -> None:
+def zero(*primitives: Primitive | str, cost: CostClass) -> None:
     """Register primitives through which no derivative flows."""
     for primitive in primitives:
-        register(Rule(_name(primitive), "zero"))
+        register(Rule(name_of(primitive), "zero", cost=cost))
 
 
 def match(ct: Any, aval: Any) -> Any:

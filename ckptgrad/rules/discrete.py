@@ -10,26 +10,29 @@ from jax.extend.core import primitives as p
 from ckptgrad.rules.decorators import zero
 
 # comparisons and logic
-zero(p.eq_p, p.ne_p, p.ge_p, p.gt_p, p.le_p, p.lt_p, p.eq_to_p, p.le_to_p, p.lt_to_p, p.is_finite_p)
-zero(p.and_p, p.or_p, p.xor_p, p.not_p, p.reduce_and_p, p.reduce_or_p, p.reduce_xor_p)
+zero(p.eq_p, p.ne_p, p.ge_p, p.gt_p, p.le_p, p.lt_p, p.eq_to_p, p.le_to_p, p.lt_to_p, p.is_finite_p, cost="elementwise")
+zero(p.and_p, p.or_p, p.xor_p, cost="elementwise")
+zero(p.not_p, cost="view")
+zero(p.reduce_and_p, p.reduce_or_p, p.reduce_xor_p, p.argmax_p, p.argmin_p, cost="reduction")
 
 # integers
-zero(p.shift_left_p, p.shift_right_arithmetic_p, p.shift_right_logical_p)
-zero(p.population_count_p, p.clz_p, "mulhi", p.argmax_p, p.argmin_p, p.bitcast_convert_type_p)
+zero(p.shift_left_p, p.shift_right_arithmetic_p, p.shift_right_logical_p, cost="elementwise")
+zero(p.population_count_p, p.clz_p, "mulhi", cost="elementwise")
+zero(p.bitcast_convert_type_p, cost="view")
 
 # piecewise constant
-zero(p.sign_p, p.floor_p, p.ceil_p, p.round_p)
+zero(p.sign_p, p.floor_p, p.ceil_p, p.round_p, cost="elementwise")
 
-# no inputs, or none that count
-zero(p.iota_p, p.empty2_p, "empty", p.create_token_p, p.after_all_p, p.stop_gradient_p)
-zero(p.axis_index_p)
+# no inputs, or none that matter
+zero(p.iota_p, p.stop_gradient_p, cost="view")
+zero(p.empty2_p, "empty", p.create_token_p, p.after_all_p, p.axis_index_p, cost="elementwise")
 
 # random bits and keys
-zero(p.random_bits_p, p.random_seed_p, p.random_split_p, p.random_fold_in_p)
-zero("random_wrap", "random_unwrap", "random_clone", "iota_2x32_shape")
-zero(p.threefry2x32_p, "threefry4x32", "philox2x32", "philox4x32")
-zero(p.rng_bit_generator_p, p.rng_uniform_p)
+zero(p.random_bits_p, p.threefry2x32_p, p.rng_bit_generator_p, cost="heavy")
+zero(p.random_seed_p, p.random_split_p, p.random_fold_in_p, p.rng_uniform_p, cost="elementwise")
+zero("random_wrap", "random_unwrap", "random_clone", "iota_2x32_shape", cost="elementwise")
+zero("threefry4x32", "philox2x32", "philox4x32", cost="elementwise")
 
 # positions of rows, and what a program does besides computing
-zero("lu_pivots_to_permutation")
-zero("debug_callback", "debug_print")
+zero("lu_pivots_to_permutation", cost="elementwise")
+zero("debug_callback", "debug_print", cost="elementwise")

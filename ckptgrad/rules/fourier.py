@@ -16,7 +16,7 @@ from ckptgrad.rules.decorators import linear
 FULL = (lax.FftType.FFT, lax.FftType.IFFT)
 
 
-@linear(p.fft_p)
+@linear(p.fft_p, cost="heavy")
 def fft(op, g):
     kind, lengths = op.params["fft_type"], op.params["fft_lengths"]
     (x,) = op.in_avals

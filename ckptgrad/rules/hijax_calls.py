@@ -25,7 +25,7 @@ def push_hi_call(op: Application, *tangents: Any):
     return hi_call(op)[0], [None] * len(op.op.outputs)
 
 
-@pullback(compat.HI_CALL, push=push_hi_call)
+@pullback(compat.HI_CALL, push=push_hi_call, cost="heavy")
 def hi_call(op: Application):
     """By the reverse rule, if there is one that JAX does not derive from forward mode."""
     call = compat.hi_call(op.params, op.in_avals)

@@ -12,49 +12,49 @@ from jax.extend.core import primitives as p
 from ckptgrad.rules.decorators import linear
 
 
-@linear(p.copy_p)
+@linear(p.copy_p, cost="view")
 def copy(op, g):
     return (g,)
 
 
-@linear(p.name_p)
+@linear(p.name_p, cost="view")
 def name(op, g):
     return (g,)
 
 
-@linear(p.reduce_precision_p)
+@linear(p.reduce_precision_p, cost="elementwise")
 def reduce_precision(op, g):
     bits = op.params["exponent_bits"], op.params["mantissa_bits"]
     return (lambda: lax.reduce_precision(g, *bits),)
 
 
-@linear(p.sharding_constraint_p)
+@linear(p.sharding_constraint_p, cost="elementwise")
 def sharding_constraint(op, g):
     return (lambda: jax.lax.with_sharding_constraint(g, op.params["sharding"]),)
 
 
-@linear("reshard")
+@linear("reshard", cost="elementwise")
 def reshard(op, g):
     """The engine brings every cotangent to the sharding of its value."""
     return (g,)
 
 
-@linear("layout_constraint")
+@linear("layout_constraint", cost="elementwise")
 def layout_constraint(op, g):
     return (g,)
 
 
-@linear("xla_metadata_value")
+@linear("xla_metadata_value", cost="view")
 def xla_metadata_value(op, g):
     return (g,)
 
 
-@linear("tie")
+@linear("tie", cost="elementwise")
 def tie(op, g):
     return None, g
 
 
-@linear(p.device_put_p)
+@linear(p.device_put_p, cost="elementwise")
 def device_put(op, *gs):
     def back(g, source, target, aval):
         if source is None and target is not None:
@@ -65,7 +65,7 @@ def device_put(op, *gs):
     return [lambda place=place: back(*place) for place in places]
 
 
-@linear("optimization_barrier")
+@linear("optimization_barrier", cost="elementwise")
 def optimization_barrier(op, *gs):
     """One barrier over the cotangents that exist."""
     present = [i for i, g in enumerate(gs) if g is not None]

@@ -15,7 +15,7 @@ _taken = partial(lax.dynamic_slice, allow_negative_indices=False)
 _put = partial(lax.dynamic_update_slice, allow_negative_indices=False)
 
 
-@linear(p.dynamic_slice_p)
+@linear(p.dynamic_slice_p, cost="elementwise")
 def dynamic_slice(op, g):
     x, (_, *starts) = op.in_avals[0], op.inputs
 
@@ -25,7 +25,7 @@ def dynamic_slice(op, g):
     return Part(lambda: lax.full(x.shape, 0, g.dtype), add), *(None for _ in starts)
 
 
-@linear(p.dynamic_update_slice_p)
+@linear(p.dynamic_update_slice_p, cost="gathering")
 def dynamic_update_slice(op, g):
     update, (_, _, *starts) = op.in_avals[1], op.inputs
     return (
@@ -35,7 +35,7 @@ def dynamic_update_slice(op, g):
     )
 
 
-@bprop(p.gather_p)
+@bprop(p.gather_p, cost="gathering")
 def gather(op, g):
     """Each gathered slice is added at the place where it was read; dropped reads add nothing.
 

@@ -7,7 +7,7 @@ contracted and free axes.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -22,7 +22,12 @@ from ckptgrad.graph.trace import explicit_sharding, partitions
 from ckptgrad.rules.decorators import bprop, cast
 
 
-@bprop(p.dot_general_p)
+def _dot_flops(ins: Sequence[Any], outs: Sequence[Any], params: Mapping[str, Any]) -> int:
+    (contracted_axes, _), _ = params["dimension_numbers"]
+    return 2 * math.prod(outs[0].shape) * math.prod(ins[0].shape[i] for i in contracted_axes)
+
+
+@bprop(p.dot_general_p, cost="product", flops=_dot_flops)
 def dot_general(op, g):
     x, y = op.inputs
     (x_contract, y_contract), (x_batch, y_batch) = op.params["dimension_numbers"]
@@ -93,7 +98,15 @@ def transposed(x: Any, order: Any) -> Any:
     return x if order == tuple(range(len(order))) else lax.transpose(x, order)
 
 
-@bprop("ragged_dot_general")
+def _ragged_flops(ins: Sequence[Any], outs: Sequence[Any], params: Mapping[str, Any]) -> int:
+    numbers = params["ragged_dot_dimension_numbers"]
+    (contracted_axes, _), _ = numbers.dot_dimension_numbers
+    work = 2 * math.prod(outs[0].shape) * math.prod(ins[0].shape[i] for i in contracted_axes)
+    # Of groups along a contracted axis, each sums its own part.
+    return work // max(1, outs[0].shape[0]) if numbers.lhs_ragged_dimensions[0] in contracted_axes else work
+
+
+@bprop("ragged_dot_general", cost="product", flops=_ragged_flops)
 def ragged_dot_general(op, g):
     """A matrix product in groups (a mixture of experts).
 

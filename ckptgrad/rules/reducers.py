@@ -29,7 +29,7 @@ def filled(values: Arrays, shape: Sequence[int]) -> list[Any]:
     return [lax.broadcast(v, shape) for v in values]
 
 
-@defined(p.reduce_p)
+@defined(p.reduce_p, cost="reduction")
 def reduce(params, *inputs):
     """Halves are combined until one value is left, then the initial value."""
     xs, init = inputs[: len(inputs) // 2], inputs[len(inputs) // 2 :]
@@ -51,7 +51,7 @@ def reduce(params, *inputs):
     return [lax.squeeze(t, (0,)) for t in total]
 
 
-@defined(p.reduce_window_p)
+@defined(p.reduce_window_p, cost="heavy")
 def reduce_window(params, *inputs):
     """One offset within the window after another, in row-major order."""
     xs, init = inputs[: len(inputs) // 2], inputs[len(inputs) // 2 :]

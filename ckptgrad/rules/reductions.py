@@ -19,7 +19,7 @@ def spread(reduced: Any, aval: Any, axes: tuple[int, ...]) -> Any:
     return lax.broadcast_in_dim(reduced, aval.shape, kept, out_sharding=explicit_sharding(aval))
 
 
-@linear(p.reduce_sum_p)
+@linear(p.reduce_sum_p, cost="reduction")
 def reduce_sum(op, g):
     (x,) = op.in_avals
     return (lambda: spread(g, x, op.params["axes"]),)
@@ -37,11 +37,11 @@ def _reduce_extremum(op, g):
     return (entry,)
 
 
-bprop(p.reduce_max_p)(_reduce_extremum)
-bprop(p.reduce_min_p)(_reduce_extremum)
+bprop(p.reduce_max_p, cost="reduction")(_reduce_extremum)
+bprop(p.reduce_min_p, cost="reduction")(_reduce_extremum)
 
 
-@bprop(p.reduce_prod_p)
+@bprop(p.reduce_prod_p, cost="reduction")
 def reduce_prod(op, g):
     """Back along a balanced tree of products: no division, so zeros need no special case."""
     (x,), axes = op.inputs, op.params["axes"]

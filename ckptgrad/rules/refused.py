@@ -15,16 +15,20 @@ for primitive in (
     p.hessenberg_p,
     p.tridiagonal_p,
     p.householder_product_p,
-    p.igamma_grad_a_p,
     p.select_and_scatter_p,
     p.pmax_p,
     p.pmin_p,
+    # Published by no module: the parts of other operations.
+    "geqrf",
+    "geqp3",
+    "ormqr",
+    "cholesky_update",
+    "symmetric_product",
 ):
-    refused(primitive, NO_RULE_IN_JAX)
+    refused(primitive, NO_RULE_IN_JAX, cost="heavy")
 
-# Published by no module: the parts of other operations, and those of newer number formats.
-for name in ("geqrf", "geqp3", "ormqr", "cholesky_update", "symmetric_product", "scaled_dot"):
-    refused(name, NO_RULE_IN_JAX)
+refused(p.igamma_grad_a_p, NO_RULE_IN_JAX, cost="transcendental")
+refused("scaled_dot", NO_RULE_IN_JAX)
 
 # In JAX's words.
 for name, words in (
@@ -34,7 +38,7 @@ for name, words in (
 ):
     register(Rule(name, "refused", reason=words, foreign=True))
 
-refused(p.ragged_all_to_all_p, "its transpose runs on accelerators only and is not written yet")
+refused(p.ragged_all_to_all_p, "its transpose runs on accelerators only and is not written yet", cost="heavy")
 for primitive in (p.custom_lin_p.name, "call_hi_primitive_linearized"):
     refused(primitive, "it stands in JAX's own linearisation only and never in a traced function")
 

@@ -52,17 +52,17 @@ def write(op: Application, scatter: Any, x: Any, updates: Any) -> Any:
     )
 
 
-@linear(p.scatter_add_p)
+@linear(p.scatter_add_p, cost="heavy")
 def scatter_add(op, g):
     return g, None, lambda: read_back(op, g)
 
 
-@linear("scatter-sub")
+@linear("scatter-sub", cost="heavy")
 def scatter_sub(op, g):
     return g, None, lambda: lax.neg(read_back(op, g))
 
 
-@linear(p.scatter_p)
+@linear(p.scatter_p, cost="heavy")
 def scatter(op, g):
     """What was overwritten gets zero; of updates to the same place the one that won gets all."""
     updates = op.in_avals[2]
@@ -91,7 +91,7 @@ def scatter(op, g):
     return operand, None, update
 
 
-@bprop(p.scatter_mul_p)
+@bprop(p.scatter_mul_p, cost="heavy")
 def scatter_mul(op, g):
     x, _, updates = op.inputs
 
@@ -112,5 +112,5 @@ def _scatter_extremum(op, g):
     return lambda: lax.mul(share, kept), None, lambda: lax.mul(read_back(op, share), chosen)
 
 
-bprop(p.scatter_max_p)(_scatter_extremum)
-bprop(p.scatter_min_p)(_scatter_extremum)
+bprop(p.scatter_max_p, cost="heavy")(_scatter_extremum)
+bprop(p.scatter_min_p, cost="heavy")(_scatter_extremum)

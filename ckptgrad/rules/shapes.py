@@ -10,7 +10,7 @@ from ckptgrad.graph.trace import explicit_sharding
 from ckptgrad.rules.decorators import const, instantiate, linear
 
 
-@linear(p.broadcast_in_dim_p)
+@linear(p.broadcast_in_dim_p, cost="view")
 def broadcast_in_dim(op, g):
     """The sum over the new axes and over those that were stretched from size 1."""
     x = op.in_avals[0]
@@ -25,7 +25,7 @@ def broadcast_in_dim(op, g):
     return entry, *(None for _ in op.in_avals[1:])
 
 
-@linear(p.reshape_p)
+@linear(p.reshape_p, cost="view")
 def reshape(op, g):
     x, order = op.in_avals[0], op.params.get("dimensions")
 
@@ -37,22 +37,22 @@ def reshape(op, g):
     return entry, *(None for _ in op.in_avals[1:])
 
 
-@linear(p.transpose_p)
+@linear(p.transpose_p, cost="view")
 def transpose(op, g):
     return (lambda: lax.transpose(g, np.argsort(op.params["permutation"])),)
 
 
-@linear(p.squeeze_p)
+@linear(p.squeeze_p, cost="view")
 def squeeze(op, g):
     return (lambda: lax.expand_dims(g, op.params["dimensions"]),)
 
 
-@linear(p.rev_p)
+@linear(p.rev_p, cost="view")
 def rev(op, g):
     return (lambda: lax.rev(g, op.params["dimensions"]),)
 
 
-@linear(p.slice_p)
+@linear(p.slice_p, cost="view")
 def slice_(op, g):
     """Zeros around the slice, and strides - 1 zeros between its elements."""
     (x,), start = op.in_avals, op.params["start_indices"]
@@ -62,7 +62,7 @@ def slice_(op, g):
     return (lambda: lax.pad(g, const(g, 0), config),)
 
 
-@linear(p.pad_p)
+@linear(p.pad_p, cost="elementwise")
 def pad(op, g):
     """The operand gets the cotangent at its places, the padding value the sum of the rest."""
     low, high, interior = zip(*op.params["padding_config"], strict=True) if g.ndim else ((), (), ())
@@ -84,7 +84,7 @@ def pad(op, g):
     return operand, value
 
 
-@linear(p.concatenate_p)
+@linear(p.concatenate_p, cost="gathering")
 def concatenate(op, g):
     axis = op.params["dimension"]
     ends = np.cumsum([x.shape[axis] for x in op.in_avals]).tolist()
@@ -94,26 +94,26 @@ def concatenate(op, g):
     ]
 
 
-@linear("split")
+@linear("split", cost="view")
 def split(op, *gs):
     parts = [instantiate(g, aval) for g, aval in zip(gs, op.out_avals, strict=True)]
     return (lambda: lax.concatenate(parts, op.params["axis"]),)
 
 
-@linear("stack")
+@linear("stack", cost="gathering")
 def stack(op, g):
     axis = op.params["axis"]
     return [lambda i=i: lax.index_in_dim(g, i, axis, keepdims=False) for i in range(len(op.in_avals))]
 
 
-@linear("unstack")
+@linear("unstack", cost="view")
 def unstack(op, *gs):
     axis = op.params["axis"]
     parts = [instantiate(g, aval) for g, aval in zip(gs, op.out_avals, strict=True)]
     return (lambda: lax.concatenate([lax.expand_dims(part, (axis,)) for part in parts], axis),)
 
 
-@linear("tile")
+@linear("tile", cost="view")
 def tile(op, g):
     (x,), reps = op.in_avals, op.params["reps"]
     sizes = [n for pair in zip(reps, x.shape, strict=True) for n in pair]

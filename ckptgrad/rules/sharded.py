@@ -64,7 +64,7 @@ def push_shard_map(op: Application, *tangents: Any):
     return found[: len(out_specs)], some(wanted, found[len(out_specs) :])
 
 
-@pullback("shard_map", push=push_shard_map)
+@pullback("shard_map", push=push_shard_map, cost="heavy")
 def shard_map(op: Application):
     body = body_of(op)
     seeded = [i for i, a in enumerate(active_outputs(body, op.needs)) if a]

@@ -19,7 +19,7 @@ from ckptgrad.rules.decompositions import mm, transpose
 from ckptgrad.rules.decorators import bprop, instantiate
 
 
-@bprop(p.triangular_solve_p)
+@bprop(p.triangular_solve_p, cost="heavy")
 def triangular_solve(op, g):
     a, _ = op.inputs
     params = op.params
@@ -43,7 +43,7 @@ def _shifted(x, by):
     return jnp.pad(x[..., by:], [*gap, (0, by)]) if by > 0 else jnp.pad(x[..., : n + by], [*gap, (-by, 0)])
 
 
-@bprop(p.tridiagonal_solve_p)
+@bprop(p.tridiagonal_solve_p, cost="heavy")
 def tridiagonal_solve(op, g):
     below, main, above, _ = op.inputs
     y = p.tridiagonal_solve_p.bind(_shifted(above, -1), main, _shifted(below, 1), g, **op.params)
@@ -110,4 +110,4 @@ def _push_linear_solve(op: Application, *tangents: Any) -> list[Any]:
     return [*found[: parts.size], *(None for _ in op.out_avals[parts.size :])]
 
 
-register(Rule(p.linear_solve_p.name, "bprop", bprop=_bprop_linear_solve, tangent=_push_linear_solve))
+register(Rule(p.linear_solve_p.name, "bprop", bprop=_bprop_linear_solve, tangent=_push_linear_solve, cost="heavy"))

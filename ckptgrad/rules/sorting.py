@@ -31,7 +31,7 @@ def send_back(g: Any, places: Any, shape: Sequence[int], axis: int) -> Any:
     )
 
 
-@bprop(p.sort_p)
+@bprop(p.sort_p, cost="heavy")
 def sort(op, *gs):
     """Sort once more with the positions as a passenger: they say where each value came from."""
     shape, axis = op.in_avals[0].shape, op.params["dimension"]
@@ -44,14 +44,14 @@ def sort(op, *gs):
     return [None if g is None else lambda g=g: send_back(g, places, shape, axis) for g in gs]
 
 
-@bprop(p.top_k_p)
+@bprop(p.top_k_p, cost="heavy")
 def top_k(op, g, _):
     if g is None:
         return (None,)
     return (lambda: send_back(g, op.outputs[1], op.in_avals[0].shape, op.params["axis"]),)
 
 
-@bprop(p.approx_top_k_p)
+@bprop(p.approx_top_k_p, cost="heavy")
 def approx_top_k(op, g, _):
     if g is None:
         return (None,)

@@ -22,17 +22,18 @@ for name in (
     "todense",
     "bcoo_todense",
     "bcoo_fromdense",
-    "bcoo_extract",
-    "bcoo_transpose",
     "bcoo_dot_general_sampled",
     "bcoo_spdot_general",
     "bcoo_sort_indices",
     "bcoo_sum_duplicates",
     "bcsr_todense",
     "bcsr_fromdense",
-    "bcsr_extract",
 ):
-    use_implementation(name)
+    use_implementation(name, cost="heavy")
+
+use_implementation("bcoo_extract", cost="gathering")
+use_implementation("bcsr_extract", cost="gathering")
+use_implementation("bcoo_transpose", cost="view")
 
 for name in ("coo_spmv", "coo_spmm", "csr_spmv", "csr_spmm"):
     refused(name, "it stands in the compiled form of sparse products on GPU only")
@@ -74,12 +75,12 @@ def _dot_general(data: Any, indices: Any, rhs: Any, params: dict[str, Any]) -> A
     return jnp.zeros((*sizes, *product.shape[len(lead) :]), dtype).at[to].add(product)
 
 
-@defined("bcoo_dot_general")
+@defined("bcoo_dot_general", cost="heavy")
 def bcoo_dot_general(params, data, indices, rhs):
     return [_dot_general(data, indices, rhs, params)]
 
 
-@defined("bcsr_dot_general")
+@defined("bcsr_dot_general", cost="heavy")
 def bcsr_dot_general(params, data, indices, indptr, rhs):
     indices = jnp.stack([_rows(indices, indptr), indices], -1)
     return [_dot_general(data, indices, rhs, params)]
@@ -97,32 +98,32 @@ def _rows(indices: Any, indptr: Any) -> Any:
     return rows(indptr)
 
 
-@defined("coo_todense")
+@defined("coo_todense", cost="heavy")
 def coo_todense(params, data, row, col):
     return [jnp.zeros(params["spinfo"].shape, data.dtype).at[row, col].add(data)]
 
 
-@defined("csr_todense")
+@defined("csr_todense", cost="heavy")
 def csr_todense(params, data, indices, indptr):
     return [jnp.zeros(params["shape"], data.dtype).at[_rows(indices, indptr), indices].add(data)]
 
 
-@defined("coo_matvec")
+@defined("coo_matvec", cost="heavy")
 def coo_matvec(params, data, row, col, v):
     return [_product(data, row, col, v, params["spinfo"].shape, params["transpose"])]
 
 
-@defined("coo_matmat")
+@defined("coo_matmat", cost="heavy")
 def coo_matmat(params, data, row, col, v):
     return [_product(data, row, col, v, params["spinfo"].shape, params["transpose"])]
 
 
-@defined("csr_matvec")
+@defined("csr_matvec", cost="heavy")
 def csr_matvec(params, data, indices, indptr, v):
     return [_product(data, _rows(indices, indptr), indices, v, params["shape"], params["transpose"])]
 
 
-@defined("csr_matmat")
+@defined("csr_matmat", cost="heavy")
 def csr_matmat(params, data, indices, indptr, v):
     return [_product(data, _rows(indices, indptr), indices, v, params["shape"], params["transpose"])]
 
@@ -135,13 +136,13 @@ def _product(data: Any, row: Any, col: Any, v: Any, shape: Sequence[int], transp
     return jnp.zeros((shape[0], *v.shape[1:]), entries.dtype).at[row].add(entries)
 
 
-@tangent("coo_fromdense")
+@tangent("coo_fromdense", cost="heavy")
 def coo_fromdense(op: Application, t: Any):
     data, row, col = op.outputs
     return _stored(data, t[row, col]), None, None
 
 
-@tangent("csr_fromdense")
+@tangent("csr_fromdense", cost="heavy")
 def csr_fromdense(op: Application, t: Any):
     data, indices, indptr = op.outputs
     return _stored(data, t[_rows(indices, indptr), indices]), None, None
@@ -152,7 +153,7 @@ def _stored(data: Any, t: Any) -> Any:
     return jnp.where(data != 0, t, 0)
 
 
-@bprop("spsolve")
+@bprop("spsolve", cost="heavy")
 def spsolve(op: Application, g: Any):
     """With A x = b: the cotangent of b solves with the transpose of A, that of an entry of A is minus it times x."""
     data, indices, indptr, _ = op.inputs

@@ -13,20 +13,20 @@ from jax.extend.core import primitives as p
 from jax.numpy import finfo
 
 from ckptgrad.errors import NoDerivativeError
-from ckptgrad.rules.decorators import bprop, const, elementwise
+from ckptgrad.rules.decorators import bprop, const, transcendental
 
 mul, div, add, sub, neg, exp, log = lax.mul, lax.div, lax.add, lax.sub, lax.neg, lax.exp, lax.log
 
 # d erf(x)/dx = 2/sqrt(pi) exp(-x^2)
 ERF_SLOPE = 2 / np.sqrt(np.pi)
 
-elementwise(p.erf_p, lambda g, y, x: mul(mul(const(y, ERF_SLOPE), g), exp(neg(lax.square(x)))))
-elementwise(p.erfc_p, lambda g, y, x: mul(mul(const(y, -ERF_SLOPE), g), exp(neg(lax.square(x)))))
-elementwise(p.erf_inv_p, lambda g, y, x: mul(mul(const(y, np.sqrt(np.pi) / 2), g), exp(lax.square(y))))
+transcendental(p.erf_p, lambda g, y, x: mul(mul(const(y, ERF_SLOPE), g), exp(neg(lax.square(x)))))
+transcendental(p.erfc_p, lambda g, y, x: mul(mul(const(y, -ERF_SLOPE), g), exp(neg(lax.square(x)))))
+transcendental(p.erf_inv_p, lambda g, y, x: mul(mul(const(y, np.sqrt(np.pi) / 2), g), exp(lax.square(y))))
 
-elementwise(p.lgamma_p, lambda g, y, x: mul(g, lax.digamma(x)))
-elementwise(p.digamma_p, lambda g, y, x: mul(g, lax.polygamma(const(y, 1), x)))
-elementwise(p.polygamma_p, None, lambda g, y, m, x: mul(g, lax.polygamma(add(m, const(y, 1)), x)))
+transcendental(p.lgamma_p, lambda g, y, x: mul(g, lax.digamma(x)))
+transcendental(p.digamma_p, lambda g, y, x: mul(g, lax.polygamma(const(y, 1), x)))
+transcendental(p.polygamma_p, None, lambda g, y, m, x: mul(g, lax.polygamma(add(m, const(y, 1)), x)))
 
 
 def gamma_density(a, x):
@@ -41,12 +41,12 @@ def beta_density(a, b, x):
     return exp(sub(powers, log_beta))
 
 
-elementwise(
+transcendental(
     p.igamma_p,
     lambda g, y, a, x: mul(g, lax.igamma_grad_a(a, x)),
     lambda g, y, a, x: mul(g, gamma_density(a, x)),
 )
-elementwise(
+transcendental(
     p.igammac_p,
     lambda g, y, a, x: neg(mul(g, lax.igamma_grad_a(a, x))),
     lambda g, y, a, x: neg(mul(g, gamma_density(a, x))),
@@ -62,7 +62,7 @@ def without(primitive: Primitive, argument: str) -> Callable:
     return partial
 
 
-elementwise(
+transcendental(
     p.regularized_incomplete_beta_p,
     without(p.regularized_incomplete_beta_p, "a"),
     without(p.regularized_incomplete_beta_p, "b"),
@@ -79,13 +79,13 @@ def bessel_i1e_slope(y, x):
     return lax.select(regular, slope, lax.full_like(x, 0.5))
 
 
-elementwise(p.bessel_i0e_p, lambda g, y, x: mul(g, sub(lax.bessel_i1e(x), mul(lax.sign(x), y))))
-elementwise(p.bessel_i1e_p, lambda g, y, x: mul(g, bessel_i1e_slope(y, x)))
+transcendental(p.bessel_i0e_p, lambda g, y, x: mul(g, sub(lax.bessel_i1e(x), mul(lax.sign(x), y))))
+transcendental(p.bessel_i1e_p, lambda g, y, x: mul(g, bessel_i1e_slope(y, x)))
 
-elementwise(p.zeta_p, without(p.zeta_p, "x"), lambda g, z, x, q: neg(mul(g, mul(x, lax.zeta(add(x, const(x, 1)), q)))))
+transcendental(p.zeta_p, without(p.zeta_p, "x"), lambda g, z, x, q: neg(mul(g, mul(x, lax.zeta(add(x, const(x, 1)), q)))))
 
 
-@bprop(p.random_gamma_p)
+@bprop(p.random_gamma_p, cost="heavy")
 def random_gamma(op, g):
     """Towards the shape parameter, by implicit differentiation of the distribution function."""
 

@@ -17,10 +17,11 @@ from ckptgrad.autodiff.rule import Application, Rule, register, registered, reme
 from ckptgrad.errors import NoDerivativeError
 from ckptgrad.graph.graph import Operation
 from ckptgrad.graph.trace import struct, trace
-from ckptgrad.rules.decorators import bprop, linear, refused, zero
+from ckptgrad.graph.traits import CostClass
+from ckptgrad.rules.decorators import bprop, checked_class, linear, name_of, refused, zero
 
 
-def use_implementation(primitive: Primitive | str) -> None:
+def use_implementation(primitive: Primitive | str, *, cost: CostClass | None = None) -> None:
     """Differentiate a third-party primitive by its Python implementation (`Primitive.def_impl`).
 
     The implementation is traced and differentiated like any other function, so nothing of JAX's
@@ -29,9 +30,11 @@ def use_implementation(primitive: Primitive | str) -> None:
 
     Args:
         primitive: the primitive or its name.
+        cost: its class of cost, as for `bprop_rule`.
 
     Raises:
         DuplicateRuleError: the primitive has a rule of another kind.
+        OptionError: there is no such class of cost.
 
     Example:
         >>> import jax.numpy as jnp, ckptgrad as cg
@@ -45,11 +48,12 @@ def use_implementation(primitive: Primitive | str) -> None:
         >>> round(float(cg.grad(softly.bind)(4.0)), 6)
         0.8
     """
-    name = primitive if isinstance(primitive, str) else primitive.name
+    name = name_of(primitive)
+    checked_class(cost)
     known = registered().get(name)
     if known is not None and known.kind == "defined":
         return
-    register(Rule(name, "defined", bprop=_bprop, tangent=_tangent, reason="by its Python implementation"))
+    register(Rule(name, "defined", bprop=_bprop, tangent=_tangent, reason="by its Python implementation", cost=cost))
 
 
 def _implementation(op: Application):
@@ -88,23 +92,23 @@ def _tangent(op: Application, *tangents: Any) -> Sequence[Any]:
     return pushed_forward(_checked(op), op.inputs, tangents)
 
 
-use_implementation("maybe_set")
-zero("unvmap_all", "unvmap_any", "unvmap_max", "unvmap_min")
+use_implementation("maybe_set", cost="elementwise")
+zero("unvmap_all", "unvmap_any", "unvmap_max", "unvmap_min", cost="elementwise")
 refused("nontraceable", "the package that made it says that it must not be transformed")
 
 
-@linear("nonbatchable")
+@linear("nonbatchable", cost="view")
 def nonbatchable(op, g):
     return (g,)
 
 
-@linear("select_if_vmap")
+@linear("select_if_vmap", cost="elementwise")
 def select_if_vmap(op, g):
     """The first case, or under vmap the case that the predicate chooses; the zeros go the same way."""
     chosen, nothing = op.op.primitive, lax.full_like(g, 0)
     return None, lambda: chosen.bind(op.inputs[0], g, nothing), lambda: chosen.bind(op.inputs[0], nothing, g)
 
 
-@bprop("nondifferentiable_backward")
+@bprop("nondifferentiable_backward", cost="view")
 def nondifferentiable_backward(op, g):
     raise NoDerivativeError(op.op.name, op.params["msg"], op.op.source)

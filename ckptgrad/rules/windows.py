@@ -32,7 +32,7 @@ def undilated(ndim: int) -> Geometry:
     return {"base_dilation": (1,) * ndim, "window_dilation": (1,) * ndim}
 
 
-@linear(p.reduce_window_sum_p)
+@linear(p.reduce_window_sum_p, cost="heavy")
 def reduce_window_sum(op, g):
     """Each input gets the sum of the cotangents of the windows that hold it."""
     (x,), where = op.in_avals, geometry(op)
@@ -119,22 +119,22 @@ def scatter_by_offsets(g: Any, x: Any, choice: Any, where: Geometry) -> Any:
     return lax.slice(cropped, (0,) * x.ndim, cropped.shape, base)
 
 
-@bprop(p.reduce_window_max_p)
+@bprop(p.reduce_window_max_p, cost="heavy")
 def reduce_window_max(op, g):
     return (lambda: scatter_to_chosen(g, op.inputs[0], p.ge_p, geometry(op)),)
 
 
-@bprop(p.reduce_window_min_p)
+@bprop(p.reduce_window_min_p, cost="heavy")
 def reduce_window_min(op, g):
     return (lambda: scatter_to_chosen(g, op.inputs[0], p.le_p, geometry(op)),)
 
 
-@bprop(p.select_and_gather_add_p)
+@bprop(p.select_and_gather_add_p, cost="heavy")
 def select_and_gather_add(op, g):
     return lambda: scatter_to_chosen(g, op.inputs[1], op.params["select_prim"], geometry(op)), None
 
 
-@bprop(p.select_and_scatter_add_p)
+@bprop(p.select_and_scatter_add_p, cost="heavy")
 def select_and_scatter_add(op, g):
     def source():
         return p.select_and_gather_add_p.bind(
