@@ -22,11 +22,11 @@ from ckptgrad.graph.graph import Operation
 from ckptgrad.graph.trace import from_jaxpr
 from ckptgrad.loops.candidates import SLOWEST, Candidate, loop_plans
 from ckptgrad.loops.linear import Pair, linear
+from ckptgrad.loops.plain import reverse_plainly
 from ckptgrad.loops.planned import forward_of
 from ckptgrad.loops.reversals.store_all import StoreAll
-from ckptgrad.loops.scan import Scan
-from ckptgrad.loops.scan_rule import scan_of
-from ckptgrad.loops.while_rule import while_of
+from ckptgrad.loops.scan import Scan, scan_of
+from ckptgrad.loops.while_loop import while_of
 from ckptgrad.planning.costs import ABOUT_AS_FAST
 from ckptgrad.rules.custom import tangent_zeros
 from ckptgrad.rules.decorators import instantiate
@@ -230,7 +230,7 @@ def _tangents(
         return wanted(plan.backward(loop, xs[:count], kept, cotangents(seeds)))
 
     def plainly(*xs: Any) -> list[Any]:
-        return wanted(loop.reverse_plainly(xs[:count])[1](*cotangents(xs[count + len(stored) :])))
+        return wanted(reverse_plainly(loop, xs[:count])[1](*cotangents(xs[count + len(stored) :])))
 
     arguments = tuple(loop.operand_avals[i].update(weak_type=False) for i in moved)
     seeds = tuple(loop.out_avals[k].update(weak_type=False) for k in moving)

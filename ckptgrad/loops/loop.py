@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
@@ -48,15 +48,15 @@ class Loop:
     accumulate: Any = None
 
     @cached_property
-    def _plain(self) -> Step:
-        """The step without a plan."""
+    def unplanned(self) -> Step:
+        """The step with the loops inside it reversed without a plan too."""
         step = self.step
         return Step(step.body, step.num_consts, step.num_carry, step.needs, wanted=step.wanted) if step.planned else step
 
     @property
     def has_custom_vjp(self) -> bool:
         """Whether a `jax.custom_vjp` function, which has no forward mode, is called by what is differentiated again."""
-        joint = self._plain.joint
+        joint = self.unplanned.joint
         wanted = [*joint.outputs, *(g for g in joint.gradients if g is not None)]
         needed = needed_operations(joint.operations, wanted, effects=False)
         return calls_custom_vjp(Graph(joint.inputs, joint.outputs, needed, joint.constants))
@@ -107,13 +107,3 @@ class Loop:
     def definition(self, *operands: Any) -> list[Any]:
         """The loop itself."""
         raise NotImplementedError
-
-    def plan_of(self, step: Step) -> LoopPlan:
-        """How it is reversed where no plan says."""
-        raise NotImplementedError
-
-    def reverse_plainly(self, operands: Sequence[Any]) -> tuple[list[Any], Callable[..., list[Any]]]:
-        """Results and the pullback, without a plan."""
-        plan = self.plan_of(self._plain)
-        results, stored = plan.forward(self, operands)
-        return results, lambda *given: plan.backward(self, operands, stored, given)

@@ -27,6 +27,7 @@ from ckptgrad.autodiff.reverse import is_differentiable
 from ckptgrad.graph.graph import KnownCost, Operation, Variable
 from ckptgrad.graph.traits import state_class
 from ckptgrad.loops.loop import Loop, LoopPlan
+from ckptgrad.loops.plain import reverse_plainly
 from ckptgrad.rules.custom import tangent_zeros
 from ckptgrad.rules.subgraphs import some
 from ckptgrad.stage.joint import Joint
@@ -161,7 +162,7 @@ def _backward_of(plan: LoopPlan, loop: Loop, given: Sequence[bool], stored: int)
         return wanted(plan.backward(loop, operands, kept, some(given, cotangents)))
 
     def definition(*xs: Any) -> list[Any]:
-        return wanted(loop.reverse_plainly(xs[:count])[1](*some(given, xs[count:])))
+        return wanted(reverse_plainly(loop, xs[:count])[1](*some(given, xs[count:])))
 
     read = [*range(count), *range(count + stored, count + stored + sum(given))]
     return _without_idle(loop, _defined_by(run, definition, read, loop.has_custom_vjp))

@@ -8,9 +8,13 @@ from typing import Any
 
 from jax import lax
 
+from ckptgrad.compat import scan_counts
+from ckptgrad.graph.graph import Operation
+from ckptgrad.graph.trace import from_jaxpr
 from ckptgrad.loops.body import Step
+from ckptgrad.loops.counters import last_of_steps
+from ckptgrad.loops.entry_buffers import written_buffers
 from ckptgrad.loops.loop import Loop
-from ckptgrad.loops.reversals.store_all import StoreAll
 from ckptgrad.loops.stacks import put_each, take_each
 from ckptgrad.rules.subgraphs import typed
 
@@ -41,10 +45,6 @@ class Scan(Loop):
         final, ys = lax.scan(run, init, xs, length=self.length, reverse=self.reverse, unroll=self.unroll)
         return [*final, *ys]
 
-    def plan_of(self, step: Step) -> StoreAll:
-        """Every step stored."""
-        return StoreAll(step.everything)
-
     def _place(self, i: Any) -> Any:
         return self.length - 1 - i if self.reverse else i
 
@@ -55,3 +55,24 @@ class Scan(Loop):
     def put_at(self, stacks: Sequence[Any], values: Sequence[Any], i: Any) -> list[Any]:
         """Stacks with the entries of step i replaced."""
         return put_each(stacks, values, self._place(i)) if stacks else []
+
+
+def scan_of(
+    op: Operation,
+    needs: Sequence[bool],
+    planned: bool,
+    accumulate: Any = None,
+    wanted: Sequence[bool] | None = None,
+) -> Scan:
+    """A scan taken apart; `needs` says which operands have a gradient, `wanted` which results may get a cotangent."""
+    params = op.params
+    body, (n, c) = from_jaxpr(params["jaxpr"]), scan_counts(params)
+    written = written_buffers(body, n, c, op.inputs[n : n + c], last_of_steps(params["length"])) if planned else ()
+    step = Step(body, n, c, needs, planned, written, wanted)
+    return Scan(
+        step=step,
+        operand_avals=tuple(a.aval for a in op.inputs),
+        out_avals=tuple(v.aval for v in op.outputs),
+        accumulate=accumulate,
+        **{k: params[k] for k in ("length", "reverse", "unroll")},
+    )

@@ -8,15 +8,13 @@ from typing import Any
 
 from jax import lax
 
-from ckptgrad.graph.graph import Graph
-from ckptgrad.loops.body import Kept, Step
+from ckptgrad.graph.graph import Graph, Operation
+from ckptgrad.graph.trace import from_jaxpr
+from ckptgrad.loops.body import Step
+from ckptgrad.loops.counters import last_by_predicate
+from ckptgrad.loops.entry_buffers import written_buffers
 from ckptgrad.loops.loop import Loop
-from ckptgrad.loops.reversals.online import Online
 from ckptgrad.rules.subgraphs import typed
-from ckptgrad.stage.partition import partition
-
-# Without a plan: the states that are held besides those of one group of steps.
-SLOTS, GROUP = 32, 16
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -42,10 +40,6 @@ class While(Loop):
 
         return lax.while_loop(lambda carry: self.goes_on(operands, carry), run, init)
 
-    def plan_of(self, step: Step) -> Online:
-        """From so many checkpoints, with nothing but states kept."""
-        return Online(Kept(step, partition(step.joint, ())), SLOTS, GROUP)
-
     def inputs_at(self, xs: Sequence[Any], i: Any) -> list[Any]:
         """The stacked inputs of a step: none."""
         return []
@@ -53,3 +47,20 @@ class While(Loop):
     def put_at(self, stacks: Sequence[Any], values: Sequence[Any], i: Any) -> list[Any]:
         """Stacked values with those of a step replaced: none."""
         return []
+
+
+def while_of(op: Operation, needs: Sequence[bool], planned: bool, accumulate: Any = None) -> While:
+    """A while taken apart; `needs` says which operands have a gradient."""
+    k, n = op.params["cond_nconsts"], op.params["body_nconsts"]
+    body, predicate = from_jaxpr(op.params["body_jaxpr"]), from_jaxpr(op.params["cond_jaxpr"])
+    c = len(body.inputs) - n
+    written = written_buffers(body, n, c, op.inputs[k + n :], last_by_predicate(predicate, k)) if planned else ()
+    step = Step(body, n, c, needs[k:], planned, written)
+    return While(
+        step=step,
+        operand_avals=tuple(a.aval for a in op.inputs),
+        out_avals=tuple(v.aval for v in op.outputs),
+        offset=k,
+        accumulate=accumulate,
+        predicate=predicate,
+    )

@@ -10,7 +10,7 @@ from jax import lax
 from jax.extend.core import primitives as p
 
 import ckptgrad as cg
-from ckptgrad.loops.while_loop import GROUP, SLOTS
+from ckptgrad.loops.plain import GROUP, SLOTS
 from tests.support.compare import assert_same, quick
 
 X, Y = jnp.array([0.3, -1.2, 0.7]), jnp.array([1.1, 0.4, -0.2])

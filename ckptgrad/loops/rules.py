@@ -1,8 +1,8 @@
-"""`while`: forward mode in one loop; reverse mode from checkpoints that are placed while it runs."""
+"""`scan` and `while`: forward mode in one loop; reverse mode as a plan says, or as `plain` does."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,33 +15,56 @@ from ckptgrad.autodiff.reach import moving_carry
 from ckptgrad.autodiff.reverse import forward
 from ckptgrad.autodiff.rule import Application
 from ckptgrad.autodiff.transpose import pull_from
+from ckptgrad.compat import scan_counts
 from ckptgrad.graph.evaluate import read
-from ckptgrad.graph.graph import Graph, Operation
+from ckptgrad.graph.graph import Graph
 from ckptgrad.graph.trace import from_jaxpr, struct
-from ckptgrad.loops.body import Step
-from ckptgrad.loops.counters import last_by_predicate
-from ckptgrad.loops.entry_buffers import written_buffers
+from ckptgrad.graph.work import elements, program_flops
+from ckptgrad.loops.plain import reverse_plainly
 from ckptgrad.loops.planned import left_open
-from ckptgrad.loops.while_loop import While
+from ckptgrad.loops.scan import scan_of
+from ckptgrad.loops.while_loop import while_of
 from ckptgrad.rules.decorators import instantiate, pullback
-from ckptgrad.rules.subgraphs import push_through, some, typed
+from ckptgrad.rules.subgraphs import active_outputs, carried, push_through, some, typed
 
 
-def while_of(op: Operation, needs: Sequence[bool], planned: bool, accumulate: Any = None) -> While:
-    """A while taken apart; `needs` says which operands have a gradient."""
-    k, n = op.params["cond_nconsts"], op.params["body_nconsts"]
-    body, predicate = from_jaxpr(op.params["body_jaxpr"]), from_jaxpr(op.params["cond_jaxpr"])
-    c = len(body.inputs) - n
-    written = written_buffers(body, n, c, op.inputs[k + n :], last_by_predicate(predicate, k)) if planned else ()
-    step = Step(body, n, c, needs[k:], planned, written)
-    return While(
-        step=step,
-        operand_avals=tuple(a.aval for a in op.inputs),
-        out_avals=tuple(v.aval for v in op.outputs),
-        offset=k,
-        accumulate=accumulate,
-        predicate=predicate,
-    )
+def push_scan(op: Application, *tangents: Any):
+    """Forward mode: one scan that carries values and tangents."""
+    body = from_jaxpr(op.params["jaxpr"])
+    n, c = scan_counts(op.params)
+    needs = carried(body, op.needs, n, c)
+    active = [*needs[n : n + c], *active_outputs(body, needs)[c:]]
+    wanted = [a and w for a, w in zip(active, moving_carry(body, op.wanted_outputs, n, c), strict=True)]
+    needs = [*needs[:n], *wanted[:c], *needs[n + c :]]
+    run = push_through(body, needs, wanted)
+    carry_avals = [v.aval for v in body.inputs[n : n + c]]
+    moving = [i for i in range(c) if needs[n + i]]
+    consts, t_consts = op.inputs[:n], [t for t in tangents[:n] if t is not None]
+
+    def step(state, x):
+        (carry, t_carry), (xs, t_xs) = state, x
+        outputs, found = run([*consts, *carry, *xs], [*t_consts, *t_carry, *t_xs])
+        return (outputs[:c], found[: len(moving)]), (outputs[c:], found[len(moving) :])
+
+    init = typed(op.inputs[n : n + c], carry_avals), [instantiate(tangents[n + i], carry_avals[i]) for i in moving]
+    xs = list(op.inputs[n + c :]), [t for t in tangents[n + c :] if t is not None]
+    options = {k: op.params[k] for k in ("length", "reverse", "unroll")}
+    (final, t_final), (ys, t_ys) = lax.scan(step, init, xs, **options)
+    return [*final, *ys], some(wanted, [*t_final, *t_ys])
+
+
+def _flops(ins: Sequence[Any], outs: Sequence[Any], params: Mapping[str, Any]) -> int:
+    """The work of the body for each step; of a body that does nothing, that of its operands."""
+    step = program_flops(params)
+    return params["length"] * step if step else elements(ins, outs)
+
+
+@pullback(p.scan_p, push=push_scan, cost="heavy", flops=_flops)
+def scan(op: Application):
+    # A side effect happens once: what may run a step again is not asked.
+    planned = op.planned and not op.linear and op.params["length"] > 1 and not op.op.effects
+    loop = scan_of(op.op, op.needs, planned, wanted=op.wanted)
+    return left_open(loop, op.inputs) if planned else reverse_plainly(loop, op.inputs)
 
 
 def _together(op: Application) -> Graph | None:
@@ -98,4 +121,4 @@ def while_(op: Application):
     # A side effect happens once: what may run a step again is not asked.
     planned = op.planned and not op.linear and not op.op.effects
     loop = while_of(op.op, op.needs, planned)
-    return left_open(loop, op.inputs) if planned else loop.reverse_plainly(op.inputs)
+    return left_open(loop, op.inputs) if planned else reverse_plainly(loop, op.inputs)
