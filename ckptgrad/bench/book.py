@@ -1,7 +1,7 @@
-"""Results as JSON: cases with their rows, and the runs that they come from.
+"""Results as JSON: cases with their rows, and the runs that produced them.
 
-A file holds each case once. Cases may come from several runs, so that one can be repeated alone; each names its run by its
-place in the list of runs, which tells machine, versions, commit and date.
+A file holds each case once. Cases may come from different runs, so that one case can be repeated alone. Each refers by index
+to a list of runs, which record machine, versions, commit and date.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ FORMAT = 1
 
 
 class BookError(CkptgradError):
-    """A file that holds no results."""
+    """A file does not hold results, or cannot be read or written."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a case found.
+    """The rows of a case, and where they were measured.
 
     Attributes:
-        name, title, about: of the case.
-        run: machine, versions, commit and date, as `environment` tells them.
-        quick: whether it was measured in its quick size, and is no figure to read.
-        rows: as far as it came.
-        seconds: what the whole case took.
-        failure: why it ended early; empty where it did not; "interrupted" or the error.
+        name, title, about: those of the case.
+        run: machine, versions and commit as `environment` returns them, and the date.
+        quick: whether it ran at its quick size, so that its figures mean nothing.
+        rows: all rows, or those before the failure.
+        seconds: wall-clock time of the whole case.
+        failure: why it ended early: "interrupted" or the error; empty if it did not.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Result:
     failure: str = ""
 
     def to_dict(self, run: int) -> dict[str, Any]:
-        """As JSON, with the place of its run."""
+        """As JSON; `run` is the index of its run in the book."""
         data = {name: getattr(self, name) for name in ("title", "about", "quick", "seconds")}
         data |= {"failure": self.failure} if self.failure else {}
         return data | {"run": run, "rows": [row.to_dict() for row in self.rows]}
@@ -53,12 +53,12 @@ class Result:
 
 @dataclass
 class Book:
-    """Results by the name of their case."""
+    """Results by name of case."""
 
     results: dict[str, Result] = field(default_factory=dict)
 
     def add(self, result: Result) -> None:
-        """Put a result in, in place of an earlier one; one that ended early does not replace one that did not."""
+        """Add a result, replacing an earlier one, unless this one ended early and the earlier one did not."""
         earlier = self.results.get(result.name)
         if not result.failure or earlier is None or earlier.failure or earlier.quick > result.quick:
             self.results[result.name] = result
@@ -78,18 +78,18 @@ class Book:
         """The book that `to_dict` wrote.
 
         Raises:
-            BookError: it is none, or of another format.
+            BookError: the data is not a book, or has another format.
         """
         try:
             if data["format"] != FORMAT:
                 raise BookError(f"these results have format {data['format']}, this version reads {FORMAT}; run them again")
             book = cls()
-            for name, found in data["cases"].items():
-                rows = tuple(Row.from_dict(row) for row in found["rows"])
-                fields = {key: value for key, value in found.items() if key not in ("run", "rows")}
-                book.results[name] = Result(name=name, run=data["runs"][found["run"]], rows=rows, **fields)
+            for name, case in data["cases"].items():
+                rows = tuple(Row.from_dict(row) for row in case["rows"])
+                fields = {key: value for key, value in case.items() if key not in ("run", "rows")}
+                book.results[name] = Result(name=name, run=data["runs"][case["run"]], rows=rows, **fields)
         except (KeyError, TypeError, AttributeError, IndexError) as error:
-            raise BookError(f"these are no results of `ckptgrad bench`: {type(error).__name__}: {error}") from None
+            raise BookError(f"not a results file of `ckptgrad bench`: {type(error).__name__}: {error}") from None
         return book
 
     @classmethod
@@ -97,7 +97,7 @@ class Book:
         """Read a file.
 
         Raises:
-            BookError: it cannot be read, or holds no results.
+            BookError: it cannot be read, or does not hold results.
         """
         try:
             return cls.from_dict(json.loads(path.read_text()))
@@ -107,7 +107,7 @@ class Book:
             raise BookError(f"{str(path)!r}: {error}") from None
 
     def save(self, path: Path) -> None:
-        """Write a file, at once: it is whole at any moment.
+        """Write a file atomically: a reader never sees half of it.
 
         Raises:
             BookError: it cannot be written.

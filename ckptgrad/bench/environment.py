@@ -1,4 +1,4 @@
-"""On what a figure was measured: the machine, the versions, the commit.  Neither names of hosts nor paths."""
+"""What a figure was measured on: machine, versions, commit. No host names and no paths."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _PACKAGE = Path(__file__).parents[1]
 
 
 def environment() -> dict[str, Any]:
-    """Machine, versions and commit.  Starts JAX's backend, which may take an accelerator's memory."""
+    """Machine, versions and commit. Starts JAX's backend, which may reserve an accelerator's memory."""
     return {"machine": machine(), "versions": versions(), "commit": commit()}
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores that may be used, memory, system and device."""
+    """Processor, usable cores, memory, system and device."""
     devices = jax.devices()
     return {
         "processor": _processor(),
@@ -38,13 +38,13 @@ def machine() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str | None]:
-    """Of Python, of what ckptgrad needs, and of each peer: None where it is not installed."""
+    """Versions of Python, of ckptgrad and what it needs, and of each peer (None if it is not installed)."""
     needed = {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES}
     return needed | {peer.name: peer.version for peer in PEERS}
 
 
 def commit() -> str | None:
-    """The commit of the checkout that this package lies in, with "+" where the package has changes; else None."""
+    """The commit of the checkout that holds this package, with "+" if the package has changes; None outside a checkout."""
     if not _git("ls-files", "--error-unmatch", "__init__.py"):
         return None
     head = _git("rev-parse", "HEAD")
@@ -60,7 +60,7 @@ def _git(*words: str) -> str | None:
 
 
 def _processor() -> str:
-    """The model of the processor, where the system tells it."""
+    """The processor's model if the system reports it, else its architecture."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Programs side by side: bytes by XLA's buffer assignment, times by turns in one process, gradients against the first's."""
+"""Programs side by side: bytes from XLA's buffer assignment, interleaved times, gradients against the first program's."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jax
+from jax.stages import Compiled
 
 import ckptgrad as cg
 from ckptgrad.bench.rows import Row, Value, row
+from ckptgrad.bytes import Budget
 from ckptgrad.chain.program import forget_kinds
 from ckptgrad.meters.xla import compiled_memory
 from ckptgrad.validation.compare import difference
@@ -23,48 +25,48 @@ class Program:
     """A compiled `value_and_grad` with its arguments.
 
     Attributes:
-        run: its name.
+        run: its name in the table.
         executable: what `jax.jit(...).lower(...).compile()` returns.
         args: concrete arguments.
-        budget_bytes: beyond the arguments, where it has one.
-        values: what else is known of it.
-        same: whether its result is laid out like the first program's, so that gradients can be compared.
+        budget_bytes: its budget beyond the arguments, if it has one.
+        values: further values of its row.
+        comparable: whether its gradients have the structure of the first program's, so that they can be compared.
     """
 
     run: str
-    executable: Any
+    executable: Compiled
     args: tuple[Any, ...]
     budget_bytes: int | None = None
     values: dict[str, Value] = field(default_factory=dict)
-    same: bool = True
+    comparable: bool = True
 
 
-def compiled(fun: Callable, args: tuple[Any, ...]) -> Any:
-    """The executable."""
+def compile_for(fun: Callable, args: tuple[Any, ...]) -> Compiled:
+    """Compile a function for these arguments."""
     return jax.jit(fun).lower(*args).compile()
 
 
-def cold() -> None:
-    """Forget what was traced and compiled, so that the next compilation is a first one."""
+def forget_compilations() -> None:
+    """Empty JAX's caches and ours, so that the next compilation starts from nothing."""
     jax.clear_caches()
     forget_kinds()
 
 
-def theirs(run: str, fun: Callable, args: tuple[Any, ...], same: bool = True) -> Program:
-    """A peer's value and gradient, compiled as it is."""
+def peer_program(run: str, fun: Callable, args: tuple[Any, ...], comparable: bool = True) -> Program:
+    """A peer's `value_and_grad`, compiled."""
     start = time.perf_counter()
-    executable = compiled(fun, args)
-    return Program(run, executable, args, values={"compile_seconds": time.perf_counter() - start}, same=same)
+    executable = compile_for(fun, args)
+    return Program(run, executable, args, values={"compile_seconds": time.perf_counter() - start}, comparable=comparable)
 
 
-def ours(run: str, loss: Callable, args: tuple[Any, ...], budget: int | str | None = None, **options: Any) -> Program:
-    """The certified program of ckptgrad.
+def certified_program(run: str, loss: Callable, args: tuple[Any, ...], budget: Budget = None, **options: Any) -> Program:
+    """ckptgrad's certified program.
 
     Args:
-        run: its name.
+        run: its name in the table.
         loss, args: what to differentiate, and where.
-        budget: beyond the arguments, as `value_and_grad` takes it.
-        options: its other options.
+        budget: as for `value_and_grad`, beyond the arguments.
+        options: further options of `value_and_grad`.
     """
     start = time.perf_counter()
     certified = cg.value_and_grad(loss, budget=budget, **options).compile(*args)
@@ -73,21 +75,21 @@ def ours(run: str, loss: Callable, args: tuple[Any, ...], budget: int | str | No
     return Program(run, certified.executable, args, certified.budget, values)
 
 
-def measured(
+def compare_programs(
     programs: Sequence[Program], rounds: int, group: str = "", state_bytes: int = 0, rival: int | None = None
 ) -> Iterator[Row]:
-    """A row for each program: bytes, time against the first one's, and how far its gradient is from that one's.
+    """One row per program: bytes, time relative to the first program, and distance of its gradient from the first one's.
 
     Args:
-        programs: compared with the first of them.
-        rounds: of timing.
-        group: of the rows.
-        state_bytes: of a loop's carried state, to show temporaries in states too.
-        rival: the place of a program against which the times of those behind it are shown too.
+        programs: all are compared with the first.
+        rounds: how often each is timed.
+        group: the group of the rows.
+        state_bytes: size of a loop's carried state; if given, temporaries are also shown in states.
+        rival: index of a program; the times of the programs after it are also shown relative to it.
     """
     seconds = alternate([lambda p=p: p.executable(*p.args) for p in programs], rounds)
     expected = programs[0].executable(*programs[0].args)[1]
-    for place, (program, taken) in enumerate(zip(programs, seconds, strict=True)):
+    for place, (program, program_seconds) in enumerate(zip(programs, seconds, strict=True)):
         memory = compiled_memory(program.executable)
         values: dict[str, Any] = {
             "budget_bytes": program.budget_bytes,
@@ -99,36 +101,39 @@ def measured(
             values["temporaries_states"] = memory.temporary_bytes / state_bytes
         if program.budget_bytes is not None:
             values["kept"] = memory.peak_bytes <= program.budget_bytes
-        values |= {"time_ratio": median_ratio(taken, seconds[0]), "run_seconds": statistics.median(taken)}
+        values |= {
+            "time_ratio": median_ratio(program_seconds, seconds[0]),
+            "run_seconds": statistics.median(program_seconds),
+        }
         if rival is not None and place > rival:
-            values["against_rival_ratio"] = median_ratio(taken, seconds[rival])
-        if program.same:
-            apart = difference(program.executable(*program.args)[1], expected)
-            values |= {"difference": apart.relative, "bits": "equal" if apart.bitwise else "differ"}
+            values["against_rival_ratio"] = median_ratio(program_seconds, seconds[rival])
+        if program.comparable:
+            gradients = difference(program.executable(*program.args)[1], expected)
+            values |= {"difference": gradients.relative, "bits": "equal" if gradients.bitwise else "differ"}
         yield row(program.run, group, **values)
 
 
 def first_compilations(
-    doors: dict[str, Callable], args: tuple[Any, ...], rounds: int, group: str, doing: Callable[[str], None]
+    doors: dict[str, Callable], args: tuple[Any, ...], rounds: int, group: str, announce: Callable[[str], None]
 ) -> Iterator[Row]:
-    """Median seconds of compiling each door for the first time, by turns, and their ratio to the first door's.
+    """Median seconds of a first compilation of each function, interleaved, and their ratio to the first function's.
 
     Args:
         doors: functions by name.
-        args: of each.
-        rounds: of timing.
-        group: of the rows.
-        doing: told what is running.
+        args: arguments of each.
+        rounds: how often each is compiled.
+        group: the group of the rows.
+        announce: called with the name of what is running.
     """
-    taken: dict[str, list[float]] = {name: [] for name in doors}
+    seconds_by_name: dict[str, list[float]] = {name: [] for name in doors}
     for _ in range(rounds):
         for name, door in doors.items():
-            doing(name)
-            cold()
+            announce(name)
+            forget_compilations()
             start = time.perf_counter()
-            compiled(door, args)
-            taken[name].append(time.perf_counter() - start)
-    medians = {name: statistics.median(seconds) for name, seconds in taken.items()}
+            compile_for(door, args)
+            seconds_by_name[name].append(time.perf_counter() - start)
+    medians = {name: statistics.median(seconds) for name, seconds in seconds_by_name.items()}
     reference = next(iter(medians.values()))
     for name, seconds in medians.items():
         yield row(name, group, compile_seconds=seconds, compile_ratio=seconds / reference)

@@ -1,26 +1,30 @@
-"""The models that benchmarks and sweeps differentiate, written plainly in JAX.
+"""The models that benchmarks and sweeps differentiate, in plain JAX.
 
-Each takes `wrap`, which is applied to its block (`jax.checkpoint`, for one), and its sizes, and
-returns (loss, arguments).
+Each takes its sizes and a function `wrap` that is applied to its block (for example `jax.checkpoint`), and returns a loss
+with its arguments.
 """
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+Problem: TypeAlias = tuple[Callable, tuple[Any, ...]]  # a loss and its arguments
+
 
 def plain(block):
-    """The block as it is."""
+    """The block unchanged."""
     return block
 
 
 class _Weights:
-    """Seeded normal weights of a scale, one after another."""
+    """A source of seeded normal weights; without a scale, one over the root of the inputs."""
 
     def __init__(self, scale=None, dtype=jnp.float32):
         self.random, self.scale, self.dtype = np.random.default_rng(0), scale, dtype
@@ -51,10 +55,10 @@ def layer_norm(x, gain, bias):
     return (x - mean) / jnp.sqrt(variance + 1e-5) * gain + bias
 
 
-def in_turn(layer, params, x, segment=1):
-    """One layer after the other: a list of parameters unrolled, parameters stacked along a first axis by a scan.
+def apply_layers(layer, params, x, segment=1):
+    """Apply the layers in turn: a list of parameters is unrolled, parameters stacked along a first axis are scanned.
 
-    Segments of more than one stacked layer are scans under jax.checkpoint in a scan.
+    If `segment` is above 1, stacked layers are scanned in segments of that length, each a scan under jax.checkpoint.
     """
     if isinstance(params, list):
         for p in params:
@@ -71,12 +75,12 @@ def in_turn(layer, params, x, segment=1):
 
 
 def stacked(params):
-    """The parameters of equal layers, stacked."""
+    """The parameters of equal layers, stacked along a first axis."""
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *params)
 
 
 def gelu_stack(layers=12, width=256, hidden=1024, batch=2048, wrap=plain, scanned=False, segment=1):
-    """Layers of layer norm, a wide product, GELU and a product back, with a residual connection."""
+    """Layers of layer norm, a product to `hidden`, GELU and a product back, each with a residual connection."""
     normal = _Weights()
 
     def new_layer():
@@ -94,7 +98,7 @@ def gelu_stack(layers=12, width=256, hidden=1024, batch=2048, wrap=plain, scanne
     layer = wrap(layer)
 
     def loss(params, x):
-        return jnp.mean(in_turn(layer, params, x, segment) ** 2)
+        return jnp.mean(apply_layers(layer, params, x, segment) ** 2)
 
     return loss, (stacked(params) if scanned else params, normal(batch, width) * np.sqrt(batch))
 
@@ -112,26 +116,9 @@ def transformer(
     segment=1,
 ):
     """A byte-level transformer; in bfloat16, norms and softmax stay in float32."""
-    normal = _Weights(0.02, dtype)
-    random = np.random.default_rng(0)
-
-    def new_block():
-        return {
-            "g1": jnp.ones(width, dtype), "b1": jnp.zeros(width, dtype), "qkv": normal(width, 3 * width),
-            "out": normal(width, width), "g2": jnp.ones(width, dtype), "b2": jnp.zeros(width, dtype),
-            "up": normal(width, 4 * width), "up_bias": jnp.zeros(4 * width, dtype),
-            "down": normal(4 * width, width), "down_bias": jnp.zeros(width, dtype),
-        }  # fmt: skip
-
-    params = {
-        "embedding": normal(vocabulary, width),
-        "position": normal(context, width),
-        "gain": jnp.ones(width, dtype),
-        "bias": jnp.zeros(width, dtype),
-        "blocks": [new_block() for _ in range(blocks)],
-    }
+    params = _transformer_params(blocks, width, context, vocabulary, dtype)
     params["blocks"] = stacked(params["blocks"]) if scanned else params["blocks"]
-    tokens = jnp.asarray(random.integers(0, vocabulary, (batch, context + 1)))
+    tokens = jnp.asarray(np.random.default_rng(0).integers(0, vocabulary, (batch, context + 1)))
 
     def norm(x, gain, bias):
         return layer_norm(x.astype(jnp.float32), gain, bias).astype(dtype)
@@ -154,12 +141,32 @@ def transformer(
 
     def loss(params, tokens):
         x = params["embedding"][tokens[:, :-1]] + params["position"]
-        x = in_turn(block, params["blocks"], x, segment)
+        x = apply_layers(block, params["blocks"], x, segment)
         x = norm(x, params["gain"], params["bias"])
         logits = jax.nn.log_softmax((x @ params["embedding"].T).astype(jnp.float32))
         return -jnp.mean(jnp.take_along_axis(logits, tokens[:, 1:, None], -1))
 
     return loss, (params, tokens)
+
+
+def _transformer_params(blocks, width, context, vocabulary, dtype):
+    normal = _Weights(0.02, dtype)
+
+    def new_block():
+        return {
+            "g1": jnp.ones(width, dtype), "b1": jnp.zeros(width, dtype), "qkv": normal(width, 3 * width),
+            "out": normal(width, width), "g2": jnp.ones(width, dtype), "b2": jnp.zeros(width, dtype),
+            "up": normal(width, 4 * width), "up_bias": jnp.zeros(4 * width, dtype),
+            "down": normal(4 * width, width), "down_bias": jnp.zeros(width, dtype),
+        }  # fmt: skip
+
+    return {
+        "embedding": normal(vocabulary, width),
+        "position": normal(context, width),
+        "gain": jnp.ones(width, dtype),
+        "bias": jnp.zeros(width, dtype),
+        "blocks": [new_block() for _ in range(blocks)],
+    }
 
 
 def bfloat16_transformer(**sizes):
@@ -184,25 +191,25 @@ def max_pool(x):
 
 
 def resnet(counts=(3, 4, 6, 3), width=16, size=32, batch=8, wrap=plain):
-    """ResNet-50's chain of bottleneck blocks (1x1, 3x3, 1x1, four times as wide) with group norm."""
+    """ResNet-50's chain of bottleneck blocks (1x1, 3x3, and 1x1 to four times the width) with group norm."""
     normal = _Weights()
 
     def unit(a, b, side):
         return {"kernel": normal(side, side, a, b), "gain": jnp.ones(b), "bias": jnp.zeros(b)}
 
-    def new_block(entering, inner, leaving, stride):
-        block = {"in": unit(entering, inner, 1), "mid": unit(inner, inner, 3), "out": unit(inner, leaving, 1)}
-        return block | ({"skip": unit(entering, leaving, 1)} if stride > 1 or entering != leaving else {})
+    def new_block(width_in, inner, width_out, stride):
+        block = {"in": unit(width_in, inner, 1), "mid": unit(inner, inner, 3), "out": unit(inner, width_out, 1)}
+        return block | ({"skip": unit(width_in, width_out, 1)} if stride > 1 or width_in != width_out else {})
 
-    blocks, strides, entering = [], [], width
+    blocks, strides, width_in = [], [], width
     for level, count in enumerate(counts):
         inner = width << level
         for k in range(count):
             stride = 2 if level and k == 0 else 1
-            blocks.append(new_block(entering, inner, 4 * inner, stride))
+            blocks.append(new_block(width_in, inner, 4 * inner, stride))
             strides.append(stride)
-            entering = 4 * inner
-    params = {"stem": unit(3, width, 3), "blocks": blocks, "head": normal(entering, 10)}
+            width_in = 4 * inner
+    params = {"stem": unit(3, width, 3), "blocks": blocks, "head": normal(width_in, 10)}
 
     def apply(p, x, stride=1):
         return group_norm(conv(x, p["kernel"], stride), p["gain"], p["bias"])
@@ -254,7 +261,7 @@ def unet(levels=3, width=16, size=64, batch=4, wrap=plain):
 
 
 def mixed_widths(widths=(64, 512, 128, 1024, 256, 64, 768, 32, 512, 512, 96, 256), batch=2048, wrap=plain):
-    """Layers of very different widths, with a few activation functions."""
+    """Layers of very different widths, with four activation functions in turn."""
     normal = _Weights()
     params = [(normal(a, b), jnp.zeros(b)) for a, b in itertools.pairwise(widths)]
     kinds = (jnp.tanh, jax.nn.relu, jax.nn.gelu, jax.nn.softplus)
@@ -306,7 +313,7 @@ def tied(layers=16, width=256, batch=2048, vocabulary=64, wrap=plain):
 
 
 def mixer(layers=8, width=128, patches=64, batch=32, wrap=plain):
-    """Products along patches and along channels in turn, each after a layer norm."""
+    """An MLP along patches, then one along channels, in each layer; a layer norm before each."""
     normal = _Weights()
 
     def new_layer():
@@ -334,7 +341,7 @@ def mixer(layers=8, width=128, patches=64, batch=32, wrap=plain):
     return loss, (params, normal(batch, patches, width) * np.sqrt(batch))
 
 
-# The sweep of the closed loop: sizes small enough to compile many plans, large enough that small arrays do not count.
+# For sweeps over budgets: small enough to compile many plans, large enough that small arrays do not matter.
 SWEEP = {
     "tanh": (tanh_chain, {"layers": 16, "width": 128, "batch": 2048}),
     "gelu": (gelu_stack, {"layers": 8, "width": 128, "hidden": 512, "batch": 2048}),

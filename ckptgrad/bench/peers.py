@@ -1,4 +1,4 @@
-"""The packages that ckptgrad is compared with: optional, each left out with a word when it is not installed."""
+"""The packages that ckptgrad is compared with. All are optional; a case leaves out a missing one and says so."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TORCH = "its CPU build, as its own site says"
 
 @dataclass(frozen=True)
 class Peer:
-    """A package: its name where it is published, its import name, and how it is installed."""
+    """A package: its published name, its import name, and how to install it."""
 
     name: str
     module: str
@@ -21,12 +21,12 @@ class Peer:
 
     @property
     def skip(self) -> str:
-        """Why it cannot be compared with; empty where it can."""
+        """Why it is left out; empty if it is installed."""
         return "" if find_spec(self.module) else f"{self.name} is not installed: {self.install}"
 
     @property
     def version(self) -> str | None:
-        """The installed version."""
+        """The installed version, or None."""
         return None if self.skip else metadata.version(self.name)
 
     def load(self, module: str = "") -> Any:

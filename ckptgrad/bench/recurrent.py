@@ -1,4 +1,4 @@
-"""A recurrent cell h <- tanh(h w + b) over many steps, as each library writes the loop."""
+"""A recurrent cell h <- tanh(h w + b) over many steps, its loop written for each library."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FLOAT_BYTES = 4
 
 
 def arguments(width: int, batch: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Weights, bias and the first state."""
+    """Weights, bias and initial state."""
     keys = jax.random.split(jax.random.key(0), 3)
     w = jax.random.normal(keys[0], (width, width)) / np.sqrt(width)
     return w, 0.1 * jax.random.normal(keys[1], (width,)), jax.random.normal(keys[2], (batch, width))
@@ -31,7 +31,7 @@ def output_bytes(args: tuple[jax.Array, ...]) -> int:
 
 
 def gradient(loss: Callable) -> Callable:
-    """`jax.value_and_grad` of weights, bias and first state."""
+    """`jax.value_and_grad` for weights, bias and initial state."""
     return jax.value_and_grad(loss, (0, 1, 2))
 
 
@@ -40,8 +40,8 @@ def cell(w, b, h):
     return jnp.tanh(h @ w + b)
 
 
-def recurrent(length: int) -> Callable:
-    """A scan of so many steps."""
+def scan_loss(length: int) -> Callable:
+    """The loss after a scan of `length` steps."""
 
     def loss(w, b, h):
         return jnp.mean(lax.scan(lambda c, _: (cell(w, b, c), None), h, None, length=length)[0] ** 2)
@@ -49,8 +49,8 @@ def recurrent(length: int) -> Callable:
     return loss
 
 
-def nested(length: int, inner: int) -> Callable:
-    """Two nested scans, the inner one of `inner` steps under jax.checkpoint."""
+def nested_scan_loss(length: int, inner: int) -> Callable:
+    """The loss after two nested scans, of which the inner one has `inner` steps and is under jax.checkpoint."""
 
     def loss(w, b, h):
         @jax.checkpoint
@@ -62,13 +62,13 @@ def nested(length: int, inner: int) -> Callable:
     return loss
 
 
-def counted(w, b, h, n):
-    """A while loop whose number of steps is known at run time only."""
+def while_loop_loss(w, b, h, n):
+    """The loss after a while loop of n steps, where n is known only at run time."""
     return jnp.mean(lax.while_loop(lambda s: s[0] < n, lambda s: (s[0] + 1, cell(w, b, s[1])), (0, h))[1] ** 2)
 
 
 def equinox_scan(loops: Any, length: int, checkpoints: int) -> Callable:
-    """Equinox's checkpointed scan; `loops` is `equinox.internal`."""
+    """The loss after Equinox's checkpointed scan; `loops` is `equinox.internal`."""
 
     def loss(w, b, h):
         final, _ = loops.scan(
@@ -80,7 +80,7 @@ def equinox_scan(loops: Any, length: int, checkpoints: int) -> Callable:
 
 
 def equinox_while(loops: Any, checkpoints: int) -> Callable:
-    """Equinox's checkpointed while loop."""
+    """The loss after Equinox's checkpointed while loop; `loops` is `equinox.internal`."""
 
     def loss(w, b, h, n):
         final = loops.while_loop(
@@ -92,7 +92,7 @@ def equinox_while(loops: Any, checkpoints: int) -> Callable:
 
 
 def diffrax_steps(diffrax: Any, checkpoints: int) -> Callable:
-    """The cell as Euler steps of length one of dh/dt = cell(h) - h."""
+    """The loss after diffrax's Euler steps, of length one, for dh/dt = cell(h) - h: each is a step of the cell."""
 
     def loss(w, b, h, n):
         term = diffrax.ODETerm(lambda t, h, args: cell(args[0], args[1], h) - h)

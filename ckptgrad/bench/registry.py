@@ -1,8 +1,8 @@
 """The registry of cases: a case is a generator of rows.
 
-Laws: a case yields a row as soon as it is known, says a run that is left out by a row with a reason, never fails because a
-peer is not installed, and takes seconds when asked to be quick.
-To add one: put a file with a `@case(...)` function into `cases/`; it is found by itself.
+Laws: a case yields each row as soon as it is known; yields a row with a reason for each run it leaves out; never fails
+because a peer is not installed; and takes seconds at its quick size.
+To add one: put a file with a `@case(...)` function into `cases/`; it is discovered automatically.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ Size = TypeVar("Size")
 
 
 class CaseError(CkptgradError):
-    """A case's name is unknown or taken."""
+    """A case's name is unknown or already registered."""
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What a case is given.
+    """How a case is asked to run.
 
     Attributes:
-        quick: whether to take seconds rather than to find figures worth reading.
-        doing: told in a few words what is running.
+        quick: run in seconds, to see that it works; the figures mean nothing.
+        announce: called with a few words on what is running.
     """
 
     quick: bool = False
-    doing: Callable[[str], None] = lambda _: None
+    announce: Callable[[str], None] = lambda _: None
 
     def size(self, full: Size, quick: Size) -> Size:
-        """The one of the two that was asked for."""
+        """The size to run at."""
         return quick if self.quick else full
 
 
@@ -47,7 +47,7 @@ Run: TypeAlias = Callable[[Bench], Iterator[Row]]
 
 @dataclass(frozen=True)
 class Curves:
-    """How rows are drawn: a panel for each of `panels`, over `x`, a line for each run; all are names of values."""
+    """How rows are drawn: one panel per value in `panels`, against the value `x`, with one line per run."""
 
     x: str
     panels: tuple[str, ...]
@@ -71,15 +71,15 @@ def case(name: str, title: str, about: str = "", curves: Curves | None = None) -
     """Register the decorated function as case `name`.
 
     Args:
-        name: as the command line takes it.
-        title: one line, what is compared.
-        about: what the columns mean; the function's docstring if not given.
-        curves: how to draw its rows.
+        name: its name on the command line.
+        title: one line on what is compared.
+        about: what the columns mean; by default the function's docstring.
+        curves: how to draw its rows, if they are drawn.
     """
 
     def register(run: Run) -> Run:
         if name in _REGISTRY:
-            raise CaseError(f"case {name!r} is registered already; choose another name")
+            raise CaseError(f"case {name!r} is already registered; choose another name")
         _REGISTRY[name] = Case(name, title, about or inspect.getdoc(run) or "", run, curves)
         return run
 
@@ -87,21 +87,21 @@ def case(name: str, title: str, about: str = "", curves: Curves | None = None) -
 
 
 def registered() -> dict[str, Case]:
-    """All cases by name, in the order of their names."""
+    """All cases by name, sorted by name."""
     _discover()
     return dict(sorted(_REGISTRY.items()))
 
 
 def get_cases(names: list[str]) -> list[Case]:
-    """The cases of these names, or all of them for none.
+    """The cases with these names; all of them if there are no names.
 
     Raises:
-        CaseError: there is no such case.
+        CaseError: a name is unknown.
     """
     known = registered()
     for name in names:
         if name not in known:
-            raise CaseError(f"no case is called {name!r}; there are {', '.join(known)}")
+            raise CaseError(f"unknown case {name!r}; choose from {', '.join(known)}")
     return [known[name] for name in names] if names else list(known.values())
 
 

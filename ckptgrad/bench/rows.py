@@ -1,7 +1,7 @@
-"""A row of results: what ran, and what was found, as plain data whose names carry their units.
+"""A row of results: what ran and what was measured, as plain data whose names carry their units.
 
-The end of a name is its unit: `_bytes`, `_seconds`, `_ratio` (against the first row of the group), `_share` (of one),
-`_states` (bytes over those of a loop's carried state). All else is a count, a word, or yes and no.
+A name ends in its unit: `_bytes`, `_seconds`, `_ratio` (to the first row of the group), `_share` (a fraction of one),
+`_states` (bytes divided by those of a loop's carried state). Anything else is a count, a word or a boolean.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ _WORDS = ("run", "group", "note", "skipped")
 
 @dataclass(frozen=True)
 class Row:
-    """One run.
+    """The measurements of one run.
 
     Attributes:
         run: what ran, a peer or a setting; unique in its group.
-        group: what it is compared within, for example a model or a size.
-        values: what was found, by name with unit.
-        note: a word on it.
-        skipped: why there is nothing, where nothing was run.
+        group: the rows it is compared with, for example those of a model or a size.
+        values: what was measured, by name with unit.
+        note: a remark.
+        skipped: why it did not run; empty if it did.
     """
 
     run: str
@@ -33,7 +33,7 @@ class Row:
     skipped: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """As one flat JSON object, empty words left out."""
+        """As one flat JSON object, without empty strings."""
         words = {name: getattr(self, name) for name in _WORDS}
         return {name: text for name, text in words.items() if text} | self.values
 
@@ -45,7 +45,7 @@ class Row:
 
 
 def row(run: str, group: str = "", *, note: str = "", skipped: str = "", **values: Any) -> Row:
-    """A row of what was found; what is None is left out, NumPy's scalars become Python's.
+    """A row of measured values. Those that are None are left out, and NumPy scalars become Python's.
 
     Example:
         >>> row("jax.grad", "gelu", certified_bytes=2**20, budget_bytes=None).values

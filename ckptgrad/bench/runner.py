@@ -1,4 +1,4 @@
-"""Cases in processes of their own, one after another: memory and settings of one do not reach the next."""
+"""Each case in its own process, one after another, so that its memory and settings do not affect the next."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import IO, Any
 
 import psutil
 
@@ -22,20 +22,20 @@ from ckptgrad.bench.rows import Row
 INTERRUPTED = "interrupted"
 
 
-def run_case(case: Case, quick: bool, doing: Callable[[str], None]) -> Iterator[Result]:
-    """What the case has found so far, after each row; the last result is the whole one.
+def run_case(case: Case, quick: bool, announce: Callable[[str], None]) -> Iterator[Result]:
+    """The result so far after each row; the last one is complete.
 
-    The process ends with the iterator, whatever the reason.  Unless the environment variable CKPTGRAD_CACHE says
-    otherwise, nothing that was measured before is used.
+    The process ends when the iterator does, for whatever reason. Earlier measurements are not reused, unless the
+    environment variable CKPTGRAD_CACHE says otherwise.
 
     Args:
-        case: what to run.
-        quick: in its quick size.
-        doing: told what is running.
+        case: the case to run.
+        quick: whether to run it at its quick size.
+        announce: called with a few words on what is running.
     """
     start = time.perf_counter()
-    where = {"date": datetime.now(UTC).isoformat(timespec="minutes")}
-    found = Result(case.name, case.title, case.about, where, quick, failure=INTERRUPTED)
+    date = {"date": datetime.now(UTC).isoformat(timespec="minutes")}
+    result = Result(case.name, case.title, case.about, date, quick, failure=INTERRUPTED)
     command = [sys.executable, "-m", "ckptgrad.bench.worker", case.name, *["--quick"] * quick]
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
@@ -44,44 +44,45 @@ def run_case(case: Case, quick: bool, doing: Callable[[str], None]) -> Iterator[
             stderr=errors,
             text=True,
             env={"CKPTGRAD_CACHE": "off"} | os.environ,
-            # An interrupt from the keyboard reaches this process only, which ends that one.
+            # A keyboard interrupt reaches this process alone, which then ends the case's.
             start_new_session=True,
         )
         try:
             failure = None
             assert process.stdout is not None
             for message in map(json.loads, process.stdout):
-                doing(message.get("doing", ""))
+                announce(message.get("running", ""))
                 failure = message.get("failure", failure)
-                found = _with(found, message, time.perf_counter() - start)
+                result = _updated(result, message, time.perf_counter() - start)
                 if "row" in message:
-                    yield found
+                    yield result
             process.wait()
             if failure is None:
                 failure = f"the process ended with exit status {process.returncode}: {_last_line(errors)}"
-            yield replace(found, failure=failure, seconds=time.perf_counter() - start)
+            yield replace(result, failure=failure, seconds=time.perf_counter() - start)
         finally:
             _end(process)
 
 
-def _with(found: Result, message: dict[str, Any], seconds: float) -> Result:
+def _updated(result: Result, message: dict[str, Any], seconds: float) -> Result:
+    """The result after a message of the worker."""
     if "row" in message:
-        return replace(found, rows=(*found.rows, Row.from_dict(message["row"])), seconds=seconds)
-    return replace(found, run=message.get("run", {}) | found.run, seconds=seconds)
+        return replace(result, rows=(*result.rows, Row.from_dict(message["row"])), seconds=seconds)
+    return replace(result, run=message.get("run", {}) | result.run, seconds=seconds)
 
 
-def _last_line(errors: Any) -> str:
+def _last_line(errors: IO[str]) -> str:
     errors.seek(0)
     lines = errors.read().strip().splitlines()
-    return lines[-1] if lines else "it said nothing"
+    return lines[-1] if lines else "without a message"
 
 
 def _end(process: subprocess.Popen) -> None:
-    """End the process and what it started."""
+    """Kill the process and all its descendants."""
     try:
         parent = psutil.Process(process.pid)
-        for each in (*parent.children(recursive=True), parent):
-            each.kill()
+        for running in (*parent.children(recursive=True), parent):
+            running.kill()
     except psutil.NoSuchProcess:
         pass
     process.wait()

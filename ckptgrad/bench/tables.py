@@ -1,4 +1,4 @@
-"""Results as tables, for a terminal and in Markdown: a column for each value that is there, its unit by its name."""
+"""Results as tables, for a terminal and in Markdown: one column per value, with the unit that its name carries."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ MIB = 2**20
 
 
 def unit_of(name: str) -> str:
-    """The unit at the end of a value's name, "" for a count or a word."""
+    """The unit in which a value's name ends; "" for a count or a word."""
     end = name.rpartition("_")[2]
     return end if end in UNITS else ""
 
 
 def heading(name: str) -> str:
-    """A value's name with its unit, as a column shows it.
+    """A column's heading: the value's name and unit.
 
     Example:
         >>> heading("certified_bytes"), heading("time_ratio"), heading("forward_steps"), heading("seconds")
@@ -36,7 +36,7 @@ def heading(name: str) -> str:
 
 
 def cell(name: str, value: Value) -> str:
-    """A value in its unit.
+    """A value as text, in its unit.
 
     Example:
         >>> cell("certified_bytes", 3 * 2**20), cell("off_share", 0.012), cell("kept", True), cell("steps", 4096)
@@ -62,7 +62,7 @@ def cell(name: str, value: Value) -> str:
 
 
 def columns(rows: Sequence[Row]) -> list[str]:
-    """The names of all values, each behind the one that it follows in its row."""
+    """The names of all values, in an order in which each follows its predecessor in its row."""
     names: list[str] = []
     for row in rows:
         place = 0
@@ -74,7 +74,7 @@ def columns(rows: Sequence[Row]) -> list[str]:
 
 
 def cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    """Headings, and the texts of each row: its run, its values, and a note where any row has one."""
+    """The headings, and the cells of each row: its run, its values, and its note if any row has one."""
     names, noted = columns(rows), any(row.note or row.skipped for row in rows)
     texts = []
     for row in rows:
@@ -84,7 +84,7 @@ def cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
 
 
 def table(result: Result) -> Table:
-    """A case's results: the rows of a group under its name."""
+    """A case's results, the rows of each group under the group's name."""
     headings, texts = cells(result.rows)
     drawn = Table(box=None, pad_edge=False, header_style="bold")
     for k, name in enumerate(headings):
@@ -103,12 +103,12 @@ def section(result: Result) -> RenderableType:
     return Group(Text(f"{result.name}: {result.title}", style="bold"), table(result), Text(footer(result)), "")
 
 
-PREFACE = """Everything that `ckptgrad bench` compares, as measured: bytes are XLA's buffer assignment unless a column says
-otherwise, and are the same each time; times are medians, by turns in one process, on a machine that others use too."""
+PREFACE = """Everything that `ckptgrad bench` compares, as measured. Bytes come from XLA's buffer assignment unless a column
+says otherwise, and are the same in every run. Times are medians, interleaved in one process, on a shared machine."""
 
 
 def page(book: Book, pictures: Sequence[Path] = ()) -> str:
-    """A book in Markdown, with the pictures of its cases, which lie beside it."""
+    """A book in Markdown, with those pictures of its cases that lie beside it."""
     drawn = {path.stem: path.name for path in pictures}
     parts = ["# The benchmark book", PREFACE, environments(book)]
     for name, result in book.results.items():
@@ -131,17 +131,17 @@ def markdown(result: Result) -> str:
 
 
 def footer(result: Result) -> str:
-    """When, at which commit and for how long it was measured, in one line."""
+    """One line: how long the case took, when, and at which commit."""
     commit, date = result.run.get("commit"), result.run.get("date", "").partition("T")[0]
     parts = [f"ended early ({result.failure})"] if result.failure else []
-    parts += ["quick size, no figures to read"] if result.quick else []
+    parts += ["quick size: the figures mean nothing"] if result.quick else []
     parts += [f"took {result.seconds:,.0f} s", date]
     parts += [f"commit {commit[:10]}{'+ changes' * commit.endswith('+')}"] if commit else []
     return "; ".join(part for part in parts if part)
 
 
 def environments(book: Book) -> str:
-    """The machines and versions that the results come from, each once."""
+    """The machines and versions that the results were measured with, each once."""
     return "\n".join(dict.fromkeys(_environment(result.run) for result in book.results.values()))
 
 
@@ -156,7 +156,7 @@ def _environment(run: dict[str, Any]) -> str:
 
 
 def comparison(book: Book, earlier: Book, bytes_share: float = 0.01, time_share: float = 0.1) -> RenderableType:
-    """Where bytes and counts differ by more than `bytes_share` from an earlier book's, times by more than `time_share`."""
+    """Where bytes and counts differ from an earlier book's by more than `bytes_share`, times by more than `time_share`."""
     drawn = Table(box=None, pad_edge=False, header_style="bold", title="against the earlier results", title_justify="left")
     for name, justify in (("case", "left"), ("run", "left"), ("value", "left"), ("earlier", "right"), ("now", "right")):
         drawn.add_column(name, justify=justify)  # type: ignore[arg-type]
@@ -174,7 +174,5 @@ def comparison(book: Book, earlier: Book, bytes_share: float = 0.01, time_share:
                 what = f"{row.group}, {row.run}" if row.group else row.run
                 drawn.add_row(name, what, heading(value_name), cell(value_name, then), cell(value_name, now), change)
     if not drawn.row_count:
-        return Text(
-            f"against the earlier results: nothing differs by more than {bytes_share:.0%}, no time by {time_share:.0%}"
-        )
+        return Text(f"against the earlier results: nothing differs by more than {bytes_share:.0%} (times: {time_share:.0%})")
     return drawn

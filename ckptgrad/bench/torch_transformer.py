@@ -1,11 +1,11 @@
-"""The transformer of `models` in torch, eager: the same parameters, the same operations in the same order.
+"""The transformer of `models` in eager torch: the same parameters, and the same operations in the same order.
 
-Run as a script with the path of a job it is a fresh process that prints the peak of its resident set, as
-`meters.resident` has one for JAX's programs; torch is imported in functions only, because memory-profiler's own sampling
-process imports this file again.
+Run as a script with the path of a job, it measures the peak of its own resident set and prints it, as `meters.resident`
+does for JAX's programs. torch is imported only inside functions, because memory-profiler's sampling process imports this
+file too.
 """
 
-# torch is a peer that no extra installs, and the types hold without it.
+# No extra installs torch, so the types must check without it.
 # pyright: reportMissingImports=false
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-# As in the resident meter: the sampling interval, how long to repeat a call, the rest between calls and before the first.
+# As in the resident meter: the sampling interval, how long to repeat the call, the pause between calls and before the first.
 INTERVAL_SECONDS, LEAST_SECONDS, REST_SECONDS, SETTLE_SECONDS = 0.001, 0.25, 0.005, 0.5
 
 
 def on_torch(tree: Any) -> Any:
-    """A nest of NumPy arrays as torch tensors; those of floats ask for gradients."""
+    """A tree of NumPy arrays as torch tensors; those of floats require gradients."""
     import torch
 
     if isinstance(tree, dict):
@@ -36,25 +36,25 @@ def on_torch(tree: Any) -> Any:
 
 
 def leaves(tree: Any) -> list[Any]:
-    """The tensors of a nest in JAX's order: dictionaries by their sorted names."""
+    """The tensors of a tree in JAX's order: dictionaries sorted by key."""
     if isinstance(tree, dict):
         return [leaf for name in sorted(tree) for leaf in leaves(tree[name])]
     return [leaf for branch in tree for leaf in leaves(branch)] if isinstance(tree, list) else [tree]
 
 
 def gradient(params: Any, tokens: Any, heads: int, checkpointed: bool) -> Callable[[], tuple[Any, tuple[Any, ...]]]:
-    """A call that returns the loss and the gradients of all parameters.
+    """A function without arguments that returns the loss and the gradients of all parameters.
 
     Args:
         params, tokens: NumPy arrays, as `models.transformer` makes them.
-        heads: of attention.
+        heads: attention heads.
         checkpointed: whether every block is under torch.utils.checkpoint.
     """
     import torch
     from torch.utils.checkpoint import checkpoint
 
     params, tokens = on_torch(params), on_torch(tokens)
-    wanted = leaves(params)
+    parameters = leaves(params)
 
     def block(p, x):
         if checkpointed:
@@ -71,20 +71,20 @@ def gradient(params: Any, tokens: Any, heads: int, checkpointed: bool) -> Callab
 
     def call():
         value = loss()
-        return value.detach(), torch.autograd.grad(value, wanted)
+        return value.detach(), torch.autograd.grad(value, parameters)
 
     return call
 
 
 def layer_norm(x, gain, bias):
-    """As `models.layer_norm` computes it, in torch's own kernel."""
+    """`models.layer_norm` by torch's own kernel."""
     import torch
 
     return torch.nn.functional.layer_norm(x, x.shape[-1:], gain, bias, 1e-5)
 
 
 def transformer_block(p, x, heads):
-    """Attention and a feed-forward layer, each after a norm and with a residual connection."""
+    """Attention and a feed-forward layer, each with a norm before it and a residual connection."""
     import torch
 
     batch, context, width = x.shape
@@ -99,7 +99,7 @@ def transformer_block(p, x, heads):
 
 
 def main(path: str) -> None:
-    """Print the peak of a call in bytes, above the baseline after a first one."""
+    """Print the peak of a call in bytes, above the baseline measured after a first call."""
     from memory_profiler import memory_usage
 
     with open(path, "rb") as file:

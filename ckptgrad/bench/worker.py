@@ -1,7 +1,7 @@
 """The process of one case: `python -m ckptgrad.bench.worker CASE [--quick]`.
 
-Writes one JSON object a line: first {"run": ...}, where it is; {"doing": text} and {"row": ...} as it goes on; last
-{"failure": text}, empty if all went well.
+Writes one JSON object per line: first {"run": ...}, the environment; then {"running": text} and {"row": ...} as they come;
+last {"failure": text}, empty if all went well.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from ckptgrad.bench.registry import Bench, get_cases
 
 
 def main(name: str, quick: bool) -> None:
-    """Run a case."""
-    # What libraries print goes where errors go; the lines below keep standard output to themselves.
+    """Run a case, and write its messages to standard output."""
+    # Whatever libraries print goes to standard error, so that standard output carries nothing but messages.
     channel = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 
-    def tell(**message: Any) -> None:
+    def send(**message: Any) -> None:
         channel.write(json.dumps(message) + "\n")
         channel.flush()
 
-    tell(run=environment())
+    send(run=environment())
     failure = ""
     try:
         (case,) = get_cases([name])
-        for row in case.run(Bench(quick, lambda text: tell(doing=text))):
-            tell(row=row.to_dict())
-    except Exception as error:  # whatever a case or a peer raises: the book goes on with the next case
+        for row in case.run(Bench(quick, lambda text: send(running=text))):
+            send(row=row.to_dict())
+    except Exception as error:  # whatever a case or a peer raises, the book continues with the next case
         traceback.print_exc()
         failure = f"{type(error).__name__}: {error}"
-    tell(failure=failure)
+    send(failure=failure)
 
 
 if __name__ == "__main__":

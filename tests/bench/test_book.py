@@ -89,7 +89,7 @@ def test_columns_stand_where_their_rows_have_them():
 
 def test_text_and_markdown():
     text = to_text(section(replace(RESULT, quick=True)))
-    for words in ("Mine against theirs", "tanh", "left out: equinox", "no figures", "2026-01-02", "0123456789"):
+    for words in ("Mine against theirs", "tanh", "left out: equinox", "figures mean nothing", "2026-01-02", "0123456789"):
         assert words in text
     lines = markdown(RESULT).splitlines()
     assert lines[0] == "## mine: Mine against theirs"

@@ -28,7 +28,7 @@ def test_list_names_every_case():
 def test_an_unknown_case_is_one_message():
     result = run("nope", code=2)
     assert result.stderr.count("\n") == 1
-    assert "no case is called 'nope'" in result.stderr
+    assert "unknown case 'nope'" in result.stderr
 
 
 def test_show_runs_nothing():

@@ -23,8 +23,10 @@ def book():
 
 
 def test_every_case_was_run_whole(book):
-    assert set(book.results) == set(registered())
-    for result in book.results.values():
+    cases = registered()
+    assert set(book.results) == set(cases)
+    for name, result in book.results.items():
+        assert (result.title, result.about) == (cases[name].title, cases[name].about)
         assert not result.failure
         assert not result.quick
         assert result.run["commit"]

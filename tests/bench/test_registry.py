@@ -35,12 +35,12 @@ def test_a_case_is_a_decorated_function(empty):
     (found,) = get_cases(["mine"])
     assert (found.title, found.about) == ("Mine against theirs", "What the columns mean.")
     assert [r.values for r in found.run(Bench(quick=True))] == [{"steps": 2}]
-    with pytest.raises(CaseError, match="'mine' is registered already"):
+    with pytest.raises(CaseError, match="'mine' is already registered"):
         case("mine", "Again")(mine)
 
 
 def test_an_unknown_case_is_named_with_those_there_are():
-    with pytest.raises(CaseError, match=r"no case is called 'nope'; there are .*steps"):
+    with pytest.raises(CaseError, match=r"unknown case 'nope'; choose from .*steps"):
         get_cases(["steps", "nope"])
 
 

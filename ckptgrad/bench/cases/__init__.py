@@ -1,1 +1,1 @@
-"""The cases: each file registers its own with `@case` and is found by `ckptgrad.bench.registry`."""
+"""The cases: each file registers its own with `@case`, and `ckptgrad.bench.registry` discovers the files."""

@@ -1,4 +1,4 @@
-"""An inverse problem: the initial condition of a viscous Burgers equation from its state after 100,000 steps."""
+"""An inverse problem: recover the initial condition of a viscous Burgers equation from its state after 100,000 steps."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def step(u, dt):
 
 @case("burgers", "The initial condition of a viscous Burgers equation, from its state many steps later")
 def burgers(bench: Bench) -> Iterator[Row]:
-    """By SciPy's L-BFGS from zero. The error is the largest one of the initial condition; seconds are of one gradient, SciPy
-    included; jax.grad's program is compiled and not run."""
+    """Found by SciPy's L-BFGS, starting from zero. "Error" is the largest error of the initial condition; "gradient" is the
+    time per gradient, SciPy included. jax.grad's program is compiled but not run."""
     points, steps, gradients = bench.size((1024, 100_000, 60), (64, 1000, 3))
     dt = UNTIL / steps
     assert dt <= (2 * np.pi / points) ** 2 / (2 * VISCOSITY), "the explicit step would be unstable"
@@ -52,15 +52,15 @@ def burgers(bench: Bench) -> Iterator[Row]:
     history: list[float] = []
 
     def evaluate(u):
-        bench.doing(f"gradient {len(history) + 1} of about {gradients}")
+        bench.announce(f"gradient {len(history) + 1} of about {gradients}")
         value, slope = certified(jnp.asarray(u, jnp.float32))
         history.append(float(value))
-        # SciPy's steps are of a useful length for the sum, not for the mean.
+        # The sum of squares, not the mean: SciPy's first steps then have a useful length.
         return history[-1] * points, np.asarray(slope, np.float64) * points
 
     began = time.perf_counter()
     options = {"maxfun": gradients, "ftol": 0, "gtol": 0}
-    found = minimize(evaluate, np.asarray(start, np.float64), jac=True, method="L-BFGS-B", options=options)
+    solution = minimize(evaluate, np.asarray(start, np.float64), jac=True, method="L-BFGS-B", options=options)
     seconds = (time.perf_counter() - began) / len(history)
     yield row(
         "ours",
@@ -72,6 +72,6 @@ def burgers(bench: Bench) -> Iterator[Row]:
         misfit_first=history[0],
         misfit_last=min(history),
         error_first=float(jnp.abs(truth).max()),
-        error_last=float(jnp.abs(found.x - truth).max()),
+        error_last=float(jnp.abs(solution.x - truth).max()),
         note=str(certified.plan.choices[0]),
     )

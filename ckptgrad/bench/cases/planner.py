@@ -1,4 +1,4 @@
-"""How long planning takes, and how far the optimal policy is from the fastest schedule of all."""
+"""How long planning takes, and how far the optimal policy is from the fastest possible schedule."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ INSTANCES = 200
 
 
 def equal_middle(n: int, options: int) -> ChainCosts:
-    """n equal stages between a different first and last one."""
+    """n stages, all equal except the first and the last."""
     first, middle, last = random_chain(3, options, seed=5, largest=10**6).stages
     return ChainCosts((first, *[middle] * (n - 2), last), 10**6, 10**6)
 
@@ -37,40 +37,40 @@ CHAINS: tuple[tuple[str, Callable[[int, int], ChainCosts], int], ...] = (
 )
 
 
-@case("planner-times", "Seconds of planning, chain by chain")
+@case("planner-times", "How long planning takes, chain by chain")
 def plan_times(bench: Bench) -> Iterator[Row]:
-    """One whole plan in a warm process, the best of a few, at a budget a third of the way from the smallest peak to that of
-    storing all; the estimated time of a step is against storing all."""
+    """The time of one complete plan in a warm process, the best of three. The budget lies a third of the way from the
+    smallest peak to that of storing everything; "estimated time" is a gradient's, relative to storing everything."""
     for name, make, n in bench.size(CHAINS, CHAINS[:1]):
         for options in (1, 4):
-            bench.doing(f"{n} {name}, {options} options")
+            bench.announce(f"{n} {name}, {options} options")
             costs = make(n, options)
-            smallest, whole = minimum_peak(costs)[0], simulate(get_policy("store_all")(costs, None), costs)
-            budget = smallest + (whole.peak - smallest) // 3
+            smallest, store_all = minimum_peak(costs)[0], simulate(get_policy("store_all")(costs, None), costs)
+            budget = smallest + (store_all.peak - smallest) // 3
             schedule, seconds = get_policy("optimal")(costs, budget), []
             for _ in range(bench.size(REPEATS, 1)):
                 start = time.perf_counter()
                 schedule = get_policy("optimal")(costs, budget)
                 seconds.append(time.perf_counter() - start)
-            ratio = simulate(schedule, costs).time / whole.time
+            ratio = simulate(schedule, costs).time / store_all.time
             run = f"{options} option{'s' * (options > 1)}"
-            share = budget / whole.peak
+            share = budget / store_all.peak
             yield row(run, f"{n:,} {name}", budget_share=share, plan_seconds=min(seconds), estimated_time_ratio=ratio)
 
 
-@case("planner-gaps", "How near the optimal policy is to an exhaustive search over all schedules")
-def gaps(bench: Bench) -> Iterator[Row]:
-    """Random chains of 3 to 5 stages with one or two save options, at budgets drawn between the two extremes.
+@case("planner-gaps", "The optimal policy against an exhaustive search over all schedules")
+def planner_gaps(bench: Bench) -> Iterator[Row]:
+    """Random chains of 3 to 5 stages with one or two save options, at budgets drawn between the smallest and largest peak.
 
-    In the classical model backwards read residuals only; in uneven chains they may read inputs and outputs. "Slower" counts
-    the chains where some schedule is faster than the optimal policy's; "less possible" those where some schedule has a
-    smaller peak than the policy's smallest.
+    In the classical model a backward reads residuals only; in uneven chains it may also read its input and output. "Slower"
+    counts the chains for which some schedule is faster than the optimal policy's; "less possible" counts those for which
+    some schedule has a smaller peak than the smallest that the policy reaches.
     """
     for name, make in (("classical", simple_chain), ("uneven", random_chain)):
-        bench.doing(name)
+        bench.announce(name)
         instances = bench.size(INSTANCES, 5)
-        found, lower = found_gaps(make, instances)
-        slower = [gap for gap in found if gap > 1e-9]
+        gaps, lower = measure_gaps(make, instances)
+        slower = [gap for gap in gaps if gap > 1e-9]
         yield row(
             name,
             chains=instances,
@@ -81,10 +81,10 @@ def gaps(bench: Bench) -> Iterator[Row]:
         )
 
 
-def found_gaps(make: Callable[[int, int, int], ChainCosts], instances: int) -> tuple[list[float], int]:
-    """How much slower than the fastest schedule of all; and how often a smaller peak exists than the policy reaches."""
+def measure_gaps(make: Callable[[int, int, int], ChainCosts], instances: int) -> tuple[list[float], int]:
+    """How much slower the policy is than the fastest schedule, per chain; for how many chains a smaller peak exists."""
     draw = random.Random(0)
-    found: list[float] = []
+    gaps: list[float] = []
     lower = 0
     for seed in range(instances):
         costs = make(draw.choice((3, 4, 5)), draw.choice((1, 2)), seed)
@@ -93,6 +93,6 @@ def found_gaps(make: Callable[[int, int, int], ChainCosts], instances: int) -> t
         budget = draw.randint(smallest, max(smallest, largest - 1))
         bound = least_time(costs, budget)
         assert bound is not None
-        found.append(simulate(get_policy("optimal")(costs, budget), costs).time / bound - 1)
+        gaps.append(simulate(get_policy("optimal")(costs, budget), costs).time / bound - 1)
         lower += least_time(costs, smallest - 1) is not None
-    return found, lower
+    return gaps, lower

@@ -19,39 +19,39 @@ BUDGETS = 30
 
 @case("sweep", "Ten models over thirty budgets each: kept, monotone, and how far off predictions are")
 def sweep(bench: Bench) -> Iterator[Row]:
-    """Budgets go from the smallest certified peak to that of storing all, in equal ratios.
+    """Budgets run from the smallest certified peak to that of storing everything, in equal ratios.
 
-    "Off" is how far XLA's peak is from the predicted one; "plans compiled" is how many until one fitted; "monotone" is
-    whether no larger budget has a plan estimated slower; "slower" is the estimated time at the smallest budget against that
-    at the largest.
+    "Kept" counts the budgets that XLA's peak does not exceed; "monotone" says whether a larger budget never has a plan with
+    a longer estimated time; "plans compiled" is how many were compiled until one fitted; "off" is the distance of XLA's peak
+    from the predicted one; "slower" is the estimated time at the smallest budget relative to that at the largest.
     """
     errors: list[float] = []
     for name in bench.size(tuple(SWEEP), ("tanh",)):
-        bench.doing(name)
-        found, off = swept(name, bench.size(BUDGETS, 3))
+        bench.announce(name)
+        model_row, off = sweep_model(name, bench.size(BUDGETS, 3))
         errors += off
-        yield found
+        yield model_row
     yield row("all", off_median_share=statistics.median(errors), off_worst_share=max(errors))
 
 
-def swept(name: str, count: int) -> tuple[Row, list[float]]:
-    """The row of a model, and how far off each prediction was."""
+def sweep_model(name: str, count: int) -> tuple[Row, list[float]]:
+    """A model's row, and how far off each prediction was."""
     make, sizes = SWEEP[name]
     loss, args = make(**sizes)
     args = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), args)
     least = cg.grad(loss, budget="min").compile(*args).peak_bytes
     most = cg.grad(loss, policy="store_all").compile(*args).peak_bytes
     budgets = [int(b) for b in np.geomspace(least, most, count)]
-    found = [cg.grad(loss, budget=b).compile(*args) for b in budgets]
-    seconds = [f.plan.seconds for f in found]
-    off = [abs(f.peak_bytes / f.plan.peak_bytes - 1) for f in found]
-    rounds = [f.rounds for f in found]
-    values = row(
+    certified = [cg.grad(loss, budget=b).compile(*args) for b in budgets]
+    seconds = [c.plan.seconds for c in certified]
+    off = [abs(c.peak_bytes / c.plan.peak_bytes - 1) for c in certified]
+    rounds = [c.rounds for c in certified]
+    model_row = row(
         name,
         smallest_bytes=least,
         largest_bytes=most,
         budgets=count,
-        kept=sum(f.peak_bytes <= b for f, b in zip(found, budgets, strict=True)),
+        kept=sum(c.peak_bytes <= b for c, b in zip(certified, budgets, strict=True)),
         monotone=all(b <= a * (1 + 1e-9) for a, b in itertools.pairwise(seconds)),
         plans_compiled_mean=statistics.mean(rounds),
         plans_compiled_most=max(rounds),
@@ -59,4 +59,4 @@ def swept(name: str, count: int) -> tuple[Row, list[float]]:
         off_worst_share=max(off),
         slower_ratio=seconds[0] / seconds[-1],
     )
-    return values, off
+    return model_row, off

@@ -1,4 +1,4 @@
-"""The transformer in torch, eager, with and without torch.utils.checkpoint, beside jax.grad and ours."""
+"""The transformer in eager torch, with and without torch.utils.checkpoint, beside jax.grad and ours."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from ckptgrad.bench import torch_transformer
 from ckptgrad.bench.cases.chains import MODELS
-from ckptgrad.bench.measure import ours, theirs
+from ckptgrad.bench.measure import certified_program, peer_program
 from ckptgrad.bench.peers import TORCH_CPU
 from ckptgrad.bench.registry import Bench, case
 from ckptgrad.bench.rows import Row, row
@@ -31,35 +31,35 @@ ROUNDS = 7
 HEADS = 4
 MODEL = MODELS["transformer"]
 BUDGETS = ("0.5x", "0.25x")
-# As in the resident meter: what is freed goes back to the system at once.
+# As in the resident meter: freed memory goes back to the system at once.
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 
 
 @case("torch", "The transformer against torch in eager mode, with and without torch.utils.checkpoint, on the CPU")
 def torch(bench: Bench) -> Iterator[Row]:
-    """The same parameters and shapes; torch runs its own kernels of layer norm, softmax and GELU, and as many threads as
-    there are cores. Memory is the growth of the resident set in a process of its own for each row, times are by turns in
-    one; the difference is of gradients, against jax.grad's."""
+    """The same parameters and shapes; torch uses its own kernels for layer norm, softmax and GELU, and one thread per core.
+    Memory is the growth of the resident set, measured in a separate process for each row; times are interleaved in one
+    process; "difference" is between the gradients and jax.grad's."""
     if jax.default_backend() != "cpu":
-        yield row("torch", skipped=f"torch's rows are of its CPU build, and JAX runs on the {jax.default_backend()} here")
+        yield row("torch", skipped=f"torch's CPU build is compared on a CPU only; JAX runs on the {jax.default_backend()}")
         return
     loss, args = MODEL(bench)
-    bench.doing("jax.grad")
-    programs = [theirs("jax.grad", jax.value_and_grad(loss), args)]
-    bench.doing("jax.checkpoint")
-    programs.append(theirs("jax.checkpoint", jax.value_and_grad(MODEL(bench, wrap=jax.checkpoint)[0]), args))
+    bench.announce("jax.grad")
+    programs = [peer_program("jax.grad", jax.value_and_grad(loss), args)]
+    bench.announce("jax.checkpoint")
+    programs.append(peer_program("jax.checkpoint", jax.value_and_grad(MODEL(bench, wrap=jax.checkpoint)[0]), args))
     for budget in (None, *bench.size(BUDGETS, ())):
         run = "ours, no budget" if budget is None else f"ours, {budget}"
-        bench.doing(run)
-        programs.append(ours(run, loss, args, budget))
+        bench.announce(run)
+        programs.append(certified_program(run, loss, args, budget))
     calls: dict[str, Callable[[], Any]] = {p.run: (lambda p=p: p.executable(*p.args)) for p in programs}
     jobs = {} if TORCH_CPU.skip else torch_jobs(args)
     calls |= {run: torch_transformer.gradient(**job) for run, job in jobs.items()}
-    bench.doing("times")
-    taken = dict(zip(calls, alternate(list(calls.values()), bench.size(ROUNDS, 1)), strict=True))
+    bench.announce("times")
+    seconds = dict(zip(calls, alternate(list(calls.values()), bench.size(ROUNDS, 1)), strict=True))
     expected = jax.tree.leaves(calls["jax.grad"]()[1])
     for run, call in calls.items():
-        bench.doing(f"{run}, in a process of its own")
+        bench.announce(f"{run}, in its own process")
         program = next((p for p in programs if p.run == run), None)
         if program is None:
             memory: dict[str, Any] = {"resident_bytes": torch_resident_bytes(jobs[run])}
@@ -70,8 +70,8 @@ def torch(bench: Bench) -> Iterator[Row]:
         yield row(
             run,
             **memory,
-            time_ratio=median_ratio(taken[run], taken["jax.grad"]),
-            run_seconds=statistics.median(taken[run]),
+            time_ratio=median_ratio(seconds[run], seconds["jax.grad"]),
+            run_seconds=statistics.median(seconds[run]),
             difference=difference(list(map(np.asarray, jax.tree.leaves(call()[1]))), expected).relative,
         )
     if TORCH_CPU.skip:
@@ -79,7 +79,7 @@ def torch(bench: Bench) -> Iterator[Row]:
 
 
 def torch_jobs(args: tuple[Any, ...]) -> dict[str, dict[str, Any]]:
-    """What `torch_transformer.gradient` takes, for each of torch's rows."""
+    """The arguments of `torch_transformer.gradient` for each of torch's rows."""
     params, tokens = jax.tree.map(np.asarray, args)
     shared = {"params": params, "tokens": tokens, "heads": HEADS}
     return {
@@ -89,7 +89,7 @@ def torch_jobs(args: tuple[Any, ...]) -> dict[str, dict[str, Any]]:
 
 
 def torch_resident_bytes(job: dict[str, Any]) -> int:
-    """The peak of the resident set in a process of its own."""
+    """The peak of the resident set, measured in a separate process."""
     with TemporaryDirectory(prefix="ckptgrad-") as folder:
         path = Path(folder) / "job.pickle"
         path.write_bytes(pickle.dumps(job, protocol=pickle.HIGHEST_PROTOCOL))
