@@ -34,7 +34,9 @@ from ckptgrad.graph.trace import trace
 from ckptgrad.planning.imported import from_checkpoint_schedules, load_plan
 from ckptgrad.planning.policy import policy
 from ckptgrad.planning.schedule import Backward, Forward, Free, Schedule
+from ckptgrad.report.renderer import RENDERER as _RENDERER
 from ckptgrad.results.frontier import Frontier
+from ckptgrad.results.shown import Shown as _Shown
 from ckptgrad.results.timeline import Timeline
 from ckptgrad.rules.borrowed import use_jax_rule
 from ckptgrad.rules.decorators import bprop as bprop_rule
@@ -53,6 +55,8 @@ __all__ = [
     "StaticArgumentError", "Timeline", "timeline", "trace", "use_implementation", "use_jax_rule", "validate",
     "Validation", "ValidationError", "value_and_grad", "Variable", "vjp", "while_loop",
 ]  # fmt: skip
+
+_Shown.use(_RENDERER)
 
 
 def load_ipython_extension(shell: Any) -> None:

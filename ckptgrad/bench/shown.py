@@ -14,8 +14,9 @@ from ckptgrad.bench.book import Book, Result
 from ckptgrad.bench.registry import Curves, registered
 from ckptgrad.bench.tables import MIB, environments, footer, heading, table, unit_of
 from ckptgrad.errors import MissingExtraError
+from ckptgrad.report import registry
 from ckptgrad.report.plots.style import save_png
-from ckptgrad.report.shown import Shown
+from ckptgrad.results.shown import Shown
 
 # Okabe and Ito's colours, told apart by colour-blind readers; line and marker tell them apart in grey.
 STYLES = (("#0072B2", "-", "o"), ("#D55E00", "--", "s"), ("#009E73", "-.", "^"), ("#CC79A7", ":", "D"), ("black", "-", "x"))
@@ -45,15 +46,19 @@ class ShownResult(Shown):
 
     result: Result
 
-    def report_parts(self) -> list[RenderableType]:
-        """What the columns mean, the table, and when and where it was measured."""
-        where = environments(Book({self.result.name: self.result}))
-        return [self.result.about, table(self.result), footer(self.result), where]
 
-    def figures(self) -> dict[str, Callable[[], Any]]:
-        """The curves of a case that has any."""
-        case = registered().get(self.result.name)
-        return {} if case is None or case.curves is None else {self.result.title: partial(_drawn, self.result, case.curves)}
+@registry.parts.register(ShownResult)
+def parts(shown: ShownResult) -> list[RenderableType]:
+    """What the columns mean, the table, and when and where it was measured."""
+    result = shown.result
+    return [result.about, table(result), footer(result), environments(Book({result.name: result}))]
+
+
+@registry.figures.register(ShownResult)
+def figures(shown: ShownResult) -> dict[str, Callable[..., Any]]:
+    """The curves of a case that has any."""
+    result, case = shown.result, registered().get(shown.result.name)
+    return {} if case is None or case.curves is None else {result.title: partial(_drawn, result, case.curves)}
 
 
 def _figure_class() -> Any:

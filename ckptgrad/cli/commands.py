@@ -22,7 +22,7 @@ from ckptgrad.cli.targets import on_a_target
 from ckptgrad.cli.train import train
 from ckptgrad.cli.validate import validate
 from ckptgrad.errors import CkptgradError, ValidationError
-from ckptgrad.report.coverage import CoverageReport
+from ckptgrad.results.coverage import CoverageTable
 from ckptgrad.rules.coverage import MISSING, coverage
 
 
@@ -55,7 +55,7 @@ app = typer.Typer(
 def rules(as_json: AsJson = False, html: HtmlFile = None, png: PngPath = None) -> None:
     """List JAX's primitives: differentiated, without derivative, or refused and why."""
     rows = coverage()
-    deliver("Rules", {"Primitives": CoverageReport(tuple(rows))}, as_json, html, png)
+    deliver("Rules", {"Primitives": CoverageTable(tuple(rows))}, as_json, html, png)
     if any(row.status == MISSING for row in rows):
         raise typer.Exit(1)
 

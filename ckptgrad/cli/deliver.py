@@ -15,8 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from ckptgrad.cli.output import say, writing
 from ckptgrad.report.page import page
 from ckptgrad.report.plots.style import save_png
-from ckptgrad.report.shown import Shown
 from ckptgrad.report.text import plain_console
+from ckptgrad.results.shown import Shown
 
 
 def deliver(

@@ -25,7 +25,7 @@ from ckptgrad.cli.targets import load_call
 from ckptgrad.errors import ValidationError
 from ckptgrad.meters.meter import get_meters
 from ckptgrad.planning.policy import get_policy
-from ckptgrad.report.shown import Shown
+from ckptgrad.results.shown import Shown
 
 
 def validate(

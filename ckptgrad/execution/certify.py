@@ -11,7 +11,8 @@ from ckptgrad.bytes import format_bytes
 from ckptgrad.errors import BudgetError
 from ckptgrad.meters.xla import Memory, compiled_memory
 from ckptgrad.planning.schedule import Schedule
-from ckptgrad.results.plan import Found, Plan
+from ckptgrad.results.outcomes import OUTCOMES, Outcome
+from ckptgrad.results.plan import Plan
 from ckptgrad.target.calibrate import best_seconds
 
 MAX_ROUNDS = 8
@@ -60,7 +61,7 @@ class Certified:
     def compare(self, *args: Any, **kwargs: Any) -> Comparison:
         """Run it a few times, and tell how far off the plan's predictions were; printed with the plan from then on."""
         seconds = best_seconds(lambda: self(*args, **kwargs), COMPARED)
-        self.plan.note(Found(self.peak_bytes, seconds))
+        OUTCOMES.put(self.plan.program, self.plan.schedule, Outcome(self.peak_bytes, seconds))
         return Comparison(self.plan.peak_bytes, self.peak_bytes, self.plan.seconds, seconds)
 
 
@@ -107,7 +108,7 @@ def certify(build: Callable[[int | None], tuple[Plan, Any]], args: Any, kwargs: 
         if plan.schedule not in known:
             executable = jitted.lower(*args, **kwargs).compile()
             known[plan.schedule] = executable, compiled_memory(executable)
-            plan.note(Found(known[plan.schedule][1].peak_bytes))
+            OUTCOMES.put(plan.program, plan.schedule, Outcome(known[plan.schedule][1].peak_bytes))
         executable, memory = known[plan.schedule]
         return Certified(executable, plan, memory, len(known), budget)
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ckptgrad.doors.gradient import value_and_grad
 from ckptgrad.doors.timeline import observe_compiled
 from ckptgrad.notebook.calls import WrittenCall
-from ckptgrad.report.shown import Shown
+from ckptgrad.report import registry
 from ckptgrad.results.plan import Plan
+from ckptgrad.results.shown import Shown
 from ckptgrad.results.timeline import Timeline
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from rich.console import RenderableType
 
 
 @dataclass(frozen=True, repr=False)
@@ -30,13 +35,17 @@ class Profiled(Shown):
     plan: Plan
     timeline: Timeline
 
-    def report_parts(self) -> list[Any]:
-        """The tables of the plan and of the timeline."""
-        return [*self.plan.report_parts(), *self.timeline.report_parts()]
 
-    def figures(self) -> dict[str, Callable[[], Any]]:
-        """Those of the timeline."""
-        return self.timeline.figures()
+@registry.parts.register(Profiled)
+def parts(profiled: Profiled) -> Sequence[RenderableType]:
+    """The tables of the plan and of the timeline."""
+    return [*registry.parts(profiled.plan), *registry.parts(profiled.timeline)]
+
+
+@registry.figures.register(Profiled)
+def figures(profiled: Profiled) -> dict[str, Callable[..., Figure]]:
+    """Those of the timeline."""
+    return registry.figures(profiled.timeline)
 
 
 def profile(call: WrittenCall, observe: Any, **options: Any) -> Profiled:

@@ -1,1 +1,1 @@
-"""Plans and validations for people: text tables."""
+"""Results as text, HTML and pictures."""

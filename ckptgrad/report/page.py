@@ -7,7 +7,8 @@ from html import escape
 
 from ckptgrad.report.html import STYLE, fragment
 from ckptgrad.report.plots.style import drawn
-from ckptgrad.report.shown import Shown
+from ckptgrad.report.renderer import RENDERER
+from ckptgrad.results.shown import Shown
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
@@ -23,7 +24,7 @@ h1{{font-size:1.5em}}h2{{font-size:1.15em;margin-top:2em;border-bottom:1px solid
 def page(title: str, sections: Mapping[str, Shown]) -> str:
     """Results under headings, each with its tables and, where matplotlib is installed, all its pictures."""
     found = [
-        f"<h2>{escape(heading)}</h2>{fragment(result.report_parts(), *drawn(result.figures()))}"
+        f"<h2>{escape(heading)}</h2>{fragment(RENDERER.parts(result), *drawn(result.figures()))}"
         for heading, result in sections.items()
     ]
     return _PAGE.format(title=escape(title), style=STYLE, sections="\n".join(found))

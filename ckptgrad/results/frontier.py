@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ckptgrad.bytes import Budget
 from ckptgrad.errors import BudgetError
 from ckptgrad.planning.budget import budget_bytes
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.frontier import Point
-from ckptgrad.report.shown import Shown
+from ckptgrad.results.shown import Shown
 from ckptgrad.target.target import free_bytes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, repr=False)
@@ -84,18 +88,6 @@ class Frontier(Shown):
         """The same with more points to compare with (`validation.jax_grad_point`)."""
         return replace(self, others=(*self.others, *others))
 
-    def report_parts(self) -> list[Any]:
-        """The tables that it prints."""
-        from ckptgrad.report.tables import frontier_parts
-
-        return frontier_parts(self.points, self.others)
-
-    def plot(self, ax: Any = None) -> Any:
-        """Draw it (`report.plots.frontier`); needs matplotlib."""
-        from ckptgrad.report.plots.frontier import plot_frontier
-
-        return plot_frontier(self, ax)
-
-    def figures(self) -> dict[str, Callable[[], Any]]:
-        """Time against bytes."""
-        return {"frontier": self.plot}
+    def plot(self, ax: Axes | None = None) -> Figure:
+        """Time against bytes, on the given axes or a new figure; needs matplotlib."""
+        return self.figures()["frontier"](ax)

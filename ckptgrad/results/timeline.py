@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ckptgrad.chain.program import Program
 from ckptgrad.chain.waiting import waiting_bytes
@@ -13,8 +13,12 @@ from ckptgrad.meters.meter import Reading
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.referee import simulate
 from ckptgrad.planning.schedule import Schedule
-from ckptgrad.report.shown import Shown
 from ckptgrad.results.predicted import Moment, buffers_during, moments
+from ckptgrad.results.shown import Shown
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, repr=False)
@@ -79,21 +83,9 @@ class Timeline(Shown):
             "readings": {name: reading.to_dict() for name, reading in self.readings.items()},
         }
 
-    def report_parts(self) -> list[Any]:
-        """The chart and the tables that it prints."""
-        from ckptgrad.report.timeline import timeline_parts
-
-        return timeline_parts(self)
-
-    def figures(self) -> dict[str, Callable[[], Any]]:
-        """Live bytes over the course of the gradient."""
-        return {"timeline": self.plot}
-
-    def plot(self, ax: Any = None) -> Any:
-        """Draw it with matplotlib; see `report.plots.timeline`."""
-        from ckptgrad.report.plots.timeline import plot_timeline
-
-        return plot_timeline(self, ax)
+    def plot(self, ax: Axes | None = None) -> Figure:
+        """Live bytes as areas and lines, on the given axes or a new figure; needs matplotlib."""
+        return self.figures()["timeline"](ax)
 
 
 def predict(name: str, program: Program, costs: ChainCosts, schedule: Schedule, budget: int | None) -> Timeline:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ckptgrad.meters.meter import Reading
-from ckptgrad.report.shown import Shown
 from ckptgrad.results.finding import Finding, messages
+from ckptgrad.results.shown import Shown
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Findings that the text table shows.
 MOST_LINES = 12
@@ -170,18 +173,6 @@ class Validation(Shown):
             "custom_rules_checked": self.checked,
         }
 
-    def report_parts(self) -> list[Any]:
-        """The tables that it prints."""
-        from ckptgrad.report.tables import validation_parts
-
-        return validation_parts(self)
-
-    def figures(self) -> dict[str, Callable[[], Any]]:
-        """Peaks and times of the rows."""
-        return {"validation": self.plot}
-
-    def plot(self) -> Any:
-        """Bars of peaks and times (`report.plots.validation`); needs matplotlib."""
-        from ckptgrad.report.plots.validation import plot_validation
-
-        return plot_validation(self)
+    def plot(self) -> Figure:
+        """Peaks and times as bars; needs matplotlib."""
+        return self.figures()["validation"]()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rich.console import RenderableType
@@ -12,9 +13,13 @@ from rich.text import Text
 from ckptgrad.bytes import format_bytes
 from ckptgrad.meters.buffers import KINDS, Buffer
 from ckptgrad.meters.meter import meters
+from ckptgrad.report import registry
+from ckptgrad.report.plots.timeline import plot_timeline
+from ckptgrad.report.tables import table_of
+from ckptgrad.results.timeline import Timeline
 
 if TYPE_CHECKING:
-    from ckptgrad.results.timeline import Timeline
+    from matplotlib.figure import Figure
 
 COLUMNS, ROWS = 72, 14
 MOST_ALIVE = 12
@@ -23,7 +28,8 @@ _LETTERS: dict[str, str] = dict(zip(KINDS, "RBrgt", strict=True))
 _COLOURS: dict[str, str] = dict(zip(KINDS, ("white", "blue", "cyan", "yellow", "magenta"), strict=True))
 
 
-def timeline_parts(timeline: Timeline) -> list[RenderableType]:
+@registry.parts.register(Timeline)
+def parts(timeline: Timeline) -> list[RenderableType]:
     """The course, what is alive at the peak, and the meters."""
     at = timeline.moments[timeline.peak_at]
     budget = "none" if timeline.budget is None else format_bytes(timeline.budget)
@@ -31,12 +37,18 @@ def timeline_parts(timeline: Timeline) -> list[RenderableType]:
         f"{timeline.name}: live bytes beyond the arguments, budget {budget}; predicted peak "
         f"{format_bytes(timeline.peak_bytes)} during {_doing(at.action)}"
     )
-    parts: list[RenderableType] = [Text(head), _chart(timeline)]
-    parts += [Text("alive at the predicted peak"), alive_table(timeline.alive)]
+    shown: list[RenderableType] = [Text(head), _chart(timeline)]
+    shown += [Text("alive at the predicted peak"), alive_table(timeline.alive)]
     seen = timeline.readings.get("xla")
     if seen is not None and seen.alive:
-        parts += [Text("alive at the peak of XLA's buffer assignment"), alive_table(seen.alive)]
-    return [*parts, _readings(timeline)] if timeline.readings else parts
+        shown += [Text("alive at the peak of XLA's buffer assignment"), alive_table(seen.alive)]
+    return [*shown, _readings(timeline)] if timeline.readings else shown
+
+
+@registry.figures.register(Timeline)
+def figures(timeline: Timeline) -> dict[str, Callable[..., Figure]]:
+    """Live bytes over the course of the gradient."""
+    return {"timeline": partial(plot_timeline, timeline)}
 
 
 def _doing(action: str) -> str:
@@ -85,10 +97,8 @@ def _stack(bytes_: Sequence[int], highest: int) -> list[str]:
 
 def alive_table(alive: Sequence[Buffer], most: int = MOST_ALIVE) -> Table:
     """Buffers, largest first; those alike in neighbouring stages in one row."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name, side in (("bytes", "right"), ("kind", "left"), ("type", "left"), ("made by", "left"), ("stage", "left")):
-        table.add_column(name, justify=side, no_wrap=True)  # type: ignore[arg-type]
-    table.add_column("source")
+    text = ("kind", "type", "made by", "stage", "source")
+    table = table_of("bytes", *text, left=text, wrapped=("source",))
     groups = _alike(alive)
     for group in groups[:most]:
         first = group[0]
@@ -124,11 +134,7 @@ def _ranges(stages: Sequence[int]) -> str:
 
 
 def _readings(timeline: Timeline) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("meter", no_wrap=True)
-    table.add_column("peak", justify="right", no_wrap=True)
-    table.add_column("against predicted", justify="right", no_wrap=True)
-    table.add_column("sees")
+    table = table_of("meter", "peak", "against predicted", "sees", left=("meter", "sees"), wrapped=("sees",))
     known = meters()
     for name, reading in timeline.readings.items():
         if reading.bytes is None:

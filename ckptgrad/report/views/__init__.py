@@ -1,0 +1,1 @@
+"""How each type of result is shown: a file for each, found by `report.renderer`."""

@@ -1,0 +1,58 @@
+"""A frontier as a table: budgets, times, and where other policies stand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from ckptgrad.bytes import format_bytes
+from ckptgrad.planning.frontier import Point
+from ckptgrad.report import registry
+from ckptgrad.report.plots.frontier import plot_frontier
+from ckptgrad.report.tables import NOTHING, table_of
+from ckptgrad.results.frontier import Frontier
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MOST_POINTS = 24
+
+
+@registry.parts.register(Frontier)
+def parts(frontier: Frontier) -> list[RenderableType]:
+    """Points spread over the frontier, then the policies and what the frontier needs for the same bytes."""
+    points, fastest = frontier.points, frontier.points[-1]
+    table = table_of("peak", "of fastest's", "time", "policy", "optimal there", left=("policy",))
+    step = max(1, -(-len(points) // MOST_POINTS))
+    shown = [*points[:-1:step], fastest]
+    for point in shown:
+        table.add_row(*_point_cells(point, fastest), "")
+    for point in sorted(frontier.others, key=lambda p: p.peak_bytes):
+        within = [p for p in points if p.peak_bytes <= point.peak_bytes]
+        table.add_row(*_point_cells(point, fastest), _ratio(within[-1].seconds, fastest.seconds) if within else NOTHING)
+    left_out = f" ({len(points) - len(shown)} more)" if len(points) > len(shown) else ""
+    head = Text(
+        f"{len(points)} budgets at which the plan changes{left_out}; time against the fastest plan's, estimated; in the "
+        f"last column that of the optimal plan in as many bytes"
+    )
+    return [head, table]
+
+
+@registry.figures.register(Frontier)
+def figures(frontier: Frontier) -> dict[str, Callable[..., Figure]]:
+    """Time against bytes."""
+    return {"frontier": partial(plot_frontier, frontier)}
+
+
+def _point_cells(point: Point, fastest: Point) -> list[str]:
+    share = f"{point.peak_bytes / fastest.peak_bytes:.0%}" if fastest.peak_bytes else NOTHING
+    return [format_bytes(point.peak_bytes), share, _ratio(point.seconds, fastest.seconds), point.policy]
+
+
+def _ratio(seconds: float, fastest: float) -> str:
+    """Of what takes no time there is none."""
+    return f"{seconds / fastest:.2f}" if fastest else NOTHING

@@ -1,0 +1,148 @@
+"""A plan as tables: what it costs, and what happens to each stage."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from rich.console import RenderableType
+from rich.table import Table
+
+from ckptgrad.bytes import format_bytes
+from ckptgrad.planning.schedule import Forward
+from ckptgrad.report import registry
+from ckptgrad.report.plots.costs import plot_costs
+from ckptgrad.report.plots.schedule import plot_schedule
+from ckptgrad.report.schedule import schedule_chart
+from ckptgrad.report.tables import NOTHING, table_of, two_columns
+from ckptgrad.results.plan import Plan
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from ckptgrad.graph.source import SourceLine
+
+MOST_ROWS = 40
+LONGEST_PERIOD = 8  # stages in a pattern that is written once however often it repeats
+
+
+@registry.parts.register(Plan)
+def parts(plan: Plan) -> list[RenderableType]:
+    """What a plan costs, and what happens to each stage."""
+    return [_summary(plan), _stage_table(plan)]
+
+
+@registry.figures.register(Plan)
+def figures(plan: Plan) -> dict[str, Callable[..., Figure]]:
+    """The schedule, and the costs of the stages."""
+    return {"schedule": partial(plot_schedule, plan), "stage costs": partial(plot_costs, plan)}
+
+
+@registry.diagram.register(Plan)
+def diagram(plan: Plan) -> list[RenderableType]:
+    """The schedule."""
+    return [schedule_chart(plan.schedule, len(plan.costs))]
+
+
+def _summary(plan: Plan) -> Table:
+    program, simulation = plan.program, plan.simulation
+    grid = two_columns()
+    budget = "none" if plan.budget is None else format_bytes(plan.budget)
+    grid.add_row("policy", f"{plan.schedule.policy}, budget {budget}")
+    grid.add_row(
+        "predicted peak",
+        f"{format_bytes(plan.peak_bytes)} beyond the arguments: {format_bytes(plan.temporary_bytes)} temporaries, "
+        f"{format_bytes(program.output_bytes)} outputs, {format_bytes(program.gradient_bytes)} gradients",
+    )
+    fastest = sum(s.options[s.fastest].time for s in plan.costs.stages)
+    ratio = f"{plan.seconds / fastest:.2f} of the fastest plan's without a budget" if fastest else NOTHING
+    if plan.seconds and plan.budget is not None:
+        ratio += f"; no schedule within the budget saves more than {1 - plan.least_seconds / plan.seconds:.0%} of it"
+    grid.add_row("estimated time", ratio)
+    if plan.found is not None:
+        took = f"peak {format_bytes(plan.found.peak_bytes)}"
+        if plan.peak_bytes:
+            took += f" ({plan.found.peak_bytes / plan.peak_bytes - 1:+.1%})"
+        if plan.found.seconds is not None and plan.seconds:
+            off = plan.found.seconds / plan.seconds - 1
+            took += f"; {plan.found.seconds:.3g} s a call, {plan.seconds:.3g} s estimated ({off:+.0%})"
+        grid.add_row("found", took)
+    grid.add_row(
+        "stages",
+        f"{len(program.stages)}, {len(program.kinds)} of them distinct; {simulation.forwards} forwards, "
+        f"{simulation.recomputations} of them repeated",
+    )
+    if plan.borrowed:
+        grid.add_row("borrowed rules", f"{', '.join(plan.borrowed)}: differentiated by JAX, no independent check")
+    return grid
+
+
+def _stage_table(plan: Plan) -> Table:
+    columns = ("stage", "source", "boundary", "kept for backward", "residuals", "forwards")
+    table = table_of(*columns, left=("stage", "source", "kept for backward"), wrapped=("source",))
+    lines = list(_collapse(_stage_rows(plan)))
+    for label, row in lines[:MOST_ROWS]:
+        table.add_row(label, *row)
+    if len(lines) > MOST_ROWS:
+        table.add_row(f"... and {len(lines) - MOST_ROWS} rows more")
+    return table
+
+
+def _stage_rows(plan: Plan) -> list[tuple[str, ...]]:
+    """For each stage what the table says of it, without its number."""
+    kept = plan.schedule.kept
+    forwards = Counter(a.stage for a in plan.schedule if isinstance(a, Forward))
+    rows = []
+    for i, (stage, cost) in enumerate(zip(plan.program.stages, plan.costs.stages, strict=True)):
+        option = cost.options[kept[i]] if i in kept else None
+        rows.append(
+            (
+                _place(stage.source),
+                format_bytes(cost.boundary_bytes),
+                option.name if option else NOTHING,
+                format_bytes(option.residual_bytes) if option else NOTHING,
+                str(forwards[i]),
+            )
+        )
+    return rows
+
+
+def _place(source: SourceLine | None) -> str:
+    return NOTHING if source is None else source.brief
+
+
+def _collapse(rows: Sequence[tuple[str, ...]]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Rows with their labels; a pattern of up to LONGEST_PERIOD rows that repeats is given once.
+
+    The rows of a pattern are labelled by their first stage, the step and their last stage: "2, 4 .. 16".
+    """
+    start = 0
+    while start < len(rows):
+        period, times = max(
+            ((p, _repeats(rows, start, p)) for p in range(1, LONGEST_PERIOD + 1)),
+            key=lambda found: ((found[1] - 1) * found[0], -found[0]),
+        )
+        if times == 1:
+            period = 1
+        for k in range(start, start + period):
+            yield _label(k, period, times), rows[k]
+        start += period * times
+
+
+def _repeats(rows: Sequence[tuple[str, ...]], start: int, period: int) -> int:
+    """How often the `period` rows from `start` on follow each other."""
+    times, pattern = 1, rows[start : start + period]
+    while rows[start + times * period : start + (times + 1) * period] == pattern:
+        times += 1
+    return times
+
+
+def _label(first: int, step: int, times: int) -> str:
+    if times == 1:
+        return str(first)
+    last = first + step * (times - 1)
+    if times == 2:
+        return f"{first}, {last}"
+    return f"{first} .. {last}" if step == 1 else f"{first}, {first + step} .. {last}"

@@ -1,0 +1,83 @@
+"""A validation as a table: one row for each reference and policy, and the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from ckptgrad.bytes import format_bytes
+from ckptgrad.meters.meter import Reading
+from ckptgrad.report import registry
+from ckptgrad.report.plots.validation import plot_validation
+from ckptgrad.report.tables import NOTHING, table_of
+from ckptgrad.results.validation import Row, Validation
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@registry.parts.register(Validation)
+def parts(validation: Validation) -> list[RenderableType]:
+    """One row each for jax.grad, jax.checkpoint and the policies, then what is wrong or worth noting."""
+    meters = [m for m in dict.fromkeys(name for row in validation.rows for name in row.readings) if m != "xla"]
+    columns = ("", "predicted", "certified", "temporaries", *meters, "time", "gradient differs by")
+    table = table_of(*columns, left=("",))
+    for row in validation.rows:
+        table.add_row(row.name, *_cells(row, meters))
+    budget = "no budget" if validation.budget is None else f"budget {format_bytes(validation.budget)}"
+    head = Text(
+        f"{validation.function}: peak bytes beyond the arguments, {budget}; time against jax.grad, "
+        f"median of {validation.repeats}"
+    )
+    verdict = "passed" if validation.passed else "FAILED"
+    notes = [f"{verdict}: {text}" for text in validation.row_failures or [_agreement(validation)]]
+    notes += validation.located
+    if validation.borrowed:
+        notes.append(f"borrowed from JAX, so not checked independently: {', '.join(validation.borrowed)}")
+    reasons = {(m, r.reason): row.name for row in validation.rows for m, r in row.readings.items() if r.bytes is None}
+    notes += [f"{meter} n/a ({name}): {reason}" for (meter, reason), name in reasons.items()]
+    return [head, table, Text("\n".join(notes))]
+
+
+@registry.figures.register(Validation)
+def figures(validation: Validation) -> dict[str, Callable[..., Figure]]:
+    """Peaks and times of the rows."""
+    return {"validation": partial(plot_validation, validation)}
+
+
+def _agreement(validation: Validation) -> str:
+    binding = "" if validation.budget is None else ", certified peaks are within the budget"
+    wrong = "" if validation.passed else "; custom rules that both use are wrong"
+    return f"gradients agree with jax.grad's{binding}{wrong}"
+
+
+def _cells(row: Row, meters: Sequence[str]) -> list[str]:
+    if not row.feasible:
+        least = "" if row.smallest_peak_bytes is None else f", needs {format_bytes(row.smallest_peak_bytes)}"
+        return [NOTHING] * (4 + len(meters)) + [f"{row.reason}{least}"]
+    return [
+        _bytes(row.predicted_peak_bytes),
+        _reading(row.certified),
+        _bytes(row.certified_temporary_bytes),
+        *(_reading(row.readings.get(name)) for name in meters),
+        NOTHING if row.time_ratio is None else f"{row.time_ratio:.2f}",
+        NOTHING if row.gradient is None else _difference(row.gradient.relative, row.gradient.bitwise),
+    ]
+
+
+def _bytes(n: int | None) -> str:
+    return NOTHING if n is None else format_bytes(n)
+
+
+def _reading(reading: Reading | None) -> str:
+    if reading is None:
+        return NOTHING
+    return "n/a" if reading.bytes is None else format_bytes(reading.bytes)
+
+
+def _difference(relative: float, bitwise: bool) -> str:
+    return "0 (bit for bit)" if bitwise else f"{relative:.1e}"

@@ -1,0 +1,71 @@
+"""What plans took once they were compiled and run: remembered as long as their stages live.
+
+A plan of a function that is traced again is another object with equal stages and an equal schedule. It will be compiled
+to an equal program, so that what one took is known of the other.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from threading import Lock
+from weakref import ReferenceType, WeakKeyDictionary, ref
+
+from ckptgrad.chain.kind import StageKind
+from ckptgrad.chain.program import Program
+from ckptgrad.planning.schedule import Schedule
+
+# Outcomes that are kept for each first stage.
+MOST_OUTCOMES = 64
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a plan took.
+
+    Attributes:
+        peak_bytes: certified bytes beyond the arguments.
+        seconds: of one call; None where it was not timed.
+    """
+
+    peak_bytes: int
+    seconds: float | None = None
+
+
+_Key = tuple[tuple[ReferenceType[StageKind], ...], Schedule]
+
+
+class Outcomes:
+    """Outcomes by the stages of a program and its schedule; stages are held weakly, the oldest outcomes are dropped."""
+
+    def __init__(self, most: int = MOST_OUTCOMES):
+        self._most = most
+        self._by_first_stage: WeakKeyDictionary[StageKind, OrderedDict[_Key, Outcome]] = WeakKeyDictionary()
+        self._lock = Lock()
+
+    @property
+    def stages(self) -> int:
+        """The number of first stages that live and have outcomes."""
+        return len(self._by_first_stage)
+
+    def get(self, program: Program, schedule: Schedule) -> Outcome | None:
+        """The last outcome of a plan with these stages and this schedule, or None."""
+        with self._lock:
+            outcomes = self._by_first_stage.get(program.stages[0].kind)
+            return None if outcomes is None else outcomes.get(_key(program, schedule))
+
+    def put(self, program: Program, schedule: Schedule, outcome: Outcome) -> None:
+        """Remember an outcome."""
+        with self._lock:
+            outcomes = self._by_first_stage.setdefault(program.stages[0].kind, OrderedDict())
+            outcomes[_key(program, schedule)] = outcome
+            while len(outcomes) > self._most:
+                outcomes.popitem(last=False)
+
+
+def _key(program: Program, schedule: Schedule) -> _Key:
+    return tuple(ref(stage.kind) for stage in program.stages), schedule
+
+
+# Of this process.
+OUTCOMES = Outcomes()
