@@ -289,11 +289,11 @@ class NestingError(CkptgradError, RecursionError):
 
 
 class OptionError(CkptgradError, ValueError):
-    """An option of a door (runtime, policy, argnums) that does not exist.
+    """An option of a door (policy, costs, argnums) that does not exist.
 
     Example:
         >>> import ckptgrad as cg
-        >>> cg.grad(abs, runtime="fast")
+        >>> cg.grad(abs, costs="guess")
         Traceback (most recent call last):
         ...
         ckptgrad.errors.OptionError: ...

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from ckptgrad.bytes import Budget
 from ckptgrad.chain.kind import StageKind
 from ckptgrad.chain.program import Program
+from ckptgrad.costs.compiled import count_probes, probed_costs
 from ckptgrad.costs.estimated import chain_costs
+from ckptgrad.costs.measured import measured_costs
 from ckptgrad.errors import BudgetError, EffectError, ScheduleError
 from ckptgrad.graph.graph import Operation
 from ckptgrad.planning.budget import budget_bytes
@@ -15,29 +14,44 @@ from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.policy import get_policy
 from ckptgrad.planning.referee import simulate
 from ckptgrad.planning.schedule import Forward, Schedule
+from ckptgrad.request import Request
 from ckptgrad.results.plan import Plan
 from ckptgrad.target.target import free_bytes
 
+# The programs of stages that `compile` has XLA compile for their bytes without being asked to.
+MOST_PROBES = 200
 
-def make_plan(
-    program: Program,
-    budget: Budget = None,
-    policy: str | Callable | Schedule = "optimal",
-    costs: ChainCosts | None = None,
-) -> Plan:
+
+def make_costs(program: Program, request: Request, *, compiling: bool = False) -> ChainCosts:
+    """What the planner sees of a program: estimates, with bytes from XLA or with measured seconds too.
+
+    Args:
+        program: the chain.
+        request: says in `costs` which of these.
+        compiling: whether the plan will be compiled, for which "auto" takes the bytes from XLA unless the stages are many.
+    """
+    source, costs = request.costs, chain_costs(program)
+    if source in ("compile", "measure") or (source == "auto" and compiling and count_probes(program) <= MOST_PROBES):
+        costs = probed_costs(program, costs)
+    return measured_costs(program, costs) if source == "measure" else costs
+
+
+def make_plan(program: Program, request: Request, costs: ChainCosts | None = None) -> Plan:
     """Plan a program.
 
     Args:
         program: the chain.
-        budget: bytes beyond the arguments, as accepted by `resolve_budget`.
-        policy: a name, a function (costs, bytes) -> Schedule, or a Schedule.
-        costs: the stage costs, if known already.
+        request: what is asked for; of it the budget, the policy and the source of costs are used here.
+        costs: the stage costs, if they are known already.
 
     Raises:
         BudgetError: the budget is below what the policy can reach.
+        ScheduleError: the policy returned something else than a schedule, or the schedule breaks a rule.
+        EffectError: the schedule would have a side effect twice.
     """
-    costs = costs or chain_costs(program)
-    limit = budget_bytes(budget, costs, free_bytes)
+    costs = costs or make_costs(program, request)
+    limit = limit_bytes(request, costs)
+    policy = request.policy
     schedule = policy if isinstance(policy, Schedule) else get_policy(policy)(costs, limit)
     if not isinstance(schedule, Schedule):
         raise ScheduleError(f"the policy {policy!r} returned a {type(schedule).__name__}, not a ckptgrad.Schedule")
@@ -46,6 +60,11 @@ def make_plan(
         raise BudgetError(limit, simulation.peak, None, schedule.policy)
     check_effects(program, schedule)
     return Plan(program, costs, schedule, simulation, limit)
+
+
+def limit_bytes(request: Request, costs: ChainCosts) -> int | None:
+    """The budget of a request in bytes, for a chain of these costs; None for no budget."""
+    return budget_bytes(request.budget, costs, free_bytes)
 
 
 def check_effects(program: Program, schedule: Schedule) -> None:

@@ -22,10 +22,10 @@ from ckptgrad.cli.options import (
 from ckptgrad.cli.output import say
 from ckptgrad.cli.targets import load_call
 from ckptgrad.doors.frontier import frontier as make_frontier
-from ckptgrad.doors.gradient import check_options
 from ckptgrad.doors.plan import plan as make_plan
 from ckptgrad.doors.timeline import timeline as make_timeline
 from ckptgrad.meters.meter import get_meters
+from ckptgrad.request import Request
 from ckptgrad.validation import jax_grad_point
 
 
@@ -42,7 +42,7 @@ def plan(
     png: PngPath = None,
 ) -> None:
     """Show what would be stored and recomputed, and the predicted peak and time."""
-    check_options(budget, policy, "compiled")
+    Request(budget=budget, policy=policy)
     fun, args = load_call(function, arguments)
     with working("planning"):
         made = make_plan(fun, *args, argnums=numbers(argnums), has_aux=has_aux, budget=budget, policy=policy)
@@ -67,7 +67,7 @@ def timeline(
     png: PngPath = None,
 ) -> None:
     """Show live bytes over the course of the gradient, predicted and observed, and what is alive at the peak."""
-    check_options(budget, policy, "compiled")
+    Request(budget=budget, policy=policy)
     get_meters(observe)
     fun, args = load_call(function, arguments)
     with working("planning, compiling and observing"):

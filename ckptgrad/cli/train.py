@@ -13,8 +13,8 @@ from ckptgrad.bytes import format_bytes
 from ckptgrad.cli.deliver import stepping, to_json, write
 from ckptgrad.cli.options import AsJson, HtmlFile, MetersOption, PngPath, PolicyOption
 from ckptgrad.cli.output import say
-from ckptgrad.doors.gradient import check_options
 from ckptgrad.report.text import plain_console
+from ckptgrad.request import Request
 from ckptgrad.training.data import read_text
 from ckptgrad.training.job import Job, Training, prepare
 from ckptgrad.training.model import Shape
@@ -45,7 +45,7 @@ def train(
     png: PngPath = None,
 ) -> None:
     """Train a deep byte-level transformer on real text under a memory budget, then validate it."""
-    check_options(budget, policy, "compiled")
+    Request(budget=budget, policy=policy)
     shape = Shape(depth, width, heads, context)
     job = Job(shape, read_text(text), batch, steps, budget, policy, learning_rate, seed)
     console = plain_console(stderr=as_json, soft_wrap=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -22,6 +22,7 @@ from ckptgrad.graph.naming import argument_name, leaf_names, standing_for, title
 from ckptgrad.graph.references import opened
 from ckptgrad.graph.static import SplitCall, is_traced, split_call
 from ckptgrad.graph.trace import from_jaxpr
+from ckptgrad.request import Request
 
 _NUMBERS = (bool, int, float, complex, np.generic)
 
@@ -104,36 +105,13 @@ def check_function(fun: Any) -> None:
         raise GradientTypeError(f"Expected a function, got a generator function: {title(fun)}")
 
 
-def check_argnums(argnums: Any) -> int | tuple[int, ...]:
-    """`argnums` as an int, or a tuple of ints for any iterable of them.
+def positions(fun: Callable, args: Sequence[Any], argnums: int | Sequence[int]) -> tuple[int, ...]:
+    """The argnums of a request as positions from the front, checked against the arguments.
 
     Raises:
-        ArgnumsError: they are something else.
-        OptionError: they are empty.
+        ArgnumsError: one is out of range.
+        OptionError: they name an argument twice.
     """
-    if _is_index(argnums):
-        return int(argnums)
-    several = isinstance(argnums, Iterable) and not isinstance(argnums, (str, bytes))
-    numbers = tuple(argnums) if several else ()
-    if not several or not all(map(_is_index, numbers)):
-        raise ArgnumsError(f"argnums must be an int or a sequence of ints, got {argnums!r}")
-    if not numbers:
-        raise OptionError(f"argnums={argnums!r} must name at least one argument")
-    return tuple(map(int, numbers))
-
-
-def _is_index(value: Any) -> bool:
-    return not isinstance(value, (bool, np.bool_)) and hasattr(value, "__index__") and np.ndim(value) == 0
-
-
-def positions(fun: Callable, args: Sequence[Any], argnums: Any) -> tuple[int, ...]:
-    """`argnums` as positions from the front, checked against the arguments.
-
-    Raises:
-        ArgnumsError: argnums are no int or sequence of ints, or out of range.
-        OptionError: they are empty, or name an argument twice.
-    """
-    argnums = check_argnums(argnums)
     numbers = (argnums,) if isinstance(argnums, int) else argnums
     for k in numbers:
         if not -len(args) <= k < len(args):
@@ -387,35 +365,27 @@ class Traced:
         return [next(rest) if k in wanted else float0_zeros(leaves[k]) for k in self.call.selected]
 
 
-def trace_call(
-    call: Call,
-    has_aux: bool,
-    *,
-    scalar: bool = False,
-    holomorphic: bool = False,
-    saveable: Callable[..., Any] | None = None,
-) -> Traced:
+def trace_call(call: Call, request: Request, *, scalar: bool = False) -> Traced:
     """Trace a call and cut it into a chain.
 
     Args:
         call: the call.
-        has_aux: the function returns (output, aux); aux gets no cotangent.
-        scalar: the output must be a real scalar (or complex, if holomorphic).
-        saveable: which operations' results may be kept, as in `jax.checkpoint_policies`.
+        request: says whether there is aux, which gets no cotangent, and what stages may keep.
+        scalar: whether the output must be a real scalar (a complex one for a holomorphic function).
 
     Raises:
         GradientTypeError: the output is not what `has_aux` or `scalar` ask for.
     """
 
     def check(out: Any) -> None:
-        check_scalar(out, call.original, holomorphic)
+        check_scalar(out, call.original, request.holomorphic)
 
-    graph, returned = trace_graph(call, has_aux, check if scalar else None)
+    graph, returned = trace_graph(call, request.has_aux, check if scalar else None)
     seeds = [a for a in graph.outputs[: returned.count] if dtypes.issubdtype(a.aval.dtype, jnp.inexact)]
     differentiated = [k for k in call.selected if has_gradient(call.leaves[k])]
     wrt = [graph.inputs[k] for k in differentiated]
-    program = replace(build_program(graph, wrt, seeds, saveable=saveable), untraced_bytes=returned.untraced_bytes)
-    return Traced(call, program, returned, tuple(differentiated), has_aux)
+    program = replace(build_program(graph, wrt, seeds, saveable=request.saveable), untraced_bytes=returned.untraced_bytes)
+    return Traced(call, program, returned, tuple(differentiated), request.has_aux)
 
 
 def check_scalar(out: Any, fun: Callable, holomorphic: bool) -> None:

@@ -12,11 +12,11 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from ckptgrad.bytes import Budget
 from ckptgrad.doors.calling import call_of_all, check_function
-from ckptgrad.doors.gradient import check_options
 from ckptgrad.doors.vjp import pull
 from ckptgrad.graph.naming import argument_name, standing_for
 from ckptgrad.graph.static import split_call
 from ckptgrad.planning.schedule import Schedule
+from ckptgrad.request import Request
 
 
 def checkpoint(
@@ -50,8 +50,7 @@ def checkpoint(
         >>> jax.grad(lambda w, x: block(w, x).sum())(jnp.zeros((2, 2)), jnp.ones((1, 2))).shape
         (2, 2)
     """
-    check_options(budget, policy, "compiled", costs)
-
+    request = Request(budget=budget, policy=policy, saveable=saveable, costs=costs)
     check_function(fun)
 
     @functools.wraps(fun)
@@ -67,7 +66,7 @@ def checkpoint(
         closed, captured = _closed(standing_for(fun, positional, names), primals)
         run = jax.custom_vjp(closed)
         run.defvjp(
-            lambda *xs: pull(call_of_all(closed, xs), False, budget, policy, saveable, costs),
+            lambda *xs: pull(call_of_all(closed, xs), request),
             lambda pullback, cotangents: pullback(cotangents),
         )
         return run(*primals, *captured)

@@ -17,7 +17,7 @@ from ckptgrad.autodiff.reverse import active_variables, is_differentiable
 from ckptgrad.autodiff.transpose import transposed
 from ckptgrad.bytes import Budget
 from ckptgrad.doors.calling import Call, Returned, call_of_all, check_function, split_arguments, trace_graph
-from ckptgrad.doors.gradient import grad
+from ckptgrad.doors.gradient import GradientFunction
 from ckptgrad.doors.pullback import PUSHED, Kept, Linearized, TangentOutput, TangentPrimals, instantiated
 from ckptgrad.errors import GradientTypeError, MismatchError
 from ckptgrad.graph.evaluate import like_aval, needed_operations, read
@@ -26,6 +26,7 @@ from ckptgrad.graph.naming import title
 from ckptgrad.graph.static import SplitCall
 from ckptgrad.graph.trace import cotangent_struct
 from ckptgrad.planning.schedule import Schedule
+from ckptgrad.request import Request
 from ckptgrad.stage.joint import joint
 from ckptgrad.stage.partition import run_operations
 
@@ -155,10 +156,11 @@ def hvp(
         12.0
     """
     check_function(fun)
-    split = split_arguments(fun, primals, {}, argnums)
+    request = Request(argnums, budget=budget, policy=policy)
+    split = split_arguments(fun, primals, {}, request.argnums)
     if split.kept:
         fun, primals, tangents = split.fun, split.args, _of_what_is_traced(split, tangents)
-    return jvp(grad(fun, argnums, budget=budget, policy=policy), tuple(primals), tuple(tangents))[1]
+    return jvp(GradientFunction(fun, request, with_value=False), tuple(primals), tuple(tangents))[1]
 
 
 def _of_what_is_traced(split: SplitCall, tangents: Sequence[Any]) -> list[Any]:

@@ -1,4 +1,4 @@
-"""The doors: `value_and_grad`, `grad`, `vjp`, `plan`."""
+"""The doors `value_and_grad` and `grad`."""
 
 from __future__ import annotations
 
@@ -10,14 +10,9 @@ from typing import Any
 
 import jax
 
-from ckptgrad.bytes import Budget, check_budget
-from ckptgrad.chain.program import Program
-from ckptgrad.costs.compiled import count_probes, probed_costs
-from ckptgrad.costs.estimated import chain_costs
-from ckptgrad.costs.measured import measured_costs
+from ckptgrad.bytes import Budget
 from ckptgrad.doors.calling import (
     Traced,
-    check_argnums,
     check_compiled_aux,
     check_function,
     check_inputs,
@@ -25,24 +20,15 @@ from ckptgrad.doors.calling import (
     split_arguments,
     trace_call,
 )
-from ckptgrad.errors import OptionError
 from ckptgrad.execution.certify import Certified, certify
 from ckptgrad.execution.interpreter import Execution, split_at_backward
 from ckptgrad.graph.naming import name_of
 from ckptgrad.graph.static import SplitCall
 from ckptgrad.graph.trace import cotangent_type, filled
-from ckptgrad.planner import make_plan
-from ckptgrad.planning.budget import budget_bytes
-from ckptgrad.planning.costs import ChainCosts
-from ckptgrad.planning.policy import get_policy
+from ckptgrad.planner import limit_bytes, make_costs, make_plan
 from ckptgrad.planning.schedule import Schedule
+from ckptgrad.request import Request
 from ckptgrad.results.plan import Plan
-from ckptgrad.target.target import free_bytes
-
-RUNTIMES = ("compiled",)
-COSTS = ("auto", "estimate", "compile", "measure")
-# Programs of stages that `.compile` compiles, unasked, for their bytes.
-MOST_PROBES = 200
 
 
 class GradientFunction:
@@ -52,9 +38,9 @@ class GradientFunction:
     `jax.jit`, `jax.vmap` and further differentiation.
     """
 
-    def __init__(self, fun: Callable, *, with_value: bool, options: dict[str, Any]):
+    def __init__(self, fun: Callable, request: Request, *, with_value: bool):
         check_function(fun)
-        self.fun, self.with_value, self.options = fun, with_value, options
+        self.fun, self.request, self.with_value = fun, request, with_value
         functools.update_wrapper(self, fun, updated=())
         self.__name__ = name_of(fun)
 
@@ -83,40 +69,36 @@ class GradientFunction:
             BudgetError: no plan is within the budget; carries the smallest feasible peak.
         """
         split = self.split(args, kwargs)
-        door = GradientFunction(split.fun, with_value=self.with_value, options=self.options)
+        door = GradientFunction(split.fun, self.request, with_value=self.with_value)
         traced = door.trace(*split.args, **split.kwargs)
         check_compiled_aux(traced.returned, self.fun)
-        costs = costs_of(traced.program, self.options["costs"], compiling=True)
-        asked = self.options["budget"]
-        # "min" asks for the smallest plan, whatever XLA makes of it: there is nothing to exceed.
-        least = isinstance(asked, str) and asked.strip().lower() == "min"
-        budget = None if least else budget_bytes(asked, costs, free_bytes)
+        costs = make_costs(traced.program, self.request, compiling=True)
+        # The smallest plan is what it is, whatever XLA makes of it: there is nothing to exceed.
+        least = self.request.asks_for_least
 
-        def build(target: int | None):
-            plan = make_plan(traced.program, asked if least else target, self.options["policy"], costs)
+        def build(limit: int | None) -> tuple[Plan, Any]:
+            plan = make_plan(traced.program, self.request if least else replace(self.request, budget=limit), costs)
 
-            def run(*a, **k):
-                return door._run(door.trace(*a, **k), plan)
+            def run(*args: Any, **kwargs: Any) -> Any:
+                return door._run(door.trace(*args, **kwargs), plan)
 
             return plan, jax.jit(run)
 
-        certified = certify(build, split.args, split.kwargs, budget)
+        certified = certify(build, split.args, split.kwargs, None if least else limit_bytes(self.request, costs))
         return replace(certified, traced_parts=split.settings().traced_parts) if split.kept else certified
 
     def split(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> SplitCall:
         """A call as a function of what is traced of its arguments, and these."""
-        return split_arguments(self.fun, args, kwargs, self.options["argnums"])
+        return split_arguments(self.fun, args, kwargs, self.request.argnums)
 
     def trace(self, *args: Any, **kwargs: Any) -> Traced:
         """The call as a chain of stages."""
-        o = self.options
-        call = make_call(self.fun, args, kwargs, o["argnums"])
-        check_inputs(call, o["allow_int"], o["holomorphic"])
-        return trace_call(call, o["has_aux"], scalar=True, holomorphic=o["holomorphic"], saveable=o["saveable"])
+        call = make_call(self.fun, args, kwargs, self.request.argnums)
+        check_inputs(call, self.request.allow_int, self.request.holomorphic)
+        return trace_call(call, self.request, scalar=True)
 
     def _plan(self, traced: Traced) -> Plan:
-        o = self.options
-        return make_plan(traced.program, o["budget"], o["policy"], costs_of(traced.program, o["costs"]))
+        return make_plan(traced.program, self.request)
 
     def _run(self, traced: Traced, plan: Plan) -> Any:
         program = traced.program
@@ -125,20 +107,12 @@ class GradientFunction:
         execution.run(forward)
         execution.seed([filled(cotangent_type(v.aval), 1) for v in program.seeds])
         execution.run(backward)
-        found = traced.call.unflatten(traced.gradients([execution.gradient(v) for v in program.wrt]))
-        gradient = tuple(found) if isinstance(self.options["argnums"], tuple) else found[0]
+        leaves = traced.gradients([execution.gradient(v) for v in program.wrt])
+        gradient = self.request.for_argnums(traced.call.unflatten(leaves))
         value, aux = outputs_of(traced, execution)
         if self.with_value:
             return ((value, aux) if traced.has_aux else value), gradient
         return (gradient, aux) if traced.has_aux else gradient
-
-
-def costs_of(program: Program, costs: str, *, compiling: bool = False) -> ChainCosts:
-    """What the planner sees of a program: estimated, with XLA's bytes, or with measured seconds too."""
-    found = chain_costs(program)
-    if costs in ("compile", "measure") or (costs == "auto" and compiling and count_probes(program) <= MOST_PROBES):
-        found = probed_costs(program, found)
-    return measured_costs(program, found) if costs == "measure" else found
 
 
 def outputs_of(traced: Traced, execution: Execution) -> tuple[Any, Any]:
@@ -157,7 +131,6 @@ def value_and_grad(
     policy: str | Callable | Schedule = "optimal",
     saveable: Callable[..., Any] | None = None,
     costs: str = "auto",
-    runtime: str = "compiled",
 ) -> GradientFunction:
     """A function that evaluates `fun` and its gradient, within a memory budget.
 
@@ -178,7 +151,6 @@ def value_and_grad(
         costs: how stages are judged: "estimate" from their operations, "compile" by XLA's buffer assignment
             of each distinct stage, "measure" with their times too (seconds, once; remembered on disk); "auto"
             estimates while tracing and asks XLA in `.compile`.
-        runtime: "compiled".
 
     Returns:
         A function with the arguments of `fun` that returns (value, gradient), or
@@ -195,8 +167,8 @@ def value_and_grad(
         >>> [float(g) for g in grad]
         [0.0, 2.0, 4.0]
     """
-    options = _options(argnums, has_aux, holomorphic, allow_int, budget, policy, saveable, costs, runtime)
-    return GradientFunction(fun, with_value=True, options=options)
+    request = Request(argnums, has_aux, holomorphic, allow_int, budget, policy, saveable, costs)
+    return GradientFunction(fun, request, with_value=True)
 
 
 def grad(
@@ -210,7 +182,6 @@ def grad(
     policy: str | Callable | Schedule = "optimal",
     saveable: Callable[..., Any] | None = None,
     costs: str = "auto",
-    runtime: str = "compiled",
 ) -> GradientFunction:
     """A function that evaluates the gradient of `fun`; see `value_and_grad`.
 
@@ -222,30 +193,5 @@ def grad(
         >>> float(cg.grad(lambda x: x**3)(2.0))
         12.0
     """
-    options = _options(argnums, has_aux, holomorphic, allow_int, budget, policy, saveable, costs, runtime)
-    return GradientFunction(fun, with_value=False, options=options)
-
-
-def _options(argnums, has_aux, holomorphic, allow_int, budget, policy, saveable, costs, runtime) -> dict[str, Any]:
-    check_options(budget, policy, runtime, costs)
-    return {
-        "argnums": check_argnums(argnums),
-        "has_aux": has_aux,
-        "holomorphic": holomorphic,
-        "allow_int": allow_int,
-        "budget": budget,
-        "policy": policy,
-        "saveable": saveable,
-        "costs": costs,
-    }
-
-
-def check_options(budget: Any, policy: Any, runtime: str, costs: str = "auto") -> None:
-    """Reject what can be rejected before the function is known."""
-    check_budget(budget)
-    if not isinstance(policy, Schedule):
-        get_policy(policy)
-    if runtime not in RUNTIMES:
-        raise OptionError(f"runtime={runtime!r} is unknown; there is {', '.join(RUNTIMES)}")
-    if costs not in COSTS:
-        raise OptionError(f"costs={costs!r} is unknown; there are {', '.join(COSTS)}")
+    request = Request(argnums, has_aux, holomorphic, allow_int, budget, policy, saveable, costs)
+    return GradientFunction(fun, request, with_value=False)

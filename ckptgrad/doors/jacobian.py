@@ -18,7 +18,6 @@ from ckptgrad.bytes import Budget
 from ckptgrad.doors.calling import (
     Call,
     Returned,
-    check_argnums,
     check_function,
     check_inputs,
     check_real_inputs,
@@ -36,6 +35,7 @@ from ckptgrad.graph.naming import name_of, title
 from ckptgrad.jacobian.bracketing import Bracket, best_bracket
 from ckptgrad.jacobian.segments import Segment, Values, cut_where_small, evaluate_bracket, size_of, split
 from ckptgrad.planning.schedule import Schedule
+from ckptgrad.request import Request
 
 Mode = Literal["auto", "forward", "reverse"]
 
@@ -67,13 +67,13 @@ def jacrev(
         [[1.0, 0.0], [1.0, 1.0]]
     """
     check_function(fun)
-    argnums = check_argnums(argnums)
+    request = Request(argnums, has_aux, holomorphic, allow_int, budget, policy)
 
     @functools.wraps(fun)
     def jacobian_of(*args: Any, **kwargs: Any) -> Any:
-        call = make_call(fun, args, kwargs, argnums)
+        call = make_call(fun, args, kwargs, request.argnums)
         check_inputs(call, allow_int, holomorphic, "jacrev")
-        out, pullback, *aux = pull(call, has_aux, budget, policy)
+        out, pullback, *aux = pull(call, request)
         _check_output(call, out, holomorphic, "jacrev")
         leaves = jax.tree.leaves(call.primals)
         real = [i for i, x in enumerate(leaves) if has_gradient(x)]
@@ -86,7 +86,7 @@ def jacrev(
         blocks = [dict(zip(real, parts, strict=True)) for parts in zip(*(_parts(c, out) for c in columns), strict=True)]
         if not columns:
             blocks = [{} for _ in jax.tree.leaves(out)]
-        found = _assemble(call, out, argnums, lambda o, i: blocks[o].get(i))
+        found = _assemble(call, out, request, lambda o, i: blocks[o].get(i))
         return (found, aux[0]) if has_aux else found
 
     return jacobian_of
@@ -108,11 +108,11 @@ def jacfwd(fun: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = Fals
         [[1.0, 0.0], [1.0, 1.0]]
     """
     check_function(fun)
-    argnums = check_argnums(argnums)
+    request = Request(argnums, has_aux, holomorphic)
 
     @functools.wraps(fun)
     def jacobian_of(*args: Any, **kwargs: Any) -> Any:
-        call = make_call(fun, args, kwargs, argnums)
+        call = make_call(fun, args, kwargs, request.argnums)
         check_real_inputs(call, holomorphic, "jacfwd")
         primals = call.primals
 
@@ -130,7 +130,7 @@ def jacfwd(fun: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = Fals
             # Input sizes lead in each part; they belong behind the output's.
             return None if part is None else _behind(part[i], np.ndim(leaves[o])).astype(leaves[o].dtype)
 
-        found = _assemble(call, out, argnums, block, of_output=True)
+        found = _assemble(call, out, request, block, of_output=True)
         return (found, aux[0]) if has_aux else found
 
     return jacobian_of
@@ -176,10 +176,9 @@ class JacobianPlan:
 class JacobianFunction:
     """What `jacobian` returns: call it for the Jacobian, `plan` it for the count of multiplications."""
 
-    def __init__(self, fun: Callable, argnums: Any, has_aux: bool, holomorphic: bool, allow_int: bool, mode: Mode):
+    def __init__(self, fun: Callable, request: Request, mode: Mode):
         check_function(fun)
-        self.fun, self.argnums = fun, check_argnums(argnums)
-        self.has_aux, self.holomorphic, self.allow_int = has_aux, holomorphic, allow_int
+        self.fun, self.request = fun, request
         self.mode: Mode = mode
         functools.update_wrapper(self, fun, updated=())
         self.__name__ = name_of(fun)
@@ -198,8 +197,8 @@ class JacobianFunction:
         out, aux = returned.restore(values.outputs)
 
         def result(block: Callable[[int, int], Any]) -> Any:
-            found = _assemble(call, out, self.argnums, block)
-            return (found, aux) if self.has_aux else found
+            found = _assemble(call, out, self.request, block)
+            return (found, aux) if self.request.has_aux else found
 
         if not segments:
             return result(lambda o, i: None)
@@ -219,13 +218,13 @@ class JacobianFunction:
         return result(block)
 
     def _prepare(self, args: Any, kwargs: Any) -> tuple[Call, Graph, Returned, list[Segment], JacobianPlan]:
-        call = make_call(self.fun, args, kwargs, self.argnums)
-        check_real_inputs(call, self.holomorphic, "jacobian", self.allow_int)
+        call = make_call(self.fun, args, kwargs, self.request.argnums)
+        check_real_inputs(call, self.request.holomorphic, "jacobian", self.request.allow_int)
 
         def check(out: Any) -> None:
-            _check_output(call, out, self.holomorphic, "jacobian")
+            _check_output(call, out, self.request.holomorphic, "jacobian")
 
-        graph, returned = trace_graph(call.of_primals(), self.has_aux, check)
+        graph, returned = trace_graph(call.of_primals(), self.request.has_aux, check)
         main = Graph(graph.inputs, graph.outputs[: returned.count], graph.operations)
         segments = cut_where_small(main, graph.inputs)
         return call, graph, returned, segments, _plan(segments, self.mode)
@@ -283,7 +282,7 @@ def jacobian(
     """
     if mode not in ("auto", "forward", "reverse"):
         raise OptionError(f"mode={mode!r} is unknown; there is 'auto', 'forward', 'reverse'")
-    return JacobianFunction(fun, argnums, has_aux, holomorphic, allow_int, mode)
+    return JacobianFunction(fun, Request(argnums, has_aux, holomorphic, allow_int), mode)
 
 
 def _check_output(call: Call, out: Any, holomorphic: bool, door: str) -> None:
@@ -326,7 +325,7 @@ def _behind(part: Any, out_ndim: int) -> Any:
     return jnp.transpose(part, [*range(lead, part.ndim), *range(lead)])
 
 
-def _assemble(call: Call, out: Any, argnums: Any, block: Callable[[int, int], Any], of_output: bool = False) -> Any:
+def _assemble(call: Call, out: Any, request: Request, block: Callable[[int, int], Any], of_output: bool = False) -> Any:
     """Blocks (output leaf, input leaf) as a tree of the outputs, of trees of the arguments.
 
     Where there is no block it is zeros, of the dtype of the input leaf, or of that of the output leaf.
@@ -342,6 +341,5 @@ def _assemble(call: Call, out: Any, argnums: Any, block: Callable[[int, int], An
 
     rows = []
     for o in range(len(out_leaves)):
-        found = jax.tree.unflatten(in_tree, [one(o, i) for i in range(len(in_leaves))])
-        rows.append(found if isinstance(argnums, tuple) else found[0])
+        rows.append(request.for_argnums(jax.tree.unflatten(in_tree, [one(o, i) for i in range(len(in_leaves))])))
     return jax.tree.unflatten(out_tree, rows)

@@ -6,18 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from ckptgrad.bytes import Budget
-from ckptgrad.doors.calling import (
-    Call,
-    call_of_all,
-    check_function,
-    trace_call,
-)
-from ckptgrad.doors.gradient import check_options, costs_of, outputs_of
+from ckptgrad.doors.calling import Call, call_of_all, check_function, trace_call
+from ckptgrad.doors.gradient import outputs_of
 from ckptgrad.doors.pullback import Pullback
 from ckptgrad.execution.interpreter import Execution, split_at_backward
 from ckptgrad.graph.trace import cotangent_struct
 from ckptgrad.planner import make_plan
 from ckptgrad.planning.schedule import Schedule
+from ckptgrad.request import Request
 
 
 def vjp(
@@ -28,7 +24,6 @@ def vjp(
     policy: str | Callable | Schedule = "optimal",
     saveable: Callable[..., Any] | None = None,
     costs: str = "auto",
-    runtime: str = "compiled",
 ) -> tuple[Any, ...]:
     """The value of `fun` and a function from output cotangents to input cotangents.
 
@@ -36,7 +31,7 @@ def vjp(
         fun: any JAX function of positional arguments.
         *primals: its arguments; all are differentiated.
         has_aux: whether `fun` returns (output, aux).
-        budget, policy, saveable, costs, runtime: as for `value_and_grad`.
+        budget, policy, saveable, costs: as for `value_and_grad`.
 
     Returns:
         (output, pullback), or (output, pullback, aux).  `pullback(ct)`, with `ct` of the structure
@@ -49,16 +44,16 @@ def vjp(
         >>> float(pullback(1.0)[0])
         1.0
     """
-    check_options(budget, policy, runtime, costs)
+    request = Request(has_aux=has_aux, budget=budget, policy=policy, saveable=saveable, costs=costs)
     check_function(fun)
-    return pull(call_of_all(fun, primals), has_aux, budget, policy, saveable, costs)
+    return pull(call_of_all(fun, primals), request)
 
 
-def pull(call: Call, has_aux: bool, budget: Any, policy: Any, saveable: Any = None, costs: str = "auto") -> tuple[Any, ...]:
+def pull(call: Call, request: Request) -> tuple[Any, ...]:
     """(output, pullback), or (output, pullback, aux), of a call; the pullback's results are those of its primals."""
-    traced = trace_call(call, has_aux, saveable=saveable)
+    traced = trace_call(call, request)
     program = traced.program
-    forward, backward = split_at_backward(make_plan(program, budget, policy, costs_of(program, costs)).schedule)
+    forward, backward = split_at_backward(make_plan(program, request).schedule)
     execution = Execution(program, call.leaves).run(forward)
     value, aux = outputs_of(traced, execution)
 
@@ -69,4 +64,4 @@ def pull(call: Call, has_aux: bool, budget: Any, policy: Any, saveable: Any = No
         return [later.gradient(v) for v in program.wrt]
 
     pullback = Pullback.of(traced, run, [cotangent_struct(v.aval) for v in program.seeds])
-    return (value, pullback, aux) if has_aux else (value, pullback)
+    return (value, pullback, aux) if request.has_aux else (value, pullback)

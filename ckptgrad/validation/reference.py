@@ -15,6 +15,7 @@ from ckptgrad.doors.gradient import value_and_grad
 from ckptgrad.graph.graph import Constant
 from ckptgrad.meters.xla import Memory, compiled_memory
 from ckptgrad.planning.frontier import Point
+from ckptgrad.request import Request
 
 
 def plain(fun: Callable, argnums: int | Sequence[int], has_aux: bool) -> Callable:
@@ -55,7 +56,7 @@ def reference_memory(
         >>> reference_memory(lambda x: jnp.sum(jnp.sin(x)), jnp.ones(1000)).output_bytes >= 4004
         True
     """
-    split = split_arguments(fun, args, kwargs, argnums)
+    split = split_arguments(fun, args, kwargs, Request(argnums).argnums)
     jitted = jax.jit(plain(split.fun, argnums, has_aux))
     return compiled_memory(jitted.lower(*split.args, **split.kwargs).compile())
 

@@ -88,9 +88,9 @@ def test_relative_budgets_and_words():
     ("option", "names"),
     [
         ({"policy": "clever"}, "optimal"),
-        ({"runtime": "magic"}, "compiled"),
+        ({"costs": "guess"}, "measure"),
         ({"policy": 3}, "optimal"),
-        ({"runtime": None}, "compiled"),
+        ({"costs": None}, "measure"),
     ],
 )
 def test_unknown_options_are_refused_at_once(door, option, names):

@@ -14,6 +14,7 @@ import ckptgrad as cg
 from ckptgrad.bench.models import SWEEP
 from ckptgrad.meters.xla import compiled_memory
 from ckptgrad.planner import make_plan
+from ckptgrad.request import Request
 from ckptgrad.results.frontier import Frontier
 
 ALL = pytest.mark.parametrize("name", SWEEP)
@@ -41,7 +42,7 @@ def budgets(name, count, costs="estimate"):
 def test_plans_are_kept_and_monotone_over_thirty_budgets(name):
     loss, args = model(name)
     program = cg.plan(loss, *args).program
-    plans = [make_plan(program, budget, costs=curve(name).costs) for budget in budgets(name, 30)]
+    plans = [make_plan(program, Request(budget=budget), curve(name).costs) for budget in budgets(name, 30)]
     assert all(p.budget is not None and p.peak_bytes <= p.budget for p in plans)
     assert all(b.seconds <= a.seconds * (1 + 1e-9) for a, b in itertools.pairwise(plans))
     assert all(p.least_seconds <= p.seconds * (1 + 1e-9) for p in plans)

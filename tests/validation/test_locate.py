@@ -14,7 +14,6 @@ from typer.testing import CliRunner
 import ckptgrad as cg
 from ckptgrad.autodiff.rule import register, unregister
 from ckptgrad.cli import app
-from ckptgrad.doors.calling import make_call, trace_call
 from ckptgrad.errors import ValidationError
 from ckptgrad.results.finding import CUSTOM, RULE, UNCHECKED, UNLOCATED, Finding, messages
 from ckptgrad.validation import validate
@@ -133,7 +132,7 @@ def line_of(fun, text):
 
 
 def located(fun, *args, argnums=0, has_aux=False, differing=(), wanted=None):
-    traced = trace_call(make_call(fun, args, {}, argnums), has_aux, scalar=True)
+    traced = cg.value_and_grad(fun, argnums, has_aux, allow_int=True).trace(*args)
     return locate_wrong(traced, None, wanted, differing)
 
 
