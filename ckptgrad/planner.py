@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ckptgrad.chain.kind import StageKind
 from ckptgrad.chain.program import Program
+from ckptgrad.compat import is_ordered
 from ckptgrad.costs.compiled import count_probes, probed_costs
 from ckptgrad.costs.estimated import chain_costs
 from ckptgrad.costs.measured import measured_costs
@@ -82,7 +83,7 @@ def check_effects(program: Program, schedule: Schedule) -> None:
         if action.stage in seen and (kind, action.keep) not in judged:
             judged.add((kind, action.keep))
             for op in kind.graph.operations:
-                if any("ordered" in type(effect).__name__.lower() for effect in op.effects):
+                if any(is_ordered(effect) for effect in op.effects):
                     raise _effect_error(action.stage, op, "an ordered side effect", "make it unordered")
             part = kind.plain if action.keep is None else kind.options[action.keep].partition
             for again in part.forward_again:

@@ -13,7 +13,7 @@ import ckptgrad
 
 ROOT = Path(ckptgrad.__file__).parent
 REPOSITORY = ROOT.parent
-MODULES = sorted(path for path in ROOT.rglob("*.py") if path.name != "compat.py")
+MODULES = sorted(path for path in ROOT.rglob("*.py") if path.parent != ROOT / "compat")
 
 
 def _jax_names(tree: ast.AST) -> set[str]:
@@ -33,8 +33,15 @@ def _root(node: ast.AST) -> str | None:
     return node.id if isinstance(node, ast.Name) else None
 
 
+def _compares_class_names(comparison: ast.Compare) -> bool:
+    """Whether `type(x).__name__` is compared with a text: how a class is recognised that no public name leads to."""
+    nodes = list(ast.walk(comparison))
+    named = any(isinstance(n, ast.Attribute) and n.attr == "__name__" and isinstance(n.value, ast.Call) for n in nodes)
+    return named and any(isinstance(n, ast.Constant) and isinstance(n.value, str) for n in nodes)
+
+
 def knowledge_of_versions(source: str) -> list[str]:
-    """What a module does that belongs into `compat`: checks of a version, probing for JAX's names, private imports."""
+    """What a module does that belongs in `compat`: versions, probing for JAX's names, private classes and imports."""
     tree = ast.parse(source)
     names, found = _jax_names(tree), []
     for node in ast.walk(tree):
@@ -46,6 +53,8 @@ def knowledge_of_versions(source: str) -> list[str]:
             modules = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""]
             if any(m.startswith(("jax._src", "jaxlib._")) for m in modules):
                 found.append(f"line {node.lineno}: a private import")
+        if names and isinstance(node, ast.Compare) and _compares_class_names(node):
+            found.append(f"line {node.lineno}: a class by its name")
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("hasattr", "getattr"):
             literal = len(node.args) > 1 and isinstance(node.args[1], ast.Constant)
             if literal and _root(node.args[0]) in names:
@@ -68,6 +77,8 @@ def test_versions_are_known_in_one_module(module):
         "import jax\njax._src.core",
         "from jax import lax\nhasattr(lax, 'log2_p')",
         "import jax.numpy as jnp\ngetattr(jnp, 'new', None)",
+        "import jax\ntype(effect).__name__ == 'NamedAxisEffect'",
+        "import jax\n'ordered' in type(effect).__name__.lower()",
     ],
 )
 def test_the_check_sees(source):

@@ -5,11 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from functools import cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax.numpy as jnp
 import numpy as np
 from jax import dtypes
+
+# What operations compute with: an array or tracer of JAX's, an array of NumPy's, or a Python number.
+Array: TypeAlias = Any
+# JAX's abstract value; no public class has what all of them have.
+Aval: TypeAlias = Any
 
 
 class Variable:

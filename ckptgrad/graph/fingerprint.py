@@ -30,10 +30,8 @@ from jax import dtypes
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 from jax.tree_util import PyTreeDef
 
-from ckptgrad.graph.custom_calls import CUSTOM_JVP, CUSTOM_VJP, RuleCall, rule_call
+from ckptgrad.graph.custom_calls import RuleCall, rule_call
 from ckptgrad.graph.graph import Atom, Constant, Operation, Variable
-
-__all__ = ["CUSTOM_JVP", "CUSTOM_VJP", "aval_key", "atom_key", "jaxpr_key", "operation_key", "segment_key", "value_key"]
 
 # Packages whose values say truly whether they are equal; JAX's own caches trust them as well.
 _TRUSTED = frozenset({"jax", "jaxlib", "numpy", "ml_dtypes"})

@@ -13,27 +13,29 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from ckptgrad.compat import indices_of, reshape_of
 from ckptgrad.errors import ReferenceTypeError
+from ckptgrad.graph.atoms import Array
 
 
-def read_at(x: Any, views: Sequence[Any]) -> Any:
+def read_at(x: Array, views: Sequence[Any]) -> Array:
     """The part of x that is seen through a chain of views: indices and reshapes."""
     for view in views:
         x = _seen(x, view)
     return x
 
 
-def written_at(x: Any, views: Sequence[Any], value: Any, add: bool = False) -> Any:
+def written_at(x: Array, views: Sequence[Any], value: Array, add: bool = False) -> Array:
     """x with what is seen through a chain of views replaced by a value, or with the value added to it."""
     if not views:
         return x + value if add else value
     first, *rest = views
     if rest:
         value, add = written_at(_seen(x, first), rest, value, add), False
-    if _is_reshape(first):
+    if reshape_of(first) is not None:
         value = value.reshape(x.shape)
         return x + value if add else value
-    entries = first.indices
+    entries = _indices(first)
     if _is_window(entries):
         old = lax.dynamic_slice(x, _starts(entries), _sizes(entries))
         value = value.reshape(old.shape)
@@ -42,19 +44,22 @@ def written_at(x: Any, views: Sequence[Any], value: Any, add: bool = False) -> A
     return places.add(value) if add else places.set(value)
 
 
-def _seen(x: Any, view: Any) -> Any:
-    if _is_reshape(view):
-        return x.reshape(view.shape)
-    if not hasattr(view, "indices"):
+def _seen(x: Array, view: Any) -> Array:
+    shape = reshape_of(view)
+    if shape is not None:
+        return x.reshape(shape)
+    entries = _indices(view)
+    if not _is_window(entries):
+        return x[_numpy_index(entries)]
+    single = [i for i, entry in enumerate(entries) if not _is_slice(entry)]
+    return lax.squeeze(lax.dynamic_slice(x, _starts(entries), _sizes(entries)), single)
+
+
+def _indices(view: Any) -> Sequence[Any]:
+    entries = indices_of(view)
+    if entries is None:
         raise ReferenceTypeError(None, f"that is seen through a {type(view).__name__}")
-    if not _is_window(view.indices):
-        return x[_numpy_index(view.indices)]
-    single = [i for i, entry in enumerate(view.indices) if not _is_slice(entry)]
-    return lax.squeeze(lax.dynamic_slice(x, _starts(view.indices), _sizes(view.indices)), single)
-
-
-def _is_reshape(view: Any) -> bool:
-    return "Reshape" in type(view).__name__
+    return entries
 
 
 def _is_slice(entry: Any) -> bool:
@@ -65,7 +70,7 @@ def _is_window(entries: Sequence[Any]) -> bool:
     return all(e.stride == 1 if _is_slice(e) else np.shape(e) == () for e in entries)
 
 
-def _starts(entries: Sequence[Any]) -> list[Any]:
+def _starts(entries: Sequence[Any]) -> list[Array]:
     return [jnp.int32(e.start if _is_slice(e) else e) for e in entries]
 
 

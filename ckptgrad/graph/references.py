@@ -17,7 +17,7 @@ from jax import dtypes, lax
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, primitives
 from jax.ref import AbstractRef
 
-from ckptgrad.compat import called_program, scan_counts
+from ckptgrad.compat import called_program, has_no_derivative, holds_references, scan_counts
 from ckptgrad.errors import ReferenceTypeError
 from ckptgrad.graph.branching import branched
 from ckptgrad.graph.evaluate import apply
@@ -27,9 +27,6 @@ from ckptgrad.graph.source import at_line_of, user_line
 from ckptgrad.graph.trace import struct
 
 PROGRAMS = (ClosedJaxpr, Jaxpr)
-
-# The effect, by the name of its class, of an operation that has references inside which it is not given.
-INSIDE = "InternalMutableArrayEffect"
 
 
 def is_reference(atom: Any) -> bool:
@@ -63,18 +60,13 @@ def opened(closed: Any) -> tuple[Any, list[Any]]:
     written: list[Any] = []
 
     def run(*inputs: Any) -> list[Any]:
-        cells = {v: _Cell(value, _is_stopped(v.aval)) for v, (_, value) in outside.items()}
+        cells = {v: _Cell(value, has_no_derivative(v.aval)) for v, (_, value) in outside.items()}
         outputs = _run(closed, inputs, cells)
         left = [(ref, cells[v].value) for v, (ref, value) in outside.items() if cells[v].value is not value]
         written[:] = [ref for ref, _ in left]
         return [*outputs, *(value for _, value in left)]
 
     return jax.make_jaxpr(run)(*(struct(v.aval) for v in jaxpr.invars)), written
-
-
-def _is_stopped(aval: Any) -> bool:
-    """Whether a reference is of a kind whose values have no derivative."""
-    return str(getattr(aval, "kind", None) or "").startswith("no_grad")
 
 
 def _without(program: Any) -> Any:
@@ -88,7 +80,7 @@ def _first_use(jaxpr: Any, reference: Any) -> Any:
 
 
 def _makes_references(program: Any) -> bool:
-    return any(type(effect).__name__ == INSIDE for effect in program.effects)
+    return holds_references(program.effects)
 
 
 class _Cell:
@@ -174,7 +166,7 @@ def _held_aval(eqn: JaxprEqn) -> Any:
 
 def _new(eqn: JaxprEqn, value: Any) -> list[Any]:
     inner = _held_aval(eqn)
-    return [_Cell(_typed(value, inner), _is_stopped(eqn.outvars[0].aval))]
+    return [_Cell(_typed(value, inner), has_no_derivative(eqn.outvars[0].aval))]
 
 
 def _empty(eqn: JaxprEqn) -> list[Any]:

@@ -15,7 +15,7 @@ from jax import lax
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 from jax.sharding import AxisType, PartitionSpec
 
-from ckptgrad.compat import as_plain, called_program
+from ckptgrad.compat import as_plain, called_program, names_axis
 from ckptgrad.graph.depth import deep_stack
 from ckptgrad.graph.graph import Atom, Constant, Graph, Operation, Variable
 from ckptgrad.graph.naming import standing_for
@@ -137,7 +137,7 @@ class _Frame:
 
 def _side_effects(eqn: Any) -> frozenset:
     """The effects of an equation; that a collective names an axis is none, it may be done again."""
-    return frozenset(effect for effect in eqn.effects if type(effect).__name__ != "NamedAxisEffect")
+    return frozenset(effect for effect in eqn.effects if not names_axis(effect))
 
 
 def struct(aval: Any) -> Any:

@@ -10,9 +10,8 @@ import jax.numpy as jnp
 from ckptgrad.autodiff.forward_mode import push
 from ckptgrad.autodiff.reach import grown
 from ckptgrad.autodiff.reverse import active_variables
-from ckptgrad.compat import HI_CALL
+from ckptgrad.compat import CUSTOM_JVP, CUSTOM_VJP, HI_CALL
 from ckptgrad.graph.evaluate import like_aval
-from ckptgrad.graph.fingerprint import CUSTOM_JVP, CUSTOM_VJP
 from ckptgrad.graph.graph import Graph, Variable
 from ckptgrad.graph.work import inner_programs
 from ckptgrad.rules.decorators import instantiate

@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ckptgrad.compat import CUSTOM_JVP, CUSTOM_VJP
 from ckptgrad.errors import CkptgradError
-from ckptgrad.graph.fingerprint import CUSTOM_JVP, CUSTOM_VJP
 from ckptgrad.graph.graph import Graph, Operation
 from ckptgrad.graph.source import SourceLine, is_user_file
 from ckptgrad.graph.trace import from_jaxpr

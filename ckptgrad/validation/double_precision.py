@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import dtypes
 
+from ckptgrad.compat import CUSTOM_JVP, CUSTOM_VJP
 from ckptgrad.graph.evaluate import apply
-from ckptgrad.graph.fingerprint import CUSTOM_JVP, CUSTOM_VJP
 from ckptgrad.graph.graph import Constant, Graph, Variable
 from ckptgrad.graph.trace import from_jaxpr
 from ckptgrad.graph.work import inner_programs

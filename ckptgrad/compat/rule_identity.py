@@ -1,4 +1,4 @@
-"""Which of the user's rules a custom rule is, as far as JAX's wrappers around it are known."""
+"""Which of the user's functions a custom rule consists of, as far as JAX's wrappers around them are known."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 # JAX's wrappers that only bring arguments and results into another form, given what is compared here.  Their other
-# arguments are names, tags of a trace, and functions that tell one wrapper what another one found.
+# arguments are names, tags of a trace, and functions by which one wrapper learns what another one computed.
 _KNOWN = frozenset({
     "_flatten_jvp", "_flatten_fwd", "_flatten_bwd", "_prepend_static_args", "_argnums_partial",
     "batch_subtrace", "batch_custom_jvp_subtrace",
@@ -25,32 +25,32 @@ _DEPTH = 8
 def rule_identity(wrapped: Sequence[Any]) -> list[Any] | None:
     """The user's functions that make up a rule, and the static arguments of JAX's wrappers around them.
 
-    None where a wrapper is met that is not known: then nothing is said of which rule it is.
+    None where an unknown wrapper is met: then nothing is said about which rule it is.
     """
-    found: list[Any] = []
-    return found if all(_collect(w, found, _DEPTH) for w in wrapped) else None
+    parts: list[Any] = []
+    return parts if all(_collect(w, parts, _DEPTH) for w in wrapped) else None
 
 
-def _collect(function: Any, found: list[Any], depth: int) -> bool:
+def _collect(function: Any, parts: list[Any], depth: int) -> bool:
     if depth == 0:
         return False
     if hasattr(function, "transforms"):
-        known = all(_collect_arguments(gen, arguments, found) for gen, arguments in function.transforms)
-        return known and not function.params and _collect(function.f, found, depth - 1)
+        known = all(_collect_arguments(gen, arguments, parts) for gen, arguments in function.transforms)
+        return known and not function.params and _collect(function.f, parts, depth - 1)
     inner = _CLOSURES.get(getattr(function, "__qualname__", "")) if _is_jaxs(function) else None
     if inner is None:
-        found.append(function)
+        parts.append(function)
         return True
     inside = inspect.getclosurevars(function).nonlocals
-    # The sizes and places of batched axes; the types that a thunk was made for are compared by others.
-    found.extend(_plain(inside.get(name)) for name in ("axis_data", "out_dim_dests"))
-    return inner in inside and _collect(inside[inner], found, depth - 1)
+    # The sizes and places of batched axes; the types that a thunk was made for are compared elsewhere.
+    parts.extend(_plain(inside.get(name)) for name in ("axis_data", "out_dim_dests"))
+    return inner in inside and _collect(inside[inner], parts, depth - 1)
 
 
-def _collect_arguments(gen: Any, arguments: Sequence[Any], found: list[Any]) -> bool:
+def _collect_arguments(gen: Any, arguments: Sequence[Any], parts: list[Any]) -> bool:
     name = getattr(gen, "__name__", "")
-    found.append(name)
-    found.extend(_plain(a) for a in arguments)
+    parts.append(name)
+    parts.extend(_plain(a) for a in arguments)
     return name in _KNOWN
 
 
