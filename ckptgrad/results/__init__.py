@@ -1,1 +1,1 @@
-"""What planning, timing and validating give, as plain data."""
+"""What planning, timing and validating return, as plain data. How it is shown is the business of `ckptgrad.report`."""

@@ -9,33 +9,33 @@ from typing import Any
 
 from ckptgrad.graph.source import SourceLine
 
-# The rule of ckptgrad (or one registered with it) differs from JAX's.
+# The derivative rule of ckptgrad, or one registered with it, differs from JAX's.
 RULE = "rule differs from JAX's"
-# JAX and ckptgrad use the same rule of the user's, and it is wrong.
+# JAX and ckptgrad both use the user's rule, and it is wrong.
 CUSTOM = "custom rule is not the derivative of its function"
-# The gradient differs though no operation does.
+# The gradient differs although no single operation does.
 UNLOCATED = "not located"
-# The function of a custom rule has no derivative to compare with, nor finite differences.
+# The function of a custom rule has neither a derivative nor finite differences to compare with.
 UNCHECKED = "custom rule not checked"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One place where a gradient goes wrong, or where that could not be said.
+    """One place where a gradient goes wrong, or where that could not be decided.
 
     Attributes:
         kind: RULE, CUSTOM, UNLOCATED or UNCHECKED.
-        stage: the stage's position in the chain, from 0; None where no stage can be named.
-        primitive: the operation's, or None.
-        function: the user's function that a custom rule belongs to, or None.
+        stage: the position of the stage in the chain, from 0; None where no stage can be named.
+        primitive: the name of the operation's primitive, or None.
+        function: the user's function to which a custom rule belongs, or None.
         source: the user's line that made the operation, or None.
         inside: the loops and branches around the operation, outermost first.
-        input: which input's cotangent is wrong, from 0 in the operation's order (of a function with a custom rule:
-            among its flattened arguments), or None.
+        input: the position of the input whose cotangent is wrong, from 0 in the operation's order (for a function with
+            a custom rule: among its flattened arguments), or None.
         shape, dtype: of that input.
-        relative: largest difference relative to the largest entry; infinite where the cotangent should be zero.
-        allowed: what it may be.
-        detail: in words, where there are no numbers.
+        relative: the largest difference relative to the largest entry; infinite where the cotangent should be zero.
+        allowed: the largest `relative` that is tolerated.
+        detail: an explanation, where there are no numbers.
     """
 
     kind: str
@@ -59,12 +59,12 @@ class Finding:
     @property
     def message(self) -> str:
         """The finding in words."""
-        where = [] if self.stage is None else [f"stage {self.stage}"]
+        place = [] if self.stage is None else [f"stage {self.stage}"]
         if self.primitive is not None:
-            where.append(self._operation)
-        what = self._difference if self.relative is not None else self.detail
+            place.append(self._operation)
+        verdict = self.detail if self.relative is None else self._difference(self.relative)
         reason = f": {self.kind}" if self.is_wrong else ""
-        return f"{', '.join(where)}: {what}{reason}" if where else what
+        return f"{', '.join(place)}: {verdict}{reason}" if place else verdict
 
     @property
     def _operation(self) -> str:
@@ -75,14 +75,17 @@ class Finding:
             name += f" at {self.source.brief}"
         return name + "".join(f", in a {outer}" for outer in reversed(self.inside))
 
-    @property
-    def _difference(self) -> str:
-        assert self.relative is not None
+    def _difference(self, relative: float) -> str:
         shape = ",".join(map(str, self.shape))
-        apart = f"differs by {self.relative:.2g} (allowed {self.allowed:.0e})"
-        if math.isinf(self.relative):
-            apart = "differs where the derivative is zero, or is not finite itself"
-        return f"cotangent of input {self.input}, {self.dtype}[{shape}], {apart}"
+        difference = f"differs by {relative:.2g} (allowed {self.allowed:.0e})"
+        if math.isinf(relative):
+            difference = "differs where the derivative is zero, or is not finite itself"
+        return f"cotangent of input {self.input}, {self.dtype}[{shape}], {difference}"
+
+    @property
+    def place_in_stage(self) -> tuple[object, ...]:
+        """What findings about the same place have in common in every stage and at every step of a loop."""
+        return (self.kind, self.primitive, self.function, self.source, self.inside, self.input)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
@@ -103,12 +106,12 @@ class Finding:
 
 
 def messages(findings: Sequence[Finding]) -> list[str]:
-    """The findings in words; what repeats from stage to stage is said once."""
-    alike: dict[tuple, list[Finding]] = {}
-    for f in findings:
-        alike.setdefault((f.kind, f.primitive, f.function, f.source, f.inside, f.input), []).append(f)
-    result = []
-    for group in alike.values():
-        others = len({f.stage for f in group}) - 1
-        result.append(group[0].message + (f"; the same in {others} more stages" if others > 0 else ""))
-    return result
+    """The findings in words; what is the same in several stages is said once."""
+    groups: dict[tuple[object, ...], list[Finding]] = {}
+    for finding in findings:
+        groups.setdefault(finding.place_in_stage, []).append(finding)
+    texts: list[str] = []
+    for group in groups.values():
+        others = len({finding.stage for finding in group}) - 1
+        texts.append(group[0].message + (f"; the same in {others} more stages" if others > 0 else ""))
+    return texts

@@ -1,4 +1,4 @@
-"""The plans that no other one beats, in bytes and estimated time."""
+"""The frontier of a function: the plans that no other plan beats in both bytes and time."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class Frontier(Shown):
-    """The plans that no other one beats, in bytes and estimated time.
+    """The plans that no other plan beats in both bytes and estimated time.
 
     Attributes:
-        points: by ascending peak: the smallest feasible one first, the fastest last.  Between the peaks of two
-            neighbours the plan does not change.
+        points: one per plan, by ascending peak: the smallest feasible one first, the fastest last. Between the peaks of
+            two neighbours the plan does not change.
         others: where the policies of the literature stand, and jax.checkpoint around each stage with its built-in
-            policies; estimated as the plans are.
+            policies; their bytes and seconds are estimated in the same way.
         costs: the planner's view of the chain.
 
     Example:
@@ -50,12 +50,12 @@ class Frontier(Shown):
 
     @property
     def smallest_peak_bytes(self) -> int:
-        """The least budget that is feasible."""
+        """The smallest budget that is feasible, in bytes."""
         return self.points[0].peak_bytes
 
     @property
     def fastest_peak_bytes(self) -> int:
-        """The budget beyond which more memory buys nothing."""
+        """The budget in bytes beyond which more memory saves no time."""
         return self.points[-1].peak_bytes
 
     def at(self, budget: Budget) -> Point:
@@ -73,7 +73,7 @@ class Frontier(Shown):
         return fitting[-1]
 
     def to_dict(self) -> dict[str, Any]:
-        """The frontier as plain data."""
+        """The frontier as plain data, in bytes and seconds."""
 
         def rows(points: Sequence[Point]) -> list[dict[str, Any]]:
             return [{"policy": p.policy, "peak_bytes": p.peak_bytes, "seconds": p.seconds} for p in points]
@@ -85,7 +85,7 @@ class Frontier(Shown):
         return json.dumps(self.to_dict())
 
     def beside(self, *others: Point) -> Frontier:
-        """The same with more points to compare with (`validation.jax_grad_point`)."""
+        """The same frontier with more points to compare with, such as `validation.jax_grad_point`."""
         return replace(self, others=(*self.others, *others))
 
     def plot(self, ax: Axes | None = None) -> Figure:

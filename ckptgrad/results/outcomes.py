@@ -1,7 +1,7 @@
 """What plans took once they were compiled and run: remembered as long as their stages live.
 
-A plan of a function that is traced again is another object with equal stages and an equal schedule. It will be compiled
-to an equal program, so that what one took is known of the other.
+A function that is traced again gets another plan with the same kinds of stages and an equal schedule. That plan compiles
+to an equal program, so what was observed of one holds for the other.
 """
 
 from __future__ import annotations

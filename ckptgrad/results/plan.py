@@ -71,7 +71,7 @@ class Plan(Shown):
 
     @property
     def found(self) -> Outcome | None:
-        """What it took when it was last compiled in this process, and timed by `Certified.compare`; else None."""
+        """What it took when it was last compiled in this process; with seconds once `Certified.compare` timed it."""
         return OUTCOMES.get(self.program, self.schedule)
 
     @property

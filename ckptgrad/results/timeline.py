@@ -1,4 +1,4 @@
-"""The memory of one gradient over its course: predicted, and as meters observed it, on the same axes."""
+"""The memory of one gradient over time: predicted, and as meters observed it, on the same axes."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class Timeline(Shown):
     """Live bytes beyond the arguments over the course of a gradient.
 
     Attributes:
-        name: the function's.
-        moments: predicted, one an action of the schedule, split by kind (`timeline.buffers.KINDS`).
-        alive: predicted, each buffer held at the peak, largest first.
-        budget: bytes, or None.
-        readings: what meters observed, by the meter's name: a peak, and where the meter can see it the curve and what is
-            alive at its peak.
+        name: the name of the function.
+        moments: predicted, one per action of the schedule, split by kind of buffer (`meters.buffers.KINDS`).
+        alive: predicted: the buffers held at the peak, largest first.
+        budget: bytes beyond the arguments, or None.
+        readings: what each meter observed, by the meter's name: a peak and, where the meter can see them, the curve and
+            the buffers alive at its peak.
 
     Example:
         >>> import jax.numpy as jnp, ckptgrad as cg
@@ -46,22 +46,22 @@ class Timeline(Shown):
     moments: tuple[Moment, ...]
     alive: tuple[Buffer, ...]
     budget: int | None = None
-    readings: Mapping[str, Reading] = field(default_factory=dict)
+    readings: Mapping[str, Reading] = field(default_factory=dict[str, Reading])
 
     @property
     def peak_at(self) -> int:
-        """The index of the first moment that holds most."""
+        """The index of the first moment that holds the most bytes."""
         totals = [m.total for m in self.moments]
         return totals.index(max(totals))
 
     @property
     def peak_bytes(self) -> int:
-        """Predicted bytes at the peak."""
+        """Predicted bytes beyond the arguments at the peak."""
         return self.moments[self.peak_at].total
 
     @property
     def progress(self) -> list[tuple[float, float]]:
-        """Where each moment begins and ends, as a share of the estimated time; equally long where all take none."""
+        """Where each moment begins and ends, as shares of the estimated time; all equally long if none takes any time."""
         end = self.moments[-1].end
         if end <= 0:
             n = len(self.moments)
@@ -69,7 +69,7 @@ class Timeline(Shown):
         return [(m.start / end, m.end / end) for m in self.moments]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, all of it: for JSON."""
+        """Plain data, ready for JSON; bytes, and times as shares of the whole."""
         return {
             "function": self.name,
             "budget_bytes": self.budget,
@@ -89,7 +89,7 @@ class Timeline(Shown):
 
 
 def predict(name: str, program: Program, costs: ChainCosts, schedule: Schedule, budget: int | None) -> Timeline:
-    """The timeline of a schedule on paper."""
+    """The predicted timeline of a schedule."""
     simulation = simulate(schedule, costs)
     found = moments(costs, schedule, simulation.timeline, tuple(waiting_bytes(program)))
     alive = buffers_during(program, costs, schedule, simulation.peak_at, simulation.peak)
@@ -97,5 +97,5 @@ def predict(name: str, program: Program, costs: ChainCosts, schedule: Schedule, 
 
 
 def places(timeline: Timeline, schedule: Schedule) -> Sequence[tuple[str | None, float, float]]:
-    """For each action its named scope, and where it begins and ends as a share of the whole."""
+    """For each action its named scope, and where it begins and ends, as shares of the whole time."""
     return [(action.scope, *place) for action, place in zip(schedule, timeline.progress, strict=True)]

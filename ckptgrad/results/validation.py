@@ -1,4 +1,4 @@
-"""What `validate` found: a row each for the references and the policies."""
+"""What `validate` returns: one row for each reference and each policy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ckptgrad.results.shown import Shown
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Findings that the text table shows.
+# Findings that the printed table shows.
 MOST_LINES = 12
 
 
@@ -22,9 +22,9 @@ class Difference:
     """How one pytree differs from its reference.
 
     Attributes:
-        relative: the largest relative difference over the leaves.
-        excess: the largest ratio of a leaf's relative difference to what its dtype allows; above 1 is too far.
-        leaf: path of the leaf with that excess.
+        relative: the largest relative difference of a leaf.
+        excess: the largest ratio of a leaf's relative difference to what its dtype allows; above 1 is too much.
+        leaf: the path of the leaf with that excess.
         dtype: its dtype.
         bitwise: whether all leaves are equal bit for bit.
     """
@@ -38,23 +38,23 @@ class Difference:
 
 @dataclass(frozen=True)
 class Row:
-    """One way to the gradient.
+    """One way to compute the gradient. All bytes are beyond the arguments.
 
     Attributes:
-        name: "jax.grad", "jax.checkpoint" or a policy's name.
-        predicted_peak_bytes: by the planner; None for the references.
-        readings: peak by each meter, by its name; "xla" is among them.
-        certified_temporary_bytes: the part of it that is neither value nor gradient.
-        seconds: median time of a call.
-        time_ratio: median ratio to `jax.grad` in the same round.
-        gradient, value: how far they lie from those of `jax.grad`.
-        reason: why there is no such row (the budget is below what the policy can reach), or None.
+        name: "jax.grad", "jax.checkpoint" or the name of a policy.
+        predicted_peak_bytes: the planner's prediction; None for the references.
+        readings: the peak by each meter, by the meter's name; "xla" is among them.
+        certified_temporary_bytes: the part of the peak by "xla" that is neither value nor gradient.
+        seconds: the median time of a call.
+        time_ratio: the median ratio of its time to that of `jax.grad` in the same round.
+        gradient, value: how they differ from those of `jax.grad`.
+        reason: why nothing was measured (the budget is below what the policy can reach), or None.
         smallest_peak_bytes: the smallest peak that the policy can reach, where that is the reason.
     """
 
     name: str
     predicted_peak_bytes: int | None = None
-    readings: Mapping[str, Reading] = field(default_factory=dict)
+    readings: Mapping[str, Reading] = field(default_factory=dict[str, Reading])
     certified_temporary_bytes: int | None = None
     seconds: float | None = None
     time_ratio: float | None = None
@@ -70,32 +70,32 @@ class Row:
 
     @property
     def resident(self) -> Reading | None:
-        """The peak resident memory above baseline, if it was measured."""
+        """The peak of resident memory above the baseline, if it was measured."""
         return self.readings.get("resident")
 
     def to_dict(self) -> dict[str, Any]:
-        """The row as plain data; of readings the peaks."""
+        """The row as plain data; of each reading only the peak."""
         peaks = {name: {"bytes": r.bytes, "reason": r.reason} for name, r in self.readings.items()}
         return {**asdict(replace(self, readings={})), "readings": peaks}
 
     @property
     def feasible(self) -> bool:
-        """Whether there was something to compare."""
+        """Whether the policy could meet the budget, so that there was something to measure."""
         return self.reason is None
 
     def failures(self, budget: int | None) -> list[str]:
-        """What is wrong with this row, in words; `budget` in bytes binds policies only."""
-        found = []
-        for what, apart in (("gradient", self.gradient), ("value", self.value)):
-            if apart is not None and apart.excess > 1:
-                found.append(
-                    f"{self.name}: the {what}{apart.leaf} ({apart.dtype}) differs from jax.grad's by "
-                    f"{apart.relative:.3g} relative, {apart.excess:.3g} times what is allowed"
+        """What is wrong with this row, in words; `budget`, in bytes, binds the policies only."""
+        texts: list[str] = []
+        for name, difference in (("gradient", self.gradient), ("value", self.value)):
+            if difference is not None and difference.excess > 1:
+                texts.append(
+                    f"{self.name}: the {name}{difference.leaf} ({difference.dtype}) differs from jax.grad's by "
+                    f"{difference.relative:.3g} relative, {difference.excess:.3g} times what is allowed"
                 )
         peak = self.certified.bytes if self.certified else None
         if budget is not None and self.predicted_peak_bytes is not None and peak is not None and peak > budget:
-            found.append(f"{self.name}: the certified peak of {peak} bytes is above the budget of {budget} bytes")
-        return found
+            texts.append(f"{self.name}: the certified peak of {peak} bytes is above the budget of {budget} bytes")
+        return texts
 
 
 @dataclass(frozen=True, repr=False)
@@ -103,15 +103,15 @@ class Validation(Shown):
     """The table that `validate` returns; `print` it, or read `rows` and `to_dict()`.
 
     Attributes:
-        function: the function's name.
+        function: the name of the function.
         rows: `jax.grad` first, then `jax.checkpoint`, then the policies.
-        budget: bytes, or None.
-        repeats: rounds of timing.
-        tolerance: what was allowed, or None for that of each dtype.
+        budget: bytes beyond the arguments, or None.
+        repeats: the number of rounds of timing.
+        tolerance: the largest relative difference allowed, or None for that of each dtype.
         borrowed: primitives that ckptgrad differentiated by JAX's own rule.
         findings: with `locate`, where the gradient goes wrong, in the order of the stages.
-        checked: with `locate`, how many calls of functions with custom rules were compared with their functions'
-            derivatives; else None.
+        checked: with `locate`, the number of calls of functions with custom rules whose rule was compared with the
+            derivative of the function; else None.
 
     Example:
         >>> import jax.numpy as jnp, ckptgrad as cg
@@ -134,7 +134,7 @@ class Validation(Shown):
 
     @property
     def failures(self) -> list[str]:
-        """All that is wrong, in words; empty when all gradients agree, the budget holds and nothing wrong was located."""
+        """All that is wrong, in words; empty if the gradients agree, the budget is kept and nothing wrong was located."""
         return self.row_failures + messages([f for f in self.findings if f.is_wrong])
 
     @property
@@ -144,7 +144,7 @@ class Validation(Shown):
 
     @property
     def located(self) -> list[str]:
-        """What `locate` found, a line each; what is wrong comes first."""
+        """What `locate` found, one line per finding; what is wrong comes first."""
         wrong = messages([f for f in self.findings if f.is_wrong])
         lines = [f"wrong: {text}" for text in wrong[:MOST_LINES]]
         if len(wrong) > MOST_LINES:
@@ -156,10 +156,11 @@ class Validation(Shown):
 
     @property
     def passed(self) -> bool:
+        """Whether nothing is wrong."""
         return not self.failures
 
     def to_dict(self) -> dict[str, Any]:
-        """The table as plain data, ready for JSON; bytes and seconds."""
+        """The table as plain data, ready for JSON, in bytes and seconds."""
         return {
             "function": self.function,
             "budget_bytes": self.budget,

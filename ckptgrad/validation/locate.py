@@ -191,7 +191,7 @@ class _Search:
             for inner in spots(body.graph, body.inputs, body.wrt, cotangents):
                 for f in check(inner, place.inside(spot.op)):
                     # Once, though found at the first step and at the last.
-                    found.setdefault((f.kind, f.primitive, f.function, f.source, f.inside, f.input), f)
+                    found.setdefault(f.place_in_stage, f)
         return list(found.values())
 
     def _apart(self, relative: float, dtype: str) -> Apart:
