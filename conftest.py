@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 
 from ckptgrad.autodiff import rule as registry
 from ckptgrad.planning.policy import registered, unregister
-from ckptgrad.target.rates import use_rates
+from ckptgrad.target.attached import forget_measured_rates
 
 # No time limits: a first example compiles.  `--hypothesis-profile=search` looks for new examples.
 _QUIET = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
@@ -27,7 +27,7 @@ def left_as_found():
     """Rates of this machine, rules and policies of one test or one example are not there in the next."""
     rules, policies = registry.registered(), registered()
     yield
-    use_rates(jax.default_backend(), None)
+    forget_measured_rates()
     for name in registry.registered().keys() - rules.keys():
         registry.unregister(name)
     for name in registered().keys() - policies.keys():

@@ -17,7 +17,6 @@ from ckptgrad.planning.referee import simulate
 from ckptgrad.planning.schedule import Forward, Schedule
 from ckptgrad.request import Request
 from ckptgrad.results.plan import Plan
-from ckptgrad.target.target import free_bytes
 
 # The programs of stages that `compile` has XLA compile for their bytes without being asked to.
 MOST_PROBES = 200
@@ -51,7 +50,7 @@ def make_plan(program: Program, request: Request, costs: ChainCosts | None = Non
         EffectError: the schedule would have a side effect twice.
     """
     costs = costs or make_costs(program, request)
-    limit = limit_bytes(request, costs)
+    limit = limit_bytes(program, request, costs)
     policy = request.policy
     schedule = policy if isinstance(policy, Schedule) else get_policy(policy)(costs, limit)
     if not isinstance(schedule, Schedule):
@@ -63,9 +62,9 @@ def make_plan(program: Program, request: Request, costs: ChainCosts | None = Non
     return Plan(program, costs, schedule, simulation, limit)
 
 
-def limit_bytes(request: Request, costs: ChainCosts) -> int | None:
-    """The budget of a request in bytes, for a chain of these costs; None for no budget."""
-    return budget_bytes(request.budget, costs, free_bytes)
+def limit_bytes(program: Program, request: Request, costs: ChainCosts) -> int | None:
+    """The budget of a request in bytes, for a program of these costs; None for no budget."""
+    return budget_bytes(request.budget, costs, program.target.free_bytes)
 
 
 def check_effects(program: Program, schedule: Schedule) -> None:

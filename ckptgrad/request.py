@@ -13,6 +13,7 @@ from ckptgrad.errors import ArgnumsError, OptionError
 from ckptgrad.planning.policy import Policy, get_policy
 from ckptgrad.planning.schedule import Schedule
 from ckptgrad.stage.save_options import Saveable
+from ckptgrad.target.target import Target
 
 PolicyChoice: TypeAlias = str | Policy | Schedule
 
@@ -32,6 +33,7 @@ class Request:
         policy: the name of a policy, a function (costs, bytes) -> Schedule, or a Schedule.
         saveable: which values may be kept inside stages, a predicate as in `jax.checkpoint_policies`; None: all.
         costs: how stages are judged, one of COST_SOURCES.
+        target: what is compiled for; None: the device that is attached to this process.
 
     Raises:
         BudgetFormatError: the budget is malformed.
@@ -48,6 +50,7 @@ class Request:
     policy: PolicyChoice = "optimal"
     saveable: Saveable | None = None
     costs: str = "auto"
+    target: Target | None = None
 
     def __post_init__(self) -> None:
         check_budget(self.budget)

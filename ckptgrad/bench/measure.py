@@ -15,7 +15,7 @@ import ckptgrad as cg
 from ckptgrad.bench.rows import Row, Value, row
 from ckptgrad.bytes import Budget
 from ckptgrad.chain.program import forget_kinds
-from ckptgrad.meters.xla import compiled_memory
+from ckptgrad.target.allocated import compiled_memory
 from ckptgrad.validation.compare import difference
 from ckptgrad.validation.timing import alternate, median_ratio
 

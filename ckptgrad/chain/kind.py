@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from jax.core import Tracer
 
@@ -17,6 +18,9 @@ from ckptgrad.stage.joint import Joint, joint
 from ckptgrad.stage.partition import Partition, partition
 from ckptgrad.stage.save_options import Saveable
 from ckptgrad.target.rates import Machine
+from ckptgrad.target.target import Target
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -27,13 +31,25 @@ class Option:
     partition: Partition
 
 
+class _Once(cached_property[T]):
+    """A property that is computed once, by the thread that asks first."""
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        if instance is None:
+            return self
+        with instance.lock:
+            return super().__get__(instance, owner)
+
+
 class StageKind:
-    """What equal stages share: the joint graph and the save options.
+    """What equal stages of programs for one target share: the joint graph and the save options.
 
     Attributes:
         graph: the forward graph of the first such stage, on variables of its own.
-        boundary_in: the positions of inputs that belong to the incoming boundary.
-        attached: what a runtime keeps for this kind (compiled functions).
+        wrt, seeds: the positions of inputs to differentiate with respect to, and of outputs that receive a cotangent.
+        boundary_in, boundary_out: the positions of inputs and outputs that belong to a boundary.
+        target: what it is compiled for.
+        saveable: which operations' results may be kept, as in `jax.checkpoint_policies`.
     """
 
     def __init__(
@@ -43,14 +59,16 @@ class StageKind:
         seeds: Sequence[int],
         boundary_in: Sequence[int],
         boundary_out: Sequence[int],
+        target: Target,
         saveable: Saveable | None = None,
     ):
-        self.graph, self.saveable = graph, saveable
+        self.graph, self.target, self.saveable = graph, target, saveable
         self.wrt, self.seeds = tuple(wrt), tuple(seeds)
         self.boundary_in, self.boundary_out = tuple(boundary_in), tuple(boundary_out)
-        self.attached: dict[str, Any] = {}
+        self.lock = threading.RLock()
+        self.kept: dict[PerKind[Any], Any] = {}
 
-    @cached_property
+    @_Once
     def joint(self) -> Joint:
         """The joint forward and backward graph, differentiated when first asked for; loops are left open."""
         graph = self.graph
@@ -68,33 +86,49 @@ class StageKind:
         """Whether there are loops inside that a plan says how to reverse."""
         return bool(open_loops(self.joint))
 
-    @cached_property
+    @_Once
     def stands_alone(self) -> bool:
         """Whether a compiler can be asked about it: it needs no other devices, and has few options, so no loops."""
         return not self.has_loops and stands_alone(self.joint.operations)
 
-    @cached_property
+    @_Once
     def options(self) -> list[Option]:
         """The save options, from most kept to least; with loops inside, for each way to reverse these."""
         boundary = [self.joint.inputs[i] for i in self.boundary_in]
-        choices = planned_choices(self.joint, boundary, Machine.of(), self.saveable)
+        choices = planned_choices(self.joint, boundary, Machine(self.target), self.saveable)
         return [Option(name, part) for name, part in choices]
 
-    @cached_property
+    @_Once
     def plain(self) -> Partition:
         """The partition that keeps nothing: its forward makes the outputs alone."""
         return partition(self.options[-1].partition.joint, ())
 
-    @cached_property
+    @_Once
     def crossing(self) -> list[Variable]:
         """Gradients that flow to the stage before."""
         pairs = zip(self.wrt, self.joint.gradients, strict=True)
         return variables_of(g for i, g in pairs if i in self.boundary_in and g is not None)
 
-    @cached_property
+    @_Once
     def outputs_kept(self) -> list[Variable]:
         """Output variables of the joint graph that form the outgoing boundary."""
         return variables_of(self.joint.outputs[i] for i in self.boundary_out)
+
+
+class PerKind(Generic[T]):
+    """What one owner keeps for each kind of stage: made when first asked for, gone with the kind.
+
+    It is stored on the kind, because what is kept may refer to the kind itself.
+    """
+
+    def __init__(self, make: Callable[[StageKind], T]):
+        self._make = make
+
+    def __call__(self, kind: StageKind) -> T:
+        with kind.lock:
+            if self not in kind.kept:
+                kind.kept[self] = self._make(kind)
+            return kind.kept[self]
 
 
 def private_residuals(kind: StageKind, option: Option) -> list[Variable]:

@@ -26,7 +26,7 @@ from ckptgrad.graph.fingerprint import segment_key
 from ckptgrad.graph.graph import Atom, Graph, Operation, Variable, aval_bytes, variables_of
 from ckptgrad.graph.source import SourceLine
 from ckptgrad.stage.save_options import Saveable
-from ckptgrad.target.rates import Machine
+from ckptgrad.target.target import Target
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ class Program:
         wrt: the inputs to differentiate with respect to (none of them integer).
         seeds: the outputs that receive a cotangent.
         held: values that live across several stages, and how many stages read each.
+        target: what it is compiled for.
         untraced_bytes: what the function returns besides the graph's outputs.
     """
 
@@ -74,6 +75,7 @@ class Program:
     seeds: tuple[Variable, ...]
     stages: tuple[Stage, ...]
     held: dict[Variable, int]
+    target: Target
     untraced_bytes: int = 0
 
     @property
@@ -129,6 +131,7 @@ def build_program(
     graph: Graph,
     wrt: Sequence[Variable],
     seeds: Sequence[Atom],
+    target: Target,
     cuts: Sequence[int] | None = None,
     saveable: Saveable | None = None,
 ) -> Program:
@@ -138,10 +141,11 @@ def build_program(
         graph: the forward graph.
         wrt: the inputs to differentiate with respect to.
         seeds: the outputs that will receive a cotangent.
+        target: what it is compiled for.
         cuts: positions in `graph.operations`; None finds them.
         saveable: which operations' results may be kept, as in `jax.checkpoint_policies`.
     """
-    return _Builder(graph, wrt, variables_of(seeds), find_cuts(graph) if cuts is None else cuts, saveable).build()
+    return _Builder(graph, wrt, variables_of(seeds), target, find_cuts(graph) if cuts is None else cuts, saveable).build()
 
 
 # Kinds of recent programs: a function that is traced again is not differentiated again.
@@ -165,10 +169,11 @@ class _Builder:
         graph: Graph,
         wrt: Sequence[Variable],
         seeds: list[Variable],
+        target: Target,
         cuts: Sequence[int],
         saveable: Saveable | None,
     ):
-        self.saveable = saveable
+        self.target, self.saveable = target, saveable
         self.graph, self.wrt, self.seeds = graph, tuple(wrt), tuple(dict.fromkeys(seeds))
         edges = [0, *cuts, len(graph.operations)]
         self.segments = [graph.operations[a:b] for a, b in itertools.pairwise(edges)]
@@ -185,12 +190,12 @@ class _Builder:
         # Values that get a cotangent, once the stages behind them are made: one of zeros would be none, times infinity.
         self.received = set(self.seeds)
         # Differs under jax_enable_x64, once a rule was added or replaced, and where a vmap spreads its examples over a mesh.
-        self.environment = (str(jnp.result_type(float)), generation(), saveable, Machine.of(), spmd_axis_names())
+        self.environment = (str(jnp.result_type(float)), generation(), saveable, target, spmd_axis_names())
 
     def build(self) -> Program:
         stages = tuple(self.stage(i) for i in reversed(range(len(self.segments))))[::-1]
         held = {v: len(self.outside(v)) for v in self.maker if self.is_held(v)}
-        return Program(self.graph, self.wrt, self.seeds, stages, held)
+        return Program(self.graph, self.wrt, self.seeds, stages, held, self.target)
 
     def outside(self, v: Variable) -> set[int]:
         """The stages other than its maker that read a value."""
@@ -217,7 +222,7 @@ class _Builder:
         kind = self.kinds.get(key) or _recall(key)
         if kind is None:
             graph = Graph(inputs, outputs, operations)
-            kind = StageKind(graph, wrt, seeds, boundary_in, boundary_out, self.saveable)
+            kind = StageKind(graph, wrt, seeds, boundary_in, boundary_out, self.target, self.saveable)
             _RECENT.put(key, kind, (op.params for op in operations))
         self.kinds[key] = kind
         if seeds:

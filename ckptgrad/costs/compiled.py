@@ -17,15 +17,15 @@ import jax
 import numpy as np
 from jax import dtypes
 
-from ckptgrad.chain.kind import StageKind, private_residuals
+from ckptgrad.chain.kind import PerKind, StageKind, private_residuals
 from ckptgrad.chain.program import Program
 from ckptgrad.execution.interpreter import stage_functions
 from ckptgrad.graph.graph import Variable
 from ckptgrad.graph.keys import from_numbers, is_key, numbers_struct
 from ckptgrad.graph.trace import cotangent_struct, struct
-from ckptgrad.meters.xla import compiled_memory
 from ckptgrad.planning.costs import ChainCosts, StageCost
 from ckptgrad.target.remember import remembered
+from ckptgrad.target.target import Target
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def _places(program: Program, costs: ChainCosts) -> list[Place]:
 
 
 def _probed_stage(kind: StageKind, place: Place, cost: StageCost, boundary: int, leaving: int) -> StageCost:
-    taken = kind.attached["probes"]
+    taken = _probed(kind)
     options = []
     for k, option in enumerate(cost.options):
         held = boundary + cost.boundary_bytes + option.residual_bytes
@@ -108,11 +108,19 @@ def _given(kind: StageKind, k: int, place: Place) -> list[Variable]:
     return [v for v in (*option.partition.residuals, *option.partition.reads) if v in own]
 
 
+def _nothing_probed(kind: StageKind) -> dict[tuple[Any, ...], int]:
+    return {}
+
+
+# Bytes of temporaries of the programs of a kind.
+_probed = PerKind(_nothing_probed)
+
+
 def _compile(wanted: Collection[tuple[StageKind, Place]]) -> None:
     """Compile the programs of each kind of stage in each place, a few at a time."""
     jobs: dict[tuple[StageKind, tuple], Any] = {}
     for kind, place in wanted:
-        known = kind.attached.setdefault("probes", {})
+        known = _probed(kind)
         for k in range(-1, len(kind.options)):
             programs: dict[tuple, Callable[[], Any]] = {("forward", k): partial(_lower_forward, kind, k)}
             if k >= 0:
@@ -122,20 +130,16 @@ def _compile(wanted: Collection[tuple[StageKind, Place]]) -> None:
                 if key not in known and (kind, key) not in jobs:
                     jobs[kind, key] = lower()
     with ThreadPoolExecutor() as pool:
-        for (kind, key), taken in zip(jobs, pool.map(_temporary_bytes, jobs.values()), strict=True):
-            kind.attached["probes"][key] = taken
+        targets = [kind.target for kind, _ in jobs]
+        for (kind, key), taken in zip(jobs, pool.map(_temporary_bytes, targets, jobs.values()), strict=True):
+            _probed(kind)[key] = taken
 
 
-# Machine code of a probe is never run.
-_CARELESS = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-
-
-def _temporary_bytes(lowered: Any) -> int:
+def _temporary_bytes(target: Target, lowered: jax.stages.Lowered) -> int:
     def measure() -> float:
-        on_cpu = jax.default_backend() == "cpu"
-        return compiled_memory(lowered.compile(compiler_options=_CARELESS if on_cpu else None)).temporary_bytes
+        return target.allocated(target.compile_probe(lowered)).temporary_bytes
 
-    return int(remembered("bytes of temporaries", lowered.as_text(), measure))
+    return int(remembered(target, "bytes of temporaries", lowered.as_text(), measure))
 
 
 def _lower_forward(kind: StageKind, k: int, output: bool = True) -> Any:
@@ -152,7 +156,7 @@ def _lower_forward(kind: StageKind, k: int, output: bool = True) -> Any:
             x for v, x in found.items() if v not in used
         ]
 
-    return _lower(program, [struct(v.aval) for v in run.reads], [v in own for v in run.reads])
+    return _lower(kind.target, program, [struct(v.aval) for v in run.reads], [v in own for v in run.reads])
 
 
 def _lower_backward(kind: StageKind, k: int, place: Place) -> Any:
@@ -173,10 +177,10 @@ def _lower_backward(kind: StageKind, k: int, place: Place) -> Any:
 
     structs = [cotangent_struct(v.aval) if v in cotangents else struct(v.aval) for v in run.reads]
     structs += [cotangent_struct(a.aval) for a in summed]  # type: ignore[union-attr]
-    return _lower(program, structs, [v in own for v in run.reads] + [True] * len(summed))
+    return _lower(kind.target, program, structs, [v in own for v in run.reads] + [True] * len(summed))
 
 
-def _lower(program: Any, structs: Sequence[Any], made: Sequence[bool]) -> Any:
+def _lower(target: Target, program: Any, structs: Sequence[Any], made: Sequence[bool]) -> Any:
     """A program of values that are arguments, or made inside by a callback."""
     inside = [i for i, m in enumerate(made) if m and _is_plain(structs[i])]
 
@@ -185,7 +189,7 @@ def _lower(program: Any, structs: Sequence[Any], made: Sequence[bool]) -> Any:
         return program([next(made_) if i in places else next(rest) for i in range(len(structs))])
 
     places = set(inside)
-    return jax.jit(run).lower(*[s for i, s in enumerate(structs) if i not in places])
+    return target.lower(jax.jit(run), *[s for i, s in enumerate(structs) if i not in places])
 
 
 def _is_plain(aval: Any) -> bool:

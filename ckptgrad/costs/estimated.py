@@ -1,6 +1,6 @@
 """What each stage costs, in bytes and estimated seconds, for the planner.
 
-Bytes of boundaries and residuals are exact.  Transients follow `footprint`, times `machine`.
+Bytes of boundaries and residuals are exact.  Transients follow `footprint`, times `target.roofline`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from ckptgrad.graph.graph import Variable
 from ckptgrad.planning.costs import ChainCosts, SaveOption, StageCost
 from ckptgrad.stage.partition import partition
 from ckptgrad.target.footprint import peak_inside
-from ckptgrad.target.rates import Machine
+from ckptgrad.target.roofline import Roofline
 
 
-def chain_costs(program: Program, machine: Machine | None = None, *, keep_all: bool = False) -> ChainCosts:
+def chain_costs(program: Program, *, keep_all: bool = False) -> ChainCosts:
     """The planner's view of a program.
 
     With `keep_all` each stage has one option, that of reverse mode without a plan: to keep all that its backward reads.
@@ -26,14 +26,16 @@ def chain_costs(program: Program, machine: Machine | None = None, *, keep_all: b
     Values that live across several stages, and gradients that wait to be added to others, are held while the backward
     is at certain boundaries: they are counted with the cotangents of these.
     """
-    machine = machine or Machine.of()
+    target, roofline = program.target, Roofline(program.target)
     by_kind: dict[tuple, StageCost] = {}
     stages, between = [], waiting_bytes(program)
     for i, (stage, summed) in enumerate(zip(program.stages, program.summed, strict=True)):
         key = (id(stage.kind), summed, program.starting[i], between[i], between[i + 1])
         if key not in by_kind:
-            terms, started = (sum(stage.differentiated[k].nbytes for k in ks) for ks in (summed, program.starting[i]))
-            cost = _stage_cost(stage.kind, machine, _keep_all(stage.kind) if keep_all else stage.kind.options)
+            terms, started = (
+                target.total_bytes(stage.differentiated[k] for k in ks) for ks in (summed, program.starting[i])
+            )
+            cost = _stage_cost(stage.kind, roofline, _keep_all(stage.kind) if keep_all else stage.kind.options)
             options = tuple(
                 replace(o, backward_transient=o.backward_transient + terms + started - between[i]) for o in cost.options
             )
@@ -49,30 +51,32 @@ def _keep_all(kind: StageKind) -> list[Option]:
     return [Option("everything", partition(kind.joint, kind.joint.frontier))]
 
 
-def _stage_cost(kind: StageKind, machine: Machine, choices: Sequence[Option]) -> StageCost:
+def _stage_cost(kind: StageKind, roofline: Roofline, choices: Sequence[Option]) -> StageCost:
     """The costs of one kind of stage, alone."""
     j = kind.joint
     boundary = kind.outputs_kept
     outputs = [v for v in j.outputs if isinstance(v, Variable)]
     plain = kind.plain.forward_operations
-    boundary_bytes = sum(v.nbytes for v in boundary)
-    cotangent = sum(j.cotangents[k].nbytes for k, i in enumerate(kind.seeds) if i in set(kind.boundary_out))
-    forward = machine.seconds(plain, outputs)
-    forward_peak = peak_inside(plain, j.inputs, outputs)
-    options = tuple(_save_option(kind, o, boundary, machine, forward) for o in choices)
-    return StageCost(options, boundary_bytes, cotangent, forward, max(0, forward_peak - boundary_bytes))
+    boundary_bytes = kind.target.total_bytes(boundary)
+    crossing = (j.cotangents[k] for k, i in enumerate(kind.seeds) if i in set(kind.boundary_out))
+    forward = roofline.seconds(plain, outputs)
+    forward_peak = peak_inside(plain, j.inputs, outputs, target=kind.target)
+    options = tuple(_save_option(kind, o, boundary, roofline, forward) for o in choices)
+    return StageCost(
+        options, boundary_bytes, kind.target.total_bytes(crossing), forward, max(0, forward_peak - boundary_bytes)
+    )
 
 
 def _save_option(
-    kind: StageKind, option: Option, boundary: Sequence[Variable], machine: Machine, plain: float
+    kind: StageKind, option: Option, boundary: Sequence[Variable], roofline: Roofline, plain: float
 ) -> SaveOption:
     part, j = option.partition, kind.joint
     incoming = {j.inputs[i] for i in kind.boundary_in}
     outputs = [v for v in j.outputs if isinstance(v, Variable)]
     private = private_residuals(kind, option)
     kept = list(dict.fromkeys([*outputs, *private]))
-    residual_bytes = sum(v.nbytes for v in private)
-    boundary_bytes = sum(v.nbytes for v in boundary)
+    residual_bytes = kind.target.total_bytes(private)
+    boundary_bytes = kind.target.total_bytes(boundary)
 
     back = part.backward_run.operations
     gradients = [g for g in j.gradients if isinstance(g, Variable)]
@@ -81,20 +85,20 @@ def _save_option(
     arriving = {g for g in gradients if g not in set(flowing)}
     # What is kept is dropped at its last use; the cotangent is too, but whether it is overwritten is the compiler's choice.
     given = {*part.residuals, *part.reads, *j.cotangents, *arriving} - {*private}
-    inner = peak_inside(back, given, flowing, private) - sum(v.nbytes for v in flowing) - residual_bytes
-    forward = peak_inside(part.forward_operations, j.inputs, kept) - boundary_bytes - residual_bytes
+    inner = peak_inside(back, given, flowing, private, kind.target) - kind.target.total_bytes(flowing) - residual_bytes
+    forward = peak_inside(part.forward_operations, j.inputs, kept, target=kind.target) - boundary_bytes - residual_bytes
     unseen = part.forward_run(unwanted=boundary).operations
-    hidden = peak_inside(unseen, j.inputs, private) - residual_bytes
-    seconds = machine.seconds(part.forward_operations, kept)
+    hidden = peak_inside(unseen, j.inputs, private, target=kind.target) - residual_bytes
+    seconds = roofline.seconds(part.forward_operations, kept)
     return SaveOption(
         option.name,
         residual_bytes,
         reads_input=any(v in incoming for v in part.reads),
         reads_output=any(v in boundary for v in part.residuals),
         forward_time=seconds,
-        backward_time=machine.seconds(back, gradients),
+        backward_time=roofline.seconds(back, gradients),
         forward_transient=max(0, forward),
         backward_transient=max(0, inner),
         hidden_bytes=max(0, hidden - max(0, forward)),
-        output_time=min(max(0.0, seconds - machine.seconds(unseen, private)), plain),
+        output_time=min(max(0.0, seconds - roofline.seconds(unseen, private)), plain),
     )

@@ -10,7 +10,7 @@ import numpy as np
 from jax import dtypes
 from jax.core import Tracer
 
-from ckptgrad.chain.kind import StageKind
+from ckptgrad.chain.kind import PerKind, StageKind
 from ckptgrad.chain.program import Program
 from ckptgrad.execution.interpreter import stage_functions
 from ckptgrad.graph.keys import from_numbers, is_key, numbers_struct
@@ -52,8 +52,16 @@ def measured_costs(program: Program, costs: ChainCosts) -> ChainCosts:
     return replace(costs, stages=tuple(stages))
 
 
+def _nothing_timed(kind: StageKind) -> dict[tuple[str, int], float]:
+    return {}
+
+
+# Seconds of the programs of a kind.
+_timed = PerKind(_nothing_timed)
+
+
 def _times(kind: StageKind) -> dict[tuple[str, int], float]:
-    known: dict[tuple[str, int], float] = kind.attached.setdefault("times", {})
+    known = _timed(kind)
     functions = stage_functions(kind)
     for k in range(-1, len(kind.options)):
         if ("forward", k) not in known:
@@ -73,13 +81,13 @@ def _seconds(function: Any, kind: StageKind, run: Run) -> float:
     avals = [cotangent_struct(v.aval) if v in cotangents else struct(v.aval) for v in run.reads]
     known = {v: c for v, c in kind.joint.constants.items() if not isinstance(c, Tracer)}
     args = [known[v] if v in known else _value(a) for v, a in zip(run.reads, avals, strict=True)]
-    lowered = jax.jit(function).lower(args)
+    lowered = kind.target.lower(jax.jit(function), args)
 
     def measure() -> float:
-        compiled = lowered.compile()
+        compiled = kind.target.compile(lowered)
         return best_seconds(lambda: compiled(args), REPEATS)
 
-    return remembered("seconds", lowered.as_text(), measure, positive=True)
+    return remembered(kind.target, "seconds", lowered.as_text(), measure, positive=True)
 
 
 def _value(aval: Any) -> Any:

@@ -23,6 +23,7 @@ from ckptgrad.graph.references import opened
 from ckptgrad.graph.static import SplitCall, is_traced, split_call
 from ckptgrad.graph.trace import from_jaxpr
 from ckptgrad.request import Request
+from ckptgrad.target.attached import attached
 
 _NUMBERS = (bool, int, float, complex, np.generic)
 
@@ -384,7 +385,8 @@ def trace_call(call: Call, request: Request, *, scalar: bool = False) -> Traced:
     seeds = [a for a in graph.outputs[: returned.count] if dtypes.issubdtype(a.aval.dtype, jnp.inexact)]
     differentiated = [k for k in call.selected if has_gradient(call.leaves[k])]
     wrt = [graph.inputs[k] for k in differentiated]
-    program = replace(build_program(graph, wrt, seeds, saveable=request.saveable), untraced_bytes=returned.untraced_bytes)
+    program = build_program(graph, wrt, seeds, request.target or attached(), saveable=request.saveable)
+    program = replace(program, untraced_bytes=returned.untraced_bytes)
     return Traced(call, program, returned, tuple(differentiated), request.has_aux)
 
 

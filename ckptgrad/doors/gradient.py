@@ -84,7 +84,8 @@ class GradientFunction:
 
             return plan, jax.jit(run)
 
-        certified = certify(build, split.args, split.kwargs, None if least else limit_bytes(self.request, costs))
+        budget = None if least else limit_bytes(traced.program, self.request, costs)
+        certified = certify(build, split.args, split.kwargs, budget)
         return replace(certified, traced_parts=split.settings().traced_parts) if split.kept else certified
 
     def split(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> SplitCall:

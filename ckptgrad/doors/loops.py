@@ -31,8 +31,8 @@ from ckptgrad.planning.costs import ABOUT_AS_FAST
 from ckptgrad.rules.custom import tangent_zeros
 from ckptgrad.rules.decorators import instantiate
 from ckptgrad.rules.subgraphs import calls_custom_rule
+from ckptgrad.target.attached import attached
 from ckptgrad.target.rates import Machine
-from ckptgrad.target.target import free_bytes
 
 POLICIES = ("optimal", "store_all", "two_levels", "revolve")
 
@@ -250,7 +250,8 @@ def _chosen(loop: Any, options: _Options) -> Candidate:
     fastest = min(c.seconds for c in offered)
     sensible = [c for c in offered if c.seconds <= SLOWEST * fastest]
     every = [c.bytes for c in offered if isinstance(c.costed.plan, StoreAll)] or [max(c.bytes for c in sensible)]
-    limit = resolve_budget(options.budget, lambda: min(every), lambda: min(c.bytes for c in sensible), free_bytes)
+    free = attached().free_bytes
+    limit = resolve_budget(options.budget, lambda: min(every), lambda: min(c.bytes for c in sensible), free)
     if limit is None:
         about = [c for c in offered if c.seconds <= (1 + ABOUT_AS_FAST) * fastest]
         return min(about, key=lambda c: c.bytes)

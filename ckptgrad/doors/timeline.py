@@ -75,5 +75,7 @@ def observe_compiled(
         run_staged(traced.program, traced.call.leaves, plan.schedule, observer)
 
     split = door.split(args, kwargs)
-    subject = Subject(certified.executable, split.args, split.kwargs, places(found, plan.schedule), staged)
+    subject = Subject(
+        certified.executable, plan.program.target, split.args, split.kwargs, places(found, plan.schedule), staged
+    )
     return replace(found, readings={meter.name: meter(subject) for meter in get_meters(observe)})

@@ -9,10 +9,10 @@ from typing import Any
 
 from ckptgrad.bytes import format_bytes
 from ckptgrad.errors import BudgetError
-from ckptgrad.meters.xla import Memory, compiled_memory
 from ckptgrad.planning.schedule import Schedule
 from ckptgrad.results.outcomes import OUTCOMES, Outcome
 from ckptgrad.results.plan import Plan
+from ckptgrad.target.allocated import Memory, compiled_memory
 from ckptgrad.target.calibrate import best_seconds
 
 MAX_ROUNDS = 8

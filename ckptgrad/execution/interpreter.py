@@ -2,7 +2,7 @@
 
 `Execution` interprets the actions of a schedule on arrays or tracers.  Under `jax.jit` the actions
 are gone after tracing, and what is left is one program in which each stage's forward and backward is
-one call (`apart`), where the schedule says.  XLA frees a buffer after its last use, so the schedule's
+one call (`isolated`), where the schedule says.  XLA frees a buffer after its last use, so the schedule's
 lifetimes become the program's.
 """
 
@@ -15,12 +15,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ckptgrad.chain.kind import StageKind
+from ckptgrad.chain.kind import PerKind, StageKind
 from ckptgrad.chain.program import Program, Stage
 from ckptgrad.errors import ScheduleError
-from ckptgrad.execution.isolated import add_apart, after, apart
+from ckptgrad.execution.isolated import add_isolated, isolated, wait_for
 from ckptgrad.execution.order import parameter_gradients_first
-from ckptgrad.execution.xla_forms import way_of_applying
+from ckptgrad.execution.xla_forms import apply_in_forms
 from ckptgrad.graph.evaluate import like_aval, read
 from ckptgrad.graph.graph import Constant, Variable, variables_of
 from ckptgrad.graph.trace import as_cotangent, cotangent_type, filled
@@ -29,10 +29,12 @@ from ckptgrad.stage.partition import Order, Run
 
 
 class StageFunctions:
-    """The forwards and backwards of one kind of stage, each a call that is kept apart."""
+    """The forwards and backwards of one kind of stage, each an isolated call."""
 
     def __init__(self, kind: StageKind):
         self.kind = kind
+        self._isolation = kind.target.platform.isolation
+        self._apply = apply_in_forms(kind.target.platform.forms)
         self._forward: dict[tuple[int | None, bool, bool], tuple[Run, Any]] = {}
         self._backward: dict[tuple[int, tuple[int, ...]], tuple[Run, Any]] = {}
 
@@ -46,18 +48,18 @@ class StageFunctions:
         if key not in self._forward:
             part = self.kind.plain if keep is None else self.kind.options[keep].partition
             run = part.forward_run(again, () if output else self.kind.outputs_kept)
-            self._forward[key] = run, apart(partial(run, apply=way_of_applying()))
+            self._forward[key] = run, isolated(partial(run, apply=self._apply), self._isolation)
         return self._forward[key]
 
     def backward(self, keep: int, summed: tuple[int, ...] = ()) -> tuple[Run, Any]:
         """A run, and it as a function of (values it reads, totals), to values it makes.
 
         `summed` are the positions of gradients that come last among these, added to the totals: in place, where
-        nobody else needs the totals.
+        nothing else needs the totals.
         """
         if (keep, summed) not in self._backward:
             part = self.kind.options[keep].partition
-            gradients, order = part.joint.gradients, Order(parameter_gradients_first(part.joint), after)
+            gradients, order = part.joint.gradients, Order(parameter_gradients_first(part.joint), wait_for)
             alone = {a for k, a in enumerate(gradients) if k not in summed}
             terms = [a for k, a in enumerate(gradients) if k in summed and a is not None]
             whole = part.backward_run
@@ -66,17 +68,15 @@ class StageFunctions:
 
             def stage_backward(operands: Any) -> list[Any]:
                 values, totals = operands
-                found = run(values, order, way_of_applying())
-                env = dict(zip(run.makes, found, strict=True))
-                return found[: len(others)] + [jnp.add(t, read(env, a)) for t, a in zip(totals, terms, strict=True)]
+                made = run(values, order, self._apply)
+                env = dict(zip(run.makes, made, strict=True))
+                return made[: len(others)] + [jnp.add(t, read(env, a)) for t, a in zip(totals, terms, strict=True)]
 
-            self._backward[keep, summed] = run, apart(stage_backward)
+            self._backward[keep, summed] = run, isolated(stage_backward, self._isolation)
         return self._backward[keep, summed]
 
 
-def stage_functions(kind: StageKind) -> StageFunctions:
-    """The functions of a kind, made once and kept on the kind."""
-    return kind.attached.setdefault("functions", StageFunctions(kind))
+stage_functions = PerKind(StageFunctions)
 
 
 class Execution:
@@ -109,9 +109,9 @@ class Execution:
 
     def arrays(self) -> list[Any]:
         """All arrays that the execution holds, in a fixed order."""
-        found = [*self.env.values(), *self.latest]
-        found += [x for boundary in self.boundaries.values() for x in boundary.values()]
-        return found + [x for _, kept in self.residuals.values() for x in kept]
+        held = [*self.env.values(), *self.latest]
+        held += [x for boundary in self.boundaries.values() for x in boundary.values()]
+        return held + [x for _, kept in self.residuals.values() for x in kept]
 
     def run(self, actions: Iterable[Action]) -> Execution:
         """Execute actions in order."""
@@ -177,14 +177,14 @@ class Execution:
         alone = len(made) - len(summed)
         env.update(zip(run.makes[:alone], made[:alone], strict=True))
         sums = dict(zip(summed, made[alone:], strict=True))
-        found = {v: sums[k] if k in sums else read(env, a) for k, (v, a) in enumerate(gradients.items()) if a is not None}
-        self.table.update(found)
-        self.latest = [g for v, g in found.items() if v in set(stage.boundary_in)] or self.latest
+        new = {v: sums[k] if k in sums else read(env, a) for k, (v, a) in enumerate(gradients.items()) if a is not None}
+        self.table.update(new)
+        self.latest = [g for v, g in new.items() if v in set(stage.boundary_in)] or self.latest
 
     def gradient(self, v: Variable) -> Any:
         """The gradient of an input, typed as the input is; zeros where nothing flowed back."""
-        found = self.table.get(v)
-        return like_aval(filled(cotangent_type(v.aval)) if found is None else found, v.aval)
+        gradient = self.table.get(v)
+        return like_aval(filled(cotangent_type(v.aval)) if gradient is None else gradient, v.aval)
 
     def output(self, atom: Variable | Constant) -> Any:
         """The value of an output of the program."""
@@ -211,7 +211,7 @@ class Execution:
     def _add(self, v: Variable, ct: Any) -> None:
         ct = as_cotangent(ct, v.aval)
         present = self.table.get(v)
-        self.table[v] = ct if present is None else add_apart(present, ct)
+        self.table[v] = ct if present is None else add_isolated(present, ct, self.program.target.platform.isolation)
 
 
 def split_at_backward(schedule: Schedule) -> tuple[tuple[Action, ...], tuple[Action, ...]]:

@@ -1,53 +1,50 @@
-"""Operations in the form that XLA's fast code on CPU asks for.
+"""Operations in the forms that are fast where a program runs, as the target's platform lists them.
 
-Convolutions with channels last: XLA puts them in this order by a pass that sees the entry computation only, not the
-calls in which stages are kept apart; in any other order they run some ten times slower.
+`Form.CHANNELS_LAST`, for convolutions on CPU: XLA puts them in this order by a pass that sees the entry computation only,
+not the calls in which stages are isolated; in any other order they run about ten times slower.
 
-Gradients of weights, which are products that contract the first axes of both operands, with the shorter side first:
-with the longer side first they take up to 1.5 times as long (1024 x 256 from a batch of 2048: 10.9 ms against 7.3 ms
-on two cores).  Bits may differ, as sums are blocked differently.
+`Form.SHORTER_SIDE_FIRST`, for gradients of weights on CPU, which are products that contract the first axes of both
+operands: with the longer side first they take up to 1.5 times as long (1024 x 256 from a batch of 2048: 10.9 ms against
+7.3 ms on two cores).  Bits may differ, as sums are blocked differently.
 
 Operands are transposed, or swapped, and the result is transposed back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 from jax import lax
 
-from ckptgrad.execution.isolated import on_cpu
 from ckptgrad.graph.evaluate import apply
 from ckptgrad.graph.graph import Operation
 from ckptgrad.stage.partition import Apply
 from ckptgrad.target.footprint import channels_last
+from ckptgrad.target.platform import Form
 
 
-def way_of_applying() -> Apply:
-    """How stages run an operation on this platform."""
-    return _apply_on_cpu if on_cpu() else apply
+def apply_in_forms(forms: Collection[Form]) -> Apply:
+    """How the operations of a stage run: in these forms, where they are for them."""
+    by_name = {name: rewritten for form in forms for name, rewritten in [_FORMS[form]]}
 
+    def apply_operation(op: Operation, inputs: Sequence[Any]) -> list[Any]:
+        return by_name.get(op.name, apply)(op, inputs)
 
-def _apply_on_cpu(op: Operation, inputs: Sequence[Any]) -> list[Any]:
-    if op.name == "conv_general_dilated":
-        return _with_channels_last(op, inputs)
-    if op.name == "dot_general":
-        return _with_shorter_side_first(op, inputs)
-    return apply(op, inputs)
+    return apply_operation if by_name else apply
 
 
 def _with_channels_last(op: Operation, inputs: Sequence[Any]) -> list[Any]:
     """A convolution with its operands transposed to channels last, if they are not."""
-    given = op.params["dimension_numbers"]
-    wanted = channels_last(len(given.lhs_spec))
-    if wanted == tuple(given):
+    written = op.params["dimension_numbers"]
+    last = channels_last(len(written.lhs_spec))
+    if last == tuple(written):
         return apply(op, inputs)
-    operands = [_reordered(x, a, b) for x, a, b in zip(inputs, given, wanted, strict=False)]
-    numbers = lax.ConvDimensionNumbers(*wanted)
+    operands = [_reordered(x, a, b) for x, a, b in zip(inputs, written, last, strict=False)]
+    numbers = lax.ConvDimensionNumbers(*last)
     (result,) = apply(op.with_params(dimension_numbers=numbers), operands)
-    return [_reordered(result, wanted[2], given.out_spec)]
+    return [_reordered(result, last[2], written.out_spec)]
 
 
 def _with_shorter_side_first(op: Operation, inputs: Sequence[Any]) -> list[Any]:
@@ -63,8 +60,15 @@ def _with_shorter_side_first(op: Operation, inputs: Sequence[Any]) -> list[Any]:
     return [lax.transpose(lax.optimization_barrier(product), (1, 0))]
 
 
-def _reordered(value: Any, given: Sequence[int], wanted: Sequence[int]) -> Any:
-    """The axes that stand where `given` says, moved to where `wanted` says."""
-    order = np.empty(len(given), int)
-    order[list(wanted)] = given
+def _reordered(value: Any, places: Sequence[int], others: Sequence[int]) -> Any:
+    """The axes that stand at `places`, moved to the `others`."""
+    order = np.empty(len(places), int)
+    order[list(others)] = places
     return lax.transpose(value, order) if list(order) != list(range(len(order))) else value
+
+
+# For each form the primitive that it is for, and how that runs in it.
+_FORMS: dict[Form, tuple[str, Apply]] = {
+    Form.CHANNELS_LAST: ("conv_general_dilated", _with_channels_last),
+    Form.SHORTER_SIDE_FIRST: ("dot_general", _with_shorter_side_first),
+}

@@ -14,13 +14,15 @@ from ckptgrad.meters.meter import Reading, Subject, meter
     cannot_see="a peak below an earlier one of this process; CPUs have no counters",
 )
 def device(subject: Subject) -> Reading:
-    """Run the program once, and read the peak counter of the default device."""
-    target = jax.devices()[0]
-    before = target.memory_stats()
+    """Run the program once, and read the peak counter of the first device of its target."""
+    if not subject.target.devices:
+        return Reading(None, f"no {subject.target} is attached")
+    first = subject.target.devices[0]
+    before = first.memory_stats()
     if not before or "peak_bytes_in_use" not in before:
-        return Reading(None, f"a {target.platform} device has no memory counters")
+        return Reading(None, f"a {first.platform} device has no memory counters")
     jax.block_until_ready(subject.executable(*subject.args, **subject.kwargs))
-    after = target.memory_stats()
+    after = first.memory_stats() or before
     if after["peak_bytes_in_use"] == before["peak_bytes_in_use"]:
         return Reading(None, "an earlier peak of this process was higher; measure in a fresh one")
     return Reading(after["peak_bytes_in_use"] - before["bytes_in_use"])

@@ -15,6 +15,7 @@ from typing import Any
 
 from ckptgrad.errors import OptionError
 from ckptgrad.meters.buffers import Buffer
+from ckptgrad.target.target import Target
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Subject:
 
     Attributes:
         executable: the result of `jax.jit(f).lower(...).compile()`.
+        target: what it is compiled for; its devices run it.
         args, kwargs: the arguments of a call, concrete for meters that run it.
         places: for each action of its plan the named scope of its work, and where it begins and ends as a share of the
             call's time; empty for programs of others.
@@ -31,6 +33,7 @@ class Subject:
     """
 
     executable: Any
+    target: Target
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = field(default_factory=dict)
     places: Sequence[tuple[str | None, float, float]] = ()

@@ -39,9 +39,9 @@ def resident(subject: Subject) -> Reading:
     """Peak bytes above the baseline taken after the arguments are loaded and the program has run once, and the samples of
     the call that reached it.
     """
-    platform = jax.default_backend()
-    if platform != "cpu":
-        return Reading(None, f"arrays live in the memory of the {platform}, not in the resident set")
+    platform = subject.target.platform
+    if not platform.host_memory:
+        return Reading(None, f"arrays live in the memory of the {platform.name}, not in the resident set")
     try:
         shardings = jax.tree.leaves((subject.executable.input_shardings, subject.executable.output_shardings))
     except ValueError:  # JAX counts captured references among the inputs

@@ -8,41 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 from ckptgrad.errors import MissingExtraError
 from ckptgrad.meters.assignment import Assignment, XlaBuffer, read_assignment
 from ckptgrad.meters.buffers import Buffer
 from ckptgrad.meters.meter import Reading, Subject, meter
+from ckptgrad.target.allocated import compiled_memory
 
 _SCOPE = re.compile(r"(?:^|/)((forward|backward)_(\d+))(?=/|$)")
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Bytes of a compiled program."""
-
-    temporary_bytes: int
-    output_bytes: int
-    argument_bytes: int
-    alias_bytes: int
-
-    @property
-    def peak_bytes(self) -> int:
-        """Bytes beyond the arguments: temporaries plus outputs that are no donated arguments."""
-        return self.temporary_bytes + self.output_bytes - self.alias_bytes
-
-
-def compiled_memory(executable: Any) -> Memory:
-    """The memory of `jax.jit(f).lower(...).compile()`."""
-    stats = executable.memory_analysis()
-    return Memory(
-        stats.temp_size_in_bytes,
-        stats.output_size_in_bytes,
-        stats.argument_size_in_bytes,
-        stats.alias_size_in_bytes,
-    )
 
 
 @meter(

@@ -13,7 +13,7 @@ from ckptgrad.planning.budget import budget_bytes
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.frontier import Point
 from ckptgrad.results.shown import Shown
-from ckptgrad.target.target import free_bytes
+from ckptgrad.target.attached import attached
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,7 +64,7 @@ class Frontier(Shown):
         Raises:
             BudgetError: the budget is below the smallest peak.
         """
-        limit = budget_bytes(budget, self.costs, free_bytes)
+        limit = budget_bytes(budget, self.costs, attached().free_bytes)
         if limit is None:
             return self.points[-1]
         fitting = [point for point in self.points if point.peak_bytes <= limit]

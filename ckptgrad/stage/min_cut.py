@@ -22,7 +22,7 @@ from ckptgrad.graph.graph import Operation, Variable, variables_of
 from ckptgrad.graph.traits import is_view
 from ckptgrad.stage.joint import Joint
 from ckptgrad.target.footprint import materialised
-from ckptgrad.target.rates import Machine
+from ckptgrad.target.roofline import Roofline
 
 MOST_CORNERS = 7
 _SOURCE, _SINK = 0, 1
@@ -43,7 +43,7 @@ class KeepNetwork:
     Args:
         joint: the joint graph of the stage.
         boundary: inputs that cost their bytes to keep; other inputs cost nothing.
-        machine: the rates that tell what recomputing and keeping take.
+        roofline: the rates that tell what recomputing and keeping take.
         may_keep: which operations' results may be kept; None: all.
     """
 
@@ -51,11 +51,11 @@ class KeepNetwork:
         self,
         joint: Joint,
         boundary: Collection[Variable],
-        machine: Machine,
+        roofline: Roofline,
         may_keep: Callable[[Operation], bool] | None = None,
     ):
         self.operations = joint.forward_operations
-        self.machine = machine
+        self.roofline = roofline
         arriving = [v for v in joint.inputs if v in boundary]
         self.values = arriving + [v for op in self.operations for v in op.outputs]
         value = {v: 2 + i for i, v in enumerate(self.values)}
@@ -71,11 +71,11 @@ class KeepNetwork:
         # What is fused into its readers unless it is kept is written for the backward alone.
         written = materialised(self.operations, [v for v in joint.outputs if isinstance(v, Variable)])
         fused = [v not in written and v not in arriving for v in self.values]
-        self.writing = np.where(fused, self.bytes / machine.read_rate, 0.0)
+        self.writing = np.where(fused, self.bytes / roofline.rates.read_rate, 0.0)
         self.again = np.zeros(len(self.operations))
         for k, op in enumerate(self.operations):
             node = first_op + k
-            self.again[k] = self.machine.again(op)
+            self.again[k] = self.roofline.again(op)
             if op.effects:
                 fixed.append((node, _SINK))
             fixed += [(node, value[v]) for v in set(variables_of(op.inputs)) if v in value]
@@ -92,7 +92,7 @@ class KeepNetwork:
 
     def cheapest(self, price: float) -> Choice:
         """The choice with the least seconds when each byte kept costs `price` seconds more than its traffic."""
-        choice = self._cut(self.preferred * (self.machine.keeping + price) + self.writing, self.again)
+        choice = self._cut(self.preferred * (self.roofline.keeping + price) + self.writing, self.again)
         assert choice is not None
         return choice
 
@@ -134,7 +134,7 @@ class KeepNetwork:
 
 def front(network: KeepNetwork) -> list[Choice]:
     """Corners of the lower convex hull of seconds against bytes, from most kept to least."""
-    keeping = network.machine.keeping
+    keeping = network.roofline.keeping
     most, least = network.cheapest(0.0), network.cheapest(1e6 * keeping)
     corners = [most]
 

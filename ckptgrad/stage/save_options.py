@@ -20,7 +20,7 @@ from ckptgrad.graph.traits import is_heavy, is_materialised, is_product, is_tran
 from ckptgrad.graph.work import has_batch_dimensions
 from ckptgrad.stage.joint import Joint
 from ckptgrad.stage.min_cut import Choice, KeepNetwork, front
-from ckptgrad.target.rates import Machine
+from ckptgrad.target.roofline import Roofline
 
 Fixed: TypeAlias = Callable[[Operation], bool]
 # A predicate of `jax.checkpoint_policies`: (primitive, *abstract arguments, **parameters) -> whether to save.
@@ -40,7 +40,7 @@ LEVELS: tuple[tuple[str, Fixed], ...] = (
 def residual_choices(
     joint: Joint,
     boundary: Collection[Variable],
-    machine: Machine,
+    roofline: Roofline,
     saveable: Saveable | None = None,
 ) -> list[tuple[str, list[Variable]]]:
     """The choices of what to keep that no other one beats in bytes and recomputation, from most kept to least.
@@ -48,11 +48,11 @@ def residual_choices(
     Args:
         joint: the joint graph of the stage.
         boundary: the inputs that are held only if the plan says so (arguments are free).
-        machine: the rates by which recomputation is timed.
+        roofline: the rates by which recomputation is timed.
         saveable: which operations' results may be kept, in the form of `jax.checkpoint_policies`; None: all.
     """
     may_keep = None if saveable is None else (lambda op: is_saveable(op, saveable))
-    network = KeepNetwork(joint, boundary, machine, may_keep)
+    network = KeepNetwork(joint, boundary, roofline, may_keep)
     found: dict[tuple[Variable, ...], tuple[str, Choice]] = {}
     for name, fixed in LEVELS:
         choice = network.keeping_results_of(fixed)
@@ -63,7 +63,7 @@ def residual_choices(
         found.setdefault(choice.keep, (f"{100 * choice.bytes / most:.0f} %", choice))
     whole = tuple(v for v in joint.inputs if v in boundary)
     if whole not in found:
-        seconds = sum(machine.again(op) for op in needed_operations(joint.forward_operations, joint.frontier))
+        seconds = sum(roofline.again(op) for op in needed_operations(joint.forward_operations, joint.frontier))
         found[whole] = ("input", Choice(whole, sum(v.nbytes for v in whole), seconds))
     arriving = frozenset(whole)
     chosen = sorted(found.values(), key=lambda pair: (-pair[1].bytes, pair[1].seconds))

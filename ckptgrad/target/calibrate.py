@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ckptgrad.target.rates import Machine, use_rates
+from ckptgrad.target.attached import attached, use_rates
+from ckptgrad.target.platform import Rates
 from ckptgrad.target.remember import remembered
 
 REPEATS = 7
@@ -20,7 +21,7 @@ _SIDE, _WIDE = 1024, 1 << 25
 _STEPS, _TURNS = 32, 4096
 
 
-def calibrate() -> Machine:
+def calibrate() -> Rates:
     """Measure the rates by which plans estimate times on the default device, and use them from now on.
 
     Takes about a second, once a device: the rates are remembered on disk.  Without it, rates of a typical machine of the
@@ -35,18 +36,19 @@ def calibrate() -> Machine:
         >>> cg.calibrate().product_rate > 0
         True
     """
-    measured = cache(measure_machine)
-    names = [field.name for field in fields(Machine) if field.name != "cache"]
-    rates = {
-        name: remembered(f"rate: {name}", "", lambda n=name: getattr(measured(), n), positive=name.endswith("_rate"))
+    target = attached()
+    measured = cache(measure_rates)
+    names = [field.name for field in fields(Rates) if field.name != "cache"]
+    found = {
+        name: remembered(target, f"rate: {name}", "", lambda n=name: getattr(measured(), n), positive=name.endswith("_rate"))
         for name in names
     }
-    machine = Machine(**rates, cache=Machine.of().cache)
-    use_rates(jax.default_backend(), machine)
-    return machine
+    rates = Rates(**found, cache=target.rates.cache)
+    use_rates(target, rates)
+    return rates
 
 
-def measure_machine() -> Machine:
+def measure_rates() -> Rates:
     """The rates of the default device, from six small programs."""
     matrix = jnp.ones((_SIDE, _SIDE))
     small = jnp.linspace(0.1, 0.9, 1 << 18)
@@ -66,12 +68,12 @@ def measure_machine() -> Machine:
     function = _best(chain(jnp.tanh), small)
     written = _best(lambda s: lax.broadcast(s, (_WIDE,)), scalar)
     read = _best(jnp.sum, wide)
-    # Of two operations that are not fused, but for their arithmetic.
+    # Launch overhead: two unfused operations minus their arithmetic.
     rows, side = 8, 32
     cell = jnp.eye(side)
     turn = _best(lambda x: lax.fori_loop(0, _TURNS, lambda _, x: jnp.tanh(x @ cell), x), jnp.ones((rows, side))) / _TURNS
     arithmetic = 2 * rows * side**2 * product / (2 * _SIDE**3) + rows * side * function / (_STEPS * small.size)
-    return Machine(
+    return Rates(
         2 * _SIDE**3 / product,
         2 * _STEPS * small.size / element,
         _STEPS * small.size / function,

@@ -1,7 +1,7 @@
-"""How many bytes a run of operations holds beside what it is given and what it returns.
+"""The bytes that a run of operations holds besides what it is given and what it returns.
 
 A model of what a fusing compiler allocates: elementwise work and views are fused into their readers
-and take no memory; products, reductions, loops, their operands, and results do.  An array lives
+and take no memory; products, reductions, loops, their operands, and results do. An array lives
 from the operation that makes it to the last one that reads it, directly or through fused work.
 """
 
@@ -9,47 +9,48 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-import jax
 from jax import numpy as jnp
 
-from ckptgrad.graph.graph import Operation, Variable, aval_bytes, variables_of
+from ckptgrad.graph.graph import Operation, Variable, variables_of
 from ckptgrad.graph.traits import is_heavy, is_materialised, is_product, is_reduction, is_transcendental
 from ckptgrad.graph.work import has_batch_dimensions
+from ckptgrad.target.attached import attached
+from ckptgrad.target.target import Target
 
 
-def materialised(operations: Sequence[Operation], wanted: Collection[Variable]) -> set[Variable]:
+def materialised(operations: Sequence[Operation], results: Collection[Variable]) -> set[Variable]:
     """The values that get memory: results, those of heavy operations, and operands of products."""
-    found: set[Variable] = set(wanted)
+    solid: set[Variable] = set(results)
     readers: dict[Variable, int] = {}
     for op in operations:
         for v in set(variables_of(op.inputs)):
             readers[v] = readers.get(v, 0) + 1
     for op in operations:
-        dear = is_transcendental(op) and any(readers.get(v, 0) > 1 for v in op.outputs)
-        if dear or is_materialised(op):
-            found.update(op.outputs)
-        if is_heavy(op) or _reduces_apart(op):
-            found.update(variables_of(op.inputs))
-    return found
+        expensive = is_transcendental(op) and any(readers.get(v, 0) > 1 for v in op.outputs)
+        if expensive or is_materialised(op):
+            solid.update(op.outputs)
+        if is_heavy(op) or _reduces_separated_axes(op):
+            solid.update(variables_of(op.inputs))
+    return solid
 
 
-def _reduces_apart(op: Operation) -> bool:
+def _reduces_separated_axes(op: Operation) -> bool:
     """Whether an operation reduces axes with others between them, as group norms do: no compiler fuses its operand."""
     axes = sorted(op.params.get("axes", op.params.get("dimensions", ()))) if is_reduction(op) else []
     return bool(axes) and axes[-1] - axes[0] >= len(axes)
 
 
-def traffic(operations: Sequence[Operation], wanted: Collection[Variable]) -> tuple[int, int]:
+def traffic(operations: Sequence[Operation], results: Collection[Variable], target: Target) -> tuple[int, int]:
     """Bytes written to and bytes read from memory by a run of operations, fused work left out."""
-    solid = materialised(operations, wanted)
+    solid = materialised(operations, results)
     sources: dict[Variable, frozenset[Variable]] = {}
     written = read = 0
     for op in operations:
         roots = _roots(op, solid, sources)
         stored = [v for v in op.outputs if v in solid]
-        written += sum(v.nbytes for v in stored)
+        written += target.total_bytes(stored)
         if stored:
-            read += sum(v.nbytes for v in roots)
+            read += target.total_bytes(roots)
         for v in op.outputs:
             sources[v] = roots
     return written, read
@@ -60,6 +61,7 @@ def peak_inside(
     given: Collection[Variable],
     returned: Collection[Variable],
     consumed: Collection[Variable] = (),
+    target: Target | None = None,
 ) -> int:
     """Peak bytes of what a run of operations holds.
 
@@ -68,7 +70,9 @@ def peak_inside(
         given: values that others hold; not counted.
         returned: values to hold until the end.
         consumed: values held at the start and dropped at their last use.
+        target: what the operations are compiled for.
     """
+    target = target or attached()
     solid = materialised(operations, returned)
     sources: dict[Variable, frozenset[Variable]] = {}
     last: dict[Variable, int] = {}
@@ -82,7 +86,7 @@ def peak_inside(
             for r in roots:
                 last[r] = position
     kept = set(returned)
-    live = peak = sum(v.nbytes for v in consumed)
+    live = peak = target.total_bytes(consumed)
     made: set[Variable] = set(consumed)
     reusable: set[Variable] = {*consumed}
     dying: dict[int, list[Variable]] = {}
@@ -92,31 +96,32 @@ def peak_inside(
         fresh = [v for v in op.outputs if v in solid and v not in given]
         dead = [v for v in dying.get(position, []) if v not in kept and v not in given]
         made.update(fresh)
-        grown = sum(v.nbytes for v in fresh)
-        freed = sum(v.nbytes for v in dead if v in made)
-        peak = max(peak, live + grown + scratch(op) - (0 if is_materialised(op) else _reused(fresh, dead, reusable)))
+        grown = target.total_bytes(fresh)
+        freed = target.total_bytes(v for v in dead if v in made)
+        reused = [] if is_materialised(op) else _reused(fresh, dead, reusable)
+        peak = max(peak, live + grown + scratch(op, target) - target.total_bytes(reused))
         if not (is_product(op) and op.outputs[0].aval.ndim > 2 and not has_batch_dimensions(op)):
             reusable.update(fresh)
         live += grown - freed
     return peak
 
 
-def scratch(op: Operation) -> int:
-    """Bytes beside operands and results while a product runs on a CPU: copies of these as it works on them.
+def scratch(op: Operation, target: Target) -> int:
+    """Bytes beside operands and results while a product runs: copies of these where the platform works on copies.
 
-    Convolutions work on channels last, and all products in single precision at least.  What a planned loop holds inside
-    its plan knows.
+    Convolutions work on channels last, and all products in single precision at least.  Of a planned
+    loop, what its plan says.
     """
     if op.known_cost is not None:
         return op.known_cost.bytes
-    if not is_product(op) or jax.default_backend() != "cpu":
+    if not is_product(op) or not target.platform.copies_operands:
         return 0
     avals = [a.aval for a in (*op.inputs, *op.outputs)]
     copied = [False] * len(avals)
     if op.name == "conv_general_dilated":
         copied = [a != b for a, b in zip(op.params["dimension_numbers"], channels_last(avals[0].ndim), strict=True)]
     half = [a.dtype in (jnp.bfloat16, jnp.float16) for a in avals]
-    return sum(aval_bytes(a) * (2 if h else int(c)) for a, h, c in zip(avals, half, copied, strict=True))
+    return sum(target.bytes_of(a) * (2 if h else int(c)) for a, h, c in zip(avals, half, copied, strict=True))
 
 
 def channels_last(ndim: int) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
@@ -125,26 +130,26 @@ def channels_last(ndim: int) -> tuple[tuple[int, ...], tuple[int, ...], tuple[in
     return data, (ndim - 1, ndim - 2, *range(ndim - 2)), data
 
 
-def _reused(fresh: Sequence[Variable], dead: Sequence[Variable], reusable: Collection[Variable]) -> int:
-    """Bytes of results that an elementwise operation may write over an operand it is the last to read.
+def _reused(fresh: Sequence[Variable], dead: Sequence[Variable], reusable: Collection[Variable]) -> list[Variable]:
+    """The results that an elementwise operation may write over an operand that it is the last to read.
 
     Not over a product of more than two axes: that is computed as a matrix and seen through a view.
     """
     free = [(v.shape, v.dtype) for v in dead if v in reusable and v not in fresh]
-    total = 0
+    reused: list[Variable] = []
     for v in fresh:
         if (v.shape, v.dtype) in free:
             free.remove((v.shape, v.dtype))
-            total += v.nbytes
-    return total
+            reused.append(v)
+    return reused
 
 
 def _roots(op: Operation, solid: Collection[Variable], sources: dict[Variable, frozenset[Variable]]) -> frozenset[Variable]:
     """The values with memory that an operation reads, directly or through fused work."""
-    found: set[Variable] = set()
+    roots: set[Variable] = set()
     for v in variables_of(op.inputs):
         if v in solid or v not in sources:
-            found.add(v)
+            roots.add(v)
         else:
-            found |= sources[v]
-    return frozenset(found)
+            roots |= sources[v]
+    return frozenset(roots)

@@ -16,10 +16,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import jax
 from platformdirs import user_cache_path
 
 from ckptgrad.compat import VERSIONS
+from ckptgrad.target.target import Target
 
 FILE = "measurements.sqlite"
 # No machine has so many bytes, takes so many seconds or does so many operations in one.
@@ -30,16 +30,17 @@ _PATIENCE, _MOST_PATIENCE = 2.0, 4.0
 _WAITED: dict[Path, float] = {}
 
 
-def remembered(what: str, text: str, measure: Callable[[], float], *, positive: bool = False) -> float:
-    """The number that was measured for this text before, or that `measure` gives now.
+def remembered(target: Target, what: str, text: str, measure: Callable[[], float], *, positive: bool = False) -> float:
+    """The number that was measured for this target and text before, or that `measure` gives now.
 
     Args:
+        target: what it was measured on, or compiled for.
         what: the quantity and its unit.
         text: the program that it is a property of.
         measure: called where nothing is remembered.
         positive: whether it cannot be zero.
     """
-    key = _key(what, text)
+    key = _key(target, what, text)
     found = _ask("SELECT value FROM measurements WHERE key = ?", key)
     if found and _is_plausible(found[0][0], positive):
         return found[0][0]
@@ -62,9 +63,8 @@ def folder() -> Path | None:
     return Path(named) if named else user_cache_path("ckptgrad")
 
 
-def _key(what: str, text: str) -> str:
-    device = jax.devices()[0]
-    parts = (what, device.platform, device.device_kind, str(os.cpu_count()), *VERSIONS, text)
+def _key(target: Target, what: str, text: str) -> str:
+    parts = (what, *target.key, str(os.cpu_count()), *VERSIONS, text)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 

@@ -15,7 +15,7 @@ from ckptgrad.bytes import Budget
 from ckptgrad.doors.gradient import value_and_grad
 from ckptgrad.errors import MissingExtraError
 from ckptgrad.execution.certify import Certified
-from ckptgrad.meters.xla import Memory
+from ckptgrad.target.allocated import Memory
 from ckptgrad.training import model
 from ckptgrad.training.data import windows
 from ckptgrad.validation import Validation, reference_memory, validate

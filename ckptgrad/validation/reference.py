@@ -13,9 +13,9 @@ from ckptgrad.doors.calling import Traced, split_arguments
 from ckptgrad.doors.frontier import keeping_most
 from ckptgrad.doors.gradient import value_and_grad
 from ckptgrad.graph.graph import Constant
-from ckptgrad.meters.xla import Memory, compiled_memory
 from ckptgrad.planning.frontier import Point
 from ckptgrad.request import Request
+from ckptgrad.target.allocated import Memory, compiled_memory
 
 
 def plain(fun: Callable, argnums: int | Sequence[int], has_aux: bool) -> Callable:

@@ -15,12 +15,13 @@ from ckptgrad.doors.calling import split_arguments
 from ckptgrad.doors.gradient import GradientFunction, value_and_grad
 from ckptgrad.errors import BudgetError, OptionError, ReferenceTypeError, ValidationError
 from ckptgrad.graph.naming import name_of
-from ckptgrad.meters import xla
 from ckptgrad.meters.meter import Meter, Reading, Subject, get_meters
 from ckptgrad.planning.schedule import Schedule
 from ckptgrad.request import Request
 from ckptgrad.results.validation import Row, Validation
 from ckptgrad.rules.borrowed import borrowed_in
+from ckptgrad.target.allocated import compiled_memory
+from ckptgrad.target.target import Target
 from ckptgrad.validation.compare import difference
 from ckptgrad.validation.locate import locate_wrong
 from ckptgrad.validation.reference import checkpointed, plain
@@ -126,7 +127,7 @@ def validate(
         steps.next(f"compiling {name}")
         programs.append(_compile_reference(name, reference, args, kwargs))
     programs += [a for a in attempts if isinstance(a, _Compiled)]
-    measured = _measure(programs, args, kwargs, repeats, wanted_meters, tolerance, steps)
+    measured = _measure(traced.program.target, programs, args, kwargs, repeats, wanted_meters, tolerance, steps)
     rows = iter(measured[len(references) :])
     table = measured[: len(references)]
     for policy, attempt in zip(policies, attempts, strict=True):
@@ -147,7 +148,7 @@ def validate(
 
 def _compile_reference(name: str, fun: Callable, args: tuple, kwargs: dict) -> _Compiled:
     executable = jax.jit(fun).lower(*args, **kwargs).compile()
-    temporaries = xla.compiled_memory(executable).temporary_bytes
+    temporaries = compiled_memory(executable).temporary_bytes
     return _Compiled(Row(name, certified_temporary_bytes=temporaries), executable)
 
 
@@ -183,6 +184,7 @@ class _Steps:
 
 
 def _measure(
+    target: Target,
     programs: Sequence[_Compiled],
     args: tuple,
     kwargs: dict,
@@ -198,7 +200,7 @@ def _measure(
         value, gradient = program.executable(*args, **kwargs)
         row = replace(
             program.row,
-            readings={"xla": Reading(xla.compiled_memory(program.executable).peak_bytes)},
+            readings={"xla": Reading(compiled_memory(program.executable).peak_bytes)},
             gradient=difference(gradient, wanted_gradient, tolerance),
             value=difference(value, wanted, tolerance),
         )
@@ -206,7 +208,7 @@ def _measure(
     for k, program in enumerate(programs):
         if meters:
             steps.next(f"measuring {program.row.name}")
-        found = {meter.name: meter(Subject(program.executable, args, kwargs)) for meter in meters}
+        found = {meter.name: meter(Subject(program.executable, target, args, kwargs)) for meter in meters}
         rows[k] = replace(rows[k], readings={**rows[k].readings, **found})
     steps.next("timing")
     calls = [partial(p.executable, *args, **kwargs) for p in programs]

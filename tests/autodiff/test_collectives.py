@@ -16,7 +16,7 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 import ckptgrad as cg
-from ckptgrad.meters.xla import compiled_memory
+from ckptgrad.target.allocated import compiled_memory
 from tests.support.compare import assert_same, quick
 
 X = jax.random.normal(jax.random.key(0), (4, 4, 3))

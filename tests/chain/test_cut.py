@@ -167,9 +167,10 @@ def test_a_layer_alone_is_one_stage():
 
 def test_given_cuts_are_taken():
     from ckptgrad.chain.program import build_program
+    from ckptgrad.target.attached import attached
 
     graph = cg.trace(net(layer, 4), [W] * 4, X)
-    program = build_program(graph, graph.inputs, graph.outputs, cuts=[6])
+    program = build_program(graph, graph.inputs, graph.outputs, attached(), cuts=[6])
     assert [len(stage) for stage in names(program)] == [6, 7]
 
 

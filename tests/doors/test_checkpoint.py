@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import ckptgrad as cg
-from ckptgrad.meters.xla import compiled_memory
+from ckptgrad.target.allocated import compiled_memory
 from tests.support.compare import assert_same
 
 WS = [jnp.eye(16) * 0.3 + 0.01 * k for k in range(8)]

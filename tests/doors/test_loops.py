@@ -9,7 +9,7 @@ import pytest
 from jax import lax
 
 import ckptgrad as cg
-from ckptgrad.meters.xla import compiled_memory
+from ckptgrad.target.allocated import compiled_memory
 from tests.support.compare import assert_same, quick
 
 W, X = jnp.eye(3) * 0.7 + 0.1, jnp.linspace(0.1, 1, 6).reshape(2, 3)

@@ -11,7 +11,7 @@ import pytest
 
 import ckptgrad as cg
 from ckptgrad.bench.models import tanh_chain, transformer
-from ckptgrad.meters.xla import compiled_memory
+from ckptgrad.target.allocated import compiled_memory
 from tests.cases import ROUNDED_AS_WE_DO
 from tests.support.compare import assert_same
 

@@ -10,7 +10,7 @@ import pytest
 
 import ckptgrad as cg
 from ckptgrad.execution import certify as certify_module
-from ckptgrad.meters.xla import compiled_memory
+from ckptgrad.target.allocated import compiled_memory
 from tests.support.compare import assert_same
 
 DEPTH = 8

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import ckptgrad as cg
-from ckptgrad.execution.isolated import add_apart, after, apart
-from ckptgrad.meters.xla import compiled_memory
+from ckptgrad.execution.isolated import add_isolated, isolated, wait_for
 from ckptgrad.planning.schedule import Forward, Free, Schedule
+from ckptgrad.target.allocated import compiled_memory
+from ckptgrad.target.attached import attached
 from tests.support.compare import assert_same
 
 DEPTH = 10
+HERE = attached().platform.isolation
 X = jnp.linspace(-1, 1, 512 * 32).reshape(512, 32)
 WS = [jnp.linspace(-0.5, 0.5, 32 * 32).reshape(32, 32) / (k + 1) for k in range(DEPTH)]
 ODD = jnp.array([[jnp.nan, jnp.inf, -jnp.inf], [0.0, -0.0, 1e-38]])
@@ -59,8 +63,8 @@ def test_each_recomputed_product_is_in_the_compiled_program():
     assert products("recompute_all") >= stored + DEPTH - 2
 
 
-def test_two_calls_kept_apart_are_two_and_of_two_plain_ones_one_is_left():
-    """What `apart` is for, on one product."""
+def test_two_isolated_calls_are_two_and_of_two_plain_ones_one_is_left():
+    """What `isolated` is for, on one product."""
 
     def twice(run):
         def both(x, w):
@@ -71,7 +75,7 @@ def test_two_calls_kept_apart_are_two_and_of_two_plain_ones_one_is_left():
     def product(operands, after=()):
         return [jnp.tanh(operands[0] @ operands[1])]
 
-    assert (twice(product), twice(apart(product))) == (X.size, 2 * X.size + X.shape[1])
+    assert (twice(product), twice(isolated(product, HERE))) == (X.size, 2 * X.size + X.shape[1])
 
 
 def test_a_repetition_before_the_first_backward_is_one():
@@ -88,13 +92,13 @@ def test_a_repetition_before_the_first_backward_is_one():
 
 def test_calls_inside_are_not_left_whole():
     """Small calls in a stage are fused as ever."""
-    run = apart(lambda x: [jax.jit(jnp.sin)(x[0]) + jax.jit(jnp.cos)(x[0])])
+    run = isolated(lambda x: [jax.jit(jnp.sin)(x[0]) + jax.jit(jnp.cos)(x[0])], HERE)
     text = compiled(lambda x: run([x]), X).as_text()
     assert text.count(" call(") == 1
 
 
 def test_the_next_stage_does_not_do_the_work_of_the_last_one():
-    """Along a chain of sums a fusing compiler keeps every term alive, unless each sum is kept apart."""
+    """Along a chain of sums a fusing compiler keeps every term alive, unless each sum is isolated."""
 
     def chain(add):
         def run(x, ws):
@@ -105,7 +109,7 @@ def test_the_next_stage_does_not_do_the_work_of_the_last_one():
 
         return compiled_memory(compiled(run, X, WS)).temporary_bytes
 
-    assert chain(add_apart) <= 3 * X.nbytes + 1024 * DEPTH
+    assert chain(partial(add_isolated, isolation=HERE)) <= 3 * X.nbytes + 1024 * DEPTH
 
 
 VALUES = {
@@ -123,21 +127,21 @@ FIRST = [0.0, -1e30, np.inf, -np.inf, np.nan, 1j, 3, np.zeros((0, 2)), np.ones((
 def test_what_waits_is_the_same_whatever_it_waits_for(value, first):
     """Also for nan and infinity, and for what cannot tell."""
     first = jnp.asarray(first)
-    run = apart(lambda values: [values[0]])
-    for way in (lambda v, f: after(f, v), lambda v, f: run([v], [f])[0]):
+    run = isolated(lambda values: [values[0]], HERE)
+    for way in (lambda v, f: wait_for(f, v), lambda v, f: run([v], [f])[0]):
         assert_same(way(value, first), value, bits=True)
         assert_same(jax.jit(way)(value, first), value, bits=True)
 
 
-def test_keys_are_kept_apart_too():
+def test_keys_are_isolated_too():
     for key in (jax.random.key(3), jax.random.split(jax.random.key(4, impl="rbg"))):
-        (seen,) = jax.jit(apart(lambda keys: [jax.random.clone(keys[0])]))([key], [jnp.ones(3)])
+        (seen,) = jax.jit(isolated(lambda keys: [jax.random.clone(keys[0])], HERE))([key], [jnp.ones(3)])
         assert seen.dtype == key.dtype
         assert (jax.random.key_data(seen) == jax.random.key_data(key)).all()
 
 
-def kept_apart(x, y):
-    return apart(lambda values: [values[0] * values[1] + 1.0, values[0] - 2.0])([x, y], [y])
+def in_isolation(x, y):
+    return isolated(lambda values: [values[0] * values[1] + 1.0, values[0] - 2.0], HERE)([x, y], [y])
 
 
 def plainly(x, y):
@@ -162,7 +166,7 @@ AROUND = {
 @pytest.mark.parametrize("around", AROUND.values(), ids=AROUND)
 def test_stages_under_transformations(around):
     x, y = X[:4], jnp.cos(X[:4])
-    assert_same(around(kept_apart)(x, y), around(plainly)(x, y), scale=4)
+    assert_same(around(in_isolation)(x, y), around(plainly)(x, y), scale=4)
 
 
 def test_stages_are_taken_apart_where_they_are_differentiated_again():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import ckptgrad as cg
-from ckptgrad.meters.xla import compiled_memory
+from ckptgrad.target.allocated import compiled_memory
 
 N = 100_000
 X, Z = jnp.ones(N), jnp.full(N, 2.0)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 import ckptgrad as cg
-from ckptgrad.meters.xla import compiled_memory
+from ckptgrad.target.allocated import compiled_memory
 
 DEPTH = 8
 X = jax.ShapeDtypeStruct((4096, 64), jnp.float32)

@@ -17,7 +17,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import ckptgrad as cg
-from ckptgrad.meters.xla import compiled_memory
+from ckptgrad.target.allocated import compiled_memory
 from tests.support.compare import assert_same
 
 W = np.eye(16, dtype=np.float32)[None].repeat(2, 0) * 0.5

@@ -12,10 +12,10 @@ import pytest
 
 import ckptgrad as cg
 from ckptgrad.bench.models import SWEEP
-from ckptgrad.meters.xla import compiled_memory
 from ckptgrad.planner import make_plan
 from ckptgrad.request import Request
 from ckptgrad.results.frontier import Frontier
+from ckptgrad.target.allocated import compiled_memory
 
 ALL = pytest.mark.parametrize("name", SWEEP)
 

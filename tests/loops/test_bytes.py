@@ -10,8 +10,8 @@ from jax import lax
 import ckptgrad as cg
 from ckptgrad.loops import candidates
 from ckptgrad.loops.planned import stored_by, with_plans
-from ckptgrad.meters.xla import compiled_memory
 from ckptgrad.stage.joint import joint
+from ckptgrad.target.allocated import compiled_memory
 from ckptgrad.target.rates import Machine
 from tests.support.loop_plans import with_stack
 

@@ -10,7 +10,7 @@ from jax import lax
 
 import ckptgrad as cg
 from ckptgrad.loops.planned import open_loops
-from ckptgrad.meters.xla import compiled_memory
+from ckptgrad.target.allocated import compiled_memory
 from tests.support.compare import quick
 from tests.support.loop_plans import with_stack
 

@@ -11,7 +11,7 @@ import ckptgrad as cg
 from ckptgrad.meters.assignment import read_assignment
 from ckptgrad.meters.buffers import KINDS
 from ckptgrad.meters.meter import meters
-from ckptgrad.meters.xla import compiled_memory
+from ckptgrad.target.allocated import compiled_memory
 
 WIDTH, BATCH = 32, 256
 X = jnp.ones((BATCH, WIDTH))

@@ -16,10 +16,12 @@ from ckptgrad.graph.traits import is_materialised, is_transcendental
 from ckptgrad.stage.min_cut import KeepNetwork, front
 from ckptgrad.stage.partition import partition
 from ckptgrad.stage.save_options import LEVELS, is_saveable
+from ckptgrad.target.attached import attached
 from ckptgrad.target.footprint import materialised
-from ckptgrad.target.rates import Machine
+from ckptgrad.target.roofline import Roofline
 from tests.support.compare import assert_same
 
+ROOFLINE = Roofline(attached())
 X = jnp.linspace(-1, 1, 16 * 8).reshape(16, 8)
 W = jnp.linspace(-0.5, 0.5, 64).reshape(8, 8)
 N = X.nbytes
@@ -63,7 +65,7 @@ def kind_of(stage, w=W, x=X):
     graph = cg.trace(lambda a, b, c, x: stage(c, stage(b, stage(a, x))), w, w, w, x)
     each, rest = divmod(len(graph.operations), 3)
     assert rest == 0
-    return build_program(graph, graph.inputs, graph.outputs, [each, 2 * each]).stages[1].kind
+    return build_program(graph, graph.inputs, graph.outputs, attached(), [each, 2 * each]).stages[1].kind
 
 
 def kept(kind):
@@ -131,7 +133,7 @@ def test_a_forward_without_output_does_not_do_what_the_output_alone_needs(costs)
     for k, option in enumerate(middle.options):
         assert 0 <= option.output_time <= min(option.forward_time, middle.forward_time)
         assert middle.forward_seconds(k, output=False) == option.forward_time - option.output_time
-    product = 2 * 512 * 64 * 1024 / Machine.of().product_rate
+    product = 2 * 512 * 64 * 1024 / ROOFLINE.rates.product_rate
     if costs == "estimate":
         assert all(o.output_time >= product for o in middle.options)
         nothing = middle.options[-1]
@@ -141,7 +143,7 @@ def test_a_forward_without_output_does_not_do_what_the_output_alone_needs(costs)
 @pytest.mark.parametrize("stage", STAGES)
 def test_options_go_from_most_kept_to_least(stage):
     options = kind_of(stage).options
-    recomputed = [sum(map(Machine.of().again, o.partition.recomputed)) for o in options]
+    recomputed = [sum(map(ROOFLINE.again, o.partition.recomputed)) for o in options]
     assert recomputed == sorted(recomputed)
     assert len({o.partition.residuals for o in options}) >= len(options) - 1
 
@@ -195,7 +197,7 @@ def test_other_answers_of_a_policy_are_refused(answer):
 
 def choices(stage):
     j = kind_of(stage).joint
-    network = KeepNetwork(j, [v for v in j.inputs if v.shape == X.shape], Machine.of())
+    network = KeepNetwork(j, [v for v in j.inputs if v.shape == X.shape], ROOFLINE)
     return network, [v for v in network.values if v.nbytes >= N // 8 or v in network.frontier]
 
 
@@ -204,24 +206,23 @@ def choices(stage):
 def test_the_cut_is_the_cheapest_of_all_choices(stage, price):
     """Against every set of values that might be kept."""
     network, candidates = choices(stage)
-    machine = Machine.of()
     places = {v: i for i, v in enumerate(network.values)}
     made = {v for op in network.operations for v in op.outputs}
     held_anyway = materialised(network.operations, network.operations[-1].outputs)
 
     def writing(v):
-        return v.nbytes / machine.read_rate if v in made and v not in held_anyway else 0.0
+        return v.nbytes / ROOFLINE.rates.read_rate if v in made and v not in held_anyway else 0.0
 
     def cost(kept):
         needed = set(network.frontier)
         seconds = 0.0
         for op in reversed(network.operations):
             if any(v in needed and v not in kept for v in op.outputs):
-                seconds += machine.again(op)
+                seconds += ROOFLINE.again(op)
                 needed.update(a for a in op.inputs if a in places)
         if any(v in needed and v not in kept for v in network.values if v not in made):
             return float("inf")
-        keeping = network.preferred * (machine.keeping + price)
+        keeping = network.preferred * (ROOFLINE.keeping + price)
         return seconds + sum(keeping[places[v]] + writing(v) for v in kept if v in needed)
 
     found = network.cheapest(price)
@@ -258,7 +259,7 @@ def test_a_product_is_kept_rather_than_the_sum_that_follows_it():
     """XLA holds the product in memory of its own; the sum would be written for the backward alone."""
     wide = jax.ShapeDtypeStruct((512, 512), jnp.float32)
     joint = kind_of(lambda w, x: jax.nn.gelu(x @ w + w[0]), wide, wide).joint
-    network = KeepNetwork(joint, joint.inputs[:0], Machine.of())
+    network = KeepNetwork(joint, joint.inputs[:0], ROOFLINE)
     keep = network.cheapest(0.0).keep
     assert [op.name for op in network.operations if {*op.outputs} & {*keep}] == ["dot_general"]
 
@@ -275,7 +276,7 @@ def test_the_front_is_convex(stage):
 def test_no_policy_of_jax_beats_the_front(stage):
     """Whatever `jax.checkpoint_policies` keep, some option keeps no more and does no more again."""
     kind = kind_of(stage)
-    j, machine = kind.joint, Machine.of()
+    j = kind.joint
     options = [o.partition for o in kind.options]
     arriving = {j.inputs[i] for i in kind.boundary_in}
 
@@ -283,7 +284,7 @@ def test_no_policy_of_jax_beats_the_front(stage):
         kept = sum(v.nbytes for v in part.residuals) + sum(v.nbytes for v in part.reads if v in arriving)
         # Cheap work is fused into what reads it.
         dear = [op for op in part.recomputed if is_transcendental(op) or is_materialised(op)]
-        return kept, sum(map(machine.again, dear))
+        return kept, sum(map(ROOFLINE.again, dear))
 
     for policy in ("everything_saveable", "dots_saveable", "dots_with_no_batch_dims_saveable", "nothing_saveable"):
         saveable = getattr(jax.checkpoint_policies, policy)

@@ -10,8 +10,10 @@ from jax.extend.core import Primitive
 import ckptgrad as cg
 from ckptgrad.graph.graph import KnownCost, Operation, variables_of
 from ckptgrad.target.footprint import materialised, peak_inside, traffic
-from ckptgrad.target.rates import Machine
+from ckptgrad.target.roofline import Roofline
+from ckptgrad.target.target import described
 
+CPU = described("cpu")
 X = jnp.ones((16, 8))
 W = jnp.ones((8, 8))
 N, ROW, M = X.nbytes, X.nbytes // 8, W.nbytes
@@ -113,9 +115,9 @@ def test_values_given_are_never_counted():
 
 def test_traffic_counts_what_is_written_and_read_once_a_value():
     _, operations, results = graph_of(lambda x, w: x + jnp.tanh(x @ w) * 2, X, W)
-    assert traffic(operations, results) == (2 * N, (N + M) + 2 * N)
+    assert traffic(operations, results, CPU) == (2 * N, (N + M) + 2 * N)
     _, operations, results = graph_of(lambda x: jnp.sin(x * 2 + 1) - x, X)
-    assert traffic(operations, results) == (N, N)
+    assert traffic(operations, results, CPU) == (N, N)
 
 
 def test_a_parameter_called_seconds_or_bytes_is_a_parameter():
@@ -128,11 +130,11 @@ def test_a_parameter_called_seconds_or_bytes_is_a_parameter():
 
     _, plain, results = graph_with()
     _, named, named_results = graph_with(seconds=7, bytes=10**9, loop=3, known_cost=5)
-    machine = Machine.of("cpu")
-    assert machine.seconds(named, named_results) == machine.seconds(plain, results) < 1
+    roofline = Roofline(CPU)
+    assert roofline.seconds(named, named_results) == roofline.seconds(plain, results) < 1
     assert peak_inside(named, (), named_results) == peak_inside(plain, (), results) == N
     cost = KnownCost(7.0, 100)
     op = Operation(plain[0].primitive, plain[0].inputs, plain[0].outputs, {}, known_cost=cost)
     for copy in (op, op.replace(op.inputs, op.outputs), op.with_params(seconds=1)):
-        assert machine.arithmetic(copy) == 7
+        assert roofline.arithmetic(copy) == 7
         assert peak_inside([copy], (), copy.outputs) == N + 100

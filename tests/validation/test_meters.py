@@ -6,7 +6,8 @@ import pytest
 
 from ckptgrad.meters.meter import Subject
 from ckptgrad.meters.resident import resident
-from ckptgrad.meters.xla import compiled_memory
+from ckptgrad.target.allocated import compiled_memory
+from ckptgrad.target.attached import attached
 
 MIB = 2**20
 
@@ -19,7 +20,7 @@ def compiled(fun, *args):
 def test_resident_sees_a_known_allocation(size):
     x = jnp.ones(size // 4)
     program = compiled(lambda x: x + 1.0, x)
-    reading = resident(Subject(program, (x,)))
+    reading = resident(Subject(program, attached(), (x,)))
     assert reading.reason is None
     assert 0.9 * size < reading.bytes < 1.3 * size
     assert compiled_memory(program).peak_bytes == size
@@ -27,12 +28,12 @@ def test_resident_sees_a_known_allocation(size):
 
 def test_resident_takes_keys_scalars_and_bfloat16():
     args = (jax.random.key(3), 2.0, jnp.ones(4, jnp.bfloat16))
-    reading = resident(Subject(compiled(lambda k, s, x: jax.random.normal(k, (4,)) * s + x, *args), args))
+    reading = resident(Subject(compiled(lambda k, s, x: jax.random.normal(k, (4,)) * s + x, *args), attached(), args))
     assert reading.reason is None
 
 
 def test_program_that_calls_python_has_a_reason_and_no_bytes():
     program = compiled(lambda x: jax.pure_callback(lambda y: y, jax.ShapeDtypeStruct((), x.dtype), x), 1.0)
-    reading = resident(Subject(program, (1.0,)))
+    reading = resident(Subject(program, attached(), (1.0,)))
     assert reading.bytes is None
     assert "serialised" in reading.reason

@@ -14,7 +14,7 @@ from scipy.optimize import minimize
 import ckptgrad as cg
 from ckptgrad.bench.registry import Bench, case
 from ckptgrad.bench.rows import Row, row
-from ckptgrad.meters.xla import compiled_memory
+from ckptgrad.target.allocated import compiled_memory
 
 BUDGET = 64 * 2**20
 VISCOSITY, UNTIL = 0.1, 1.0

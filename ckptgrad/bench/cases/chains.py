@@ -15,8 +15,8 @@ from ckptgrad.bench.measure import Program, certified_program, compare_programs,
 from ckptgrad.bench.models import Problem, gelu_stack, resnet, tanh_chain, transformer
 from ckptgrad.bench.registry import Bench, case
 from ckptgrad.bench.rows import Row, row
-from ckptgrad.meters.xla import compiled_memory
 from ckptgrad.planning.policies.every_k import every_k
+from ckptgrad.target.allocated import compiled_memory
 
 ROUNDS, QUICK_ROUNDS = 9, 2
 ABOUT = """Temporaries come from XLA's buffer assignment. Times are medians of ratios to jax.grad, all rows interleaved in

@@ -23,7 +23,7 @@ from ckptgrad.bench.recurrent import (
 )
 from ckptgrad.bench.registry import Bench, case
 from ckptgrad.bench.rows import Row, row
-from ckptgrad.meters.xla import compiled_memory
+from ckptgrad.target.allocated import compiled_memory
 
 ROUNDS, QUICK_ROUNDS = 7, 1
 ARGNUMS = (0, 1, 2)

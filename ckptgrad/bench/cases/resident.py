@@ -15,7 +15,8 @@ from ckptgrad.bench.recurrent import arguments, scan_loss
 from ckptgrad.bench.registry import Bench, case
 from ckptgrad.bench.rows import Row, row
 from ckptgrad.meters.meter import Subject, get_meters
-from ckptgrad.meters.xla import compiled_memory
+from ckptgrad.target.allocated import compiled_memory
+from ckptgrad.target.attached import attached
 
 AGREE_SHARE, AGREE_BYTES = 0.1, 64 * 2**20
 
@@ -46,7 +47,7 @@ def resident(bench: Bench) -> Iterator[Row]:
         for program in programs(loss, args, LEAST_BUDGETS.get(name, "min")):
             bench.announce(f"{name}: {program.run}, {meter.label}")
             certified = compiled_memory(program.executable).peak_bytes
-            reading = meter(Subject(program.executable, args))
+            reading = meter(Subject(program.executable, attached(), args))
             values: dict[str, Any] = {"certified_bytes": certified, "note": reading.reason or ""}
             if reading.bytes is not None:
                 off = reading.bytes - certified

@@ -21,7 +21,7 @@ from ckptgrad.bench.registry import Bench, Curves, case
 from ckptgrad.bench.rows import Row, row
 from ckptgrad.bytes import Budget, format_bytes
 from ckptgrad.errors import BudgetError
-from ckptgrad.meters.xla import compiled_memory
+from ckptgrad.target.allocated import compiled_memory
 from ckptgrad.validation.timing import alternate
 
 CAP_SECONDS = 420  # a size expected to take longer is left out

@@ -23,7 +23,8 @@ from ckptgrad.bench.registry import Bench, case
 from ckptgrad.bench.rows import Row, row
 from ckptgrad.meters.meter import Subject
 from ckptgrad.meters.resident import resident
-from ckptgrad.meters.xla import compiled_memory
+from ckptgrad.target.allocated import compiled_memory
+from ckptgrad.target.attached import attached
 from ckptgrad.validation.compare import difference
 from ckptgrad.validation.timing import alternate, median_ratio
 
@@ -64,7 +65,7 @@ def torch(bench: Bench) -> Iterator[Row]:
         if program is None:
             memory: dict[str, Any] = {"resident_bytes": torch_resident_bytes(jobs[run])}
         else:
-            reading = resident(Subject(program.executable, program.args))
+            reading = resident(Subject(program.executable, attached(), program.args))
             certified = compiled_memory(program.executable).peak_bytes
             memory = {"certified_bytes": certified, "resident_bytes": reading.bytes, "note": reading.reason or ""}
         yield row(

@@ -1,0 +1,32 @@
+"""What a compiler allocates for a program, as it says itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of a compiled program."""
+
+    temporary_bytes: int
+    output_bytes: int
+    argument_bytes: int
+    alias_bytes: int
+
+    @property
+    def peak_bytes(self) -> int:
+        """Bytes beyond the arguments: temporaries plus outputs that are not donated arguments."""
+        return self.temporary_bytes + self.output_bytes - self.alias_bytes
+
+
+def compiled_memory(executable: Any) -> Memory:
+    """The memory of `jax.jit(f).lower(...).compile()`."""
+    stats = executable.memory_analysis()
+    return Memory(
+        stats.temp_size_in_bytes,
+        stats.output_size_in_bytes,
+        stats.argument_size_in_bytes,
+        stats.alias_size_in_bytes,
+    )

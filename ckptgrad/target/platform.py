@@ -1,0 +1,95 @@
+"""The kinds of device that programs are compiled for, and how programs for them differ.
+
+A platform is plain data: what it asks for is done by `ckptgrad.execution` (isolation, forms) and
+`ckptgrad.target.footprint` (copies of operands).
+To add one: a file in `platforms/` that defines `PLATFORM`; the folder is searched.
+"""
+
+from __future__ import annotations
+
+import enum
+import importlib
+import pkgutil
+from dataclasses import dataclass
+from functools import cache
+
+
+class Isolation(enum.Enum):
+    """How the forward or backward of a stage is kept whole inside a compiled program (`execution.isolated`)."""
+
+    CALLS = "calls that are not inlined"
+    BARRIERS = "optimization barriers"
+
+
+class Form(enum.Enum):
+    """A form in which an operation runs faster than as written (`execution.xla_forms`)."""
+
+    CHANNELS_LAST = "convolutions with channels last"
+    SHORTER_SIDE_FIRST = "gradients of weights with the shorter side first"
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Rates of a device, for estimates.
+
+    Attributes:
+        product_rate: floating point operations per second in products.
+        element_rate: elementwise operations per second.
+        transcendental_rate: exp, tanh and the like per second.
+        write_rate: bytes per second written to fresh memory, page faults included.
+        read_rate: bytes per second read.
+        launch: seconds to start one operation inside a loop.
+        cache: bytes that are near; what a loop writes and reads again beyond these goes to memory.
+    """
+
+    product_rate: float
+    element_rate: float
+    transcendental_rate: float
+    write_rate: float
+    read_rate: float
+    launch: float = 0.0
+    cache: float = float("inf")
+
+
+@dataclass(frozen=True)
+class Platform:
+    """What programs for one kind of device have in common.
+
+    Attributes:
+        name: in words of this package.
+        lowered_for: the names of what JAX lowers programs for; the first one where nothing else is said.
+        device_platforms: what `jax.Device.platform` says of such devices.
+        rates: those of a typical device, for estimates until `calibrate` has measured.
+        isolation: how stages are kept whole.
+        forms: those in which operations run.
+        copies_operands: products work on copies: of convolutions with channels last, of half precision in single.
+        probe_options: options of the compiler for programs that are compiled for their bytes and never run.
+        host_memory: arrays live in the memory of the process.
+    """
+
+    name: str
+    lowered_for: tuple[str, ...]
+    device_platforms: tuple[str, ...]
+    rates: Rates
+    isolation: Isolation = Isolation.BARRIERS
+    forms: frozenset[Form] = frozenset()
+    copies_operands: bool = False
+    probe_options: tuple[tuple[str, bool | int | str], ...] = ()
+    host_memory: bool = False
+
+
+@cache
+def platforms() -> dict[str, Platform]:
+    """All platforms by the names that JAX and this package have for them."""
+    folder = importlib.import_module("ckptgrad.target.platforms")
+    found: dict[str, Platform] = {}
+    for module in pkgutil.iter_modules(folder.__path__):
+        platform: Platform = importlib.import_module(f"{folder.__name__}.{module.name}").PLATFORM
+        for name in (platform.name, *platform.lowered_for, *platform.device_platforms):
+            found[name] = platform
+    return found
+
+
+def platform_named(name: str) -> Platform:
+    """The platform that JAX names so.  One that has no file is an accelerator about which nothing is known."""
+    return platforms().get(name) or Platform(name, (name,), (name,), platforms()["cpu"].rates)

@@ -1,0 +1,13 @@
+"""GPUs."""
+
+from __future__ import annotations
+
+from ckptgrad.target.platform import Platform, Rates
+
+PLATFORM = Platform(
+    name="gpu",
+    lowered_for=("cuda", "rocm"),
+    device_platforms=("gpu", "cuda", "rocm"),
+    # The order of magnitude of one in a data centre.
+    rates=Rates(2e14, 2e13, 4e12, 2e12, 2e12, 4e-6, 4e7),
+)

@@ -1,0 +1,13 @@
+"""TPUs."""
+
+from __future__ import annotations
+
+from ckptgrad.target.platform import Platform, Rates
+
+PLATFORM = Platform(
+    name="tpu",
+    lowered_for=("tpu",),
+    device_platforms=("tpu",),
+    # The order of magnitude of one in a data centre.
+    rates=Rates(1e14, 4e12, 1e12, 8e11, 8e11, 1e-6, 1e8),
+)

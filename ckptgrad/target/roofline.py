@@ -1,0 +1,73 @@
+"""Seconds that operations take on a target, estimated by its rates.
+
+A roofline with memory traffic: products at the device's arithmetic rate, transcendental functions at theirs, and every
+byte written to or read from memory at its bandwidth, because writing residuals to fresh memory and reading them back is
+what makes "store everything" slow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from ckptgrad.graph.graph import Operation, Variable
+from ckptgrad.graph.traits import is_heavy, is_materialised, is_transcendental, is_view
+from ckptgrad.graph.work import flops
+from ckptgrad.target.footprint import materialised, traffic
+from ckptgrad.target.platform import Rates
+from ckptgrad.target.target import Target
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """Estimates of seconds for a target."""
+
+    target: Target
+
+    @property
+    def rates(self) -> Rates:
+        """The rates behind the estimates."""
+        return self.target.rates
+
+    def arithmetic(self, op: Operation) -> float:
+        """Seconds of an operation's arithmetic; of a planned loop all of it."""
+        if op.known_cost is not None:
+            return op.known_cost.seconds
+        if is_heavy(op):
+            return flops(op) / self.rates.product_rate
+        return flops(op) / (self.rates.transcendental_rate if is_transcendental(op) else self.rates.element_rate)
+
+    def seconds(self, operations: Sequence[Operation], results: Collection[Variable]) -> float:
+        """Estimated time of a run of operations that must leave `results` in memory.
+
+        Results are written to fresh memory; intermediates reuse the same memory.
+        """
+        written, read = traffic(operations, results, self.target)
+        fresh = self._bytes_made(operations, results)
+        moved = max(0, written - fresh) + read
+        arithmetic = sum(map(self.arithmetic, operations))
+        return arithmetic + fresh / self.rates.write_rate + moved / self.rates.read_rate
+
+    def warm_seconds(self, operations: Sequence[Operation], results: Collection[Variable]) -> float:
+        """As `seconds` inside a loop: results are written to memory that was in use before, and starting counts."""
+        fresh = self._bytes_made(operations, results)
+        solid = materialised(operations, results)
+        started = sum(any(v in solid for v in op.outputs) for op in operations)
+        warm = self.seconds(operations, results) - fresh / self.rates.write_rate + fresh / self.rates.read_rate
+        return warm + started * self.rates.launch
+
+    def again(self, op: Operation) -> float:
+        """Estimated time of one operation when it is done again inside a backward."""
+        if is_view(op):
+            return 0.0
+        moved = self.target.total_bytes(op.outputs) if is_materialised(op) else 0
+        return self.arithmetic(op) + moved / self.rates.read_rate
+
+    @property
+    def keeping(self) -> float:
+        """Seconds per byte that is written for the backward and read by it."""
+        return 1 / self.rates.write_rate + 1 / self.rates.read_rate
+
+    def _bytes_made(self, operations: Sequence[Operation], results: Collection[Variable]) -> int:
+        made = {v for op in operations for v in op.outputs}
+        return self.target.total_bytes({*results} & made)
