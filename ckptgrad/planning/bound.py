@@ -4,7 +4,7 @@ Argument: look at the moment before the first backward.  Each stage but the last
 their bytes, or its forward must still run again, after one that ran for the stages behind it.  Choosing for each
 stage one or the other, all residuals together within the budget, with the least seconds, is a multiple-choice
 knapsack; its linear relaxation is solved by taking the steps of each stage's lower convex hull in the order of
-seconds gained a byte (Sinha and Zoltners 1979).
+seconds gained per byte (Sinha and Zoltners 1979).
 Does not: count the boundaries that recomputation starts from, the transients, or more than one recomputation: with
 tight budgets the bound is far below what is possible.
 """
@@ -15,14 +15,16 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from ckptgrad.planning.costs import ChainCosts, StageCost
+from ckptgrad.planning.ledger import kept_bytes, opening
 
 
 def least_seconds(costs: ChainCosts, budget: int | None) -> float:
     """Seconds that no schedule whose peak is within `budget` bytes (None: no budget) can beat."""
     if budget is None:
         return sum(min(o.time for o in stage.options) for stage in costs.stages)
-    room = float(budget - costs.held_bytes - costs.cotangent_bytes(len(costs)))
-    total, steps = 0.0, []
+    start = opening(costs)
+    room = float(budget - start.results - start.gradients)
+    total, steps = 0.0, list[tuple[float, int]]()
     last = len(costs) - 1
     for i, stage in enumerate(costs.stages):
         hull = ways_hull(stage, may_repeat=i < last)
@@ -40,16 +42,16 @@ def least_seconds(costs: ChainCosts, budget: int | None) -> float:
 
 
 def ways_hull(stage: StageCost, may_repeat: bool) -> list[tuple[int, float]]:
-    """(bytes held before a backward behind it, seconds in all) of the ways to treat a stage: their lower convex hull."""
-    found = [(option.residual_bytes, option.time) for option in stage.options]
+    """(bytes held before a backward behind it, total seconds) of the ways to treat a stage: their lower convex hull."""
+    ways = [(kept_bytes(stage, k), option.time) for k, option in enumerate(stage.options)]
     if may_repeat:
         first = min(stage.forward_time, *(option.forward_time for option in stage.options))
-        found.append((0, first + min(option.time_alone for option in stage.options)))
-    return _hull(found)
+        ways.append((0, first + min(option.time_alone for option in stage.options)))
+    return _hull(ways)
 
 
 def steps_of(hull: list[tuple[int, float]]) -> Iterator[tuple[float, int]]:
-    """(seconds gained a byte, bytes) of each step along a hull."""
+    """(seconds gained per byte, bytes) of each step along a hull."""
     return (((t0 - t1) / (b1 - b0), b1 - b0) for (b0, t0), (b1, t1) in pairwise(hull))
 
 

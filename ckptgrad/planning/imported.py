@@ -16,7 +16,7 @@ from ckptgrad.errors import BudgetError, ScheduleError
 from ckptgrad.planning.costs import ChainCosts, SaveOption, StageCost
 from ckptgrad.planning.policy import Policy
 from ckptgrad.planning.referee import simulate
-from ckptgrad.planning.schedule import Schedule
+from ckptgrad.planning.schedule import Backward, Forward, Free, Schedule
 from ckptgrad.planning.writer import ScheduleWriter
 
 
@@ -76,7 +76,7 @@ def _write(costs: ChainCosts, actions: Sequence[Any]) -> ScheduleWriter:
             read = b in kept and costs.stages[b].options[kept[b]].reads_input
             written = b - 1 in kept and costs.stages[b - 1].options[kept[b - 1]].reads_output
             if not read and not written:
-                writer.free(b)
+                writer.append(Free(b))
                 held.discard(b)
 
     for action in actions:
@@ -87,14 +87,14 @@ def _write(costs: ChainCosts, actions: Sequence[Any]) -> ScheduleWriter:
                     stored.add(first)
                 for stage in range(first, end):
                     keep = costs.stages[stage].fastest if action.write_adj_deps else None
-                    writer.forward(stage, keep)
+                    writer.append(Forward(stage, keep))
                     held.add(stage + 1)
                     if keep is not None:
                         kept[stage] = keep
                     forget(stage + 1)
             case "Reverse":
                 for stage in range(int(action.n1) - 1, int(action.n0) - 1, -1):
-                    writer.backward(stage)
+                    writer.append(Backward(stage))
                     kept.pop(stage, None)
                     forget(None)
             case "Move" if action.n in stored:

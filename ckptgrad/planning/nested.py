@@ -15,7 +15,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
-from ckptgrad.planning.costs import ChainCosts
+from ckptgrad.planning.costs import ChainCosts, StageCost
+from ckptgrad.planning.schedule import Backward, Forward, Free
 from ckptgrad.planning.writer import ScheduleWriter
 
 
@@ -56,23 +57,23 @@ Decision: TypeAlias = Keep | Split
 def write_nested(costs: ChainCosts, decide: Callable[[Segment], Decision], state: Any = None) -> ScheduleWriter:
     """Write the schedule that `decide` describes, starting from the whole chain with `state`."""
     writer = ScheduleWriter(costs)
-    end = len(costs)
+    stages, end = costs.stages, len(costs)
     stack: list[Segment | _Close] = [Segment(0, end - 1, True, state)]
     while stack:
         item = stack.pop()
         if isinstance(item, _Close):
-            writer.backward(item.stage)
+            writer.append(Backward(item.stage))
             for boundary in item.boundaries:
-                writer.free(boundary)
+                writer.append(Free(boundary))
             continue
         first, last, owned, _ = item
         match decide(item):
             case Keep(option, rest):
-                reads_input = costs.stages[first].options[option].reads_input
-                reads_output = costs.stages[first].options[option].reads_output
-                writer.forward(first, option, output=first < last or reads_output or last == end - 1)
+                kept = stages[first].options[option]
+                reads_input, reads_output = kept.reads_input, kept.reads_output
+                writer.append(Forward(first, option, first < last or reads_output or last == end - 1))
                 if owned and not reads_input:
-                    writer.free(first)
+                    writer.append(Free(first))
                 freed = (first,) if owned and reads_input else ()
                 if reads_output and first + 1 < end:
                     freed += (first + 1,)
@@ -88,17 +89,21 @@ def write_nested(costs: ChainCosts, decide: Callable[[Segment], Decision], state
 
 def keep_fastest(costs: ChainCosts) -> Callable[[Segment], Decision]:
     """The decision to keep, everywhere, each stage's fastest option."""
-    fastest = {id(stage): stage.fastest for stage in costs.stages}
-    return lambda segment: Keep(fastest[id(costs.stages[segment.first])])
+    return _keep(costs, lambda stage: stage.fastest)
 
 
 def keep_lean(costs: ChainCosts) -> Callable[[Segment], Decision]:
     """The decision to keep, everywhere, the smallest of each stage's options that are about as fast as the fastest."""
-    lean = {id(stage): stage.lean(len(costs)) for stage in costs.stages}
-    return lambda segment: Keep(lean[id(costs.stages[segment.first])])
+    return _keep(costs, lambda stage: stage.lean(len(costs)))
 
 
 def keep_most(costs: ChainCosts) -> Callable[[Segment], Decision]:
     """The decision to keep, everywhere, each stage's option of the most residual bytes."""
-    most = {id(s): max(range(len(s.options)), key=lambda k, s=s: s.options[k].residual_bytes) for s in costs.stages}
-    return lambda segment: Keep(most[id(costs.stages[segment.first])])
+    return _keep(costs, lambda stage: max(range(len(stage.options)), key=lambda k: stage.options[k].residual_bytes))
+
+
+def _keep(costs: ChainCosts, choose: Callable[[StageCost], int]) -> Callable[[Segment], Decision]:
+    distinct = {id(stage): stage for stage in costs.stages}
+    decisions = {number: Keep(choose(stage)) for number, stage in distinct.items()}
+    stages = costs.stages
+    return lambda segment: decisions[id(stages[segment.first])]

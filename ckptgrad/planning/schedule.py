@@ -36,6 +36,11 @@ class Forward:
     output: bool = True
 
     @property
+    def about(self) -> int:
+        """The stage."""
+        return self.stage
+
+    @property
     def scope(self) -> str:
         """The named scope of the action's work, by which XLA's programs and profilers know it."""
         return f"forward_{self.stage}"
@@ -58,6 +63,11 @@ class Backward:
     stage: int
 
     @property
+    def about(self) -> int:
+        """The stage."""
+        return self.stage
+
+    @property
     def scope(self) -> str:
         """As that of `Forward`."""
         return f"backward_{self.stage}"
@@ -77,6 +87,11 @@ class Free:
     """
 
     boundary: int
+
+    @property
+    def about(self) -> int:
+        """The boundary."""
+        return self.boundary
 
     @property
     def scope(self) -> None:

@@ -13,7 +13,8 @@ import numpy as np
 
 from ckptgrad.errors import BudgetError
 from ckptgrad.planning.costs import ChainCosts
-from ckptgrad.planning.schedule import Action, Backward, Forward, Free, Schedule, unknown_action
+from ckptgrad.planning.ledger import Ledger, opening, sweep_bytes
+from ckptgrad.planning.schedule import Action, Forward, Free, Schedule
 
 
 class ScheduleWriter:
@@ -22,59 +23,36 @@ class ScheduleWriter:
     def __init__(self, costs: ChainCosts):
         self.costs = costs
         self.actions: list[Action] = []
-        self.live = costs.held_bytes + costs.boundary_bytes(0) + costs.cotangent_bytes(len(costs))
+        self.live = opening(costs).total
         self.peak = 0
         self.peak_stage: int | None = None
         self.time = 0.0
-        self._held = {0}
-        self._kept: dict[int, int] = {}
+        self._ledger = Ledger(costs)
 
-    def forward(self, stage: int, keep: int | None = None, output: bool = True) -> None:
-        """Append Forward(stage, keep, output)."""
-        cost = self.costs.stages[stage]
-        gained = cost.boundary_bytes if output else 0
-        self.time += cost.forward_seconds(keep, output)
-        if keep is None:
-            transient = cost.forward_transient
-        else:
-            option = cost.options[keep]
-            transient = option.forward_transient + (0 if output else option.hidden_bytes)
-            gained += option.residual_bytes
-            self._kept[stage] = keep
-        self._reach(self.live + gained + transient, stage)
-        self.live += gained
-        if output:
-            if stage + 1 in self._held:
-                self.live -= cost.boundary_bytes
-            self._held.add(stage + 1)
-        self.actions.append(Forward(stage, keep, output))
+    def append(self, action: Action) -> None:
+        """Append an action.
 
-    def backward(self, stage: int) -> None:
-        """Append Backward(stage)."""
-        cost = self.costs.stages[stage]
-        option = cost.options[self._kept.pop(stage)]
-        arriving = self.costs.cotangent_bytes(stage)
-        self._reach(self.live + arriving + option.backward_transient, stage)
-        self.live += arriving - cost.cotangent_bytes - option.residual_bytes
-        self.time += option.backward_time
-        self.actions.append(Backward(stage))
-
-    def free(self, boundary: int) -> None:
-        """Append Free(boundary)."""
-        self.live -= self.costs.boundary_bytes(boundary)
-        self._held.discard(boundary)
-        self.actions.append(Free(boundary))
+        Raises:
+            ScheduleError: it is not an action.
+        """
+        made, transients, freed, seconds = self._ledger.take(action)
+        held = self.live + sum(made)
+        if held + transients > self.peak:
+            self.peak, self.peak_stage = held + transients, min(action.about, len(self.costs) - 1)
+        self.live = held - sum(freed)
+        self.time += seconds
+        self.actions.append(action)
 
     def sweep(self, first: int, end: int) -> None:
         """Append forwards of stages `first` to `end` - 1 that keep nothing, each boundary between them freed behind.
 
         What many short actions would write, at the price of one: minimal memory takes a quadratic number of forwards.
         """
-        if not self._held.isdisjoint(range(first + 1, end + 1)):
+        if not self._ledger.boundaries.isdisjoint(range(first + 1, end + 1)):
             for stage in range(first, end):
-                self.forward(stage)
+                self.append(Forward(stage))
                 if stage > first:
-                    self.free(stage)
+                    self.append(Free(stage))
             return
         actions, boundaries, during, seconds = self._sweeps
         # The first stage's input stays; that of each further one is freed with it.
@@ -83,7 +61,7 @@ class ScheduleWriter:
         self._reach(self.live + int(needs[worst]), first + worst)
         self.live += int(boundaries[end])
         self.time += float(seconds[first:end].sum())
-        self._held.add(end)
+        self._ledger.boundaries.add(end)
         self.actions.append(actions[2 * first])
         self.actions += actions[2 * first + 2 : 2 * end]
 
@@ -93,22 +71,13 @@ class ScheduleWriter:
         stages = self.costs.stages
         actions: list[Action] = [a for i in range(len(stages)) for a in (Forward(i), Free(i))]
         boundaries = np.array([self.costs.boundary_bytes(i) for i in range(len(stages) + 1)], np.int64)
-        transients = np.array([stage.forward_transient for stage in stages], np.int64)
         seconds = np.array([stage.forward_time for stage in stages])
-        return actions, boundaries, boundaries[:-1] + boundaries[1:] + transients, seconds
+        return actions, boundaries, np.array(sweep_bytes(self.costs), np.int64), seconds
 
     def replay(self, actions: Iterable[Action]) -> None:
         """Append actions that were decided elsewhere."""
         for action in actions:
-            match action:
-                case Forward(stage, keep, output):
-                    self.forward(stage, keep, output)
-                case Backward(stage):
-                    self.backward(stage)
-                case Free(boundary):
-                    self.free(boundary)
-                case _:
-                    raise unknown_action(action)
+            self.append(action)
 
     def fits(self, budget: int | None) -> bool:
         """Whether the peak is within `budget` bytes; None is no bound."""

@@ -1,20 +1,23 @@
 """The course of a schedule on paper: what is held during each action, by kind, and each buffer of one moment.
 
-The totals are the referee's (`planning.referee`), action by action; here they are taken apart.
+The totals are the ledger's (`planning.ledger`), action by action; here they are taken apart.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from ckptgrad.chain.kind import private_residuals
 from ckptgrad.chain.program import Program
 from ckptgrad.chain.waiting import waiting
 from ckptgrad.graph.graph import Atom, Operation, Variable, aval_bytes
 from ckptgrad.meters.buffers import Buffer
+from ckptgrad.planning import ledger
 from ckptgrad.planning.costs import ChainCosts
-from ckptgrad.planning.schedule import Action, Backward, Forward, Free, Schedule, unknown_action
+from ckptgrad.planning.ledger import follow
+from ckptgrad.planning.schedule import Schedule
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,91 +43,38 @@ class Moment:
         return sum(self.bytes.values())
 
 
-@dataclass
-class _Held:
-    """What a schedule holds between two actions."""
-
-    cotangent: int
-    boundaries: set[int] = field(default_factory=lambda: {0})
-    residuals: dict[int, int] = field(default_factory=dict)
-    seconds: float = 0.0
-
-
-def moments(costs: ChainCosts, schedule: Schedule, timeline: tuple[int, ...], between: tuple[int, ...]) -> list[Moment]:
+def moments(costs: ChainCosts, schedule: Schedule, between: tuple[int, ...]) -> list[Moment]:
     """What each action holds, by kind.
 
     Args:
         costs: of the chain.
         schedule: the actions.
-        timeline: the referee's bytes during each action.
         between: for each boundary what waits beside its cotangent (`waiting`), in bytes; 0 for costs without a program.
     """
-    found = []
-    for index, (action, held, seconds) in enumerate(_follow(costs, schedule)):
-        boundaries, residuals = set(held.boundaries), dict(held.residuals)
-        waiting_bytes = between[held.cotangent]
-        gradients = costs.cotangent_bytes(held.cotangent) - waiting_bytes
-        stage = action.boundary if isinstance(action, Free) else action.stage
-        if isinstance(action, Forward):
-            boundaries |= {stage + 1} if action.output else set()
-            residuals |= {} if action.keep is None else {stage: action.keep}
-        elif isinstance(action, Backward):
-            gradients += costs.cotangent_bytes(stage) - between[stage]
-        by_kind = {
-            "results": costs.held_bytes,
-            "boundaries": sum(map(costs.boundary_bytes, boundaries)) + waiting_bytes,
-            "residuals": sum(costs.stages[i].options[k].residual_bytes for i, k in residuals.items()),
-            "gradients": gradients,
-            "transients": 0,
-        }
-        rest = timeline[index] - sum(by_kind.values())
-        # A backward that writes over what it reads holds less than the two together.
-        by_kind["gradients"] += min(rest, 0)
-        by_kind["transients"] = max(rest, 0)
-        found.append(Moment(str(action), stage, held.seconds, held.seconds + seconds, by_kind))
-    return found
+    return [_by_kind(moment, between) for moment in follow(costs, schedule)]
 
 
-def _follow(costs: ChainCosts, schedule: Schedule) -> Iterator[tuple[Action, _Held, float]]:
-    """Each action with what is held before it, and its seconds."""
-    held = _Held(len(costs))
-    for action in schedule:
-        seconds = 0.0
-        if isinstance(action, Forward):
-            seconds = costs.stages[action.stage].forward_seconds(action.keep, action.output)
-        elif isinstance(action, Backward):
-            seconds = costs.stages[action.stage].options[held.residuals[action.stage]].backward_time
-        yield action, held, seconds
-        held.seconds += seconds
-        match action:
-            case Forward(stage, keep, output):
-                if keep is not None:
-                    held.residuals[stage] = keep
-                if output:
-                    held.boundaries.add(stage + 1)
-            case Backward(stage):
-                del held.residuals[stage]
-                held.cotangent = stage
-            case Free(boundary):
-                held.boundaries.discard(boundary)
-            case _:
-                raise unknown_action(action)
+def _by_kind(moment: ledger.Moment, between: tuple[int, ...]) -> Moment:
+    """A moment of the ledger, with what costs count with cotangents told apart: what waits beside them."""
+    bytes_ = moment.stored._asdict()
+    first, *later = (between[boundary] for boundary in moment.held.cotangents)
+    bytes_["gradients"] -= first + sum(later)
+    bytes_["boundaries"] += first
+    transients = moment.transients + sum(later)
+    # A backward that writes over what it reads holds less than the two together.
+    bytes_["gradients"] += min(transients, 0)
+    bytes_["transients"] = max(transients, 0)
+    return Moment(str(moment.action), moment.action.about, moment.start, moment.end, bytes_)
 
 
 def buffers_during(program: Program, costs: ChainCosts, schedule: Schedule, index: int, total: int) -> list[Buffer]:
     """Each buffer that is held during the action at `index`, largest first; together `total` bytes."""
-    action, held = next((a, h) for i, (a, h, _) in enumerate(_follow(costs, schedule)) if i == index)
-    boundaries, residuals = set(held.boundaries), dict(held.residuals)
-    cotangents = [held.cotangent]
-    if isinstance(action, Forward):
-        boundaries |= {action.stage + 1} if action.output else set()
-        residuals |= {} if action.keep is None else {action.stage: action.keep}
-    elif isinstance(action, Backward):
-        cotangents.append(action.stage)
+    moment = next(itertools.islice(follow(costs, schedule), index, None))
+    action, (boundaries, residuals, cotangents) = moment.action, moment.held
     found = _results(program)
     for i in sorted(boundaries - {0}):
         found += [_of_program(program, v, "boundaries", i - 1) for v in program.stages[i - 1].boundary_out]
-    found += [_of_program(program, v, kind, None) for v, kind in waiting(program, held.cotangent)]
+    found += [_of_program(program, v, kind, None) for v, kind in waiting(program, cotangents[0])]
     for i, keep in sorted(residuals.items()):
         kind = program.stages[i].kind
         option = kind.options[keep]
@@ -137,10 +87,9 @@ def buffers_during(program: Program, costs: ChainCosts, schedule: Schedule, inde
             pairs = zip(stage.kind.seeds, stage.kind.joint.cotangents, strict=True)
             found += [_array("gradients", v, None, i, f"cotangent of boundary {i}") for k, v in pairs if k in crossing]
     rest = total - sum(b.bytes for b in found)
-    if rest > 0 and not isinstance(action, Free):
-        doing = "backward" if isinstance(action, Backward) else "forward"
-        source = program.stages[action.stage].source
-        found.append(Buffer("transients", rest, f"inside the {doing}", stage=action.stage, source=source))
+    if rest > 0 and action.scope is not None:
+        doing, source = type(action).__name__.lower(), program.stages[action.about].source
+        found.append(Buffer("transients", rest, f"inside the {doing}", stage=action.about, source=source))
     return sorted((b for b in found if b.bytes), key=lambda b: -b.bytes)
 
 

@@ -91,7 +91,7 @@ class Timeline(Shown):
 def predict(name: str, program: Program, costs: ChainCosts, schedule: Schedule, budget: int | None) -> Timeline:
     """The predicted timeline of a schedule."""
     simulation = simulate(schedule, costs)
-    found = moments(costs, schedule, simulation.timeline, tuple(waiting_bytes(program)))
+    found = moments(costs, schedule, tuple(waiting_bytes(program)))
     alive = buffers_during(program, costs, schedule, simulation.peak_at, simulation.peak)
     return Timeline(name, tuple(found), tuple(alive), budget)
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from functools import cache
 
 import pytest
+from hypothesis import given, settings
 
+from ckptgrad.errors import BudgetError
 from ckptgrad.planning import ChainCosts, Forward
 from ckptgrad.planning.policies.revolve import extra_forwards, revolve, with_checkpoints
 from ckptgrad.planning.random_chains import mixed_units, random_chain
 from ckptgrad.planning.referee import simulate
+from tests.support.chains import chains
 
 WORKING_SET = 2
 LISTED = [
@@ -80,6 +83,18 @@ def test_without_a_budget_checkpoints_grow_with_the_logarithm(n, checkpoints):
 def test_a_hundred_thousand_stages():
     writer = with_checkpoints(ChainCosts.uniform(100_000), 40)
     assert writer.time == 2 * 100_000 + extra_forwards(100_000, 40)
+
+
+@settings(max_examples=40, deadline=None)
+@given(chains())
+def test_the_smallest_peak_in_closed_form_is_that_of_a_written_schedule(costs):
+    """Of one checkpoint, or of all boundaries held; also which stage sets it."""
+    written = [with_checkpoints(costs, count) for count in (1, len(costs))]
+    with pytest.raises(BudgetError) as refused:
+        revolve(costs, -1)
+    smallest = min(writer.peak for writer in written)
+    assert refused.value.smallest == smallest
+    assert refused.value.stage in [writer.peak_stage or 0 for writer in written if writer.peak == smallest]
 
 
 def test_no_checkpoint_is_refused():

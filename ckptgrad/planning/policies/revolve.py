@@ -11,12 +11,12 @@ Does not: weigh bytes or seconds stage by stage, or keep residuals across stages
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cache
 from math import comb
 
 from ckptgrad.errors import BudgetError
-from ckptgrad.planning.costs import ChainCosts, StageCost
+from ckptgrad.planning.costs import ChainCosts
+from ckptgrad.planning.ledger import backward_change, forward_change
 from ckptgrad.planning.nested import Decision, Keep, Segment, Split, write_nested
 from ckptgrad.planning.policy import policy
 from ckptgrad.planning.schedule import Schedule
@@ -88,7 +88,7 @@ def most_checkpoints(costs: ChainCosts, budget: int) -> ScheduleWriter:
     most = with_checkpoints(costs, len(costs))
     if most.fits(budget):
         return most
-    smallest, stage = min(_one_checkpoint_peak(costs), (most.peak, most.peak_stage))
+    smallest, stage = min(_one_checkpoint_peak(costs), (most.peak, most.peak_stage or 0))
     if budget < smallest:
         raise BudgetError(budget, smallest, stage, "revolve")
     fitting, refused, best = 1, len(costs), None
@@ -107,29 +107,27 @@ def _one_checkpoint_peak(costs: ChainCosts) -> tuple[int, int]:
 
     In linear time: the schedule itself has n(n + 1) / 2 forwards.
     """
-    end = len(costs)
-    base = costs.held_bytes + costs.boundary_bytes(0)
-    needs = []
+    result, last = costs.boundary_bytes(len(costs)), len(costs) - 1
+    source = costs.boundary_bytes(0)
+    base = costs.held_bytes + source
+    needs: list[tuple[int, int]] = []
     reach, reach_stage = 0, 0
-    for i, (before, stage) in enumerate(_steps(costs)):
-        option = stage.options[stage.fastest]
-        is_last = i == end - 1
-        done = 0 if is_last else costs.boundary_bytes(end)
+    for i, stage in enumerate(costs.stages):
+        keep, is_last = stage.fastest, i == last
+        option = stage.options[keep]
+        held = base + stage.cotangent_bytes + (0 if is_last else result)
         if i:
-            needs.append((reach + stage.cotangent_bytes + done, reach_stage))
-        produced = stage.boundary_bytes if option.reads_output or is_last else option.hidden_bytes
-        around = base + stage.cotangent_bytes + option.residual_bytes
-        needs.append((around + before + done + produced + option.forward_transient, i))
-        read = before if option.reads_input else 0
-        read -= costs.boundary_bytes(0) if i == 0 and not option.reads_input else 0
-        read += stage.boundary_bytes if option.reads_output or is_last else 0
-        needs.append((around + read + done + costs.cotangent_bytes(i) + option.backward_transient, i))
-        sweep = base + before + stage.boundary_bytes + stage.forward_transient
+            needs.append((reach + held - base, reach_stage))
+        before = costs.boundary_bytes(i) if i else 0  # The chain's input is in `base`.
+        forward = forward_change(stage, keep, output=option.reads_output or is_last)
+        needs.append((held + before + forward.during, i))
+        held += forward.after
+        if option.reads_input:
+            held += before
+        elif i == 0:
+            held -= source
+        needs.append((held + backward_change(stage, keep, costs.cotangent_bytes(i)).during, i))
+        sweep = base + before + forward_change(stage).during
         if sweep > reach:
             reach, reach_stage = sweep, i
     return max(needs, key=lambda need: (need[0], -need[1]))
-
-
-def _steps(costs: ChainCosts) -> Iterator[tuple[int, StageCost]]:
-    """Each stage with the bytes of its input; the chain's input, always held, is counted elsewhere."""
-    return ((costs.boundary_bytes(i) if i else 0, stage) for i, stage in enumerate(costs.stages))
