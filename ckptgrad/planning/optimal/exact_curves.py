@@ -59,14 +59,14 @@ def _row(kinds, classes, heads, curves, s, owned, most) -> Curve:
         forward, between, backward = option_needs(kinds, k, a, cotangent, result, owned, length == 1)
         need = max(forward, backward)
         if length == 1:
-            found.append(Curve(np.array([need]), np.array([kinds.option_alone[k]])))
+            found.append(Curve(np.array([need]), np.array([kinds.option_alone_time[k]])))
         else:
             rest = curves[(1 - kinds.option_reads_output[k]) * count + classes.tail[s]]
             found.append(Curve(np.maximum(rest.bytes + between, need), rest.seconds + kinds.option_time[k]))
     sweep, swept, right, kind = 0, 0.0, s, a
     for x in range(1, length):
         before = kinds.input[kind] if x > 1 else 0
-        sweep = max(sweep, cotangent + held + before + kinds.output[kind] + kinds.transient[kind])
+        sweep = max(sweep, cotangent + held + before + kinds.sweep[kind])
         if sweep > most:
             break
         swept += kinds.forward_time[kind]

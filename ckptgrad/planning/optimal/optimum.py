@@ -17,7 +17,6 @@ than a cotangent. Does not offload; beyond a table's reach `LongChain` is raised
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -26,9 +25,10 @@ import numpy as np
 
 from ckptgrad.errors import CkptgradError
 from ckptgrad.planning.costs import ChainCosts
+from ckptgrad.planning.ledger import sweep_bytes
 from ckptgrad.planning.nested import Decision, Keep, Segment, Split, keep_fastest, write_nested
 from ckptgrad.planning.optimal import exhaustive_search as short
-from ckptgrad.planning.optimal import recurrences as tables
+from ckptgrad.planning.optimal import recurrences
 from ckptgrad.planning.optimal.exact_curves import Curve, fill_curves
 from ckptgrad.planning.optimal.grouped import smallest_groups
 from ckptgrad.planning.optimal.numba_kernels import compiled_tables
@@ -94,7 +94,7 @@ class Optimum:
             compiled_tables().fill_least(*self._inputs, least, seconds)
             return least, seconds
         lists = least.tolist(), seconds.tolist()
-        tables.fill_least(*self._inputs, *lists)
+        recurrences.fill_least(*self._inputs, *lists)
         return np.array(lists[0]), np.array(lists[1])
 
     @property
@@ -107,7 +107,7 @@ class Optimum:
         room = budget - self.costs.held_bytes
         count = min(max(WORK / max(2 * self.splits, 1), FEWEST_SLOTS), MOST_SLOTS)
         count = max(1, int(min(count, TABLE_BYTES / (4 * self.rows))))
-        divisor = self._divisor
+        divisor = self.segments.divisor
         if room // divisor <= 2 * count:
             return divisor, room // divisor
         slot = max(1, room // count)
@@ -115,16 +115,7 @@ class Optimum:
 
     def is_exact(self, budget: int) -> bool:
         """Whether no bytes are rounded within `budget` bytes, those of the chain's end excepted."""
-        return (self.is_quick and self.curves is not None) or self.slots(budget)[0] == self._divisor
-
-    @property
-    def _divisor(self) -> int:
-        kinds = self.segments.kinds
-        ends = kinds.result > 0
-        columns = [kinds.input, kinds.input_cotangent, kinds.output[~ends], kinds.output_cotangent[~ends]]
-        columns += [kinds.transient, kinds.option_residual]
-        columns += [kinds.option_forward, kinds.option_backward, kinds.option_hidden]
-        return math.gcd(*(int(np.gcd.reduce(column)) for column in columns if len(column))) or 1
+        return (self.is_quick and self.curves is not None) or self.slots(budget)[0] == self.segments.divisor
 
     def times(self, slot: int, slots: int) -> np.ndarray:
         """The seconds of each row for 0 to `slots` slots of `slot` bytes."""
@@ -133,11 +124,11 @@ class Optimum:
         nothing, pending = np.zeros(slots + 1, values.dtype), np.full(slots + 1, np.inf, values.dtype)
         least, seconds = -(-self.least[0] // slot), self.least[1]
         full = np.zeros(self.rows, np.int64)
-        fill_times = tables.fill_times if self._interpreted else compiled_tables().fill_times
+        fill_times = recurrences.fill_times if self._interpreted else compiled_tables().fill_times
         if self._interpreted:
             least, seconds, full = least.tolist(), seconds.tolist(), full.tolist()
         kinds, classes, heads = self._inputs
-        table = tables.Table(slot, values, full, least, seconds, pending, nothing, heads)
+        table = recurrences.Table(slot, values, full, least, seconds, pending, nothing, heads)
         fill_times(kinds, classes, table)
         return values
 
@@ -146,7 +137,7 @@ class Optimum:
         """Each row's whole curve of seconds against exact bytes, or None if that is too much work."""
         if 2 * self.splits > MOST_MERGES:
             return None
-        kinds, classes, _ = self.segments
+        kinds, classes = self.segments.kinds, self.segments.classes
         everything = write_nested(self.costs, keep_fastest(self.costs))
         return fill_curves(plain(kinds), plain(classes), everything.peak)
 
@@ -182,7 +173,7 @@ class Optimum:
 
     @cached_property
     def _inputs(self) -> tuple[Any, Any, Any]:
-        kinds, classes, _ = self.segments
+        kinds, classes = self.segments.kinds, self.segments.classes
         heads = np.zeros(len(self.costs) + 1, np.int64)
         if self._interpreted:
             return plain(kinds), plain(classes), heads.tolist()
@@ -198,8 +189,9 @@ class _Walk:
         self.least, self.seconds = optimum.least
         boundaries = np.array([costs.boundary_bytes(i) for i in range(len(costs) + 1)])
         self.boundaries = boundaries
-        transients = np.array([stage.forward_transient for stage in costs.stages])
-        self.sweeps = boundaries[:-1] + boundaries[1:] + transients
+        self.sweeps = np.array(sweep_bytes(costs))
+        self.kinds = plain(optimum.segments.kinds)
+        self.kind_of = optimum.segments.kind_of
         self.swept = np.concatenate([[0.0], np.cumsum([stage.forward_time for stage in costs.stages])])
 
     def decide(self, segment: Segment) -> Decision:
@@ -213,24 +205,18 @@ class _Walk:
         return decision
 
     def _best_keep(self, first, last, owned, room) -> tuple[float, Decision]:
-        costs, stage = self.costs, self.costs.stages[first]
+        costs, kinds, kind = self.costs, self.kinds, self.kind_of[first]
         result = int(self.boundaries[-1]) if last == len(costs) - 1 else 0
-        held = costs.boundary_bytes(first) if owned else 0
+        cotangent, alone = costs.cotangent_bytes(last + 1), first == last
         best = float("inf"), Keep(0)
-        for k, option in enumerate(stage.options):
-            ends_chain = first == len(costs) - 1
-            output = option.reads_output or first < last or ends_chain
-            produced = stage.boundary_bytes if output else option.hidden_bytes
-            forward = costs.cotangent_bytes(last + 1) + held + option.residual_bytes + produced + option.forward_transient
-            between = option.residual_bytes + (held if option.reads_input else 0)
-            between += stage.boundary_bytes if option.reads_output and not ends_chain else 0
-            backward = stage.cotangent_bytes + between + costs.cotangent_bytes(first)
-            backward += option.backward_transient + result
+        for k, column in enumerate(range(kinds.option_start[kind], kinds.option_start[kind + 1])):
+            needs = recurrences.option_needs(kinds, column, kind, cotangent, result, int(owned), alone)
+            forward, between, backward = needs
             if max(forward, backward) > room:
                 continue
-            seconds, left = option.time if output else option.time_alone, room - between
-            if first < last:
-                row = self.optimum.row(first + 1, last, not option.reads_output)
+            seconds, left = (kinds.option_alone_time if alone else kinds.option_time)[column], room - between
+            if not alone:
+                row = self.optimum.row(first + 1, last, not kinds.option_reads_output[column])
                 seconds += float(self._look_up(np.array([row]), left)[0])
             if seconds < best[0]:
                 best = seconds, Keep(k, left)

@@ -22,19 +22,19 @@ import numpy as np
 
 
 def option_needs(kinds, k, a, cotangent, result, owned, alone):
-    """Bytes for option k of stage a: during its forward, until its backward, during its backward."""
+    """Bytes for option k of stage a: during its forward, until its backward, during its backward.
+
+    Args:
+        kinds, k, a: where the columns of the option and of its stage stand.
+        cotangent: bytes of the cotangent that the segment starts from.
+        result: bytes of the chain's result if the segment ends the chain, else 0.
+        owned: 1 if the segment's input is charged to it, else 0.
+        alone: whether the segment has no other stage.
+    """
     own_input = kinds.input[a] * owned
-    is_last = result > 0
-    reads_output = kinds.option_reads_output[k]
-    residual = kinds.option_residual[k]
-    produced = kinds.output[a] if reads_output or not alone or is_last else kinds.option_hidden[k]
-    forward = cotangent + own_input + residual + produced + kinds.option_forward[k]
-    between = residual
-    if kinds.option_reads_input[k]:
-        between += own_input
-    if reads_output and not (alone and is_last):
-        between += kinds.output[a]
-    backward = kinds.output_cotangent[a] + between + kinds.input_cotangent[a] + kinds.option_backward[k] + result
+    forward = cotangent + own_input + (kinds.option_alone_forward[k] if alone else kinds.option_forward[k])
+    between = kinds.option_between[k] + own_input * kinds.option_reads_input[k]
+    backward = between + kinds.option_backward[k] + result
     return forward, between, backward
 
 
@@ -60,7 +60,7 @@ def fill_least(kinds, classes, heads, least, seconds):
             best, best_seconds = -1, 0.0
             for k in range(kinds.option_start[a], kinds.option_start[a + 1]):
                 forward, between, backward = option_needs(kinds, k, a, cotangent, result, owned, length == 1)
-                need, time = max(forward, backward), kinds.option_alone[k]
+                need, time = max(forward, backward), kinds.option_alone_time[k]
                 if length > 1:
                     rest = (1 - kinds.option_reads_output[k]) * count + classes.tail[s]
                     need, time = max(need, between + least[rest]), kinds.option_time[k] + seconds[rest]
@@ -71,7 +71,7 @@ def fill_least(kinds, classes, heads, least, seconds):
             right, kind = s, a
             for x in range(1, length):
                 before = kinds.input[kind] if x > 1 else 0
-                sweep = max(sweep, cotangent + held + before + kinds.output[kind] + kinds.transient[kind])
+                sweep = max(sweep, cotangent + held + before + kinds.sweep[kind])
                 if sweep > best:
                     break
                 swept += kinds.forward_time[kind]
@@ -135,7 +135,7 @@ def relax_keeps(kinds, classes, table, s, owned, row):
         low = -(-max(forward, backward) // slot)
         if alone:
             if low < slots:
-                table.pending[low] = min(table.pending[low], kinds.option_alone[k])
+                table.pending[low] = min(table.pending[low], kinds.option_alone_time[k])
             continue
         rest = (1 - kinds.option_reads_output[k]) * len(classes.first) + classes.tail[s]
         down = -(-between // slot)
@@ -154,7 +154,7 @@ def relax_splits(kinds, classes, table, s, owned, row):
     sweep, swept, least = 0, 0.0, 0
     for x in range(1, length):
         before = kinds.input[kind] if x > 1 else 0
-        step = cotangent + held + before + kinds.output[kind] + kinds.transient[kind]
+        step = cotangent + held + before + kinds.sweep[kind]
         if step > sweep:
             sweep = step
             least = -(-sweep // slot)

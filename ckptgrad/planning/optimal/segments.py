@@ -9,40 +9,45 @@ Does not: solve anything; `tables` fills tables over classes, `optimum` reads th
 
 from __future__ import annotations
 
+import itertools
+import math
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ckptgrad.planning.costs import ChainCosts
+from ckptgrad.planning.costs import ChainCosts, StageCost
+from ckptgrad.planning.ledger import backward_change, forward_change
 
 BAND = 4
 
 
 class Kinds(NamedTuple):
-    """Costs of each kind of stage: bytes as integers, `forward_time` and `option_time` in seconds.
+    """Costs of each kind of stage, by the ledger: bytes as integers, `forward_time` and `option_time` in seconds.
 
     The options of kind t stand at `option_start[t]` up to `option_start[t + 1]` of the `option_` columns.
-    `result` is the bytes of the chain's result for the kind of the last stage, 0 for the others. `option_hidden` is
-    0 for the last stage: its forward always produces the result.  `option_alone` is the time of an option in a segment of
-    one stage, where nobody but its own backward may read its output.
+    `sweep` is the bytes added during a forward that keeps nothing; `option_forward` and `option_alone_forward` those during
+    a forward that keeps an option, in a longer segment and in a segment of one stage, where only the stage's own backward
+    may read its output; `option_between` what then stays for the backward, but for the stage's input; `option_backward`
+    the bytes during the backward beyond that, both cotangents counted.  `result` is the bytes of the chain's result for the
+    kind of the last stage, 0 for the others: that is held beside the segment from its first forward on, and left out of
+    `option_between`.  `option_alone_time` is as `option_time`, in a segment of one stage.
     """
 
     input: Any
-    output: Any
-    input_cotangent: Any
     output_cotangent: Any
-    transient: Any
+    sweep: Any
     result: Any
     forward_time: Any
     option_start: Any
-    option_residual: Any
     option_forward: Any
-    option_hidden: Any
+    option_alone_forward: Any
+    option_between: Any
     option_backward: Any
     option_reads_input: Any
     option_reads_output: Any
     option_time: Any
-    option_alone: Any
+    option_alone_time: Any
 
 
 class Classes(NamedTuple):
@@ -60,23 +65,34 @@ class Classes(NamedTuple):
 
 
 class Segments(NamedTuple):
-    """`matrix[a, b]` is the class of the segment of stages a to b."""
+    """The segments of a chain.
+
+    Attributes:
+        kinds: costs by kind of stage.
+        classes: what segments have in common, by class.
+        kind_of: the kind of each stage.
+        matrix: at [a, b] the class of the segment of stages a to b.
+        divisor: what divides all bytes, those of the chain's end excepted.
+    """
 
     kinds: Kinds
     classes: Classes
+    kind_of: list[int]
     matrix: np.ndarray
+    divisor: int
 
 
 def segments_of(costs: ChainCosts) -> Segments:
     """Classify all segments of a chain."""
-    numbers: dict[tuple, int] = {}
+    numbers: dict[_Kind, int] = {}
     last = len(costs) - 1
     kind_of = np.empty(len(costs), np.int64)
     for i, stage in enumerate(costs.stages):
-        key = (costs.boundary_bytes(i), costs.cotangent_bytes(i), stage, i == last)
-        kind_of[i] = numbers.setdefault(key, len(numbers))
+        kind = _Kind(costs.boundary_bytes(i), costs.cotangent_bytes(i), stage, i == last)
+        kind_of[i] = numbers.setdefault(kind, len(numbers))
     classes, matrix = _classify(kind_of, len(numbers))
-    return Segments(_kinds(list(numbers)), classes, matrix)
+    kinds = list(numbers)
+    return Segments(_kinds(kinds), classes, kind_of.tolist(), matrix, _divisor(kinds))
 
 
 def plain(columns: Kinds | Classes) -> Any:
@@ -84,33 +100,78 @@ def plain(columns: Kinds | Classes) -> Any:
     return type(columns)(*(column.tolist() for column in columns))
 
 
-def _kinds(keys: list[tuple]) -> Kinds:
-    stages = [stage for _, _, stage, _ in keys]
-    options = [option for stage in stages for option in stage.options]
+class _Kind(NamedTuple):
+    """What stages of equal costs have in common."""
 
-    def integers(values) -> np.ndarray:
+    input_bytes: int
+    input_cotangent: int
+    stage: StageCost
+    is_last: bool
+
+
+class _OptionBytes(NamedTuple):
+    """A row of the `option_` columns of `Kinds` that count bytes."""
+
+    forward: int
+    alone_forward: int
+    between: int
+    backward: int
+
+
+def _option_bytes(kind: _Kind, keep: int) -> _OptionBytes:
+    stage = kind.stage
+    read_later = stage.options[keep].reads_output
+    with_output = forward_change(stage, keep)
+    alone = with_output if read_later or kind.is_last else forward_change(stage, keep, output=False)
+    between = forward_change(stage, keep, output=read_later and not kind.is_last).after
+    back = backward_change(stage, keep, kind.input_cotangent)
+    return _OptionBytes(with_output.during, alone.during, between, stage.cotangent_bytes + back.during)
+
+
+def _kinds(kinds: list[_Kind]) -> Kinds:
+    options = [(kind, keep) for kind in kinds for keep in range(len(kind.stage.options))]
+    chosen = [kind.stage.options[keep] for kind, keep in options]
+    bytes_ = [_option_bytes(kind, keep) for kind, keep in options]
+
+    def integers(values: Iterable[int]) -> np.ndarray:
         return np.array(list(values), np.int64)
 
-    return Kinds(
-        input=integers(key[0] for key in keys),
-        output=integers(stage.boundary_bytes for stage in stages),
-        input_cotangent=integers(key[1] for key in keys),
-        output_cotangent=integers(stage.cotangent_bytes for stage in stages),
-        transient=integers(stage.forward_transient for stage in stages),
-        result=integers(stage.boundary_bytes if is_last else 0 for _, _, stage, is_last in keys),
-        forward_time=np.array([stage.forward_time for stage in stages], np.float64),
-        option_start=integers(np.cumsum([0] + [len(stage.options) for stage in stages])),
-        option_residual=integers(option.residual_bytes for option in options),
-        option_forward=integers(option.forward_transient for option in options),
-        option_hidden=integers(0 if key[3] else option.hidden_bytes for key in keys for option in key[2].options),
-        option_backward=integers(option.backward_transient for option in options),
-        option_reads_input=integers(option.reads_input for option in options),
-        option_reads_output=integers(option.reads_output for option in options),
-        option_time=np.array([option.time for option in options], np.float64),
-        option_alone=np.array(
-            [o.time if key[3] or o.reads_output else o.time_alone for key in keys for o in key[2].options], np.float64
-        ),
+    def seconds(values: Iterable[float]) -> np.ndarray:
+        return np.array(list(values), np.float64)
+
+    alone = (
+        option.time if kind.is_last or option.reads_output else option.time_alone
+        for (kind, _), option in zip(options, chosen, strict=True)
     )
+    return Kinds(
+        input=integers(kind.input_bytes for kind in kinds),
+        output_cotangent=integers(kind.stage.cotangent_bytes for kind in kinds),
+        sweep=integers(forward_change(kind.stage).during for kind in kinds),
+        result=integers(kind.stage.boundary_bytes if kind.is_last else 0 for kind in kinds),
+        forward_time=seconds(kind.stage.forward_time for kind in kinds),
+        option_start=integers(itertools.accumulate((len(kind.stage.options) for kind in kinds), initial=0)),
+        option_forward=integers(b.forward for b in bytes_),
+        option_alone_forward=integers(b.alone_forward for b in bytes_),
+        option_between=integers(b.between for b in bytes_),
+        option_backward=integers(b.backward for b in bytes_),
+        option_reads_input=integers(option.reads_input for option in chosen),
+        option_reads_output=integers(option.reads_output for option in chosen),
+        option_time=seconds(option.time for option in chosen),
+        option_alone_time=seconds(alone),
+    )
+
+
+def _divisor(kinds: list[_Kind]) -> int:
+    """The largest number that divides all bytes of a chain, its end excepted; 1 where all are 0."""
+    sizes: list[int] = []
+    for kind in kinds:
+        stage = kind.stage
+        sizes += kind.input_bytes, kind.input_cotangent, forward_change(stage).transients
+        for keep in range(len(stage.options)):
+            made, transients, *_ = forward_change(stage, keep, output=False)
+            sizes += made.residuals, forward_change(stage, keep).transients
+            sizes += backward_change(stage, keep, kind.input_cotangent).transients, 0 if kind.is_last else transients
+    return math.gcd(*sizes) or 1
 
 
 def _classify(kind_of: np.ndarray, kinds: int) -> tuple[Classes, np.ndarray]:
