@@ -6,7 +6,7 @@ with them.
 """
 
 from ckptgrad.planning.costs import ChainCosts, SaveOption, StageCost
-from ckptgrad.planning.optimal.optimum import minimum_peak
+from ckptgrad.planning.optimal.dynamic_programming import minimum_peak
 from ckptgrad.planning.policy import Policy, PolicyError, get_policy, policy, registered
 from ckptgrad.planning.referee import Simulation, simulate
 from ckptgrad.planning.schedule import Action, Backward, Forward, Free, Schedule

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from ckptgrad.bytes import Budget, resolve_budget
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.nested import keep_most, write_nested
-from ckptgrad.planning.optimal.optimum import minimum_peak
+from ckptgrad.planning.optimal.dynamic_programming import minimum_peak
 
 
 def everything_peak(costs: ChainCosts) -> int:

@@ -15,8 +15,8 @@ import numpy as np
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.nested import keep_fastest, write_nested
 from ckptgrad.planning.optimal import exhaustive_search as short
+from ckptgrad.planning.optimal.dynamic_programming import optimum_of, smallest_schedule
 from ckptgrad.planning.optimal.grouped import best_groups
-from ckptgrad.planning.optimal.optimum import optimum_of, smallest_schedule
 from ckptgrad.planning.policies.every_k import segments_of_k
 from ckptgrad.planning.policies.revolve import with_checkpoints
 from ckptgrad.planning.policy import get_policy

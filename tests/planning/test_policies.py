@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 
 from ckptgrad.errors import BudgetError
 from ckptgrad.planning import ChainCosts, PolicyError, get_policy, policy, registered
-from ckptgrad.planning.optimal.optimum import LongChain
+from ckptgrad.planning.optimal.dynamic_programming import LongChain
 from ckptgrad.planning.random_chains import random_chain
 from ckptgrad.planning.referee import simulate
 from tests.cases.policies import ROWS

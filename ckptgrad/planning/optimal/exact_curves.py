@@ -1,4 +1,4 @@
-"""The recurrences of `tables` over exact bytes: for each segment the whole curve of least seconds against bytes.
+"""The recurrences over exact bytes: for each segment the whole curve of least seconds against bytes.
 
 Algorithm: bottom-up over classes of segments; each row is the list of (bytes, seconds) that no other schedule of the
 segment beats in both.  Keeping an option shifts a list; a split adds two, as functions of the bytes there are.
@@ -12,8 +12,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ckptgrad.planning.optimal.recurrences import option_needs, walk_heads
+from ckptgrad.planning.optimal.segments import Classes, Kinds
 
 # Entries of one list; longer ones are those of hundreds of stages of random sizes.
 MOST_POINTS = 20_000
@@ -22,8 +24,8 @@ MOST_POINTS = 20_000
 class Curve(NamedTuple):
     """Bytes, ascending, and the least seconds within them, descending."""
 
-    bytes: np.ndarray
-    seconds: np.ndarray
+    bytes: NDArray[np.number[Any]]
+    seconds: NDArray[np.float64]
 
     def within(self, room: int) -> float:
         """Seconds within `room` bytes; infinity if these are too few."""
@@ -31,15 +33,15 @@ class Curve(NamedTuple):
         return float(self.seconds[at]) if at >= 0 else float("inf")
 
 
-def fill_curves(kinds: Any, classes: Any, most: int) -> list[Curve] | None:
+def fill_curves(kinds: Kinds, classes: Classes[list[int]], most: int) -> list[Curve] | None:
     """The curve of every row, up to `most` bytes; None if one has more than `MOST_POINTS` entries.
 
     Args:
-        kinds, classes: of `segments.plain`.
-        most: bytes beyond which nobody asks.
+        kinds, classes: of the chain's segments.
+        most: bytes beyond which no budget goes.
     """
     count = len(classes.first)
-    curves: list[Any] = [None] * (2 * count)
+    curves = [Curve(np.array([]), np.array([]))] * (2 * count)
     heads = [0] * (max(classes.length) + 1)
     for s in range(count):
         walk_heads(classes, s, heads)
@@ -51,7 +53,9 @@ def fill_curves(kinds: Any, classes: Any, most: int) -> list[Curve] | None:
     return curves
 
 
-def _row(kinds, classes, heads, curves, s, owned, most) -> Curve:
+def _row(
+    kinds: Kinds, classes: Classes[list[int]], heads: list[int], curves: list[Curve], s: int, owned: int, most: int
+) -> Curve:
     count, a, length, last = len(classes.first), classes.first[s], classes.length[s], classes.last[s]
     cotangent, result, held = kinds.output_cotangent[last], kinds.result[last], kinds.input[a] * owned
     found: list[Curve] = []

@@ -6,7 +6,7 @@ search ends with the fastest schedule within the budget, or else with one of the
 Claim: optimal among all schedules under the additive cost model, unless `limit` states were not enough.
 Lower bound on the seconds to come: every stage's cheapest backward, with the forward that it still needs; and for the
 stages that are forwarded before the next backward, what keeping residuals within the budget or a forward more takes.
-Regime: chains that are `searchable`; beyond, the nested schedules of `optimum` are close.
+Regime: chains that are `searchable`; beyond, the nested schedules of `dynamic_programming` are close.
 """
 
 from __future__ import annotations

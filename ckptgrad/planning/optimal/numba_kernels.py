@@ -1,30 +1,45 @@
-"""The recurrences of `tables`, compiled by numba, which is imported on the first use only.
+"""The recurrences compiled by numba, which is imported on the first use only, and need not be installed.
 
 Regime: chains beyond a few dozen stages. Importing numba costs about a second and the very first compilation
-several (then cached on disk), so small chains run the same functions interpreted.
+several (then cached on disk), so small chains run the same functions interpreted; without numba all chains do.
 Does not: contain a recurrence, or a loop.
 """
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Callable
 from functools import cache
-from types import SimpleNamespace
+from typing import Any, NamedTuple
 
-from ckptgrad.planning.optimal import recurrences as tables
+from ckptgrad.planning.optimal import recurrences
+
+
+class Kernels(NamedTuple):
+    """`fill_least` and `fill_times` as machine code; they take arrays where the interpreted ones take lists."""
+
+    fill_least: Callable[..., None]
+    fill_times: Callable[..., None]
 
 
 @cache
-def compiled_tables() -> SimpleNamespace:
-    """`fill_least` and `fill_times` as machine code."""
-    import numba
-    from numba.extending import overload, register_jitable
-
-    called = (tables.option_needs, tables.walk_heads, tables.relax_keeps, tables.relax_splits, tables.relax)
-    for function in called:
-        register_jitable(function)
-    overload(tables.lower, strict=False)(lambda *_: tables.lower_in_loops)
-    overload(tables.settle, strict=False)(lambda *_: tables.settle_in_loops)
-    return SimpleNamespace(
-        fill_least=numba.njit(cache=True)(tables.fill_least),
-        fill_times=numba.njit(cache=True)(tables.fill_times),
+def compiled_kernels() -> Kernels | None:
+    """The compiled recurrences; None where numba is not installed."""
+    try:
+        numba: Any = importlib.import_module("numba")
+        extending: Any = importlib.import_module("numba.extending")
+    except ImportError:
+        return None
+    called: tuple[Callable[..., Any], ...] = (
+        recurrences.option_needs,
+        recurrences.walk_heads,
+        recurrences.relax_keeps,
+        recurrences.relax_splits,
+        recurrences.relax,
     )
+    for function in called:
+        extending.register_jitable(function)
+    extending.overload(recurrences.lower, strict=False)(lambda *_: recurrences.lower_in_loops)
+    extending.overload(recurrences.settle, strict=False)(lambda *_: recurrences.settle_in_loops)
+    compiled = numba.njit(cache=True)
+    return Kernels(compiled(recurrences.fill_least), compiled(recurrences.fill_times))

@@ -9,19 +9,26 @@ Aliases: Rotor (Beaumont et al. 2019) with freeable inputs; with unit sizes the 
 Maddison (2024).
 Regime: O(classes * length) splits; within a row only the slots that can still improve are visited.
 Does not: look at schedules that are not nested. The same functions run interpreted, on lists and NumPy rows,
-and compiled (`compiled.py`), where functions `..._in_loops` replace their namesakes.
+and compiled (`numba_kernels`), where functions `..._in_loops` replace their namesakes.
 
 Rows: `row = owned * classes + class`.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
+
+from ckptgrad.planning.optimal.segments import Classes, Column, Kinds
+
+ListClasses: TypeAlias = Classes[list[int]]
+Row: TypeAlias = NDArray[np.floating[Any]]
+Floats = TypeVar("Floats")
 
 
-def option_needs(kinds, k, a, cotangent, result, owned, alone):
+def option_needs(kinds: Kinds, k: int, a: int, cotangent: int, result: int, owned: int, alone: bool) -> tuple[int, int, int]:
     """Bytes for option k of stage a: during its forward, until its backward, during its backward.
 
     Args:
@@ -38,7 +45,7 @@ def option_needs(kinds, k, a, cotangent, result, owned, alone):
     return forward, between, backward
 
 
-def walk_heads(classes, s, heads):
+def walk_heads(classes: ListClasses, s: int, heads: list[int]) -> None:
     """Put into heads[x] the class of the first x stages of class s."""
     head = classes.head[s]
     for x in range(classes.length[s] - 1, 0, -1):
@@ -46,7 +53,7 @@ def walk_heads(classes, s, heads):
         head = classes.head[head]
 
 
-def fill_least(kinds, classes, heads, least, seconds):
+def fill_least(kinds: Kinds, classes: ListClasses, heads: list[int], least: list[int], seconds: list[float]) -> None:
     """Fill `least` with each row's least bytes and `seconds` with the time of one way to keep within them."""
     count = len(classes.first)
     for s in range(count):
@@ -88,7 +95,7 @@ def fill_least(kinds, classes, heads, least, seconds):
             seconds[row] = best_seconds
 
 
-class Table(NamedTuple):
+class Table(NamedTuple, Generic[Column, Floats]):
     """Least seconds for 0, 1, ... slots of `slot` bytes: `values[row, slots]`, constant from slot `full[row]`
     on.
 
@@ -97,17 +104,20 @@ class Table(NamedTuple):
     `heads`.
     """
 
-    slot: Any
-    values: Any
-    full: Any
-    least: Any
-    seconds: Any
-    pending: Any
-    nothing: Any
-    heads: Any
+    slot: int
+    values: Row
+    full: Column
+    least: Column
+    seconds: Floats
+    pending: Row
+    nothing: Row
+    heads: Column
 
 
-def fill_times(kinds, classes, table):
+ListTable: TypeAlias = Table[list[int], list[float]]
+
+
+def fill_times(kinds: Kinds, classes: ListClasses, table: ListTable) -> None:
     """Fill the table, one row after the other: what a row reads is filled before it."""
     count = len(classes.first)
     for s in range(count):
@@ -124,7 +134,7 @@ def fill_times(kinds, classes, table):
             table.full[row] = settle(table.values[row], table.pending, start)
 
 
-def relax_keeps(kinds, classes, table, s, owned, row):
+def relax_keeps(kinds: Kinds, classes: ListClasses, table: ListTable, s: int, owned: int, row: int) -> None:
     """Lower a row to what keeping an option of the first stage takes."""
     a, last = classes.first[s], classes.last[s]
     cotangent, result = kinds.output_cotangent[last], kinds.result[last]
@@ -144,7 +154,7 @@ def relax_keeps(kinds, classes, table, s, owned, row):
             relax(table, row, rest, down, -1, 0, kinds.option_time[k], low, down + table.full[rest])
 
 
-def relax_splits(kinds, classes, table, s, owned, row):
+def relax_splits(kinds: Kinds, classes: ListClasses, table: ListTable, s: int, owned: int, row: int) -> None:
     """Lower a row to what splitting takes."""
     count, length, last = len(classes.first), classes.length[s], classes.last[s]
     slots, slot = table.values.shape[1], table.slot
@@ -171,7 +181,9 @@ def relax_splits(kinds, classes, table, s, owned, row):
             relax(table, row, after, shift, left, kept, swept, low, ceiling)
 
 
-def relax(table, row, x, x_shift, y, y_shift, time, low, ceiling):
+def relax(
+    table: ListTable, row: int, x: int, x_shift: int, y: int, y_shift: int, time: float, low: int, ceiling: int
+) -> None:
     """Lower row[m] to time + x[m - x_shift] + y[m - y_shift] from `low` on; constant from `ceiling` on; y -1
     is zero.
 
@@ -192,14 +204,14 @@ def relax(table, row, x, x_shift, y, y_shift, time, low, ceiling):
         lower(best[low:ceiling], xs, ys, time)
 
 
-def lower(window, xs, ys, time):
+def lower(window: Row, xs: Row, ys: Row, time: float) -> None:
     """window = min(window, xs + ys + time)."""
     sums = xs + ys
     sums += time
     np.minimum(window, sums, out=window)
 
 
-def lower_in_loops(window, xs, ys, time):
+def lower_in_loops(window: Row, xs: Row, ys: Row, time: float) -> None:
     """`lower` for the compiler: no temporaries, and blocks that cannot improve are left untouched."""
     cost = np.full(1, time, window.dtype)[0]
     for start in range(0, len(window), 64):
@@ -211,7 +223,7 @@ def lower_in_loops(window, xs, ys, time):
             w[m] = min(w[m], x[m] + y[m] + cost)
 
 
-def settle(best, pending, start):
+def settle(best: Row, pending: Row, start: int) -> int:
     """Merge the pending constants into `best`, which then falls; the slot from which it is constant."""
     np.minimum(best, pending, out=best)
     np.minimum.accumulate(best, out=best)
@@ -219,7 +231,7 @@ def settle(best, pending, start):
     return int(np.count_nonzero(best > best[-1]))
 
 
-def settle_in_loops(best, pending, start):
+def settle_in_loops(best: Row, pending: Row, start: int) -> int:
     """`settle` for the compiler."""
     lowest = best[start]
     full = start

@@ -1,25 +1,28 @@
-"""Segments of a chain, with equal ones told apart from different ones only once.
+"""Segments of a chain, equal ones recognised once.
 
 Algorithm: stages of equal costs, inputs included, get one kind; segments whose kinds read the same get one
 class (hash-consing by length: the class of a..b follows from that of a..b-1 and the kind of b). 1,000 equal
 layers between a different first and last one make about 3,000 classes instead of 500,000 segments.
 Regime: up to a few thousand stages; the matrix of classes has n^2 entries.
-Does not: solve anything; `tables` fills tables over classes, `optimum` reads them back for segments.
+Does not: solve anything; `recurrences` fills tables over classes, `dynamic_programming` reads them back for segments.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ckptgrad.planning.costs import ChainCosts, StageCost
 from ckptgrad.planning.ledger import backward_change, forward_change
 
 BAND = 4
+
+Integers: TypeAlias = NDArray[np.int64]
+Column = TypeVar("Column")
 
 
 class Kinds(NamedTuple):
@@ -34,34 +37,42 @@ class Kinds(NamedTuple):
     `option_between`.  `option_alone_time` is as `option_time`, in a segment of one stage.
     """
 
-    input: Any
-    output_cotangent: Any
-    sweep: Any
-    result: Any
-    forward_time: Any
-    option_start: Any
-    option_forward: Any
-    option_alone_forward: Any
-    option_between: Any
-    option_backward: Any
-    option_reads_input: Any
-    option_reads_output: Any
-    option_time: Any
-    option_alone_time: Any
+    input: list[int]
+    output_cotangent: list[int]
+    sweep: list[int]
+    result: list[int]
+    forward_time: list[float]
+    option_start: list[int]
+    option_forward: list[int]
+    option_alone_forward: list[int]
+    option_between: list[int]
+    option_backward: list[int]
+    option_reads_input: list[int]
+    option_reads_output: list[int]
+    option_time: list[float]
+    option_alone_time: list[float]
+
+    def as_arrays(self) -> Any:
+        """The same columns as arrays, which compiled code reads."""
+        return type(self)._make(map(np.array, self))  # type: ignore[arg-type]
 
 
-class Classes(NamedTuple):
+class Classes(NamedTuple, Generic[Column]):
     """Each class of segments: its first and last kind, its length.
 
     `tail` and `head` are the classes without the first and without the last stage, -1 for single stages. Both
     stand before their class.
     """
 
-    first: Any
-    last: Any
-    length: Any
-    tail: Any
-    head: Any
+    first: Column
+    last: Column
+    length: Column
+    tail: Column
+    head: Column
+
+    def as_lists(self: Classes[Integers]) -> Classes[list[int]]:
+        """The same columns as lists, which the interpreter reads several times faster than arrays."""
+        return Classes(*(column.tolist() for column in self))
 
 
 class Segments(NamedTuple):
@@ -76,9 +87,9 @@ class Segments(NamedTuple):
     """
 
     kinds: Kinds
-    classes: Classes
+    classes: Classes[Integers]
     kind_of: list[int]
-    matrix: np.ndarray
+    matrix: NDArray[np.int32]
     divisor: int
 
 
@@ -93,11 +104,6 @@ def segments_of(costs: ChainCosts) -> Segments:
     classes, matrix = _classify(kind_of, len(numbers))
     kinds = list(numbers)
     return Segments(_kinds(kinds), classes, kind_of.tolist(), matrix, _divisor(kinds))
-
-
-def plain(columns: Kinds | Classes) -> Any:
-    """The same columns as lists, which the interpreter reads several times faster than arrays."""
-    return type(columns)(*(column.tolist() for column in columns))
 
 
 class _Kind(NamedTuple):
@@ -133,31 +139,25 @@ def _kinds(kinds: list[_Kind]) -> Kinds:
     chosen = [kind.stage.options[keep] for kind, keep in options]
     bytes_ = [_option_bytes(kind, keep) for kind, keep in options]
 
-    def integers(values: Iterable[int]) -> np.ndarray:
-        return np.array(list(values), np.int64)
-
-    def seconds(values: Iterable[float]) -> np.ndarray:
-        return np.array(list(values), np.float64)
-
     alone = (
         option.time if kind.is_last or option.reads_output else option.time_alone
         for (kind, _), option in zip(options, chosen, strict=True)
     )
     return Kinds(
-        input=integers(kind.input_bytes for kind in kinds),
-        output_cotangent=integers(kind.stage.cotangent_bytes for kind in kinds),
-        sweep=integers(forward_change(kind.stage).during for kind in kinds),
-        result=integers(kind.stage.boundary_bytes if kind.is_last else 0 for kind in kinds),
-        forward_time=seconds(kind.stage.forward_time for kind in kinds),
-        option_start=integers(itertools.accumulate((len(kind.stage.options) for kind in kinds), initial=0)),
-        option_forward=integers(b.forward for b in bytes_),
-        option_alone_forward=integers(b.alone_forward for b in bytes_),
-        option_between=integers(b.between for b in bytes_),
-        option_backward=integers(b.backward for b in bytes_),
-        option_reads_input=integers(option.reads_input for option in chosen),
-        option_reads_output=integers(option.reads_output for option in chosen),
-        option_time=seconds(option.time for option in chosen),
-        option_alone_time=seconds(alone),
+        input=[kind.input_bytes for kind in kinds],
+        output_cotangent=[kind.stage.cotangent_bytes for kind in kinds],
+        sweep=[forward_change(kind.stage).during for kind in kinds],
+        result=[kind.stage.boundary_bytes if kind.is_last else 0 for kind in kinds],
+        forward_time=[float(kind.stage.forward_time) for kind in kinds],
+        option_start=[*itertools.accumulate((len(kind.stage.options) for kind in kinds), initial=0)],
+        option_forward=[b.forward for b in bytes_],
+        option_alone_forward=[b.alone_forward for b in bytes_],
+        option_between=[b.between for b in bytes_],
+        option_backward=[b.backward for b in bytes_],
+        option_reads_input=[int(option.reads_input) for option in chosen],
+        option_reads_output=[int(option.reads_output) for option in chosen],
+        option_time=[float(option.time) for option in chosen],
+        option_alone_time=[float(seconds) for seconds in alone],
     )
 
 
@@ -174,7 +174,7 @@ def _divisor(kinds: list[_Kind]) -> int:
     return math.gcd(*sizes) or 1
 
 
-def _classify(kind_of: np.ndarray, kinds: int) -> tuple[Classes, np.ndarray]:
+def _classify(kind_of: Integers, kinds: int) -> tuple[Classes[Integers], NDArray[np.int32]]:
     n = len(kind_of)
     matrix = np.full((n, n), -1, np.int64)
     starts = np.arange(n)
@@ -198,9 +198,9 @@ def _classify(kind_of: np.ndarray, kinds: int) -> tuple[Classes, np.ndarray]:
     return classes, place[matrix].astype(np.int32)
 
 
-def _turn(first: np.ndarray, last: np.ndarray, n: int) -> np.ndarray:
+def _turn(first: Integers, last: Integers, n: int) -> Integers:
     """When segments are solved: by bands of first stages from the chain's end on, then by last stage.
 
-    What is right of a split is then read once a band, and what is left of it lies close together.
+    What is right of a split is then read once per band, and what is left of it lies close together.
     """
     return ((n - first) // BAND * n + last) * BAND + (n - first) % BAND

@@ -1,6 +1,6 @@
 """Optimal: the fastest nested schedule within the budget, over splits and save options alike.
 
-Algorithm: `planning/optimal/optimum.py`, where the recurrences, the aliases and the regime stand.
+Algorithm: `planning/optimal/dynamic_programming.py`, where the recurrences, the aliases and the regime stand.
 Claim: optimal among nested freeable-input schedules under the additive cost model, bytes rounded up. Where
 bytes were rounded, other policies are tried too, and the fastest schedule that fits is returned. Of short chains all
 schedules are searched, nested or not (`planning/optimal/exhaustive_search.py`). Chains too long for a table get
@@ -17,8 +17,8 @@ from ckptgrad.errors import BudgetError
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.nested import keep_fastest, keep_lean, write_nested
 from ckptgrad.planning.optimal import exhaustive_search as short
+from ckptgrad.planning.optimal.dynamic_programming import optimum_of, smallest_schedule
 from ckptgrad.planning.optimal.grouped import best_groups
-from ckptgrad.planning.optimal.optimum import optimum_of, smallest_schedule
 from ckptgrad.planning.policies.every_k import segments_of_k
 from ckptgrad.planning.policies.revolve import most_checkpoints
 from ckptgrad.planning.policy import policy

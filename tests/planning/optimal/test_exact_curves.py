@@ -13,9 +13,9 @@ from ckptgrad.errors import BudgetError
 from ckptgrad.planning import ChainCosts, get_policy, minimum_peak
 from ckptgrad.planning.bound import least_seconds
 from ckptgrad.planning.exhaustive_referee import least_time
+from ckptgrad.planning.optimal.dynamic_programming import Optimum
 from ckptgrad.planning.optimal.exhaustive_search import searchable
 from ckptgrad.planning.optimal.grouped import best_groups
-from ckptgrad.planning.optimal.optimum import Optimum
 from ckptgrad.planning.random_chains import random_chain, simple_chain
 from ckptgrad.planning.referee import simulate
 from tests.support.chains import chains

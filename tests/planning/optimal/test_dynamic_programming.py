@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from ckptgrad.errors import BudgetError
 from ckptgrad.planning import ChainCosts, SaveOption, StageCost, get_policy, minimum_peak
 from ckptgrad.planning.exhaustive_referee import least_time
+from ckptgrad.planning.optimal import dynamic_programming
 from ckptgrad.planning.optimal import exhaustive_search as short
-from ckptgrad.planning.optimal import optimum as optimum_module
+from ckptgrad.planning.optimal.dynamic_programming import Optimum
 from ckptgrad.planning.optimal.exhaustive_search import least_conceivable, searchable
-from ckptgrad.planning.optimal.optimum import Optimum
 from ckptgrad.planning.policies.every_k import every_k
 from ckptgrad.planning.random_chains import mixed_units, random_chain, simple_chain
 from ckptgrad.planning.referee import simulate
@@ -128,7 +128,7 @@ def test_compiled_and_interpreted_tables_agree(monkeypatch):
     costs = random_chain(12, 3, seed=1, largest=10**6)
     interpreted = Optimum(costs)
     values = interpreted.times(10_000, 300)
-    monkeypatch.setattr(optimum_module, "INTERPRETED_SPLITS", -1)
+    monkeypatch.setattr(dynamic_programming, "INTERPRETED_SPLITS", -1)
     compiled = Optimum(costs)
     np.testing.assert_array_equal(compiled.least[0], interpreted.least[0])
     np.testing.assert_allclose(compiled.least[1], interpreted.least[1])

@@ -1,6 +1,6 @@
 """Optimal nested schedules with freeable inputs and several save options a stage, within a budget of bytes.
 
-Algorithm: two-table dynamic programming over segments and memory (`tables`), then a walk from the whole chain
+Algorithm: two-table dynamic programming over segments and memory (`recurrences`), then a walk from the whole chain
 down that takes every decision anew with exact bytes. Values only are tabulated; the walk uses a stack of its
 own.
 Aliases: Rotor's persistent dynamic programme (Beaumont, Eyraud-Dubois, Herrmann, Joly and Shilova 2019) with
@@ -31,8 +31,8 @@ from ckptgrad.planning.optimal import exhaustive_search as short
 from ckptgrad.planning.optimal import recurrences
 from ckptgrad.planning.optimal.exact_curves import Curve, fill_curves
 from ckptgrad.planning.optimal.grouped import smallest_groups
-from ckptgrad.planning.optimal.numba_kernels import compiled_tables
-from ckptgrad.planning.optimal.segments import Segments, plain, segments_of
+from ckptgrad.planning.optimal.numba_kernels import Kernels, compiled_kernels
+from ckptgrad.planning.optimal.segments import Segments, segments_of
 from ckptgrad.planning.writer import ScheduleWriter
 
 FEWEST_SLOTS, MOST_SLOTS = 500, 2048
@@ -89,12 +89,14 @@ class Optimum:
     @cached_property
     def least(self) -> tuple[np.ndarray, np.ndarray]:
         """Each row's least bytes, and the seconds of one schedule within them."""
+        kinds, classes = self.segments.kinds, self.segments.classes
         least, seconds = np.zeros(self.rows, np.int64), np.zeros(self.rows)
-        if not self._interpreted:
-            compiled_tables().fill_least(*self._inputs, least, seconds)
+        heads = np.zeros(len(self.costs) + 1, np.int64)
+        if self._kernels is not None:
+            self._kernels.fill_least(kinds.as_arrays(), classes, heads, least, seconds)
             return least, seconds
         lists = least.tolist(), seconds.tolist()
-        recurrences.fill_least(*self._inputs, *lists)
+        recurrences.fill_least(kinds, classes.as_lists(), heads.tolist(), *lists)
         return np.array(lists[0]), np.array(lists[1])
 
     @property
@@ -119,17 +121,18 @@ class Optimum:
 
     def times(self, slot: int, slots: int) -> np.ndarray:
         """The seconds of each row for 0 to `slots` slots of `slot` bytes."""
-        dtype = np.float64 if self._interpreted else np.float32
-        values = np.full((self.rows, slots + 1), np.inf, dtype)
+        kinds, classes = self.segments.kinds, self.segments.classes
+        values = np.full((self.rows, slots + 1), np.inf, np.float64 if self._kernels is None else np.float32)
         nothing, pending = np.zeros(slots + 1, values.dtype), np.full(slots + 1, np.inf, values.dtype)
         least, seconds = -(-self.least[0] // slot), self.least[1]
-        full = np.zeros(self.rows, np.int64)
-        fill_times = recurrences.fill_times if self._interpreted else compiled_tables().fill_times
-        if self._interpreted:
-            least, seconds, full = least.tolist(), seconds.tolist(), full.tolist()
-        kinds, classes, heads = self._inputs
-        table = recurrences.Table(slot, values, full, least, seconds, pending, nothing, heads)
-        fill_times(kinds, classes, table)
+        full, heads = np.zeros(self.rows, np.int64), np.zeros(len(self.costs) + 1, np.int64)
+        if self._kernels is not None:
+            table = recurrences.Table(slot, values, full, least, seconds, pending, nothing, heads)
+            self._kernels.fill_times(kinds.as_arrays(), classes, table)
+            return values
+        lists = full.tolist(), least.tolist(), seconds.tolist()
+        table = recurrences.Table(slot, values, *lists, pending, nothing, heads.tolist())
+        recurrences.fill_times(kinds, classes.as_lists(), table)
         return values
 
     @cached_property
@@ -137,9 +140,8 @@ class Optimum:
         """Each row's whole curve of seconds against exact bytes, or None if that is too much work."""
         if 2 * self.splits > MOST_MERGES:
             return None
-        kinds, classes = self.segments.kinds, self.segments.classes
         everything = write_nested(self.costs, keep_fastest(self.costs))
-        return fill_curves(plain(kinds), plain(classes), everything.peak)
+        return fill_curves(self.segments.kinds, self.segments.classes.as_lists(), everything.peak)
 
     @property
     def curve(self) -> Curve | None:
@@ -167,17 +169,10 @@ class Optimum:
         classes = len(self.segments.classes.first)
         return int(owned) * classes + self.segments.matrix[first, last]
 
-    @property
-    def _interpreted(self) -> bool:
-        return self.splits <= INTERPRETED_SPLITS
-
     @cached_property
-    def _inputs(self) -> tuple[Any, Any, Any]:
-        kinds, classes = self.segments.kinds, self.segments.classes
-        heads = np.zeros(len(self.costs) + 1, np.int64)
-        if self._interpreted:
-            return plain(kinds), plain(classes), heads.tolist()
-        return kinds, classes, heads
+    def _kernels(self) -> Kernels | None:
+        """The compiled recurrences, for chains that are worth the time of loading them, where they can be had."""
+        return compiled_kernels() if self.splits > INTERPRETED_SPLITS else None
 
 
 class _Walk:
@@ -190,7 +185,7 @@ class _Walk:
         boundaries = np.array([costs.boundary_bytes(i) for i in range(len(costs) + 1)])
         self.boundaries = boundaries
         self.sweeps = np.array(sweep_bytes(costs))
-        self.kinds = plain(optimum.segments.kinds)
+        self.kinds = optimum.segments.kinds
         self.kind_of = optimum.segments.kind_of
         self.swept = np.concatenate([[0.0], np.cumsum([stage.forward_time for stage in costs.stages])])
 
