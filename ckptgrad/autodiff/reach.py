@@ -1,4 +1,4 @@
-"""Which results a derivative can reach, and from where: inside loops and branches one value is told from another."""
+"""Which results a derivative can reach, and from where; inside loops and branches each value is followed by itself."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from typing import TypeAlias
 
 from ckptgrad.autodiff.reverse import is_differentiable
 from ckptgrad.autodiff.rule import is_zero
-from ckptgrad.compat import custom_jvp_call, scan_counts
-from ckptgrad.graph.graph import Graph, Operation, Variable, variables_of
+from ckptgrad.compat import CUSTOM_JVP, custom_jvp_call, scan_counts
+from ckptgrad.graph.graph import Atom, Graph, Operation, Variable, variables_of
 from ckptgrad.graph.trace import from_jaxpr
 
 
 def reaching(graph: Graph, seeds: Collection[Variable]) -> set[Variable]:
     """The variables from which a seed is reached through differentiable operations.
 
-    What is not among them has no cotangent, rather than one of zeros, which an infinite derivative makes nan.
+    The others have no cotangent, rather than one of zeros, which an infinite derivative would make nan.
     """
-    found = set(seeds)
+    reach = set(seeds)
     for op in reversed(graph.operations):
-        wanted = [v in found for v in op.outputs]
-        if any(wanted) and not is_zero(op):
-            needed = _FROM[op.name](op, wanted) if op.name in _FROM else [True] * len(op.inputs)
-            found.update(variables_of(a for a, n in zip(op.inputs, needed, strict=True) if n))
-    return found
+        used = [v in reach for v in op.outputs]
+        if any(used) and not is_zero(op):
+            needed = _FROM[op.name](op, used) if op.name in _FROM else [True] * len(op.inputs)
+            reach.update(variables_where(op.inputs, needed))
+    return reach
 
 
 def grown(flags: Sequence[bool], places: Sequence[int], follow: Callable[[list[bool]], Sequence[bool]]) -> list[bool]:
@@ -32,65 +32,65 @@ def grown(flags: Sequence[bool], places: Sequence[int], follow: Callable[[list[b
     Args:
         flags: of the inputs of a loop's body, or of its outputs.
         places: where the carried values stand among them.
-        follow: from flags to those of the carried values on the other side of a step, first of all that it returns.
+        follow: from flags to those of the carried values on the other side of a step, which come first in its result.
     """
     flags = list(flags)
     while True:
-        more = [i for i, found in zip(places, follow(flags), strict=False) if found and not flags[i]]
+        more = [i for i, flag in zip(places, follow(flags), strict=False) if flag and not flags[i]]
         if not more:
             return flags
         for i in more:
             flags[i] = True
 
 
-def moving_carry(body: Graph, wanted: Sequence[bool], carry: int, count: int) -> list[bool]:
-    """`wanted` outputs of a loop's body, with every carried one that they depend on in a later step.
+def moving_carry(body: Graph, used: Sequence[bool], carry: int, count: int) -> list[bool]:
+    """The used outputs of a loop's body, with every carried one on which they depend in a later step.
 
     Args:
         body: its first outputs are the new carried values.
-        wanted: of its outputs.
+        used: for each of its outputs.
         carry: where its carried inputs begin.
-        count: how many there are.
+        count: the number of carried values.
     """
-    return grown(wanted, range(count), lambda flags: inputs_reaching(body, flags)[carry:])
+    return grown(used, range(count), lambda flags: inputs_reaching(body, flags)[carry:])
 
 
 def operands_reaching(body: Graph, consts: int, carry: int) -> list[bool]:
-    """Of a loop of a body: on which operands (constants, carried, stacked) any result depends."""
+    """For each operand of the loop of a body (constants, carried, stacked), whether any result depends on it."""
     return _from_loop(body, [True] * len(body.outputs), consts, carry)
 
 
-def inputs_reaching(graph: Graph, wanted: Sequence[bool]) -> list[bool]:
-    """Of each input, whether a wanted output is reached from it."""
-    found = reaching(graph, wanted_variables(graph, wanted))
-    return [v in found for v in graph.inputs]
+def inputs_reaching(graph: Graph, used: Sequence[bool]) -> list[bool]:
+    """For each input, whether a used output is reached from it."""
+    reach = reaching(graph, variables_where(graph.outputs, used))
+    return [v in reach for v in graph.inputs]
 
 
-def wanted_variables(graph: Graph, wanted: Sequence[bool]) -> list[Variable]:
-    """The variables among the wanted outputs."""
-    return variables_of(a for a, w in zip(graph.outputs, wanted, strict=True) if w)
+def variables_where(atoms: Sequence[Atom], flags: Sequence[bool]) -> list[Variable]:
+    """The variables among the atoms whose flag is set."""
+    return variables_of(a for a, flag in zip(atoms, flags, strict=True) if flag)
 
 
-def _from_scan(op: Operation, wanted: list[bool]) -> list[bool]:
+def _from_scan(op: Operation, used: list[bool]) -> list[bool]:
     n, c = scan_counts(op.params)
-    return _from_loop(from_jaxpr(op.params["jaxpr"]), wanted, n, c)
+    return _from_loop(from_jaxpr(op.params["jaxpr"]), used, n, c)
 
 
-def _from_while(op: Operation, wanted: list[bool]) -> list[bool]:
+def _from_while(op: Operation, used: list[bool]) -> list[bool]:
     k, n = op.params["cond_nconsts"], op.params["body_nconsts"]
-    return [False] * k + _from_loop(from_jaxpr(op.params["body_jaxpr"]), wanted, n, len(wanted))
+    return [False] * k + _from_loop(from_jaxpr(op.params["body_jaxpr"]), used, n, len(used))
 
 
-def _from_loop(body: Graph, wanted: list[bool], carry: int, count: int) -> list[bool]:
-    """Of the operands of a loop; `carry` is where its carried ones begin, `count` how many there are."""
-    wanted = moving_carry(body, wanted, carry, count)
-    found = inputs_reaching(body, wanted)
-    return [*found[:carry], *wanted[:count], *found[carry + count :]]
+def _from_loop(body: Graph, used: list[bool], carry: int, count: int) -> list[bool]:
+    """For each operand of a loop; `carry` is where the carried ones begin, `count` their number."""
+    used = moving_carry(body, used, carry, count)
+    needed = inputs_reaching(body, used)
+    return [*needed[:carry], *used[:count], *needed[carry + count :]]
 
 
-def _from_cond(op: Operation, wanted: list[bool]) -> list[bool]:
-    branches = [inputs_reaching(from_jaxpr(b), wanted) for b in op.params["branches"]]
-    return [False, *(any(found) for found in zip(*branches, strict=True))]
+def _from_cond(op: Operation, used: list[bool]) -> list[bool]:
+    branches = [inputs_reaching(from_jaxpr(b), used) for b in op.params["branches"]]
+    return [False, *(any(flags) for flags in zip(*branches, strict=True))]
 
 
 _FROM: dict[str, Callable[[Operation, list[bool]], list[bool]]] = {
@@ -112,8 +112,8 @@ def reached(graph: Graph, moving: Sequence[bool]) -> list[bool]:
     for op in graph.operations:
         flags = [a in active for a in op.inputs]
         if any(flags) and not is_zero(op):
-            found = _through(op, flags, reached)
-            active.update(v for v, f in zip(op.outputs, found, strict=True) if f and is_differentiable(v.aval))
+            moves = _through(op, flags, reached)
+            active.update(v for v, m in zip(op.outputs, moves, strict=True) if m and is_differentiable(v.aval))
     return [a in active for a in graph.outputs]
 
 
@@ -123,7 +123,7 @@ def _read(graph: Graph, moving: Sequence[bool]) -> list[bool]:
     for op in graph.operations:
         flags = [a in active for a in op.inputs]
         if any(flags):
-            active.update(v for v, f in zip(op.outputs, _through(op, flags, _read), strict=True) if f)
+            active.update(v for v, m in zip(op.outputs, _through(op, flags, _read), strict=True) if m)
     return [a in active for a in graph.outputs]
 
 
@@ -140,13 +140,13 @@ def _scan(op: Operation, flags: list[bool], follow: Follow) -> list[bool]:
 
 def _while(op: Operation, flags: list[bool], follow: Follow) -> list[bool]:
     k, n = op.params["cond_nconsts"], op.params["body_nconsts"]
-    found = _looped(from_jaxpr(op.params["body_jaxpr"]), flags[k:], n, len(op.outputs), follow)
-    return found if follow is reached or not any(flags[:k]) else [True] * len(found)
+    moves = _looped(from_jaxpr(op.params["body_jaxpr"]), flags[k:], n, len(op.outputs), follow)
+    return moves if follow is reached or not any(flags[:k]) else [True] * len(moves)
 
 
 def _looped(body: Graph, flags: list[bool], carry: int, count: int, follow: Follow) -> list[bool]:
-    """Of the results of a loop; `carry` is where its carried inputs begin, `count` how many there are."""
-    flags = grown(flags, range(carry, carry + count), lambda found: follow(body, found))
+    """For each result of a loop; `carry` is where its carried inputs begin, `count` their number."""
+    flags = grown(flags, range(carry, carry + count), lambda moving: follow(body, moving))
     return [*flags[carry : carry + count], *follow(body, flags)[count:]]
 
 
@@ -154,11 +154,11 @@ def _cond(op: Operation, flags: list[bool], follow: Follow) -> list[bool]:
     if flags[0]:
         return [True] * len(op.outputs)
     branches = [follow(from_jaxpr(b), flags[1:]) for b in op.params["branches"]]
-    return [any(found) for found in zip(*branches, strict=True)]
+    return [any(moves) for moves in zip(*branches, strict=True)]
 
 
 def _custom_jvp(op: Operation, flags: list[bool], follow: Follow) -> list[bool]:
-    """Of what the function reads: its rule may give a derivative to what has none by itself."""
+    """By what the function reads: its rule may give a derivative to what has none by itself."""
     return _read(from_jaxpr(custom_jvp_call(op.params).primal), flags)
 
 
@@ -166,5 +166,5 @@ _PROGRAMS: dict[str, Callable[[Operation, list[bool], Follow], list[bool]]] = {
     "scan": _scan,
     "while": _while,
     "cond": _cond,
-    "custom_jvp_call": _custom_jvp,
+    CUSTOM_JVP: _custom_jvp,
 }

@@ -12,15 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import dtypes
 
-from ckptgrad.autodiff.rule import Application, Part, force, found_by, is_zero, rule_for
+from ckptgrad.autodiff.cotangent import Entry, Part, accumulate, computed, force, whole
+from ckptgrad.autodiff.rule import Application, Pull, is_zero, rule_for
 from ckptgrad.errors import NoDerivativeError
+from ckptgrad.graph.atoms import Array, Atom, Aval
 from ckptgrad.graph.evaluate import apply, read
 from ckptgrad.graph.graph import Graph, Operation, Variable
 from ckptgrad.graph.source import at_line_of
@@ -39,19 +40,19 @@ class Tape:
     """
 
     graph: Graph
-    env: dict[Variable, Any]
+    env: dict[Variable, Array]
     active: set[Variable]
     linear: bool = False
-    pullbacks: dict[Operation, Any] = field(default_factory=dict)
+    pullbacks: dict[Operation, Pull] = field(default_factory=dict[Operation, Pull])
     edges_visited: int = 0
     rule_calls: int = 0
 
 
-def is_differentiable(aval: Any) -> bool:
+def is_differentiable(aval: Aval) -> bool:
     """Whether an abstract value has a tangent space (floats and complex numbers).
 
     Raises:
-        NoDerivativeError: it is of a user's own dtype whose tangents have another.
+        NoDerivativeError: it is of a user's own dtype, and its tangents have another.
     """
     dtype = getattr(aval, "dtype", None)
     if dtype is None or dtypes.issubdtype(dtype, jnp.inexact):
@@ -72,7 +73,7 @@ def active_variables(graph: Graph, wrt: Collection[Variable]) -> set[Variable]:
 
 def forward(
     graph: Graph,
-    args: Sequence[Any],
+    args: Sequence[Array],
     wrt: Collection[Variable],
     *,
     linear: bool = False,
@@ -88,9 +89,9 @@ def forward(
         linear: the graph is linear in `wrt`: what depends on them is not evaluated, and their
             values may be None.
         planned: how loops are reversed is left open (see `Application.planned`).
-        towards: the variables from which the seeds are reached, where it is known: no other gets a cotangent.
+        towards: the variables from which the seeds are reached, if known: no other gets a cotangent.
     """
-    env: dict[Variable, Any] = dict(graph.constants)
+    env: dict[Variable, Array] = dict(graph.constants)
     env.update(zip(graph.inputs, args, strict=True))
     if linear:
         env.update((v, _unread(v)) for v in wrt)
@@ -101,8 +102,8 @@ def forward(
         needs = [a in tape.active for a in op.inputs]
         rule = rule_for(op) if any(needs) and any(v in tape.active for v in op.outputs) else None
         if rule is not None and rule.pullback is not None:
-            wanted = None if towards is None else [v in towards for v in op.outputs]
-            results, tape.pullbacks[op] = rule.pullback(Application(op, values, (), needs, linear, planned, wanted))
+            used = None if towards is None else [v in towards for v in op.outputs]
+            results, tape.pullbacks[op] = rule.pullback(Application(op, values, (), needs, linear, planned, used))
         elif rule is not None and linear and all(v in tape.active for v in op.outputs):
             results = [_unread(v) for v in op.outputs]
         else:
@@ -111,30 +112,30 @@ def forward(
     return tape
 
 
-def _unread(variable: Variable) -> Any:
+def _unread(variable: Variable) -> Array:
     """Zeros that take no memory, in place of a value that a linear rule does not read."""
     if is_manual(variable.aval):
-        return filled(variable.aval)  # An operation that is done for nothing asks for the right type all the same.
+        return filled(variable.aval)  # An operation whose result is unused still asks for the right type.
     return np.broadcast_to(np.zeros((), variable.dtype), variable.shape)
 
 
-def backpropagate(tape: Tape, cotangents: Mapping[Variable, Any], wrt: Sequence[Variable]) -> list[Any]:
+def backpropagate(tape: Tape, cotangents: Mapping[Variable, Array], wrt: Sequence[Variable]) -> list[Array | None]:
     """The gradients of `wrt` given cotangents of some variables.
 
     Args:
         tape: the forward evaluation.
-        cotangents: the seeds, one an output variable.
+        cotangents: the seeds, one per output variable.
         wrt: the targets.
 
     Returns:
         A gradient for each target; None where nothing flowed back.
     """
-    table: dict[Variable, Any] = {v: jnp.asarray(g, v.dtype) for v, g in cotangents.items()}
+    table: dict[Atom, Array] = {v: jnp.asarray(g, v.dtype) for v, g in cotangents.items()}
     fill(tape, table, keep=frozenset(wrt))
     return [whole(table.get(v)) for v in wrt]
 
 
-def fill(tape: Tape, table: dict[Variable, Any], keep: Collection[Variable]) -> None:
+def fill(tape: Tape, table: dict[Atom, Array], keep: Collection[Variable]) -> None:
     """Fill the table of gradients for every active variable, each edge visited once."""
     for op in reversed(tape.graph.operations):
         gradients = [whole(table.get(v) if v in keep else table.pop(v, None)) for v in op.outputs]
@@ -148,12 +149,12 @@ def fill(tape: Tape, table: dict[Variable, Any], keep: Collection[Variable]) -> 
                 if not needed:
                     continue
                 tape.edges_visited += 1
-                contribution = found_by(entry)
+                contribution = computed(entry)
                 if contribution is not None:
                     accumulate(table, atom, _placed(contribution, atom.aval))
 
 
-def _placed(contribution: Any, aval: Any) -> Any:
+def _placed(contribution: Array | Part, aval: Aval) -> Array | Part:
     """A cotangent is sharded, and varies, as its value does, where that is part of the type."""
     if is_manual(aval):
         contribution = as_cotangent(force(contribution), aval)
@@ -161,36 +162,7 @@ def _placed(contribution: Any, aval: Any) -> Any:
     return contribution if sharding is None else jax.sharding.reshard(force(contribution), sharding)
 
 
-def accumulate(table: dict[Any, Any], key: Any, contribution: Any) -> None:
-    """Add a contribution to the gradient of a variable; parts of an array wait for the whole that they are added to."""
-    present = table.get(key)
-    if present is None:
-        table[key] = _Waiting((contribution,)) if isinstance(contribution, Part) else contribution
-    elif isinstance(present, _Waiting):
-        both = isinstance(contribution, Part)
-        table[key] = _Waiting((*present.parts, contribution)) if both else present.added_to(contribution)
-    else:
-        table[key] = contribution.add(present) if isinstance(contribution, Part) else jnp.add(present, contribution)
-
-
-@dataclass(frozen=True)
-class _Waiting:
-    """Parts that nothing else was added to yet."""
-
-    parts: tuple[Part, ...]
-
-    def added_to(self, total: Any) -> Any:
-        for part in self.parts:
-            total = part.add(total)
-        return total
-
-
-def whole(gradient: Any) -> Any:
-    """A gradient of the table as an array; None for none."""
-    return gradient.added_to(gradient.parts[0].zeros()) if isinstance(gradient, _Waiting) else gradient
-
-
-def _entries(tape: Tape, op: Operation, needs: Sequence[bool], gradients: Sequence[Any]) -> Sequence[Any]:
+def _entries(tape: Tape, op: Operation, needs: Sequence[bool], gradients: Sequence[Array | None]) -> Sequence[Entry]:
     tape.rule_calls += 1
     pull = tape.pullbacks.get(op)
     if pull is not None:

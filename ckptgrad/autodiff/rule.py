@@ -1,29 +1,32 @@
 """Which derivative rule belongs to which primitive.
 
 A rule maps cotangents of the outputs of an operation to cotangents of its inputs (`bprop`), or
-tangents of the inputs to tangents of the outputs (`tangent`); whichever is written, the other
-direction is its transpose.  A rule that replaces the forward evaluation as well (custom rules,
-control flow) has a `pullback`.  `rules/` fills the registry; a user registers through the same
-decorators.
+tangents of the inputs to tangents of the outputs (`tangent`); the other direction follows by
+transposition.  A rule that replaces the forward evaluation as well (custom rules, control flow) has
+a `pullback`.  `rules/` fills the registry; a user registers through the same decorators.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import jax.numpy as jnp
 import numpy as np
 
+from ckptgrad.autodiff.cotangent import Entry, force
 from ckptgrad.errors import DuplicateRuleError, ForeignCodeError, MissingRuleError, NoDerivativeError
-from ckptgrad.graph.atoms import Variable
+from ckptgrad.graph.atoms import Array, Aval, Variable
 from ckptgrad.graph.evaluate import apply
 from ckptgrad.graph.traits import CostClass, state_class
 from ckptgrad.interactive import is_defined_again
 
 if TYPE_CHECKING:
     from ckptgrad.graph.graph import Operation
+
+# From cotangents of the outputs of an operation to entries for its inputs.
+Pull: TypeAlias = Callable[..., Sequence[Entry]]
 
 
 @dataclass
@@ -34,20 +37,20 @@ class Application:
         op: the operation (its `params`, the avals of inputs and outputs).
         inputs: the values of its inputs, as arrays: a Python number gets the dtype that the operation gave it.
         outputs: the values of its outputs.
-        needs: for each input, whether its cotangent is wanted.
-        linear: whether the operation stands in a function that is linear in those inputs, whose
+        needs: for each input, whether its cotangent is needed.
+        linear: whether the operation belongs to a function that is linear in those inputs, whose
             values are then not known.
-        planned: whether a plan will say how a loop is reversed: what it stores, and what it does again.
-        wanted: for each output, whether its tangent is read, or it gets a cotangent; all do unless said otherwise.
+        planned: whether a plan will say how a loop is reversed: what it stores, and what it computes again.
+        used: for each output, whether its tangent is read, or it gets a cotangent; None: all.
     """
 
     op: Operation
-    inputs: Sequence[Any]
-    outputs: Sequence[Any]
+    inputs: Sequence[Array]
+    outputs: Sequence[Array]
     needs: Sequence[bool]
     linear: bool = False
     planned: bool = False
-    wanted: Sequence[bool] | None = None
+    used: Sequence[bool] | None = None
 
     def __post_init__(self) -> None:
         pairs = zip(self.inputs, self.in_avals, strict=True)
@@ -58,22 +61,22 @@ class Application:
         return self.op.params
 
     @property
-    def out(self) -> Any:
+    def out(self) -> Array:
         """The value of the only output."""
         return self.outputs[0]
 
     @property
-    def in_avals(self) -> list[Any]:
+    def in_avals(self) -> list[Aval]:
         return [a.aval for a in self.op.inputs]
 
     @property
-    def out_avals(self) -> list[Any]:
+    def out_avals(self) -> list[Aval]:
         return [v.aval for v in self.op.outputs]
 
     @property
-    def wanted_outputs(self) -> Sequence[bool]:
+    def used_outputs(self) -> Sequence[bool]:
         """For each output, whether its tangent is read, or it gets a cotangent."""
-        return [True] * len(self.op.outputs) if self.wanted is None else self.wanted
+        return [True] * len(self.op.outputs) if self.used is None else self.used
 
 
 @dataclass(frozen=True)
@@ -82,28 +85,28 @@ class Rule:
 
     Attributes:
         kind: how it was written (a key of `KINDS`).
-        bprop: `bprop(application, *cotangents)` returns one entry an input: a cotangent, None for
-            zero, or a function of no arguments that is called only where the cotangent is wanted.
+        bprop: `bprop(application, *cotangents)` returns one entry per input: a cotangent, None for
+            zero, or a function of no arguments that is called only where the cotangent is needed.
             A cotangent of an output to which nothing flowed back is None (operations with several
             outputs only).
         pullback: `pullback(application)` returns (outputs, function from cotangents to entries).
-        tangent: `tangent(application, *tangents)` returns one tangent an output, None for zero;
+        tangent: `tangent(application, *tangents)` returns one tangent per output, None for zero;
             a tangent of an input that is not differentiated is None.
         push: `push(application, *tangents)` returns (outputs, tangents): forward mode of a rule
-            with a pullback.  A tangent that is not wanted may be None.
-        partials: derivatives of an elementwise primitive, one an argument.
+            with a pullback.  A tangent that is not used may be None.
+        partials: derivatives of an elementwise primitive, one per argument.
         reason: why the derivative is refused, or where else it is taken.
         cost: the primitive's class of cost (`graph.traits`); None leaves what was stated before.
-        foreign: it is refused as code that JAX does not see.
+        foreign: it is refused because JAX does not see the code.
     """
 
     primitive: str
     kind: str
-    bprop: Callable[..., Sequence[Any]] | None = None
-    pullback: Callable[..., tuple[Sequence[Any], Callable[..., Sequence[Any]]]] | None = None
-    tangent: Callable[..., Sequence[Any]] | None = None
-    push: Callable[..., tuple[Sequence[Any], Sequence[Any]]] | None = None
-    partials: tuple[Callable | None, ...] | None = None
+    bprop: Callable[..., Sequence[Entry]] | None = None
+    pullback: Callable[..., tuple[Sequence[Array], Pull]] | None = None
+    tangent: Callable[..., Sequence[Array | None]] | None = None
+    push: Callable[..., tuple[Sequence[Array], Sequence[Array | None]]] | None = None
+    partials: tuple[Callable[..., Array] | None, ...] | None = None
     reason: str = ""
     cost: CostClass | None = None
     foreign: bool = False
@@ -137,7 +140,7 @@ def generation() -> int:
 
 
 def register(rule: Rule) -> None:
-    """Add a rule; another one for the same primitive is an error, unless a notebook's cell is run again."""
+    """Add a rule; a second one for the same primitive is an error, unless a notebook's cell is run again."""
     known = _RULES.get(rule.primitive)
     if known is not None and not is_defined_again(known.bprop, rule.bprop):
         raise DuplicateRuleError(rule.primitive)
@@ -148,7 +151,7 @@ def register(rule: Rule) -> None:
 
 
 def unregister(primitive: str) -> Rule | None:
-    """Remove and return the rule of a primitive (for replacing one in an interactive session)."""
+    """Remove and return the rule of a primitive (to replace it in an interactive session); its class of cost stays."""
     rule = _RULES.pop(primitive, None)
     if rule is not None:
         _CHANGES.append(primitive)
@@ -165,7 +168,7 @@ _REMEDIES: list[Callable[[Operation], str | None]] = []
 
 
 def remedy(advice: Callable[[Operation], str | None]) -> Callable[[Operation], str | None]:
-    """Have a missing rule's error offer what `advice` says of the operation, where that would work."""
+    """Have a missing rule's error offer what `advice` says about the operation, where that would work."""
     _REMEDIES.append(advice)
     return advice
 
@@ -191,31 +194,7 @@ def is_zero(op: Operation) -> bool:
     return rule is not None and rule.is_zero
 
 
-@dataclass(frozen=True)
-class Part:
-    """A cotangent that is zero but in a part of the array.
-
-    Attributes:
-        zeros: the array of zeros.
-        add: adds the part to a total: in place, where nobody else needs that.
-    """
-
-    zeros: Callable[[], Any]
-    add: Callable[[Any], Any]
-
-
-def force(entry: Any) -> Any:
-    """The cotangent behind an entry that a rule returned."""
-    found = found_by(entry)
-    return found.add(found.zeros()) if isinstance(found, Part) else found
-
-
-def found_by(entry: Any) -> Any:
-    """The same, parts left as they are."""
-    return entry() if callable(entry) else entry
-
-
-def apply_bprop(op: Operation, inputs: Sequence[Any], X: Variable, G: Any) -> Any:
+def apply_bprop(op: Operation, inputs: Sequence[Array], X: Variable, G: Any) -> Array | None:
     """`Operation.bprop`: the sum of contributions to every input that is X."""
     rule = rule_for(op)
     if rule.is_zero:
@@ -230,8 +209,8 @@ def apply_bprop(op: Operation, inputs: Sequence[Any], X: Variable, G: Any) -> An
         assert rule.bprop is not None
         entries = rule.bprop(Application(op, inputs, apply(op, inputs), needs), *cotangents)
     total = None
-    for wanted, entry in zip(needs, entries, strict=True):
-        contribution = force(entry) if wanted else None
+    for needed, entry in zip(needs, entries, strict=True):
+        contribution = force(entry) if needed else None
         if contribution is not None:
             total = contribution if total is None else total + contribution
     return total

@@ -8,6 +8,7 @@ import jax
 
 from ckptgrad.autodiff.reverse import backpropagate, forward, is_differentiable
 from ckptgrad.errors import GradientTypeError
+from ckptgrad.graph.atoms import Array
 from ckptgrad.graph.evaluate import needed_operations
 from ckptgrad.graph.graph import Graph, Variable
 from ckptgrad.graph.simplify import merge_common
@@ -19,17 +20,17 @@ def gradient_graph(graph: Graph, wrt: Variable | int | Sequence[Variable | int] 
     targets = _targets(graph, wrt)
     (out,) = graph.outputs if len(graph.outputs) == 1 else (None,)
     if out is None or out.aval.shape != () or not is_differentiable(out.aval):
-        found = ", ".join(a.aval.str_short() for a in graph.outputs)
+        types = ", ".join(a.aval.str_short() for a in graph.outputs)
         raise GradientTypeError(
-            f"the gradient graph needs one scalar output of a float or complex dtype, the graph has ({found}); trace a "
+            f"the gradient graph needs one scalar output of a float or complex dtype, the graph has ({types}); trace a "
             f"function that returns a sum or one entry"
         )
 
-    def run(*args):
+    def run(*args: Array) -> list[Array]:
         tape = forward(graph, args, targets)
         seeds = {out: filled(cotangent_type(out.aval), 1)} if isinstance(out, Variable) and out in tape.active else {}
-        found = backpropagate(tape, seeds, targets)
-        return [filled(cotangent_type(v.aval)) if g is None else g for g, v in zip(found, targets, strict=True)]
+        gradients = backpropagate(tape, seeds, targets)
+        return [filled(cotangent_type(v.aval)) if g is None else g for g, v in zip(gradients, targets, strict=True)]
 
     merged = merge_common(from_jaxpr(jax.make_jaxpr(run)(*(struct(v.aval) for v in graph.inputs))))
     operations = needed_operations(merged.operations, merged.outputs)
@@ -40,11 +41,11 @@ def _targets(graph: Graph, wrt: Variable | int | Sequence[Variable | int] | None
     if wrt is None:
         return [v for v in graph.inputs if is_differentiable(v.aval)]
     chosen = list(wrt) if isinstance(wrt, Sequence) else [wrt]
-    found = [graph.inputs[v] if isinstance(v, int) else v for v in chosen]
+    targets = [graph.inputs[v] if isinstance(v, int) else v for v in chosen]
     known = set(graph.variables)
-    for v in found:
+    for v in targets:
         if v not in known:
-            raise GradientTypeError(f"{v!r} is no variable of the graph")
+            raise GradientTypeError(f"{v!r} is not a variable of the graph")
         if not is_differentiable(v.aval):
-            raise GradientTypeError(f"{v!r} is no float or complex array: it has no gradient")
-    return found
+            raise GradientTypeError(f"{v!r} is not a float or complex array: it has no gradient")
+    return targets

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ckptgrad.autodiff.forward_mode import push
+from ckptgrad.autodiff.forward_mode import push_tangents
 from ckptgrad.autodiff.reverse import active_variables, is_differentiable
 from ckptgrad.autodiff.transpose import transposed
 from ckptgrad.bytes import Budget
@@ -72,7 +72,7 @@ def push_along(call: Call, tangents: Sequence[Any], has_aux: bool) -> tuple[Any,
     for k, t in zip(call.selected, moves, strict=True):
         directions[k] = t
     graph, returned = trace_graph(call, has_aux)
-    outputs, found = push(graph, call.leaves, directions)
+    outputs, found = push_tangents(graph, call.leaves, directions)
     output, aux = _values(graph, returned, outputs)
     ends = TangentOutput.of(graph, returned)
     tangent = ends.restore([t for t, a in zip(found, ends.avals, strict=False) if is_differentiable(a)])

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ckptgrad.autodiff.forward_mode import push
+from ckptgrad.autodiff.forward_mode import push_tangents
 from ckptgrad.autodiff.reverse import active_variables, backpropagate, forward
 from ckptgrad.graph.evaluate import apply, needed_operations, read
 from ckptgrad.graph.graph import Graph, Operation, Variable, variables_of
@@ -150,7 +150,7 @@ def _push_columns(segment: Segment, values: Values, matrix: Any) -> Any:
     inputs, rest = values.inputs(segment), [None] * len(segment.given)
 
     def one(column):
-        _, found = push(segment.graph, inputs, [*split(column, segment.inside), *rest])
+        _, found = push_tangents(segment.graph, inputs, [*split(column, segment.inside), *rest])
         return joined(found, segment.outside)
 
     return jax.vmap(one, in_axes=1, out_axes=1)(matrix)

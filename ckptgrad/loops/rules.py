@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import primitives as p
 
-from ckptgrad.autodiff.forward_mode import push
+from ckptgrad.autodiff.forward_mode import push_tangents
 from ckptgrad.autodiff.reach import moving_carry
 from ckptgrad.autodiff.reverse import forward
 from ckptgrad.autodiff.rule import Application
@@ -34,7 +34,7 @@ def push_scan(op: Application, *tangents: Any):
     n, c = scan_counts(op.params)
     needs = carried(body, op.needs, n, c)
     active = [*needs[n : n + c], *active_outputs(body, needs)[c:]]
-    wanted = [a and w for a, w in zip(active, moving_carry(body, op.wanted_outputs, n, c), strict=True)]
+    wanted = [a and w for a, w in zip(active, moving_carry(body, op.used_outputs, n, c), strict=True)]
     needs = [*needs[:n], *wanted[:c], *needs[n + c :]]
     run = push_through(body, needs, wanted)
     carry_avals = [v.aval for v in body.inputs[n : n + c]]
@@ -63,7 +63,7 @@ def _flops(ins: Sequence[Any], outs: Sequence[Any], params: Mapping[str, Any]) -
 def scan(op: Application):
     # A side effect happens once: what may run a step again is not asked.
     planned = op.planned and not op.linear and op.params["length"] > 1 and not op.op.effects
-    loop = scan_of(op.op, op.needs, planned, wanted=op.wanted)
+    loop = scan_of(op.op, op.needs, planned, wanted=op.used)
     return left_open(loop, op.inputs) if planned else reverse_plainly(loop, op.inputs)
 
 
@@ -93,11 +93,11 @@ def push_while(op: Application, *tangents: Any):
     """Forward mode: one loop that carries values and tangents."""
     together = _together(op)
     if together is not None:
-        return push(together, op.inputs, tangents, op.wanted)
+        return push_tangents(together, op.inputs, tangents, op.used)
     loop = while_of(op.op, op.needs, False)
     k, n = loop.offset, loop.step.num_consts
     body, needs, avals = loop.step.body, loop.step.needs, loop.step.carry_avals
-    moving = [a and w for a, w in zip(needs[n:], moving_carry(body, op.wanted_outputs, n, len(avals)), strict=True)]
+    moving = [a and w for a, w in zip(needs[n:], moving_carry(body, op.used_outputs, n, len(avals)), strict=True)]
     run = push_through(body, [*needs[:n], *moving], moving)
     consts, init, _ = loop.divide(op.inputs)
     present = [t for t in tangents[k : k + n] if t is not None]

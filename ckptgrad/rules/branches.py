@@ -21,7 +21,7 @@ def push_cond(op: Application, *tangents: Any):
     needs = op.needs[1:]
     graphs = [from_jaxpr(b) for b in op.params["branches"]]
     active = [any(flags) for flags in zip(*(active_outputs(g, needs) for g in graphs), strict=True)]
-    wanted = [a and w for a, w in zip(active, op.wanted_outputs, strict=True)]
+    wanted = [a and w for a, w in zip(active, op.used_outputs, strict=True)]
     present = [t for t in tangents[1:] if t is not None]
     branches = [push_through(g, needs, wanted) for g in graphs]
     outputs, found = branched(op.params, op.inputs[0], branches, list(op.inputs[1:]), present)

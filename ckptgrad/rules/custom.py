@@ -15,7 +15,8 @@ from jax import dtypes, lax
 from jax.custom_derivatives import SymbolicZero
 
 from ckptgrad import compat
-from ckptgrad.autodiff.reverse import accumulate, backpropagate, forward, is_differentiable
+from ckptgrad.autodiff.cotangent import accumulate
+from ckptgrad.autodiff.reverse import backpropagate, forward, is_differentiable
 from ckptgrad.autodiff.rule import Application
 from ckptgrad.autodiff.transpose import pull_from
 from ckptgrad.errors import ForwardModeError, NoDerivativeError
@@ -134,7 +135,7 @@ def push_custom_vjp(op: Application, *tangents: Any):
 
 def refuse_tangents(op: Application) -> None:
     """As in JAX: a rule for cotangents need not be linear, so it has no transpose, which matters where tangents are read."""
-    if any(op.wanted_outputs):
+    if any(op.used_outputs):
         raise ForwardModeError(op.op.name, op.op.source)
 
 

@@ -7,7 +7,7 @@ from functools import partial
 from jax import lax
 from jax.extend.core import primitives as p
 
-from ckptgrad.autodiff.rule import Part
+from ckptgrad.autodiff.cotangent import Part
 from ckptgrad.rules.decorators import bprop, linear
 
 # The operations clamp negative places; unless told so, JAX's functions count them from the end first.

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from ckptgrad.autodiff.forward_mode import push
+from ckptgrad.autodiff.forward_mode import push_tangents
 from ckptgrad.autodiff.reach import grown
 from ckptgrad.autodiff.reverse import active_variables
 from ckptgrad.compat import CUSTOM_JVP, CUSTOM_VJP, HI_CALL
@@ -53,7 +53,7 @@ def push_through(graph: Graph, needs: Sequence[bool], wanted: Sequence[bool]) ->
 
     def run(inputs: Sequence[Any], tangents: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         rest = iter(tangents)
-        outputs, found = push(graph, inputs, [next(rest) if n else None for n in needs], wanted)
+        outputs, found = push_tangents(graph, inputs, [next(rest) if n else None for n in needs], wanted)
         avals = [a.aval for a in graph.outputs]
         pairs = zip(found, avals, wanted, strict=True)
         return typed(outputs, avals), [instantiate(t, aval) for t, aval, w in pairs if w]

@@ -15,8 +15,9 @@ from typing import Any
 
 import jax
 
+from ckptgrad.autodiff.cotangent import accumulate
 from ckptgrad.autodiff.reach import reaching
-from ckptgrad.autodiff.reverse import accumulate, backpropagate, forward
+from ckptgrad.autodiff.reverse import backpropagate, forward
 from ckptgrad.graph.depth import deep_stack
 from ckptgrad.graph.evaluate import needed_operations, read
 from ckptgrad.graph.graph import Atom, Graph, Operation, Variable, variables_of

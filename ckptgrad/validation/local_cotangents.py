@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import dtypes
 
-from ckptgrad.autodiff.reverse import accumulate, active_variables, forward, is_differentiable
+from ckptgrad.autodiff.cotangent import accumulate
+from ckptgrad.autodiff.reverse import active_variables, forward, is_differentiable
 from ckptgrad.autodiff.rule import is_zero
 from ckptgrad.autodiff.transpose import pull_from
 from ckptgrad.compat import scan_counts

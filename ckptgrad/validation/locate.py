@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ckptgrad.autodiff.reverse import accumulate
+from ckptgrad.autodiff.cotangent import accumulate
 from ckptgrad.doors.calling import Traced
 from ckptgrad.graph.effects import silent
 from ckptgrad.graph.evaluate import needed_operations
