@@ -1,4 +1,4 @@
-"""What all tests share: the CPU, deterministic examples, double precision on request."""
+"""Shared by all tests: the CPU, deterministic hypothesis examples, double precision on request."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ckptgrad.autodiff import rule as registry
 from ckptgrad.planning.policy import registered, unregister
 from ckptgrad.target.attached import forget_measured_rates
 
-# No time limits: a first example compiles.  `--hypothesis-profile=search` looks for new examples.
+# No time limits, because a first example compiles. `--hypothesis-profile=search` looks for new examples.
 _QUIET = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("repeatable", derandomize=True, database=None, max_examples=25, **_QUIET)
 settings.register_profile("search", max_examples=500, **_QUIET)
@@ -23,8 +23,8 @@ settings.load_profile("repeatable")
 
 
 @pytest.fixture(autouse=True)
-def left_as_found():
-    """Rates of this machine, rules and policies of one test or one example are not there in the next."""
+def restore_registries():
+    """Rates, rules and policies that a test or an example registers are gone afterwards."""
     rules, policies = registry.registered(), registered()
     yield
     forget_measured_rates()
@@ -36,6 +36,6 @@ def left_as_found():
 
 @pytest.fixture
 def x64():
-    """Double precision for one test."""
+    """Double precision during the test."""
     with jax.enable_x64(True):
         yield

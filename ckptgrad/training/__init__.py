@@ -1,1 +1,1 @@
-"""The main job: a deep byte-level transformer, trained on real text under a memory budget."""
+"""A deep byte-level transformer, trained on real text under a memory budget: `ckptgrad train`."""

@@ -11,7 +11,7 @@ from ckptgrad.errors import OptionError
 
 
 def read_text(path: str | Path | None = None) -> bytes:
-    """The bytes of a file; without one, the help topics of Python's documentation, which come with CPython.
+    """The bytes of a file, or by default the help topics of Python's documentation, which come with CPython.
 
     Raises:
         OptionError: the file cannot be read.
@@ -23,18 +23,18 @@ def read_text(path: str | Path | None = None) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        raise OptionError(f"cannot read the text {str(path)!r}: {error.strerror}; name a readable file") from None
+        raise OptionError(f"cannot read the text {str(path)!r}: {error.strerror}; give a readable file") from None
 
 
 def windows(text: bytes, batch: int, length: int, seed: int) -> Iterator[np.ndarray]:
-    """Random windows of a text, (batch, length) int32, without end.
+    """An endless stream of random windows of a text, each batch of shape (batch, length), int32.
 
     Raises:
         OptionError: the text is shorter than one window.
     """
     if len(text) < length:
         raise OptionError(
-            f"the text has {len(text)} bytes, but one window takes {length} (the context and one byte more); "
+            f"the text has {len(text)} bytes, but a window takes {length} (the context plus one); "
             f"give a longer text or a smaller context"
         )
     data = np.frombuffer(text, np.uint8)

@@ -1,12 +1,13 @@
-"""The job: plan, certify, train, validate, sample."""
+"""A training job: plan, certify, train, validate, sample."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -23,9 +24,9 @@ from ckptgrad.validation import Validation, reference_memory, validate
 if TYPE_CHECKING:
     from optax import GradientTransformation
 
-BUDGET_SHARE = 4  # by default the budget grants a quarter of the temporaries of jax.grad
+BUDGET_SHARE = 4  # the default budget allows a quarter of jax.grad's temporaries
 CLIP_NORM = 1.0
-WARMUP_SHARE = 10  # a tenth of the steps
+WARMUP_SHARE = 10  # the first tenth of the steps is warm-up
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,14 @@ class Job:
     """What to train.
 
     Attributes:
-        shape: of the model.
+        shape: the sizes of the model.
         text: the bytes to train on.
-        batch, steps: windows a step, steps.
+        batch: windows per step.
+        steps: number of steps.
         budget: as for `value_and_grad`; None for a quarter of the temporaries of `jax.grad` plus the outputs.
         policy: a policy's name.
-        learning_rate: at its highest.
-        seed: of parameters, data and sample.
+        learning_rate: the highest rate of the schedule.
+        seed: for parameters, data and sample.
     """
 
     shape: model.Shape
@@ -54,12 +56,15 @@ class Job:
 
 @dataclass
 class Training:
-    """A job under way: parameters, optimiser state, the certified gradient.
+    """A job in progress.
 
     Attributes:
+        job: what to train.
+        params: the current parameters.
+        optimiser: an optax transformation.
         reference: what `jax.grad` would allocate.
-        gradient: ckptgrad's, compiled within the budget.
-        losses: one a step, in nats a byte.
+        gradient: ckptgrad's value and gradient, compiled within the budget.
+        losses: one per step, in nats per byte.
     """
 
     job: Job
@@ -73,8 +78,8 @@ class Training:
     def loss_function(self) -> Callable:
         return partial(model.loss, heads=self.job.shape.heads)
 
-    def run(self, on_step: Callable[[int, float], Any] = lambda step, loss: None) -> None:
-        """Train; `on_step(step, loss)` is called after each step, counted from 1."""
+    def run(self, on_step: Callable[[int, float], object] = lambda step, loss: None) -> None:
+        """Train. `on_step(step, loss)` is called after each step; steps are counted from 1."""
         optax = _optax()
         state = self.optimiser.init(self.params)
 
@@ -95,7 +100,7 @@ class Training:
         meters: str | Sequence[str] = ("resident",),
         on_progress: Callable[[str, int, int], None] | None = None,
     ) -> Validation:
-        """The cross-check of the very schedule that was trained with, on the trained parameters."""
+        """Cross-check the schedule used in training, on the trained parameters."""
         plan = self.gradient.plan
         tokens = next(_batches(self.job))
         return validate(
@@ -110,12 +115,12 @@ class Training:
         )
 
     def sample(self, count: int, prompt: bytes) -> str:
-        """A prompt and `count` bytes that follow it."""
-        following = model.continuation(self.params, self.job.shape, prompt, jax.random.key(self.job.seed))
-        return (prompt + bytes(islice(following, count))).decode(errors="replace")
+        """The prompt, continued by `count` sampled bytes."""
+        continuation = model.continuation(self.params, self.job.shape, prompt, jax.random.key(self.job.seed))
+        return (prompt + bytes(islice(continuation, count))).decode(errors="replace")
 
 
-def _optax() -> Any:
+def _optax() -> ModuleType:
     try:
         import optax
     except ImportError:
@@ -123,15 +128,15 @@ def _optax() -> Any:
     return optax
 
 
-def _batches(job: Job) -> Any:
+def _batches(job: Job) -> Iterator[jax.Array]:
     return map(jnp.asarray, windows(job.text, job.batch, job.shape.context + 1, job.seed))
 
 
 def prepare(job: Job) -> Training:
-    """Make parameters and optimiser, and compile the gradient within the budget.
+    """Initialise parameters and optimiser, and compile the gradient within the budget.
 
     Raises:
-        BudgetError: the budget is below what the policy can reach.
+        BudgetError: the budget is below the smallest peak that the policy reaches.
         OptionError: the text is too short.
         MissingExtraError: optax is not installed.
     """

@@ -1,7 +1,7 @@
 """A byte-level transformer in plain JAX: pre-norm blocks, causal attention, a GELU feed-forward.
 
-Nothing in here knows of memory budgets or checkpoints: it is what a user would write anyway.
-Parameters are dicts and lists of arrays.
+Nothing here knows about memory budgets or checkpoints: it is an ordinary user's model. Parameters are dicts and lists of
+arrays.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import jax.numpy as jnp
 
 from ckptgrad.errors import OptionError
 
-VOCABULARY = 256  # one token a byte
-FEED_FORWARD = 4  # width of the hidden feed-forward layer, in widths of the model
+VOCABULARY = 256  # one token per byte
+FEED_FORWARD = 4  # width of the hidden feed-forward layer, in multiples of the model's width
 INITIAL_SCALE = 0.02
 
 Params = dict[str, Any]
@@ -47,7 +47,7 @@ class Shape:
 
 
 def init_params(shape: Shape, key: jax.Array) -> Params:
-    """Random parameters; what writes into the residual stream starts smaller the deeper the model."""
+    """Random parameters. The deeper the model, the smaller the weights that write into the residual stream."""
     keys = iter(jax.random.split(key, 3 + 4 * shape.depth))
     width, hidden = shape.width, FEED_FORWARD * shape.width
     outward = (2 * shape.depth) ** -0.5
@@ -86,7 +86,7 @@ def normalise(p: Params, x: jax.Array) -> jax.Array:
 
 
 def attend(p: Params, x: jax.Array, heads: int) -> jax.Array:
-    """Causal self-attention of (batch, time, width)."""
+    """Causal self-attention on x of shape (batch, time, width)."""
     batch, time, width = x.shape
     q, k, v = jnp.split(x @ p["qkv"], 3, axis=-1)
     q, k, v = (a.reshape(batch, time, heads, width // heads) for a in (q, k, v))
@@ -104,7 +104,7 @@ def feed_forward(p: Params, x: jax.Array) -> jax.Array:
 
 
 def logits(params: Params, tokens: jax.Array, heads: int) -> jax.Array:
-    """Scores of the next byte, (batch, time, 256), for tokens (batch, time)."""
+    """Scores of the next byte, (batch, time, 256), for tokens of shape (batch, time)."""
     x = params["tokens"][tokens] + params["positions"][: tokens.shape[1]]
     for p in params["blocks"]:
         x = x + attend(p, normalise(p["attention_norm"], x), heads)
@@ -113,13 +113,13 @@ def logits(params: Params, tokens: jax.Array, heads: int) -> jax.Array:
 
 
 def loss(params: Params, tokens: jax.Array, heads: int) -> jax.Array:
-    """Mean cross-entropy in nats a byte, for tokens (batch, time + 1)."""
+    """Mean cross-entropy in nats per byte, for tokens of shape (batch, time + 1)."""
     scores = jax.nn.log_softmax(logits(params, tokens[:, :-1], heads))
     return -jnp.take_along_axis(scores, tokens[:, 1:, None], axis=-1).mean()
 
 
 def continuation(params: Params, shape: Shape, prompt: bytes, key: jax.Array, temperature: float = 0.8) -> Iterator[int]:
-    """Sampled bytes that follow `prompt`, one after another, without end."""
+    """An endless stream of bytes sampled to continue `prompt`."""
 
     @jax.jit
     def sample(window: jax.Array, last: jax.Array, key: jax.Array) -> jax.Array:
@@ -128,8 +128,8 @@ def continuation(params: Params, shape: Shape, prompt: bytes, key: jax.Array, te
 
     text = list(prompt)
     while True:
-        seen = text[-shape.context :]
-        window = jnp.zeros(shape.context, jnp.int32).at[: len(seen)].set(jnp.array(seen, jnp.int32))
-        key, now = jax.random.split(key)
-        text.append(int(sample(window, len(seen) - 1, now)))
+        context = text[-shape.context :]
+        window = jnp.zeros(shape.context, jnp.int32).at[: len(context)].set(jnp.array(context, jnp.int32))
+        key, step_key = jax.random.split(key)
+        text.append(int(sample(window, len(context) - 1, step_key)))
         yield text[-1]

@@ -1,4 +1,4 @@
-"""Architectures written with the libraries that people use: value and gradients as JAX's, with and without a budget."""
+"""Architectures written with popular libraries: value and gradients equal JAX's, with and without a budget."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def nnx_transformer():
 
 
 def ctc():
-    """The loss of speech recognition: a scan over time of log-probabilities with many -inf among them."""
+    """The loss of speech recognition: a scan over time of log-probabilities, many of which are -inf."""
     logits = jax.random.normal(KEY, (2, 9, 5))
     padding = jnp.zeros((2, 9)).at[1, 7:].set(1)
     labels, label_padding = jnp.array([[1, 2, 2], [3, 1, 0]]), jnp.array([[0.0, 0, 0], [0, 0, 1]])
@@ -45,7 +45,7 @@ def ctc():
 
 
 def lstm():
-    """Flax's LSTM, scanned over time, with dropout."""
+    """Flax's LSTM and GRU, scanned over time, with dropout between them."""
 
     class Model(nn.Module):
         @nn.compact
@@ -74,7 +74,7 @@ def equinox_gru():
 
 
 def unet():
-    """Convolutions down and up with skip connections, pooling, batch norm with a running state."""
+    """Convolutions down and up, with skip connections, pooling, and batch norm that updates its running state."""
 
     class UNet(nn.Module):
         @nn.compact
@@ -101,7 +101,7 @@ def unet():
 
 
 def gaussian_process():
-    """The negative log marginal likelihood, by a Cholesky factor."""
+    """The negative log marginal likelihood, by a Cholesky factorisation."""
     x = jnp.linspace(0, 3, 12)
     y = jnp.sin(x * 2) + 0.1 * jnp.cos(x * 9)
 
@@ -115,7 +115,7 @@ def gaussian_process():
 
 
 def vision():
-    """Depthwise and strided convolutions, as MobileNet has them."""
+    """Depthwise and strided convolutions, as in MobileNet."""
 
     class Block(nn.Module):
         @nn.compact

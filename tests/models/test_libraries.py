@@ -1,4 +1,4 @@
-"""Models of Flax and Equinox, and a step of optax."""
+"""Flax and Equinox models, and a step of optax."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def equinox_loss():
 
 @pytest.mark.parametrize("budget", [None, "min"])
 @pytest.mark.parametrize("make", [flax_loss, equinox_loss])
-def test_gradients_and_a_step_are_those_with_jax(make, budget):
+def test_gradients_and_a_step_equal_those_with_jax(make, budget):
     loss, params = make()
     optimizer = optax.adamw(1e-3)
 
@@ -45,11 +45,11 @@ def test_gradients_and_a_step_are_those_with_jax(make, budget):
         updates, _ = optimizer.update(gradients, optimizer.init(params), params)
         return value, gradients, jax.tree.map(jnp.add, params, updates)
 
-    found = quick(lambda: step(cg.value_and_grad(loss, budget=budget)))()
-    wanted = quick(lambda: step(jax.value_and_grad(loss)))()
-    assert_same(found[:2], wanted[:2], scale=20)
-    # The first step of Adam divides a gradient by its own size, so a gradient of rounding error moves by up to the rate.
-    assert jax.tree.structure(found[2]) == jax.tree.structure(wanted[2])
-    for ours, theirs, gradient in zip(*map(jax.tree.leaves, (found[2], wanted[2], wanted[1])), strict=True):
-        told = abs(gradient) > 1e-4
-        assert_same(ours[told], theirs[told], scale=20)
+    ours = quick(lambda: step(cg.value_and_grad(loss, budget=budget)))()
+    theirs = quick(lambda: step(jax.value_and_grad(loss)))()
+    assert_same(ours[:2], theirs[:2], scale=20)
+    # Adam's first step divides each gradient by its own size, so where a gradient is rounding error, the step is arbitrary.
+    assert jax.tree.structure(ours[2]) == jax.tree.structure(theirs[2])
+    for our_params, their_params, gradient in zip(*map(jax.tree.leaves, (ours[2], theirs[2], theirs[1])), strict=True):
+        significant = abs(gradient) > 1e-4
+        assert_same(our_params[significant], their_params[significant], scale=20)

@@ -1,4 +1,4 @@
-"""Models written in plain JAX: recurrent, U-Net, weight-tied, attention in bfloat16, mixture, implicit loops."""
+"""Models in plain JAX: recurrent, scanned layers, U-Net, tied weights, attention in bfloat16, mixture of experts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def normal(k, *shape, dtype=jnp.float32):
 
 
 def lstm():
-    """A recurrent net by `lax.scan`, two layers, the loss on every step."""
+    """A recurrent net of two layers, each a `lax.scan`, with a loss on every step."""
     params = [{"x": normal(k, 12, 48), "h": normal(k + 2, 12, 48), "b": jnp.zeros(48)} for k in range(2)]
     xs = jax.random.normal(KEYS[9], (20, 5, 12))
 
@@ -44,7 +44,7 @@ def lstm():
 
 
 def layers_by_scan():
-    """Stacked layer weights, one scan over depth."""
+    """Stacked layer weights and a scan over depth."""
     params = {"w": jnp.stack([normal(k, 16, 16) for k in range(8)]), "out": normal(9, 16, 4)}
 
     def loss(params, x):
@@ -85,7 +85,7 @@ def unet():
 
 
 def tied():
-    """One block used at each depth, and the embedding used as the readout."""
+    """One block used at every depth, and the embedding used as the readout."""
     params = {"embedding": normal(0, 20, 16), "block": normal(1, 16, 16), "gain": jnp.ones(16)}
     tokens = jnp.arange(24).reshape(3, 8) % 20
 
@@ -129,7 +129,7 @@ def attention(dtype=jnp.bfloat16):
 
 
 def mixture():
-    """Experts chosen by argmax, run under vmap, mixed by a softmax gate; a cond on the data."""
+    """Experts run under vmap, of which argmax picks one, weighted by a softmax gate; a cond that depends on the data."""
     params = {"gate": normal(0, 8, 4), "experts": jnp.stack([normal(k, 8, 8) for k in range(1, 5)])}
 
     def loss(params, x):
@@ -145,7 +145,7 @@ def mixture():
     return loss, (params, normal(6, 12, 8))
 
 
-# Rounding adds up along sums and depth; bfloat16 has eight bits.
+# Rounding errors accumulate in sums and with depth; bfloat16 has eight bits.
 MODELS = {
     "LSTM": (lstm, 10), "layers by scan": (layers_by_scan, 10), "U-Net": (unet, 20), "weights tied": (tied, 20),
     "attention in bfloat16": (attention, 4), "attention": (lambda: attention(jnp.float32), 20),
@@ -159,18 +159,18 @@ every_model = pytest.mark.parametrize(
 
 @pytest.mark.parametrize("budget", [pytest.param(None, marks=pytest.mark.slow), "min"])
 @every_model
-def test_gradients_are_those_of_jax(make, scale, budget):
+def test_gradients_equal_those_of_jax(make, scale, budget):
     loss, args = make()
-    found = quick(cg.value_and_grad(loss, budget=budget))(*args)
-    assert_same(found, quick(jax.value_and_grad(loss))(*args), scale=scale)
+    ours = quick(cg.value_and_grad(loss, budget=budget))(*args)
+    assert_same(ours, quick(jax.value_and_grad(loss))(*args), scale=scale)
 
 
 @pytest.mark.slow
 @every_model
-def test_a_certified_budget_between_the_least_and_everything(make, scale):
+def test_a_certified_budget_between_the_smallest_and_none(make, scale):
     loss, args = make()
-    least, everything = (cg.value_and_grad(loss, budget=b).compile(*args).peak_bytes for b in ("min", None))
-    budget = max(least, (least + everything) // 2)
-    found = cg.value_and_grad(loss, budget=budget).compile(*args)
-    assert found.peak_bytes <= budget
-    assert_same(found(*args), jax.jit(jax.value_and_grad(loss))(*args), scale=scale)
+    smallest, unlimited = (cg.value_and_grad(loss, budget=b).compile(*args).peak_bytes for b in ("min", None))
+    budget = max(smallest, (smallest + unlimited) // 2)
+    certified = cg.value_and_grad(loss, budget=budget).compile(*args)
+    assert certified.peak_bytes <= budget
+    assert_same(certified(*args), jax.jit(jax.value_and_grad(loss))(*args), scale=scale)

@@ -1,4 +1,4 @@
-"""Solvers of other packages, which bring primitives of their own: Diffrax, Lineax."""
+"""Solvers from other packages that define primitives of their own: Diffrax, Lineax."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RATE, START = jnp.float32(0.7), jnp.array([1.0, 2.0])
 
 
 def adaptive(rate, start):
-    """An ODE with steps of adaptive size; DirectAdjoint differentiates the solver itself."""
+    """An ODE with adaptive steps; DirectAdjoint differentiates the solver itself."""
     term = diffrax.ODETerm(lambda t, y, args: -args * y + jnp.sin(y[::-1]))
     solution = diffrax.diffeqsolve(
         term,
@@ -37,41 +37,41 @@ def adaptive(rate, start):
 
 @pytest.mark.parametrize("budget", [pytest.param(None, marks=pytest.mark.slow), "min"])
 def test_diffrax_with_direct_adjoint(budget):
-    found = quick(cg.value_and_grad(adaptive, (0, 1), budget=budget))(RATE, START)
-    assert_same(found, quick(jax.value_and_grad(adaptive, (0, 1)))(RATE, START), scale=20)
+    ours = quick(cg.value_and_grad(adaptive, (0, 1), budget=budget))(RATE, START)
+    assert_same(ours, quick(jax.value_and_grad(adaptive, (0, 1)))(RATE, START), scale=20)
 
 
 @pytest.mark.slow
 def test_diffrax_under_vmap():
     rates = jnp.array([0.5, 0.9])
-    found = quick(jax.vmap(cg.grad(adaptive), (0, None)))(rates, START)
-    assert_same(found, quick(jax.vmap(jax.grad(adaptive), (0, None)))(rates, START), scale=20)
+    ours = quick(jax.vmap(cg.grad(adaptive), (0, None)))(rates, START)
+    assert_same(ours, quick(jax.vmap(jax.grad(adaptive), (0, None)))(rates, START), scale=20)
 
 
-def solved(a, b):
+def solve(a, b):
     operator = lx.MatrixLinearOperator(a @ a.T + 3 * jnp.eye(3), lx.positive_semidefinite_tag)
     return (lx.linear_solve(operator, b, lx.Cholesky()).value ** 2).sum()
 
 
-def test_lineax_by_a_rule_borrowed_from_jax():
+def test_lineax_with_a_rule_borrowed_from_jax():
     a, b = jnp.arange(9.0).reshape(3, 3) / 9, jnp.array([1.0, -1, 2])
     with pytest.raises(cg.MissingRuleError, match="linear_solve"):
-        cg.grad(solved)(a, b)
+        cg.grad(solve)(a, b)
     cg.use_jax_rule("linear_solve")
     try:
-        assert_same(cg.grad(solved, (0, 1))(a, b), jax.grad(solved, (0, 1))(a, b), scale=20)
-        assert cg.plan(solved, a, b).borrowed == ["linear_solve"]
+        assert_same(cg.grad(solve, (0, 1))(a, b), jax.grad(solve, (0, 1))(a, b), scale=20)
+        assert cg.plan(solve, a, b).borrowed == ["linear_solve"]
     finally:
         unregister("linear_solve")
 
 
-def test_what_a_package_forbids_stays_forbidden():
+def test_a_derivative_that_a_package_forbids_stays_forbidden():
     with pytest.raises(cg.NoDerivativeError, match="cannot be reverse-mode"):
         cg.grad(lambda x: eqxi.nondifferentiable_backward(x * 2, name="this"))(1.0)
     assert cg.grad(lambda x: eqxi.nonbatchable(x * 2.0))(1.0) == 2.0
 
 
-def test_an_implementation_that_is_the_primitive_itself_is_refused():
+def test_an_implementation_that_calls_its_own_primitive_is_refused():
     primitive = next(op.primitive for op in cg.trace(jax.lax.linalg.schur, jnp.eye(2)).operations)
     rule = unregister(primitive.name)
     assert rule is not None

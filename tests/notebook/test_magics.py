@@ -1,4 +1,4 @@
-"""The magics, in a shell of IPython."""
+"""The magics, in an IPython shell."""
 
 import jax
 import jax.numpy as jnp
@@ -18,41 +18,41 @@ def loss(ws, x, scale=1.0):
 
 @pytest.fixture
 def shell():
-    found = InteractiveShell()
-    found.run_line_magic("load_ext", "ckptgrad")
-    found.user_ns |= {"loss": loss, "ws": [0.1 * jnp.eye(16)] * 6, "x": jnp.ones((64, 16)), "jnp": jnp}
-    return found
+    new_shell = InteractiveShell()
+    new_shell.run_line_magic("load_ext", "ckptgrad")
+    new_shell.user_ns |= {"loss": loss, "ws": [0.1 * jnp.eye(16)] * 6, "x": jnp.ones((64, 16)), "jnp": jnp}
+    return new_shell
 
 
 def test_plan(shell):
-    found = shell.run_line_magic("ckptgrad", "plan loss(ws, x) --budget 0.6x")
-    assert found.budget == cg.plan(loss, shell.user_ns["ws"], shell.user_ns["x"], budget="0.6x").budget
+    plan = shell.run_line_magic("ckptgrad", "plan loss(ws, x) --budget 0.6x")
+    assert plan.budget == cg.plan(loss, shell.user_ns["ws"], shell.user_ns["x"], budget="0.6x").budget
 
 
-def test_timeline_with_meters_and_a_name(shell):
+def test_timeline_with_meters_into_a_variable(shell):
     assert shell.run_line_magic("ckptgrad", "timeline loss(ws, x - -1, scale=2.0) --observe xla,ledger --into t") is None
     assert set(shell.user_ns["t"].readings) == {"xla", "ledger"}
 
 
-def test_frontier_has_jax_grad_beside_it(shell):
-    found = shell.run_line_magic("ckptgrad", "frontier loss(*(ws, x))")
-    assert "jax.grad" in [p.policy for p in found.others]
+def test_frontier_shows_jax_grad_too(shell):
+    frontier = shell.run_line_magic("ckptgrad", "frontier loss(*(ws, x))")
+    assert "jax.grad" in [p.policy for p in frontier.others]
 
 
 def test_validate(shell):
-    found = shell.run_line_magic("ckptgrad", "validate loss(ws, x) --argnums 0,1 --policy store_all --locate")
-    assert found.passed
-    assert [row.name for row in found.rows] == ["jax.grad", "jax.checkpoint", "store_all"]
+    validation = shell.run_line_magic("ckptgrad", "validate loss(ws, x) --argnums 0,1 --policy store_all --locate")
+    assert validation.passed
+    assert [row.name for row in validation.rows] == ["jax.grad", "jax.checkpoint", "store_all"]
 
 
-def test_a_cell_gives_value_gradient_plan_and_timeline(shell):
-    found = shell.run_cell_magic("ckptgrad", "--budget 0.6x", "y = 2 * x\nloss(ws, y)")
+def test_a_cell_returns_value_gradient_plan_and_timeline(shell):
+    result = shell.run_cell_magic("ckptgrad", "--budget 0.6x", "y = 2 * x\nloss(ws, y)")
     value, gradient = jax.value_and_grad(loss)(shell.user_ns["ws"], 2 * shell.user_ns["x"])
-    assert jnp.allclose(found.value, value)
-    assert jax.tree.all(jax.tree.map(lambda a, b: jnp.allclose(a, b, atol=1e-6), found.gradient, gradient))
-    assert found.timeline.peak_bytes == found.plan.peak_bytes
-    assert "live bytes" in str(found)
-    assert "<table>" in found._repr_html_()
+    assert jnp.allclose(result.value, value)
+    assert jax.tree.all(jax.tree.map(lambda a, b: jnp.allclose(a, b, atol=1e-6), result.gradient, gradient))
+    assert result.timeline.peak_bytes == result.plan.peak_bytes
+    assert "live bytes" in str(result)
+    assert "<table>" in result._repr_html_()
 
 
 def test_a_cell_that_assigns(shell):
@@ -83,11 +83,11 @@ def test_mistakes_are_one_message(shell, line, cell, message):
         run(*words)
 
 
-def test_options_after_a_call_are_split_from_it():
+def test_options_are_split_from_the_call():
     assert split_options("f(x - -1, 'a --b') --budget 1MiB") == ("f(x - -1, 'a --b')", "--budget 1MiB")
     assert split_options("f(x)") == ("f(x)", "")
 
 
-def test_a_call_is_not_run():
-    found = read_call("f(*xs, 3, k=4)", {"f": None, "xs": [1, 2]})
-    assert found == (None, (1, 2, 3), {"k": 4})
+def test_a_call_is_read_but_not_run():
+    call = read_call("f(*xs, 3, k=4)", {"f": None, "xs": [1, 2]})
+    assert call == (None, (1, 2, 3), {"k": 4})

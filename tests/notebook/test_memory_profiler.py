@@ -1,4 +1,4 @@
-"""memory-profiler's own magics work beside those of ckptgrad."""
+"""memory-profiler's own magics work beside ckptgrad's."""
 
 import os
 import subprocess
@@ -30,16 +30,16 @@ run("%load_ext ckptgrad")
 run("%load_ext memory_profiler")
 run("import training, jax.numpy as jnp; ws, x = [jnp.eye(64)] * 4, jnp.ones((256, 64))")
 run("%mprun -T lines.txt -f training.train training.train(ws, x)")
-run("found = %memit -o -r 1 training.train(ws, x)")
+run("usage = %memit -o -r 1 training.train(ws, x)")
 run("%ckptgrad plan training.loss(ws, x) --budget 0.8x --into plan")
 assert 'budget="0.8x").compile(ws, x)' in Path("lines.txt").read_text()
-assert shell.user_ns["found"].mem_usage[0] > 0
+assert shell.user_ns["usage"].mem_usage[0] > 0
 assert shell.user_ns["plan"].peak_bytes > 0
 """
 
 
 def test_mprun_and_memit(tmp_path):
-    """In a process of its own: %memit forks."""
+    """In a separate process, because %memit forks."""
     (tmp_path / "training.py").write_text(MODULE)
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "IPYTHONDIR": str(tmp_path)}
     command = [sys.executable, "-c", SHELL]

@@ -1,4 +1,4 @@
-"""Every notebook runs from a fresh kernel, and is committed with its outputs."""
+"""Every notebook runs in a fresh kernel, and is committed with its outputs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nbclient import NotebookClient
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 
-# Those that show a newcomer around run in the quick tests, the long ones with all others in the slow ones.
+# The notebooks that a newcomer reads first run among the quick tests, the long ones among the slow tests.
 LONG = ("3_cross_checking", "5_long_recurrence", "6_your_own")
 
 
