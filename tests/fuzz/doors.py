@@ -1,4 +1,4 @@
-"""A program differentiated by both engines, and whether they agree."""
+"""Differentiate a program with both engines, and compare."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import numpy as np
 
 import ckptgrad as cg
 from tests.fuzz.interpret import evaluate
-from tests.fuzz.prelude import INSIDE, NAMES, OURS, PLANNED, THEIRS
+from tests.fuzz.prelude import NAMES, OURS, OURS_UNDER_JAX, PLANNED, THEIRS
 from tests.fuzz.program import DIFFERENTIATED, Program
 
-# Relative to the largest entry: both compute in double precision, in another order.
+# Relative to the largest entry: both engines compute in double precision, but in a different order.
 TOLERANCE = 1e-7
 BUDGETS = [None, None, "min", "0.3x", "0.6x", "1x"]
 POLICIES = ["store_all", "recompute_all", "every_k", "sqrt", "revolve", "rotor"]
@@ -23,11 +23,11 @@ POLICIES = ["store_all", "recompute_all", "every_k", "sqrt", "revolve", "rotor"]
 
 @dataclass(frozen=True)
 class Question:
-    """How a program is differentiated.
+    """How to differentiate a program.
 
     Attributes:
-        door: a name of `DOORS`.
-        options: budget and policy.
+        door: a key of `DOORS`.
+        options: budget or policy.
     """
 
     door: str
@@ -36,14 +36,14 @@ class Question:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came out: `kind` is one of agree, differ, ours raises, theirs raises, not finite."""
+    """The outcome: `kind` is one of agree, differ, ours raises, theirs raises, not finite."""
 
     kind: str
     detail: str = ""
 
 
 def arguments() -> tuple[Any, ...]:
-    """One point for all programs."""
+    """The point at which every program is differentiated."""
     m = jnp.sin(jnp.arange(16.0) * 1.7 + 0.3).reshape(4, 4)
     u = jnp.array([0.4, -0.8, 1.2, 0.1], jnp.float32)
     x, y = jnp.array([0.31, -0.62, 0.93, 0.47]), jnp.array([-0.21, 0.74, 0.36, 1.13])
@@ -67,7 +67,7 @@ def _inside_jit(engine: Any, program: Callable, **options: Any) -> Callable:
 
 
 def _pullback(engine: Any, program: Callable, **options: Any) -> Callable:
-    """Of all that a program returns, the loss twice."""
+    """The pullback of everything that a program returns, with the loss twice."""
 
     def run(*args):
         def whole(*floats):
@@ -88,8 +88,10 @@ def _cotangent(value: Any) -> Any:
 
 def _forward(engine: Any, program: Callable, **_: Any) -> Callable:
     def run(*args):
-        (value, aux), (slope, moved) = engine.jvp(_on_floats(program, args), args[: len(DIFFERENTIATED)], _tangents(args))
-        return value, slope, aux, [t for t in jax.tree.leaves(moved) if t.dtype != jax.dtypes.float0]
+        (value, aux), (slope, aux_tangents) = engine.jvp(
+            _on_floats(program, args), args[: len(DIFFERENTIATED)], _tangents(args)
+        )
+        return value, slope, aux, [t for t in jax.tree.leaves(aux_tangents) if t.dtype != jax.dtypes.float0]
 
     return run
 
@@ -122,7 +124,7 @@ def _reverse_over_reverse(engine: Any, program: Callable, **options: Any) -> Cal
 
 
 def _mixed(engine: Any, program: Callable, **options: Any) -> Callable:
-    """JAX's forward mode through this engine's gradient.  (Its reverse mode would meet loops of unknown length.)"""
+    """JAX's forward mode of this engine's gradient. (Its reverse mode would meet loops of unknown length.)"""
 
     def run(*args):
         first = _on_floats(_gradient_only(engine, program, **options), args)
@@ -141,13 +143,13 @@ def _batched(engine: Any, program: Callable, **options: Any) -> Callable:
 
 
 def _planned(engine: Any, program: Callable, **options: Any) -> Callable:
-    """JAX's reverse mode of a program with a plan."""
+    """JAX's reverse mode of a program under `cg.checkpoint`."""
     fun = cg.checkpoint(program, **options) if engine is cg else program
     return jax.value_and_grad(fun, argnums=DIFFERENTIATED, has_aux=True)
 
 
 def _jax_of_doors(engine: Any, program: Callable, **_: Any) -> Callable:
-    """JAX's reverse mode of a program whose loops and checkpoints have plans of their own."""
+    """JAX's reverse mode of a program whose loops and checkpoints carry their own plans."""
     return jax.value_and_grad(program, argnums=DIFFERENTIATED, has_aux=True)
 
 
@@ -166,22 +168,22 @@ DOORS: dict[str, tuple[Callable, float]] = {
 }
 
 
-SECOND = ("grad of grad", "jvp of grad", "jax.jvp of grad")
+SECOND_DERIVATIVES = ("grad of grad", "jvp of grad", "jax.jvp of grad")
 LOOPS = ("scan", "while_loop", "fori_loop", "lax.map")
 
 
 def _is_refused(door: str, source: str) -> bool:
-    """Forward mode of a `custom_vjp`, and reverse mode by JAX of the derivative of a loop of unknown length."""
-    if door == "jax.grad of loops with plans":
+    """Combinations that an engine refuses, or for which JAX's answer depends on how the program is written."""
+    if door == "jax.grad of loops with plans":  # JAX's reverse mode of the derivative of a loop of unknown length
         return "while_loop" in source and any(word in source for word in ("jax.grad(", "jax.jvp(", "jax.vjp("))
-    if door in SECOND and "custom_jvp" in source and any(word in source for word in LOOPS):
-        # A second time JAX differentiates a rule's value by the rule in straight code, and by its function in a scan.
+    if door in SECOND_DERIVATIVES and "custom_jvp" in source and any(word in source for word in LOOPS):
+        # JAX's second derivative of a rule's value uses the rule in straight-line code, but the function inside a scan.
         return True
-    return door in ("jvp", "linearize") and "custom_vjp" in source
+    return door in ("jvp", "linearize") and "custom_vjp" in source  # forward mode of a custom_vjp
 
 
 def draw_question(rng: np.random.Generator, source: str) -> Question:
-    """A door, a budget and a policy for a program."""
+    """A door for a program, with a budget or a policy."""
     weights = np.array([0 if _is_refused(name, source) else w for name, (_, w) in DOORS.items()])
     door = list(DOORS)[rng.choice(len(DOORS), p=weights / weights.sum())]
     if rng.random() < 0.65:
@@ -190,96 +192,105 @@ def draw_question(rng: np.random.Generator, source: str) -> Question:
 
 
 def compiled_program(source: str) -> Callable:
-    """The function `program` of a source."""
+    """The function `program` that a source defines."""
     names = dict(NAMES)
     exec(compile(source, "<program>", "exec"), names)
     return names["program"]
 
 
 def judge(program: Program, question: Question, *, interpreted: bool = True) -> Verdict:
-    """Whether both engines agree on a program: types first, then numbers.  Under `jax.enable_x64`."""
+    """Whether both engines agree on a program: first the types, then the numbers. Call under `jax.enable_x64`."""
     source = program.source()
     mixed = any(word in source for word in ("float32", "bfloat16", "u,", "u)"))
-    inside = question.door not in ("jvp", "linearize", *SECOND) and any(w in source for w in ("jax.grad(", "jax.vjp("))
-    return compare(compiled_program(source), question, wide=mixed, interpreted=interpreted, inside=inside)
+    reverses = question.door not in ("jvp", "linearize", *SECOND_DERIVATIVES)
+    under_jax = reverses and any(word in source for word in ("jax.grad(", "jax.vjp("))
+    function = compiled_program(source)
+    return compare(function, question, double_precision=mixed, interpreted=interpreted, under_jax=under_jax)
 
 
 def compare(
-    program: Callable, question: Question, *, wide: bool = True, interpreted: bool = True, inside: bool = False
+    program: Callable,
+    question: Question,
+    *,
+    double_precision: bool = True,
+    interpreted: bool = True,
+    under_jax: bool = False,
 ) -> Verdict:
     """Whether both engines agree on `program(doors, x, y, m, u, n, key)`.
 
     Args:
-        program: what is differentiated.
-        question: how.
-        wide: whether numbers are carried in double precision.
-        interpreted: whether results are evaluated operation by operation, not compiled.
-        inside: whether the program calls JAX's reverse mode itself, which a loop of unknown length needs a plan for.
+        program: the function to differentiate.
+        question: how to differentiate it.
+        double_precision: whether to compute in double precision, whatever dtypes the program has.
+        interpreted: whether to evaluate the results operation by operation, instead of compiling them.
+        under_jax: whether the program itself calls JAX's reverse mode, for which a loop of unknown length needs a plan.
     """
     door, _ = DOORS[question.door]
     options = dict(question.options)
     args = arguments()
-    mine = PLANNED if question.door == "jax.grad of loops with plans" else INSIDE if inside else OURS
+    our_doors = PLANNED if question.door == "jax.grad of loops with plans" else OURS_UNDER_JAX if under_jax else OURS
 
     def theirs(*args):
         return door(jax, lambda *a: program(THEIRS, *a))(*args)
 
     def ours(*args):
-        return door(cg, lambda *a: program(mine, *a), **options)(*args)
+        return door(cg, lambda *a: program(our_doors, *a), **options)(*args)
 
     try:
-        wanted, numbers = _run(theirs, args, wide, interpreted)
+        their_types, their_numbers = _run(theirs, args, double_precision, interpreted)
     except Exception as error:
-        return Verdict("theirs raises", _told(error))
+        return Verdict("theirs raises", _summary(error))
     try:
         try:
-            found, others = _run(ours, args, wide, interpreted)
+            our_types, our_numbers = _run(ours, args, double_precision, interpreted)
         except cg.BudgetError as error:
             options = {"budget": error.smallest}
-            found, others = _run(ours, args, wide, interpreted)
+            our_types, our_numbers = _run(ours, args, double_precision, interpreted)
     except Exception as error:
-        # A branch that is not taken is not seen by the interpreter, and a compiler may refuse it.
+        # The interpreter does not see a branch that is not taken; JAX may refuse it when it compiles.
         refused = _refusal(theirs, args) if interpreted else ""
-        return Verdict("theirs raises", refused) if refused else Verdict("ours raises", _told(error))
-    if wanted != found:
-        return Verdict("differ", f"types: ours {found}, JAX's {wanted}")
-    return _same_numbers(others, numbers)
+        return Verdict("theirs raises", refused) if refused else Verdict("ours raises", _summary(error))
+    if our_types != their_types:
+        return Verdict("differ", f"types: ours {our_types}, JAX's {their_types}")
+    return _compare_numbers(our_numbers, their_numbers)
 
 
-def _run(fun: Callable, args: Any, wide: bool, interpreted: bool) -> tuple[Any, list[Any]]:
-    """The types and the numbers of what a function returns."""
+def _run(fun: Callable, args: Any, double_precision: bool, interpreted: bool) -> tuple[Any, list[Any]]:
+    """The types and the values of a function's results."""
     closed, out = jax.make_jaxpr(fun, return_shape=True)(*args)
     leaves, tree = jax.tree.flatten(out)
     types = tree, [(leaf.shape, str(leaf.dtype)) for leaf in leaves]
-    numbers = evaluate(closed, args, wide=wide) if interpreted else jax.tree.leaves(jax.jit(fun)(*args))
+    numbers = (
+        evaluate(closed, args, double_precision=double_precision) if interpreted else jax.tree.leaves(jax.jit(fun)(*args))
+    )
     return types, [np.asarray(n) for n in numbers if n.dtype != jax.dtypes.float0]
 
 
 def _refusal(fun: Callable, args: Any) -> str:
-    """What a function raises when it is compiled."""
+    """The error that a function raises when compiled; empty if it raises none."""
     try:
         jax.jit(fun).lower(*args)
     except Exception as error:
-        return _told(error)
+        return _summary(error)
     return ""
 
 
-def _same_numbers(found: list[Any], wanted: list[Any]) -> Verdict:
-    wanted = [w.astype(_readable(w.dtype)) for w in wanted]
-    found = [f.astype(_readable(f.dtype)) for f in found]
-    if not all(np.isfinite(w).all() for w in wanted):
+def _compare_numbers(ours: list[Any], theirs: list[Any]) -> Verdict:
+    ours = [a.astype(_double_dtype(a.dtype)) for a in ours]
+    theirs = [b.astype(_double_dtype(b.dtype)) for b in theirs]
+    if not all(np.isfinite(b).all() for b in theirs):
         return Verdict("not finite")
-    for k, (f, w) in enumerate(zip(found, wanted, strict=True)):
-        most = float(np.max(np.abs(w), initial=1e-2))
-        apart = float(np.max(np.abs(f - w), initial=0.0))
-        if not apart <= TOLERANCE * most:
-            return Verdict("differ", f"result {k}: ours {f.tolist()}, JAX's {w.tolist()}")
+    for k, (a, b) in enumerate(zip(ours, theirs, strict=True)):
+        scale = float(np.max(np.abs(b), initial=1e-2))
+        distance = float(np.max(np.abs(a - b), initial=0.0))
+        if not distance <= TOLERANCE * scale:
+            return Verdict("differ", f"result {k}: ours {a.tolist()}, JAX's {b.tolist()}")
     return Verdict("agree")
 
 
-def _readable(dtype: Any) -> Any:
+def _double_dtype(dtype: Any) -> Any:
     return np.complex128 if dtype.kind == "c" else np.float64
 
 
-def _told(error: Exception) -> str:
+def _summary(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).splitlines()[0][:300] if str(error) else ''}"

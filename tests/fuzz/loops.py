@@ -1,8 +1,8 @@
-"""Loops with buffers: written and read at places that count, wrap, stand still, clamp and fall outside."""
+"""Loops with buffers, written and read at indices that count up, wrap around, stay put, clamp, and go out of range."""
 
 from __future__ import annotations
 
-# Dtypes of counters, and where they start: near the end of a narrow dtype, too.
+# Dtypes of counters and their start values, some close to the end of a narrow dtype's range.
 COUNTERS = {
     "np.int32": ["0", "0", "0", "1", "3", "-1", "-2"],
     "np.int64": ["0", "0", "2", "-1"],
@@ -17,12 +17,12 @@ FLOATING = {
     "jnp.bfloat16": ["0", "254"],
     "np.float64": ["0"],
 }
-# How they go on; `T` is their dtype.
+# How counters advance; `T` is the dtype.
 STEPS = [
     "i + T(1)", "i + T(1)", "i + T(1)", "i + T(1)", "i + T(1)", "1 + i", "i + T(2)", "i - T(1)", "i * T(2) + T(1)",
     "(i + T(1)) % T(3)", "i", "jnp.minimum(i + T(1), T(3))", "i + (s[0] > 0).astype(i.dtype)", "lax.select(s[0] > 0.2, i + T(1), i)",
 ]  # fmt: skip
-# The place that a counter stands for; `R` is the number of rows.
+# The index computed from a counter; `R` is the number of rows.
 PLACES = [
     "i", "i", "i", "i", "i", "i.astype(jnp.int32)", "i.astype(jnp.int8)", "i.astype(jnp.uint8)", "i.astype(jnp.int64)",
     "i.astype(jnp.float32).astype(jnp.int32)", "i.astype(jnp.bfloat16).astype(jnp.int32)", "i.astype(jnp.float16).astype(jnp.int32)",
@@ -46,8 +46,8 @@ READS = [
     "e = b[P] + b[0]", "e = jnp.take(b, P, axis=0, mode='clip')", "e = b[::-1][P]", "e = b[:2].sum(0)",
 ]  # fmt: skip
 MODES = ["clip", "drop", "promise_in_bounds", "fill"]
-# What the buffer is at the start, by whether it depends on anything.
-ROOMS = [
+# The initial buffer: zeros, constants, or a value that depends on an operand.
+BUFFERS = [
     "jnp.zeros((R, 4))",
     "jnp.zeros((R, 4))",
     "jnp.ones((R, 4)) * $0",
@@ -55,7 +55,7 @@ ROOMS = [
     "jnp.outer(jnp.arange(R) + 1.0, $0)",
 ]
 
-# What follows the loop, of its state `s`, its buffer `b` and its stacked results `ys`.
+# What is computed after the loop from its state `s`, buffer `b` and stacked results `ys`.
 AFTER = [
     "s + (b * b).sum(0)",
     "b.sum(0)",
@@ -75,7 +75,7 @@ SCAN = [
     "WRITE",
     "AGAIN",
     "    return (b, STEP, s), e * s",
-    "(b, i, s), ys = lax.scan($out_step, (ROOM, T(START), $0), XS, length=LENGTH, reverse=REVERSE)",
+    "(b, i, s), ys = lax.scan($out_step, (BUFFER, T(START), $0), XS, length=LENGTH, reverse=REVERSE)",
     "$out = AFTER",
 ]
 SCAN_WITHOUT_COUNTER = [
@@ -87,7 +87,7 @@ SCAN_WITHOUT_COUNTER = [
     "WRITE",
     "AGAIN",
     "    return (b, s), e * s",
-    "(b, s), ys = d.scan($out_step, (ROOM, $0), jnp.arange(LENGTH, dtype=T) + T(START), reverse=REVERSE)",
+    "(b, s), ys = d.scan($out_step, (BUFFER, $0), jnp.arange(LENGTH, dtype=T) + T(START), reverse=REVERSE)",
     "$out = AFTER",
 ]
 FORI = [
@@ -99,7 +99,7 @@ FORI = [
     "WRITE",
     "AGAIN",
     "    return b, s",
-    "b, s = lax.fori_loop(FIRST, LAST, $out_step, (ROOM, $0))",
+    "b, s = lax.fori_loop(FIRST, LAST, $out_step, (BUFFER, $0))",
     "ys = s[None]",
     "$out = AFTER",
 ]
@@ -112,13 +112,13 @@ WHILE = [
     "WRITE",
     "AGAIN",
     "    return b, STEP, j + 1, s",
-    "b, i, j, s = d.while_loop(lambda c: (c[2] < LIMIT) & (c[3][0] < 3.0), $out_step, (ROOM, T(START), 0, $0))",
+    "b, i, j, s = d.while_loop(lambda c: (c[2] < LIMIT) & (c[3][0] < 3.0), $out_step, (BUFFER, T(START), 0, $0))",
     "ys = s[None]",
     "$out = AFTER",
 ]
 BUFFERED = {"scan": SCAN, "scan over places": SCAN_WITHOUT_COUNTER, "fori_loop": FORI, "while_loop": WHILE}
 
-# Loops without buffers, by their template, operands, result and blocks.
+# Loops without buffers: template, kinds of operands, kind of result, blocks.
 PLAIN = [
     ("$out = lax.scan(lambda c, r: ($f0(c, r), None), $0, $1, reverse={False|True})[0]", "vm", "v", ("vv>v",)),
     ("$out = lax.scan(lambda c, r: ($f0(c, r), c * r), $0, $1)[1].sum(0)", "vm", "v", ("vv>v",)),

@@ -1,7 +1,7 @@
-"""Programs as data: statements with operands and blocks, printed as Python source, and made smaller.
+"""Programs as data: statements with operands and blocks, which can be printed as Python source and made smaller.
 
-A statement is a template of source lines.  In it `$0`, `$1`, ... are its operands, `$f0`, ... the functions that its blocks
-become, `$out` its result.  Names are unique in a program, so that blocks may read what is around them.
+A statement is a template of source lines, in which `$0`, `$1`, ... stand for its operands, `$f0`, ... for the functions that
+its blocks become, and `$out` for its result. Names are unique in a program, so that blocks may read from outer scopes.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-# The arguments of each program, by kind: those that are differentiated come first.
+# The arguments of every program and their kinds, the differentiated ones first.
 ARGUMENTS = {"x": "v", "y": "v", "m": "m", "u": "f", "n": "i", "key": "k"}
 DIFFERENTIATED = (0, 1, 2, 3)
 
@@ -27,7 +27,7 @@ SHARES = {
 
 @dataclass(frozen=True)
 class Block:
-    """A function inside a program: names and kinds of its arguments, statements, names of its results."""
+    """A function inside a program: names and kinds of its arguments, its statements, names of its results."""
 
     arguments: tuple[tuple[str, str], ...]
     statements: tuple[Statement, ...]
@@ -36,7 +36,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Statement:
-    """Lines of a template, with what stands for its placeholders."""
+    """The lines of a template, and what replaces its placeholders."""
 
     lines: tuple[str, ...]
     operands: tuple[str, ...]
@@ -52,18 +52,18 @@ class Statement:
             yield indent + self._filled(line)
 
     def _filled(self, line: str) -> str:
-        def known(match: re.Match) -> str:
+        def replacement(match: re.Match) -> str:
             word = match.group(1)
             if word == "out":
                 return self.out
             return f"{self.out}_f{word[1:]}" if word.startswith("f") else self.operands[int(word)]
 
-        return re.sub(r"\$(out|f?\d+)", known, line)
+        return re.sub(r"\$(out|f?\d+)", replacement, line)
 
 
 @dataclass(frozen=True)
 class Program:
-    """Definitions of custom rules, statements, and which values the loss adds up and aux returns."""
+    """Definitions of custom rules, statements, the values that the loss sums, and the values that aux returns."""
 
     definitions: tuple[str, ...]
     statements: tuple[Statement, ...]
@@ -71,7 +71,7 @@ class Program:
     aux: tuple[str, ...]
 
     def source(self) -> str:
-        """`def program(d, x, y, m, u, n, key)`, where `d` holds the doors of one of both engines."""
+        """`def program(d, x, y, m, u, n, key)`, where `d` holds one engine's doors."""
         lines = [*self.definitions, f"def program(d, {', '.join(ARGUMENTS)}):"]
         for statement in self.statements:
             lines.extend(statement.source("    "))
@@ -81,7 +81,7 @@ class Program:
 
 
 def function_source(name: str, block: Block, indent: str) -> Iterator[str]:
-    """A block as a function."""
+    """The source of a block as a function."""
     yield f"{indent}def {name}({', '.join(a for a, _ in block.arguments)}):"
     for statement in block.statements:
         yield from statement.source(indent + "    ")
@@ -89,7 +89,7 @@ def function_source(name: str, block: Block, indent: str) -> Iterator[str]:
 
 
 def smaller(program: Program) -> Iterator[Program]:
-    """Programs with something left out, large parts first."""
+    """Programs with one part left out, starting with large parts."""
     for k in range(len(program.losses)):
         if len(program.losses) > 1:
             yield replace(program, losses=program.losses[:k] + program.losses[k + 1 :])
@@ -107,7 +107,7 @@ def smaller(program: Program) -> Iterator[Program]:
 def _smaller_statements(
     statements: tuple[Statement, ...], scope: list[tuple[str, str]]
 ) -> Iterator[tuple[tuple[Statement, ...], dict[str, str]]]:
-    """Statements with one left out or made smaller, and what stands for the result that is gone."""
+    """The statements with one left out or made smaller, and a replacement for the name of a result that is gone."""
     known = list(scope)
     for k, statement in enumerate(statements):
         same = [name for name, kind in known if kind == statement.kind]

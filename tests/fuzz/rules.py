@@ -1,11 +1,11 @@
 """Custom rules in programs: definitions, and calls that differ in what an engine might forget to compare.
 
-The derivative that a rule gives is mostly not that of its function: what counts is that each call gets its own.
+Most rules give a derivative that is not their function's: what matters is that each call gets its own.
 """
 
 from __future__ import annotations
 
-# Static arguments that are alike, and must not be taken for each other.
+# Static arguments that look alike and must not be confused.
 TAGS = [
     ["1", "1.0", "True", "np.int32(1)", "np.float32(1)", "'1'"],
     ["0", "0.0", "-0.0", "False", "None", "()"],
@@ -18,7 +18,7 @@ TAGS = [
     ["(1, 2)", "(1.0, 2.0)", "(2, 1)", "(True, 2)", "((1,), 2)"],
 ]
 
-# `$t` a static argument, `$n` the number of the definition.  Each takes `(tag, x)` for a vector x.
+# `$t` is a static argument, `$n` the number of the definition. Each rule takes `(tag, x)`, with a vector x.
 TAGGED = {
     "backward only": """
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -121,7 +121,7 @@ def rule$n(tag, x): return jax.jit(lambda a: tagged$n(tag, a))(x)
 """,
 }
 
-# Where calls of a definition stand.  `$1`, `$2` are further tags.
+# The calls of a definition.
 CALLS = [
     "rule$n($t, $0)",
     "rule$n($t, $0) + 0.5 * rule$n($t, $0)",

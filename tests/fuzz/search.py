@@ -1,4 +1,4 @@
-"""The search for a program on which both engines differ, and the smallest one near it."""
+"""Search for programs on which the engines differ, and make them small."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tests.fuzz.generate import draw
 from tests.fuzz.program import Program, smaller
 
 FAILED = ("differ", "ours raises")
-# Compiled kinds of operations are forgotten after so many programs, so that memory stays bounded.
+# JAX's caches are cleared after this many programs, so that memory stays bounded.
 FORGET_AFTER = 500
 
 
 @dataclass(frozen=True)
-class Find:
-    """A program, how it was differentiated, and what came out."""
+class Finding:
+    """A program, how it was differentiated, and the verdict."""
 
     seed: int
     program: Program
@@ -37,45 +37,45 @@ class Find:
         )
 
 
-def drawn(seed: int) -> tuple[Program, Question]:
+def draw_case(seed: int) -> tuple[Program, Question]:
     """The program and the question of a seed."""
     program = draw(seed)
     return program, draw_question(np.random.default_rng([seed, 1]), program.source())
 
 
-def searched(seeds: range, *, compiled_each: int = 0) -> Iterator[Find]:
-    """The programs of some seeds, judged; one in `compiled_each` by XLA, too.  Under `jax.enable_x64`."""
+def search(seeds: range, *, compile_every: int = 0) -> Iterator[Finding]:
+    """Judge the program of each seed; every `compile_every`-th also as compiled by XLA. Call under `jax.enable_x64`."""
     for count, seed in enumerate(seeds):
-        program, question = drawn(seed)
+        program, question = draw_case(seed)
         verdict = judge(program, question)
-        if verdict.kind == "agree" and compiled_each and count % compiled_each == 0:
+        if verdict.kind == "agree" and compile_every and count % compile_every == 0:
             verdict = judge(program, question, interpreted=False)
-        yield Find(seed, program, question, verdict)
+        yield Finding(seed, program, question, verdict)
         if count % FORGET_AFTER == FORGET_AFTER - 1:
             jax.clear_caches()
 
 
-def minimised(find: Find, seconds: float = 60.0) -> Find:
-    """A small program that fails in the same way, within some time."""
+def minimise(finding: Finding, seconds: float = 60.0) -> Finding:
+    """A smaller program that fails in the same way, as small as can be reached in the time."""
     end = time.monotonic() + seconds
     plain = Question("value_and_grad", (("budget", None),))
-    if find.question != plain and (verdict := judge(find.program, plain)).kind == find.verdict.kind:
-        find = Find(find.seed, find.program, plain, verdict)
+    if finding.question != plain and (verdict := judge(finding.program, plain)).kind == finding.verdict.kind:
+        finding = Finding(finding.seed, finding.program, plain, verdict)
     again = True
     while again and time.monotonic() < end:
         again = False
-        for less in smaller(find.program):
+        for less in smaller(finding.program):
             if time.monotonic() > end:
                 break
-            verdict = _judged(less, find.question)
-            if verdict.kind == find.verdict.kind and verdict.detail.split(":")[0] == find.verdict.detail.split(":")[0]:
-                find, again = Find(find.seed, less, find.question, verdict), True
+            verdict = _judge_or_reject(less, finding.question)
+            if verdict.kind == finding.verdict.kind and verdict.detail.split(":")[0] == finding.verdict.detail.split(":")[0]:
+                finding, again = Finding(finding.seed, less, finding.question, verdict), True
                 break
-    return find
+    return finding
 
 
-def _judged(program: Program, question: Question) -> Verdict:
+def _judge_or_reject(program: Program, question: Question) -> Verdict:
     try:
         return judge(program, question)
-    except Exception as error:  # What is left is no program.
-        return Verdict("no program", str(error))
+    except Exception as error:  # what is left is not a valid program
+        return Verdict("not a program", str(error))

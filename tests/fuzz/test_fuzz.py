@@ -1,4 +1,4 @@
-"""Random programs against JAX: few quickly, thousands among the slow tests; and that the search sees what is wrong."""
+"""Random programs against JAX: a few among the quick tests, thousands among the slow ones; and the search sees errors."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import pytest
 
 from tests.fuzz.doors import Question, judge
 from tests.fuzz.program import Program, Statement, smaller
-from tests.fuzz.search import FAILED, Find, drawn, minimised, searched
+from tests.fuzz.search import FAILED, Finding, draw_case, minimise, search
 
 PLAIN = Question("value_and_grad", (("budget", "min"),))
 SLICE = 250
 
 
-def fail(find: Find) -> None:
-    """Stop with a program that can be pasted."""
-    pytest.fail(f"\n{minimised(find, 30.0)}", pytrace=False)
+def fail(finding: Finding) -> None:
+    """Fail with a program that can be pasted and run."""
+    pytest.fail(f"\n{minimise(finding, 30.0)}", pytrace=False)
 
 
 @pytest.mark.usefixtures("x64")
 def test_some_programs_agree():
-    for find in searched(range(8)):
-        if find.verdict.kind in FAILED:
-            fail(find)
+    for finding in search(range(8)):
+        if finding.verdict.kind in FAILED:
+            fail(finding)
 
 
 @pytest.mark.slow
@@ -29,11 +29,11 @@ def test_some_programs_agree():
 @pytest.mark.parametrize("first", range(0, 5000, SLICE))
 def test_thousands_of_programs_agree(first):
     agreed = 0
-    for find in searched(range(first, first + SLICE), compiled_each=100):
-        if find.verdict.kind in FAILED:
-            fail(find)
-        agreed += find.verdict.kind == "agree"
-    # JAX refuses a few, and some overflow; were they many, the search would promise more than it does.
+    for finding in search(range(first, first + SLICE), compile_every=100):
+        if finding.verdict.kind in FAILED:
+            fail(finding)
+        agreed += finding.verdict.kind == "agree"
+    # JAX refuses a few programs, and some overflow. If there were many of these, the search would compare too little.
     assert agreed > 0.9 * SLICE
 
 
@@ -46,26 +46,26 @@ def sine(d):
 
 
 @pytest.mark.usefixtures("x64")
-def test_a_difference_is_seen_and_made_small():
-    """One side's sine has another derivative."""
+def test_a_difference_is_found_and_made_small():
+    """The sine of one side has a wrong derivative."""
     statements = (
         Statement(("$out = jnp.tanh($0)",), ("y",), "v1", "v"),
         Statement(("$out = sine(d)($0)",), ("x",), "v2", "v"),
         Statement(("$out = $0 * $1",), ("v1", "v2"), "v3", "v"),
     )
     program = Program((SINE,), statements, (("v1", "v"), ("v3", "v")), ("v1",))
-    find = minimised(Find(0, program, PLAIN, judge(program, PLAIN)))
-    assert find.verdict.kind == "differ"
-    assert len(find.program.statements) == 1
-    assert "sine(d)(x)" in str(find)
+    finding = minimise(Finding(0, program, PLAIN, judge(program, PLAIN)))
+    assert finding.verdict.kind == "differ"
+    assert len(finding.program.statements) == 1
+    assert "sine(d)(x)" in str(finding)
 
 
 def test_a_seed_gives_the_same_program_again():
-    assert [drawn(seed) for seed in range(5)] == [drawn(seed) for seed in range(5)]
+    assert [draw_case(seed) for seed in range(5)] == [draw_case(seed) for seed in range(5)]
 
 
-def test_smaller_programs_are_other_programs():
-    program, _ = drawn(11)
+def test_smaller_programs_differ_from_the_original():
+    program, _ = draw_case(11)
     others = list(smaller(program))
     assert len(others) > 3
     assert program not in others
@@ -80,15 +80,15 @@ def not_taken(d):
 
 
 @pytest.mark.usefixtures("x64")
-def test_what_jax_refuses_where_it_is_not_run_is_refused_by_both():
-    """The interpreter of the index 2 does not see the first branch, whose second derivative JAX does not have."""
+def test_a_refusal_by_jax_in_a_branch_not_taken_counts_as_theirs():
+    """The interpreter does not see the first branch, for which JAX has no second derivative."""
     statements = (Statement(("$out = lax.cond($1 < 0, not_taken(d), jnp.cos, $0) ** 2",), ("x", "n"), "v1", "v"),)
     verdict = judge(Program((NOT_TAKEN,), statements, (("v1", "v"),), ()), Question("jvp of grad"))
     assert verdict.kind == "theirs raises"
 
 
 @pytest.mark.usefixtures("x64")
-def test_a_loop_of_unknown_length_in_a_derivative_of_jax_has_a_plan():
+def test_a_loop_of_unknown_length_under_jax_reverse_mode_has_a_plan():
     loop = "d.while_loop(lambda c: c[0] < 3, lambda c: (c[0] + 1, jnp.sin(c[1])), (0, a))[1]"
     statements = (Statement((f"$out = jax.vjp(lambda a: {loop}, $0)[1]($0)[0]",), ("x",), "v1", "v"),)
     assert judge(Program((), statements, (("v1", "v"),), ()), PLAIN).kind == "agree"

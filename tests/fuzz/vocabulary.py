@@ -1,7 +1,7 @@
-"""What stands in programs: rows of templates.
+"""The statements of programs, as rows of templates.
 
 Kinds of values: v float64[4], f float32[4], h bfloat16[4], c complex128[4], s float64[], m float64[4, 4], i int32[],
-n int32[4], b bool[4], t bool[], k a raw PRNG key.  In a template `{a|b}` is a choice.  Blocks are written `vv>v`.
+n int32[4], b bool[4], t bool[], k a raw PRNG key. In a template, `{a|b}` is a choice. Blocks are written `vv>v`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Row:
-    """A kind of statement: its template, kinds of operands and of the result, blocks, how often, what a program must allow."""
+    """A kind of statement.
+
+    Attributes:
+        template: the expression.
+        kinds, kind: of the operands, and of the result.
+        blocks: signatures of the functions it takes.
+        weight: how often it is drawn.
+        needs: what a program must allow for it to be drawn.
+    """
 
     template: str
     kinds: str
@@ -46,7 +54,7 @@ ROWS: list[Row] = [
     *(Row(t, k + k, k, weight=0.5, needs="mixed") for t in _BINARY for k in "fhc"),
     *(Row(t, "vv", "v", weight=0.5) for t in _REAL),
     *(Row(t, "ff", "f", weight=0.2, needs="mixed") for t in _REAL if "precision" not in t),
-    # Between kinds.
+    # Conversions between kinds.
     Row("$0.astype(jnp.float32)", "v", "f", needs="mixed"),
     Row("$0.astype(jnp.bfloat16)", "[vf]", "h", needs="mixed"),
     Row("$0.astype(jnp.float64)", "[fh]", "v", needs="mixed", weight=2),
@@ -72,7 +80,7 @@ ROWS: list[Row] = [
     Row("lax.conv_general_dilated($0[None, None], $1[None, None, :{2|3}], (1,), 'SAME')[0, 0]", "vv", "v"),
     Row("lax.reduce_window($0, 0.0, lax.add, (2,), (1,), 'SAME')", "v", "v", weight=0.5),
     Row("lax.reduce_window($0, -jnp.inf, lax.max, (2,), (1,), 'SAME')", "v", "v", weight=0.5),
-    # Integers, truth values, keys.
+    # Integers, booleans, keys.
     Row("jnp.argmax($0).astype(jnp.int32)", "v", "i"), Row("($0 * {3|5} + 1) % 4", "i", "i", weight=0.5),
     Row("jnp.argsort($0).astype(jnp.int32)", "v", "n"), Row("jnp.arange(4, dtype=jnp.int32) * $0 % 5", "i", "n"),
     Row("$0 > {0|0.3|$1}", "vv", "b"), Row("$0.any()", "b", "t"), Row("$0 % 2 == 1", "n", "b"), Row("$0[0] > $1[1]", "vv", "t"),
@@ -83,13 +91,13 @@ ROWS: list[Row] = [
     Row("jax.random.normal($0, (4,)) * $1", "kv", "v", weight=0.5),
     Row("jax.random.uniform(jax.random.wrap_key_data($0), (4,)) + $1", "kv", "v", weight=0.5),
     Row("jax.random.permutation($0, $1)", "kv", "v", weight=0.2),
-    # Gathers and scatters at places that are known at run time only.
+    # Gathers and scatters at indices known only at run time.
     Row("$0.at[$1].get(mode='{clip|fill}', fill_value=0.5)", "vn", "v"), Row("$0[$1]", "vi", "s"), Row("jnp.take($0, $1, mode='clip')", "vn", "v"),
     Row("$0.at[$1 % 4].{set|add}($2)", "vis", "v"), Row("$0.at[$1].add($2, mode='{clip|drop}')", "vnv", "v"),
     Row("$0.at[jnp.array([{2, 0|1, 3}])].{set|add|mul}($1[:2], unique_indices=True)", "vv", "v"),
     Row("lax.dynamic_slice($0, ($1,), (2,)).sum()", "vi", "s"), Row("lax.dynamic_update_slice($0, $1[:2], ($2,))", "vvi", "v"),
     Row("jax.ops.segment_sum($0, $1, num_segments=4)", "vn", "v"), Row("$0[$1, {0|1}]", "mn", "v", weight=0.5),
-    # Programs in programs.
+    # Functions inside programs.
     Row("lax.cond($0[{0|1}] > {0.0|0.5}, $f0, $f1, $0, $1)", "vv", "v", ("vv>v", "vv>v"), weight=2),
     Row("lax.cond($0, $f0, $f1, $1)", "tv", "v", ("v>v", "v>v"), weight=1.5),
     Row("lax.switch($0 % {3|4}, [$f0, $f1, $f2], $1)", "iv", "v", ("v>v", "v>v", "v>v")),
