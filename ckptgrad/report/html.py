@@ -1,4 +1,4 @@
-"""Parts of a report as HTML, for notebooks and for pages of their own."""
+"""Parts of a report as HTML, for notebooks and pages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.text import Text
 
 from ckptgrad.report.text import to_text
 
-# The class is written twice where a notebook's own style, which is for tables of numbers, is as specific.
+# The class is written twice to outweigh the notebook's own style for tables of numbers, which is as specific as one class.
 STYLE = (
     "<style>.ckptgrad.ckptgrad table{border-collapse:collapse;margin:.5em 0;font-variant-numeric:tabular-nums}"
     ".ckptgrad.ckptgrad th,.ckptgrad.ckptgrad td{padding:.15em .8em .15em 0;border:0;text-align:left;vertical-align:top;"
@@ -22,12 +22,12 @@ STYLE = (
 
 
 def to_html(parts: Sequence[RenderableType], *more: str) -> str:
-    """Parts that rich can show, and more HTML after them, in one element, with its style before it."""
+    """Parts that rich can show, followed by more HTML, in one element; its style comes before it."""
     return STYLE + fragment(parts, *more)
 
 
 def fragment(parts: Sequence[RenderableType], *more: str) -> str:
-    """The element alone."""
+    """The element without its style."""
     return f'<div class="ckptgrad">{"".join([*map(_part, parts), *more])}</div>'
 
 

@@ -1,4 +1,4 @@
-"""A page of its own: one HTML file that opens in a browser without any other."""
+"""A page: one HTML file that opens in a browser without any other."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ h1{{font-size:1.5em}}h2{{font-size:1.15em;margin-top:2em;border-bottom:1px solid
 
 
 def page(title: str, sections: Mapping[str, Shown]) -> str:
-    """Results under headings, each with its tables and, where matplotlib is installed, all its pictures."""
-    found = [
+    """Results under headings, each with its tables and, if matplotlib is installed, all its pictures."""
+    parts = [
         f"<h2>{escape(heading)}</h2>{fragment(RENDERER.parts(result), *drawn(result.figures()))}"
         for heading, result in sections.items()
     ]
-    return _PAGE.format(title=escape(title), style=STYLE, sections="\n".join(found))
+    return _PAGE.format(title=escape(title), style=STYLE, sections="\n".join(parts))

@@ -1,4 +1,4 @@
-"""A schedule in a terminal: the space-time diagram in letters, and what a schedule does to which stage when."""
+"""A schedule as a space-time diagram: its points and spans, and the diagram in letters for terminals."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ckptgrad.planning.schedule import Backward, Forward, Free, Schedule, unknow
 
 COLUMNS, ROWS = 96, 24
 _STYLES = {"f": "white", "r": "red", "k": "cyan", "b": "yellow", "-": "blue"}
-_WORDS = "f forward  r forward again  k forward that keeps residuals  b backward  - boundary held"
+_WORDS = "f forward  r repeated forward  k forward that keeps residuals  b backward  - boundary held"
 
 
 class SpaceTime(NamedTuple):
@@ -18,8 +18,8 @@ class SpaceTime(NamedTuple):
 
     Attributes:
         held: (boundary, from, to).
-        first, again, kept, back: (time, stage) of first and repeated forwards, of those that keep residuals, of backwards.
-        time: how many forwards and backwards there are.
+        first, again, kept, back: (time, stage) of first forwards, repeated ones, those that keep residuals, and backwards.
+        time: the number of forwards and backwards.
     """
 
     held: list[tuple[int, int, int]]
@@ -31,7 +31,7 @@ class SpaceTime(NamedTuple):
 
 
 def spacetime(schedule: Schedule, stages: int) -> SpaceTime:
-    """What a schedule of so many stages does when."""
+    """Which stage a schedule works on at what time, and when it holds which boundary."""
     held, first, again, kept, back = [], [], [], [], []
     since: dict[int, int] = {}
     seen: set[int] = set()
@@ -59,18 +59,18 @@ def spacetime(schedule: Schedule, stages: int) -> SpaceTime:
 
 
 def schedule_chart(schedule: Schedule, stages: int) -> Text:
-    """Stages upwards, actions to the right; neighbours share a letter where there are too many of either."""
-    found = spacetime(schedule, stages)
-    columns, rows = min(COLUMNS, max(1, found.time)), min(ROWS, stages)
+    """Stages upwards, time to the right; neighbours share a letter where there are too many of either."""
+    diagram = spacetime(schedule, stages)
+    columns, rows = min(COLUMNS, max(1, diagram.time)), min(ROWS, stages)
     grid = [[" "] * columns for _ in range(rows)]
 
     def put(time: int, stage: int, letter: str) -> None:
-        grid[stage * rows // stages][min(columns - 1, time * columns // max(1, found.time))] = letter
+        grid[stage * rows // stages][min(columns - 1, time * columns // max(1, diagram.time))] = letter
 
-    for boundary, start, end in found.held:
-        for column in range(start * columns // found.time, min(columns, 1 + (end - 1) * columns // found.time)):
+    for boundary, start, end in diagram.held:
+        for column in range(start * columns // diagram.time, min(columns, 1 + (end - 1) * columns // diagram.time)):
             grid[boundary * rows // stages][column] = "-"
-    for letter, points in (("f", found.first), ("r", found.again), ("k", found.kept), ("b", found.back)):
+    for letter, points in (("f", diagram.first), ("r", diagram.again), ("k", diagram.kept), ("b", diagram.back)):
         for time, stage in points:
             put(time, stage, letter)
     text = Text(no_wrap=True)
@@ -79,5 +79,5 @@ def schedule_chart(schedule: Schedule, stages: int) -> Text:
         for letter in grid[row]:
             text.append(letter, style=_STYLES.get(letter))
         text.append("\n")
-    text.append(f"{'':>12} {found.time} forwards and backwards, from left to right\n{'':>12} {_WORDS}", style="dim")
+    text.append(f"{'':>12} {diagram.time} forwards and backwards, from left to right\n{'':>12} {_WORDS}", style="dim")
     return text

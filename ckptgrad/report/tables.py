@@ -26,7 +26,7 @@ def table_of(*columns: str, left: Sequence[str] = (), wrapped: Sequence[str] = (
 
 
 def two_columns() -> Table:
-    """An empty table of names and what is said of them."""
+    """An empty table of names and descriptions."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column()

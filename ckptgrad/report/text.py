@@ -12,12 +12,12 @@ WIDTH = 110
 
 
 def plain_console(**options: Any) -> Console:
-    """A console that shows text as it is: square brackets and colons in the user's names are no markup."""
+    """A console that shows text as it is: square brackets and colons in the user's names are not markup."""
     return Console(markup=False, emoji=False, **options)
 
 
 def to_text(parts: Sequence[RenderableType], width: int = WIDTH) -> str:
-    """Parts that rich can show, without colours or trailing blanks, an empty line between them."""
+    """Parts that rich can show, separated by empty lines, without colours or trailing blanks."""
     stream = io.StringIO()
     console = plain_console(file=stream, width=width, color_system=None, force_terminal=False, force_jupyter=False)
     for k, part in enumerate(parts):

@@ -180,7 +180,7 @@ def test_shapes_suffice_and_other_shapes_are_refused():
 
 def test_plans_tell_how_far_off_they_were_once_they_ran():
     door = cg.value_and_grad(loss, budget="0.7x", costs="compile")
-    assert "found" not in str(door.plan(WS, jnp.concatenate([X, X])))
+    assert "observed" not in str(door.plan(WS, jnp.concatenate([X, X])))
     safe = door.compile(WS, X)
     plan = cg.plan(loss, WS, X, budget=safe.plan.budget, costs="compile")
     assert plan.found.peak_bytes == safe.peak_bytes
@@ -188,5 +188,5 @@ def test_plans_tell_how_far_off_they_were_once_they_ran():
     assert f"({safe.peak_bytes / plan.peak_bytes - 1:+.1%})" in str(plan)
     comparison = safe.compare(WS, X)
     assert plan.found.seconds == comparison.seconds > 0
-    assert "s a call" in str(plan)
+    assert "s per call" in str(plan)
     assert plan.to_dict()["found_peak_bytes"] == safe.peak_bytes

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ckptgrad.planning.schedule import Forward
 from ckptgrad.report.plots.style import KIND_STYLES, MIB, legend_beside, new_figure
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
     from ckptgrad.results.plan import Plan
 
 
-def plot_costs(plan: Plan) -> Any:
-    """Two rows of bars, a bar a stage: bytes that are kept or needed for a while, and estimated milliseconds.
+def plot_costs(plan: Plan) -> Figure:
+    """Two rows of bars, one bar per stage: bytes that are kept or briefly needed, and estimated milliseconds.
 
     Returns:
         The figure.
@@ -37,7 +40,7 @@ def plot_costs(plan: Plan) -> Any:
             bars[action.stage] += 1e3 * stages[action.stage].forward_seconds(action.keep, action.output)
     times = {
         "forward": (first, "#999999", ""),
-        "forwards again": (repeated, "#D55E00", ".."),
+        "repeated forwards": (repeated, "#D55E00", ".."),
         "backward": ([1e3 * o.backward_time for o in options], "#E69F00", "//"),
     }
     _stack(below, xs, times)
@@ -46,7 +49,7 @@ def plot_costs(plan: Plan) -> Any:
     return figure
 
 
-def _stack(ax: Any, xs: range, rows: dict[str, tuple[list[float], str, str]]) -> None:
+def _stack(ax: Axes, xs: range, rows: dict[str, tuple[list[float], str, str]]) -> None:
     bottom = [0.0] * len(xs)
     for label, (heights, colour, hatch) in rows.items():
         ax.bar(xs, heights, 0.9, bottom, color=colour, hatch=hatch, edgecolor="#44444488", linewidth=0, label=label)

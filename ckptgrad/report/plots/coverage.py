@@ -18,7 +18,7 @@ def plot_coverage(coverage: CoverageTable) -> Figure:
     Returns:
         The figure.
     """
-    figure, ax = new_figure(7.0, 2.4)
+    figure, (ax,) = new_figure(7.0, 2.4)
     names, counts = zip(*reversed(coverage.statuses), strict=True)
     ax.bar_label(ax.barh(names, counts, 0.6, color="#0072B2"), padding=4)
     ax.grid(visible=False)

@@ -1,8 +1,8 @@
-"""A timeline as areas of what is predicted, with what meters observed as lines over them."""
+"""A timeline: predicted bytes as areas, with what meters observed as lines over them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ckptgrad.bytes import format_bytes
 from ckptgrad.meters.buffers import KINDS
@@ -10,20 +10,23 @@ from ckptgrad.meters.meter import meters
 from ckptgrad.report.plots.style import BUDGET_COLOUR, KIND_STYLES, METER_STYLES, MIB, axes_for, legend_beside
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
     from ckptgrad.results.timeline import Timeline
 
 
-def plot_timeline(timeline: Timeline, ax: Any = None) -> Any:
-    """Bytes beyond the arguments against the share of the estimated time.
+def plot_timeline(timeline: Timeline, ax: Axes | None = None) -> Figure:
+    """Bytes beyond the arguments over the share of the estimated time.
 
     Args:
         timeline: what to draw.
-        ax: axes of matplotlib to draw on; None for a new figure.
+        ax: matplotlib axes to draw on; None for a new figure.
 
     Returns:
         The figure.
     """
-    figure, ax = axes_for(ax)
+    figure, axes = axes_for(ax)
     edges = [0.0]
     stacks: dict[str, list[float]] = {kind: [] for kind in KINDS}
     for moment, (_, end) in zip(timeline.moments, timeline.progress, strict=True):
@@ -36,7 +39,7 @@ def plot_timeline(timeline: Timeline, ax: Any = None) -> Any:
         colour, hatch = KIND_STYLES[kind]
         top = [a + b for a, b in zip(below, stacks[kind], strict=True)]
         if any(stacks[kind]):
-            ax.fill_between(
+            axes.fill_between(
                 edges, [*below, below[-1]], [*top, top[-1]], step="post", facecolor=colour, hatch=hatch,
                 edgecolor="#44444488", linewidth=0.0, label=kind,
             )  # fmt: skip
@@ -45,27 +48,27 @@ def plot_timeline(timeline: Timeline, ax: Any = None) -> Any:
     for name, reading in timeline.readings.items():
         colour, dashes, width = METER_STYLES.get(name, ("#000000", ":", 1.0))
         if reading.curve:
-            # What is held after the last of several actions that take no time.
+            # Of several actions that take no time, the last one says what is held.
             xs, ys = zip(*dict(reading.curve).items(), strict=True)
             peak = f"{known[name].label}, peak {format_bytes(reading.bytes or 0)}"
             style = "steps-post" if name == "ledger" else "default"
-            ax.plot(xs, [y / MIB for y in ys], dashes, color=colour, linewidth=width, label=peak, drawstyle=style)
+            axes.plot(xs, [y / MIB for y in ys], dashes, color=colour, linewidth=width, label=peak, drawstyle=style)
         elif reading.bytes is not None:
             label = f"{known[name].label}, peak {format_bytes(reading.bytes)}"
-            ax.axhline(reading.bytes / MIB, linestyle=dashes, color=colour, linewidth=width, label=label)
+            axes.axhline(reading.bytes / MIB, linestyle=dashes, color=colour, linewidth=width, label=label)
     if timeline.budget is not None:
         label = f"budget {format_bytes(timeline.budget)}"
-        ax.axhline(timeline.budget / MIB, linestyle="-.", color=BUDGET_COLOUR, linewidth=1.2, label=label)
-    _mark_peak(timeline, ax)
-    ax.set_xlim(0, 1)
-    ax.set_ylim(0, _highest(timeline) * 1.25)
-    ax.set_xlabel("share of the gradient's time")
-    ax.set_ylabel("MiB beyond the arguments")
-    legend_beside(ax)
+        axes.axhline(timeline.budget / MIB, linestyle="-.", color=BUDGET_COLOUR, linewidth=1.2, label=label)
+    _mark_peak(timeline, axes)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, _highest(timeline) * 1.25)
+    axes.set_xlabel("share of the gradient's time")
+    axes.set_ylabel("MiB beyond the arguments")
+    legend_beside(axes)
     return figure
 
 
-def _mark_peak(timeline: Timeline, ax: Any) -> None:
+def _mark_peak(timeline: Timeline, ax: Axes) -> None:
     moment = timeline.moments[timeline.peak_at]
     x = sum(timeline.progress[timeline.peak_at]) / 2
     text = f"predicted peak {format_bytes(timeline.peak_bytes)}, {moment.action}"
@@ -78,4 +81,4 @@ def _mark_peak(timeline: Timeline, ax: Any) -> None:
 def _highest(timeline: Timeline) -> float:
     """MiB of the highest thing that is drawn."""
     highest = max([timeline.peak_bytes, *(r.bytes or 0 for r in timeline.readings.values()), timeline.budget or 0])
-    return (highest or 1) / MIB  # axes of no height cannot be drawn
+    return (highest or 1) / MIB  # axes without height cannot be drawn

@@ -1,21 +1,23 @@
-"""A validation as bars: peaks by each meter above, times below."""
+"""A validation as bars: peaks by each meter on top, times below."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ckptgrad.bytes import format_bytes
 from ckptgrad.meters.meter import meters
 from ckptgrad.report.plots.style import BUDGET_COLOUR, MIB, legend_beside, new_figure
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from ckptgrad.results.validation import Validation
 
 _STYLES = (("#0072B2", ""), ("#E69F00", "//"), ("#999999", ".."), ("#56B4E9", "xx"))
 
 
-def plot_validation(validation: Validation) -> Any:
-    """Peaks beyond the arguments and times against jax.grad's, a group of bars a row.
+def plot_validation(validation: Validation) -> Figure:
+    """Peaks beyond the arguments, and times relative to jax.grad; one group of bars per row.
 
     Returns:
         The figure.
@@ -38,6 +40,6 @@ def plot_validation(validation: Validation) -> Any:
     legend_beside(above)
     below.bar(range(len(rows)), [row.time_ratio or 0 for row in rows], 0.5, color="#999999")
     below.axhline(1.0, color="#000000", linewidth=0.8, linestyle=":")
-    below.set_ylabel("time, of jax.grad's")
+    below.set_ylabel("time relative to jax.grad")
     below.set_xticks(range(len(rows)), [row.name for row in rows])
     return figure

@@ -24,9 +24,9 @@ MOST_POINTS = 24
 
 @registry.parts.register(Frontier)
 def parts(frontier: Frontier) -> list[RenderableType]:
-    """Points spread over the frontier, then the policies and what the frontier needs for the same bytes."""
+    """Points spread over the frontier, then other policies beside the optimal plan with the same peak."""
     points, fastest = frontier.points, frontier.points[-1]
-    table = table_of("peak", "of fastest's", "time", "policy", "optimal there", left=("policy",))
+    table = table_of("peak", "of fastest", "time", "policy", "optimal, same peak", left=("policy",))
     step = max(1, -(-len(points) // MOST_POINTS))
     shown = [*points[:-1:step], fastest]
     for point in shown:
@@ -36,8 +36,8 @@ def parts(frontier: Frontier) -> list[RenderableType]:
         table.add_row(*_point_cells(point, fastest), _ratio(within[-1].seconds, fastest.seconds) if within else NOTHING)
     left_out = f" ({len(points) - len(shown)} more)" if len(points) > len(shown) else ""
     head = Text(
-        f"{len(points)} budgets at which the plan changes{left_out}; time against the fastest plan's, estimated; in the "
-        f"last column that of the optimal plan in as many bytes"
+        f"{len(points)} budgets at which the plan changes{left_out}; estimated times relative to the fastest plan; the "
+        f"last column is the time of the optimal plan within the same peak"
     )
     return [head, table]
 
@@ -54,5 +54,5 @@ def _point_cells(point: Point, fastest: Point) -> list[str]:
 
 
 def _ratio(seconds: float, fastest: float) -> str:
-    """Of what takes no time there is none."""
+    """A ratio of times, if there is one: a program may take no time."""
     return f"{seconds / fastest:.2f}" if fastest else NOTHING

@@ -17,6 +17,7 @@ from ckptgrad.report.plots.costs import plot_costs
 from ckptgrad.report.plots.schedule import plot_schedule
 from ckptgrad.report.schedule import schedule_chart
 from ckptgrad.report.tables import NOTHING, table_of, two_columns
+from ckptgrad.results.outcomes import Outcome
 from ckptgrad.results.plan import Plan
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from ckptgrad.graph.source import SourceLine
 
 MOST_ROWS = 40
-LONGEST_PERIOD = 8  # stages in a pattern that is written once however often it repeats
+LONGEST_PERIOD = 8  # stages in a pattern that is written only once however often it repeats
 
 
 @registry.parts.register(Plan)
@@ -57,26 +58,32 @@ def _summary(plan: Plan) -> Table:
         f"{format_bytes(program.output_bytes)} outputs, {format_bytes(program.gradient_bytes)} gradients",
     )
     fastest = sum(s.options[s.fastest].time for s in plan.costs.stages)
-    ratio = f"{plan.seconds / fastest:.2f} of the fastest plan's without a budget" if fastest else NOTHING
+    time = f"{plan.seconds / fastest:.2f} times that of the fastest plan without a budget" if fastest else NOTHING
     if plan.seconds and plan.budget is not None:
-        ratio += f"; no schedule within the budget saves more than {1 - plan.least_seconds / plan.seconds:.0%} of it"
-    grid.add_row("estimated time", ratio)
+        saved = max(0.0, 1 - plan.least_seconds / plan.seconds)
+        time += f"; no schedule within the budget can save more than {saved:.0%} of it"
+    grid.add_row("estimated time", time)
     if plan.found is not None:
-        took = f"peak {format_bytes(plan.found.peak_bytes)}"
-        if plan.peak_bytes:
-            took += f" ({plan.found.peak_bytes / plan.peak_bytes - 1:+.1%})"
-        if plan.found.seconds is not None and plan.seconds:
-            off = plan.found.seconds / plan.seconds - 1
-            took += f"; {plan.found.seconds:.3g} s a call, {plan.seconds:.3g} s estimated ({off:+.0%})"
-        grid.add_row("found", took)
+        grid.add_row("observed", _observed(plan, plan.found))
     grid.add_row(
         "stages",
         f"{len(program.stages)}, {len(program.kinds)} of them distinct; {simulation.forwards} forwards, "
         f"{simulation.recomputations} of them repeated",
     )
     if plan.borrowed:
-        grid.add_row("borrowed rules", f"{', '.join(plan.borrowed)}: differentiated by JAX, no independent check")
+        grid.add_row("borrowed rules", f"{', '.join(plan.borrowed)}: differentiated by JAX, without an independent check")
     return grid
+
+
+def _observed(plan: Plan, outcome: Outcome) -> str:
+    """What a plan took, and how far off its predictions were."""
+    text = f"peak {format_bytes(outcome.peak_bytes)}"
+    if plan.peak_bytes:
+        text += f" ({outcome.peak_bytes / plan.peak_bytes - 1:+.1%})"
+    if outcome.seconds is not None and plan.seconds:
+        error = outcome.seconds / plan.seconds - 1
+        text += f"; {outcome.seconds:.3g} s per call, {plan.seconds:.3g} s estimated ({error:+.0%})"
+    return text
 
 
 def _stage_table(plan: Plan) -> Table:
@@ -86,12 +93,12 @@ def _stage_table(plan: Plan) -> Table:
     for label, row in lines[:MOST_ROWS]:
         table.add_row(label, *row)
     if len(lines) > MOST_ROWS:
-        table.add_row(f"... and {len(lines) - MOST_ROWS} rows more")
+        table.add_row(f"... and {len(lines) - MOST_ROWS} more rows")
     return table
 
 
 def _stage_rows(plan: Plan) -> list[tuple[str, ...]]:
-    """For each stage what the table says of it, without its number."""
+    """What the table says about each stage, without the stage's number."""
     kept = plan.schedule.kept
     forwards = Counter(a.stage for a in plan.schedule if isinstance(a, Forward))
     rows = []
@@ -114,15 +121,15 @@ def _place(source: SourceLine | None) -> str:
 
 
 def _collapse(rows: Sequence[tuple[str, ...]]) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Rows with their labels; a pattern of up to LONGEST_PERIOD rows that repeats is given once.
+    """Rows with their labels; a pattern of up to LONGEST_PERIOD rows that repeats is given only once.
 
-    The rows of a pattern are labelled by their first stage, the step and their last stage: "2, 4 .. 16".
+    The rows of a pattern are labelled with their first stage, the next one and the last one: "2, 4 .. 16".
     """
     start = 0
     while start < len(rows):
         period, times = max(
             ((p, _repeats(rows, start, p)) for p in range(1, LONGEST_PERIOD + 1)),
-            key=lambda found: ((found[1] - 1) * found[0], -found[0]),
+            key=lambda pattern: ((pattern[1] - 1) * pattern[0], -pattern[0]),
         )
         if times == 1:
             period = 1
@@ -132,7 +139,7 @@ def _collapse(rows: Sequence[tuple[str, ...]]) -> Iterator[tuple[str, tuple[str,
 
 
 def _repeats(rows: Sequence[tuple[str, ...]], start: int, period: int) -> int:
-    """How often the `period` rows from `start` on follow each other."""
+    """How many times in a row the `period` rows from `start` on occur."""
     times, pattern = 1, rows[start : start + period]
     while rows[start + times * period : start + (times + 1) * period] == pattern:
         times += 1

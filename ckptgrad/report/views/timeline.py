@@ -1,4 +1,4 @@
-"""A timeline in a terminal: its course as a chart of blocks, what is alive at the peak, and what the meters read."""
+"""A timeline in a terminal: a chart of live bytes over time, the buffers alive at the peak, and what the meters read."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 
 COLUMNS, ROWS = 72, 14
 MOST_ALIVE = 12
-# A letter a kind, for terminals without colours.
+# One letter per kind, for terminals without colours.
 _LETTERS: dict[str, str] = dict(zip(KINDS, "RBrgt", strict=True))
 _COLOURS: dict[str, str] = dict(zip(KINDS, ("white", "blue", "cyan", "yellow", "magenta"), strict=True))
 
 
 @registry.parts.register(Timeline)
 def parts(timeline: Timeline) -> list[RenderableType]:
-    """The course, what is alive at the peak, and the meters."""
-    at = timeline.moments[timeline.peak_at]
+    """The chart, the buffers alive at the peak, and the meters."""
+    peak = timeline.moments[timeline.peak_at]
     budget = "none" if timeline.budget is None else format_bytes(timeline.budget)
     head = (
         f"{timeline.name}: live bytes beyond the arguments, budget {budget}; predicted peak "
-        f"{format_bytes(timeline.peak_bytes)} during {_doing(at.action)}"
+        f"{format_bytes(timeline.peak_bytes)} during {_in_words(peak.action)}"
     )
     shown: list[RenderableType] = [Text(head), _chart(timeline)]
     shown += [Text("alive at the predicted peak"), alive_table(timeline.alive)]
@@ -47,20 +47,20 @@ def parts(timeline: Timeline) -> list[RenderableType]:
 
 @registry.figures.register(Timeline)
 def figures(timeline: Timeline) -> dict[str, Callable[..., Figure]]:
-    """Live bytes over the course of the gradient."""
+    """Live bytes over time."""
     return {"timeline": partial(plot_timeline, timeline)}
 
 
-def _doing(action: str) -> str:
-    """An action in words: "F3:1" is the forward of stage 3."""
+def _in_words(action: str) -> str:
+    """An action in words, if its letter has any: "F3:1" is the forward of stage 3."""
     words = {"F": "the forward of stage", "B": "the backward of stage", "-": "the freeing of boundary"}
-    return f"{words[action[0]]} {action[1:].split(':', maxsplit=1)[0].rstrip('~')}"
+    return f"{words.get(action[0], action[0])} {action[1:].split(':', maxsplit=1)[0].rstrip('~')}"
 
 
 def _chart(timeline: Timeline) -> Text:
-    """Columns of time, each filled from below by kind; the peak is marked underneath."""
+    """Columns of time, each filled from below with the letters of kinds; the peak is marked underneath."""
     highest = max([timeline.peak_bytes, timeline.budget or 0]) or 1
-    columns = [_at(timeline, (k + 0.5) / COLUMNS) for k in range(COLUMNS)]
+    columns = [_moment_at(timeline, (k + 0.5) / COLUMNS) for k in range(COLUMNS)]
     peak_column = min(COLUMNS - 1, int(COLUMNS * sum(timeline.progress[timeline.peak_at]) / 2))
     columns[peak_column] = timeline.peak_at
     stacks = [_stack([timeline.moments[c].bytes[kind] for kind in KINDS], highest) for c in columns]
@@ -80,23 +80,23 @@ def _chart(timeline: Timeline) -> Text:
     return text
 
 
-def _at(timeline: Timeline, share: float) -> int:
-    """The moment at a share of the time."""
+def _moment_at(timeline: Timeline, share: float) -> int:
+    """The index of the moment at a share of the time."""
     return next((i for i, (_, end) in enumerate(timeline.progress) if end > share), len(timeline.moments) - 1)
 
 
 def _stack(bytes_: Sequence[int], highest: int) -> list[str]:
     """The kind of each filled row, from below."""
-    found: list[str] = []
+    rows: list[str] = []
     total = 0
-    for kind, n in zip(KINDS, bytes_, strict=True):
-        total += n
-        found += [kind] * (round(ROWS * total / highest) - len(found))
-    return found
+    for kind, size in zip(KINDS, bytes_, strict=True):
+        total += size
+        rows += [kind] * (round(ROWS * total / highest) - len(rows))
+    return rows
 
 
 def alive_table(alive: Sequence[Buffer], most: int = MOST_ALIVE) -> Table:
-    """Buffers, largest first; those alike in neighbouring stages in one row."""
+    """Buffers, largest first; those that differ only in their stage share a row."""
     text = ("kind", "type", "made by", "stage", "source")
     table = table_of("bytes", *text, left=text, wrapped=("source",))
     groups = _alike(alive)
@@ -109,20 +109,20 @@ def alive_table(alive: Sequence[Buffer], most: int = MOST_ALIVE) -> Table:
         table.add_row(format_bytes(total), first.kind, kind, first.what, _ranges(stages), place)
     if len(groups) > most:
         rest = sum(b.bytes for group in groups[most:] for b in group)
-        table.add_row(format_bytes(rest), f"{len(groups) - most} rows more", "", "", "", "")
+        table.add_row(format_bytes(rest), f"{len(groups) - most} more rows", "", "", "", "")
     return table
 
 
 def _alike(alive: Sequence[Buffer]) -> list[list[Buffer]]:
-    """Buffers that differ in the stage alone together, by their bytes together."""
-    groups: dict[tuple, list[Buffer]] = {}
+    """Groups of buffers that differ only in their stage, the largest group first."""
+    groups: dict[tuple[object, ...], list[Buffer]] = {}
     for b in alive:
         groups.setdefault((b.kind, b.what, b.type, b.source), []).append(b)
     return sorted(groups.values(), key=lambda group: -sum(b.bytes for b in group))
 
 
 def _ranges(stages: Sequence[int]) -> str:
-    """Numbers with runs drawn together: "0, 2 .. 9"."""
+    """Numbers, with consecutive ones written as ranges: "0, 2 .. 9"."""
     runs: list[list[int]] = []
     for stage in stages:
         if runs and stage == runs[-1][1] + 1:
@@ -134,12 +134,13 @@ def _ranges(stages: Sequence[int]) -> str:
 
 
 def _readings(timeline: Timeline) -> Table:
-    table = table_of("meter", "peak", "against predicted", "sees", left=("meter", "sees"), wrapped=("sees",))
+    table = table_of("meter", "peak", "vs predicted", "sees", left=("meter", "sees"), wrapped=("sees",))
     known = meters()
     for name, reading in timeline.readings.items():
         if reading.bytes is None:
             table.add_row(known[name].label, "n/a", "", reading.reason or "")
         else:
-            off = reading.bytes / timeline.peak_bytes - 1 if timeline.peak_bytes else 0.0
-            table.add_row(known[name].label, format_bytes(reading.bytes), f"{off:+.1%}", reading.reason or known[name].sees)
+            error = reading.bytes / timeline.peak_bytes - 1 if timeline.peak_bytes else 0.0
+            sees = reading.reason or known[name].sees
+            table.add_row(known[name].label, format_bytes(reading.bytes), f"{error:+.1%}", sees)
     return table

@@ -30,8 +30,8 @@ def parts(validation: Validation) -> list[RenderableType]:
         table.add_row(row.name, *_cells(row, meters))
     budget = "no budget" if validation.budget is None else f"budget {format_bytes(validation.budget)}"
     head = Text(
-        f"{validation.function}: peak bytes beyond the arguments, {budget}; time against jax.grad, "
-        f"median of {validation.repeats}"
+        f"{validation.function}: peak bytes beyond the arguments, {budget}; time relative to jax.grad, "
+        f"median of {validation.repeats} round{'s' if validation.repeats > 1 else ''}"
     )
     verdict = "passed" if validation.passed else "FAILED"
     notes = [f"{verdict}: {text}" for text in validation.row_failures or [_agreement(validation)]]
