@@ -1,7 +1,7 @@
-"""The doors `scan`, `fori_loop`, `while_loop`: loops that say themselves how they are reversed.
+"""The doors `scan`, `fori_loop`, `while_loop`: loops that themselves say how they are reversed.
 
-Code that uses `jax.lax` needs none of them: `cg.grad(f, budget=...)` plans its loops too.  They are for a budget at one
-loop, and for `jax.grad`.
+Code that uses `jax.lax` needs none of them: `cg.grad(f, budget=...)` plans its loops too.  They are for a budget of one
+loop, and for use under `jax.grad`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 import jax
 from jax import dtypes, lax
 from jax.custom_derivatives import SymbolicZero
+from jax.typing import DTypeLike
 
 from ckptgrad.autodiff.of_function import pushed_forward
 from ckptgrad.autodiff.reverse import is_differentiable
@@ -20,12 +21,13 @@ from ckptgrad.errors import BudgetError, OptionError
 from ckptgrad.graph.evaluate import apply, read
 from ckptgrad.graph.graph import Operation
 from ckptgrad.graph.trace import from_jaxpr
-from ckptgrad.loops.candidates import SLOWEST, Candidate, loop_plans
+from ckptgrad.loops.candidates import current_offer, loop_candidates
 from ckptgrad.loops.linear import Pair, linear
+from ckptgrad.loops.loop import Loop
 from ckptgrad.loops.plain import reverse_plainly
 from ckptgrad.loops.planned import forward_of
-from ckptgrad.loops.reversals.store_all import StoreAll
-from ckptgrad.loops.scan import Scan, scan_of
+from ckptgrad.loops.reversals.reversal import Candidate, registered
+from ckptgrad.loops.scan import scan_of
 from ckptgrad.loops.while_loop import while_of
 from ckptgrad.planning.costs import ABOUT_AS_FAST
 from ckptgrad.rules.custom import tangent_zeros
@@ -33,8 +35,6 @@ from ckptgrad.rules.decorators import instantiate
 from ckptgrad.rules.subgraphs import calls_custom_rule
 from ckptgrad.target.attached import attached
 from ckptgrad.target.rates import Machine
-
-POLICIES = ("optimal", "store_all", "two_levels", "revolve")
 
 
 def scan(
@@ -47,7 +47,7 @@ def scan(
     *,
     budget: Budget = None,
     policy: str = "optimal",
-    accumulate: Any = None,
+    accumulate: DTypeLike | None = None,
 ) -> tuple[Any, Any]:
     """`jax.lax.scan` whose reverse mode keeps a memory budget, under `jax.grad` too.
 
@@ -56,7 +56,7 @@ def scan(
         budget: bytes that the loop may store for its backward and hold in it, operands, results and gradients not
             counted: an int, "64MiB", "0.25x" of what storing every step takes, "min" (the least that is not more than
             twenty times slower than the fastest), or None for the smallest that is about as fast as the fastest.
-        policy: "optimal", "store_all", "two_levels" (one checkpoint a group of steps), "revolve" (binomial).
+        policy: "optimal", "store_all", "two_levels" (one checkpoint per group of steps), "revolve" (binomial).
         accumulate: a dtype in which gradients of what the loop closes over are summed, if it is wider than theirs.
 
     Returns:
@@ -90,7 +90,7 @@ def fori_loop(
     unroll: int | bool | None = None,
     budget: Budget = None,
     policy: str = "optimal",
-    accumulate: Any = None,
+    accumulate: DTypeLike | None = None,
 ) -> Any:
     """`jax.lax.fori_loop` whose reverse mode keeps a memory budget; the bounds may be known at run time only.
 
@@ -124,7 +124,7 @@ def while_loop(
     *,
     budget: Budget = None,
     policy: str = "optimal",
-    accumulate: Any = None,
+    accumulate: DTypeLike | None = None,
 ) -> Any:
     """`jax.lax.while_loop` with reverse mode: a number of checkpoints that does not depend on the number of steps.
 
@@ -148,11 +148,17 @@ def while_loop(
 class _Options:
     """What was asked for at a loop, checked."""
 
-    def __init__(self, budget: Budget, policy: str, accumulate: Any):
+    def __init__(self, budget: Budget, policy: str, accumulate: DTypeLike | None):
         check_budget(budget)
-        if policy not in POLICIES:
-            raise OptionError(f"policy={policy!r} is unknown for a loop; there are {', '.join(POLICIES)}")
+        known = policies()
+        if policy not in known:
+            raise OptionError(f"policy={policy!r} is unknown for a loop; there are {', '.join(known)}")
         self.budget, self.policy, self.accumulate = budget, policy, accumulate
+
+
+def policies() -> list[str]:
+    """What `policy` may be: the fastest of all plans that fit, or of those of some ways to reverse loops."""
+    return [*dict.fromkeys(["optimal", *(name for way in registered().values() for name in way.policies)])]
 
 
 def _planned(fun: Callable, args: tuple[Any, ...], options: _Options) -> Any:
@@ -179,7 +185,7 @@ def _planned(fun: Callable, args: tuple[Any, ...], options: _Options) -> Any:
     return jax.tree.unflatten(trees[0], [read(env, a) for a in graph.outputs])
 
 
-def _taken_apart(op: Operation, needs: Sequence[bool], options: _Options) -> Any:
+def _taken_apart(op: Operation, needs: Sequence[bool], options: _Options) -> Loop:
     return (scan_of if op.name == "scan" else while_of)(op, needs, True, options.accumulate)
 
 
@@ -202,8 +208,8 @@ def _tangents(
     op: Operation, options: _Options, operands: Sequence[Any], tangents: Sequence[Any], live: Sequence[bool]
 ) -> tuple[list[Any], list[Any]]:
     loop = _taken_apart(op, live, options)
-    plan = _chosen(loop, options).costed.plan
-    found = forward_of(plan, loop)(*operands)
+    reversal = _chosen(loop, options).reversal
+    found = forward_of(reversal, loop)(*operands)
     results, stored = found[: len(loop.out_avals)], found[len(loop.out_avals) :]
     count = len(operands)
     moving = [k for k, a in enumerate(loop.out_avals) if is_differentiable(a)]
@@ -227,31 +233,27 @@ def _tangents(
 
     def pulled(*xs: Any) -> list[Any]:
         kept, seeds = xs[count : count + len(stored)], xs[count + len(stored) :]
-        return wanted(plan.backward(loop, xs[:count], kept, cotangents(seeds)))
+        return wanted(reversal.backward(loop, xs[:count], kept, cotangents(seeds)))
 
     def plainly(*xs: Any) -> list[Any]:
         return wanted(reverse_plainly(loop, xs[:count])[1](*cotangents(xs[count + len(stored) :])))
 
     arguments = tuple(loop.operand_avals[i].update(weak_type=False) for i in moved)
     seeds = tuple(loop.out_avals[k].update(weak_type=False) for k in moving)
-    proved = not calls_custom_rule(loop.step.body)
+    proved = not calls_custom_rule(loop.body.graph)
     pair = Pair(count + len(stored), pushed, pulled, pushed, plainly, arguments, seeds, proved)
     known = dict(zip(moving, linear(pair, [*operands, *stored], tangents), strict=True))
     return results, [known[k] if k in known else tangent_zeros(a) for k, a in enumerate(loop.out_avals)]
 
 
-def _chosen(loop: Any, options: _Options) -> Candidate:
+def _chosen(loop: Loop, options: _Options) -> Candidate:
     """The fastest plan of the policy within the budget."""
-    offered = [c for c in loop_plans(loop, Machine.of(), None) if _belongs(c, options.policy, loop)]
-    if not offered and isinstance(loop, Scan):
-        offered = loop_plans(loop, Machine.of(), None)  # Of one step or none: there is nothing to choose.
-    if not offered:
-        raise OptionError(f"policy={options.policy!r} is not for a loop whose length is not known")
+    target = attached()
+    offered = _offered(loop, options.policy, Machine(target))
     fastest = min(c.seconds for c in offered)
-    sensible = [c for c in offered if c.seconds <= SLOWEST * fastest]
-    every = [c.bytes for c in offered if isinstance(c.costed.plan, StoreAll)] or [max(c.bytes for c in sensible)]
-    free = attached().free_bytes
-    limit = resolve_budget(options.budget, lambda: min(every), lambda: min(c.bytes for c in sensible), free)
+    sensible = [c for c in offered if c.seconds <= current_offer().slowest * fastest]
+    every = [c.bytes for c in offered if "store_all" in c.policies] or [max(c.bytes for c in sensible)]
+    limit = resolve_budget(options.budget, lambda: min(every), lambda: min(c.bytes for c in sensible), target.free_bytes)
     if limit is None:
         about = [c for c in offered if c.seconds <= (1 + ABOUT_AS_FAST) * fastest]
         return min(about, key=lambda c: c.bytes)
@@ -261,12 +263,17 @@ def _chosen(loop: Any, options: _Options) -> Candidate:
     return min(fitting, key=lambda c: (c.seconds, c.bytes))
 
 
-def _belongs(candidate: Candidate, policy: str, loop: Any) -> bool:
-    plan: Any = candidate.costed.plan
-    if policy == "optimal":
-        return True
-    if isinstance(plan, StoreAll):
-        return policy == "store_all" or not isinstance(loop, Scan)
-    if policy == "two_levels" and isinstance(loop, Scan):
-        return plan.slots >= plan.groups(loop)
-    return policy == "revolve" and plan.group == 1
+def _offered(loop: Loop, policy: str, machine: Machine) -> list[Candidate]:
+    """The plans of a loop that belong to a policy.
+
+    Raises:
+        OptionError: none does.
+    """
+    every = loop_candidates(loop, machine, None)
+    offered = [c for c in every if policy == "optimal" or policy in c.policies]
+    if not offered and loop.length is not None:
+        return every  # Of one step or none: there is nothing to choose.
+    if not offered:
+        others = [name for name in policies() if name == "optimal" or any(name in c.policies for c in every)]
+        raise OptionError(f"policy={policy!r} needs a loop of known length; use {' or '.join(map(repr, others))}")
+    return offered

@@ -1,9 +1,9 @@
-"""Buffers that a loop writes entry by entry, one a step, and may read.
+"""Buffers that a loop writes entry by entry, one per step, and may read.
 
 Such a buffer is carried, but what it held at any step follows from what it holds at the end: entries that were written
 by then are those of the end, the others those of the start.  So checkpoints need not hold it, and steps that run again
 read from the buffer at the end.  Recognised from the graph of the body, where this is proved: the place of the entry
-that is written is a counter (see `counters`) in every step, so that nothing is written but once.
+that is written is a counter (see `counters`) in every step, so that no entry is written twice.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _DROPPING = (lax.GatherScatterMode.FILL_OR_DROP, lax.GatherScatterMode.PROMISE_I
 
 
 @dataclass(frozen=True)
-class Written:
+class EntryBuffer:
     """A carried buffer that is written entry by entry.
 
     Attributes:
-        position: which of the carried values it is.
-        counter: which of them counts.
+        position: its place among the carried values.
+        counter: the place of the counter at which an entry is written.
         start: the first entry that is written.
     """
 
@@ -40,24 +40,24 @@ class Written:
     start: int
 
 
-def written_buffers(body: Graph, num_consts: int, num_carry: int, init: Sequence[Atom], last: Last) -> list[Written]:
+def entry_buffers_of(body: Graph, num_consts: int, num_carry: int, init: Sequence[Atom], last: Last) -> list[EntryBuffer]:
     """The carried buffers of a loop's body that are written entry by entry.
 
     Args:
         body: from constants, carried values and stacked inputs to carried values and stacked outputs.
-        num_consts, num_carry: how many of these there are.
-        init: the initial carried values; only constants are known.
-        last: what is known of how far counters count.
+        num_consts, num_carry: the numbers of constants and of carried values.
+        init: the initial carried values, of which only constants are known.
+        last: the largest value of a counter, where that is known.
     """
     body = Graph(body.inputs, body.outputs, needed_operations(body.operations, body.outputs))
     carry = body.inputs[num_consts : num_consts + num_carry]
     counters = {v: c for v, c in counters_of(body, carry, init, last).items() if _is_comparable(v, c)}
-    found = []
+    buffers = []
     for k, v in enumerate(carry):
         counter = _written_at(body, v, body.outputs[k], counters)
         if counter is not None:
-            found.append(Written(k, counters[counter].position, counters[counter].start))
-    return found
+            buffers.append(EntryBuffer(k, counters[counter].position, counters[counter].start))
+    return buffers
 
 
 def _is_comparable(variable: Variable, counter: Counter) -> bool:
@@ -66,7 +66,7 @@ def _is_comparable(variable: Variable, counter: Counter) -> bool:
 
 
 def _written_at(body: Graph, buffer: Variable, after: Atom, counters: dict[Variable, Counter]) -> Variable | None:
-    """The counter at which an entry of the buffer is written, if that and single reads are all that happens to it."""
+    """The counter at which an entry of the buffer is written, if nothing else but reads of one entry happens to it."""
     write = body.get_operation(after) if isinstance(after, Variable) and after is not buffer else None
     if write is None or not buffer.aval.shape or buffer.aval.shape[0] > _INT32:
         return None
@@ -88,7 +88,7 @@ def _written_at(body: Graph, buffer: Variable, after: Atom, counters: dict[Varia
 
 
 def _sets_one(op: Operation) -> bool:
-    """Whether a scatter replaces one entry, and one beyond the end not at all."""
+    """Whether a scatter replaces one entry, and nothing where that is beyond the end."""
     d = op.params["dimension_numbers"]
     buffer, indices, update = (a.aval.shape for a in op.inputs[:3])
     return (
@@ -111,9 +111,9 @@ def _reads_one(op: Operation, buffer: Variable) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class ReadBack:
-    """Stands where `dynamic_slice` stands, and reads an entry of a written buffer as it was before a step.
+    """Stands where `dynamic_slice` stands, and reads an entry of a buffer as it was before a step.
 
-    Takes, in place of the buffer, that at the end and that at the start; and, last, the counter.
+    Takes, in place of the buffer, the pair of the buffer at the end and at the start; and, as its last operand, the counter.
     """
 
     start: int
@@ -133,14 +133,19 @@ class ReadBack:
         return jnp.where((entry >= self.start) & (entry < counter), at_end, at_start)
 
 
-def reading_back(operations: Sequence[Operation], buffers: dict[Variable, tuple[Written, Variable]]) -> list[Operation]:
-    """The operations with reads of written buffers replaced; `buffers` gives for each its counter's variable."""
-    found = []
+def reading_back(operations: Sequence[Operation], buffers: dict[Variable, tuple[EntryBuffer, Variable]]) -> list[Operation]:
+    """The operations with reads of entry buffers replaced.
+
+    Args:
+        operations: of the joint graph of a body.
+        buffers: from the variable of each buffer to the buffer and its counter's variable.
+    """
+    replaced = []
     for op in operations:
         known = buffers.get(op.inputs[0]) if op.name == "dynamic_slice" and op.inputs else None  # type: ignore[arg-type]
         if known is not None:
-            written, counter = known
-            primitive: Any = ReadBack(written.start)
+            buffer, counter = known
+            primitive: Any = ReadBack(buffer.start)
             op = Operation(primitive, [*op.inputs, counter], op.outputs, op.params, op.source_info, op.context, op.effects)
-        found.append(op)
-    return found
+        replaced.append(op)
+    return replaced

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ckptgrad.loops.body import Kept
-from ckptgrad.loops.loop import Loop, LoopPlan
+from ckptgrad.loops.loop import Loop
+from ckptgrad.loops.replay import Replay
 from ckptgrad.loops.reversals.online import Online
+from ckptgrad.loops.reversals.reversal import Reversal
 from ckptgrad.loops.reversals.store_all import StoreAll
 from ckptgrad.loops.scan import Scan
 from ckptgrad.stage.partition import partition
@@ -16,12 +17,13 @@ from ckptgrad.stage.partition import partition
 SLOTS, GROUP = 32, 16
 
 
-def plain_reversal(loop: Loop) -> LoopPlan:
+def plain_reversal(loop: Loop) -> Reversal[Any]:
     """Every step stored; where their number is unknown, a fixed number of checkpoints, with nothing but states kept."""
-    step = loop.unplanned
+    body = loop.unplanned
     if isinstance(loop, Scan):
-        return StoreAll(step.everything)
-    return Online(Kept(step, partition(step.joint, ())), SLOTS, GROUP)
+        # All is kept that the backward reads, but for what is cheaper to do again than to store at each step.
+        return StoreAll(Replay(body, partition(body.joint, [v for v in body.joint.frontier if v not in body.invariant])))
+    return Online(Replay(body, partition(body.joint, ())), SLOTS, GROUP)
 
 
 def reverse_plainly(loop: Loop, operands: Sequence[Any]) -> tuple[list[Any], Callable[..., list[Any]]]:

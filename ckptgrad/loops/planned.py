@@ -24,26 +24,16 @@ from jax.extend.core import Primitive
 from ckptgrad.autodiff.of_function import pulled_back, pushed_forward
 from ckptgrad.autodiff.reach import operands_reaching
 from ckptgrad.autodiff.reverse import is_differentiable
-from ckptgrad.graph.graph import KnownCost, Operation, Variable
+from ckptgrad.graph.graph import Atom, KnownCost, Operation, Variable
 from ckptgrad.graph.traits import state_class
-from ckptgrad.loops.loop import Loop, LoopPlan
+from ckptgrad.loops.loop import Loop
 from ckptgrad.loops.plain import reverse_plainly
+from ckptgrad.loops.reversals.reversal import Candidate, Reversal
 from ckptgrad.rules.custom import tangent_zeros
 from ckptgrad.rules.subgraphs import some
 from ckptgrad.stage.joint import Joint
 
 FORWARD, BACKWARD = "loop_forward", "loop_backward"
-
-
-@dataclass(frozen=True, eq=False)
-class Costed:
-    """A plan and what it costs: seconds, and bytes that are held inside besides operands and results."""
-
-    plan: LoopPlan
-    forward_seconds: float
-    forward_bytes: int
-    backward_seconds: float
-    backward_bytes: int
 
 
 def _marker(name: str, out_avals: Callable[..., list[Any]]) -> Primitive:
@@ -79,41 +69,41 @@ def left_open(loop: Loop, operands: Sequence[Any]) -> tuple[list[Any], Callable[
     return results, pull
 
 
-def open_loops(joint: Joint) -> list[Any]:
+def open_loops(joint: Joint) -> list[Loop]:
     """The loops in a joint graph that are left open, in order."""
     return [op.params["loop"] for op in joint.operations if op.primitive is _forward_p]
 
 
-def with_plans(joint: Joint, plans: Mapping[Any, Costed]) -> Joint:
+def with_plans(joint: Joint, plans: Mapping[Loop, Candidate]) -> Joint:
     """The joint graph with plans for its open loops, by loop.  Variables stay the same, but for the tokens."""
-    stored: dict[Any, list[Variable]] = {}
+    stored: dict[Atom, list[Variable]] = {}
     operations = []
     for op in joint.operations:
         loop: Any = op.params.get("loop")
         if op.primitive is _forward_p:
-            costed = plans[loop]
+            plan = plans[loop]
             *results, token = op.outputs
-            stored[token] = [Variable(a) for a in costed.plan.stored_avals(loop)]
-            run = _Running(FORWARD, forward_of(costed.plan, loop))
-            op = _running(run, op, op.inputs, [*results, *stored[token]], costed.forward_seconds, costed.forward_bytes)
+            stored[token] = [Variable(a) for a in plan.reversal.stored_avals(loop)]
+            run = _Running(FORWARD, forward_of(plan.reversal, loop))
+            op = _running(run, op, op.inputs, [*results, *stored[token]], plan.forward_seconds, plan.forward_bytes)
         elif op.primitive is _backward_p:
-            costed, count = plans[loop], len(loop.operand_avals)
+            plan, count = plans[loop], len(loop.operand_avals)
             operands, token, cotangents = op.inputs[:count], op.inputs[count], op.inputs[count + 1 :]
-            run = _Running(BACKWARD, _backward_of(costed.plan, loop, op.params["given"], len(stored[token])))
+            run = _Running(BACKWARD, _backward_of(plan.reversal, loop, op.params["given"], len(stored[token])))
             inputs = [*operands, *stored[token], *cotangents]
-            op = _running(run, op, inputs, op.outputs, costed.backward_seconds, costed.backward_bytes)
+            op = _running(run, op, inputs, op.outputs, plan.backward_seconds, plan.backward_bytes)
         operations.append(op)
     return replace(joint, operations=tuple(operations))
 
 
-def stored_by(joint: Joint) -> dict[Any, list[Variable]]:
+def stored_by(joint: Joint) -> dict[Loop, list[Variable]]:
     """For each planned loop what its forward stores for its backward."""
-    found = {}
+    stored: dict[Loop, list[Variable]] = {}
     for op in joint.operations:
         if isinstance(op.primitive, _Running) and op.name == FORWARD:
-            loop = op.params["loop"]
-            found[loop] = list(op.outputs[len(loop.out_avals) :])
-    return found
+            loop: Loop = op.params["loop"]
+            stored[loop] = list(op.outputs[len(loop.out_avals) :])
+    return stored
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,11 +128,11 @@ def _running(
     return Operation(run, inputs, outputs, params, op.source_info, op.context, known_cost=cost)  # type: ignore[arg-type]
 
 
-def forward_of(plan: LoopPlan, loop: Loop) -> Callable[..., list[Any]]:
+def forward_of(reversal: Reversal[Any], loop: Loop) -> Callable[..., list[Any]]:
     """From operands to results and what is stored, differentiated as the plain loop."""
 
     def run(*operands: Any) -> list[Any]:
-        results, stored = plan.forward(loop, operands)
+        results, stored = reversal.forward(loop, operands)
         return [*results, *stored]
 
     def definition(*operands: Any) -> list[Any]:
@@ -151,7 +141,7 @@ def forward_of(plan: LoopPlan, loop: Loop) -> Callable[..., list[Any]]:
     return _without_idle(loop, _defined_by(run, definition, range(len(loop.operand_avals)), loop.has_custom_vjp))
 
 
-def _backward_of(plan: LoopPlan, loop: Loop, given: Sequence[bool], stored: int) -> Callable[..., list[Any]]:
+def _backward_of(reversal: Reversal[Any], loop: Loop, given: Sequence[bool], stored: int) -> Callable[..., list[Any]]:
     count = len(loop.operand_avals)
 
     def wanted(found: Sequence[Any]) -> list[Any]:
@@ -159,7 +149,7 @@ def _backward_of(plan: LoopPlan, loop: Loop, given: Sequence[bool], stored: int)
 
     def run(*inputs: Any) -> list[Any]:
         operands, kept, cotangents = inputs[:count], inputs[count : count + stored], inputs[count + stored :]
-        return wanted(plan.backward(loop, operands, kept, some(given, cotangents)))
+        return wanted(reversal.backward(loop, operands, kept, some(given, cotangents)))
 
     def definition(*xs: Any) -> list[Any]:
         return wanted(reverse_plainly(loop, xs[:count])[1](*some(given, xs[count:])))
@@ -170,8 +160,8 @@ def _backward_of(plan: LoopPlan, loop: Loop, given: Sequence[bool], stored: int)
 
 def _without_idle(loop: Loop, run: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
     """`run`, to whose operands on which no result depends no derivative leads: these may have no forward mode."""
-    step = loop.step
-    moving = [False] * loop.offset + operands_reaching(step.body, step.num_consts, step.num_carry)
+    body = loop.body
+    moving = [False] * loop.offset + operands_reaching(body.graph, body.num_consts, body.num_carry)
 
     def without(*inputs: Any) -> list[Any]:
         operands = [

@@ -95,8 +95,8 @@ def push_while(op: Application, *tangents: Any):
     if together is not None:
         return push_tangents(together, op.inputs, tangents, op.used)
     loop = while_of(op.op, op.needs, False)
-    k, n = loop.offset, loop.step.num_consts
-    body, needs, avals = loop.step.body, loop.step.needs, loop.step.carry_avals
+    k, n = loop.offset, loop.body.num_consts
+    body, needs, avals = loop.body.graph, loop.body.needs, loop.body.carry_avals
     moving = [a and w for a, w in zip(needs[n:], moving_carry(body, op.used_outputs, n, len(avals)), strict=True)]
     run = push_through(body, [*needs[:n], *moving], moving)
     consts, init, _ = loop.divide(op.inputs)

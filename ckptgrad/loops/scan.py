@@ -1,4 +1,4 @@
-"""`scan` taken apart."""
+"""`scan` taken apart: a loop of known length."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from jax import lax
+from jax.typing import DTypeLike
 
 from ckptgrad.compat import scan_counts
 from ckptgrad.graph.graph import Operation
 from ckptgrad.graph.trace import from_jaxpr
-from ckptgrad.loops.body import Step
+from ckptgrad.loops.body import Body
 from ckptgrad.loops.counters import last_of_steps
-from ckptgrad.loops.entry_buffers import written_buffers
+from ckptgrad.loops.entry_buffers import entry_buffers_of
 from ckptgrad.loops.loop import Loop
 from ckptgrad.loops.stacks import put_each, take_each
 from ckptgrad.rules.subgraphs import typed
@@ -24,7 +25,7 @@ class Scan(Loop):
     """A loop of known length.
 
     Attributes:
-        length: how many steps it has.
+        length: the number of steps.
         reverse: whether it goes from the last stacked input to the first.
         unroll: as `lax.scan` takes it.
     """
@@ -36,10 +37,10 @@ class Scan(Loop):
     def definition(self, *operands: Any) -> list[Any]:
         """The loop itself."""
         consts, init, xs = self.divide(operands)
-        c = self.step.num_carry
+        c = self.body.num_carry
 
-        def run(carry, x):
-            outputs = typed(self.step.body(*consts, *carry, *x), self.step.out_avals)
+        def run(carry: Any, x: Any) -> Any:
+            outputs = typed(self.body.graph(*consts, *carry, *x), self.body.out_avals)
             return outputs[:c], outputs[c:]
 
         final, ys = lax.scan(run, init, xs, length=self.length, reverse=self.reverse, unroll=self.unroll)
@@ -61,16 +62,15 @@ def scan_of(
     op: Operation,
     needs: Sequence[bool],
     planned: bool,
-    accumulate: Any = None,
+    accumulate: DTypeLike | None = None,
     wanted: Sequence[bool] | None = None,
 ) -> Scan:
     """A scan taken apart; `needs` says which operands have a gradient, `wanted` which results may get a cotangent."""
     params = op.params
-    body, (n, c) = from_jaxpr(params["jaxpr"]), scan_counts(params)
-    written = written_buffers(body, n, c, op.inputs[n : n + c], last_of_steps(params["length"])) if planned else ()
-    step = Step(body, n, c, needs, planned, written, wanted)
+    graph, (n, c) = from_jaxpr(params["jaxpr"]), scan_counts(params)
+    buffers = entry_buffers_of(graph, n, c, op.inputs[n : n + c], last_of_steps(params["length"])) if planned else ()
     return Scan(
-        step=step,
+        body=Body(graph, n, c, needs, planned, buffers, wanted),
         operand_avals=tuple(a.aval for a in op.inputs),
         out_avals=tuple(v.aval for v in op.outputs),
         accumulate=accumulate,

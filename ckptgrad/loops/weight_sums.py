@@ -1,7 +1,7 @@
 """Gradients of a loop's constants summed over a group of steps at once.
 
 A step's share in the gradient of a weight is a product A_t^T G_t, with few rows.  The sum over steps is one product of A
-and G stacked along time: fewer and larger products, and the gradient is read and written once a group, not once a step.
+and G stacked along time: fewer and larger products, and the gradient is read and written once per group, not per step.
 The price is the stack of G.
 """
 
@@ -18,7 +18,7 @@ from jax import lax
 
 from ckptgrad.graph.evaluate import apply, needed_operations, read
 from ckptgrad.graph.graph import Operation, Variable, variables_of
-from ckptgrad.loops.body import Kept
+from ckptgrad.loops.replay import Replay
 from ckptgrad.rules.decorators import instantiate
 from ckptgrad.rules.products import contracted
 from ckptgrad.stage.partition import Run, run_operations
@@ -75,37 +75,37 @@ class Term:
         return _through(self.after, total)
 
 
-class Deferral:
-    """What of a step's backward waits for the end of its group.
+class WeightSums:
+    """The gradients of constants that wait for the end of a group of steps.
 
     Attributes:
-        kept: the step.
+        replay: a step, and what is kept of it.
         terms: the gradients that wait.
         stacked: the values that are stacked for them, besides what is stored of the step anyway.
     """
 
-    def __init__(self, kept: Kept):
-        self.kept = kept
-        self._operations = kept.part.backward_run.operations
-        joint, step = kept.part.joint, kept.step
+    def __init__(self, replay: Replay):
+        self.replay = replay
+        self._operations = replay.part.backward_run.operations
+        joint, body = replay.part.joint, replay.body
         readers: dict[Any, int] = {}
         for a in [*(a for op in self._operations for a in op.inputs), *joint.gradients]:
             if isinstance(a, Variable):
                 readers[a] = readers.get(a, 0) + 1
         self._readers = readers
         self._makers = {v: op for op in self._operations for v in op.outputs}
-        gradients = joint.gradients[: len(step.active_consts)]
-        found = (self._term(k, g) for k, g in enumerate(gradients) if isinstance(g, Variable))
-        self.terms = [t for t in found if t is not None]
-        stored = {*self._arriving, *kept.private}
+        gradients = joint.gradients[: len(body.active_consts)]
+        terms = (self._term(k, g) for k, g in enumerate(gradients) if isinstance(g, Variable))
+        self.terms = [t for t in terms if t is not None]
+        stored = {*self._arriving, *replay.private}
         bases = dict.fromkeys(operand.base for term in self.terms for operand in term.operands)
         self.stacked = [v for v in bases if v not in stored]
 
     @property
     def _arriving(self) -> dict[Variable, int]:
-        """The carried values that are stored as they come into the step."""
-        inputs, moving = self.kept.step.carry_inputs, self.kept.step.moving
-        return {inputs[i]: i for i in self.kept.carry_reads if i in moving}
+        """The carried values that are stored as they enter a step."""
+        inputs, moving = self.replay.body.carry_inputs, self.replay.body.moving
+        return {inputs[i]: i for i in self.replay.carry_reads if i in moving}
 
     def _term(self, position: int, gradient: Variable) -> Term | None:
         after: list[Operation] = []
@@ -117,7 +117,7 @@ class Deferral:
             op = self._makers.get(base)
         if op is not None and _is_product(op) and self._readers[base] == 1:
             operands = [self._viewed(a) for a in op.inputs]
-            if any(o is None or o.base in self.kept.step.invariant for o in operands):
+            if any(o is None or o.base in self.replay.body.invariant for o in operands):
                 return None
             return Term(position, op, tuple(o for o in operands if o is not None), tuple(after[::-1]))
         if not any(op.name == "reduce_sum" for op in after):
@@ -138,7 +138,7 @@ class Deferral:
     def _run(self) -> Run:
         """The backward without what waits."""
         waiting = {t.position for t in self.terms}
-        gradients = self.kept.part.joint.gradients
+        gradients = self.replay.part.joint.gradients
         wanted = [g for k, g in enumerate(gradients) if k not in waiting and g is not None]
         made = variables_of([*wanted, *self.stacked])
         operations = needed_operations(self._operations, made)
@@ -150,18 +150,18 @@ class Deferral:
         """What a step's backward runs."""
         return self._run.operations
 
-    def back(self, given: Mapping[Variable, Any]) -> tuple[list[Any], list[Any]]:
+    def back(self, start: Mapping[Variable, Any]) -> tuple[list[Any], list[Any]]:
         """Gradients of one step (None for those that wait, and for zero), and the values of `stacked`.
 
         Args:
-            given: what the backward of the step starts from, by variable.
+            start: what the backward of the step starts from, by variable.
         """
-        env = dict(given)
+        env = dict(start)
         run_operations(self._run.operations, env)
         waiting = {t.position for t in self.terms}
-        gradients = self.kept.part.joint.gradients
-        found = [None if g is None or k in waiting else read(env, g) for k, g in enumerate(gradients)]
-        return found, [env[v] for v in self.stacked]
+        gradients = self.replay.part.joint.gradients
+        ready = [None if g is None or k in waiting else read(env, g) for k, g in enumerate(gradients)]
+        return ready, [env[v] for v in self.stacked]
 
     def add(self, sums: Sequence[Any], stacks: Sequence[Any], stored: Mapping[Variable, Any]) -> list[Any]:
         """Sums of gradients of constants with those of a group added.
@@ -172,10 +172,10 @@ class Deferral:
             stored: stacks of what is stored of each step.
         """
         known = {**stored, **dict(zip(self.stacked, stacks, strict=True))}
-        found = list(sums)
+        totals = list(sums)
         for term in self.terms:
-            found[term.position] = jnp.add(found[term.position], term.summed(known))
-        return found
+            totals[term.position] = jnp.add(totals[term.position], term.summed(known))
+        return totals
 
     def room(self, rows: int) -> list[Any]:
         """Zeros for stacks of the values of `stacked`: rows that are not written add nothing."""
@@ -183,8 +183,8 @@ class Deferral:
 
     def stored(self, came: Mapping[int, Any], private: Sequence[Any]) -> dict[Variable, Any]:
         """Stacks of what is stored of each step, by variable."""
-        found = {v: came[i] for v, i in self._arriving.items()}
-        return {**found, **dict(zip(self.kept.private, private, strict=True))}
+        arriving = {v: came[i] for v, i in self._arriving.items()}
+        return {**arriving, **dict(zip(self.replay.private, private, strict=True))}
 
 
 def _is_product(op: Operation) -> bool:

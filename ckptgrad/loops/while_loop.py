@@ -1,4 +1,4 @@
-"""`while` taken apart: a loop whose number of steps is known when it has run."""
+"""`while` taken apart: a loop whose number of steps is known only when it has run."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from jax import lax
+from jax.typing import DTypeLike
 
 from ckptgrad.graph.graph import Graph, Operation
 from ckptgrad.graph.trace import from_jaxpr
-from ckptgrad.loops.body import Step
+from ckptgrad.loops.body import Body
 from ckptgrad.loops.counters import last_by_predicate
-from ckptgrad.loops.entry_buffers import written_buffers
+from ckptgrad.loops.entry_buffers import entry_buffers_of
 from ckptgrad.loops.loop import Loop
 from ckptgrad.rules.subgraphs import typed
 
@@ -35,8 +36,8 @@ class While(Loop):
         """The loop itself."""
         consts, init, _ = self.divide(operands)
 
-        def run(carry):
-            return typed(self.step.body(*consts, *carry), self.step.carry_avals)
+        def run(carry: Any) -> Any:
+            return typed(self.body.graph(*consts, *carry), self.body.carry_avals)
 
         return lax.while_loop(lambda carry: self.goes_on(operands, carry), run, init)
 
@@ -49,17 +50,17 @@ class While(Loop):
         return []
 
 
-def while_of(op: Operation, needs: Sequence[bool], planned: bool, accumulate: Any = None) -> While:
+def while_of(op: Operation, needs: Sequence[bool], planned: bool, accumulate: DTypeLike | None = None) -> While:
     """A while taken apart; `needs` says which operands have a gradient."""
     k, n = op.params["cond_nconsts"], op.params["body_nconsts"]
-    body, predicate = from_jaxpr(op.params["body_jaxpr"]), from_jaxpr(op.params["cond_jaxpr"])
-    c = len(body.inputs) - n
-    written = written_buffers(body, n, c, op.inputs[k + n :], last_by_predicate(predicate, k)) if planned else ()
-    step = Step(body, n, c, needs[k:], planned, written)
+    graph, predicate = from_jaxpr(op.params["body_jaxpr"]), from_jaxpr(op.params["cond_jaxpr"])
+    c = len(graph.inputs) - n
+    buffers = entry_buffers_of(graph, n, c, op.inputs[k + n :], last_by_predicate(predicate, k)) if planned else ()
     return While(
-        step=step,
+        body=Body(graph, n, c, needs[k:], planned, buffers),
         operand_avals=tuple(a.aval for a in op.inputs),
         out_avals=tuple(v.aval for v in op.outputs),
+        length=None,
         offset=k,
         accumulate=accumulate,
         predicate=predicate,

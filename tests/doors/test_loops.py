@@ -146,7 +146,7 @@ def test_errors_come_at_once_or_with_what_is_feasible():
         jax.grad(lambda x: cg.scan(step, x, None, 50, budget=10)[0].sum())(X)
     assert error.value.smallest > 10
     jax.grad(lambda x: cg.scan(step, x, None, 50, budget=error.value.smallest)[0].sum())(X)
-    with pytest.raises(cg.OptionError, match="not known"):
+    with pytest.raises(cg.OptionError, match="known length; use 'optimal' or 'revolve'"):
         jax.grad(lambda x: cg.while_loop(lambda c: c.sum() < 3, lambda c: c * 2, x, policy="store_all").sum())(X)
 
 

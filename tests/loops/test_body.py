@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from jax import lax
 
 import ckptgrad as cg
-from ckptgrad.loops.reversals import binomial
+from ckptgrad.loops import binomial
 from ckptgrad.loops.reversals.online import Placed
 from ckptgrad.planning.loop_referee import offline_starts, online_starts, steps_run
 from ckptgrad.planning.policies.revolve import advance, extra_forwards
 from tests.support.compare import quick
-from tests.support.loop_plans import with_stack
+from tests.support.loop_plans import with_checkpoints
 
 CALLS = collections.Counter()
 
@@ -56,15 +56,15 @@ CASES = [(1, 1, 5), (2, 1, 9), (3, 1, 20), (3, 2, 21), (4, 3, 40), (2, 4, 33), (
 def test_a_compiled_program_runs_the_steps_that_the_referee_counts(slots, group, length, known):
     groups = -(-length // group)
     slots = min(slots, groups) if known else slots
-    with with_stack(slots, group) as plans:
+    with with_checkpoints(slots, group) as plans:
         gradient = jax.jit(cg.grad(functools.partial(by_scan if known else by_while, length=length)))
         CALLS.clear()
         found = gradient(jnp.float32(0.3), length)
         jax.block_until_ready(found)
         jax.effects_barrier()
     starts = (offline_starts if known else online_starts)(groups, slots)
-    kept = plans[0].kept
-    assert CALLS["steps"] == steps_run(length, slots, group, starts, bool(kept.private or kept.next_reads))
+    replay = plans[0].replay
+    assert CALLS["steps"] == steps_run(length, slots, group, starts, bool(replay.private or replay.next_reads))
     wanted = jax.grad(lambda x: lax.fori_loop(0, length, lambda _, c: jnp.sin(c), x))(jnp.float32(0.3))
     np.testing.assert_allclose(found, wanted, rtol=1e-6)
 

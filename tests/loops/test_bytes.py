@@ -13,7 +13,7 @@ from ckptgrad.loops.planned import stored_by, with_plans
 from ckptgrad.stage.joint import joint
 from ckptgrad.target.allocated import compiled_memory
 from ckptgrad.target.rates import Machine
-from tests.support.loop_plans import with_stack
+from tests.support.loop_plans import with_checkpoints
 
 WIDTH, ROWS = 32, 8
 STATE = WIDTH * ROWS * 4
@@ -60,7 +60,7 @@ def test_budgets_of_while_loops_are_kept(states):
 @pytest.mark.parametrize("deferred", [False, True])
 @pytest.mark.parametrize(("slots", "group"), [(64, 16), (16, 64), (20, 10)])
 def test_checkpoints_and_a_group_and_little_else(slots, group, deferred):
-    with with_stack(slots, group, deferred):
+    with with_checkpoints(slots, group, deferred):
         found = memory(cg.grad(recurrent(1024), (0, 1, 2)), W, BIAS, H).temporary_bytes
     # With sums at the end of a group, the cotangents of its steps are stacked as well.
     stacks = slots + (group + 1) * (2 if deferred else 1)
@@ -69,7 +69,7 @@ def test_checkpoints_and_a_group_and_little_else(slots, group, deferred):
 
 def test_programs_do_not_grow_with_the_number_of_steps():
     def program(length):
-        with with_stack(20, 10):
+        with with_checkpoints(20, 10):
             return jax.jit(cg.grad(recurrent(length), (0, 1, 2))).lower(W, BIAS, H).compile()
 
     short, long = program(1000), program(100_000)
@@ -93,7 +93,7 @@ def test_stacked_inputs_are_not_copied_and_their_gradients_written_in_place():
         return (lax.scan(lambda c, x: (jnp.tanh(c @ w + x), None), h, xs)[0] ** 2).sum()
 
     for plan in ((50, 40), (20, 10)):
-        with with_stack(*plan):
+        with with_checkpoints(*plan):
             found = memory(cg.grad(loss, (0, 1, 2)), W, H, xs)
         assert found.temporary_bytes <= 3 * sum(plan) * STATE + 4 * W.size * 4 < xs.nbytes / 4
         assert found.output_bytes <= xs.nbytes + 2 * (W.nbytes + H.nbytes)

@@ -8,13 +8,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ckptgrad.loops.candidates import ALIKE, SLOWEST, Candidate, thinned
+from ckptgrad.loops.candidates import ALIKE, thinned
+from ckptgrad.loops.reversals.reversal import Candidate, Offer
 
+SLOWEST = Offer().slowest
 NUMBERS = st.integers(1, 10_000)
 
 
 def candidate(seconds, bytes, stored=0):
-    return Candidate(float(seconds), stored, bytes, lambda: pytest.fail("made before it was chosen"))
+    return Candidate(
+        None,
+        lambda: pytest.fail("made before it was chosen"),
+        (),
+        stored=stored,
+        forward_bytes=0,
+        backward_bytes=bytes - stored,
+        forward_seconds=0.0,
+        backward_seconds=float(seconds),
+    )
 
 
 def offered(candidates, most=16):
@@ -37,16 +48,17 @@ def test_what_is_too_slow_is_not_offered(slower):
 
 
 def test_less_stored_between_the_passes_counts_too():
-    """Though slower and larger in all, if what is stored is of another order."""
-    few, much = candidate(2, 110, stored=1), candidate(1, 100, stored=1 << 20)
-    assert offered([few, much]) == [(1, 100, 1 << 20), (2, 110, 1)]
+    """Though slower and larger in total, if what is stored is of another order."""
+    large, larger = 2 << 20, 3 << 20
+    few, much = candidate(2, larger, stored=1), candidate(1, large, stored=1 << 20)
+    assert offered([few, much]) == [(1, large, 1 << 20), (2, larger, 1)]
     # Of the same order it does not.
-    assert offered([candidate(2, 110, stored=1 << 20), candidate(1, 100, stored=2 << 20)]) == [(1, 100, 2 << 20)]
+    assert offered([candidate(2, larger, stored=1 << 20), candidate(1, large, stored=large)]) == [(1, large, large)]
 
 
 @given(st.lists(st.tuples(NUMBERS, NUMBERS, NUMBERS), min_size=1, max_size=60), st.sampled_from([4, 8, 16]))
 def test_few_are_offered_and_none_is_missed_by_much(drawn, most):
-    candidates = [candidate(*one) for one in drawn]
+    candidates = [candidate(seconds, held + stored, stored) for seconds, held, stored in drawn]
     fastest = min(c.seconds for c in candidates)
     possible = [c for c in candidates if c.seconds <= SLOWEST * fastest]
     found = thinned(candidates, most)
@@ -69,7 +81,7 @@ def test_few_are_offered_and_none_is_missed_by_much(drawn, most):
 
 
 def test_of_many_those_that_are_alike_are_one():
-    """A hundred plans a per cent apart in bytes: the ones that are left are apart."""
+    """A hundred plans, each some per cent smaller than the one before: those that are left are not alike."""
     candidates = [candidate(100 + k, int(1e6 * 0.97**k)) for k in range(100)]
     found = [c for c in thinned(candidates, 16) if c.bytes != candidates[-1].bytes]
     assert 4 <= len(found) <= 16

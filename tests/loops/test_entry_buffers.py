@@ -12,7 +12,7 @@ import ckptgrad as cg
 from ckptgrad.loops.planned import open_loops
 from ckptgrad.target.allocated import compiled_memory
 from tests.support.compare import quick
-from tests.support.loop_plans import with_stack
+from tests.support.loop_plans import with_checkpoints
 
 STEPS = 40
 W = jnp.eye(3) * 0.6 + 0.1
@@ -55,7 +55,7 @@ def by_slices(w, u, xs):
 def written(fun, *args):
     """The written buffers that are recognised in the loops of a function."""
     (stage,) = cg.grad(fun, (0, 1, 2)).plan(*args).program.stages
-    return [loop.step.written for loop in open_loops(stage.kind.joint)]
+    return [loop.body.entry_buffers for loop in open_loops(stage.kind.joint)]
 
 
 LOOPS = {"fori_loop": by_fori, "while_loop": by_while, "slices": by_slices}
@@ -74,7 +74,7 @@ def test_they_are_recognised(fun):
 def test_gradients(fun, plan, deferred):
     with jax.enable_x64():
         args = [a.astype(float) for a in (W, U, XS)]
-        with with_stack(*plan, deferred):
+        with with_checkpoints(*plan, deferred):
             found = quick(cg.grad(fun, (0, 1, 2)))(*args)
         wanted = jax.grad(by_slices, (0, 1, 2))(*args)
         for a, b in zip(found, wanted, strict=True):
@@ -119,7 +119,7 @@ ALIKE = {
 @pytest.mark.parametrize("fun", ALIKE.values(), ids=ALIKE)
 def test_what_only_looks_alike_is_carried(fun):
     assert written(fun, W, U, XS) == [[]] or written(fun, W, U, XS) == [()]
-    with with_stack(3, 4):
+    with with_checkpoints(3, 4):
         found = quick(cg.grad(fun, (0, 1, 2)))(W, U, XS)
     for a, b in zip(found, jax.grad(fun, (0, 1, 2))(W, U, XS), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
@@ -243,8 +243,8 @@ def test_what_is_written_once_is_proved(fun, once):
     with jax.enable_x64():
         w, v = jnp.float64(0.9), V.astype(float)
         stages = cg.grad(fun, (0, 1)).plan(w, v).program.stages
-        assert [len(loop.step.written) for s in stages for loop in open_loops(s.kind.joint)] == [int(once)]
-        with with_stack(3, 5):
+        assert [len(loop.body.entry_buffers) for s in stages for loop in open_loops(s.kind.joint)] == [int(once)]
+        with with_checkpoints(3, 5):
             found = quick(cg.grad(fun, (0, 1)))(w, v)
         eps = 1e-6
         run = jax.jit(fun)
@@ -267,7 +267,7 @@ def test_checkpoints_do_not_hold_them():
 
         return lax.while_loop(lambda s: s[0] < rows, step, (0, u, jnp.zeros((rows, width))))[2].sum()
 
-    with with_stack(50, 40):
+    with with_checkpoints(50, 40):
         found = compiled_memory(jax.jit(cg.grad(fun, (0, 1))).lower(w, u).compile()).temporary_bytes
     # The buffer at the start and at the end, its cotangent, and copies of these that XLA makes where loops begin.
     assert found <= 6 * rows * width * 4
@@ -280,7 +280,7 @@ def test_constants_that_are_read_entry_by_entry_get_their_gradients_in_place():
     def fun(xs):
         return lax.fori_loop(0, 1000, lambda i, c: jnp.sin(c + xs[i]), jnp.zeros(64)).sum()
 
-    with with_stack(25, 40):
+    with with_checkpoints(25, 40):
         compiled = jax.jit(cg.grad(fun)).lower(xs).compile()
     np.testing.assert_allclose(compiled(xs), jax.grad(fun)(xs), rtol=1e-5, atol=1e-6)
     assert compiled_memory(compiled).temporary_bytes <= 1.5 * xs.nbytes

@@ -11,7 +11,7 @@ from jax import lax
 import ckptgrad as cg
 from ckptgrad.loops.planned import open_loops
 from tests.support.compare import quick
-from tests.support.loop_plans import with_stack
+from tests.support.loop_plans import with_checkpoints
 
 STEPS, WIDTH = 12, 3
 V = jnp.linspace(0.3, 0.9, WIDTH)
@@ -126,8 +126,8 @@ def check(loss, once=None, reference=None):
         v = V.astype(float)
         stages = cg.grad(loss).plan(v).program.stages
         (loop,) = [loop for stage in stages for loop in open_loops(stage.kind.joint)]
-        assert once is None or len(loop.step.written) == once
-        with with_stack(3, 5):
+        assert once is None or len(loop.body.entry_buffers) == once
+        with with_checkpoints(3, 5):
             found = quick(cg.grad(loss))(v)
         np.testing.assert_allclose(found, quick(jax.grad(reference or loss))(v), rtol=1e-11)
 

@@ -10,7 +10,7 @@ from jax import lax
 
 import ckptgrad as cg
 from tests.support.compare import quick
-from tests.support.loop_plans import with_stack
+from tests.support.loop_plans import with_checkpoints
 
 LENGTHS = [0, 1, 2, 97, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 7, 64, 1000, 4096))]
 # Parts of the way from the least budget to that of every step stored.
@@ -84,7 +84,7 @@ UNROLLED = [pytest.param(o, marks=pytest.mark.slow) if "unroll" in o else o for 
 @pytest.mark.parametrize("options", UNROLLED, ids=OPTIONS)
 def test_directions(options, plan):
     args = arguments(29)
-    with with_stack(*plan):
+    with with_checkpoints(*plan):
         found = quick(cg.grad(lambda *a: rnn(*a, **options), (0, 1, 2)))(*args)
     assert_near(found, jax.grad(lambda *a: rnn(*a, **options), (0, 1, 2))(*args))
 
@@ -93,7 +93,7 @@ def test_directions(options, plan):
 @pytest.mark.parametrize("plan", [(1, 1), (3, 4), (8, 4), *(pytest.param(p, marks=pytest.mark.slow) for p in MORE)])
 def test_stacks_of_every_shape(plan, deferred):
     args = arguments(29)
-    with with_stack(*plan, deferred):
+    with with_checkpoints(*plan, deferred):
         found = quick(cg.grad(rnn, (0, 1, 2)))(*args)
     assert_near(found, jax.grad(rnn, (0, 1, 2))(*args))
 
@@ -178,7 +178,7 @@ def test_while_loops_that_end_early(limit, budget):
 @pytest.mark.parametrize("plan", [(4, 7), *(pytest.param(p, marks=pytest.mark.slow) for p in [(1, 1), (2, 3), (40, 2)])])
 def test_while_loops_from_stacks_of_every_shape(plan, deferred):
     args = (*arguments(61), 1e9)
-    with with_stack(*plan, deferred):
+    with with_checkpoints(*plan, deferred):
         found = quick(cg.grad(early_exit, (0, 1)))(*args)
     assert_near(found, jax.grad(plain_exit, (0, 1))(*args))
 

@@ -3,51 +3,43 @@
 from __future__ import annotations
 
 import contextlib
-
-import pytest
+import dataclasses
 
 from ckptgrad.chain.program import forget_kinds
-from ckptgrad.loops import candidates
-from ckptgrad.loops.reversals.store_all import StoreAll
+from ckptgrad.loops.candidates import offering
+from ckptgrad.loops.reversals.checkpoints import FromCheckpoints
+from ckptgrad.loops.reversals.reversal import Offer
+
+EVERYTHING = Offer(slowest=float("inf"), largest=float("inf"))
 
 
 @contextlib.contextmanager
-def only(wanted):
-    """Of the plans that are found for loops, offer the first that `wanted(plan)` is true of; yields those offered."""
-    found, offered = candidates.loop_plans, []
+def only(wanted, offer=EVERYTHING):
+    """Of the plans that are found for loops, offer the first that `wanted(reversal)` is true of; yields those offered."""
+    offered = []
 
-    def chosen(*args):
-        candidate = next(c for c in found(*args) if wanted(c.costed.plan))
-        offered.append(candidate.costed.plan)
+    def select(candidates):
+        candidate = next(c for c in candidates if wanted(c.reversal))
+        offered.append(candidate.reversal)
         return [candidate]
 
-    with pytest.MonkeyPatch.context() as patch:
-        forget_kinds()
-        patch.setattr(candidates, "loop_plans", chosen)
+    forget_kinds()
+    with offering(dataclasses.replace(offer, select=select)):
         yield offered
     forget_kinds()
 
 
-def every_step_stored(plan):
-    return isinstance(plan, StoreAll)
+def with_checkpoints(slots, group, deferred=None):
+    """Loops reversed from a number of checkpoints and of steps per group, whatever is estimated of it.
 
+    `deferred`: with gradients of constants summed group by group, or without; None: either.
+    """
 
-def stack(slots, group, deferred=None):
-    """A stack of so many slots and steps in a group."""
+    def wanted(reversal):
+        if not isinstance(reversal, FromCheckpoints):
+            return False
+        alike = deferred is None or deferred == (reversal.weight_sums is not None)
+        return alike and (reversal.slots, reversal.group) == (slots, group)
 
-    def wanted(plan):
-        alike = deferred is None or deferred == (plan.deferral is not None) if hasattr(plan, "deferral") else False
-        return getattr(plan, "slots", None) == slots and plan.group == group and alike
-
-    return wanted
-
-
-@contextlib.contextmanager
-def with_stack(slots, group, deferred=None):
-    """Loops reversed from a stack of so many slots and steps in a group, whatever is estimated of it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(candidates, "SLOWEST", float("inf"))
-        patch.setattr(candidates, "LARGEST", float("inf"))
-        patch.setattr(candidates, "_grid", lambda most, parts: sorted({slots, group}))
-        with only(stack(slots, group, deferred)) as offered:
-            yield offered
+    numbers = sorted({slots, group})
+    return only(wanted, dataclasses.replace(EVERYTHING, numbers=lambda most, coarseness: numbers))

@@ -1,1 +1,1 @@
-"""The ways to reverse a loop, one per file."""
+"""The ways to reverse a loop, one per file; each registers itself with `@reversal` and is found by `reversals.reversal`."""

@@ -1,25 +1,24 @@
-"""Checkpoints of a loop whose length is not known before it has run.
+"""A loop whose length is not known before it has run, reversed from checkpoints.
 
 While the loop runs, checkpoints are placed so that at every length no step has to run again more often than the number of
 checkpoints requires (Wang, Moin and Iaccarino 2009, algorithm 1; each has a level, and one is dispensable once a later one
-has a higher level).  When the length is known the way back is that of `stack`: binomial between those that are there, with
-the slots that become free.
+has a higher level).  When the length is known the way back is that of `checkpoints`: binomial between those that are there,
+with the slots that become free.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
 from jax.core import ShapedArray
 
-from ckptgrad.loops.reversals.checkpoints import Checkpoints, Walk
+from ckptgrad.loops.reversals.checkpoints import FromCheckpoints
+from ckptgrad.loops.reversals.reversal import reversal
 from ckptgrad.loops.stacks import put, put_each, stack_like
-
-if TYPE_CHECKING:
-    from ckptgrad.loops.while_loop import While
+from ckptgrad.loops.while_loop import While
 
 _ENDLESS = 2**30
 
@@ -29,8 +28,8 @@ class Placed(NamedTuple):
 
     Attributes:
         positions: the group at whose start each is.
-        levels: how dear each is to give up.
-        order: in which slot each is; the free slots follow.
+        levels: how expensive each is to give up.
+        order: the slot in which each is; the free slots follow.
         count: how many there are.
     """
 
@@ -45,7 +44,7 @@ class Placed(NamedTuple):
         return cls(zeros, zeros, jnp.arange(slots, dtype=jnp.int32), jnp.int32(0))
 
     def with_next(self, position: Any) -> tuple[Placed, Any]:
-        """With one more, further on than all; and its slot.  If no slot is free, another one is given up for it."""
+        """With one more, further on than all others; and its slot.  If no slot is free, another one is given up for it."""
         slots = len(self.order)
         numbers = jnp.arange(slots, dtype=jnp.int32)
         present = numbers < self.count
@@ -70,30 +69,48 @@ class Placed(NamedTuple):
         return placed, slot
 
 
-class Online(Checkpoints):
+@reversal(
+    "online",
+    loops=(While,),
+    policies=("revolve",),
+    entry_buffers=True,
+    weight_sums=True,
+    references=(
+        "Wang, Moin and Iaccarino 2009, Minimal repetition dynamic checkpointing algorithm for unsteady adjoint calculation",
+    ),
+)
+class Online(FromCheckpoints[While]):
     """Checkpoints of a loop of unknown length."""
 
-    def stored_avals(self, loop: While) -> list[Any]:
-        """The types of what is stored: states; where they are; how many they are, and how many steps."""
+    @classmethod
+    def _policies(cls, slots: int, groups: int, group: int) -> tuple[str, ...]:
+        return ("revolve",) if group == 1 else ()
+
+    def label(self, loop: While) -> str:
+        """The plan in a few words."""
+        return f"{self.slots} checkpoints, {self.group} steps"
+
+    def stored_avals(self, loop: While) -> list[ShapedArray]:
+        """The types of what is stored: states, where they are, how many, the number of steps, and entry buffers."""
         numbers = [ShapedArray(shape, jnp.dtype(jnp.int32)) for shape in ((self.slots,), (self.slots,), (), ())]
         return [*self.state_avals(), *numbers, *self.buffer_avals()]
 
     def forward(self, loop: While, operands: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         """Results of the loop, and the checkpoints."""
-        kept, step = self.kept, self.kept.step
+        replay, body = self.replay, self.replay.body
         consts, init, _ = loop.divide(operands)
-        slots = [stack_like(init[i], self.slots) for i in step.moving]
+        slots = [stack_like(init[i], self.slots) for i in body.moving]
 
-        def run(state):
+        def run(state: Any) -> Any:
             i, carry = state
-            return i + 1, kept.first(consts, carry, [])[0]
+            return i + 1, replay.first(consts, carry, [])[0]
 
-        def through_group(state):
+        def through_group(state: Any) -> Any:
             i, carry, slots, placed = state
             number = i // self.group
             if self.slots > 1:
                 placed, slot = placed.with_next(number)
-                slots = put_each(slots, [carry[j] for j in step.moving], slot)
+                slots = put_each(slots, [carry[j] for j in body.moving], slot)
             end = i + self.group
             i, carry = lax.while_loop(lambda s: (s[0] < end) & loop.goes_on(operands, s[1]), run, (i, carry))
             return i, carry, slots, placed
@@ -103,16 +120,19 @@ class Online(Checkpoints):
             placed = placed._replace(count=jnp.int32(1))
         start = (jnp.int32(0), init, slots, placed)
         steps, carry, slots, placed = lax.while_loop(lambda s: loop.goes_on(operands, s[1]), through_group, start)
-        buffers = [carry[w.position] for w in step.written]
+        buffers = [carry[b.position] for b in body.entry_buffers]
         return list(carry), [*slots, placed.positions, placed.order, placed.count, steps, *buffers]
 
-    def backward(self, loop: While, operands: Sequence[Any], stored: Sequence[Any], given: Sequence[Any]) -> list[Any]:
-        """Gradients of the operands, None where nothing flows; arguments as of `StoreAll.backward`."""
-        moving = len(self.kept.step.moving)
+    def backward(
+        self, loop: While, operands: Sequence[Any], stored: Sequence[Any], cotangents: Sequence[Any | None]
+    ) -> list[Any | None]:
+        """Gradients of the operands."""
+        body = self.replay.body
+        moving = len(body.moving)
         slots, (positions, order, count, steps, *buffers) = list(stored[:moving]), stored[moving:]
-        walk = Walk(self, loop, operands, [], buffers)
-        ct_carry, _ = loop.cotangents(given)
+        walk = self.walk(loop, operands, [], buffers)
+        ct_carry, _ = loop.cotangents(cotangents)
         groups = (steps + (self.group - 1)) // self.group
-        start = ct_carry, self.kept.step.sums(loop.accumulate), []
+        start = ct_carry, body.sums(loop.accumulate), []
         d_init, sums, _ = walk.down(slots, positions, count - 1, groups, steps, start, order)
         return loop.gradients(sums, d_init, [])

@@ -1,0 +1,249 @@
+"""The interface of a way to reverse a loop, and the registry of all ways.
+
+A way states which loops it takes, prices its plans, and runs them.  To add one: put a file with a class under
+`@reversal(...)` into this folder.  It is found by itself: its plans are priced and offered beside those of the other ways,
+its policies can be asked for at `cg.scan` and its siblings, and the tests of the laws
+(`tests/loops/reversals/test_laws.py`) run it on every kind of loop that it says it takes.
+
+Laws, for every loop that a way takes:
+    - the results of `forward` are those of `loop.definition`, and its effects happen once;
+    - what `forward` stores has the types `stored_avals`;
+    - `backward` gives the gradients of `loop.definition`;
+    - the program does not grow with the number of steps.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, ClassVar, Generic, TypeVar
+
+from jax.core import ShapedArray
+
+from ckptgrad.errors import CkptgradError
+from ckptgrad.interactive import is_defined_again
+from ckptgrad.loops.loop import Loop
+from ckptgrad.loops.replay import Replay
+from ckptgrad.loops.step_costs import StepCosts
+from ckptgrad.loops.weight_sums import WeightSums
+
+LoopT = TypeVar("LoopT", bound=Loop)
+
+
+class ReversalError(CkptgradError):
+    """The name of a way to reverse loops is taken, or a loop is not one that the way takes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reversal(ABC, Generic[LoopT]):
+    """One plan of a way to reverse loops.
+
+    Attributes:
+        replay: a step of the loop, and what is kept of it.
+    """
+
+    replay: Replay
+
+    registration: ClassVar[Registration]
+
+    @classmethod
+    @abstractmethod
+    def candidates(cls, costs: StepCosts, offer: Offer) -> Iterator[Candidate]:
+        """The plans of this way with one save option for the steps, priced.
+
+        Args:
+            costs: of one step, with this save option.
+            offer: which plans are worth considering.
+        """
+
+    @abstractmethod
+    def label(self, loop: LoopT) -> str:
+        """The plan in a few words."""
+
+    @abstractmethod
+    def stored_avals(self, loop: LoopT) -> list[ShapedArray]:
+        """The types of what the forward stores for the backward."""
+
+    @abstractmethod
+    def forward(self, loop: LoopT, operands: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+        """Results of the loop, and what is stored."""
+
+    @abstractmethod
+    def backward(
+        self, loop: LoopT, operands: Sequence[Any], stored: Sequence[Any], cotangents: Sequence[Any | None]
+    ) -> list[Any | None]:
+        """Gradients of the operands, None where nothing flows.
+
+        Args:
+            loop: the loop.
+            operands: of the operation.
+            stored: what the forward stored.
+            cotangents: of the results, None for zero.
+        """
+
+
+@dataclass(frozen=True)
+class Registration:
+    """A way to reverse loops under its name, and the loops that it takes.
+
+    Attributes:
+        name: of the way.
+        way: its class.
+        loops: the kinds of loops: `Scan`, whose length is known, `While`, whose length is not.
+        entry_buffers: whether it takes a body with buffers that are written entry by entry (`loops.entry_buffers`); the
+            backward reads these as pairs of the buffer at the end and at the start.
+        weight_sums: whether it can sum the gradients of constants over several steps at once (`loops.weight_sums`).
+        policies: the policies of `cg.scan` and its siblings that its plans may belong to.
+        references: the publications that it follows.
+    """
+
+    name: str
+    way: type[Reversal[Any]]
+    loops: tuple[type[Loop], ...]
+    entry_buffers: bool
+    weight_sums: bool
+    policies: tuple[str, ...]
+    references: tuple[str, ...]
+
+    def refusal(self, loop: Loop, weight_sums: WeightSums | None) -> str | None:
+        """Why the way does not take a loop, with these weight sums or none; None where it does."""
+        if not isinstance(loop, self.loops):
+            return f"takes {' and '.join(kind.__name__ for kind in self.loops)}, not {type(loop).__name__}"
+        if loop.body.entry_buffers and not self.entry_buffers:
+            return "does not take buffers that are written entry by entry"
+        if weight_sums is not None and not self.weight_sums:
+            return "does not sum gradients of constants over several steps at once"
+        return None
+
+
+class Candidate:
+    """A plan of one loop, and what it is estimated to cost.  The plan is made when it is first asked for.
+
+    Attributes:
+        policies: the policies of a loop's door that it belongs to, besides "optimal".
+        stored: bytes that are stored between forward and backward.
+        forward_bytes, backward_bytes: held in either pass besides what is stored, operands and results.
+        forward_seconds, backward_seconds: estimated time of either pass.
+        bytes, seconds: in total.
+    """
+
+    __slots__ = (
+        "_costs", "_make", "_reversal", "backward_bytes", "backward_seconds", "bytes", "forward_bytes", "forward_seconds",
+        "policies", "seconds", "stored",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        costs: StepCosts,
+        make: Callable[[], Reversal[Any]],
+        policies: tuple[str, ...],
+        *,
+        stored: int,
+        forward_bytes: int,
+        backward_bytes: int,
+        forward_seconds: float,
+        backward_seconds: float,
+    ):
+        self._costs, self._make, self.policies, self.stored = costs, make, policies, stored
+        self.forward_bytes, self.backward_bytes = forward_bytes, backward_bytes
+        self.forward_seconds, self.backward_seconds = forward_seconds, backward_seconds
+        self.bytes = stored + max(forward_bytes, backward_bytes)
+        self.seconds = forward_seconds + backward_seconds
+        self._reversal: Reversal[Any] | None = None
+
+    @property
+    def reversal(self) -> Reversal[Any]:
+        """The plan."""
+        if self._reversal is None:
+            self._reversal = self._make()
+        return self._reversal
+
+    @property
+    def name(self) -> str:
+        """The plan in a few words, with those of the loops inside."""
+        label, inner = self.reversal.label(self._costs.loop), self._costs.inner
+        return f"{label} ({inner})" if inner else label
+
+
+def spread(most: int, parts: int) -> list[int]:
+    """1, 2, ... up to `most`: each number one further, or the previous one divided by `parts` where that is more."""
+    numbers, k = [], 1
+    while k <= most:
+        numbers.append(k)
+        k += max(1, k // parts)
+    return numbers
+
+
+def _all(candidates: list[Candidate]) -> list[Candidate]:
+    return candidates
+
+
+@dataclass(frozen=True)
+class Offer:
+    """Which plans of loops are considered, and which of these are offered to the planner.
+
+    Attributes:
+        ways: the names of the ways that are considered; None: all that are registered.
+        slowest: plans slower than the fastest by this factor are not offered.
+        largest: plans larger than the smallest in two levels by this factor are not considered.
+        numbers: from the largest and a coarseness to the numbers of steps in a group, and of checkpoints, to consider.
+        select: from all plans of a loop to those that are offered.
+    """
+
+    ways: frozenset[str] | None = None
+    slowest: float = 20.0
+    largest: float = 32.0
+    numbers: Callable[[int, int], Sequence[int]] = spread
+    select: Callable[[list[Candidate]], list[Candidate]] = _all
+
+
+_REGISTRY: dict[str, Registration] = {}
+_Way = TypeVar("_Way", bound=type[Reversal[Any]])
+
+
+def reversal(
+    name: str,
+    *,
+    loops: tuple[type[Loop], ...],
+    policies: tuple[str, ...] = (),
+    entry_buffers: bool = False,
+    weight_sums: bool = False,
+    references: tuple[str, ...] = (),
+) -> Callable[[_Way], _Way]:
+    """Register the decorated class as a way to reverse loops; arguments as the attributes of `Registration`.
+
+    Raises:
+        ReversalError: the name is taken; a notebook's cell may be run again.
+    """
+
+    def register(way: _Way) -> _Way:
+        known = _REGISTRY.get(name)
+        if known is not None and not is_defined_again(known.way, way):
+            raise ReversalError(f"a way to reverse loops is called {name!r} already; choose another name")
+        way.registration = Registration(name, way, loops, entry_buffers, weight_sums, policies, references)
+        _REGISTRY[name] = way.registration
+        return way
+
+    return register
+
+
+def unregister(name: str) -> None:
+    """Forget a way to reverse loops."""
+    _REGISTRY.pop(name, None)
+
+
+def registered() -> dict[str, Registration]:
+    """All ways to reverse loops by name, in the order of their names."""
+    _discover()
+    return dict(sorted(_REGISTRY.items()))
+
+
+@cache
+def _discover() -> None:
+    folder = importlib.import_module("ckptgrad.loops.reversals")
+    for module in pkgutil.iter_modules(folder.__path__):
+        importlib.import_module(f"{folder.__name__}.{module.name}")
