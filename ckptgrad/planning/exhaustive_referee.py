@@ -1,99 +1,125 @@
 """The fastest schedule of all, nested or not, by Dijkstra's algorithm over everything a runtime could hold.
 
 State: the boundaries held; the option whose residuals are held, stage by stage; the stage whose backward comes
-next. Any forward, backward or free that fits the budget is a move. Written from the sentences of the actions,
-apart from planner and referee. Regime: up to seven stages. Boundaries that no move can read any more are freed
-at once, and no forward starts at or behind them: holding on to them never helps.
+next. Any forward, backward or free that fits the budget is a move. Bytes and seconds of a move are the ledger's, which
+the referee of schedules checks; moves and search are written apart from the planner's. Regime: up to seven stages.
+Boundaries that no move can read any more are freed at once, and no forward starts at or behind them: holding on to
+them never helps.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
+from typing import NamedTuple, TypeVar
 
 from ckptgrad.planning.costs import ChainCosts
+from ckptgrad.planning.ledger import Change, backward_change, forward_change, free_change, opening
 
 NOTHING = -1
+T = TypeVar("T")
+
+
+class _State(NamedTuple):
+    boundaries: tuple[bool, ...]
+    residuals: tuple[int, ...]
+    following: int
+    """The number of stages whose backward is still to come."""
+
+
+class _Step(NamedTuple):
+    """An action's seconds, and its bytes beyond those held before: at its worst moment, and once it is done."""
+
+    seconds: float
+    during: int
+    after: int
+
+
+def _step(change: Change) -> _Step:
+    return _Step(change.seconds, change.during, change.after)
 
 
 class _Moves:
-    def __init__(self, costs: ChainCosts, budget: int):
-        self.costs, self.budget, self.n = costs, budget, len(costs)
-        self.sizes = [costs.boundary_bytes(i) for i in range(self.n + 1)]
-        self.cotangents = [costs.cotangent_bytes(i) for i in range(self.n + 1)]
+    """All moves of a chain, with the bytes of each action read off the ledger once."""
 
-    def held(self, boundaries: tuple, residuals: tuple, following: int) -> int:
-        total = self.costs.held_bytes + self.cotangents[following]
-        total += sum(size for size, held in zip(self.sizes, boundaries, strict=True) if held)
-        for stage, k in enumerate(residuals):
-            if k != NOTHING:
-                total += self.costs.stages[stage].options[k].residual_bytes
-        return total
+    def __init__(self, costs: ChainCosts):
+        self.n, stages = len(costs), costs.stages
+        self.options = [stage.options for stage in stages]
+        self.frees = [_step(free_change(costs.boundary_bytes(i))) for i in range(self.n + 1)]
+        self.backwards = [
+            [_step(backward_change(stage, k, costs.cotangent_bytes(i))) for k in range(len(stage.options))]
+            for i, stage in enumerate(stages)
+        ]
+        # By whether the output is held already, and is replaced.
+        self.plain = [[_step(forward_change(stage, None, True, held)) for held in (False, True)] for stage in stages]
+        self.keeping = [
+            [[_step(forward_change(stage, k, True, held)) for held in (False, True)] for k in range(len(stage.options))]
+            for stage in stages
+        ]
+        self.keeping_alone = [
+            [_step(forward_change(stage, k, output=False)) for k in range(len(stage.options))] for stage in stages
+        ]
 
-    def from_state(self, state: tuple) -> Iterator[tuple[float, tuple]]:
+    def of(self, state: _State) -> Iterator[tuple[_Step, _State]]:
         boundaries, residuals, following = state
-        live = self.held(boundaries, residuals, following)
-        yield from self._frees(boundaries, residuals, following)
-        yield from self._backward(boundaries, residuals, following, live)
-        for stage in range(following):
-            if boundaries[stage]:
-                yield from self._forwards(stage, boundaries, residuals, following, live)
-
-    def _frees(self, boundaries, residuals, following):
         for i in range(min(following + 1, self.n)):
             if boundaries[i]:
-                yield 0.0, (_set(boundaries, i, False), residuals, following)
+                yield self.frees[i], _State(_set(boundaries, i, False), residuals, following)
+        yield from self._backward(state)
+        for stage in range(following):
+            if boundaries[stage]:
+                yield from self._forwards(stage, state)
 
-    def _backward(self, boundaries, residuals, following, live):
+    def _backward(self, state: _State) -> Iterator[tuple[_Step, _State]]:
+        boundaries, residuals, following = state
         stage = following - 1
-        if residuals[stage] == NOTHING:
+        kept = residuals[stage]
+        if kept == NOTHING:
             return
-        option = self.costs.stages[stage].options[residuals[stage]]
-        readable = (boundaries[stage] or not option.reads_input) and (boundaries[stage + 1] or not option.reads_output)
-        if readable and live + self.cotangents[stage] + option.backward_transient <= self.budget:
-            if following < self.n:
+        option = self.options[stage][kept]
+        if (boundaries[stage] or not option.reads_input) and (boundaries[following] or not option.reads_output):
+            step = self.backwards[stage][kept]
+            if following < self.n and boundaries[following]:
                 boundaries = _set(boundaries, following, False)
-            yield option.backward_time, (boundaries, _set(residuals, stage, NOTHING), stage)
+                step = step._replace(after=step.after + self.frees[following].after)
+            yield step, _State(boundaries, _set(residuals, stage, NOTHING), stage)
 
-    def _forwards(self, stage, boundaries, residuals, following, live):
-        cost = self.costs.stages[stage]
-        produced = _set(boundaries, stage + 1, True)
-        if live + self.sizes[stage + 1] + cost.forward_transient <= self.budget:
-            yield cost.forward_time, (produced, residuals, following)
+    def _forwards(self, stage: int, state: _State) -> Iterator[tuple[_Step, _State]]:
+        boundaries, residuals, following = state
+        held, produced = boundaries[stage + 1], _set(boundaries, stage + 1, True)
+        yield self.plain[stage][held], _State(produced, residuals, following)
         if residuals[stage] != NOTHING:
             return
-        for k, option in enumerate(cost.options):
+        for k, alone in enumerate(self.keeping_alone[stage]):
             kept = _set(residuals, stage, k)
-            during = live + option.residual_bytes + option.forward_transient
-            if during + option.hidden_bytes <= self.budget:
-                yield option.forward_time - option.output_time, (boundaries, kept, following)
-            if during + self.sizes[stage + 1] <= self.budget:
-                yield option.forward_time, (produced, kept, following)
+            yield alone, _State(boundaries, kept, following)
+            yield self.keeping[stage][k][held], _State(produced, kept, following)
 
 
-def _set(values: tuple, index: int, value: int) -> tuple:
+def _set(values: tuple[T, ...], index: int, value: T) -> tuple[T, ...]:
     return (*values[:index], value, *values[index + 1 :])
 
 
 def least_time(costs: ChainCosts, budget: int) -> float | None:
     """Seconds of the fastest schedule within `budget` bytes, or None if there is none."""
-    moves, n = _Moves(costs, budget), len(costs)
-    start = ((True,) + (False,) * n, (NOTHING,) * n, n)
-    if moves.held(*start) > budget:
+    moves, n, live = _Moves(costs), len(costs), opening(costs).total
+    start = _State((True,) + (False,) * n, (NOTHING,) * n, n)
+    if live > budget:
         return None
-    best, queue, done, ties = {start: 0.0}, [(0.0, 0, start)], set(), 0
+    best: dict[_State, float] = {start: 0.0}
+    queue: list[tuple[float, int, int, _State]] = [(0.0, 0, live, start)]
+    done, ties = set[_State](), 0
     while queue:
-        seconds, _, state = heapq.heappop(queue)
+        seconds, _, live, state = heapq.heappop(queue)
         if state in done:
             continue
         done.add(state)
-        boundaries, _, following = state
-        if following == 0 and boundaries[n]:
+        if state.following == 0 and state.boundaries[n]:
             return seconds
-        for step, reached in moves.from_state(state) if following else ():
-            total = seconds + step
-            if reached not in done and total < best.get(reached, float("inf")):
+        for (taken, during, after), reached in moves.of(state) if state.following else ():
+            total = seconds + taken
+            if live + during <= budget and reached not in done and total < best.get(reached, float("inf")):
                 best[reached] = total
                 ties += 1
-                heapq.heappush(queue, (total, ties, reached))
+                heapq.heappush(queue, (total, ties, live + after, reached))
     return None

@@ -14,10 +14,11 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 from math import prod
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from ckptgrad.planning.bound import steps_of, ways_hull
-from ckptgrad.planning.costs import ChainCosts, SaveOption
+from ckptgrad.planning.costs import ChainCosts, StageCost
+from ckptgrad.planning.ledger import Change, backward_change, forward_change, free_change, kept_bytes, opening
 from ckptgrad.planning.schedule import Action, Backward, Forward, Free
 from ckptgrad.planning.writer import ScheduleWriter
 
@@ -25,6 +26,8 @@ from ckptgrad.planning.writer import ScheduleWriter
 MOST_STATES = 50_000
 
 _NOT_YET = float("inf"), float("inf")
+
+T = TypeVar("T")
 
 
 class _State(NamedTuple):
@@ -35,12 +38,17 @@ class _State(NamedTuple):
     """The number of stages whose backward is still to come."""
 
 
-class _Move(NamedTuple):
-    seconds: float
-    peak: int
-    state: _State
-    live: int
+class _Step(NamedTuple):
+    """Actions taken at once: their seconds, and bytes beyond those held before, at the worst moment and at the end."""
+
     actions: tuple[Action, ...]
+    seconds: float
+    during: int
+    after: int
+
+
+def _step(action: Action, change: Change) -> _Step:
+    return _Step((action,), change.seconds, change.during, change.after)
 
 
 def searchable(costs: ChainCosts) -> bool:
@@ -68,12 +76,12 @@ def search(
     """
     n = len(costs)
     start = _State((True,) + (False,) * n, (None,) * n, n)
-    live = costs.held_bytes + costs.boundary_bytes(0) + costs.cotangent_bytes(n)
+    live, moves = opening(costs).total, _Moves(costs)
     bound = _Bound(costs, budget if faster_than < float("inf") else None)
     best: dict[_State, tuple[int, float]] = {start: (max(0, live - budget), 0.0)}
     came: dict[_State, tuple[_State, tuple[Action, ...]]] = {}
     queue = [(max(0, live - budget), bound(start), 0, 0.0, live, start)]
-    pushed, done = 0, set()
+    pushed, done = 0, set[_State]()
     while queue and len(done) < limit:
         over, _, _, seconds, live, state = heapq.heappop(queue)
         if state in done:
@@ -81,19 +89,19 @@ def search(
         done.add(state)
         if state.following == 0 and state.boundaries[n]:
             return _replay(costs, came, state)
-        for move in _moves(costs, state, live):
-            if move.state in done:
+        for (actions, taken, during, after), reached in moves.of(state):
+            if reached in done:
                 continue
-            value = max(over, move.peak - budget), seconds + move.seconds
-            if value >= best.get(move.state, _NOT_YET):
+            value = max(over, live + during - budget), seconds + taken
+            if value >= best.get(reached, _NOT_YET):
                 continue
-            total = value[1] + bound(move.state)
+            total = value[1] + bound(reached)
             if total >= faster_than or (faster_than < float("inf") and value[0] > 0):
                 continue
-            best[move.state] = value
-            came[move.state] = state, move.actions
+            best[reached] = value
+            came[reached] = state, actions
             pushed += 1
-            heapq.heappush(queue, (value[0], total, pushed, value[1], move.live, move.state))
+            heapq.heappush(queue, (value[0], total, pushed, value[1], live + after, reached))
     return None
 
 
@@ -103,21 +111,26 @@ def least_conceivable(costs: ChainCosts) -> int:
     cotangents = [costs.cotangent_bytes(i) for i in range(n + 1)]
     source = float("inf")
     for i, stage in enumerate(costs.stages):
-        held, made = costs.boundary_bytes(i), stage.boundary_bytes
-        lightest = min(stage.forward_transient, *(o.residual_bytes + o.forward_transient for o in stage.options))
+        held, options = costs.boundary_bytes(i), range(len(stage.options))
         # The first time, before any backward, something must produce the output.
-        need = max(need, held + made + lightest + cotangents[n])
+        first = min(forward_change(stage, k).during for k in (None, *options))
+        need = max(need, held + first + cotangents[n])
         # While a later stage goes back, the one before it is held somehow.
-        beside = 0 if i == 0 else min(source, *(o.residual_bytes for o in costs.stages[i - 1].options))
-        need = max(need, min(_option_need(o, held, made, cotangents, i, int(beside)) for o in stage.options))
+        before = costs.stages[i - 1]
+        beside = 0 if i == 0 else min(source, *(kept_bytes(before, k) for k in range(len(before.options))))
+        need = max(need, min(_option_need(stage, k, held, cotangents, i, int(beside)) for k in options))
         source = min(source, held)
     return costs.held_bytes + need
 
 
-def _option_need(option: SaveOption, held: int, made: int, cotangents: list[int], i: int, beside: int) -> int:
-    forward = held + option.residual_bytes + option.forward_transient + min(cotangents[i + 1 :])
-    backward = cotangents[i + 1] + cotangents[i] + option.residual_bytes + option.backward_transient + beside
-    return max(forward, backward + held * option.reads_input + made * option.reads_output)
+def _option_need(stage: StageCost, keep: int, held: int, cotangents: list[int], i: int, beside: int) -> int:
+    """Bytes that stage i needs at least to go back from an option, its input being `held` bytes."""
+    option, change = stage.options[keep], forward_change(stage, keep)
+    without_output = change.made.residuals + change.transients
+    forward = held + without_output + min(cotangents[i + 1 :])
+    back = backward_change(stage, keep, cotangents[i])
+    backward = back.freed.total + back.during + beside
+    return max(forward, backward + held * option.reads_input + stage.boundary_bytes * option.reads_output)
 
 
 class _Bound:
@@ -134,7 +147,8 @@ class _Bound:
         self.full = [min(option.time for option in stage.options) for stage in costs.stages]
         self.alone = [min(option.time_alone for option in stage.options) for stage in costs.stages]
         self.forward = [min(s.forward_time, *(o.forward_time for o in s.options)) for s in costs.stages]
-        self.smallest = [min(option.residual_bytes for option in stage.options) for stage in costs.stages]
+        self.kept = [[kept_bytes(stage, k) for k in range(len(stage.options))] for stage in costs.stages]
+        self.smallest = [min(kept) for kept in self.kept]
         hulls = [ways_hull(stage, may_repeat=True) for stage in costs.stages]
         self.repeated = [hull[0][1] for hull in hulls]  # Without residuals.
         steps = [(gain, size, i) for i, hull in enumerate(hulls) for gain, size in steps_of(hull)]
@@ -154,7 +168,7 @@ class _Bound:
         for stage, k in enumerate(options[:following]):
             if k is not None:
                 total += self.options[stage][k].backward_time + (self.forward[stage] if start <= stage < last else 0.0)
-                held += self.options[stage][k].residual_bytes
+                held += self.kept[stage][k]
             elif start <= stage < last:
                 total += self.repeated[stage]
             elif stage == last:
@@ -172,59 +186,72 @@ class _Bound:
         return total
 
 
-def _moves(costs: ChainCosts, state: _State, live: int) -> Iterator[_Move]:
-    boundaries, options, following = state
-    for i in range(len(costs)):
-        if boundaries[i]:
-            freed = _State(_with(boundaries, i, False), options, following)
-            yield _Move(0.0, live, freed, live - costs.boundary_bytes(i), (Free(i),))
-    if not following:
-        return
-    last = following - 1
-    kept = options[last]
-    if kept is not None:
-        option = costs.stages[last].options[kept]
-        reads = (boundaries[last] or not option.reads_input) and (boundaries[following] or not option.reads_output)
-        if reads:
+class _Moves:
+    """All moves of a chain, with the bytes and seconds of each action read off the ledger once."""
+
+    def __init__(self, costs: ChainCosts):
+        self.n, stages = len(costs), costs.stages
+        self.options = [stage.options for stage in stages]
+        self.frees = [_step(Free(i), free_change(costs.boundary_bytes(i))) for i in range(self.n)]
+        self.plain = [_step(Forward(i), forward_change(stage)) for i, stage in enumerate(stages)]
+        # Without its output, with it.
+        self.keeping = [
+            [
+                [_step(Forward(i, k, output), forward_change(stage, k, output)) for output in (False, True)]
+                for k in range(len(stage.options))
+            ]
+            for i, stage in enumerate(stages)
+        ]
+        self.backwards = [
+            [_step(Backward(i), backward_change(stage, k, costs.cotangent_bytes(i))) for k in range(len(stage.options))]
+            for i, stage in enumerate(stages)
+        ]
+
+    def of(self, state: _State) -> Iterator[tuple[_Step, _State]]:
+        boundaries, options, following = state
+        for i in range(self.n):
+            if boundaries[i]:
+                yield self.frees[i], _State(_with(boundaries, i, False), options, following)
+        if not following:
+            return
+        yield from self._backward(state)
+        for i in range(following):
+            if boundaries[i]:
+                yield from self._forwards(state, i)
+
+    def _backward(self, state: _State) -> Iterator[tuple[_Step, _State]]:
+        boundaries, options, following = state
+        last = following - 1
+        kept = options[last]
+        if kept is None:
+            return
+        option = self.options[last][kept]
+        if (boundaries[last] or not option.reads_input) and (boundaries[following] or not option.reads_output):
             # Nothing reads the boundaries behind a backward any more.
-            done = [i for i in range(last + 1 if last else 0, len(costs)) if boundaries[i]]
-            arriving = costs.cotangent_bytes(last)
-            left = live + arriving - costs.stages[last].cotangent_bytes - option.residual_bytes
-            left -= sum(costs.boundary_bytes(i) for i in done)
+            done = [i for i in range(last + 1 if last else 0, self.n) if boundaries[i]]
             rest = tuple(held and i not in done for i, held in enumerate(boundaries))
-            after = _State(rest, _with(options, last, None), last)
-            peak = live + arriving + option.backward_transient
-            yield _Move(option.backward_time, peak, after, left, (Backward(last), *map(Free, done)))
-    for i in range(following):
-        if boundaries[i]:
-            yield from _forwards(costs, state, live, i)
+            actions, seconds, during, after = self.backwards[last][kept]
+            actions += tuple(Free(i) for i in done)
+            after += sum(self.frees[i].after for i in done)
+            yield _Step(actions, seconds, during, after), _State(rest, _with(options, last, None), last)
 
-
-def _forwards(costs: ChainCosts, state: _State, live: int, i: int) -> Iterator[_Move]:
-    boundaries, options, following = state
-    stage = costs.stages[i]
-    # An output that is held already is not made again.
-    missing = not boundaries[i + 1]
-    produced = _with(boundaries, i + 1, True)
-    after = live + stage.boundary_bytes
-    if missing:
-        peak = after + stage.forward_transient
-        yield _Move(stage.forward_time, peak, _State(produced, options, following), after, (Forward(i),))
-    if options[i] is not None:
-        return
-    for k, option in enumerate(stage.options):
-        kept = _with(options, i, k)
-        more = option.residual_bytes + option.forward_transient
-        without = _State(boundaries, kept, following)
-        alone = live + more + option.hidden_bytes
-        seconds = stage.forward_seconds(k, output=False)
-        yield _Move(seconds, alone, without, live + option.residual_bytes, (Forward(i, k, False),))
+    def _forwards(self, state: _State, i: int) -> Iterator[tuple[_Step, _State]]:
+        boundaries, options, following = state
+        # An output that is held already is not made again.
+        missing = not boundaries[i + 1]
+        produced = _with(boundaries, i + 1, True)
         if missing:
-            with_output = _State(produced, kept, following)
-            yield _Move(option.forward_time, after + more, with_output, after + option.residual_bytes, (Forward(i, k),))
+            yield self.plain[i], _State(produced, options, following)
+        if options[i] is not None:
+            return
+        for k, (alone, with_output) in enumerate(self.keeping[i]):
+            kept = _with(options, i, k)
+            yield alone, _State(boundaries, kept, following)
+            if missing:
+                yield with_output, _State(produced, kept, following)
 
 
-def _with(values: tuple, index: int, value: int | None) -> tuple:
+def _with(values: tuple[T, ...], index: int, value: T) -> tuple[T, ...]:
     return (*values[:index], value, *values[index + 1 :])
 
 
