@@ -86,6 +86,16 @@ def case(name: str, title: str, about: str = "", curves: Curves | None = None) -
     return register
 
 
+def unregister(name: str) -> None:
+    """Remove case `name`, so that the name is free again.
+
+    Raises:
+        CaseError: there is no such case.
+    """
+    if _REGISTRY.pop(name, None) is None:
+        raise CaseError(f"unknown case {name!r}")
+
+
 def registered() -> dict[str, Case]:
     """All cases by name, sorted by name."""
     _discover()

@@ -1,4 +1,4 @@
-"""Results: as JSON and back, merged case by case, shown as tables and pictures."""
+"""Results: saved as JSON and loaded, merged case by case, shown as tables and pictures."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_case_replaces_its_earlier_result_unless_it_ended_early():
     assert book.results["mine"] == again
 
 
-def test_columns_stand_where_their_rows_have_them():
+def test_columns_keep_the_order_of_their_rows():
     assert columns(ROWS) == ["budget_bytes", "certified_bytes", "kept", "time_ratio"]
     headings, texts = cells(ROWS)
     assert headings == ["", "budget, MiB", "certified, MiB", "kept", "time, ratio", "note"]
@@ -98,7 +98,7 @@ def test_text_and_markdown():
     assert environments(Book({"mine": RESULT})) == "Abacus, 2 cores, 8 GiB, Linux x86_64, python 3.12.1, jax 0.10.2"
 
 
-def test_comparison_tells_what_changed():
+def test_comparison_shows_what_changed():
     book, changed = Book({"mine": RESULT}), row("ours", "tanh", certified_bytes=2**20, time_ratio=1.3)
     text = to_text(comparison(Book({"mine": replace(RESULT, rows=(ROWS[0], changed))}), book))
     assert "tanh, ours" in text

@@ -25,7 +25,7 @@ def test_list_names_every_case():
     assert names == list(registered())
 
 
-def test_an_unknown_case_is_one_message():
+def test_an_unknown_case_gives_one_message():
     result = run("nope", code=2)
     assert result.stderr.count("\n") == 1
     assert "unknown case 'nope'" in result.stderr
@@ -50,12 +50,12 @@ def test_a_file_grows_case_by_case(results):
     book = Book.load(results)
     assert sorted(book.results) == ["planner-gaps", "planner-times"]
     assert book.results["planner-gaps"] == before
-    found = book.results["planner-times"].run
-    assert found["machine"]["cores"] >= 1
-    assert {"python", "jax", "ckptgrad", "equinox", "torch"} <= found["versions"].keys()
+    environment = book.results["planner-times"].run
+    assert environment["machine"]["cores"] >= 1
+    assert {"python", "jax", "ckptgrad", "equinox", "torch"} <= environment["versions"].keys()
 
 
-def test_what_was_saved_is_shown(results):
+def test_saved_results_are_shown(results):
     name = "planner-gaps"
     html = results.with_name("book.html")
     run("--show", results, name, "--html", html)
@@ -66,12 +66,12 @@ def test_what_was_saved_is_shown(results):
     assert "no results of 'nope'" in run("--show", results, "nope", code=2).stderr
 
 
-def test_an_interrupt_leaves_what_is_known(tmp_path, monkeypatch):
-    """After the first row; the rest of the case's process is ended."""
-    found = runner.run_case
+def test_an_interrupt_keeps_the_rows_so_far(tmp_path, monkeypatch):
+    """The interrupt comes after the first row, and ends the case's process."""
+    run_case = runner.run_case
 
     def interrupted(*args):
-        for result in found(*args):
+        for result in run_case(*args):
             yield result
             raise KeyboardInterrupt
 
@@ -81,8 +81,8 @@ def test_an_interrupt_leaves_what_is_known(tmp_path, monkeypatch):
     assert (len(kept.rows), kept.failure) == (1, "interrupted")
 
 
-def test_a_case_that_breaks_is_said_and_the_book_goes_on(monkeypatch):
-    """The worker knows no such case, as if it had been broken there."""
+def test_a_failing_case_is_reported_and_the_book_continues(monkeypatch):
+    """The case is unknown to the worker, so it fails there."""
     broken = registry.Case("broken", "Breaks", "", registered()["steps"].run)
     monkeypatch.setattr(command, "get_cases", lambda names: [broken, registered()["planner-gaps"]])
     result = run("--quick", code=1)
@@ -92,7 +92,7 @@ def test_a_case_that_breaks_is_said_and_the_book_goes_on(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", registered())
-def test_every_case_runs_in_its_quick_size(name, tmp_path):
+def test_every_case_runs_at_its_quick_size(name, tmp_path):
     run(name, "--quick", "--output", tmp_path / "results.json", "--png", tmp_path)
     result = Book.load(tmp_path / "results.json").results[name]
     assert result.rows
