@@ -19,7 +19,7 @@ from ckptgrad.autodiff.transpose import transposed
 from ckptgrad.graph.atoms import Array, Atom, Aval
 from ckptgrad.graph.evaluate import apply, last_uses, read
 from ckptgrad.graph.graph import Graph, Operation, Variable
-from ckptgrad.graph.trace import filled
+from ckptgrad.graph.value_types import filled
 
 
 def push_tangents(

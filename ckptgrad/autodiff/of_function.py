@@ -11,7 +11,8 @@ from ckptgrad.autodiff.forward_mode import push_tangents
 from ckptgrad.autodiff.reverse import forward
 from ckptgrad.autodiff.transpose import pull_from, spread_over
 from ckptgrad.graph.atoms import Array
-from ckptgrad.graph.trace import from_jaxpr, struct
+from ckptgrad.graph.trace import from_jaxpr
+from ckptgrad.graph.value_types import struct
 
 
 def pulled_back(

@@ -25,7 +25,7 @@ from ckptgrad.graph.atoms import Array, Atom, Aval
 from ckptgrad.graph.evaluate import apply, read
 from ckptgrad.graph.graph import Graph, Operation, Variable
 from ckptgrad.graph.source import at_line_of
-from ckptgrad.graph.trace import as_cotangent, cotangent_type, explicit_sharding, filled, is_manual
+from ckptgrad.graph.value_types import as_cotangent, cotangent_type, explicit_sharding, filled, is_manual
 
 
 @dataclass

@@ -12,7 +12,8 @@ from ckptgrad.graph.atoms import Array
 from ckptgrad.graph.evaluate import needed_operations
 from ckptgrad.graph.graph import Graph, Variable
 from ckptgrad.graph.simplify import merge_common
-from ckptgrad.graph.trace import cotangent_type, filled, from_jaxpr, struct
+from ckptgrad.graph.trace import from_jaxpr
+from ckptgrad.graph.value_types import cotangent_type, filled, struct
 
 
 def gradient_graph(graph: Graph, wrt: Variable | int | Sequence[Variable | int] | None) -> Graph:

@@ -14,7 +14,8 @@ from ckptgrad.autodiff.cotangent import accumulate
 from ckptgrad.autodiff.reverse import Tape, backpropagate, forward
 from ckptgrad.graph.atoms import Array, Aval
 from ckptgrad.graph.graph import Variable
-from ckptgrad.graph.trace import cotangent_struct, from_jaxpr
+from ckptgrad.graph.trace import from_jaxpr
+from ckptgrad.graph.value_types import cotangent_struct
 
 
 def transposed(

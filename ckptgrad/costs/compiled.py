@@ -22,7 +22,7 @@ from ckptgrad.chain.program import Program
 from ckptgrad.execution.interpreter import stage_functions
 from ckptgrad.graph.graph import Variable
 from ckptgrad.graph.keys import from_numbers, is_key, numbers_struct
-from ckptgrad.graph.trace import cotangent_struct, struct
+from ckptgrad.graph.value_types import cotangent_struct, struct
 from ckptgrad.planning.costs import ChainCosts, StageCost
 from ckptgrad.target.remember import remembered
 from ckptgrad.target.target import Target

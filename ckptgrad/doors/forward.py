@@ -24,7 +24,7 @@ from ckptgrad.graph.evaluate import like_aval, needed_operations, read
 from ckptgrad.graph.graph import Constant, Graph, Variable
 from ckptgrad.graph.naming import title
 from ckptgrad.graph.static import SplitCall
-from ckptgrad.graph.trace import cotangent_struct
+from ckptgrad.graph.value_types import cotangent_struct
 from ckptgrad.planning.schedule import Schedule
 from ckptgrad.request import Request
 from ckptgrad.stage.joint import joint

@@ -24,7 +24,7 @@ from ckptgrad.execution.certify import Certified, certify
 from ckptgrad.execution.interpreter import Execution, split_at_backward
 from ckptgrad.graph.naming import name_of
 from ckptgrad.graph.static import SplitCall
-from ckptgrad.graph.trace import cotangent_type, filled
+from ckptgrad.graph.value_types import cotangent_type, filled
 from ckptgrad.planner import limit_bytes, make_costs, make_plan
 from ckptgrad.planning.schedule import Schedule
 from ckptgrad.request import Request

@@ -10,7 +10,7 @@ from ckptgrad.doors.calling import Call, call_of_all, check_function, trace_call
 from ckptgrad.doors.gradient import outputs_of
 from ckptgrad.doors.pullback import Pullback
 from ckptgrad.execution.interpreter import Execution, split_at_backward
-from ckptgrad.graph.trace import cotangent_struct
+from ckptgrad.graph.value_types import cotangent_struct
 from ckptgrad.planner import make_plan
 from ckptgrad.planning.schedule import Schedule
 from ckptgrad.request import Request

@@ -23,7 +23,7 @@ from ckptgrad.execution.order import parameter_gradients_first
 from ckptgrad.execution.xla_forms import apply_in_forms
 from ckptgrad.graph.evaluate import like_aval, read
 from ckptgrad.graph.graph import Constant, Variable, variables_of
-from ckptgrad.graph.trace import as_cotangent, cotangent_type, filled
+from ckptgrad.graph.value_types import as_cotangent, cotangent_type, filled
 from ckptgrad.planning.schedule import Action, Backward, Forward, Free, Schedule, unknown_action
 from ckptgrad.stage.partition import Order, Run
 

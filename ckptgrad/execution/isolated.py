@@ -24,7 +24,8 @@ import jax.numpy as jnp
 from jax import dtypes, lax
 from jax.experimental.xla_metadata import set_xla_metadata
 
-from ckptgrad.graph.trace import APART_NAME, explicit_sharding, varying_axes
+from ckptgrad.graph.trace import APART_NAME
+from ckptgrad.graph.value_types import explicit_sharding, varying_axes
 from ckptgrad.target.platform import Isolation
 
 _TOKEN_ELEMENTS = 8

@@ -9,7 +9,7 @@ import jax
 
 from ckptgrad.chain.program import Program
 from ckptgrad.execution.interpreter import Execution, split_at_backward
-from ckptgrad.graph.trace import cotangent_type, filled
+from ckptgrad.graph.value_types import cotangent_type, filled
 from ckptgrad.planning.schedule import Backward, Schedule
 
 

@@ -22,7 +22,7 @@ from ckptgrad.compat import (
     custom_vjp_call,
     rule_identity,
 )
-from ckptgrad.graph.trace import struct
+from ckptgrad.graph.value_types import struct
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,8 @@ from ckptgrad.autodiff.transpose import pull_from
 from ckptgrad.compat import scan_counts
 from ckptgrad.graph.evaluate import read
 from ckptgrad.graph.graph import Graph
-from ckptgrad.graph.trace import from_jaxpr, struct
+from ckptgrad.graph.trace import from_jaxpr
+from ckptgrad.graph.value_types import struct
 from ckptgrad.graph.work import elements, program_flops
 from ckptgrad.loops.plain import reverse_plainly
 from ckptgrad.loops.planned import left_open

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import PartitionSpec as P
 
-from ckptgrad.graph.trace import explicit_sharding
+from ckptgrad.graph.value_types import explicit_sharding
 from ckptgrad.rules.decorators import instantiate
 
 

@@ -22,7 +22,8 @@ from ckptgrad.autodiff.transpose import pull_from
 from ckptgrad.errors import ForwardModeError, NoDerivativeError
 from ckptgrad.graph.evaluate import read
 from ckptgrad.graph.graph import Graph, Variable
-from ckptgrad.graph.trace import filled, from_jaxpr
+from ckptgrad.graph.trace import from_jaxpr
+from ckptgrad.graph.value_types import filled
 from ckptgrad.rules.checkified import Errors, errors_around
 from ckptgrad.rules.decorators import bprop, instantiate, pullback
 from ckptgrad.rules.subgraphs import some

@@ -34,8 +34,8 @@ from ckptgrad.autodiff.of_function import pulled_back, pushed_forward
 from ckptgrad.autodiff.rule import Application, Rule, register
 from ckptgrad.autodiff.transpose import transposed
 from ckptgrad.errors import OptionError
-from ckptgrad.graph.trace import filled
 from ckptgrad.graph.traits import CLASSES, CostClass
+from ckptgrad.graph.value_types import filled
 from ckptgrad.graph.work import Count, state_flops
 
 

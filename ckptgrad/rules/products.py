@@ -18,7 +18,7 @@ from jax.extend.core import primitives as p
 from jax.sharding import PartitionSpec as P
 
 from ckptgrad.errors import NoDerivativeError
-from ckptgrad.graph.trace import explicit_sharding, partitions
+from ckptgrad.graph.value_types import explicit_sharding, partitions
 from ckptgrad.rules.decorators import bprop, cast
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from jax import lax
 from jax.extend.core import primitives as p
 
-from ckptgrad.graph.trace import explicit_sharding
+from ckptgrad.graph.value_types import explicit_sharding
 from ckptgrad.rules.decorators import bprop, const, linear
 from ckptgrad.rules.products import transposed
 

@@ -6,7 +6,7 @@ import numpy as np
 from jax import lax
 from jax.extend.core import primitives as p
 
-from ckptgrad.graph.trace import explicit_sharding
+from ckptgrad.graph.value_types import explicit_sharding
 from ckptgrad.rules.decorators import const, instantiate, linear
 
 

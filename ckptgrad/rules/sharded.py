@@ -17,7 +17,8 @@ from jax.sharding import PartitionSpec as P
 from ckptgrad.autodiff.rule import Application
 from ckptgrad.compat import spmd_axis_names
 from ckptgrad.graph.graph import Graph
-from ckptgrad.graph.trace import cotangent_spec, cotangent_type, from_jaxpr, manual_axes, partitions, varying_axes
+from ckptgrad.graph.trace import from_jaxpr
+from ckptgrad.graph.value_types import cotangent_spec, cotangent_type, manual_axes, partitions, varying_axes
 from ckptgrad.rules.decorators import instantiate, pullback
 from ckptgrad.rules.subgraphs import active_outputs, joint_of, push_through, some
 from ckptgrad.stage.partition import Partition, partition

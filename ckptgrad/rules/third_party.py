@@ -16,8 +16,9 @@ from ckptgrad.autodiff.of_function import pulled_back, pushed_forward
 from ckptgrad.autodiff.rule import Application, Rule, register, registered, remedy
 from ckptgrad.errors import NoDerivativeError
 from ckptgrad.graph.graph import Operation
-from ckptgrad.graph.trace import struct, trace
+from ckptgrad.graph.trace import trace
 from ckptgrad.graph.traits import CostClass
+from ckptgrad.graph.value_types import struct
 from ckptgrad.rules.decorators import bprop, checked_class, linear, name_of, refused, zero
 
 

@@ -22,7 +22,8 @@ from ckptgrad.graph.depth import deep_stack
 from ckptgrad.graph.evaluate import needed_operations, read
 from ckptgrad.graph.graph import Atom, Graph, Operation, Variable, variables_of
 from ckptgrad.graph.simplify import merge_common
-from ckptgrad.graph.trace import cotangent_struct, from_jaxpr, struct
+from ckptgrad.graph.trace import from_jaxpr
+from ckptgrad.graph.value_types import cotangent_struct, struct
 
 
 @dataclass(frozen=True)
