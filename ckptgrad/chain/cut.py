@@ -20,26 +20,27 @@ from ckptgrad.graph.evaluate import last_uses
 from ckptgrad.graph.graph import Graph, Variable
 from ckptgrad.graph.traits import is_heavy
 from ckptgrad.graph.work import flops
+from ckptgrad.target.target import Target
 
 # More stages than this are merged where none of their operations is heavy: the planner's work grows with their cube, and
 # that of a plan for the smallest peak with their square, each of its forwards being a call of its own.
 MAX_LIGHT_STAGES = 512
 
 
-def find_cuts(graph: Graph) -> list[int]:
+def find_cuts(graph: Graph, target: Target) -> list[int]:
     """Positions p such that a stage ends before operation p, ascending, ends of the graph left out."""
     n = len(graph.operations)
     if graph.stage_marks:
         marks = graph.stage_marks
         cuts = {end for _, end in marks} | {marks[0][0]}
         return sorted(c for c in cuts if 0 < c < n)
-    return _Crossings(graph).best_cuts()
+    return _Crossings(graph, target).best_cuts()
 
 
 class _Crossings:
     """Bytes that cross each position of a graph, and the cuts that follow from them."""
 
-    def __init__(self, graph: Graph):
+    def __init__(self, graph: Graph, target: Target):
         self.n = n = len(graph.operations)
         weights = _heavy_operations(graph)
         self.heavy_before = np.concatenate([[0], np.cumsum(weights)])
@@ -47,7 +48,7 @@ class _Crossings:
         made = [(v, p) for p, op in enumerate(graph.operations) for v in op.outputs if v in last]
         self.start = np.array([p for _, p in made], dtype=np.int64)
         self.end = np.array([min(last[v], n) for v, _ in made], dtype=np.int64)
-        self.size = np.array([v.nbytes for v, _ in made], dtype=np.int64)
+        self.size = np.array([target.bytes_of(v.aval) for v, _ in made], dtype=np.int64)
         self.life = self.heavy_before[self.end] - self.heavy_before[np.minimum(self.start + 1, n)]
         returned = {a for a in graph.outputs if isinstance(a, Variable)}
         consumers_end = np.array([v in returned for v, _ in made], dtype=bool)

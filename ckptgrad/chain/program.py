@@ -23,7 +23,7 @@ from ckptgrad.chain.kind import StageKind
 from ckptgrad.chain.recent import Recent
 from ckptgrad.compat import spmd_axis_names
 from ckptgrad.graph.fingerprint import segment_key
-from ckptgrad.graph.graph import Atom, Graph, Operation, Variable, aval_bytes, variables_of
+from ckptgrad.graph.graph import Atom, Graph, Operation, Variable, variables_of
 from ckptgrad.graph.source import SourceLine
 from ckptgrad.stage.save_options import Saveable
 from ckptgrad.target.target import Target
@@ -86,7 +86,7 @@ class Program:
     @property
     def gradient_bytes(self) -> int:
         """Bytes of the gradients."""
-        return sum(v.nbytes for v in self.wrt)
+        return self.target.total_bytes(self.wrt)
 
     @cached_property
     def _sums(self) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
@@ -124,7 +124,7 @@ class Program:
         """Bytes of the function's outputs: each one a buffer, a value that is returned twice and an argument or constant
         that is passed through too.
         """
-        return sum(aval_bytes(a.aval) for a in self.graph.outputs) + self.untraced_bytes
+        return self.target.total_bytes(self.graph.outputs) + self.untraced_bytes
 
 
 def build_program(
@@ -145,7 +145,9 @@ def build_program(
         cuts: positions in `graph.operations`; None finds them.
         saveable: which operations' results may be kept, as in `jax.checkpoint_policies`.
     """
-    return _Builder(graph, wrt, variables_of(seeds), target, find_cuts(graph) if cuts is None else cuts, saveable).build()
+    return _Builder(
+        graph, wrt, variables_of(seeds), target, find_cuts(graph, target) if cuts is None else cuts, saveable
+    ).build()
 
 
 # Kinds of recent programs: a function that is traced again is not differentiated again.

@@ -13,8 +13,9 @@ def waiting_bytes(program: Program) -> list[int]:
     """For each boundary, 0 to n, bytes of what is held besides while the backward is there: see `waiting`."""
     steps = [0] * (len(program.stages) + 2)
     for v, _, first, end in _waits(program):
-        steps[first] += v.nbytes
-        steps[end] -= v.nbytes
+        size = program.target.bytes_of(v.aval)
+        steps[first] += size
+        steps[end] -= size
     return list(itertools.accumulate(steps))[: len(program.stages) + 1]
 
 

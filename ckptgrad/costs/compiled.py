@@ -88,8 +88,8 @@ def _probed_stage(kind: StageKind, place: Place, cost: StageCost, boundary: int,
 
 def _given_bytes(kind: StageKind, k: int, place: Place) -> int:
     """Bytes of what the backward of option `k` is given and a plan counts as held."""
-    totals = sum(kind.graph.inputs[kind.wrt[p]].nbytes for p in place.summed)
-    return sum(v.nbytes for v in _given(kind, k, place)) + sum(v.nbytes for v in kind.joint.cotangents) + totals
+    totals = [kind.graph.inputs[kind.wrt[p]] for p in place.summed]
+    return kind.target.total_bytes([*_given(kind, k, place), *kind.joint.cotangents, *totals])
 
 
 def _arriving(kind: StageKind) -> list[Variable]:

@@ -12,12 +12,12 @@ from ckptgrad.errors import BudgetError
 from ckptgrad.planning.schedule import Schedule
 from ckptgrad.results.outcomes import OUTCOMES, Outcome
 from ckptgrad.results.plan import Plan
-from ckptgrad.target.allocated import Memory, compiled_memory
+from ckptgrad.target.allocated import Memory
 from ckptgrad.target.calibrate import best_seconds
 
 MAX_ROUNDS = 8
 COMPARED = 5
-# Targets are powers of this; so many of them above the budget are tried.
+# Aims are powers of this; the number of them above the budget that are tried.
 RUNG = 1 + 1 / 256
 ABOVE = 2
 FAR = 0.08
@@ -87,15 +87,15 @@ class Comparison:
 
 
 def certify(build: Callable[[int | None], tuple[Plan, Any]], args: Any, kwargs: Any, budget: int | None) -> Certified:
-    """Compile plans for smaller and smaller targets until XLA's peak is within the budget.
+    """Compile plans for smaller and smaller aims until the compiler's peak is within the budget.
 
-    Targets are taken from one ladder, whatever the budget: of two budgets the larger one may use every target that the
-    smaller one may, and is never given a slower plan.  The first ones lie just above the budget: XLA may hold a little
-    less than predicted.  Where a plan is far off (`FAR`), or after `MAX_ROUNDS` plans, the
-    target is lowered by all that was too much instead.
+    Aims are taken from one ladder, whatever the budget: of two budgets the larger one may use every aim that the smaller
+    one may, and is never given a slower plan. The first ones lie just above the budget: the compiler may hold a little
+    less than predicted. Where a plan is far off (`FAR`), or after `MAX_ROUNDS` plans, the aim is lowered by the whole
+    excess instead.
 
     Args:
-        build: from a target in bytes (None: no budget) to a plan within the target and a jitted function.
+        build: from an aim in bytes (None: no budget) to a plan within it and a jitted function.
         args, kwargs: abstract arguments.
         budget: bytes, or None for none.
 
@@ -106,8 +106,9 @@ def certify(build: Callable[[int | None], tuple[Plan, Any]], args: Any, kwargs: 
 
     def compiled(plan: Plan, jitted: Any) -> Certified:
         if plan.schedule not in known:
-            executable = jitted.lower(*args, **kwargs).compile()
-            known[plan.schedule] = executable, compiled_memory(executable)
+            target = plan.program.target
+            executable = target.compile(target.lower(jitted, *args, **kwargs))
+            known[plan.schedule] = executable, target.allocated(executable)
             OUTCOMES.put(plan.program, plan.schedule, Outcome(known[plan.schedule][1].peak_bytes))
         executable, memory = known[plan.schedule]
         return Certified(executable, plan, memory, len(known), budget)
@@ -115,20 +116,20 @@ def certify(build: Callable[[int | None], tuple[Plan, Any]], args: Any, kwargs: 
     if budget is None:
         return compiled(*build(None))
     rung = floor(log(max(budget, 1), RUNG)) + ABOVE
-    target = int(RUNG**rung)
+    aim = int(RUNG**rung)
     while True:
-        target = min(target, int(RUNG**rung))
+        aim = min(aim, int(RUNG**rung))
         try:
-            found = compiled(*build(target))
+            certified = compiled(*build(aim))
         except BudgetError as error:
-            # The prediction may be cautious: XLA judges the smallest plan before giving up.
-            found, stage = compiled(*build(max(1, error.smallest))), error.stage
-            if found.peak_bytes > budget:
+            # The prediction may be cautious: the compiler judges the smallest plan before giving up.
+            certified, stage = compiled(*build(max(1, error.smallest))), error.stage
+            if certified.peak_bytes > budget:
                 smallest = min(memory.peak_bytes for _, memory in known.values())
-                raise BudgetError(budget, smallest, stage, found.plan.schedule.policy) from None
-        if found.peak_bytes <= budget:
-            return found
-        excess = found.peak_bytes - budget
+                raise BudgetError(budget, smallest, stage, certified.plan.schedule.policy) from None
+        if certified.peak_bytes <= budget:
+            return certified
+        excess = certified.peak_bytes - budget
         if excess > FAR * budget or len(known) >= MAX_ROUNDS:
-            target = max(1, min(target, found.plan.peak_bytes) - excess)
-        rung = min(rung - 1, floor(log(max(target, 1), RUNG)))
+            aim = max(1, min(aim, certified.plan.peak_bytes) - excess)
+        rung = min(rung - 1, floor(log(max(aim, 1), RUNG)))

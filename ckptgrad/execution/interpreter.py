@@ -59,7 +59,7 @@ class StageFunctions:
         """
         if (keep, summed) not in self._backward:
             part = self.kind.options[keep].partition
-            gradients, order = part.joint.gradients, Order(parameter_gradients_first(part.joint), wait_for)
+            gradients, order = part.joint.gradients, Order(parameter_gradients_first(part.joint, self.kind.target), wait_for)
             alone = {a for k, a in enumerate(gradients) if k not in summed}
             terms = [a for k, a in enumerate(gradients) if k in summed and a is not None]
             whole = part.backward_run

@@ -10,12 +10,13 @@ from ckptgrad.graph.graph import Operation, Variable, variables_of
 from ckptgrad.graph.traits import is_heavy, is_product, is_view
 from ckptgrad.stage.joint import Joint
 from ckptgrad.stage.partition import Tie
+from ckptgrad.target.target import Target
 
 # The view of the parameter that makes the second product wait costs a copy of it.
 WORTH = 2
 
 
-def parameter_gradients_first(joint: Joint) -> dict[Operation, Tie]:
+def parameter_gradients_first(joint: Joint, target: Target) -> dict[Operation, Tie]:
     """For each product that should wait what it should wait for."""
     back = joint.backward_operations
     root: dict[Variable, Variable] = {}
@@ -36,9 +37,9 @@ def parameter_gradients_first(joint: Joint) -> dict[Operation, Tie]:
             continue
         cotangent, other = sides if sides[0] in tainted else sides[::-1]
         source = root.get(cotangent, cotangent)
-        size = sum(v.nbytes for v in op.outputs)
+        size = target.total_bytes(op.outputs)
         if any(v in goes_on for v in op.outputs):
-            if root.get(other, other) in arguments and size >= WORTH * other.nbytes:
+            if root.get(other, other) in arguments and size >= WORTH * target.bytes_of(other.aval):
                 passed.setdefault(source, []).append((op, other))
         else:
             ended.setdefault(source, op)

@@ -21,6 +21,7 @@ from ckptgrad.graph.work import has_batch_dimensions
 from ckptgrad.stage.joint import Joint
 from ckptgrad.stage.min_cut import Choice, KeepNetwork, front
 from ckptgrad.target.roofline import Roofline
+from ckptgrad.target.target import Target
 
 Fixed: TypeAlias = Callable[[Operation], bool]
 # A predicate of `jax.checkpoint_policies`: (primitive, *abstract arguments, **parameters) -> whether to save.
@@ -64,10 +65,10 @@ def residual_choices(
     whole = tuple(v for v in joint.inputs if v in boundary)
     if whole not in found:
         seconds = sum(roofline.again(op) for op in needed_operations(joint.forward_operations, joint.frontier))
-        found[whole] = ("input", Choice(whole, sum(v.nbytes for v in whole), seconds))
+        found[whole] = ("input", Choice(whole, roofline.target.total_bytes(whole), seconds))
     arriving = frozenset(whole)
     chosen = sorted(found.values(), key=lambda pair: (-pair[1].bytes, pair[1].seconds))
-    kept = [pair for pair in chosen if not any(_beats(other, pair[1], arriving) for _, other in chosen)]
+    kept = [pair for pair in chosen if not any(_beats(other, pair[1], arriving, roofline.target) for _, other in chosen)]
     return [(name, list(choice.keep)) for name, choice in _thinned(kept, most // 64, arriving)]
 
 
@@ -82,9 +83,9 @@ def _thinned(choices: list[tuple[str, Choice]], least: int, arriving: frozenset[
     return found
 
 
-def _beats(a: Choice, b: Choice, arriving: frozenset[Variable]) -> bool:
+def _beats(a: Choice, b: Choice, arriving: frozenset[Variable], target: Target) -> bool:
     """Whether `a` is better than `b` in one respect and worse in none."""
-    reads = [sum(v.nbytes for v in c.keep if v in arriving) for c in (a, b)]
+    reads = [target.total_bytes(v for v in c.keep if v in arriving) for c in (a, b)]
     ours = (a.bytes - reads[0], a.seconds, reads[0])
     theirs = (b.bytes - reads[1], b.seconds, reads[1])
     return ours != theirs and all(x <= y for x, y in zip(ours, theirs, strict=True))

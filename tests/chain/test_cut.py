@@ -10,11 +10,14 @@ import pytest
 
 import ckptgrad as cg
 from ckptgrad.chain.cut import find_cuts
+from ckptgrad.chain.program import build_program
 from ckptgrad.chain.waiting import waiting_bytes
+from ckptgrad.target.target import described
 from tests.support.compare import assert_same
 
 X = jnp.linspace(-1, 1, 16 * 8).reshape(16, 8)
 W = jnp.linspace(-0.5, 0.5, 64).reshape(8, 8)
+CPU = described("cpu")
 LAYER = ["dot_general", "tanh", "add"]
 
 
@@ -162,15 +165,12 @@ def test_what_cannot_be_cut_well_still_works(loss, ws, budget):
 
 def test_a_layer_alone_is_one_stage():
     assert names(program_of(net(layer, 1), [W], X)) == [[*LAYER, "reduce_sum"]]
-    assert find_cuts(cg.trace(lambda: 1.0)) == []
+    assert find_cuts(cg.trace(lambda: 1.0), CPU) == []
 
 
 def test_given_cuts_are_taken():
-    from ckptgrad.chain.program import build_program
-    from ckptgrad.target.attached import attached
-
     graph = cg.trace(net(layer, 4), [W] * 4, X)
-    program = build_program(graph, graph.inputs, graph.outputs, attached(), cuts=[6])
+    program = build_program(graph, graph.inputs, graph.outputs, CPU, cuts=[6])
     assert [len(stage) for stage in names(program)] == [6, 7]
 
 
@@ -195,4 +195,4 @@ def test_the_shortest_chains(products, cuts):
             x = x @ w
         return x
 
-    assert find_cuts(cg.trace(chain, jnp.ones((16, 8)))) == cuts
+    assert find_cuts(cg.trace(chain, jnp.ones((16, 8))), CPU) == cuts

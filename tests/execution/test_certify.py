@@ -11,6 +11,7 @@ import pytest
 import ckptgrad as cg
 from ckptgrad.execution import certify as certify_module
 from ckptgrad.target.allocated import compiled_memory
+from ckptgrad.target.target import Target
 from tests.support.compare import assert_same
 
 DEPTH = 8
@@ -45,13 +46,13 @@ def inflated(monkeypatch):
     """XLA's reading plus as many bytes as the test says; the readings are listed."""
     extra, readings = [0], []
 
-    def read(executable):
+    def read(target, executable):
         memory = compiled_memory(executable)
         found = dataclasses.replace(memory, temporary_bytes=memory.temporary_bytes + extra[0])
         readings.append(found.peak_bytes)
         return found
 
-    monkeypatch.setattr(certify_module, "compiled_memory", read)
+    monkeypatch.setattr(Target, "allocated", read)
     return extra, readings
 
 

@@ -12,6 +12,7 @@ from ckptgrad.execution.order import parameter_gradients_first
 from ckptgrad.graph.evaluate import apply
 from ckptgrad.stage.joint import joint
 from ckptgrad.stage.partition import Order, partition, run_operations
+from ckptgrad.target.target import described
 from tests.support.compare import quick
 
 X = jnp.linspace(-1, 1, 12).reshape(4, 3)
@@ -86,7 +87,7 @@ def tall(rows, width=8, inner=32):
 
 def waiting(fun, *args):
     """The shapes of (the gradient that waits, what it waits for) in a layer's backward."""
-    ties = parameter_gradients_first(joint_of(fun, *args))
+    ties = parameter_gradients_first(joint_of(fun, *args), described("cpu"))
     return sorted((op.outputs[0].shape, tie.first.outputs[0].shape, tie.operand.shape) for op, tie in ties.items())
 
 
@@ -130,7 +131,7 @@ def test_the_order_is_kept_and_changes_no_number():
         ran.append(op)
         return apply(op, inputs)
 
-    ties = parameter_gradients_first(j)
+    ties = parameter_gradients_first(j, described("cpu"))
     ((waits, tie),) = ties.items()
 
     @quick

@@ -1,0 +1,120 @@
+"""A program is made for its target: for two of them in one process, whatever is attached to it."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from ckptgrad.costs.estimated import chain_costs
+from ckptgrad.doors.gradient import GradientFunction
+from ckptgrad.errors import OptionError
+from ckptgrad.request import Request
+from ckptgrad.target.platform import Form, Isolation, platform_named, platforms
+from ckptgrad.target.target import MemorySpace, described
+
+IMAGES = jax.ShapeDtypeStruct((2, 4, 8, 8), jnp.float32)
+KERNELS = [jax.ShapeDtypeStruct((4, 4, 3, 3), jnp.float32)] * 2
+WEIGHTS = jax.ShapeDtypeStruct((256, 16), jnp.float32)
+# The shape of the gradient of WEIGHTS as it is computed, and as it is asked for.
+SWAPPED, AS_WRITTEN = "tensor<16x256xf32>", "tensor<256x16xf32>"
+LAST, FIRST = "[b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]", "[b, f, 0, 1]x[o, i, 0, 1]->[b, f, 0, 1]"
+# A row per kind of target: how stages are kept whole, and in which forms operations run.
+TARGETS = {
+    "cpu": (Isolation.CALLS, True),
+    "cuda": (Isolation.BARRIERS, False),
+    "rocm": (Isolation.BARRIERS, False),
+    "tpu": (Isolation.BARRIERS, False),
+}
+
+
+def loss(kernels, weights, x):
+    for kernel in kernels:
+        x = jnp.tanh(jax.lax.conv(x, kernel, (1, 1), "SAME")) + x
+    return (jnp.tanh(x.reshape(2, -1) @ weights) ** 2).sum()
+
+
+def text_for(name):
+    """The gradient as it is lowered for a target, without compiling it."""
+    target = described(name)
+    door = GradientFunction(loss, Request(argnums=(0, 1), policy="recompute_all", target=target), with_value=True)
+    return target.lower(jax.jit(door), KERNELS, WEIGHTS, IMAGES).as_text()
+
+
+def features(text):
+    """What tells the programs of platforms apart: calls that are not inlined, forms of convolutions and products."""
+    products = re.findall(r"dot_general .*contracting_dims = \[0\] x \[0\].* -> (tensor<\S+>)", text)
+    return {
+        "calls": text.count('inlineable = "false"'),
+        "convolutions": Counter(re.findall(r"dim_numbers = (\S.*?),\s*window", text)),
+        "weight gradients": Counter(products),
+        "barriers": text.count("optimization_barrier"),
+    }
+
+
+@pytest.fixture(scope="module")
+def texts():
+    """One after another, each twice: what one target leaves behind is not used for another one."""
+    found = {name: text_for(name) for name in TARGETS}
+    assert {name: text_for(name) for name in TARGETS} == found
+    return found
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_program_has_the_isolation_and_the_forms_of_its_target(texts, name):
+    isolation, in_forms = TARGETS[name]
+    found = features(texts[name])
+    assert bool(found["calls"]) == (isolation is Isolation.CALLS)
+    assert found["barriers"] > 0
+    assert (LAST in found["convolutions"], FIRST in found["convolutions"]) == (in_forms, not in_forms)
+    assert set(found["weight gradients"]) == {SWAPPED if in_forms else AS_WRITTEN}
+
+
+def test_programs_are_the_same_from_threads(texts):
+    names = [*TARGETS] * 2
+    with ThreadPoolExecutor(4) as pool:
+        for name, text in zip(names, pool.map(text_for, names), strict=True):
+            assert features(text) == features(texts[name])
+
+
+def program_for(target):
+    args = KERNELS, WEIGHTS, IMAGES
+    return GradientFunction(loss, Request(argnums=(0, 1), target=target), with_value=True).trace(*args).program
+
+
+def test_kinds_belong_to_their_target():
+    cpu, gpu, again = (program_for(described(name)) for name in ("cpu", "cuda", "cpu"))
+    assert [stage.kind for stage in cpu.stages] == [stage.kind for stage in again.stages]
+    assert {*cpu.kinds}.isdisjoint(gpu.kinds)
+    assert {kind.target for kind in gpu.kinds} == {gpu.target} == {described("cuda")}
+
+
+def test_estimates_are_those_of_the_target():
+    """A GPU is faster, and its products work on no copies of their operands."""
+    cpu, gpu = (chain_costs(program_for(described(name))) for name in ("cpu", "cuda"))
+    for ours, theirs in zip(cpu.stages, gpu.stages, strict=True):
+        assert ours.boundary_bytes == theirs.boundary_bytes
+        assert ours.forward_time > theirs.forward_time
+    assert sum(s.forward_transient for s in cpu.stages) > sum(s.forward_transient for s in gpu.stages)
+
+
+def test_bytes_that_are_free_where_nothing_is_attached():
+    assert described("cuda", "H100", [MemorySpace("device", 2**36)]).free_bytes() == 2**36
+    with pytest.raises(OptionError, match="size of the memory of tpu"):
+        described("tpu").free_bytes()
+
+
+def test_a_platform_without_a_file_is_an_accelerator():
+    other = platform_named("neuron")
+    assert (other.isolation, other.forms, other.host_memory) == (Isolation.BARRIERS, frozenset(), False)
+    assert described("neuron").lowered_for == "neuron"
+    assert described("gpu").lowered_for == "cuda"
+
+
+def test_every_platform_has_a_row_here():
+    assert {name for p in platforms().values() for name in p.lowered_for} == {*TARGETS}
+    assert {form for p in platforms().values() for form in p.forms} == {*Form}
