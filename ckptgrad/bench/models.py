@@ -24,7 +24,7 @@ def plain(block):
 
 
 class _Weights:
-    """A source of seeded normal weights; without a scale, one over the root of the inputs."""
+    """A source of seeded normal weights, scaled by 1 / sqrt(inputs) unless a scale is given."""
 
     def __init__(self, scale=None, dtype=jnp.float32):
         self.random, self.scale, self.dtype = np.random.default_rng(0), scale, dtype

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from typing import Any
 
 EXTRA = "pip install 'ckptgrad[peers]'"
-TORCH = "its CPU build, as its own site says"
+TORCH = "install its CPU build as pytorch.org describes"
 
 
 @dataclass(frozen=True)
