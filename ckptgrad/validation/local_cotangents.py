@@ -23,32 +23,32 @@ from ckptgrad.graph.trace import from_jaxpr
 from ckptgrad.rules.subgraphs import carried
 
 
-def pulled(graph: Graph, inputs: Sequence[Any], wrt: Sequence[int], cotangents: Sequence[Any]) -> list[Any]:
-    """Cotangents of the inputs at `wrt` by ckptgrad; None where nothing flows.
+def local_cotangents(graph: Graph, inputs: Sequence[Any], wrt: Sequence[int], cotangents: Sequence[Any]) -> list[Any]:
+    """Cotangents of the inputs at `wrt` by ckptgrad; None where nothing flows back.
 
     Args:
         graph: the function.
-        inputs: a value for each of its inputs.
-        wrt: positions among them.
-        cotangents: one an output; None for zero.
+        inputs: one value per input.
+        wrt: positions among the inputs.
+        cotangents: one per output; None for zero.
     """
     targets = [graph.inputs[i] for i in wrt]
     return pull_from(forward(graph, inputs, targets), cotangents, targets)
 
 
-def pulled_by_jax(graph: Graph, inputs: Sequence[Any], wrt: Sequence[int], cotangents: Sequence[Any]) -> list[Any]:
+def local_cotangents_by_jax(graph: Graph, inputs: Sequence[Any], wrt: Sequence[int], cotangents: Sequence[Any]) -> list[Any]:
     """The same by `jax.vjp`."""
-    given = [(k, ct, graph.outputs[k].aval.dtype) for k, ct in enumerate(cotangents) if ct is not None]
+    seeds = [(k, ct, graph.outputs[k].aval.dtype) for k, ct in enumerate(cotangents) if ct is not None]
 
     def fun(*xs):
         values = list(inputs)
         for i, x in zip(wrt, xs, strict=True):
             values[i] = x
         outputs = graph(*values)
-        return [jnp.asarray(outputs[k], dtype) for k, _, dtype in given]
+        return [jnp.asarray(outputs[k], dtype) for k, _, dtype in seeds]
 
     _, pull = jax.vjp(fun, *(inputs[i] for i in wrt))
-    return list(pull([jnp.asarray(ct, dtype) for _, ct, dtype in given]))
+    return list(pull([jnp.asarray(ct, dtype) for _, ct, dtype in seeds]))
 
 
 def with_zeros(cotangents: Sequence[Any], avals: Sequence[Any]) -> list[Any]:
@@ -72,35 +72,35 @@ class Spot:
 
     Attributes:
         op: the operation.
-        alone: it as a graph of its own, whose inputs are those that are no literals.
-        places: their positions among the operation's inputs.
-        values: of all its inputs.
-        wrt: which of the graph's inputs have a cotangent.
-        cotangents: of its outputs, None for zero.
-        found: cotangents of the inputs at `wrt`, by ckptgrad.
+        graph: the operation as a graph of its own, whose inputs are those that are not literals.
+        positions: of the graph's inputs among the operation's inputs.
+        values: one per input of the operation.
+        wrt: positions of the graph's inputs that have a cotangent.
+        cotangents: one per output, None for zero.
+        input_cotangents: those of the inputs at `wrt`, by ckptgrad.
     """
 
     op: Operation
-    alone: Graph
-    places: tuple[int, ...]
+    graph: Graph
+    positions: tuple[int, ...]
     values: tuple[Any, ...]
     wrt: tuple[int, ...]
     cotangents: tuple[Any, ...]
-    found: tuple[Any, ...]
+    input_cotangents: tuple[Any, ...]
 
     @property
     def inputs(self) -> list[Any]:
         """Values of the graph's inputs."""
-        return [self.values[i] for i in self.places]
+        return [self.values[i] for i in self.positions]
 
     @property
-    def wanted(self) -> list[int]:
-        """Positions among the operation's inputs of those that have a cotangent."""
-        return [self.places[k] for k in self.wrt]
+    def differentiated(self) -> list[int]:
+        """Positions of the operation's inputs that have a cotangent."""
+        return [self.positions[k] for k in self.wrt]
 
 
 def spots(graph: Graph, inputs: Sequence[Any], wrt: Sequence[int], cotangents: Sequence[Any]) -> Iterator[Spot]:
-    """The operations of a graph that cotangents flow through, last first."""
+    """The operations of a graph through which cotangents flow, last first."""
     env: dict[Variable, Any] = {**graph.constants, **dict(zip(graph.inputs, inputs, strict=True))}
     operations = needed_operations(graph.operations, graph.outputs, effects=False)
     for op in operations:
@@ -114,23 +114,23 @@ def spots(graph: Graph, inputs: Sequence[Any], wrt: Sequence[int], cotangents: S
         seeds = tuple(table.pop(v, None) for v in op.outputs)
         if is_zero(op) or all(ct is None for ct in seeds):
             continue
-        alone, places = _alone(op)
-        needed = tuple(k for k, i in enumerate(places) if op.inputs[i] in active)
+        own, positions = _as_graph(op)
+        needed = tuple(k for k, i in enumerate(positions) if op.inputs[i] in active)
         if not needed:
             continue
         values = tuple(_value(env, a) for a in op.inputs)
-        found = pulled(alone, [values[i] for i in places], needed, seeds)
-        for k, ct in zip(needed, found, strict=True):
+        input_cotangents = local_cotangents(own, [values[i] for i in positions], needed, seeds)
+        for k, ct in zip(needed, input_cotangents, strict=True):
             if ct is not None:
-                accumulate(table, op.inputs[places[k]], ct)
-        yield Spot(op, alone, places, values, needed, seeds, tuple(found))
+                accumulate(table, op.inputs[positions[k]], ct)
+        yield Spot(op, own, positions, values, needed, seeds, tuple(input_cotangents))
 
 
-def _alone(op: Operation) -> tuple[Graph, tuple[int, ...]]:
-    places = tuple(i for i, a in enumerate(op.inputs) if isinstance(a, Variable))
+def _as_graph(op: Operation) -> tuple[Graph, tuple[int, ...]]:
+    positions = tuple(i for i, a in enumerate(op.inputs) if isinstance(a, Variable))
     inputs = [a if isinstance(a, Constant) else Variable(a.aval) for a in op.inputs]
     outputs = [Variable(v.aval) for v in op.outputs]
-    return Graph(variables_of(inputs), outputs, [silent(op).replace(inputs, outputs)]), places
+    return Graph(variables_of(inputs), outputs, [silent(op).replace(inputs, outputs)]), positions
 
 
 def _value(env: dict[Variable, Any], atom: Any) -> Any:
@@ -139,7 +139,7 @@ def _value(env: dict[Variable, Any], atom: Any) -> Any:
 
 @dataclass(frozen=True)
 class Body:
-    """What a loop or branch runs, at the values of one step."""
+    """What a loop or branch runs, with the values of one step."""
 
     graph: Graph
     inputs: tuple[Any, ...]
@@ -147,8 +147,8 @@ class Body:
 
 
 def bodies(spot: Spot) -> list[Body]:
-    """What is inside an operation: a scan's first and last step, a while loop's first, the branch that is taken."""
-    op, values, needs = spot.op, list(spot.values), [i in spot.wanted for i in range(len(spot.op.inputs))]
+    """What runs inside an operation: the first and last step of a scan, the first of a while loop, the branch taken."""
+    op, values, needs = spot.op, list(spot.values), [i in spot.differentiated for i in range(len(spot.op.inputs))]
     match op.name:
         case "scan":
             return _steps(op, values, needs)
@@ -172,12 +172,12 @@ def _steps(op: Operation, values: list[Any], needs: list[bool]) -> list[Body]:
     body, xs = from_jaxpr(op.params["jaxpr"]), values[n + c :]
     needs, backwards = carried(body, needs, n, c), op.params["reverse"]
     first, last = (length - 1, 0) if backwards else (0, length - 1)
-    found = [_body(body, [*values[: n + c], *(x[first] for x in xs)], needs)]
+    steps = [_body(body, [*values[: n + c], *(x[first] for x in xs)], needs)]
     if length > 1:
         before = [x[1:] if backwards else x[:-1] for x in xs]
         carry = apply(silent(op).with_params(length=length - 1), [*values[: n + c], *before])[:c]
-        found.append(_body(body, [*values[:n], *carry, *(x[last] for x in xs)], needs))
-    return found
+        steps.append(_body(body, [*values[:n], *carry, *(x[last] for x in xs)], needs))
+    return steps
 
 
 def _body(graph: Graph, inputs: Sequence[Any], needs: Sequence[bool]) -> Body:

@@ -1,15 +1,15 @@
 """Where a gradient goes wrong: the stage, the operation, the user's line.
 
-Two walks over the chain in one, from the last stage to the first, with the values of one forward pass and the
-cotangents of ckptgrad's own rules.  Every boundary is kept: this is for debugging.
+The chain is walked once, from the last stage to the first, with the values of one forward pass and the cotangents of
+ckptgrad's own rules. Every boundary is kept: this is for debugging.
 
-Where ckptgrad's gradient differs from JAX's, both get the same cotangents of each stage, so that an error does not
-spread; in a stage that differs, the same is done operation by operation, and inside loops step by step.
+If ckptgrad's gradient differs from JAX's, both get the same cotangents of each stage, so that an error does not spread;
+in a stage that differs, the same is done operation by operation, and inside loops step by step.
 Where both use a rule of the user's (`jax.custom_vjp`, `jax.custom_jvp`), it is compared with the derivative of the
-function that it belongs to, for the cotangents of the run and for random ones.
+function to which it belongs, for the cotangents of the run and for random ones.
 
-Not looked into: `shard_map` and what solvers run, custom rules within functions that have one themselves (which are
-not run backward), and a while loop's steps after its first.
+Not examined: `shard_map`, what solvers run, custom rules inside functions that have one themselves (those are not run
+backward), and the steps of a while loop after its first.
 """
 
 from __future__ import annotations
@@ -30,26 +30,34 @@ from ckptgrad.graph.evaluate import needed_operations
 from ckptgrad.graph.graph import Graph, Operation, Variable
 from ckptgrad.results.finding import CUSTOM, RULE, UNCHECKED, UNLOCATED, Finding
 from ckptgrad.validation.compare import difference, differences, tolerance_of
-from ckptgrad.validation.custom_rules import CUSTOM_RULES, Apart, calls_custom_rule, function_of, judge
-from ckptgrad.validation.local_cotangents import Spot, bodies, pulled, pulled_by_jax, random_like, spots, with_zeros
+from ckptgrad.validation.custom_rules import CUSTOM_RULES, Deviation, calls_custom_rule, deviations, function_of
+from ckptgrad.validation.local_cotangents import (
+    Spot,
+    bodies,
+    local_cotangents,
+    local_cotangents_by_jax,
+    random_like,
+    spots,
+    with_zeros,
+)
 
 
 @dataclass(frozen=True)
 class Located:
-    """What was found, in the order of the stages, and how many calls of functions with custom rules were checked."""
+    """Findings in the order of the stages, and the number of calls of functions with custom rules that were checked."""
 
     findings: tuple[Finding, ...]
     checked: int
 
 
-def locate_wrong(traced: Traced, tolerance: float | None, wanted: Any, differing: Sequence[str]) -> Located:
+def locate_wrong(traced: Traced, tolerance: float | None, reference: Any, differing: Sequence[str]) -> Located:
     """Find the stages and operations where a gradient goes wrong.
 
     Args:
         traced: the traced call, with concrete arguments.
         tolerance: the largest relative difference allowed, or None for that of each dtype.
-        wanted: the gradient by `jax.grad`.
-        differing: the policies whose gradient differs from it.
+        reference: the gradient by `jax.grad`.
+        differing: names of the policies whose gradients differ from it.
     """
     search = _Search(tolerance, bool(differing))
     stages = _stages(traced)
@@ -58,15 +66,15 @@ def locate_wrong(traced: Traced, tolerance: float | None, wanted: Any, differing
         stage = stages[k]
         cotangents = [table.pop(v, None) for v in stage.outputs]
         if stage.wrt and any(ct is not None for ct in cotangents):
-            found = pulled(stage.graph, stage.inputs, stage.wrt, cotangents)
-            search.stage(k, stage, cotangents, found)
-            for i, ct in zip(stage.wrt, found, strict=True):
+            input_cotangents = local_cotangents(stage.graph, stage.inputs, stage.wrt, cotangents)
+            search.stage(k, stage, cotangents, input_cotangents)
+            for i, ct in zip(stage.wrt, input_cotangents, strict=True):
                 if ct is not None:
                     accumulate(table, stage.graph.inputs[i], ct)
     findings = search.findings
     if differing and not any(f.kind in (RULE, UNLOCATED) for f in findings):
         gradients = with_zeros([table.get(v) for v in traced.program.wrt], [v.aval for v in traced.program.wrt])
-        agrees = difference(traced.gradients(gradients), jax.tree.leaves(wanted), tolerance).excess <= 1
+        agrees = difference(traced.gradients(gradients), jax.tree.leaves(reference), tolerance).excess <= 1
         findings.append(Finding(UNLOCATED, detail=_why(agrees, differing)))
     order = sorted(findings, key=lambda f: len(stages) if f.stage is None else f.stage)
     return Located(tuple(order), search.checked)
@@ -75,21 +83,21 @@ def locate_wrong(traced: Traced, tolerance: float | None, wanted: Any, differing
 def _why(agrees: bool, differing: Sequence[str]) -> str:
     if agrees:
         return (
-            f"stage by stage, without a plan, the gradient agrees with jax.grad's: no rule is wrong, but how "
-            f"{', '.join(differing)} runs them (schedule, loop plan or compilation)"
+            f"computed stage by stage, without a plan, the gradient agrees with jax.grad's: no rule is wrong; the fault is "
+            f"in how {', '.join(differing)} runs them (schedule, loop plan or compilation)"
         )
-    return "differs by accumulated rounding or in how cotangents are summed; no single operation is off"
+    return "differs by accumulated rounding or in how cotangents are summed; no single operation is wrong"
 
 
 @dataclass(frozen=True)
 class _Stage:
-    """A stage on its own operations (those of its kind know the lines of another), with the values of its inputs.
+    """A stage with its own operations (those of its kind carry another stage's source lines) and its inputs' values.
 
     Attributes:
         graph: from `inputs` to `outputs`.
         outputs: variables of the whole graph.
-        inputs: values.
-        wrt: which of the inputs are differentiated.
+        inputs: one value per input.
+        wrt: positions of the inputs that are differentiated.
     """
 
     graph: Graph
@@ -103,20 +111,20 @@ def _stages(traced: Traced) -> list[_Stage]:
     env: dict[Variable, Any] = dict(graph.constants)
     env.update(zip(graph.inputs, map(jnp.asarray, traced.call.leaves), strict=True))
     operations = iter(graph.operations)
-    found = []
+    stages: list[_Stage] = []
     for stage in traced.program.stages:
         own = itertools.islice(operations, len(stage.kind.graph.operations))
         run = needed_operations(tuple(own), stage.outputs, effects=False)
         part = Graph(stage.inputs, stage.outputs, [silent(op) for op in run])
         inputs = tuple(env[v] for v in stage.inputs)
         env.update(zip(stage.outputs, part(*inputs), strict=True))
-        found.append(_Stage(part, stage.outputs, inputs, stage.kind.wrt))
-    return found
+        stages.append(_Stage(part, stage.outputs, inputs, stage.kind.wrt))
+    return stages
 
 
 @dataclass(frozen=True)
 class _Place:
-    """A stage, and the loops and branches around an operation in it, outermost first."""
+    """A stage, and the loops and branches around one of its operations, outermost first."""
 
     stage: int
     around: tuple[Operation, ...] = ()
@@ -132,9 +140,9 @@ class _Search:
     Attributes:
         tolerance: the largest relative difference allowed, or None for that of each dtype.
         against_jax: whether operations are compared with JAX's.
-        findings: so far.
-        checked: functions with custom rules so far.
-        rng: of random cotangents; its seed is fixed.
+        findings: those made so far.
+        checked: the number of calls of functions with custom rules so far.
+        rng: draws random cotangents and nearby values; its seed is fixed.
     """
 
     tolerance: float | None
@@ -143,26 +151,30 @@ class _Search:
     checked: int = 0
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
 
-    def stage(self, k: int, stage: _Stage, cotangents: Sequence[Any], found: Sequence[Any]) -> None:
-        """Check one stage under its cotangents; `found` is what ckptgrad makes of them."""
+    def stage(self, k: int, stage: _Stage, cotangents: Sequence[Any], input_cotangents: Sequence[Any]) -> None:
+        """Check one stage, given the cotangents of its outputs and those that ckptgrad derives for its inputs."""
         graph, inputs, wrt = stage.graph, stage.inputs, stage.wrt
         if self.against_jax:
-            ours = with_zeros(found, [graph.inputs[i].aval for i in wrt])
-            apart = difference(ours, pulled_by_jax(graph, inputs, wrt, cotangents), self.tolerance)
-            if apart.excess > 1:
+            ours = with_zeros(input_cotangents, [graph.inputs[i].aval for i in wrt])
+            stage_difference = difference(ours, local_cotangents_by_jax(graph, inputs, wrt, cotangents), self.tolerance)
+            if stage_difference.excess > 1:
                 visit = spots(graph, inputs, wrt, cotangents)
                 wrong = [f for spot in visit for f in self._against_jax(spot, _Place(k))]
-                detail = f"differs from jax.vjp's by {apart.relative:.2g}, though none of its operations does"
+                detail = f"differs from jax.vjp's by {stage_difference.relative:.2g}, although none of its operations does"
                 self.findings += wrong or [Finding(UNLOCATED, k, detail=detail)]
         if any(calls_custom_rule(op) for op in graph.operations):
             for spot in spots(graph, inputs, wrt, cotangents):
                 self.findings += self._custom_rules(spot, _Place(k))
 
     def _against_jax(self, spot: Spot, place: _Place) -> list[Finding]:
-        avals = [spot.op.inputs[i].aval for i in spot.wanted]
-        theirs = pulled_by_jax(spot.alone, spot.inputs, spot.wrt, spot.cotangents)
-        apart = differences(with_zeros(spot.found, avals), theirs, self.tolerance)
-        wrong = {i: self._apart(d.relative, d.dtype) for i, d in zip(spot.wanted, apart, strict=True) if d.excess > 1}
+        avals = [spot.op.inputs[i].aval for i in spot.differentiated]
+        theirs = local_cotangents_by_jax(spot.graph, spot.inputs, spot.wrt, spot.cotangents)
+        compared = differences(with_zeros(spot.input_cotangents, avals), theirs, self.tolerance)
+        wrong = {
+            i: self._deviation(d.relative, d.dtype)
+            for i, d in zip(spot.differentiated, compared, strict=True)
+            if d.excess > 1
+        }
         if not wrong:
             return []
         return self._within(spot, place, self._against_jax) or _report(RULE, spot, place, wrong)
@@ -172,47 +184,47 @@ class _Search:
             return self._within(spot, place, self._custom_rules) if calls_custom_rule(spot.op) else []
         self.checked += 1
         drawn = [random_like(v.aval, self.rng) for v in spot.op.outputs]
-        verdicts = [judge(spot, cts, self.tolerance, self.rng) for cts in (spot.cotangents, drawn)]
-        worst: dict[int, Apart] = {}
-        for i, apart in (pair for verdict in verdicts for pair in verdict.items()):
-            if i not in worst or apart.excess > worst[i].excess:
-                worst[i] = apart
-        found = _report(CUSTOM, spot, place, {i: a for i, a in worst.items() if a.is_wrong})
-        if len(worst) < len(spot.wanted):
+        compared = [deviations(spot, cts, self.tolerance, self.rng) for cts in (spot.cotangents, drawn)]
+        worst: dict[int, Deviation] = {}
+        for i, deviation in (pair for by_position in compared for pair in by_position.items()):
+            if i not in worst or deviation.excess > worst[i].excess:
+                worst[i] = deviation
+        findings = _report(CUSTOM, spot, place, {i: d for i, d in worst.items() if d.is_wrong})
+        if len(worst) < len(spot.differentiated):
             detail = "neither the derivative of its function nor differences of its values are finite, so it was not checked"
-            found.append(_finding(UNCHECKED, spot, place, detail=detail))
-        return found
+            findings.append(_finding(UNCHECKED, spot, place, detail=detail))
+        return findings
 
     def _within(self, spot: Spot, place: _Place, check: Callable[[Spot, _Place], list[Finding]]) -> list[Finding]:
-        """The same check on what a loop or branch runs, each operation with random cotangents."""
-        found: dict[tuple, Finding] = {}
+        """The same check on each operation that a loop or branch runs, with random cotangents."""
+        findings: dict[tuple[object, ...], Finding] = {}
         for body in bodies(spot):
             cotangents = [random_like(a.aval, self.rng) for a in body.graph.outputs]
             for inner in spots(body.graph, body.inputs, body.wrt, cotangents):
                 for f in check(inner, place.inside(spot.op)):
-                    # Once, though found at the first step and at the last.
-                    found.setdefault(f.place_in_stage, f)
-        return list(found.values())
+                    # Once, though made at the first step and at the last.
+                    findings.setdefault(f.place_in_stage, f)
+        return list(findings.values())
 
-    def _apart(self, relative: float, dtype: str) -> Apart:
-        return Apart(relative, tolerance_of(dtype) if self.tolerance is None else self.tolerance)
+    def _deviation(self, relative: float, dtype: str) -> Deviation:
+        return Deviation(relative, tolerance_of(dtype) if self.tolerance is None else self.tolerance)
 
 
-def _report(kind: str, spot: Spot, place: _Place, wrong: dict[int, Apart]) -> list[Finding]:
-    """A finding for each input whose cotangent is wrong."""
+def _report(kind: str, spot: Spot, place: _Place, wrong: dict[int, Deviation]) -> list[Finding]:
+    """One finding for each input whose cotangent is wrong."""
     skipped = spot.op.params["num_consts"] if kind == CUSTOM else 0
     return [
         _finding(
             kind, spot, place, input=i - skipped, shape=spot.op.inputs[i].aval.shape,
-            dtype=str(spot.op.inputs[i].aval.dtype), relative=apart.relative, allowed=apart.allowed,
+            dtype=str(spot.op.inputs[i].aval.dtype), relative=deviation.relative, allowed=deviation.allowed,
         )
-        for i, apart in sorted(wrong.items())
+        for i, deviation in sorted(wrong.items())
     ]  # fmt: skip
 
 
 def _finding(kind: str, spot: Spot, place: _Place, **rest: Any) -> Finding:
     name, defined = function_of(spot.op) if spot.op.name in CUSTOM_RULES else (None, None)
-    # Under a jit that was traced before, JAX does not know the caller.
+    # JAX does not know the caller of a jit that was traced before.
     outer = next((op.source for op in reversed(place.around) if op.source), None)
     source = spot.op.source or defined or outer
     return Finding(kind, place.stage, spot.op.name, name, source, tuple(op.name for op in place.around), **rest)

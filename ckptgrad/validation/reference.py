@@ -1,4 +1,4 @@
-"""What ckptgrad is checked against: `jax.value_and_grad`, plain and with `jax.checkpoint` around each stage."""
+"""The references that ckptgrad is checked against: `jax.value_and_grad`, plain and with `jax.checkpoint` per stage."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def reference_memory(
     has_aux: bool = False,
     **kwargs: Any,
 ) -> Memory:
-    """What `jax.value_and_grad(fun)` allocates for these arguments, in bytes, by XLA's buffer assignment.
+    """The bytes that `jax.value_and_grad(fun)` allocates for these arguments, by XLA's buffer assignment.
 
     Nothing is run; arguments may be ShapeDtypeStructs.
 
@@ -68,7 +68,7 @@ def jax_grad_point(
     has_aux: bool = False,
     **kwargs: Any,
 ) -> Point:
-    """Where `jax.grad` stands beside a frontier: the peak by XLA's buffer assignment, the time estimated as plans are."""
+    """`jax.grad` as a point beside a frontier: its peak by XLA's buffer assignment, its time estimated as for plans."""
     memory = reference_memory(fun, *args, argnums=argnums, has_aux=has_aux, **kwargs)
     program = value_and_grad(fun, argnums, has_aux, allow_int=True).trace(*args, **kwargs).program
     return Point(memory.peak_bytes, keeping_most("jax.grad", chain_costs(program, keep_all=True)).seconds, "jax.grad")

@@ -1,4 +1,4 @@
-"""Times as ratios: all programs by turns in one process, so that what else the machine does hits all alike."""
+"""Times as ratios: all programs interleaved in one process, so that other load on the machine affects all of them alike."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import jax
 
 
 def alternate(calls: Sequence[Callable[[], Any]], repeats: int) -> list[list[float]]:
-    """Seconds of each call in each of `repeats` rounds; a round starts one call later than the round before.
+    """Seconds of each call in each of `repeats` rounds; each round starts with the next call.
 
-    Each call is first run once untimed.
+    Each call runs once untimed first.
     """
     for call in calls:
         jax.block_until_ready(call())
@@ -28,5 +28,5 @@ def alternate(calls: Sequence[Callable[[], Any]], repeats: int) -> list[list[flo
 
 
 def median_ratio(seconds: Sequence[float], reference: Sequence[float]) -> float:
-    """The median over rounds of a time against the reference's in the same round."""
+    """The median over rounds of the ratio of a time to the reference's time in the same round."""
     return statistics.median(a / b for a, b in zip(seconds, reference, strict=True))

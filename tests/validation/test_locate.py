@@ -131,9 +131,9 @@ def line_of(fun, text):
     return first + next(k for k, line in enumerate(lines) if text in line)
 
 
-def located(fun, *args, argnums=0, has_aux=False, differing=(), wanted=None):
+def located(fun, *args, argnums=0, has_aux=False, differing=(), reference=None):
     traced = cg.value_and_grad(fun, argnums, has_aux, allow_int=True).trace(*args)
-    return locate_wrong(traced, None, wanted, differing)
+    return locate_wrong(traced, None, reference, differing)
 
 
 @pytest.fixture(scope="module")
@@ -284,9 +284,11 @@ def test_aux_argnums_and_integers(args):
     assert found.checked == 1
 
 
-@pytest.mark.parametrize(("factor", "said"), [(1.0, "no rule is wrong"), (1.5, "no single operation is off")])
+@pytest.mark.parametrize(("factor", "said"), [(1.0, "no rule is wrong"), (1.5, "no single operation is wrong")])
 def test_gradient_that_differs_though_no_operation_does(factor, said):
-    (found,) = located(lambda x: jnp.sum(jnp.sin(x)), SMALL, differing=["optimal"], wanted=factor * jnp.cos(SMALL)).findings
+    (found,) = located(
+        lambda x: jnp.sum(jnp.sin(x)), SMALL, differing=["optimal"], reference=factor * jnp.cos(SMALL)
+    ).findings
     assert found.kind == UNLOCATED
     assert said in found.message
 
