@@ -5,9 +5,7 @@ from __future__ import annotations
 from ckptgrad.chain.kind import StageKind
 from ckptgrad.chain.program import Program
 from ckptgrad.compat import is_ordered
-from ckptgrad.costs.compiled import count_probes, probed_costs
-from ckptgrad.costs.estimated import chain_costs
-from ckptgrad.costs.measured import measured_costs
+from ckptgrad.costs.source import program_costs
 from ckptgrad.errors import BudgetError, EffectError, ScheduleError
 from ckptgrad.graph.graph import Operation
 from ckptgrad.planning.budget import budget_bytes
@@ -17,23 +15,6 @@ from ckptgrad.planning.referee import simulate
 from ckptgrad.planning.schedule import Forward, Schedule
 from ckptgrad.request import Request
 from ckptgrad.results.plan import Plan
-
-# The programs of stages that `compile` has XLA compile for their bytes without being asked to.
-MOST_PROBES = 200
-
-
-def make_costs(program: Program, request: Request, *, compiling: bool = False) -> ChainCosts:
-    """What the planner sees of a program: estimates, with bytes from XLA or with measured seconds too.
-
-    Args:
-        program: the chain.
-        request: says in `costs` which of these.
-        compiling: whether the plan will be compiled, for which "auto" takes the bytes from XLA unless the stages are many.
-    """
-    source, costs = request.costs, chain_costs(program)
-    if source in ("compile", "measure") or (source == "auto" and compiling and count_probes(program) <= MOST_PROBES):
-        costs = probed_costs(program, costs)
-    return measured_costs(program, costs) if source == "measure" else costs
 
 
 def make_plan(program: Program, request: Request, costs: ChainCosts | None = None) -> Plan:
@@ -49,7 +30,7 @@ def make_plan(program: Program, request: Request, costs: ChainCosts | None = Non
         ScheduleError: the policy returned something else than a schedule, or the schedule breaks a rule.
         EffectError: the schedule would have a side effect twice.
     """
-    costs = costs or make_costs(program, request)
+    costs = costs or program_costs(program, request.costs)
     limit = limit_bytes(program, request, costs)
     policy = request.policy
     schedule = policy if isinstance(policy, Schedule) else get_policy(policy)(costs, limit)

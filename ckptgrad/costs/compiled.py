@@ -1,8 +1,8 @@
-"""What XLA allocates for one stage: its forward and backward compiled alone.
+"""What the target's compiler allocates for one stage: its forward and backward compiled alone.
 
-In a whole program each is a call that is kept apart (`apart`), so what it holds there is what it holds alone.  What it
-is given and what it returns pass through callbacks that are compiled and never run, so that all of it counts as
-temporaries, lives as long as in a whole program, and is overwritten where XLA would overwrite it.
+In a whole program each is an isolated call (`execution.isolated`), so what it holds there is what it holds alone. Its
+operands and its results pass through callbacks that are compiled and never run, so that all of them count as temporaries,
+live as long as in a whole program, and are overwritten where the compiler would overwrite them.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from jax import dtypes
 
 from ckptgrad.chain.kind import PerKind, StageKind, private_residuals
 from ckptgrad.chain.program import Program
+from ckptgrad.costs.estimated import estimated_costs
 from ckptgrad.execution.interpreter import stage_functions
 from ckptgrad.graph.graph import Variable
 from ckptgrad.graph.keys import from_numbers, is_key, numbers_struct
@@ -43,12 +44,17 @@ class Place:
     starting: tuple[int, ...]
 
 
-def probed_costs(program: Program, costs: ChainCosts) -> ChainCosts:
-    """The same costs with transients from XLA's buffer assignment of each distinct stage.
+def compiled_costs(program: Program) -> ChainCosts:
+    """Estimated costs, with transients from the compiler's buffer assignment of each distinct stage.
 
-    But of stages with loops, which have many options: what these hold follows from how they are reversed.  And of
-    stages on several devices, whose bytes are those of all devices together.
+    Estimates stay for stages with loops, which have many options: what these hold follows from how they are reversed. They
+    also stay for stages on several devices, whose bytes are those of all devices together.
+
+    Raises:
+        OptionError: nothing here compiles for the program's target.
     """
+    program.target.check_compiles()
+    costs = estimated_costs(program)
     places = _places(program, costs)
     pairs = [(stage.kind, place) for stage, place in zip(program.stages, places, strict=True)]
     _compile({pair for pair in pairs if pair[0].stands_alone})
@@ -64,7 +70,7 @@ def probed_costs(program: Program, costs: ChainCosts) -> ChainCosts:
 
 
 def count_probes(program: Program) -> int:
-    """How many programs `probed_costs` compiles at most."""
+    """The number of programs that `compiled_costs` compiles at most."""
     return sum(1 + 3 * len(kind.options) for kind in program.kinds if kind.stands_alone)
 
 

@@ -1,6 +1,6 @@
-"""What each stage costs, in bytes and estimated seconds, for the planner.
+"""What each stage costs, in bytes and seconds, estimated for the target of a program.
 
-Bytes of boundaries and residuals are exact.  Transients follow `footprint`, times `target.roofline`.
+Bytes of boundaries and residuals are exact. Transients follow `target.footprint`, seconds `target.roofline`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from ckptgrad.target.footprint import peak_inside
 from ckptgrad.target.roofline import Roofline
 
 
-def chain_costs(program: Program, *, keep_all: bool = False) -> ChainCosts:
-    """The planner's view of a program.
+def estimated_costs(program: Program, *, keep_all: bool = False) -> ChainCosts:
+    """The planner's view of a program, without compiling anything.
 
     With `keep_all` each stage has one option, that of reverse mode without a plan: to keep all that its backward reads.
 

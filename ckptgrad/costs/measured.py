@@ -1,4 +1,4 @@
-"""What one stage really takes: its forward and backward run alone, option by option."""
+"""The seconds that one stage takes on the target: its forward and backward run alone, option by option."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from jax.core import Tracer
 
 from ckptgrad.chain.kind import PerKind, StageKind
 from ckptgrad.chain.program import Program
+from ckptgrad.costs.compiled import compiled_costs
 from ckptgrad.execution.interpreter import stage_functions
 from ckptgrad.graph.keys import from_numbers, is_key, numbers_struct
 from ckptgrad.graph.value_types import cotangent_struct, struct
@@ -23,12 +24,13 @@ from ckptgrad.target.remember import remembered
 REPEATS = 5
 
 
-def measured_costs(program: Program, costs: ChainCosts) -> ChainCosts:
-    """The same costs with measured times: seconds of the fastest of a few runs of each distinct stage's programs.
+def measured_costs(program: Program) -> ChainCosts:
+    """Compiled costs, with measured times: seconds of the fastest of a few runs of each distinct stage's programs.
 
-    Measured once a device and version: `remember`.  Of stages with loops, which have many options, and of those on
-    several devices times stay estimates.
+    Measured once per device and version: `remember`. Times of stages with loops, which have many options, and of stages
+    on several devices stay estimates.
     """
+    costs = compiled_costs(program)
     times = {kind: _times(kind) for kind in program.kinds if kind.stands_alone}
     seen: dict[tuple, StageCost] = {}
     stages = []

@@ -49,7 +49,7 @@ def frontier(
         for name in CHECKPOINT_POLICIES:
             limited = value_and_grad(fun, **options, saveable=getattr(jax.checkpoint_policies, name))
             others.append(keeping_most(f"jax.checkpoint, {name}", limited.plan(*args, **kwargs).costs))
-    return Frontier(tuple(frontier_points(plan.costs)), tuple(others), plan.costs)
+    return Frontier(tuple(frontier_points(plan.costs)), tuple(others), plan.costs, plan.program.target)
 
 
 def keeping_most(name: str, costs: ChainCosts) -> Point:

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 
 from ckptgrad.bytes import Budget
+from ckptgrad.costs.source import program_costs
 from ckptgrad.doors.calling import (
     Traced,
     check_compiled_aux,
@@ -25,7 +26,7 @@ from ckptgrad.execution.interpreter import Execution, split_at_backward
 from ckptgrad.graph.naming import name_of
 from ckptgrad.graph.static import SplitCall
 from ckptgrad.graph.value_types import cotangent_type, filled
-from ckptgrad.planner import limit_bytes, make_costs, make_plan
+from ckptgrad.planner import limit_bytes, make_plan
 from ckptgrad.planning.schedule import Schedule
 from ckptgrad.request import Request
 from ckptgrad.results.plan import Plan
@@ -72,7 +73,7 @@ class GradientFunction:
         door = GradientFunction(split.fun, self.request, with_value=self.with_value)
         traced = door.trace(*split.args, **split.kwargs)
         check_compiled_aux(traced.returned, self.fun)
-        costs = make_costs(traced.program, self.request, compiling=True)
+        costs = program_costs(traced.program, self.request.costs, compiling=True)
         # The smallest plan is what it is, whatever XLA makes of it: there is nothing to exceed.
         least = self.request.asks_for_least
 

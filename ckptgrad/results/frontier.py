@@ -13,7 +13,7 @@ from ckptgrad.planning.budget import budget_bytes
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.frontier import Point
 from ckptgrad.results.shown import Shown
-from ckptgrad.target.attached import attached
+from ckptgrad.target.target import Target
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,6 +30,7 @@ class Frontier(Shown):
         others: where the policies of the literature stand, and jax.checkpoint around each stage with its built-in
             policies; their bytes and seconds are estimated in the same way.
         costs: the planner's view of the chain.
+        target: what the plans are for.
 
     Example:
         >>> import jax.numpy as jnp, ckptgrad as cg
@@ -47,6 +48,7 @@ class Frontier(Shown):
     points: tuple[Point, ...]
     others: tuple[Point, ...]
     costs: ChainCosts
+    target: Target
 
     @property
     def smallest_peak_bytes(self) -> int:
@@ -64,7 +66,7 @@ class Frontier(Shown):
         Raises:
             BudgetError: the budget is below the smallest peak.
         """
-        limit = budget_bytes(budget, self.costs, attached().free_bytes)
+        limit = budget_bytes(budget, self.costs, self.target.free_bytes)
         if limit is None:
             return self.points[-1]
         fitting = [point for point in self.points if point.peak_bytes <= limit]

@@ -94,12 +94,31 @@ class Target:
             return jitted.lower(*args, **kwargs)
         return jitted.trace(*args, **kwargs).lower(lowering_platforms=(self.lowered_for,))
 
+    def check_compiles(self) -> None:
+        """Refuse what nothing here could compile.
+
+        Raises:
+            OptionError: no device of this target is attached.
+        """
+        if not self.devices:
+            raise OptionError(f"a program for {self} cannot be compiled here: no such device is attached")
+
     def compile(self, lowered: jax.stages.Lowered) -> jax.stages.Compiled:
-        """The executable of a lowered program."""
+        """The executable of a lowered program.
+
+        Raises:
+            OptionError: as from `check_compiles`.
+        """
+        self.check_compiles()
         return lowered.compile()
 
     def compile_probe(self, lowered: jax.stages.Lowered) -> jax.stages.Compiled:
-        """An executable that is asked for its bytes and never run: compiled with little care for its speed."""
+        """An executable that is asked for its bytes and never run: compiled with little care for its speed.
+
+        Raises:
+            OptionError: as from `check_compiles`.
+        """
+        self.check_compiles()
         options: dict[str, Any] = dict(self.platform.probe_options)
         return lowered.compile(compiler_options=options or None)
 

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ckptgrad.costs.estimated import chain_costs
+from ckptgrad.costs.estimated import estimated_costs
 from ckptgrad.doors.calling import Traced, split_arguments
 from ckptgrad.doors.frontier import keeping_most
 from ckptgrad.doors.gradient import value_and_grad
@@ -71,4 +71,4 @@ def jax_grad_point(
     """`jax.grad` as a point beside a frontier: its peak by XLA's buffer assignment, its time estimated as for plans."""
     memory = reference_memory(fun, *args, argnums=argnums, has_aux=has_aux, **kwargs)
     program = value_and_grad(fun, argnums, has_aux, allow_int=True).trace(*args, **kwargs).program
-    return Point(memory.peak_bytes, keeping_most("jax.grad", chain_costs(program, keep_all=True)).seconds, "jax.grad")
+    return Point(memory.peak_bytes, keeping_most("jax.grad", estimated_costs(program, keep_all=True)).seconds, "jax.grad")

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from ckptgrad.costs.estimated import chain_costs
+from ckptgrad.costs.estimated import estimated_costs
 from ckptgrad.doors.gradient import GradientFunction
 from ckptgrad.errors import OptionError
 from ckptgrad.request import Request
@@ -95,7 +95,7 @@ def test_kinds_belong_to_their_target():
 
 def test_estimates_are_those_of_the_target():
     """A GPU is faster, and its products work on no copies of their operands."""
-    cpu, gpu = (chain_costs(program_for(described(name))) for name in ("cpu", "cuda"))
+    cpu, gpu = (estimated_costs(program_for(described(name))) for name in ("cpu", "cuda"))
     for ours, theirs in zip(cpu.stages, gpu.stages, strict=True):
         assert ours.boundary_bytes == theirs.boundary_bytes
         assert ours.forward_time > theirs.forward_time
@@ -106,6 +106,12 @@ def test_bytes_that_are_free_where_nothing_is_attached():
     assert described("cuda", "H100", [MemorySpace("device", 2**36)]).free_bytes() == 2**36
     with pytest.raises(OptionError, match="size of the memory of tpu"):
         described("tpu").free_bytes()
+
+
+def test_what_is_not_attached_is_not_compiled():
+    door = GradientFunction(loss, Request(target=described("cuda")), with_value=True)
+    with pytest.raises(OptionError, match="no such device is attached"):
+        door.compile(KERNELS, WEIGHTS, IMAGES)
 
 
 def test_a_platform_without_a_file_is_an_accelerator():
