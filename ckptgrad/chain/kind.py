@@ -17,7 +17,7 @@ from ckptgrad.loops.planned import open_loops
 from ckptgrad.stage.joint import Joint, joint
 from ckptgrad.stage.partition import Partition, partition
 from ckptgrad.stage.save_options import Saveable
-from ckptgrad.target.rates import Machine
+from ckptgrad.target.roofline import Roofline
 from ckptgrad.target.target import Target
 
 T = TypeVar("T")
@@ -95,7 +95,7 @@ class StageKind:
     def options(self) -> list[Option]:
         """The save options, from most kept to least; with loops inside, for each way to reverse these."""
         boundary = [self.joint.inputs[i] for i in self.boundary_in]
-        choices = planned_choices(self.joint, boundary, Machine(self.target), self.saveable)
+        choices = planned_choices(self.joint, boundary, Roofline(self.target), self.saveable)
         return [Option(name, part) for name, part in choices]
 
     @_Once

@@ -34,7 +34,7 @@ from ckptgrad.rules.custom import tangent_zeros
 from ckptgrad.rules.decorators import instantiate
 from ckptgrad.rules.subgraphs import calls_custom_rule
 from ckptgrad.target.attached import attached
-from ckptgrad.target.rates import Machine
+from ckptgrad.target.roofline import Roofline
 
 
 def scan(
@@ -249,7 +249,7 @@ def _tangents(
 def _chosen(loop: Loop, options: _Options) -> Candidate:
     """The fastest plan of the policy within the budget."""
     target = attached()
-    offered = _offered(loop, options.policy, Machine(target))
+    offered = _offered(loop, options.policy, Roofline(target))
     fastest = min(c.seconds for c in offered)
     sensible = [c for c in offered if c.seconds <= current_offer().slowest * fastest]
     every = [c.bytes for c in offered if "store_all" in c.policies] or [max(c.bytes for c in sensible)]
@@ -263,13 +263,13 @@ def _chosen(loop: Loop, options: _Options) -> Candidate:
     return min(fitting, key=lambda c: (c.seconds, c.bytes))
 
 
-def _offered(loop: Loop, policy: str, machine: Machine) -> list[Candidate]:
+def _offered(loop: Loop, policy: str, roofline: Roofline) -> list[Candidate]:
     """The plans of a loop that belong to a policy.
 
     Raises:
         OptionError: none does.
     """
-    every = loop_candidates(loop, machine, None)
+    every = loop_candidates(loop, roofline, None)
     offered = [c for c in every if policy == "optimal" or policy in c.policies]
     if not offered and loop.length is not None:
         return every  # Of one step or none: there is nothing to choose.

@@ -23,7 +23,7 @@ from ckptgrad.loops.weight_sums import WeightSums
 from ckptgrad.stage.joint import Joint
 from ckptgrad.stage.partition import Partition, partition
 from ckptgrad.stage.save_options import Saveable, residual_choices
-from ckptgrad.target.rates import Machine
+from ckptgrad.target.roofline import Roofline
 
 # Plans of a loop that are offered to the planner, and those of a loop inside another one's step.
 MOST_PLANS, MOST_INNER = 40, 4
@@ -58,13 +58,13 @@ def offering(offer: Offer) -> Iterator[None]:
 
 
 def planned_choices(
-    joint: Joint, boundary: Collection[Variable], machine: Machine, saveable: Saveable | None = None
+    joint: Joint, boundary: Collection[Variable], roofline: Roofline, saveable: Saveable | None = None
 ) -> Iterator[tuple[str, Partition]]:
     """What to keep of a joint graph (`residual_choices`), with each of the plans for its loops."""
-    offered = assignments(joint, machine, saveable, MOST_PLANS)
+    offered = assignments(joint, roofline, saveable, MOST_PLANS)
     joints = [with_plans(joint, plans) for _, plans in offered]
     middle = joints[len(joints) // 2]
-    stored, choices = stored_by(middle), residual_choices(middle, boundary, machine, saveable)
+    stored, choices = stored_by(middle), residual_choices(middle, boundary, roofline, saveable)
     among_stored = {v for variables in stored.values() for v in variables}
     for (loops, _), planned in zip(offered, joints, strict=True):
         there = stored_by(planned)
@@ -75,12 +75,12 @@ def planned_choices(
             yield f"{loops}, {name}" if loops else name, partition(planned, [*same, *whole])
 
 
-def assignments(joint: Joint, machine: Machine, saveable: Saveable | None, most: int) -> list[Assignment]:
+def assignments(joint: Joint, roofline: Roofline, saveable: Saveable | None, most: int) -> list[Assignment]:
     """Plans for all open loops of a joint graph together, from fast ones to small ones."""
     loops = open_loops(joint)
     if not loops:
         return [("", {})]
-    fronts = [thinned(loop_candidates(loop, machine, saveable), most) for loop in loops]
+    fronts = [thinned(loop_candidates(loop, roofline, saveable), most) for loop in loops]
     if len(fronts) == 1:
         return [(p.name, {loops[0]: p}) for p in fronts[0]]
     combinations: dict[tuple[int, ...], Assignment] = {}
@@ -140,11 +140,11 @@ def _told_apart(ordered: Sequence[Candidate], alike: float, size: Callable[[Cand
     return kept
 
 
-def loop_candidates(loop: Loop, machine: Machine, saveable: Saveable | None) -> list[Candidate]:
+def loop_candidates(loop: Loop, roofline: Roofline, saveable: Saveable | None) -> list[Candidate]:
     """All plans of one loop, by every way to reverse it."""
     offer = current_offer()
     ways = [r for name, r in registered().items() if offer.ways is None or name in offer.ways]
-    steps = _step_costs(loop, machine, saveable)
+    steps = _step_costs(loop, roofline, saveable)
     best = [s for k, s in enumerate(steps) if not any(o.beats(s, j < k) for j, o in enumerate(steps) if j != k)]
     candidates = [
         candidate
@@ -156,21 +156,21 @@ def loop_candidates(loop: Loop, machine: Machine, saveable: Saveable | None) -> 
     return offer.select(candidates)
 
 
-def _step_costs(loop: Loop, machine: Machine, saveable: Saveable | None) -> list[StepCosts]:
+def _step_costs(loop: Loop, roofline: Roofline, saveable: Saveable | None) -> list[StepCosts]:
     """Of one step with each save option, and each of the plans for loops inside; without weight sums and with them."""
     body = loop.body
     steps: list[StepCosts] = []
     seen: set[tuple[Variable, ...]] = set()
-    for inner, plans in assignments(body.joint, machine, saveable, MOST_INNER):
+    for inner, plans in assignments(body.joint, roofline, saveable, MOST_INNER):
         joint = with_plans(body.joint, plans)
-        for _, keep in residual_choices(joint, body.carry_inputs, machine, saveable):
+        for _, keep in residual_choices(joint, body.carry_inputs, roofline, saveable):
             part = partition(joint, [v for v in keep if v not in body.invariant])
             if not plans and part.residuals in seen:
                 continue
             seen.add(part.residuals)
             replay = Replay(body, part)
-            steps.append(StepCosts(replay, machine, loop, inner))
+            steps.append(StepCosts(replay, roofline, loop, inner))
             weight_sums = WeightSums(replay)
             if weight_sums.terms:
-                steps.append(StepCosts(replay, machine, loop, inner, weight_sums))
+                steps.append(StepCosts(replay, roofline, loop, inner, weight_sums))
     return steps

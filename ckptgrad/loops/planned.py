@@ -130,6 +130,7 @@ def _running(
 
 def forward_of(reversal: Reversal[Any], loop: Loop) -> Callable[..., list[Any]]:
     """From operands to results and what is stored, differentiated as the plain loop."""
+    reversal.check(loop)
 
     def run(*operands: Any) -> list[Any]:
         results, stored = reversal.forward(loop, operands)

@@ -68,7 +68,9 @@ def scan_of(
     """A scan taken apart; `needs` says which operands have a gradient, `wanted` which results may get a cotangent."""
     params = op.params
     graph, (n, c) = from_jaxpr(params["jaxpr"]), scan_counts(params)
-    buffers = entry_buffers_of(graph, n, c, op.inputs[n : n + c], last_of_steps(params["length"])) if planned else ()
+    # Of one step or none there is nothing to choose, so nothing that only some ways take.
+    known = planned and params["length"] > 1
+    buffers = entry_buffers_of(graph, n, c, op.inputs[n : n + c], last_of_steps(params["length"])) if known else ()
     return Scan(
         body=Body(graph, n, c, needs, planned, buffers, wanted),
         operand_avals=tuple(a.aval for a in op.inputs),

@@ -10,7 +10,7 @@ from ckptgrad.loops.replay import Replay
 from ckptgrad.loops.weight_sums import WeightSums
 from ckptgrad.stage.partition import partition
 from ckptgrad.target.footprint import peak_inside
-from ckptgrad.target.rates import Machine
+from ckptgrad.target.roofline import Roofline
 
 # Steps for which the plans of a loop of unknown length are compared.
 USUAL_LENGTH = 1024
@@ -24,7 +24,7 @@ class StepCosts:
         length: how many steps it has, or `USUAL_LENGTH`.
         replay: a step, and what is kept of it.
         weight_sums: the gradients of constants that are summed over several steps at once, if any.
-        machine: the rates behind the estimates.
+        roofline: the estimates of seconds, for the target.
         inner: the plans of the loops inside, in a few words.
         plain: seconds of a step that keeps nothing.
         keep: seconds of a step that keeps what its backward reads.
@@ -37,13 +37,15 @@ class StepCosts:
         forward_inside, backward_inside: bytes held inside a step and inside its backward, with one state.
     """
 
-    def __init__(self, replay: Replay, machine: Machine, loop: Loop, inner: str = "", weight_sums: WeightSums | None = None):
-        self.loop, self.replay, self.machine, self.inner, self.weight_sums = loop, replay, machine, inner, weight_sums
+    def __init__(
+        self, replay: Replay, roofline: Roofline, loop: Loop, inner: str = "", weight_sums: WeightSums | None = None
+    ):
+        self.loop, self.replay, self.roofline, self.inner, self.weight_sums = loop, replay, roofline, inner, weight_sums
         self.length = USUAL_LENGTH if loop.length is None else loop.length
         part, body = replay.part, replay.body
-        carry_bytes = [v.nbytes for v in body.graph.inputs[body.num_consts : body.num_consts + body.num_carry]]
+        carry_bytes = [roofline.target.bytes_of(aval) for aval in body.carry_avals]
         self.state = sum(carry_bytes[i] for i in body.moving)
-        self.private = sum(v.nbytes for v in replay.private)
+        self.private = roofline.target.total_bytes(replay.private)
         self.read = sum(carry_bytes[i] for i in {*replay.carry_reads, *replay.next_reads} & {*body.moving})
         self._price_forward()
         gradients = self._price_backward()
@@ -54,37 +56,45 @@ class StepCosts:
         joint = part.joint
         in_place = variables_of(a for k in body.indexed if (a := joint.gradients[k]) is not None)
         present = {*joint.inputs, *part.residuals, *joint.cotangents, *in_place}
-        self.backward_inside = self.state + max(0, peak_inside(self._backward_operations, present, gradients))
+        self.backward_inside = self.state + max(
+            0, peak_inside(self._backward_operations, present, gradients, target=roofline.target)
+        )
 
     def _price_forward(self) -> None:
-        replay, machine = self.replay, self.machine
+        replay, roofline = self.replay, self.roofline
         part, joint = replay.part, replay.part.joint
         carried = variables_of(joint.outputs[: replay.body.num_carry])
         plain = partition(joint, ()).forward_run(again=True, unwanted=replay.stacked_only)
         again = part.forward_run(again=True, unwanted=[v for v in replay.stacked_only if v not in replay.private])
-        self.plain = machine.warm_seconds(plain.operations, carried)
-        self.keep = machine.warm_seconds(again.operations, [*carried, *replay.private]) + self._stacks * machine.launch
-        self.forward_inside = self.state + max(0, peak_inside(plain.operations, joint.inputs, carried))
+        self.plain = roofline.warm_seconds(plain.operations, carried)
+        self.keep = (
+            roofline.warm_seconds(again.operations, [*carried, *replay.private]) + self._stacks * roofline.rates.launch
+        )
+        self.forward_inside = self.state + max(
+            0, peak_inside(plain.operations, joint.inputs, carried, target=roofline.target)
+        )
 
     def _price_backward(self) -> list[Variable]:
         """Returns the gradients that a step's backward makes."""
-        machine, joint = self.machine, self.replay.part.joint
+        roofline, joint = self.roofline, self.replay.part.joint
         waiting = set() if self.weight_sums is None else {term.position for term in self.weight_sums.terms}
         gradients = variables_of(g for k, g in enumerate(joint.gradients) if g is not None and k not in waiting)
         at_once = len(self.replay.body.active_consts) - len(waiting)
         # A sum is read, and written, and its term read.
-        adding = sum(3 * g.nbytes for g in gradients[:at_once])
-        self.back = machine.warm_seconds(self._backward_operations, gradients) + adding / machine.read_rate
-        self.back += (self._stacks + at_once) * machine.launch
+        adding = 3 * roofline.target.total_bytes(gradients[:at_once])
+        self.back = roofline.warm_seconds(self._backward_operations, gradients) + adding / roofline.rates.read_rate
+        self.back += (self._stacks + at_once) * roofline.rates.launch
         return gradients
 
     def _price_weight_sums(self, weight_sums: WeightSums) -> None:
         """What waits is written once and read once; the products take as long as they would in each step."""
-        machine = self.machine
-        self.waiting = sum(v.nbytes for v in weight_sums.stacked)
-        self.sums = sum(term.nbytes for term in weight_sums.terms)
-        products = sum(machine.arithmetic(term.product) for term in weight_sums.terms if term.product is not None)
-        self.back += products + 2 * self.waiting / machine.read_rate + len(weight_sums.stacked) * machine.launch
+        roofline = self.roofline
+        self.waiting = roofline.target.total_bytes(weight_sums.stacked)
+        self.sums = roofline.target.total_bytes(term.gradient for term in weight_sums.terms)
+        products = sum(roofline.arithmetic(term.product) for term in weight_sums.terms if term.product is not None)
+        self.back += (
+            products + 2 * self.waiting / roofline.rates.read_rate + len(weight_sums.stacked) * roofline.rates.launch
+        )
 
     @property
     def _stacks(self) -> int:

@@ -46,20 +46,17 @@ class Term:
 
     Attributes:
         position: which of the active constants.
+        gradient: its variable.
         product: the product that makes a step's share, or None where that is linear in a single value.
         operands: what it reads, or this value.
         after: how a step's share follows, linearly and in order.
     """
 
     position: int
+    gradient: Variable
     product: Operation | None
     operands: tuple[_Viewed, ...]
     after: tuple[Operation, ...]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the gradient."""
-        return self.after[-1].outputs[0].nbytes if self.after else self.product.outputs[0].nbytes  # type: ignore[union-attr]
 
     def summed(self, stacks: Mapping[Variable, Any]) -> Any:
         """The gradient, of all steps in stacks of what each operand is based on."""
@@ -119,10 +116,10 @@ class WeightSums:
             operands = [self._viewed(a) for a in op.inputs]
             if any(o is None or o.base in self.replay.body.invariant for o in operands):
                 return None
-            return Term(position, op, tuple(o for o in operands if o is not None), tuple(after[::-1]))
+            return Term(position, gradient, op, tuple(o for o in operands if o is not None), tuple(after[::-1]))
         if not any(op.name == "reduce_sum" for op in after):
             return None
-        return Term(position, None, (_Viewed(base, ()),), tuple(after[::-1]))
+        return Term(position, gradient, None, (_Viewed(base, ()),), tuple(after[::-1]))
 
     def _viewed(self, atom: Any) -> _Viewed | None:
         views: list[Operation] = []

@@ -158,6 +158,15 @@ def test_short_loops_under_every_policy(policy, length):
     assert_same(jax.grad(f)(X), wanted, scale=4)
 
 
+@pytest.mark.parametrize("length", [0, 1])
+def test_short_loops_that_write_a_buffer(length):
+    def f(x, scan):
+        step = lambda s, _: ((s[0] + 1, s[1].at[s[0]].set(s[1][s[0] - 1] * 3)), None)
+        return scan(step, (0, x), None, length=length)[0][1].sum()
+
+    assert_same(jax.grad(f)(W[0], cg.scan), jax.grad(f)(W[0], lax.scan), scale=4)
+
+
 def test_counters_that_start_at_a_python_number_are_known():
     """So a buffer that is written at them is kept out of the checkpoints."""
     rows, h = 2000, jnp.ones(64)

@@ -12,7 +12,8 @@ from ckptgrad.loops import candidates
 from ckptgrad.loops.planned import stored_by, with_plans
 from ckptgrad.stage.joint import joint
 from ckptgrad.target.allocated import compiled_memory
-from ckptgrad.target.rates import Machine
+from ckptgrad.target.attached import attached
+from ckptgrad.target.roofline import Roofline
 from tests.support.loop_plans import with_checkpoints
 
 WIDTH, ROWS = 32, 8
@@ -119,7 +120,7 @@ def test_of_many_combinations_of_plans_the_fastest_and_the_smallest_are_offered(
 
     graph = cg.trace(loss, W, BIAS, H)
     joined = joint(graph, graph.inputs, graph.outputs, planned=True)
-    few, many = (candidates.assignments(joined, Machine.of(), None, most) for most in (4, 400))
+    few, many = (candidates.assignments(joined, Roofline(attached()), None, most) for most in (4, 400))
 
     def stored(plans):
         return sum(v.nbytes for kept in stored_by(with_plans(joined, plans)).values() for v in kept)

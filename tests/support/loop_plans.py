@@ -5,10 +5,15 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 
+import ckptgrad as cg
+from ckptgrad.autodiff.reverse import is_differentiable
 from ckptgrad.chain.program import forget_kinds
+from ckptgrad.graph.evaluate import apply, read
 from ckptgrad.loops.candidates import offering
 from ckptgrad.loops.reversals.checkpoints import FromCheckpoints
 from ckptgrad.loops.reversals.reversal import Offer
+from ckptgrad.loops.scan import scan_of
+from ckptgrad.loops.while_loop import while_of
 
 EVERYTHING = Offer(slowest=float("inf"), largest=float("inf"))
 
@@ -43,3 +48,16 @@ def with_checkpoints(slots, group, deferred=None):
 
     numbers = sorted({slots, group})
     return only(wanted, dataclasses.replace(EVERYTHING, numbers=lambda most, coarseness: numbers))
+
+
+def loop_of(fun, *args):
+    """The first loop of a function, differentiated towards all its operands, before a plan says how; and its operands."""
+    graph = cg.trace(fun, *args)
+    env = {**graph.constants, **dict(zip(graph.inputs, args, strict=True))}
+    for op in graph.operations:
+        operands = [read(env, a) for a in op.inputs]
+        if op.name in ("scan", "while"):
+            needs = [is_differentiable(a.aval) for a in op.inputs]
+            return (scan_of if op.name == "scan" else while_of)(op, needs, True), operands
+        env.update(zip(op.outputs, apply(op, operands), strict=True))
+    raise ValueError("there is no loop")

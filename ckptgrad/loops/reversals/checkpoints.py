@@ -58,8 +58,8 @@ class FromCheckpoints(Reversal[LoopT]):
         """Two levels, then fewer and fewer checkpoints, of `most` bytes."""
         length, groups, inside = costs.length, -(-costs.length // group), _inside(costs, group)
         # Sums once per group; and what does not stay near from one pass through a group to the next.
-        far = max(0.0, 1 - costs.machine.cache / max(inside, 1))
-        adding = (3 * costs.sums * groups + far * 2 * length * costs.each) / costs.machine.read_rate
+        far = max(0.0, 1 - costs.roofline.rates.cache / max(inside, 1))
+        adding = (3 * costs.sums * groups + far * 2 * length * costs.each) / costs.roofline.rates.read_rate
         forward = length * costs.plain
         backward = length * (costs.keep + costs.back) + adding
         for slots in (groups, *reversed(offer.numbers(groups - 1, 5))):

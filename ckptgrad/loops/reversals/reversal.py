@@ -60,6 +60,16 @@ class Reversal(ABC, Generic[LoopT]):
             offer: which plans are worth considering.
         """
 
+    def check(self, loop: LoopT) -> None:
+        """Whether the way takes the loop.
+
+        Raises:
+            ReversalError: it does not.
+        """
+        refusal = self.registration.refusal(loop)
+        if refusal is not None:
+            raise ReversalError(f"the way {self.registration.name!r} to reverse loops {refusal}")
+
     @abstractmethod
     def label(self, loop: LoopT) -> str:
         """The plan in a few words."""
@@ -109,7 +119,7 @@ class Registration:
     policies: tuple[str, ...]
     references: tuple[str, ...]
 
-    def refusal(self, loop: Loop, weight_sums: WeightSums | None) -> str | None:
+    def refusal(self, loop: Loop, weight_sums: WeightSums | None = None) -> str | None:
         """Why the way does not take a loop, with these weight sums or none; None where it does."""
         if not isinstance(loop, self.loops):
             return f"takes {' and '.join(kind.__name__ for kind in self.loops)}, not {type(loop).__name__}"

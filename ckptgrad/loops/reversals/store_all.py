@@ -28,9 +28,9 @@ class StoreAll(Reversal[Scan]):
     @classmethod
     def candidates(cls, costs: StepCosts, offer: Offer) -> Iterator[Candidate]:
         """The only plan."""
-        length, machine = costs.length, costs.machine
+        length, rates = costs.length, costs.roofline.rates
         stored = length * (costs.private + costs.read)
-        fresh = stored * (1 / machine.write_rate - 1 / machine.read_rate)
+        fresh = stored * (1 / rates.write_rate - 1 / rates.read_rate)
         yield Candidate(
             costs,
             partial(cls, costs.replay),
