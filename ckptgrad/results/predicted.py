@@ -1,4 +1,4 @@
-"""The course of a schedule on paper: what is held during each action, by kind, and each buffer of one moment.
+"""The memory of a schedule as predicted: what is held during each action, by kind, and each buffer of one moment.
 
 The totals are the ledger's (`planning.ledger`), action by action; here they are taken apart.
 """
@@ -26,9 +26,9 @@ class Moment:
 
     Attributes:
         action: as the schedule writes it: "F3:1", "B3".
-        stage: the stage it is about.
+        stage: the stage, or for the freeing of a boundary the boundary, that it is about.
         start, end: estimated seconds since the call began.
-        bytes: what is held at its worst moment, by kind.
+        bytes: what is held at its worst moment, by kind of buffer.
     """
 
     action: str
@@ -39,7 +39,7 @@ class Moment:
 
     @property
     def total(self) -> int:
-        """All that is held, in bytes."""
+        """Bytes held in total."""
         return sum(self.bytes.values())
 
 
@@ -68,38 +68,38 @@ def _by_kind(moment: ledger.Moment, between: tuple[int, ...]) -> Moment:
 
 
 def buffers_during(program: Program, costs: ChainCosts, schedule: Schedule, index: int, total: int) -> list[Buffer]:
-    """Each buffer that is held during the action at `index`, largest first; together `total` bytes."""
+    """Each buffer held during the action at `index`, largest first; `total` bytes in total."""
     moment = next(itertools.islice(follow(costs, schedule), index, None))
     action, (boundaries, residuals, cotangents) = moment.action, moment.held
-    found = _results(program)
+    buffers = _results(program)
     for i in sorted(boundaries - {0}):
-        found += [_of_program(program, v, "boundaries", i - 1) for v in program.stages[i - 1].boundary_out]
-    found += [_of_program(program, v, kind, None) for v, kind in waiting(program, cotangents[0])]
+        buffers += [_of_program(program, v, "boundaries", i - 1) for v in program.stages[i - 1].boundary_out]
+    buffers += [_of_program(program, v, kind, None) for v, kind in waiting(program, cotangents[0])]
     for i, keep in sorted(residuals.items()):
         kind = program.stages[i].kind
         option = kind.options[keep]
         made = {v: op for op in option.partition.forward_operations for v in op.outputs}
-        found += [_array("residuals", v, made.get(v), i) for v in private_residuals(kind, option)]
+        buffers += [_array("residuals", v, made.get(v), i) for v in private_residuals(kind, option)]
     for i in cotangents:
         if i:
             stage = program.stages[i - 1]
             crossing = {*stage.kind.boundary_out}
             pairs = zip(stage.kind.seeds, stage.kind.joint.cotangents, strict=True)
-            found += [_array("gradients", v, None, i, f"cotangent of boundary {i}") for k, v in pairs if k in crossing]
-    rest = total - sum(b.bytes for b in found)
+            buffers += [_array("gradients", v, None, i, f"cotangent of boundary {i}") for k, v in pairs if k in crossing]
+    rest = total - sum(b.bytes for b in buffers)
     if rest > 0 and action.scope is not None:
         doing, source = type(action).__name__.lower(), program.stages[action.about].source
-        found.append(Buffer("transients", rest, f"inside the {doing}", stage=action.about, source=source))
-    return sorted((b for b in found if b.bytes), key=lambda b: -b.bytes)
+        buffers.append(Buffer("transients", rest, f"inside the {doing}", stage=action.about, source=source))
+    return sorted((b for b in buffers if b.bytes), key=lambda b: -b.bytes)
 
 
 def _results(program: Program) -> list[Buffer]:
     graph = program.graph
-    made = [graph.get_operation(a) if isinstance(a, Variable) else None for a in graph.outputs]
-    found = [_array("results", a, op, None, "output") for a, op in zip(graph.outputs, made, strict=True)]
+    makers = [graph.get_operation(a) if isinstance(a, Variable) else None for a in graph.outputs]
+    buffers = [_array("results", a, op, None, "output") for a, op in zip(graph.outputs, makers, strict=True)]
     if program.untraced_bytes:
-        found.append(Buffer("results", program.untraced_bytes, "constant outputs"))
-    return found + [_of_program(program, v, "results", None, "gradient of an argument") for v in program.wrt]
+        buffers.append(Buffer("results", program.untraced_bytes, "constant outputs"))
+    return buffers + [_of_program(program, v, "results", None, "gradient of an argument") for v in program.wrt]
 
 
 def _of_program(program: Program, v: Variable, kind: str, stage: int | None, what: str = "") -> Buffer:

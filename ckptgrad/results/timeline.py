@@ -91,9 +91,9 @@ class Timeline(Shown):
 def predict(name: str, program: Program, costs: ChainCosts, schedule: Schedule, budget: int | None) -> Timeline:
     """The predicted timeline of a schedule."""
     simulation = simulate(schedule, costs)
-    found = moments(costs, schedule, tuple(waiting_bytes(program)))
+    predicted = moments(costs, schedule, tuple(waiting_bytes(program)))
     alive = buffers_during(program, costs, schedule, simulation.peak_at, simulation.peak)
-    return Timeline(name, tuple(found), tuple(alive), budget)
+    return Timeline(name, tuple(predicted), tuple(alive), budget)
 
 
 def places(timeline: Timeline, schedule: Schedule) -> Sequence[tuple[str | None, float, float]]:
