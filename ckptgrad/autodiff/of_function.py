@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false
 """Differentiation of small functions at known values: what some rules are made of."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false
 """Reverse mode: the back-propagation algorithm (Goodfellow 6.5.6, algorithms 6.5 and 6.6).
 
 The outer loop (`backpropagate`) sets up the table of gradients and asks for those of the targets;
@@ -55,9 +56,9 @@ def is_differentiable(aval: Aval) -> bool:
         NoDerivativeError: it is of a user's own dtype, and its tangents have another.
     """
     dtype = getattr(aval, "dtype", None)
-    if dtype is None or dtypes.issubdtype(dtype, jnp.inexact):
+    if dtype is None or jnp.issubdtype(dtype, jnp.inexact):
         return dtype is not None
-    if dtypes.issubdtype(dtype, dtypes.extended) and aval.to_tangent_aval().dtype != dtypes.float0:
+    if jnp.issubdtype(dtype, dtypes.extended) and aval.to_tangent_aval().dtype != dtypes.float0:
         raise NoDerivativeError(str(dtype), "arrays of an extended dtype have tangents of another, which rules do not know")
     return False
 

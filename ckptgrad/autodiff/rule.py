@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false
 """Which derivative rule belongs to which primitive.
 
 A rule maps cotangents of the outputs of an operation to cotangents of its inputs (`bprop`), or
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import jax.numpy as jnp
 import numpy as np
@@ -200,7 +201,7 @@ def apply_bprop(op: Operation, inputs: Sequence[Array], X: Variable, G: Any) -> 
     if rule.is_zero:
         return None
     needs = [a is X for a in op.inputs]
-    cotangents = [jnp.asarray(g) for g in (G if isinstance(G, (tuple, list)) else (G,))]
+    cotangents = [jnp.asarray(g) for g in (cast(Sequence[Array], G) if isinstance(G, (tuple, list)) else (G,))]
     inputs = [jnp.asarray(x) for x in inputs]
     if rule.pullback is not None:
         _, pull = rule.pullback(Application(op, inputs, (), needs))

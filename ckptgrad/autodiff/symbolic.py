@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false
 """Symbol-to-symbol differentiation: a graph of the gradient (Goodfellow 6.5.5)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false
 """Transposition: a linear function run backwards by the reverse engine.
 
 Nothing that depends on the arguments is evaluated, since a linear function's derivative does not

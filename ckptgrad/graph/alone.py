@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 from jax.extend.core import ClosedJaxpr, Jaxpr
 from jax.sharding import Sharding
@@ -25,7 +25,7 @@ def _needs_others(params: dict[str, Any]) -> bool:
 
 
 def _flat(value: Any) -> tuple[Any, ...]:
-    return tuple(value) if isinstance(value, (tuple, list, frozenset)) else (value,)
+    return tuple(cast(Iterable[Any], value)) if isinstance(value, (tuple, list, frozenset)) else (value,)
 
 
 def _is_spread(value: Any) -> bool:
@@ -36,11 +36,11 @@ def _is_spread(value: Any) -> bool:
         inputs = (*value.constvars, *value.invars)
         return _any_spread(inputs) or any(_needs_others(e.params) or _any_spread(e.outvars) for e in value.eqns)
     if isinstance(value, (tuple, list)):
-        return any(map(_is_spread, value))
+        return any(map(_is_spread, cast(Iterable[Any], value)))
     mesh = getattr(value, "mesh", None)
     if mesh is not None:
         return getattr(mesh, "size", 1) > 1
-    return isinstance(value, Sharding) and len(value.device_set) > 1
+    return isinstance(value, Sharding) and value.num_devices > 1
 
 
 def _any_spread(atoms: Iterable[Any]) -> bool:

@@ -9,7 +9,6 @@ from typing import Any, TypeAlias
 
 import jax.numpy as jnp
 import numpy as np
-from jax import dtypes
 
 # What operations compute with: an array or tracer of JAX's, an array of NumPy's, or a Python number.
 Array: TypeAlias = Any
@@ -32,7 +31,7 @@ class Variable:
 
     __slots__ = ("aval",)
 
-    def __init__(self, aval: Any):
+    def __init__(self, aval: Aval):
         self.aval = aval
 
     @property
@@ -45,7 +44,7 @@ class Variable:
 
     @property
     def nbytes(self) -> int:
-        """Size in bytes (0 for values that are no arrays, such as tokens)."""
+        """Size in bytes (0 for values that are not arrays, such as tokens)."""
         return aval_bytes(self.aval)
 
     def __repr__(self) -> str:
@@ -57,7 +56,7 @@ class Constant:
 
     __slots__ = ("aval", "value")
 
-    def __init__(self, value: Any, aval: Any):
+    def __init__(self, value: Any, aval: Aval):
         self.value = value
         self.aval = aval
 
@@ -68,7 +67,7 @@ class Constant:
 Atom = Variable | Constant
 
 
-def aval_bytes(aval: Any) -> int:
+def aval_bytes(aval: Aval) -> int:
     """Bytes of an abstract value; key arrays count their underlying integers, numbers of less than a byte are packed."""
     dtype = getattr(aval, "dtype", None)
     return 0 if dtype is None else -(-math.prod(aval.shape) * _bits(dtype) // 8)
@@ -77,10 +76,10 @@ def aval_bytes(aval: Any) -> int:
 @cache
 def _bits(dtype: Any) -> int:
     """Bits of one element."""
-    size = getattr(dtype, "itemsize", 8)
+    size: int = getattr(dtype, "itemsize", 8)
     if size != 1 or dtype.kind in "biufO":
         return 8 * size
-    limits = jnp.iinfo if dtypes.issubdtype(dtype, np.integer) else jnp.finfo
+    limits: Any = jnp.iinfo if jnp.issubdtype(dtype, np.integer) else jnp.finfo
     return limits(dtype).bits
 
 

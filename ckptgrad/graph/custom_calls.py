@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false
 """Calls of `jax.custom_jvp` and `jax.custom_vjp` functions: the programs of their rules, and which rule it is."""
 
 from __future__ import annotations
@@ -101,4 +102,4 @@ def _vjp_programs(call: CustomVjpCall, in_avals: Sequence[Any]) -> Any:
 
 def _is_inexact(aval: Any) -> bool:
     dtype = getattr(aval, "dtype", None)
-    return dtype is not None and dtypes.issubdtype(dtype, jnp.inexact)
+    return dtype is not None and jnp.issubdtype(dtype, jnp.inexact)

@@ -1,8 +1,9 @@
-"""Side effects: what is left of an operation when it is done again for its results alone."""
+"""Side effects: what is left of an operation when it is repeated only for its results."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Var
 
@@ -20,17 +21,18 @@ def silent(op: Operation) -> Operation:
     )
 
 
-def _silent_params(params: dict[str, Any]) -> tuple[dict[str, Any], frozenset | None]:
+def _silent_params(params: dict[str, Any]) -> tuple[dict[str, Any], frozenset[Any] | None]:
     """Parameters with silent inner programs, and the effects left in these; None if there are no such programs."""
-    found: dict[str, Any] = {}
-    effects: frozenset | None = None
+    replaced: dict[str, Any] = {}
+    effects: frozenset[Any] | None = None
     for name, value in params.items():
-        programs = value if isinstance(value, (tuple, list)) else (value,)
+        container, is_list = cast(Any, type(value)), isinstance(value, (tuple, list))
+        programs: Sequence[Any] = cast(Sequence[Any], value) if is_list else (value,)
         if programs and all(isinstance(p, (ClosedJaxpr, Jaxpr)) for p in programs):
             quiet = [_silent_program(p) for p in programs]
-            found[name] = type(value)(quiet) if isinstance(value, (tuple, list)) else quiet[0]
-            effects = frozenset(effects or ()).union(*(p.effects for p in quiet))
-    return {**params, **found}, effects
+            replaced[name] = container(quiet) if is_list else quiet[0]
+            effects = frozenset[Any](effects or ()).union(*(p.effects for p in quiet))
+    return {**params, **replaced}, effects
 
 
 def _silent_program(program: Any) -> Any:
@@ -48,4 +50,4 @@ def _silent_program(program: Any) -> Any:
             eqn = eqn if effects is None else eqn.replace(params=params, effects=effects)
         kept.append(eqn)
         live.update(v for v in eqn.invars if isinstance(v, Var))
-    return program.replace(eqns=kept[::-1], effects=frozenset().union(*(eqn.effects for eqn in kept)))
+    return program.replace(eqns=kept[::-1], effects=frozenset[Any]().union(*(eqn.effects for eqn in kept)))

@@ -1,47 +1,48 @@
+# pyright: reportUnknownMemberType=false
 """Evaluation of a Graph with numbers or tracers, and pruning of what no output needs."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 from jax.extend.core import primitives
 
-from ckptgrad.graph.atoms import Atom, Constant, Variable
+from ckptgrad.graph.atoms import Array, Atom, Aval, Constant, Variable
 from ckptgrad.graph.source import at_line_of
 
 if TYPE_CHECKING:
     from ckptgrad.graph.graph import Graph, Operation
 
 
-def apply(op: Operation, inputs: Sequence[Any]) -> list[Any]:
-    """Run one operation; always a list, one entry an output."""
-    bind_params = op.primitive.get_bind_params(op.params)
+def apply(op: Operation, inputs: Sequence[Array]) -> list[Array]:
+    """Run one operation; always a list, one entry per output."""
+    bind_params: Any = op.primitive.get_bind_params(op.params)
     subfuns: Sequence[Any] = ()
     if isinstance(bind_params, tuple):
-        subfuns, bind_params = bind_params
+        subfuns, bind_params = cast(tuple[Sequence[Any], Any], bind_params)
     manager = getattr(op.context, "manager", None) or contextlib.nullcontext()
     with at_line_of(op.source_info), manager:
         out = op.primitive.bind(*subfuns, *inputs, **bind_params)
     return list(out) if op.primitive.multiple_results else [out]
 
 
-def read(env: dict[Variable, Any], atom: Atom) -> Any:
+def read(env: Mapping[Variable, Array], atom: Atom) -> Array:
     """The value of an atom under an environment."""
     return atom.value if isinstance(atom, Constant) else env[atom]
 
 
-def like_aval(value: Any, aval: Any) -> Any:
+def like_aval(value: Array, aval: Aval) -> Array:
     """An array of the aval's dtype, made weakly typed if the aval is, as JAX returns it."""
     if not getattr(aval, "weak_type", False) or getattr(value, "weak_type", False):
         return value
-    return primitives.convert_element_type_p.bind(value, new_dtype=aval.dtype, weak_type=True, sharding=None)
+    return cast(Array, primitives.convert_element_type_p.bind(value, new_dtype=aval.dtype, weak_type=True, sharding=None))
 
 
-def evaluate(graph: Graph, args: Sequence[Any]) -> list[Any]:
+def evaluate(graph: Graph, args: Sequence[Array]) -> list[Array]:
     """Evaluate the outputs of `graph`; values are dropped after their last use."""
-    env: dict[Variable, Any] = dict(graph.constants)
+    env: dict[Variable, Array] = dict(graph.constants)
     env.update(zip(graph.inputs, args, strict=True))
     last = last_uses(graph)
     for position, op in enumerate(graph.operations):
@@ -68,18 +69,17 @@ def last_uses(graph: Graph) -> dict[Variable, int]:
 
 def needed_operations(
     operations: Sequence[Operation],
-    wanted: Collection[Atom],
-    given: Collection[Variable] = (),
+    results: Collection[Atom],
+    known: Collection[Variable] = (),
     effects: bool = True,
 ) -> list[Operation]:
-    """The operations that `wanted` depends on, in order, taking `given` as known.
+    """The operations on which the results depend, in order, taking some variables as known.
 
     Operations with effects are kept as well, unless `effects` is False.
     """
-    live = {a for a in wanted if isinstance(a, Variable)}
-    known = set(given)
-    live -= known
-    kept = []
+    known = set(known)
+    live = {a for a in results if isinstance(a, Variable)} - known
+    kept: list[Operation] = []
     for op in reversed(operations):
         if (effects and op.effects) or any(o in live for o in op.outputs):
             kept.append(op)

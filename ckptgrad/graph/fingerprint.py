@@ -1,8 +1,8 @@
+# pyright: reportUnknownMemberType=false
 """Structural identity of operations: keys that are equal only where the computation, and its derivatives, are.
 
 Used to recognise equal stages and to merge common subexpressions.  Keys are compared by value, not by hash alone.  What
-is not known to be equal is different: numbers of different types, objects that are not the same one, rules that cannot
-be compared.
+is not known to be equal is different: numbers of different types, distinct objects, rules that cannot be compared.
 
 | a parameter | equal to another one where |
 |---|---|
@@ -10,7 +10,7 @@ be compared.
 | NumPy arrays, literals | dtype, shape and bytes are |
 | containers, named tuples, JAX's dataclasses | type and entries are |
 | programs | types, operations in order, their contexts and effects, literals and constants are |
-| custom rules | the programs that they give are, when called now, those of the rules inside included |
+| custom rules | the programs that they trace to now are, those of the rules inside included |
 | JAX's other values (shardings, tree structures, ...) | JAX says so |
 | JAX arrays, tracers, functions, any other object | it is the same object |
 """
@@ -19,19 +19,24 @@ from __future__ import annotations
 
 import dataclasses
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from enum import Enum
-from typing import Any
+from typing import Any, TypeAlias, cast
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import dtypes
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
-from jax.tree_util import PyTreeDef
 
+from ckptgrad.graph.atoms import Aval
 from ckptgrad.graph.custom_calls import RuleCall, rule_call
 from ckptgrad.graph.graph import Atom, Constant, Operation, Variable
+
+# A key: nested tuples of hashable values. Named so that what is a key is seen; equality is all that is asked of one.
+Key: TypeAlias = tuple[Any, ...]
 
 # Packages whose values say truly whether they are equal; JAX's own caches trust them as well.
 _TRUSTED = frozenset({"jax", "jaxlib", "numpy", "ml_dtypes"})
@@ -40,28 +45,28 @@ _PLAIN = (type(None), bool, int, str, bytes, complex)
 # Rules inside rules that are followed.
 MAX_RULE_DEPTH = 3
 
-# What is known of the rules inside which a key is being made, outermost first.
+# The rules inside which a key is being made, outermost first.
 _ENTERED: ContextVar[tuple[Any, ...]] = ContextVar("entered", default=())
 
 
-def aval_key(aval: Any) -> tuple:
-    """An abstract value: JAX compares all that is part of its type."""
-    return (type(aval), aval)
+def aval_key(aval: Aval) -> Key:
+    """The key of an abstract value: JAX compares all that is part of its type."""
+    return (cast(type[Any], type(aval)), aval)
 
 
 def atom_key(atom: Atom, number: Mapping[Variable, Any]) -> Any:
-    """A constant by value, a variable by its number."""
+    """The key of a constant is its value, that of a variable its number."""
     if isinstance(atom, Constant):
         return ("const", value_key(atom.value), aval_key(atom.aval))
     return number[atom]
 
 
-def operation_key(op: Operation) -> tuple:
-    """Primitive, parameters, context and effects, without the variables."""
+def operation_key(op: Operation) -> Key:
+    """The key of an operation: primitive, parameters, context and effects, without the variables."""
     return _key(op.primitive, op.params, op.context, op.effects)
 
 
-def _key(primitive: Any, params: Mapping[str, Any], context: Any, effects: Any) -> tuple:
+def _key(primitive: Any, params: Mapping[str, Any], context: Any, effects: Any) -> Key:
     call = rule_call(primitive.name, params)
     items = tuple((k, value_key(v)) for k, v in sorted(params.items()) if call is None or k not in call.parameters)
     # Contexts are interned: equal ones are one object.
@@ -69,7 +74,7 @@ def _key(primitive: Any, params: Mapping[str, Any], context: Any, effects: Any) 
 
 
 class _Identity:
-    """Equal for the same object only, as long as that lives; keeps nothing alive that can be held weakly."""
+    """Equal for the same object only, while it lives; keeps nothing alive that can be referenced weakly."""
 
     __slots__ = ("_hash", "_of")
 
@@ -91,11 +96,11 @@ class _Identity:
 
 
 def _rule_key(call: RuleCall) -> Any:
-    """The key of a custom rule: of the programs that it gives.
+    """The key of a custom rule: that of the programs to which it traces.
 
-    A rule often calls the function that it belongs to.  Where this is the very rule inside which it is met, on the same
+    A rule often calls the function to which it belongs.  Where this is the very rule inside which it is met, on the same
     types, its key is how far out that is.  Rules inside rules beyond some depth (a rule may call ever new functions) are
-    told apart by identity, as are those that cannot be traced (the user's rule may refuse what it is never asked for).
+    distinguished by identity, as are those that cannot be traced (a user's rule may refuse what it is never asked for).
     """
     identity, entered = call.identity(), _ENTERED.get()
     known = None if identity is None else (value_key(identity), tuple(aval_key(a) for a in call.in_avals))
@@ -109,7 +114,7 @@ def _rule_key(call: RuleCall) -> Any:
 
 
 @contextmanager
-def _entered(rule: Any) -> Iterator[None]:
+def _entered(rule: Any) -> Generator[None]:
     token = _ENTERED.set((*_ENTERED.get(), rule))
     try:
         yield
@@ -119,7 +124,7 @@ def _entered(rule: Any) -> Iterator[None]:
 
 def value_key(value: Any) -> Any:
     """A hashable key of a static parameter."""
-    kind = type(value)
+    kind = cast(type[Any], type(value))
     if kind in _PLAIN or isinstance(value, type):
         return (kind, value)
     if kind is float:
@@ -127,13 +132,16 @@ def value_key(value: Any) -> Any:
     if isinstance(value, (ClosedJaxpr, Jaxpr)):
         return (jaxpr_key(value), tuple(value_key(c) for c in getattr(value, "consts", ())))
     if isinstance(value, (tuple, list)):
-        return (kind, *map(value_key, value))
+        return (kind, *map(value_key, cast(Iterable[Any], value)))
     if isinstance(value, (set, frozenset)):
-        return (kind, frozenset(map(value_key, value)))
+        return (kind, frozenset(map(value_key, cast(Iterable[Any], value))))
     if isinstance(value, dict):
-        return (kind, frozenset((value_key(k), value_key(v)) for k, v in value.items()))
-    if isinstance(value, (np.ndarray, np.generic)) and not value.dtype.hasobject:
-        return (kind, value.shape, value.dtype, value.tobytes())
+        items = cast(dict[Any, Any], value).items()
+        return (kind, frozenset((value_key(k), value_key(v)) for k, v in items))
+    if isinstance(value, (np.ndarray, np.generic)):
+        array = cast("np.ndarray[Any, Any]", value)
+        if not array.dtype.hasobject:
+            return (kind, array.shape, array.dtype, array.tobytes())
     if isinstance(value, Enum):
         return _Identity(value)
     if kind.__module__.partition(".")[0] in _TRUSTED:
@@ -142,12 +150,12 @@ def value_key(value: Any) -> Any:
 
 
 def _trusted_key(value: Any) -> Any:
-    """The key of a value of JAX or NumPy: its fields, or what it says itself."""
-    kind = type(value)
+    """The key of a value of JAX or NumPy: its fields, or its own equality."""
+    kind = cast(type[Any], type(value))
     if dataclasses.is_dataclass(value):
         return (kind, *(value_key(getattr(value, f.name)) for f in dataclasses.fields(value)))
-    if isinstance(value, PyTreeDef):
-        # Nodes compare what users put into them, and say that 1 is True.
+    if isinstance(value, jax.tree_util.PyTreeDef):
+        # Nodes compare what users put into them, for which 1 equals True.
         return (kind, value, str(value))
     if kind.__eq__ is object.__eq__ or kind.__hash__ is None:
         return _Identity(value)
@@ -158,8 +166,8 @@ def _trusted_key(value: Any) -> Any:
     return (kind, value)
 
 
-def jaxpr_key(jaxpr: Any) -> tuple:
-    """The structure of a jaxpr under a numbering of its variables."""
+def jaxpr_key(jaxpr: Any) -> Key:
+    """The key of a jaxpr: its structure under a numbering of its variables."""
     number: dict[Any, int] = {}
     for v in (*jaxpr.constvars, *jaxpr.invars):
         number[v] = len(number)
@@ -169,7 +177,7 @@ def jaxpr_key(jaxpr: Any) -> tuple:
             return ("const", _literal_key(atom.val), aval_key(atom.aval))
         return number[atom]
 
-    lines = []
+    lines: list[Key] = []
     for eqn in jaxpr.eqns:
         ins = tuple(key(a) for a in eqn.invars)
         for v in eqn.outvars:
@@ -181,19 +189,19 @@ def jaxpr_key(jaxpr: Any) -> tuple:
 
 
 def _literal_key(value: Any) -> Any:
-    """A literal by its bytes, whatever type holds them; its dtype is part of its abstract value."""
+    """The key of a literal: its bytes, whatever type holds them; its dtype is part of its abstract value."""
     dtype = getattr(value, "dtype", None)
-    if dtype is not None and dtypes.issubdtype(dtype, dtypes.extended):
+    if dtype is not None and jnp.issubdtype(dtype, dtypes.extended):
         return _Identity(value)
     return value_key(np.asarray(value))
 
 
-def segment_key(operations: Sequence[Operation], inputs: Sequence[Variable], outputs: Sequence[Atom]) -> tuple:
-    """The structure of a run of operations under a numbering of its variables."""
+def segment_key(operations: Sequence[Operation], inputs: Sequence[Variable], outputs: Sequence[Atom]) -> Key:
+    """The key of a run of operations: its structure under a numbering of its variables."""
     number: dict[Variable, int] = {}
     for v in inputs:
         number[v] = len(number)
-    lines = []
+    lines: list[Key] = []
     for op in operations:
         ins = tuple(atom_key(a, number) for a in op.inputs)
         for v in op.outputs:

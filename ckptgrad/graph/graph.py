@@ -9,19 +9,28 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from jax.extend.core import Primitive
-
-from ckptgrad.graph.atoms import Atom, Constant, Variable, aval_bytes, variables_of
+from ckptgrad.graph.atoms import Array, Atom, Constant, Variable, aval_bytes, variables_of
 from ckptgrad.graph.evaluate import evaluate
 from ckptgrad.graph.printing import format_graph, graph_html
 from ckptgrad.graph.source import SourceLine, user_line
 
 __all__ = [
-    "Atom", "Constant", "Graph", "KnownCost", "Operation", "Variable", "aval_bytes", "get_consumers", "get_inputs",
-    "get_operation", "variables_of",
+    "Atom", "Bindable", "Constant", "Graph", "KnownCost", "Operation", "Variable", "aval_bytes", "get_consumers",
+    "get_inputs", "get_operation", "variables_of",
 ]  # fmt: skip
+
+
+class Bindable(Protocol):
+    """A primitive, or what stands in for one: all that an operation asks of it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def multiple_results(self) -> bool: ...
+    def get_bind_params(self, params: dict[str, Any]) -> Any: ...
+    def bind(self, *args: Any, **params: Any) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +45,7 @@ class Operation:
     """One application of a JAX primitive.
 
     Attributes:
-        primitive: the JAX primitive.
+        primitive: the JAX primitive, or what stands in for one.
         inputs: the atoms it reads, in order.
         outputs: the variables it computes.
         params: the primitive's static parameters.
@@ -53,13 +62,13 @@ class Operation:
 
     def __init__(
         self,
-        primitive: Primitive,
+        primitive: Bindable,
         inputs: Sequence[Atom],
         outputs: Sequence[Variable],
         params: Mapping[str, Any],
         source_info: Any = None,
         context: Any = None,
-        effects: Any = frozenset(),
+        effects: frozenset[Any] = frozenset(),
         known_cost: KnownCost | None = None,
     ):
         self.primitive = primitive
@@ -93,12 +102,12 @@ class Operation:
             self.primitive, self.inputs, self.outputs, changed, self.source_info, self.context, self.effects, self.known_cost
         )
 
-    def bprop(self, inputs: Sequence[Any], X: Variable, G: Any) -> Any:
+    def bprop(self, inputs: Sequence[Array], X: Variable, G: Array | Sequence[Array]) -> Array | None:
         """The vector-Jacobian product towards one input (Goodfellow 6.5.6).
 
         Args:
             inputs: numbers (or tracers) for `self.inputs`, in order.
-            X: the input variable whose gradient is wanted.
+            X: the input variable to differentiate towards.
             G: the gradient on the output, or a sequence of them for several outputs.
 
         Returns:
@@ -116,7 +125,7 @@ class Graph:
     """Variables and operations from inputs to outputs.
 
     Attributes:
-        inputs: the variables given from outside, in order.
+        inputs: the variables whose values come from outside, in order.
         constants: variables with values captured while tracing.
         operations: in topological order.
         outputs: the atoms returned, in order.
@@ -137,7 +146,7 @@ class Graph:
         inputs: Sequence[Variable],
         outputs: Sequence[Atom],
         operations: Sequence[Operation],
-        constants: Mapping[Variable, Any] | None = None,
+        constants: Mapping[Variable, Array] | None = None,
         stage_marks: Sequence[tuple[int, int]] = (),
     ):
         self.inputs = tuple(inputs)
@@ -194,7 +203,7 @@ class Graph:
         """The graph of the gradient of this graph's scalar output, symbol to symbol (Goodfellow 6.5.5).
 
         It can be printed, evaluated, compiled (`jax.jit(graph)`), counted and differentiated again.
-        No computation stands in it twice, and none that the gradient does not need.
+        Each computation stands in it once, and only those that the gradient needs.
 
         Args:
             wrt: variables of this graph (inputs or results of operations) or positions of inputs;
@@ -204,7 +213,7 @@ class Graph:
             A Graph with the inputs of this one and a gradient for each target.
 
         Raises:
-            GradientTypeError: the output is no scalar, or a target is no variable of the graph.
+            GradientTypeError: the output is not a scalar, or a target is not a variable of the graph.
 
         Example:
             >>> import ckptgrad as cg
@@ -216,7 +225,7 @@ class Graph:
 
         return gradient_graph(self, wrt)
 
-    def __call__(self, *args: Any) -> list[Any]:
+    def __call__(self, *args: Array) -> list[Array]:
         """Evaluate with numbers (or tracers) for `inputs`; a list for `outputs`."""
         return evaluate(self, args)
 

@@ -25,7 +25,7 @@ class _Names:
 
 
 def format_graph(graph: Graph) -> str:
-    """One line an operation: outputs, primitive, inputs, and the user's line."""
+    """One line per operation: outputs, primitive, inputs, and the user's line."""
     name = _Names()
     lines = [f"inputs     {', '.join(map(name.typed, graph.inputs))}"]
     if graph.constants:
@@ -45,17 +45,17 @@ MOST_ROWS = 200
 
 
 def graph_html(graph: Graph) -> str:
-    """A table for notebooks: a row an operation, with what it computes, reads and where it stands in the user's code."""
+    """A table for notebooks: a row per operation, with what it computes, what it reads and the user's line."""
     name = _Names()
-    given = [*graph.inputs, *graph.constants]
-    rows = [(", ".join(map(name.typed, given)), "(given)", "", "")] if given else []
+    known = [*graph.inputs, *graph.constants]
+    rows = [(", ".join(map(name.typed, known)), "(given)", "", "")] if known else []
     for op in graph.operations[:MOST_ROWS]:
         made = ", ".join(map(name.typed, op.outputs))
         rows.append((made, op.name, ", ".join(map(name, op.inputs)), op.source.brief if op.source else ""))
     body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
     head = "".join(map(_cell, ("variables", "operation", "reads", "source")))
     more = len(graph.operations) - MOST_ROWS
-    tail = f"<p>... and {more} operations more</p>" if more > 0 else ""
+    tail = f"<p>... and {more} more operations</p>" if more > 0 else ""
     returned = escape(", ".join(map(name, graph.outputs)))
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{tail}<p>returns {returned}</p>"
 

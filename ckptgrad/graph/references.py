@@ -1,15 +1,16 @@
+# pyright: reportUnknownMemberType=false
 """Mutable references (`jax.new_ref`) inside a program: taken apart, so that their values are carried instead.
 
 Reading and writing become slices and scatters of the value that a reference holds at that point; loops carry the values
 of the references that their bodies read or write, branches take and return them, and calls are inlined.  Programs that
-are given no reference (of custom functions, say) but make some are made pure in their place.  References that a program
-captures are read when it is opened, and what it leaves in them are further results, to be written back when it has run.
+are given no reference (of custom functions, say) but make some are replaced by pure ones.  References that a program
+captures are read when it is opened; what it leaves in them are further results, to be written back when it has run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,7 @@ from jax.ref import AbstractRef
 
 from ckptgrad.compat import called_program, has_no_derivative, holds_references, scan_counts
 from ckptgrad.errors import ReferenceTypeError
+from ckptgrad.graph.atoms import Array
 from ckptgrad.graph.branching import branched
 from ckptgrad.graph.evaluate import apply
 from ckptgrad.graph.graph import Operation
@@ -49,9 +51,9 @@ def without_references(closed: Any) -> Any:
 
 
 def opened(closed: Any) -> tuple[Any, list[Any]]:
-    """A closed program that captures no reference, and those captured ones that it may write.
+    """A closed program that captures no reference, and the captured references that it may write.
 
-    What it leaves in these are its last results; what the others and these hold now are constants of it.
+    What it leaves in these are its last results; what all captured references hold now are its constants.
     """
     jaxpr = closed.jaxpr
     outside = {v: (ref, ref[...]) for v, ref in zip(jaxpr.constvars, closed.consts, strict=True) if is_reference(v)}
@@ -71,7 +73,11 @@ def opened(closed: Any) -> tuple[Any, list[Any]]:
 
 def _without(program: Any) -> Any:
     jaxpr = getattr(program, "jaxpr", program)
-    return jax.make_jaxpr(lambda *xs: _run(program, xs))(*(struct(v.aval) for v in jaxpr.invars))
+
+    def run(*inputs: Any) -> list[Any]:
+        return _run(program, inputs)
+
+    return jax.make_jaxpr(run)(*(struct(v.aval) for v in jaxpr.invars))
 
 
 def _first_use(jaxpr: Any, reference: Any) -> Any:
@@ -136,30 +142,32 @@ def _results(eqn: JaxprEqn, values: Sequence[Any]) -> Sequence[Any]:
 def _typed(value: Any, aval: Any) -> Any:
     """The value with the dtype and weak type of the aval; cells as they are."""
     dtype = getattr(aval, "dtype", None)
-    if isinstance(value, _Cell) or dtype is None or dtypes.issubdtype(dtype, dtypes.extended):
+    if isinstance(value, _Cell) or dtype is None or jnp.issubdtype(dtype, dtypes.extended):
         return value
     value, weak = jnp.asarray(value, dtype), getattr(aval, "weak_type", False)
     if getattr(value, "weak_type", False) == weak:
         return value
-    return primitives.convert_element_type_p.bind(value, new_dtype=dtype, weak_type=weak, sharding=None)
+    return cast(Array, primitives.convert_element_type_p.bind(value, new_dtype=dtype, weak_type=weak, sharding=None))
 
 
 def _with_pure_programs(params: Mapping[str, Any]) -> dict[str, Any]:
     """Parameters of an operation that is given no reference, whose programs make some."""
 
     def pure(value: Any) -> Any:
+        container = cast(Any, type(value))
         if isinstance(value, (tuple, list)):
-            return type(value)(pure(v) for v in value) if any(isinstance(v, PROGRAMS) for v in value) else value
+            entries = cast(Sequence[Any], value)
+            return container(map(pure, entries)) if any(isinstance(v, PROGRAMS) for v in entries) else entries
         if not isinstance(value, PROGRAMS) or not _makes_references(value):
             return value
-        found = _without(value)
-        return found if isinstance(value, ClosedJaxpr) else found.jaxpr
+        program = _without(value)
+        return program if isinstance(value, ClosedJaxpr) else program.jaxpr
 
     return {name: pure(value) for name, value in params.items()}
 
 
 def _held_aval(eqn: JaxprEqn) -> Any:
-    """Of what the reference that the operation makes holds."""
+    """The type of the values that the operation's new reference holds."""
     aval: Any = eqn.outvars[0].aval
     return aval.inner_aval
 
@@ -194,14 +202,22 @@ def _add(eqn: JaxprEqn, cell: _Cell, value: Any, *leaves: Any) -> list[Any]:
     return []
 
 
+def _freeze(eqn: JaxprEqn, cell: _Cell) -> list[Any]:
+    return [cell.value]
+
+
+def _free(eqn: JaxprEqn, cell: _Cell) -> list[Any]:
+    return []
+
+
 _OPERATIONS: dict[str, Callable[..., list[Any]]] = {
     "new_ref": _new,
     "empty_ref": _empty,
     "get": _get,
     "swap": _swap,
     "addupdate": _add,
-    "freeze": lambda eqn, cell: [cell.value],
-    "free_ref": lambda eqn, cell: [],
+    "freeze": _freeze,
+    "free_ref": _free,
 }
 
 
@@ -234,7 +250,7 @@ def _cond(params: Mapping[str, Any], operands: Sequence[Any]) -> list[Any]:
     index, *operands = operands
     held = _Held(operands)
 
-    def branch(program: Any) -> Callable:
+    def branch(program: Any) -> Callable[..., Any]:
         def run(values: Sequence[Any]) -> tuple[list[Any], list[Any]]:
             cells = held.inside(values)
             outputs = _run(program, held.operands_with(cells, operands))

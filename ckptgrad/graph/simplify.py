@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from ckptgrad.graph.fingerprint import atom_key, operation_key
+from ckptgrad.graph.fingerprint import Key, atom_key, operation_key
 from ckptgrad.graph.graph import Atom, Graph, Operation, Variable
 
 
 def merge_common(graph: Graph) -> Graph:
-    """The same graph with each pure computation done once, at its first place."""
+    """The same graph with each pure computation done once, where it stands first."""
     alias: dict[Variable, Variable] = {}
     number: dict[Variable, int] = {}
-    seen: dict[tuple, Operation] = {}
-    operations = []
+    seen: dict[Key, Operation] = {}
+    operations: list[Operation] = []
 
     def resolve(atom: Atom) -> Atom:
         return alias.get(atom, atom) if isinstance(atom, Variable) else atom

@@ -16,12 +16,12 @@ from ckptgrad.interactive import cell_name
 
 _JAX = os.path.dirname(os.path.abspath(jax.__file__)) + os.sep
 _HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
-# Models that come with the package are a user's code like any other.
+# Models that come with the package are like a user's code.
 _MODELS = (_HERE + "bench", _HERE + "training")
 _STDLIB = sysconfig.get_paths()["stdlib"] + os.sep
 _SITE = sysconfig.get_paths()["purelib"] + os.sep
 
-# JAX's messages and what it tells XLA name the user's frames, not those of this package.
+# JAX's messages, and the metadata it gives XLA, name the user's frames rather than those of this package.
 for _entry in os.scandir(_HERE):
     if not _entry.path.startswith(_MODELS):
         source_info_util.register_exclusion(_entry.path)
@@ -40,7 +40,7 @@ class SourceLine:
 
     @property
     def brief(self) -> str:
-        """Without the folder, and without the functions that the function is local to; in a notebook the cell's number."""
+        """Without the folder and the enclosing functions; in a notebook with the cell's number."""
         file = cell_name(self.file) or os.path.basename(self.file)
         return f"{file}:{self.line} ({self.function.rpartition('<locals>.')[2]})"
 
@@ -61,8 +61,8 @@ def is_user_file(name: str) -> bool:
     return not name.startswith((_JAX, _HERE)) and (not name.startswith(_STDLIB) or name.startswith(_SITE))
 
 
-def at_line_of(source_info: Any) -> AbstractContextManager:
-    """What JAX records meanwhile is said to come from there: the user's line and named scopes reach XLA and profilers."""
+def at_line_of(source_info: Any) -> AbstractContextManager[None]:
+    """A context in which what JAX records has that line and its named scopes, for XLA and profilers."""
     traceback = getattr(source_info, "traceback", None)
     if traceback is None:
         return contextlib.nullcontext()

@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false
 """Which arguments of a call are traced, and which reach the function as they are.
 
 As with JAX's differentiation, Python numbers, strings, functions and other objects that are not differentiated stay what
@@ -12,23 +13,25 @@ import enum
 import types
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import dtypes
 
 from ckptgrad.errors import StaticArgumentError
 from ckptgrad.graph.naming import argument_name, standing_for, title
 
-# What is told by identity alone: its state is no part of a function's arguments.
+# What is compared by identity alone: its state is not part of a function's arguments.
 _WHOLE = (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, jax.Array, jax.Ref)
 
 
 def is_traced(leaf: Any) -> bool:
     """Whether a leaf is an array, a tracer or a ShapeDtypeStruct."""
     if isinstance(leaf, np.ndarray):
-        return dtypes.issubdtype(leaf.dtype, np.number) or leaf.dtype in (np.dtype(bool), dtypes.float0)
+        leaf = cast("np.ndarray[Any, Any]", leaf)
+        return jnp.issubdtype(leaf.dtype, np.number) or leaf.dtype in (np.dtype(bool), dtypes.float0)
     return isinstance(leaf, (jax.Array, jax.ShapeDtypeStruct))
 
 
@@ -49,11 +52,11 @@ class _Argument:
     def is_whole(self) -> bool:
         return len(self.leaves) == self.treedef.num_leaves
 
-    def traced_part(self, given: Any) -> Any:
+    def traced_part(self, argument: Any) -> Any:
         """An argument like this one, None in place of what is not traced."""
         if self.is_whole:
             return None
-        leaves = jax.tree.leaves(given)
+        leaves = jax.tree.leaves(argument)
         return jax.tree.unflatten(self.treedef, [None if k in self.leaves else x for k, x in enumerate(leaves)])
 
     def filled(self, traced: Any) -> Any:
@@ -64,25 +67,25 @@ class _Argument:
         leaves = [self.leaves[k] if k in self.leaves else next(rest) for k in range(self.treedef.num_leaves)]
         return jax.tree.unflatten(self.treedef, leaves)
 
-    def told(self, given: Any) -> Hashable:
-        """What tells the leaves of an argument from others, in the places that are not traced here; None without them."""
-        leaves, treedef = jax.tree.flatten(given)
+    def identities(self, argument: Any) -> Hashable:
+        """The identities of an argument's leaves in the places that are not traced here; None if it lacks these."""
+        leaves, treedef = _flattened(argument)
         return (treedef, *((k, identity(leaves[k])) for k in self.leaves)) if treedef == self.treedef else None
 
 
 @dataclass(frozen=True, eq=False)
 class Settings:
-    """What is not traced of a call, as it was when this was made: equal where it cannot be told apart."""
+    """What is not traced of a call, as it was when this was made; equal where a function could not tell the difference."""
 
-    fun: Callable
+    fun: Callable[..., Any]
     kept: Mapping[int | str, _Argument]
-    told: tuple[tuple[int | str, Hashable], ...]
+    identities: tuple[tuple[int | str, Hashable], ...]
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Settings) and self.fun is other.fun and self.told == other.told
+        return isinstance(other, Settings) and self.fun is other.fun and self.identities == other.identities
 
     def __hash__(self) -> int:
-        return hash(self.told)
+        return hash(self.identities)
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function, with what is not traced filled in."""
@@ -95,13 +98,13 @@ class Settings:
         Raises:
             StaticArgumentError: what is not traced differs.
         """
-        given: dict[int | str, Any] = {**dict(enumerate(args)), **kwargs}
-        for place, told in self.told:
+        arguments: dict[int | str, Any] = {**dict(enumerate(args)), **kwargs}
+        for place, compiled_for in self.identities:
             argument = self.kept[place]
-            if place not in given or argument.told(given[place]) != told:
+            if place not in arguments or argument.identities(arguments[place]) != compiled_for:
                 name = argument_name(self.fun, place, len(args), kwargs)
                 compiled = argument.whole if argument.is_whole else list(argument.leaves.values())
-                raise StaticArgumentError(title(self.fun), name, compiled, given.get(place))
+                raise StaticArgumentError(title(self.fun), name, compiled, arguments.get(place))
         return _traced_parts(self.kept, args, kwargs)
 
 
@@ -116,20 +119,20 @@ class SplitCall:
         kept: what is not traced, by position or keyword.
     """
 
-    original: Callable
-    fun: Callable
+    original: Callable[..., Any]
+    fun: Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     kept: Mapping[int | str, _Argument]
 
     def settings(self) -> Settings:
         """What is not traced, without the arrays of the call."""
-        told = {p: (a.treedef, *((k, identity(x)) for k, x in a.leaves.items())) for p, a in self.kept.items()}
-        return Settings(self.original, self.kept, tuple(told.items()))
+        identities = {p: (a.treedef, *((k, identity(x)) for k, x in a.leaves.items())) for p, a in self.kept.items()}
+        return Settings(self.original, self.kept, tuple(identities.items()))
 
 
 def split_call(
-    fun: Callable,
+    fun: Callable[..., Any],
     args: Iterable[Any],
     kwargs: Mapping[str, Any],
     differentiated: Collection[int] = (),
@@ -144,16 +147,20 @@ def split_call(
     """
     args, kwargs = tuple(args), dict(kwargs)
     places: list[tuple[int | str, Any]] = [(i, x) for i, x in enumerate(args) if i not in differentiated]
-    kept = {place: found for place, x in [*places, *kwargs.items()] if (found := _argument(x, numbers)) is not None}
+    kept = {p: argument for p, x in [*places, *kwargs.items()] if (argument := _argument(x, numbers)) is not None}
     if not kept:
         return SplitCall(fun, fun, args, kwargs, kept)
     return SplitCall(fun, standing_for(fun, Settings(fun, kept, ()).call), *_traced_parts(kept, args, kwargs), kept)
 
 
 def _argument(x: Any, numbers: bool) -> _Argument | None:
-    leaves, treedef = jax.tree.flatten(x)
+    leaves, treedef = _flattened(x)
     static = {k: leaf for k, leaf in enumerate(leaves) if not (is_traced(leaf) or (numbers and _is_number(leaf)))}
     return _Argument(x if len(static) == len(leaves) else None, treedef, static) if static else None
+
+
+def _flattened(x: Any) -> tuple[list[Any], Any]:
+    return cast(tuple[list[Any], Any], jax.tree.flatten(x))
 
 
 def _is_number(leaf: Any) -> bool:
@@ -168,47 +175,48 @@ def _traced_parts(
 
 
 def identity(value: Any) -> Hashable:
-    """What tells a value from others that a function may treat otherwise: True from 1, 1 from 1.0, 0.0 from -0.0.
+    """What distinguishes a value from others that a function may treat differently: True from 1, 1 from 1.0, 0.0 from -0.0.
 
-    Containers and objects are told by what they hold now, so that a change in place is seen.  Objects are equal only to
-    themselves, but for dataclasses without other state.
+    Containers and objects are identified by what they hold now, so that a change in place is seen.  Objects are equal only
+    to themselves, except dataclasses without other state.
     """
     return _identity(value, {})
 
 
 def _identity(value: Any, met: dict[int, int]) -> Hashable:
-    kind = type(value)
+    kind = cast(type[Any], type(value))
     if value is None or kind in (bool, int, str, bytes):
         return kind, value
     if kind in (float, complex):
         return kind, repr(value)
     if isinstance(value, (np.ndarray, np.generic)):
-        plain = np.asarray(value)
+        plain = cast("np.ndarray[Any, Any]", np.asarray(cast(Any, value)))
         return kind, str(plain.dtype), plain.shape, _Same(value) if plain.dtype.hasobject else plain.tobytes()
     if isinstance(value, (enum.Enum, *_WHOLE)):
         return kind, _Same(value)
-    if id(value) in met:  # it is told where it was met first
+    if id(value) in met:  # it is identified where it was met first
         return kind, met[id(value)]
     met[id(value)] = len(met)
 
-    def told(values: Iterable[Any]) -> tuple[Hashable, ...]:
+    def identities(values: Iterable[Any]) -> tuple[Hashable, ...]:
         return tuple(_identity(x, met) for x in values)
 
-    state: tuple[Hashable, ...] = told(_state(value))
+    state: tuple[Hashable, ...] = identities(_state(value))
     if isinstance(value, (list, tuple, collections.deque)):
-        state += told(value)
+        state += identities(cast(Iterable[Any], value))
     elif isinstance(value, (set, frozenset)):
-        state += (frozenset(told(value)),)
+        state += (frozenset(identities(cast(Iterable[Any], value))),)
     elif isinstance(value, dict):
-        state += told(value) + told(value.values())
+        table = cast(dict[Any, Any], value)
+        state += identities(table) + identities(table.values())
     plain_data = kind in (list, tuple, set, frozenset, dict)
-    if plain_data or (dataclasses.is_dataclass(value) and kind.__bases__ == (object,)):
+    if plain_data or (dataclasses.is_dataclass(kind) and kind.__bases__ == (object,)):
         return kind, state
     return kind, _Same(value), state
 
 
 class _Same:
-    """Equal to itself about the same object, which it keeps: an address may be used again."""
+    """Equal to another about the same object, which it keeps alive: an address may be used again."""
 
     def __init__(self, value: Any):
         self.value = value

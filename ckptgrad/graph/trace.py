@@ -1,7 +1,8 @@
+# pyright: reportUnknownMemberType=false
 """From a JAX function to a Graph: `jax.make_jaxpr`, with nested jits inlined.
 
-Inlined: `jit`, `closed_call`, `composite` and `jax.checkpoint` (the plan decides what is kept).  Kept as one
-operation with subgraphs: `scan`, `while`, `cond`, `custom_jvp_call`, `custom_vjp_call` and whatever
+Inlined (`compat.CALLS`): `jit`, `closed_call`, `composite` and `jax.checkpoint` (the plan decides what is kept).  Kept as
+one operation with subgraphs: `scan`, `while`, `cond`, `custom_jvp_call`, `custom_vjp_call` and whatever
 else carries a jaxpr.
 """
 
@@ -11,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
 from ckptgrad.compat import as_plain, called_program, names_axis
 from ckptgrad.graph.depth import deep_stack
@@ -22,11 +23,11 @@ from ckptgrad.graph.static import split_call
 
 # The name of a jit whose body is one stage of a chain (see `chain.marks`).
 STAGE_NAME = "ckptgrad_stage"
-# The name of a jit that keeps one stage apart in a compiled program (see `execution.isolated`).
+# The name of a jit that isolates one stage in a compiled program (see `execution.isolated`).
 APART_NAME = "ckptgrad_apart"
 
 
-def trace(fun: Callable, *args: Any, **kwargs: Any) -> Graph:
+def trace(fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Graph:
     """Trace a JAX function into a Graph.
 
     Args:
@@ -34,8 +35,8 @@ def trace(fun: Callable, *args: Any, **kwargs: Any) -> Graph:
         *args, **kwargs: example arguments (arrays, ShapeDtypeStructs or tracers; pytrees).
 
     Returns:
-        A Graph whose inputs and outputs are the flattened leaves, in JAX's pytree order; what is no array and no number
-        among the arguments (flags, functions, settings) reaches `fun` as it is.
+        A Graph whose inputs and outputs are the flattened leaves, in JAX's pytree order; what is neither an
+        array nor a number among the arguments (flags, functions, settings) reaches `fun` as it is.
 
     Example:
         >>> import jax.numpy as jnp, ckptgrad as cg
@@ -104,9 +105,9 @@ class _Builder:
                 )
                 frame.env.update(zip(eqn.outvars, outs, strict=True))
 
-    def _called(self, eqn: Any, inner: Any, args: Sequence[Atom]) -> _Frame:
+    def _called(self, eqn: JaxprEqn, inner: Any, args: Sequence[Atom]) -> _Frame:
         """The program of a call, about to be inlined."""
-        consts = []
+        consts: list[Atom] = []
         if isinstance(inner, ClosedJaxpr):
             consts = [self.constant(c, v.aval) for c, v in zip(inner.consts, inner.jaxpr.constvars, strict=True)]
             inner = inner.jaxpr
@@ -114,11 +115,11 @@ class _Builder:
 
 
 class _Frame:
-    """A program that is being inlined: what its variables are, the equations that are left, and the call that it is of.
+    """A program that is being inlined: the atoms of its variables, the equations that are left, and the call of it.
 
     Attributes:
-        start: how many operations came before it.
-        whole: it keeps a stage apart by barriers, which are for the compiler, not for derivatives.
+        start: the number of operations before it.
+        whole: it isolates a stage by barriers, which are for the compiler, not for derivatives.
     """
 
     def __init__(self, jaxpr: Jaxpr, consts: Sequence[Atom], inputs: Sequence[Atom], call: Any = None, start: int = 0):
@@ -132,6 +133,6 @@ class _Frame:
         return Constant(atom.val, atom.aval) if isinstance(atom, Literal) else self.env[atom]
 
 
-def _side_effects(eqn: Any) -> frozenset:
-    """The effects of an equation; that a collective names an axis is none, it may be done again."""
+def _side_effects(eqn: JaxprEqn) -> frozenset[Any]:
+    """The effects of an equation; that a collective names an axis is not one: the collective may be repeated."""
     return frozenset(effect for effect in eqn.effects if not names_axis(effect))

@@ -1,22 +1,25 @@
+# pyright: reportUnknownMemberType=false
 """The types of values, beyond shape and dtype: how they lie on a mesh, and what that makes of their cotangents' types."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import jax
 from jax import lax
 from jax.sharding import AxisType, PartitionSpec
 
+from ckptgrad.graph.atoms import Array, Aval
 
-def struct(aval: Any) -> Any:
+
+def struct(aval: Aval) -> Any:
     """What `jax.make_jaxpr` takes for an abstract value."""
     if not hasattr(aval, "shape"):
-        return lax.create_token()  # no struct stands for one
+        return cast(Any, lax.create_token())  # no struct stands for one
     return jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=getattr(aval, "weak_type", False), **_varying(aval))
 
 
-def _varying(aval: Any) -> dict[str, Any]:
+def _varying(aval: Aval) -> dict[str, Any]:
     """How the value is spread over a mesh, where its type says so."""
     kind = getattr(aval, "manual_axis_type", None)
     if kind:
@@ -25,41 +28,41 @@ def _varying(aval: Any) -> dict[str, Any]:
     return {"sharding": sharding} if sharding is not None else {}
 
 
-def explicit_sharding(aval: Any) -> Any:
+def explicit_sharding(aval: Aval) -> Any:
     """The sharding that is part of the value's type, under a mesh with explicit axes; else None."""
     sharding = getattr(aval, "sharding", None)
     mesh = getattr(sharding, "mesh", None)
     return sharding if mesh is not None and AxisType.Explicit in mesh.axis_types else None
 
 
-def is_manual(aval: Any) -> bool:
+def is_manual(aval: Aval) -> bool:
     """Whether a value is one device's share, inside a `shard_map`."""
     mesh = getattr(getattr(aval, "sharding", None), "mesh", None)
     return mesh is not None and AxisType.Manual in mesh.axis_types
 
 
-def manual_axes(aval: Any, how: str) -> tuple[Any, ...]:
+def manual_axes(aval: Aval, how: str) -> tuple[Any, ...]:
     """The axes of a mesh along which a value is "varying", "reduced" or "unreduced", inside a typed `shard_map`."""
     return tuple(sorted(getattr(getattr(aval, "manual_axis_type", None), how, ())))
 
 
-def varying_axes(aval: Any) -> tuple[Any, ...]:
+def varying_axes(aval: Aval) -> tuple[Any, ...]:
     """The axes of a mesh along which a value varies, inside a typed `shard_map`."""
     return manual_axes(aval, "varying")
 
 
-def cotangent_type(aval: Any) -> Any:
-    """The abstract value of a cotangent: of what is reduced over an axis it is unreduced, and the other way round."""
+def cotangent_type(aval: Aval) -> Aval:
+    """The abstract value of a cotangent: unreduced where the value is reduced over an axis, and the other way round."""
     sums = any(manual_axes(aval, how) or getattr(_spec(aval), how, None) for how in ("reduced", "unreduced"))
     return aval.to_ct_aval() if sums else aval
 
 
-def _spec(aval: Any) -> Any:
+def _spec(aval: Aval) -> Any:
     return getattr(getattr(aval, "sharding", None), "spec", None)
 
 
 def partitions(spec: Any) -> tuple[Any, ...]:
-    """The mesh axes of each array axis, of a specification that may say of others that values are reduced over them."""
+    """The mesh axes of each array axis, for a specification that may also name axes over which values are reduced."""
     return tuple(getattr(spec, "partitions", spec))
 
 
@@ -69,14 +72,14 @@ def cotangent_spec(spec: Any) -> Any:
     return PartitionSpec(*partitions(spec), reduced=unreduced, unreduced=reduced) if reduced or unreduced else spec
 
 
-def cotangent_struct(aval: Any) -> Any:
+def cotangent_struct(aval: Aval) -> jax.ShapeDtypeStruct:
     """The struct of a cotangent: strongly typed."""
     return jax.ShapeDtypeStruct(aval.shape, aval.dtype, **_varying(cotangent_type(aval)))
 
 
-def filled(aval: Any, number: Any = 0) -> Any:
+def filled(aval: Aval, number: float = 0) -> Array:
     """An array of one number, of the type of an abstract value: sharded and varying as that is."""
-    value = lax.full(aval.shape, number, aval.dtype, sharding=explicit_sharding(aval))
+    value: Array = lax.full(aval.shape, number, aval.dtype, sharding=explicit_sharding(aval))
     unreduced = manual_axes(aval, "unreduced")
     # Only what varies can become unreduced.
     for axes, kind in (
@@ -84,14 +87,18 @@ def filled(aval: Any, number: Any = 0) -> Any:
         (unreduced, "unreduced"),
         (manual_axes(aval, "reduced"), "reduced"),
     ):
-        value = lax.pcast(value, axes, to=kind) if axes else value
+        value = _cast_to(value, axes, kind)
     return value
 
 
-def as_cotangent(value: Any, aval: Any) -> Any:
-    """A cotangent typed as that of a value must be: one that varies further was spread by a broadcast, and is summed."""
-    has, wanted = set(varying_axes(jax.typeof(value))), set(varying_axes(cotangent_type(aval)))
-    if has == wanted:
+def as_cotangent(value: Array, aval: Aval) -> Array:
+    """A cotangent of the type that its value asks for: one that varies over more axes was broadcast, and is summed."""
+    has, needed = set(varying_axes(jax.typeof(value))), set(varying_axes(cotangent_type(aval)))
+    if has == needed:
         return value
-    value = lax.psum(value, tuple(sorted(has - wanted))) if has - wanted else value
-    return lax.pcast(value, tuple(sorted(wanted - has)), to="varying") if wanted - has else value
+    value = cast(Array, lax.psum(value, tuple(sorted(has - needed)))) if has - needed else value
+    return _cast_to(value, tuple(sorted(needed - has)), "varying")
+
+
+def _cast_to(value: Array, axes: tuple[Any, ...], kind: Any) -> Array:
+    return cast(Array, lax.pcast(value, axes, to=kind)) if axes else value

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
@@ -66,7 +66,7 @@ def inner_programs(params: Mapping[str, Any]) -> list[Jaxpr]:
     """The programs among the parameters of an operation."""
     programs = [getattr(program, "jaxpr", program) for program in hi_programs(params)]
     for value in params.values():
-        for entry in value if isinstance(value, (tuple, list)) else (value,):
+        for entry in cast(Sequence[Any], value) if isinstance(value, (tuple, list)) else (value,):
             if isinstance(entry, ClosedJaxpr):
                 programs.append(entry.jaxpr)
             elif isinstance(entry, Jaxpr):

@@ -117,7 +117,7 @@ class _Running:
     def get_bind_params(self, params: dict[str, Any]) -> dict[str, Any]:
         return {}
 
-    def bind(self, *inputs: Any) -> list[Any]:
+    def bind(self, *inputs: Any, **params: Any) -> list[Any]:
         return self.run(*inputs)
 
 
@@ -125,7 +125,7 @@ def _running(
     run: _Running, op: Operation, inputs: Sequence[Any], outputs: Sequence[Variable], seconds: float, inside: int
 ) -> Operation:
     cost, params = KnownCost(seconds, inside), {"loop": op.params["loop"]}
-    return Operation(run, inputs, outputs, params, op.source_info, op.context, known_cost=cost)  # type: ignore[arg-type]
+    return Operation(run, inputs, outputs, params, op.source_info, op.context, known_cost=cost)
 
 
 def forward_of(reversal: Reversal[Any], loop: Loop) -> Callable[..., list[Any]]:

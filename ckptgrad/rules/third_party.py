@@ -5,7 +5,7 @@ Rules are kept by the name of the primitive, so the packages need not be install
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -57,9 +57,14 @@ def use_implementation(primitive: Primitive | str, *, cost: CostClass | None = N
     register(Rule(name, "defined", bprop=_bprop, tangent=_tangent, reason="by its Python implementation", cost=cost))
 
 
+def _impl(op: Operation) -> Callable[..., Any]:
+    assert isinstance(op.primitive, Primitive)
+    return op.primitive.impl
+
+
 def _implementation(op: Application):
     def run(*inputs):
-        out = op.op.primitive.impl(*inputs, **op.params)
+        out = _impl(op.op)(*inputs, **op.params)
         return list(out) if op.op.primitive.multiple_results else [out]
 
     return run
@@ -77,7 +82,7 @@ def _checked(op: Application):
 def _its_implementation(op: Operation) -> str | None:
     """Where the primitive has an implementation that can be traced, and that is not the primitive again."""
     try:
-        inside = trace(partial(op.primitive.impl, **op.params), *(struct(a.aval) for a in op.inputs))
+        inside = trace(partial(_impl(op), **op.params), *(struct(a.aval) for a in op.inputs))
     except Exception:  # A package's code that meets tracers: it may refuse them in any way.
         return None
     if op.name in inside.counts:

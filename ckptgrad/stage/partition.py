@@ -123,7 +123,7 @@ def partition(joint: Joint, keep: Sequence[Variable]) -> Partition:
     """Split a joint graph; `keep` are forward values to hold for the backward pass."""
     keep = tuple(v for v in dict.fromkeys(keep) if v not in joint.inputs and v not in joint.constants)
     forward_operations = needed_operations(joint.forward_operations, [*joint.outputs, *keep])
-    recomputed = needed_operations(joint.forward_operations, joint.frontier, given=keep, effects=False)
+    recomputed = needed_operations(joint.forward_operations, joint.frontier, known=keep, effects=False)
     used = {a for op in (*recomputed, *joint.backward_operations) for a in variables_of(op.inputs)}
     used.update(a for a in joint.gradients if isinstance(a, Variable))
     return Partition(
@@ -152,7 +152,7 @@ def run_operations(
         values = None
         if order is not None and op in order.ties and order.ties[op].first in present:
             tie = order.ties[op]
-            earlier = needed_operations(operations, tie.first.outputs, given=env.keys(), effects=False)
+            earlier = needed_operations(operations, tie.first.outputs, known=env.keys(), effects=False)
             if op not in earlier:
                 run_operations(earlier, env, None, apply)
                 done.update(earlier)
