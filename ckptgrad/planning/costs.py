@@ -84,8 +84,8 @@ class StageCost:
         """Index of the option with the least forward and backward time; among equals, of the fewest residual
         bytes.
         """
-        options = self.options
-        return min(range(len(options)), key=lambda k: (options[k].time, options[k].residual_bytes))
+        ranks = [(option.time, option.residual_bytes) for option in self.options]
+        return ranks.index(min(ranks))
 
     def forward_seconds(self, keep: int | None, output: bool = True) -> float:
         """Seconds of one forward that keeps option `keep`, or nothing, and produces its output or does not."""

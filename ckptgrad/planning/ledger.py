@@ -4,13 +4,13 @@ Written once.  Whatever plans reads bytes from here: the writer of schedules, th
 and the policies; recurrences in compiled loops start from these numbers and are tested equal to them.  The referee
 (`referee`) is a second, independent writing of the same sentences and shares no code with this one.
 To add a kind of storage: a field of `Storage`, and the actions that change it.  To add an action: its change in
-`Ledger.change`, and what is held during and after it in `Ledger.during` and `Ledger.take`.
+`Ledger.changes`, and what is held during it in `Ledger.during`.
 Does not: check that an action may run; that is the referee's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from ckptgrad.planning.costs import ChainCosts, StageCost
@@ -47,32 +47,41 @@ class Storage(NamedTuple):
 
 
 class Change(NamedTuple):
-    """What an action does to memory.
+    """What an action does to memory: bytes that it makes and frees by kind, its transients, and its seconds.
 
     At its worst moment all is held that was held before, what it makes, and its transients; when it is done, what it
-    frees is gone.
-
-    Attributes:
-        made: bytes that it adds.
-        transients: bytes of scratch; negative for a backward that overwrites what it reads.
-        freed: bytes that it drops at its end.
-        seconds: how long it takes.
+    frees is gone.  Transients are scratch, negative for a backward that overwrites what it reads.  Flat, as a schedule
+    makes up to millions of them.
     """
 
-    made: Storage
+    boundaries: int
+    residuals: int
+    gradients: int
     transients: int
-    freed: Storage
+    freed_boundaries: int
+    freed_residuals: int
+    freed_gradients: int
     seconds: float
+
+    @property
+    def made(self) -> Storage:
+        """Bytes that it makes."""
+        return Storage(0, self.boundaries, self.residuals, self.gradients)
+
+    @property
+    def freed(self) -> Storage:
+        """Bytes that it drops at its end."""
+        return Storage(0, self.freed_boundaries, self.freed_residuals, self.freed_gradients)
 
     @property
     def during(self) -> int:
         """Bytes at its worst moment, beyond those held before."""
-        return sum(self.made) + self.transients
+        return self.boundaries + self.residuals + self.gradients + self.transients
 
     @property
     def after(self) -> int:
         """Bytes that stay, beyond those held before; negative where more is freed than made."""
-        return sum(self.made) - sum(self.freed)
+        return self.made.total - self.freed.total
 
 
 class Held(NamedTuple):
@@ -94,8 +103,7 @@ class Moment(NamedTuple):
     end: float
 
 
-NOTHING = Storage()
-# A named tuple's own constructor takes three times as long, which schedules of 10^5 stages feel.
+# A named tuple's own constructor takes three times as long.
 _new = tuple.__new__
 
 
@@ -117,20 +125,19 @@ def forward_change(stage: StageCost, keep: int | None = None, output: bool = Tru
             seconds -= option.output_time
     if replaces:
         made, transients = 0, transients + made
-    return _new(Change, (_new(Storage, (0, made, residual, 0)), transients, NOTHING, seconds))
+    return _new(Change, (made, residual, 0, transients, 0, 0, 0, seconds))
 
 
 def backward_change(stage: StageCost, keep: int, input_cotangent: int) -> Change:
     """The change of a backward from option `keep`, which makes a cotangent of `input_cotangent` bytes."""
     option = stage.options[keep]
-    made = _new(Storage, (0, 0, 0, input_cotangent))
-    freed = _new(Storage, (0, 0, option.residual_bytes, stage.cotangent_bytes))
-    return _new(Change, (made, option.backward_transient, freed, option.backward_time))
+    residual, transients, seconds = option.residual_bytes, option.backward_transient, option.backward_time
+    return _new(Change, (0, 0, input_cotangent, transients, 0, residual, stage.cotangent_bytes, seconds))
 
 
 def free_change(boundary_bytes: int) -> Change:
     """The change of dropping a boundary."""
-    return _new(Change, (NOTHING, 0, _new(Storage, (0, boundary_bytes, 0, 0)), 0.0))
+    return _new(Change, (0, 0, 0, 0, boundary_bytes, 0, 0, 0.0))
 
 
 def kept_bytes(stage: StageCost, keep: int) -> int:
@@ -144,38 +151,77 @@ def sweep_bytes(costs: ChainCosts) -> list[int]:
 
 
 class Ledger:
-    """What a schedule holds between two actions: boundaries, residuals by save option, and one boundary's cotangent."""
+    """What a schedule holds between two actions, and its books.
 
-    __slots__ = ("boundaries", "costs", "cotangent", "residuals")
+    Attributes:
+        boundaries, residuals, cotangent: what is held by number, residuals with their save option.
+        live: bytes held.
+        peak, peak_stage: bytes at the worst moment so far, and the stage of the first action that reached it, if any did.
+        seconds: of the actions so far.
+    """
 
     def __init__(self, costs: ChainCosts):
         self.costs = costs
         self.boundaries = {0}
         self.residuals: dict[int, int] = {}
         self.cotangent = len(costs)
+        self.live = opening(costs).total
+        self.peak = 0
+        self.peak_stage: int | None = None
+        self.seconds = 0.0
 
-    def take(self, action: Action) -> Change:
-        """Run an action on paper: what it does to memory; from then on is held what it left.
+    def changes(self, actions: Iterable[Action]) -> Iterator[Change]:
+        """Run actions on paper, one by one: what each does to memory; from then on is held what it left.
 
         Raises:
-            ScheduleError: it is not an action.
+            ScheduleError: one of them is not an action.
         """
-        if isinstance(action, Forward):
-            stage, keep, output = action.stage, action.keep, action.output
-            replaces = output and stage + 1 in self.boundaries
-            if keep is not None:
-                self.residuals[stage] = keep
-            if output:
-                self.boundaries.add(stage + 1)
-            return forward_change(self.costs.stages[stage], keep, output, replaces)
-        if isinstance(action, Backward):
-            stage = self.cotangent = action.stage
-            keep = self.residuals.pop(stage)
-            return backward_change(self.costs.stages[stage], keep, self.costs.cotangent_bytes(stage))
-        if isinstance(action, Free):
-            self.boundaries.discard(action.boundary)
-            return free_change(self.costs.boundary_bytes(action.boundary))
-        raise unknown_action(action)
+        stages, costs, boundaries, residuals = self.costs.stages, self.costs, self.boundaries, self.residuals
+        for action in actions:
+            if isinstance(action, Forward):
+                stage, keep, output = action.stage, action.keep, action.output
+                replaces = output and stage + 1 in boundaries
+                if keep is not None:
+                    residuals[stage] = keep
+                if output:
+                    boundaries.add(stage + 1)
+                yield forward_change(stages[stage], keep, output, replaces)
+            elif isinstance(action, Backward):
+                stage = self.cotangent = action.stage
+                yield backward_change(stages[stage], residuals.pop(stage), costs.cotangent_bytes(stage))
+            elif isinstance(action, Free):
+                boundaries.discard(action.boundary)
+                yield free_change(costs.boundary_bytes(action.boundary))
+            else:
+                raise unknown_action(action)
+
+    def run(self, actions: Sequence[Action]) -> None:
+        """Run actions on paper, and keep the books."""
+        live, peak, seconds = self.live, self.peak, self.seconds
+        for action, change in zip(actions, self.changes(actions), strict=True):
+            boundaries, residuals, gradients, transients, old_boundaries, old_residuals, old_gradients, taken = change
+            live += boundaries + residuals + gradients
+            if live + transients > peak:
+                peak = live + transients
+                self.peak_stage = min(action.about, len(self.costs) - 1)
+            live -= old_boundaries + old_residuals + old_gradients
+            seconds += taken
+        self.live, self.peak, self.seconds = live, peak, seconds
+
+    def sweep(self, first: int, end: int, during: int, worst: int, seconds: float) -> None:
+        """Run the forwards of stages `first` to `end` - 1 that keep nothing, none of their outputs being held before.
+
+        Args:
+            first, end: the stages; the boundary of `end` stays, those between are freed on the way.
+            during: most bytes beyond those held before.
+            worst: the stage that takes them.
+            seconds: of all.
+        """
+        if self.live + during > self.peak:
+            self.peak, self.peak_stage = self.live + during, worst
+        self.live += self.costs.boundary_bytes(end)
+        self.seconds += seconds
+        self.boundaries.add(end)
 
     def during(self, action: Action) -> Held:
         """What is held at the worst moment of an action that runs now."""
@@ -193,7 +239,7 @@ def follow(costs: ChainCosts, actions: Iterable[Action]) -> Iterator[Moment]:
     ledger, stored, start = Ledger(costs), opening(costs), 0.0
     for action in actions:
         held = ledger.during(action)
-        made, transients, freed, seconds = ledger.take(action)
-        stored, end = stored.plus(made), start + seconds
-        yield Moment(action, stored, transients, held, start, end)
-        stored, start = stored.minus(freed), end
+        change = next(ledger.changes((action,)))
+        stored, end = stored.plus(change.made), start + change.seconds
+        yield Moment(action, stored, change.transients, held, start, end)
+        stored, start = stored.minus(change.freed), end

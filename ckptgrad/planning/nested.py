@@ -57,33 +57,36 @@ Decision: TypeAlias = Keep | Split
 def write_nested(costs: ChainCosts, decide: Callable[[Segment], Decision], state: Any = None) -> ScheduleWriter:
     """Write the schedule that `decide` describes, starting from the whole chain with `state`."""
     writer = ScheduleWriter(costs)
-    stages, end = costs.stages, len(costs)
+    append, stages, end = writer.actions.append, costs.stages, len(costs)
     stack: list[Segment | _Close] = [Segment(0, end - 1, True, state)]
     while stack:
         item = stack.pop()
         if isinstance(item, _Close):
-            writer.append(Backward(item.stage))
+            append(Backward(item.stage))
             for boundary in item.boundaries:
-                writer.append(Free(boundary))
+                append(Free(boundary))
             continue
         first, last, owned, _ = item
-        match decide(item):
-            case Keep(option, rest):
-                kept = stages[first].options[option]
-                reads_input, reads_output = kept.reads_input, kept.reads_output
-                writer.append(Forward(first, option, first < last or reads_output or last == end - 1))
-                if owned and not reads_input:
-                    writer.append(Free(first))
-                freed = (first,) if owned and reads_input else ()
-                if reads_output and first + 1 < end:
-                    freed += (first + 1,)
-                stack.append(_Close(first, freed))
-                if first < last:
-                    stack.append(Segment(first + 1, last, not reads_output, rest))
-            case Split(at, right, left):
-                writer.sweep(first, at)
-                stack.append(Segment(first, at - 1, owned, left))
-                stack.append(Segment(at, last, True, right))
+        decision = decide(item)
+        if isinstance(decision, Split):
+            at, right, left = decision
+            writer.sweep(first, at)
+            stack.append(Segment(first, at - 1, owned, left))
+            stack.append(Segment(at, last, True, right))
+            continue
+        option, rest = decision
+        kept = stages[first].options[option]
+        append(Forward(first, option, first < last or kept.reads_output or last == end - 1))
+        freed: tuple[int, ...] = ()
+        if owned and kept.reads_input:
+            freed = (first,)
+        elif owned:
+            append(Free(first))
+        if kept.reads_output and first + 1 < end:
+            freed += (first + 1,)
+        stack.append(_Close(first, freed))
+        if first < last:
+            stack.append(Segment(first + 1, last, not kept.reads_output, rest))
     return writer
 
 

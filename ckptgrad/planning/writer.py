@@ -13,42 +13,60 @@ import numpy as np
 
 from ckptgrad.errors import BudgetError
 from ckptgrad.planning.costs import ChainCosts
-from ckptgrad.planning.ledger import Ledger, opening, sweep_bytes
+from ckptgrad.planning.ledger import Ledger, sweep_bytes
 from ckptgrad.planning.schedule import Action, Forward, Free, Schedule
 
 
 class ScheduleWriter:
-    """The actions so far, and their `live` and `peak` bytes, `time` in seconds and the stage at the peak."""
+    """The actions so far, and their `live` and `peak` bytes, `time` in seconds and the stage at the peak.
+
+    Actions are counted when somebody asks, all since the last time in one loop: a schedule has up to millions of them.
+    """
 
     def __init__(self, costs: ChainCosts):
         self.costs = costs
         self.actions: list[Action] = []
-        self.live = opening(costs).total
-        self.peak = 0
-        self.peak_stage: int | None = None
-        self.time = 0.0
         self._ledger = Ledger(costs)
+        self._counted = 0
+
+    @property
+    def live(self) -> int:
+        """Bytes held after the actions so far."""
+        return self._books().live
+
+    @property
+    def peak(self) -> int:
+        """Bytes at the worst moment of the actions so far."""
+        return self._books().peak
+
+    @property
+    def peak_stage(self) -> int | None:
+        """The stage of the first action that reaches the peak; None where there is none."""
+        return self._books().peak_stage
+
+    @property
+    def time(self) -> float:
+        """Seconds of the actions so far."""
+        return self._books().seconds
 
     def append(self, action: Action) -> None:
-        """Append an action.
-
-        Raises:
-            ScheduleError: it is not an action.
-        """
-        made, transients, freed, seconds = self._ledger.take(action)
-        held = self.live + sum(made)
-        if held + transients > self.peak:
-            self.peak, self.peak_stage = held + transients, min(action.about, len(self.costs) - 1)
-        self.live = held - sum(freed)
-        self.time += seconds
+        """Append an action."""
         self.actions.append(action)
+
+    def _books(self) -> Ledger:
+        """The ledger of all actions so far."""
+        if self._counted < len(self.actions):
+            self._ledger.run(self.actions[self._counted :])
+            self._counted = len(self.actions)
+        return self._ledger
 
     def sweep(self, first: int, end: int) -> None:
         """Append forwards of stages `first` to `end` - 1 that keep nothing, each boundary between them freed behind.
 
         What many short actions would write, at the price of one: minimal memory takes a quadratic number of forwards.
         """
-        if not self._ledger.boundaries.isdisjoint(range(first + 1, end + 1)):
+        ledger = self._books()
+        if not ledger.boundaries.isdisjoint(range(first + 1, end + 1)):
             for stage in range(first, end):
                 self.append(Forward(stage))
                 if stage > first:
@@ -58,12 +76,10 @@ class ScheduleWriter:
         # The first stage's input stays; that of each further one is freed with it.
         needs = during[first:end] - boundaries[first] * (np.arange(first, end) == first)
         worst = int(needs.argmax())
-        self._reach(self.live + int(needs[worst]), first + worst)
-        self.live += int(boundaries[end])
-        self.time += float(seconds[first:end].sum())
-        self._ledger.boundaries.add(end)
+        ledger.sweep(first, end, int(needs[worst]), first + worst, float(seconds[first:end].sum()))
         self.actions.append(actions[2 * first])
         self.actions += actions[2 * first + 2 : 2 * end]
+        self._counted = len(self.actions)
 
     @cached_property
     def _sweeps(self) -> tuple[list[Action], np.ndarray, np.ndarray, np.ndarray]:
@@ -75,9 +91,13 @@ class ScheduleWriter:
         return actions, boundaries, np.array(sweep_bytes(self.costs), np.int64), seconds
 
     def replay(self, actions: Iterable[Action]) -> None:
-        """Append actions that were decided elsewhere."""
-        for action in actions:
-            self.append(action)
+        """Append actions that were decided elsewhere.
+
+        Raises:
+            ScheduleError: one of them is not an action.
+        """
+        self.actions += actions
+        self._books()
 
     def fits(self, budget: int | None) -> bool:
         """Whether the peak is within `budget` bytes; None is no bound."""
@@ -88,7 +108,3 @@ class ScheduleWriter:
         if budget is not None and not self.fits(budget):
             raise BudgetError(budget, self.peak, self.peak_stage, policy)
         return Schedule(tuple(self.actions), policy)
-
-    def _reach(self, live: int, stage: int) -> None:
-        if live > self.peak:
-            self.peak, self.peak_stage = live, stage

@@ -77,7 +77,7 @@ def test_changes_of_one_schedule_done_by_hand():
     costs = ChainCosts.uniform(2, boundary_bytes=10, residual_bytes=3, cotangent_bytes=7, held_bytes=100)
     ledger, held = Ledger(costs), opening(costs)
     assert held == Storage(100, 10, 0, 7)
-    changes = [ledger.take(a) for a in (Forward(0), Forward(0), Forward(1, 0), Backward(1), Free(1))]
+    changes = list(ledger.changes((Forward(0), Forward(0), Forward(1, 0), Backward(1), Free(1))))
     assert [(c.during, c.after) for c in changes] == [(10, 10), (10, 0), (13, 13), (7, -3), (0, -10)]
     assert changes[1].transients == 10  # The output that it replaces is held until it is done.
     assert (ledger.boundaries, ledger.residuals, ledger.cotangent) == ({0, 2}, {}, 1)
@@ -95,4 +95,4 @@ def test_moments_follow_one_another():
 @pytest.mark.parametrize("strange", ["F0", None, ("F", 0)])
 def test_what_is_not_an_action_is_refused(strange):
     with pytest.raises(ScheduleError, match="not an action"):
-        Ledger(ChainCosts.uniform(3)).take(strange)
+        Ledger(ChainCosts.uniform(3)).run([strange])

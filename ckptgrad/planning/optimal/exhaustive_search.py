@@ -126,7 +126,7 @@ def least_conceivable(costs: ChainCosts) -> int:
 def _option_need(stage: StageCost, keep: int, held: int, cotangents: list[int], i: int, beside: int) -> int:
     """Bytes that stage i needs at least to go back from an option, its input being `held` bytes."""
     option, change = stage.options[keep], forward_change(stage, keep)
-    without_output = change.made.residuals + change.transients
+    without_output = change.residuals + change.transients
     forward = held + without_output + min(cotangents[i + 1 :])
     back = backward_change(stage, keep, cotangents[i])
     backward = back.freed.total + back.during + beside

@@ -168,9 +168,9 @@ def _divisor(kinds: list[_Kind]) -> int:
         stage = kind.stage
         sizes += kind.input_bytes, kind.input_cotangent, forward_change(stage).transients
         for keep in range(len(stage.options)):
-            made, transients, *_ = forward_change(stage, keep, output=False)
-            sizes += made.residuals, forward_change(stage, keep).transients
-            sizes += backward_change(stage, keep, kind.input_cotangent).transients, 0 if kind.is_last else transients
+            alone, back = forward_change(stage, keep, output=False), backward_change(stage, keep, kind.input_cotangent)
+            sizes += alone.residuals, forward_change(stage, keep).transients, back.transients
+            sizes += (0 if kind.is_last else alone.transients,)
     return math.gcd(*sizes) or 1
 
 

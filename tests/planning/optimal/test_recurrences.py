@@ -27,17 +27,21 @@ def needs_by_the_ledger(costs: ChainCosts, first: int, last: int, keep: int, own
     ends_chain, alone = last == end - 1, first == last
     ledger = Ledger(costs)
     ledger.boundaries = {first}
+
+    def take(action):
+        return next(ledger.changes([action]))
+
     live = costs.cotangent_bytes(last + 1) + (costs.boundary_bytes(first) if owned else 0)
-    change = ledger.take(Forward(first, keep, output=option.reads_output or not alone or ends_chain))
+    change = take(Forward(first, keep, output=option.reads_output or not alone or ends_chain))
     forward, live = live + change.during, live + change.after
     if owned and not option.reads_input:
-        live += ledger.take(Free(first)).after
+        live += take(Free(first)).after
     if not alone and not option.reads_output:
-        live += ledger.take(Free(first + 1)).after  # It belongs to the rest of the segment.
+        live += take(Free(first + 1)).after  # It belongs to the rest of the segment.
     # The rest of the segment runs: its cotangent arrives, and what ends the chain stays.
     result = costs.boundary_bytes(end) if ends_chain else 0
     live += costs.cotangent_bytes(first + 1) - costs.cotangent_bytes(last + 1) + (0 if alone else result)
-    backward = live + ledger.take(Backward(first)).during
+    backward = live + take(Backward(first)).during
     between = live - costs.cotangent_bytes(first + 1) - result
     return forward, between, backward
 
