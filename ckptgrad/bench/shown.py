@@ -1,4 +1,4 @@
-"""Cases as they are shown: their tables, and curves as pictures, a panel for each value, a line for each run."""
+"""Results of the benchmark book as tables and pictures: one panel per value, one line per run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rich.console import RenderableType
 
@@ -17,6 +17,9 @@ from ckptgrad.errors import MissingExtraError
 from ckptgrad.report import registry
 from ckptgrad.report.plots.style import save_png
 from ckptgrad.results.shown import Shown
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, told apart by colour-blind readers; line and marker tell them apart in grey.
 STYLES = (("#0072B2", "-", "o"), ("#D55E00", "--", "s"), ("#009E73", "-.", "^"), ("#CC79A7", ":", "D"), ("black", "-", "x"))
@@ -55,13 +58,13 @@ def parts(shown: ShownResult) -> list[RenderableType]:
 
 
 @registry.figures.register(ShownResult)
-def figures(shown: ShownResult) -> dict[str, Callable[..., Any]]:
+def figures(shown: ShownResult) -> dict[str, Callable[..., Figure]]:
     """The curves of a case that has any."""
     result, case = shown.result, registered().get(shown.result.name)
     return {} if case is None or case.curves is None else {result.title: partial(_drawn, result, case.curves)}
 
 
-def _figure_class() -> Any:
+def _figure_class() -> type[Figure]:
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -69,14 +72,14 @@ def _figure_class() -> Any:
     return Figure
 
 
-def _drawn(result: Result, curves: Curves) -> Any:
+def _drawn(result: Result, curves: Curves) -> Figure:
     size = PANEL_INCHES[0] * len(curves.panels), PANEL_INCHES[1]
     figure = _figure_class()(figsize=size, layout="constrained")
     draw(figure, result, curves)
     return figure
 
 
-def draw(figure: Any, result: Result, curves: Curves) -> None:
+def draw(figure: Figure, result: Result, curves: Curves) -> None:
     """The panels of a case on a matplotlib figure, both axes logarithmic."""
     runs = list(dict.fromkeys(row.run for row in result.rows))
     handles = {}

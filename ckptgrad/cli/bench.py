@@ -27,26 +27,28 @@ INTERRUPTED_EXIT = 130
 def bench(
     cases: Annotated[list[str] | None, typer.Argument(metavar="[CASE]...", help="Cases; all of them by default.")] = None,
     list_: Annotated[bool, typer.Option("--list", help="List the cases.")] = False,
-    quick: Annotated[bool, typer.Option("--quick", help="Small sizes, seconds each: whether it runs, no figures.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Small sizes, seconds each: shows that the cases run; the figures mean nothing.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown, with the pictures of --png.")] = False,
     output: Annotated[Path | None, typer.Option(help="Add the results to this file, case by case.")] = None,
     png: Annotated[Path | None, typer.Option(help="Draw the curves into this folder.")] = None,
     html: HtmlFile = None,
-    compare: Annotated[Path | None, typer.Option(help="Saved results: tell where these differ from them.")] = None,
+    compare: Annotated[Path | None, typer.Option(help="Saved results: show where the new ones differ from them.")] = None,
     show: Annotated[Path | None, typer.Option(help="Show saved results instead of running.")] = None,
 ) -> None:
     """Compare with jax.grad, jax.checkpoint, equinox, diffrax, torch and checkpoint-schedules: bytes, times, steps."""
     if show is not None and (quick or output is not None):
         raise OptionError("--show runs nothing: leave out --quick and --output")
-    # A name that --show is given may be of a case that this version has no more.
-    wanted = get_cases(cases or []) if show is None else []
+    # The name of a saved result may be that of a case that no longer exists.
+    selected = get_cases(cases or []) if show is None else []
     if list_:
-        say("\n".join(f"{case.name:<16}{case.title}" for case in wanted))
+        say("\n".join(f"{case.name:<16}{case.title}" for case in selected))
         return
     earlier = None if compare is None else Book.load(compare)
     if png is not None:
-        save_pictures(Book(), png)  # raises now, and not after hours, if nothing can be drawn
+        save_pictures(Book(), png)  # raises now rather than after hours if nothing can be drawn
     quiet, failed = as_json or as_markdown, False
     if show is not None:
         saved = Book.load(show)
@@ -55,7 +57,7 @@ def bench(
             _show(*book.results.values())
     else:
         book = Book()
-        failed = _run(wanted, quick, book, output, quiet)
+        failed = _run(selected, quick, book, output, quiet)
     pictures = [] if png is None else save_pictures(book, png)
     if as_json:
         say(to_json(book.to_dict()))
@@ -76,12 +78,12 @@ def bench(
 def _names(saved: Book, names: list[str] | None) -> list[str]:
     for name in names or ():
         if name not in saved.results:
-            raise OptionError(f"no results of {name!r} are in this file; it has {', '.join(saved.results) or 'none'}")
+            raise OptionError(f"this file has no results of {name!r}; it has {', '.join(saved.results) or 'none'}")
     return names or list(saved.results)
 
 
 def _run(cases: list[Case], quick: bool, book: Book, output: Path | None, quiet: bool) -> bool:
-    """Run cases and show each when it is done; whether one failed."""
+    """Run cases and show each when it is done; returns whether one failed."""
     kept = Book.load(output) if output is not None and output.exists() else Book()
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     failed = False
@@ -98,14 +100,14 @@ def _run(cases: list[Case], quick: bool, book: Book, output: Path | None, quiet:
                 typer.echo(f"interrupted in {case.name!r}; kept: {output or 'nothing, there is no --output'}", err=True)
                 raise typer.Exit(INTERRUPTED_EXIT) from None
             progress.advance(task)
-            found = book.results[case.name]
+            result = book.results[case.name]
             if not quiet:
                 progress.stop()
-                _show(found)
+                _show(result)
                 progress.start()
-            if found.failure:
+            if result.failure:
                 failed = True
-                typer.echo(f"ckptgrad: case {case.name!r} ended early: {found.failure}", err=True)
+                typer.echo(f"ckptgrad: case {case.name!r} ended early: {result.failure}", err=True)
     return failed
 
 

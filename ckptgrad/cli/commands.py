@@ -1,7 +1,7 @@
 """The commands.
 
-Exit codes: 0, 1 where a gradient differs or a budget is broken, 2 for all else that goes wrong: bad input, a target that
-raises or exits, results that cannot be written.
+Exit codes: 0; 1 if a gradient differs or a budget is broken; 2 for everything else that goes wrong: bad input, a target
+that raises or exits, results that cannot be written.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ckptgrad.rules.coverage import MISSING, coverage
 
 
 class _Group(TyperGroup):
-    """Commands whose ckptgrad errors end in one readable message and an exit code."""
+    """Commands that end with one readable message and an exit code when ckptgrad raises an error."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -53,7 +53,7 @@ app = typer.Typer(
 
 
 def rules(as_json: AsJson = False, html: HtmlFile = None, png: PngPath = None) -> None:
-    """List JAX's primitives: differentiated, without derivative, or refused and why."""
+    """List JAX's primitives: differentiated, without a derivative, or refused and why."""
     rows = coverage()
     deliver("Rules", {"Primitives": CoverageTable(tuple(rows))}, as_json, html, png)
     if any(row.status == MISSING for row in rows):

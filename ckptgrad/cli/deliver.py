@@ -1,4 +1,4 @@
-"""How results leave: as text or JSON, as an HTML page, as pictures; and what is shown while they are made."""
+"""How results are delivered: as text or JSON, as an HTML page, as pictures; and what is shown while they are made."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from ckptgrad.results.shown import Shown
 def deliver(
     title: str, sections: Mapping[str, Shown], as_json: bool, html: Path | None = None, png: Path | None = None
 ) -> None:
-    """Print the first result, and write what was asked for of all of them; see `write`."""
+    """Print the first result, and write all of them as a page and as pictures if asked for; see `write`."""
     main: Any = next(iter(sections.values()))
     say(to_json(main.to_dict()) if as_json else str(main))
     write(title, sections, html, png)
 
 
 def to_json(data: Any) -> str:
-    """Plain data as JSON, which has no infinities and nothing that is not a number: these become null."""
+    """Plain data as JSON, which has neither infinities nor NaN: they become null."""
     return json.dumps(_finite(data), indent=2, allow_nan=False)
 
 
@@ -46,8 +46,8 @@ def write(title: str, sections: Mapping[str, Shown], html: Path | None, png: Pat
 
     Args:
         title: of the page.
-        sections: headings and results; the first one is drawn where `png` is one file.
-        html, png: where to; None for nowhere.
+        sections: headings and results; if `png` is one file, the first picture of the first result is drawn.
+        html, png: paths to write to, or None.
 
     Raises:
         OutputError: a file cannot be written.
@@ -75,7 +75,7 @@ def _draw(sections: Mapping[str, Shown], png: Path) -> Iterator[Path]:
 
 @contextmanager
 def working(doing: str) -> Iterator[Progress]:
-    """A line on stderr that says what is being done and for how long; gone when it is done."""
+    """Show on stderr what is being done and for how long, until it is done."""
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     with Progress(*columns, console=plain_console(stderr=True), transient=True) as progress:
         progress.add_task(doing, total=None)
@@ -84,7 +84,7 @@ def working(doing: str) -> Iterator[Progress]:
 
 @contextmanager
 def stepping(doing: str) -> Iterator[Any]:
-    """A bar on stderr; gives a function (what is done now, steps done, steps in all) to move it."""
+    """Show a bar on stderr; yields a function (what is being done, steps done, steps in total) that moves it."""
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=plain_console(stderr=True), transient=True) as progress:
         task = progress.add_task(doing, total=None)

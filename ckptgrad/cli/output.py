@@ -1,6 +1,6 @@
 """Standard output, which is for results alone: what a target prints goes to standard error.
 
-And a way to fail: a result that cannot be written is an error of one line, not a traceback.
+A result that cannot be written is an error of one line, not a traceback.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class OutputError(CkptgradError):
     """A result that cannot be written."""
 
 
-# Where results go while `results_alone` lasts; else to `sys.stdout`.
+# Where results go inside `results_alone`; outside it they go to `sys.stdout`.
 _RESULTS: ContextVar[TextIO | None] = ContextVar("results", default=None)
 
 
@@ -45,7 +45,7 @@ def say(text: str) -> None:
 
 
 def complain(text: str) -> None:
-    """Write a message to standard error, if that can be written to."""
+    """Write a message to standard error, if it can be written to."""
     with suppress(OSError, ValueError):
         typer.echo(f"ckptgrad: {text}", err=True)
 
@@ -57,7 +57,7 @@ def unwritten(what: str, error: Exception) -> OutputError:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn what goes wrong while a file is written into an OutputError that names it."""
+    """Turn an error of the operating system while a file is written into an OutputError that names the file."""
     try:
         yield
     except OSError as error:
@@ -65,7 +65,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def drop(stream: TextIO) -> None:
-    """Let go of what a stream could not write, or the interpreter tries, and complains, again at its end."""
+    """Discard what a stream could not write; otherwise the interpreter tries again, and complains, when it exits."""
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
@@ -74,7 +74,7 @@ def drop(stream: TextIO) -> None:
 
 @contextmanager
 def results_alone() -> Iterator[None]:
-    """Send to standard error what anybody else prints: Python code, callbacks of compiled programs, C code."""
+    """Send to standard error whatever else is printed: by Python code, by callbacks of compiled programs, by C code."""
     with ExitStack() as stack:
         stream = sys.stdout
         if stream is not None:
@@ -87,12 +87,12 @@ def results_alone() -> Iterator[None]:
         try:
             yield
         finally:
-            with suppress(Exception):  # an error of a callback was raised where its result was asked for
+            with suppress(Exception):  # an error in a callback was already raised where its result was needed
                 jax.effects_barrier()
 
 
 def _moved(stream: TextIO, stack: ExitStack) -> TextIO | None:
-    """The same place under a descriptor of its own, the stream's own leading to standard error; None if it has none."""
+    """The same file under a new descriptor, the old one leading to standard error; None if the stream has none."""
     try:
         descriptor, error = stream.fileno(), sys.stderr.fileno()
         kept = os.dup(descriptor)

@@ -18,11 +18,11 @@ from ckptgrad.errors import CkptgradError
 
 
 class TargetError(CkptgradError):
-    """A `module:name` that leads to nothing that can be used."""
+    """A `module:name` that does not name anything usable."""
 
 
 def on_a_target(command: Callable[..., None]) -> Callable[..., None]:
-    """A command that runs a target: what that prints is no result, and what it raises, or how it exits, no verdict."""
+    """A command that runs a target: what the target prints is not a result; if it raises or exits, that is not a verdict."""
 
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
@@ -35,13 +35,13 @@ def on_a_target(command: Callable[..., None]) -> Callable[..., None]:
                 raise TargetError(f"the target ended the program by sys.exit({error.code!r}); nothing was checked") from None
             except Exception as error:
                 traceback.print_exc()
-                raise TargetError(f"while the target was run: {type(error).__name__}: {error}") from error
+                raise TargetError(f"while the target ran: {type(error).__name__}: {error}") from error
 
     return run
 
 
 def load(spec: str) -> Any:
-    """The object called `module:name` (dots allowed in both), looked for from the current folder on.
+    """The object called `module:name` (both may contain dots); the current folder is searched first.
 
     Raises:
         TargetError: the spec is malformed, the module cannot be imported, or has no such name.
@@ -52,18 +52,18 @@ def load(spec: str) -> Any:
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        found = importlib.import_module(module_name)
+        target = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:  # whatever the user's module raises while it is imported
         raise TargetError(
             f"cannot import the module {module_name!r} of {spec!r}: {type(error).__name__}: {error}; run from its "
-            f"folder, or put that on PYTHONPATH"
+            f"folder, or put that folder on PYTHONPATH"
         ) from error
     for part in name.split("."):
-        if not hasattr(found, part):
-            public = [n for n in dir(found) if not n.startswith("_")]
+        if not hasattr(target, part):
+            public = [n for n in dir(target) if not n.startswith("_")]
             raise TargetError(f"{module_name!r} has no {name!r}; it has {', '.join(public) or 'no public names'}")
-        found = getattr(found, part)
-    return found
+        target = getattr(target, part)
+    return target
 
 
 def load_call(function: str, arguments: str) -> tuple[Callable, tuple[Any, ...]]:
@@ -74,7 +74,7 @@ def load_call(function: str, arguments: str) -> tuple[Callable, tuple[Any, ...]]
         arguments: `module:example_args`, a tuple, or a function without parameters that returns one.
 
     Raises:
-        TargetError: either is not what it should be, or the function does not take these arguments.
+        TargetError: one of them is not of that form, or the function does not take these arguments.
     """
     fun, args = load(function), load(arguments)
     if not callable(fun):

@@ -44,7 +44,7 @@ def validate(
 ) -> None:
     """Compare gradient, peak memory and time with jax.grad and jax.checkpoint.
 
-    Exits with 1 where a gradient differs or a certified peak breaks the budget.
+    Exits with 1 if a gradient differs or a certified peak breaks the budget.
     """
     check_budget(budget)
     for name in policy or ():

@@ -82,7 +82,7 @@ def test_html_holds_tables_and_a_picture_and_needs_no_other_file(shown, name):
 def test_a_graph_shows_its_operations():
     html = cg.trace(loss, WS, X)._repr_html_()
     assert "dot_general" in html
-    assert "test_pictures.py" in html
+    assert "test_plots.py" in html
 
 
 def test_without_matplotlib_html_has_no_picture_and_drawing_says_what_to_install(shown, monkeypatch):

@@ -1,0 +1,29 @@
+"""Targets that exit or raise: what the shell sees."""
+
+from __future__ import annotations
+
+import pytest
+from typer.testing import CliRunner
+
+from ckptgrad.cli import app
+from tests.cli.noise import COMMANDS, NOISE
+
+
+@pytest.mark.parametrize("place", NOISE)
+@pytest.mark.parametrize(
+    ("command", "code"), [*((name, "0") for name in COMMANDS), ("plan", ""), ("validate", "1"), ("plan", "'why'")]
+)
+def test_a_target_that_exits_is_an_error_of_exit_code_2(target, command, place, code):
+    words = COMMANDS[command]
+    result = CliRunner().invoke(app, [words[0], *target(**{place: f"sys.exit({code})"}), *words[1:], "--json"])
+    assert result.exit_code == 2
+    assert "SystemExit" in result.stderr or "sys.exit" in result.stderr
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize("words", COMMANDS.values(), ids=COMMANDS)
+def test_a_target_that_raises_is_no_verdict(target, words):
+    """Exit code 1 is a gradient that differs."""
+    result = CliRunner().invoke(app, [words[0], *target(while_traced="raise KeyError('lost')"), *words[1:]])
+    assert result.exit_code == 2
+    assert "KeyError: 'lost'" in result.stderr
