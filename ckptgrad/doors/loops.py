@@ -7,6 +7,7 @@ loop, and for use under `jax.grad`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -145,15 +146,27 @@ def while_loop(
     return _planned(lambda init: lax.while_loop(cond_fun, body_fun, init), (init_val,), options)
 
 
+@dataclass(frozen=True)
 class _Options:
-    """What was asked for at a loop, checked."""
+    """What is asked of a loop.
 
-    def __init__(self, budget: Budget, policy: str, accumulate: DTypeLike | None):
-        check_budget(budget)
+    Attributes:
+        budget, policy, accumulate: as for `scan`.
+
+    Raises:
+        BudgetFormatError: the budget is malformed.
+        OptionError: no policy of loops has this name.
+    """
+
+    budget: Budget
+    policy: str
+    accumulate: DTypeLike | None
+
+    def __post_init__(self) -> None:
+        check_budget(self.budget)
         known = policies()
-        if policy not in known:
-            raise OptionError(f"policy={policy!r} is unknown for a loop; there are {', '.join(known)}")
-        self.budget, self.policy, self.accumulate = budget, policy, accumulate
+        if self.policy not in known:
+            raise OptionError(f"policy={self.policy!r} is unknown for a loop; there are {', '.join(known)}")
 
 
 def policies() -> list[str]:
@@ -162,9 +175,9 @@ def policies() -> list[str]:
 
 
 def _planned(fun: Callable, args: tuple[Any, ...], options: _Options) -> Any:
-    """Run a function that is one loop, its loop with the derivative that was asked for."""
+    """Run a function that is one loop, with the derivative that was asked for."""
     leaves, tree = jax.tree.flatten(args)
-    # Python numbers stay known in the graph: a counter that starts at zero, for one.
+    # Python numbers stay known in the graph, so that a counter that starts at one of them is recognised.
     arrays = [x for x in leaves if hasattr(x, "dtype")]
     trees: list[Any] = []
 
@@ -185,10 +198,6 @@ def _planned(fun: Callable, args: tuple[Any, ...], options: _Options) -> Any:
     return jax.tree.unflatten(trees[0], [read(env, a) for a in graph.outputs])
 
 
-def _taken_apart(op: Operation, needs: Sequence[bool], options: _Options) -> Loop:
-    return (scan_of if op.name == "scan" else while_of)(op, needs, True, options.accumulate)
-
-
 def _with_plan(op: Operation, options: _Options) -> Callable[..., list[Any]]:
     """The loop as a function of its operands that is differentiated as planned."""
 
@@ -207,36 +216,34 @@ def _with_plan(op: Operation, options: _Options) -> Callable[..., list[Any]]:
 def _tangents(
     op: Operation, options: _Options, operands: Sequence[Any], tangents: Sequence[Any], live: Sequence[bool]
 ) -> tuple[list[Any], list[Any]]:
-    loop = _taken_apart(op, live, options)
+    loop = (scan_of if op.name == "scan" else while_of)(op, live, True, options.accumulate)
     reversal = _chosen(loop, options).reversal
-    found = forward_of(reversal, loop)(*operands)
-    results, stored = found[: len(loop.out_avals)], found[len(loop.out_avals) :]
+    outputs = forward_of(reversal, loop)(*operands)
+    results, stored = outputs[: len(loop.out_avals)], outputs[len(loop.out_avals) :]
     count = len(operands)
     moving = [k for k, a in enumerate(loop.out_avals) if is_differentiable(a)]
     moved = [i for i, m in enumerate(live) if m]
 
     def pushed(*xs: Any) -> list[Any]:
-        given: list[Any] = [None] * count
+        directions: list[Any | None] = [None] * count
         for i, t in zip(moved, xs[count + len(stored) :], strict=True):
-            given[i] = t
-        found = pushed_forward(lambda *args: list(loop.definition(*args)), xs[:count], given)
-        return [instantiate(found[k], loop.out_avals[k]) for k in moving]
+            directions[i] = t
+        tangents = pushed_forward(lambda *args: list(loop.definition(*args)), xs[:count], directions)
+        return [instantiate(tangents[k], loop.out_avals[k]) for k in moving]
 
-    def cotangents(xs: Sequence[Any]) -> list[Any]:
-        given: list[Any] = [None] * len(loop.out_avals)
-        for k, ct in zip(moving, xs, strict=True):
-            given[k] = ct
-        return given
+    def cotangents(xs: Sequence[Any]) -> list[Any | None]:
+        known = dict(zip(moving, xs, strict=True))
+        return [known.get(k) for k in range(len(loop.out_avals))]
 
-    def wanted(found: Sequence[Any]) -> list[Any]:
-        return [instantiate(found[i], loop.operand_avals[i]) for i in moved]
+    def of_moved(gradients: Sequence[Any | None]) -> list[Any]:
+        return [instantiate(gradients[i], loop.operand_avals[i]) for i in moved]
 
     def pulled(*xs: Any) -> list[Any]:
         kept, seeds = xs[count : count + len(stored)], xs[count + len(stored) :]
-        return wanted(reversal.backward(loop, xs[:count], kept, cotangents(seeds)))
+        return of_moved(reversal.backward(loop, xs[:count], kept, cotangents(seeds)))
 
     def plainly(*xs: Any) -> list[Any]:
-        return wanted(reverse_plainly(loop, xs[:count])[1](*cotangents(xs[count + len(stored) :])))
+        return of_moved(reverse_plainly(loop, xs[:count])[1](*cotangents(xs[count + len(stored) :])))
 
     arguments = tuple(loop.operand_avals[i].update(weak_type=False) for i in moved)
     seeds = tuple(loop.out_avals[k].update(weak_type=False) for k in moving)

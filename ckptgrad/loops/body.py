@@ -32,7 +32,7 @@ class Body:
         indexed: which of the active constants are only read entry by entry: gradients are added in place to their sums.
         planned: whether a plan says how the loops inside are reversed.
         entry_buffers: the carried buffers that are written entry by entry.
-        wanted: for each result of the loop, whether it may get a cotangent; None: all may.  A stacked output that may
+        used: for each result of the loop, whether it may get a cotangent; None: all may.  A stacked output that may
             not is left out, not given zeros: these are nan where they meet an infinite derivative.
         moving: positions of carried values that a step changes and a checkpoint holds.
     """
@@ -45,16 +45,16 @@ class Body:
         needs: Sequence[bool],
         planned: bool = False,
         entry_buffers: Sequence[EntryBuffer] = (),
-        wanted: Sequence[bool] | None = None,
+        used: Sequence[bool] | None = None,
     ):
-        self.graph, self.planned, self.entry_buffers, self.wanted = graph, planned, tuple(entry_buffers), wanted
+        self.graph, self.planned, self.entry_buffers, self.used = graph, planned, tuple(entry_buffers), used
         self.num_consts, self.num_carry = n, c = num_consts, num_carry
         self.needs = carried(graph, needs, n, c)
         active = active_outputs(graph, self.needs)
         self.active_consts = [i for i in range(n) if self.needs[i]]
         self.active_carry = [i for i in range(c) if self.needs[n + i]]
         self.active_xs = [i for i in range(len(graph.inputs) - n - c) if self.needs[n + c + i]]
-        stacked = [True] * (len(active) - c) if wanted is None else wanted[c:]
+        stacked = [True] * (len(active) - c) if used is None else used[c:]
         self.active_ys = [i for i, (a, w) in enumerate(zip(active[c:], stacked, strict=True)) if a and w]
         self.indexed = [k for k, i in enumerate(self.active_consts) if _is_indexed(graph, graph.inputs[i])]
         buffers = {b.position for b in self.entry_buffers}

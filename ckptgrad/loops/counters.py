@@ -1,6 +1,6 @@
 """Counters of loops: carried integers that start at a known number and grow by one, and the values that they can have.
 
-What is said here is proved, for every step: a counter that may wrap around in its dtype is no counter, and an index is a
+What is said here is proved, for every step: a counter that may wrap around in its dtype is not a counter, and an index is a
 counter only where each cast on the way to it keeps every value that the counter has.
 """
 
@@ -38,15 +38,15 @@ class Counter:
 
 def counters_of(body: Graph, carry: Sequence[Variable], init: Sequence[Atom], last: Last) -> dict[Variable, Counter]:
     """The counters among the carried values of a loop's body that are never negative."""
-    found = {}
+    counters = {}
     for k, (v, a) in enumerate(zip(carry, init, strict=True)):
         start = known_integer(a)
         if start is None or start < 0 or v.aval.shape != () or not _grows_by_one(body, v, body.outputs[k]):
             continue
         highest = last(k, start)
         if highest is not None and keeps(v.aval.dtype, start, highest):
-            found[v] = Counter(k, start, max(start, highest))
-    return found
+            counters[v] = Counter(k, start, max(start, highest))
+    return counters
 
 
 def last_of_steps(steps: int) -> Last:

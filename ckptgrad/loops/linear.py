@@ -30,11 +30,11 @@ class Pair:
     """A map and its transpose, of (values that they read, linear arguments).
 
     Attributes:
-        count: of the values that they read, which come first.
-        run, transpose: the two.
-        definition, transpose_definition: what to differentiate instead, for derivatives towards the values that are read.
+        count: the number of values that they read, which come first.
+        run, transpose: the map and its transpose.
+        definition, transpose_definition: what to differentiate instead, for derivatives towards the values that they read.
         arguments, results: the types of the linear arguments, and of the results.
-        proved: whether the two are linear for certain: a user's rule for cotangents, or for tangents, need not be.
+        proved: whether both are certain to be linear: a user's rule for cotangents, or for tangents, need not be.
     """
 
     count: int
@@ -61,7 +61,7 @@ class Pair:
         )
 
     def mapped(self, axes: Sequence[int | None], size: int) -> Pair:
-        """Over a batch of a size, which is the first axis of the linear arguments and `axes` of what is read."""
+        """Over a batch of `size` entries: the first axis of linear arguments, `axes` of the values that are read."""
 
         def over(function: Function) -> Function:
             def run(*args: Any) -> Sequence[Any]:
@@ -99,8 +99,8 @@ mlir.register_lowering(linear_p, mlir.lower_fun(_run, multiple_results=True))
 
 def _transpose(cotangents: Sequence[Any], *args: Any, pair: Pair) -> list[Any]:
     seeds = [ad.instantiate_zeros(ct) for ct in cotangents]
-    found = linear(pair.swapped, args[: pair.count], seeds)
-    pairs = zip(found, args[pair.count :], strict=True)
+    pulled = linear(pair.swapped, args[: pair.count], seeds)
+    pairs = zip(pulled, args[pair.count :], strict=True)
     return [None] * pair.count + [ct if ad.is_undefined_primal(x) else None for ct, x in pairs]
 
 
@@ -110,25 +110,25 @@ def _batch(args: Sequence[Any], axes: Sequence[Any], *, pair: Pair) -> tuple[lis
         jnp.broadcast_to(x, (size, *jnp.shape(x))) if d is None else jnp.moveaxis(x, d, 0)
         for x, d in zip(args[pair.count :], axes[pair.count :], strict=True)
     ]
-    found = linear(pair.mapped(axes[: pair.count], size), args[: pair.count], arguments)
-    return found, [0] * len(found)
+    results = linear(pair.mapped(axes[: pair.count], size), args[: pair.count], arguments)
+    return results, [0] * len(results)
 
 
 def _jvp(primals: Sequence[Any], tangents: Sequence[Any], *, pair: Pair) -> tuple[list[Any], list[Any]]:
     results = linear(pair, primals[: pair.count], primals[pair.count :])
     known = [None if isinstance(t, ad.Zero) or t.dtype == jax.dtypes.float0 else t for t in tangents]
     avals = [jax.typeof(r).to_tangent_aval() for r in results]
-    found: list[Any] = [None] * len(results)
+    pushed: list[Any] = [None] * len(results)
     if not pair.proved:
-        found = pushed_forward(pair.definition, primals, known)
-        return results, [ad.Zero(aval) if t is None else t for aval, t in zip(avals, found, strict=True)]
+        pushed = pushed_forward(pair.definition, primals, known)
+        return results, [ad.Zero(aval) if t is None else t for aval, t in zip(avals, pushed, strict=True)]
     if any(t is not None for t in known[pair.count :]):
-        given = [t if t is not None else jnp.zeros_like(x) for t, x in zip(known, primals, strict=True)][pair.count :]
-        found = linear(pair, primals[: pair.count], given)
+        directions = [t if t is not None else jnp.zeros_like(x) for t, x in zip(known, primals, strict=True)][pair.count :]
+        pushed = linear(pair, primals[: pair.count], directions)
     if any(t is not None for t in known[: pair.count]):
         around = pushed_forward(pair.definition, primals, [*known[: pair.count], *[None] * (len(primals) - pair.count)])
-        found = [a if b is None else b if a is None else a + b for a, b in zip(found, around, strict=True)]
-    return results, [ad.Zero(aval) if t is None else t for aval, t in zip(avals, found, strict=True)]
+        pushed = [a if b is None else b if a is None else a + b for a, b in zip(pushed, around, strict=True)]
+    return results, [ad.Zero(aval) if t is None else t for aval, t in zip(avals, pushed, strict=True)]
 
 
 ad.primitive_transposes[linear_p] = _transpose
@@ -139,14 +139,14 @@ batching.primitive_batchers[linear_p] = _batch
 @bprop(linear_p, cost="elementwise")
 def planned_linear(op: Application, *cotangents: Any) -> list[Any]:
     pair = op.params["pair"]
-    found: list[Any] = [None] * len(op.inputs)
+    gradients: list[Any] = [None] * len(op.inputs)
     read = [n and is_differentiable(a) for n, a in zip(op.needs, op.in_avals, strict=True)]
     if not pair.proved and not op.linear:
         return pulled_back(pair.definition, op.inputs, read, cotangents)
     if any(op.needs[: pair.count]):
         needs = read[: pair.count] + [False] * (len(read) - pair.count)
-        found = pulled_back(pair.definition, op.inputs, needs, cotangents)
+        gradients = pulled_back(pair.definition, op.inputs, needs, cotangents)
     if any(op.needs[pair.count :]):
         seeds = [instantiate(ct, aval) for ct, aval in zip(cotangents, op.out_avals, strict=True)]
-        found[pair.count :] = linear(pair.swapped, op.inputs[: pair.count], seeds)
-    return found
+        gradients[pair.count :] = linear(pair.swapped, op.inputs[: pair.count], seeds)
+    return gradients

@@ -42,14 +42,14 @@ class Loop:
         body = self.body
         if not body.planned:
             return body
-        return Body(body.graph, body.num_consts, body.num_carry, body.needs, wanted=body.wanted)
+        return Body(body.graph, body.num_consts, body.num_carry, body.needs, used=body.used)
 
     @property
     def has_custom_vjp(self) -> bool:
         """Whether a `jax.custom_vjp` function, which has no forward mode, is called by what is differentiated again."""
         joint = self.unplanned.joint
-        wanted = [*joint.outputs, *(g for g in joint.gradients if g is not None)]
-        needed = needed_operations(joint.operations, wanted, effects=False)
+        results = [*joint.outputs, *(g for g in joint.gradients if g is not None)]
+        needed = needed_operations(joint.operations, results, effects=False)
         return calls_custom_vjp(Graph(joint.inputs, joint.outputs, needed, joint.constants))
 
     def definition_again(self, *operands: Any) -> list[Any]:

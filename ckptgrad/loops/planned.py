@@ -1,12 +1,12 @@
 """Loops of which a plan says how they are reversed.
 
-While a stage is differentiated a loop stands in its joint graph as two operations, `loop_forward` and `loop_backward`,
-with a token between them for what the one stores for the other.  `with_plans` puts a plan in: the token becomes the
+While a stage is differentiated, a loop stands in its joint graph as two operations, `loop_forward` and `loop_backward`,
+with a token between them for what the first stores for the second.  `with_plans` puts a plan in: the token becomes the
 arrays that the plan stores, and the operations run it.  What a plan does to memory and time is thus seen in the graph
 before anything is traced again.
 
-A planned loop is differentiated once more by its definition, the plain loop with custom rules applied: what is stored is
-a function of the operands, and the derivative flows through these.
+A planned loop is differentiated again by its definition, the plain loop with custom rules applied: what is stored is a
+function of the operands, and the derivative flows through these.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ def _marker(name: str, out_avals: Callable[..., list[Any]]) -> Primitive:
     return primitive
 
 
-def _token() -> Any:
+def _token() -> ShapedArray:
     return ShapedArray((), jnp.dtype(jnp.float32))
 
 
 _forward_p = _marker(FORWARD, lambda *_, loop: [*loop.out_avals, _token()])
 _backward_p = _marker(
     BACKWARD,
-    lambda *_, loop, given: [
+    lambda *_, loop, present: [
         a.update(weak_type=False) for a, d in zip(loop.operand_avals, loop.differentiated, strict=True) if d
     ],
 )
@@ -62,9 +62,9 @@ def left_open(loop: Loop, operands: Sequence[Any]) -> tuple[list[Any], Callable[
     *results, token = _forward_p.bind(*operands, loop=loop)
 
     def pull(*cotangents: Any) -> list[Any]:
-        given = tuple(ct is not None for ct in cotangents)
-        present = [ct for ct in cotangents if ct is not None]
-        return some(loop.differentiated, _backward_p.bind(*operands, token, *present, loop=loop, given=given))
+        present = tuple(ct is not None for ct in cotangents)
+        known = [ct for ct in cotangents if ct is not None]
+        return some(loop.differentiated, _backward_p.bind(*operands, token, *known, loop=loop, present=present))
 
     return results, pull
 
@@ -89,7 +89,7 @@ def with_plans(joint: Joint, plans: Mapping[Loop, Candidate]) -> Joint:
         elif op.primitive is _backward_p:
             plan, count = plans[loop], len(loop.operand_avals)
             operands, token, cotangents = op.inputs[:count], op.inputs[count], op.inputs[count + 1 :]
-            run = _Running(BACKWARD, _backward_of(plan.reversal, loop, op.params["given"], len(stored[token])))
+            run = _Running(BACKWARD, _backward_of(plan.reversal, loop, op.params["present"], len(stored[token])))
             inputs = [*operands, *stored[token], *cotangents]
             op = _running(run, op, inputs, op.outputs, plan.backward_seconds, plan.backward_bytes)
         operations.append(op)
@@ -142,25 +142,26 @@ def forward_of(reversal: Reversal[Any], loop: Loop) -> Callable[..., list[Any]]:
     return _without_idle(loop, _defined_by(run, definition, range(len(loop.operand_avals)), loop.has_custom_vjp))
 
 
-def _backward_of(reversal: Reversal[Any], loop: Loop, given: Sequence[bool], stored: int) -> Callable[..., list[Any]]:
+def _backward_of(reversal: Reversal[Any], loop: Loop, present: Sequence[bool], stored: int) -> Callable[..., list[Any]]:
+    """From operands, what is stored and the cotangents that are present to gradients, differentiated as the plain loop."""
     count = len(loop.operand_avals)
 
-    def wanted(found: Sequence[Any]) -> list[Any]:
-        return [g for g, d in zip(found, loop.differentiated, strict=True) if d]
+    def differentiated(gradients: Sequence[Any | None]) -> list[Any]:
+        return [g for g, d in zip(gradients, loop.differentiated, strict=True) if d]
 
     def run(*inputs: Any) -> list[Any]:
         operands, kept, cotangents = inputs[:count], inputs[count : count + stored], inputs[count + stored :]
-        return wanted(reversal.backward(loop, operands, kept, some(given, cotangents)))
+        return differentiated(reversal.backward(loop, operands, kept, some(present, cotangents)))
 
     def definition(*xs: Any) -> list[Any]:
-        return wanted(reverse_plainly(loop, xs[:count])[1](*some(given, xs[count:])))
+        return differentiated(reverse_plainly(loop, xs[:count])[1](*some(present, xs[count:])))
 
-    read = [*range(count), *range(count + stored, count + stored + sum(given))]
+    read = [*range(count), *range(count + stored, count + stored + sum(present))]
     return _without_idle(loop, _defined_by(run, definition, read, loop.has_custom_vjp))
 
 
 def _without_idle(loop: Loop, run: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
-    """`run`, to whose operands on which no result depends no derivative leads: these may have no forward mode."""
+    """`run`, without a derivative towards operands on which no result depends: these may have no forward mode."""
     body = loop.body
     moving = [False] * loop.offset + operands_reaching(body.graph, body.num_consts, body.num_carry)
 
@@ -181,7 +182,7 @@ def _defined_by(
 
     Args:
         run: a function of arrays.
-        definition: of some of them, to the first of its results; no derivative flows through the others.
+        definition: from some of them to the first of its results; no derivative flows through the others.
         read: the positions of these arrays.
         reverse: whether its derivative is known in reverse mode only.
     """
@@ -193,9 +194,9 @@ def _defined_by(
     def _(inputs: Sequence[Any], tangents: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         results = function(*inputs)
         known = [None if tangents[i].dtype == jax.dtypes.float0 else tangents[i] for i in read]
-        found = pushed_forward(definition, [inputs[i] for i in read], known)
-        found += [None] * (len(results) - len(found))
-        pairs = zip(found, map(jax.typeof, results), strict=True)
+        pushed = pushed_forward(definition, [inputs[i] for i in read], known)
+        pushed += [None] * (len(results) - len(pushed))
+        pairs = zip(pushed, map(jax.typeof, results), strict=True)
         return results, [tangent_zeros(aval) if t is None else t for t, aval in pairs]
 
     return function
@@ -207,12 +208,12 @@ def _with_cotangents(
     function = jax.custom_vjp(run)
 
     def bwd(inputs: Sequence[Any], cotangents: Sequence[Any]) -> tuple[Any, ...]:
-        given = [inputs[i] for i in read]
-        needs = [is_differentiable(jax.typeof(x)) for x in given]
-        count = len(jax.eval_shape(definition, *given))
+        operands = [inputs[i] for i in read]
+        needs = [is_differentiable(jax.typeof(x)) for x in operands]
+        count = len(jax.eval_shape(definition, *operands))
         known = [None if ct.dtype == jax.dtypes.float0 else ct for ct in cotangents[:count]]
-        found = dict(zip(read, pulled_back(definition, given, needs, known), strict=True))
-        return tuple(found.get(i) for i in range(len(inputs)))
+        gradients = dict(zip(read, pulled_back(definition, operands, needs, known), strict=True))
+        return tuple(gradients.get(i) for i in range(len(inputs)))
 
     function.defvjp(lambda *inputs: (run(*inputs), inputs), bwd)
     return function

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -29,29 +29,29 @@ from ckptgrad.rules.decorators import instantiate, pullback
 from ckptgrad.rules.subgraphs import active_outputs, carried, push_through, some, typed
 
 
-def push_scan(op: Application, *tangents: Any):
+def push_scan(op: Application, *tangents: Any) -> tuple[list[Any], list[Any]]:
     """Forward mode: one scan that carries values and tangents."""
     body = from_jaxpr(op.params["jaxpr"])
     n, c = scan_counts(op.params)
     needs = carried(body, op.needs, n, c)
     active = [*needs[n : n + c], *active_outputs(body, needs)[c:]]
-    wanted = [a and w for a, w in zip(active, moving_carry(body, op.used_outputs, n, c), strict=True)]
-    needs = [*needs[:n], *wanted[:c], *needs[n + c :]]
-    run = push_through(body, needs, wanted)
+    used = [a and u for a, u in zip(active, moving_carry(body, op.used_outputs, n, c), strict=True)]
+    needs = [*needs[:n], *used[:c], *needs[n + c :]]
+    run = push_through(body, needs, used)
     carry_avals = [v.aval for v in body.inputs[n : n + c]]
     moving = [i for i in range(c) if needs[n + i]]
     consts, t_consts = op.inputs[:n], [t for t in tangents[:n] if t is not None]
 
-    def step(state, x):
+    def step(state: Any, x: Any) -> Any:
         (carry, t_carry), (xs, t_xs) = state, x
-        outputs, found = run([*consts, *carry, *xs], [*t_consts, *t_carry, *t_xs])
-        return (outputs[:c], found[: len(moving)]), (outputs[c:], found[len(moving) :])
+        outputs, t_outputs = run([*consts, *carry, *xs], [*t_consts, *t_carry, *t_xs])
+        return (outputs[:c], t_outputs[: len(moving)]), (outputs[c:], t_outputs[len(moving) :])
 
     init = typed(op.inputs[n : n + c], carry_avals), [instantiate(tangents[n + i], carry_avals[i]) for i in moving]
     xs = list(op.inputs[n + c :]), [t for t in tangents[n + c :] if t is not None]
     options = {k: op.params[k] for k in ("length", "reverse", "unroll")}
     (final, t_final), (ys, t_ys) = lax.scan(step, init, xs, **options)
-    return [*final, *ys], some(wanted, [*t_final, *t_ys])
+    return [*final, *ys], some(used, [*t_final, *t_ys])
 
 
 def _flops(ins: Sequence[Any], outs: Sequence[Any], params: Mapping[str, Any]) -> int:
@@ -61,15 +61,15 @@ def _flops(ins: Sequence[Any], outs: Sequence[Any], params: Mapping[str, Any]) -
 
 
 @pullback(p.scan_p, push=push_scan, cost="heavy", flops=_flops)
-def scan(op: Application):
-    # A side effect happens once: what may run a step again is not asked.
+def scan(op: Application) -> tuple[list[Any], Callable[..., list[Any]]]:
+    # A side effect happens once: no plan that may run a step again is asked for.
     planned = op.planned and not op.linear and op.params["length"] > 1 and not op.op.effects
-    loop = scan_of(op.op, op.needs, planned, wanted=op.used)
+    loop = scan_of(op.op, op.needs, planned, used=op.used)
     return left_open(loop, op.inputs) if planned else reverse_plainly(loop, op.inputs)
 
 
 def _together(op: Application) -> Graph | None:
-    """The loop with one predicate for all, where `vmap` has given each entry its own: what has ended stays as it is."""
+    """The loop with one predicate for all entries, where `vmap` has given each its own: those that have ended stay."""
     if not op.params["cond_jaxpr"].out_avals[0].shape:
         return None
     k, n = op.params["cond_nconsts"], op.params["body_nconsts"]
@@ -81,16 +81,16 @@ def _together(op: Application) -> Graph | None:
 
         def step(carry: Any) -> list[Any]:
             going = goes_on(carry)
-            found = typed(body(*operands[k : k + n], *carry), [a.aval for a in body.outputs])
-            which = [going.reshape(going.shape + (1,) * (x.ndim - going.ndim)) for x in found]
-            return [jnp.where(w, new, old) for w, new, old in zip(which, found, carry, strict=True)]
+            after = typed(body(*operands[k : k + n], *carry), [a.aval for a in body.outputs])
+            which = [going.reshape(going.shape + (1,) * (x.ndim - going.ndim)) for x in after]
+            return [jnp.where(w, new, old) for w, new, old in zip(which, after, carry, strict=True)]
 
         return lax.while_loop(lambda carry: goes_on(carry).any(), step, list(operands[k + n :]))
 
     return from_jaxpr(jax.make_jaxpr(run)(*map(struct, op.in_avals)))
 
 
-def push_while(op: Application, *tangents: Any):
+def push_while(op: Application, *tangents: Any) -> tuple[list[Any], list[Any]]:
     """Forward mode: one loop that carries values and tangents."""
     together = _together(op)
     if together is not None:
@@ -98,28 +98,28 @@ def push_while(op: Application, *tangents: Any):
     loop = while_of(op.op, op.needs, False)
     k, n = loop.offset, loop.body.num_consts
     body, needs, avals = loop.body.graph, loop.body.needs, loop.body.carry_avals
-    moving = [a and w for a, w in zip(needs[n:], moving_carry(body, op.used_outputs, n, len(avals)), strict=True)]
+    moving = [a and u for a, u in zip(needs[n:], moving_carry(body, op.used_outputs, n, len(avals)), strict=True)]
     run = push_through(body, [*needs[:n], *moving], moving)
     consts, init, _ = loop.divide(op.inputs)
     present = [t for t in tangents[k : k + n] if t is not None]
     t_init = [instantiate(t, a) for t, a, m in zip(tangents[k + n :], avals, moving, strict=True) if m]
 
-    def step(state):
-        values, found = state
-        return run([*consts, *values], [*present, *found])
+    def step(state: Any) -> Any:
+        values, t_values = state
+        return run([*consts, *values], [*present, *t_values])
 
-    final, found = lax.while_loop(lambda state: loop.goes_on(op.inputs, state[0]), step, (init, t_init))
-    return final, some(moving, found)
+    final, t_final = lax.while_loop(lambda state: loop.goes_on(op.inputs, state[0]), step, (init, t_init))
+    return final, some(moving, t_final)
 
 
 @pullback(p.while_p, push=push_while, cost="heavy")
-def while_(op: Application):
+def while_(op: Application) -> tuple[list[Any], Callable[..., list[Any]]]:
     together = _together(op)
     if together is not None:
         wrt = [v for v, n in zip(together.inputs, op.needs, strict=True) if n]
         tape = forward(together, op.inputs, wrt, planned=op.planned, linear=op.linear)
         return [read(tape.env, a) for a in together.outputs], lambda *cts: some(op.needs, pull_from(tape, cts, wrt))
-    # A side effect happens once: what may run a step again is not asked.
+    # A side effect happens once: no plan that may run a step again is asked for.
     planned = op.planned and not op.linear and not op.op.effects
     loop = while_of(op.op, op.needs, planned)
     return left_open(loop, op.inputs) if planned else reverse_plainly(loop, op.inputs)

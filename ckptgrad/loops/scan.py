@@ -63,16 +63,16 @@ def scan_of(
     needs: Sequence[bool],
     planned: bool,
     accumulate: DTypeLike | None = None,
-    wanted: Sequence[bool] | None = None,
+    used: Sequence[bool] | None = None,
 ) -> Scan:
-    """A scan taken apart; `needs` says which operands have a gradient, `wanted` which results may get a cotangent."""
+    """A scan taken apart; `needs` says which operands have a gradient, `used` which results may get a cotangent."""
     params = op.params
     graph, (n, c) = from_jaxpr(params["jaxpr"]), scan_counts(params)
     # Of one step or none there is nothing to choose, so nothing that only some ways take.
     known = planned and params["length"] > 1
     buffers = entry_buffers_of(graph, n, c, op.inputs[n : n + c], last_of_steps(params["length"])) if known else ()
     return Scan(
-        body=Body(graph, n, c, needs, planned, buffers, wanted),
+        body=Body(graph, n, c, needs, planned, buffers, used),
         operand_avals=tuple(a.aval for a in op.inputs),
         out_avals=tuple(v.aval for v in op.outputs),
         accumulate=accumulate,

@@ -14,12 +14,12 @@ from ckptgrad.rules.decorators import instantiate
 
 
 def stack_like(value: Any, count: int) -> Any:
-    """Room for so many values like this one (keys too); what is in it is never read."""
+    """Room for `count` values like this one (keys too); what is in it is never read."""
     return jnp.broadcast_to(value, (count, *jnp.shape(value)))
 
 
 def stacked(aval: Any, count: int) -> Any:
-    """The type of so many values of a type; each device has its part of every one."""
+    """The type of `count` values of a type stacked; each device has its part of every value."""
     shape, sharding = (count, *aval.shape), explicit_sharding(aval)
     if sharding is None:
         return aval.update(shape=shape)
@@ -27,7 +27,7 @@ def stacked(aval: Any, count: int) -> Any:
 
 
 def zeros_stack(aval: Any, count: int) -> Any:
-    """So many zeros of an abstract value."""
+    """`count` zeros of a type, stacked."""
     return instantiate(None, stacked(aval, count))
 
 

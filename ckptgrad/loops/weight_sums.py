@@ -47,9 +47,9 @@ class Term:
     Attributes:
         position: which of the active constants.
         gradient: its variable.
-        product: the product that makes a step's share, or None where that is linear in a single value.
-        operands: what it reads, or this value.
-        after: how a step's share follows, linearly and in order.
+        product: the product that makes a step's share, or None where the share is linear in a single value.
+        operands: what the product reads, or this value.
+        after: the linear operations that lead from there to the share, in order.
     """
 
     position: int
@@ -59,7 +59,11 @@ class Term:
     after: tuple[Operation, ...]
 
     def summed(self, stacks: Mapping[Variable, Any]) -> Any:
-        """The gradient, of all steps in stacks of what each operand is based on."""
+        """The gradient, summed over all steps of the stacks.
+
+        Args:
+            stacks: of what each operand is based on.
+        """
         values = [operand.of(stacks[operand.base]) for operand in self.operands]
         if self.product is None:
             total = lax.reduce_sum(values[0], [0])
@@ -94,17 +98,18 @@ class WeightSums:
         gradients = joint.gradients[: len(body.active_consts)]
         terms = (self._term(k, g) for k, g in enumerate(gradients) if isinstance(g, Variable))
         self.terms = [t for t in terms if t is not None]
-        stored = {*self._arriving, *replay.private}
+        stored = {*self._entering, *replay.private}
         bases = dict.fromkeys(operand.base for term in self.terms for operand in term.operands)
         self.stacked = [v for v in bases if v not in stored]
 
     @property
-    def _arriving(self) -> dict[Variable, int]:
+    def _entering(self) -> dict[Variable, int]:
         """The carried values that are stored as they enter a step."""
         inputs, moving = self.replay.body.carry_inputs, self.replay.body.moving
         return {inputs[i]: i for i in self.replay.carry_reads if i in moving}
 
     def _term(self, position: int, gradient: Variable) -> Term | None:
+        """The gradient of a constant as a term, if a step's share is a product or a sum of what can be stacked."""
         after: list[Operation] = []
         base = gradient
         op = self._makers.get(base)
@@ -133,11 +138,11 @@ class WeightSums:
 
     @cached_property
     def _run(self) -> Run:
-        """The backward without what waits."""
+        """A step's backward without what waits."""
         waiting = {t.position for t in self.terms}
         gradients = self.replay.part.joint.gradients
-        wanted = [g for k, g in enumerate(gradients) if k not in waiting and g is not None]
-        made = variables_of([*wanted, *self.stacked])
+        at_once = [g for k, g in enumerate(gradients) if k not in waiting and g is not None]
+        made = variables_of([*at_once, *self.stacked])
         operations = needed_operations(self._operations, made)
         inside = {v for op in operations for v in op.outputs}
         return Run(tuple(operations), tuple(dict.fromkeys(v for v in made if v in inside)))
@@ -168,20 +173,25 @@ class WeightSums:
             stacks: of the values of `stacked`.
             stored: stacks of what is stored of each step.
         """
-        known = {**stored, **dict(zip(self.stacked, stacks, strict=True))}
+        every = {**stored, **dict(zip(self.stacked, stacks, strict=True))}
         totals = list(sums)
         for term in self.terms:
-            totals[term.position] = jnp.add(totals[term.position], term.summed(known))
+            totals[term.position] = jnp.add(totals[term.position], term.summed(every))
         return totals
 
     def room(self, rows: int) -> list[Any]:
         """Zeros for stacks of the values of `stacked`: rows that are not written add nothing."""
         return [instantiate(None, v.aval.update(shape=(rows, *v.aval.shape), weak_type=False)) for v in self.stacked]
 
-    def stored(self, came: Mapping[int, Any], private: Sequence[Any]) -> dict[Variable, Any]:
-        """Stacks of what is stored of each step, by variable."""
-        arriving = {v: came[i] for v, i in self._arriving.items()}
-        return {**arriving, **dict(zip(self.replay.private, private, strict=True))}
+    def stored(self, entering: Mapping[int, Any], private: Sequence[Any]) -> dict[Variable, Any]:
+        """Stacks of what is stored of each step, by variable.
+
+        Args:
+            entering: of carried values as they enter a step, by position.
+            private: of the values of `Replay.private`.
+        """
+        carried = {v: entering[i] for v, i in self._entering.items()}
+        return {**carried, **dict(zip(self.replay.private, private, strict=True))}
 
 
 def _is_product(op: Operation) -> bool:
