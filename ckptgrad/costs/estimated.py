@@ -60,7 +60,7 @@ def _stage_cost(kind: StageKind, roofline: Roofline, choices: Sequence[Option]) 
     boundary_bytes = kind.target.total_bytes(boundary)
     crossing = (j.cotangents[k] for k, i in enumerate(kind.seeds) if i in set(kind.boundary_out))
     forward = roofline.seconds(plain, outputs)
-    forward_peak = peak_inside(plain, j.inputs, outputs, target=kind.target)
+    forward_peak = peak_inside(plain, j.inputs, outputs, kind.target)
     options = tuple(_save_option(kind, o, boundary, roofline, forward) for o in choices)
     return StageCost(
         options, boundary_bytes, kind.target.total_bytes(crossing), forward, max(0, forward_peak - boundary_bytes)
@@ -85,10 +85,10 @@ def _save_option(
     arriving = {g for g in gradients if g not in set(flowing)}
     # What is kept is dropped at its last use; the cotangent is too, but whether it is overwritten is the compiler's choice.
     given = {*part.residuals, *part.reads, *j.cotangents, *arriving} - {*private}
-    inner = peak_inside(back, given, flowing, private, kind.target) - kind.target.total_bytes(flowing) - residual_bytes
-    forward = peak_inside(part.forward_operations, j.inputs, kept, target=kind.target) - boundary_bytes - residual_bytes
+    inner = peak_inside(back, given, flowing, kind.target, private) - kind.target.total_bytes(flowing) - residual_bytes
+    forward = peak_inside(part.forward_operations, j.inputs, kept, kind.target) - boundary_bytes - residual_bytes
     unseen = part.forward_run(unwanted=boundary).operations
-    hidden = peak_inside(unseen, j.inputs, private, target=kind.target) - residual_bytes
+    hidden = peak_inside(unseen, j.inputs, private, kind.target) - residual_bytes
     seconds = roofline.seconds(part.forward_operations, kept)
     return SaveOption(
         option.name,

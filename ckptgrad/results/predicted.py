@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ckptgrad.chain.kind import private_residuals
 from ckptgrad.chain.program import Program
 from ckptgrad.chain.waiting import waiting
-from ckptgrad.graph.graph import Atom, Operation, Variable, aval_bytes
+from ckptgrad.graph.graph import Atom, Operation, Variable
 from ckptgrad.meters.buffers import Buffer
 from ckptgrad.planning import ledger
 from ckptgrad.planning.costs import ChainCosts
@@ -79,13 +79,15 @@ def buffers_during(program: Program, costs: ChainCosts, schedule: Schedule, inde
         kind = program.stages[i].kind
         option = kind.options[keep]
         made = {v: op for op in option.partition.forward_operations for v in op.outputs}
-        buffers += [_array("residuals", v, made.get(v), i) for v in private_residuals(kind, option)]
+        buffers += [_array(program, "residuals", v, made.get(v), i) for v in private_residuals(kind, option)]
     for i in cotangents:
         if i:
             stage = program.stages[i - 1]
             crossing = {*stage.kind.boundary_out}
             pairs = zip(stage.kind.seeds, stage.kind.joint.cotangents, strict=True)
-            buffers += [_array("gradients", v, None, i, f"cotangent of boundary {i}") for k, v in pairs if k in crossing]
+            buffers += [
+                _array(program, "gradients", v, None, i, f"cotangent of boundary {i}") for k, v in pairs if k in crossing
+            ]
     rest = total - sum(b.bytes for b in buffers)
     if rest > 0 and action.scope is not None:
         doing, source = type(action).__name__.lower(), program.stages[action.about].source
@@ -96,16 +98,18 @@ def buffers_during(program: Program, costs: ChainCosts, schedule: Schedule, inde
 def _results(program: Program) -> list[Buffer]:
     graph = program.graph
     makers = [graph.get_operation(a) if isinstance(a, Variable) else None for a in graph.outputs]
-    buffers = [_array("results", a, op, None, "output") for a, op in zip(graph.outputs, makers, strict=True)]
+    buffers = [_array(program, "results", a, op, None, "output") for a, op in zip(graph.outputs, makers, strict=True)]
     if program.untraced_bytes:
         buffers.append(Buffer("results", program.untraced_bytes, "constant outputs"))
     return buffers + [_of_program(program, v, "results", None, "gradient of an argument") for v in program.wrt]
 
 
 def _of_program(program: Program, v: Variable, kind: str, stage: int | None, what: str = "") -> Buffer:
-    return _array(kind, v, program.graph.get_operation(v), stage, what)
+    return _array(program, kind, v, program.graph.get_operation(v), stage, what)
 
 
-def _array(kind: str, a: Atom, maker: Operation | None, stage: int | None, what: str = "") -> Buffer:
+def _array(program: Program, kind: str, a: Atom, maker: Operation | None, stage: int | None, what: str = "") -> Buffer:
     name, aval = what or (maker.name if maker else "argument"), a.aval
-    return Buffer(kind, aval_bytes(aval), name, tuple(aval.shape), str(aval.dtype), stage, maker.source if maker else None)
+    return Buffer(
+        kind, program.target.bytes_of(aval), name, tuple(aval.shape), str(aval.dtype), stage, maker.source if maker else None
+    )

@@ -7,7 +7,8 @@ from functools import lru_cache
 
 import jax
 
-from ckptgrad.target.platform import Rates, platform_named
+from ckptgrad.target.platform import platform_named
+from ckptgrad.target.rates import Rates
 from ckptgrad.target.target import Device, MemorySpace, Target
 
 # What `calibrate` measured or remembered, by platform and model of device.

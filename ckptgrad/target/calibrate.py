@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from ckptgrad.target.attached import attached, use_rates
-from ckptgrad.target.platform import Rates
+from ckptgrad.target.rates import Rates
 from ckptgrad.target.remember import remembered
 
 REPEATS = 7

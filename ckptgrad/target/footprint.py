@@ -14,7 +14,6 @@ from jax import numpy as jnp
 from ckptgrad.graph.graph import Operation, Variable, variables_of
 from ckptgrad.graph.traits import is_heavy, is_materialised, is_product, is_reduction, is_transcendental
 from ckptgrad.graph.work import has_batch_dimensions
-from ckptgrad.target.attached import attached
 from ckptgrad.target.target import Target
 
 
@@ -60,8 +59,8 @@ def peak_inside(
     operations: Sequence[Operation],
     given: Collection[Variable],
     returned: Collection[Variable],
+    target: Target,
     consumed: Collection[Variable] = (),
-    target: Target | None = None,
 ) -> int:
     """Peak bytes of what a run of operations holds.
 
@@ -69,10 +68,9 @@ def peak_inside(
         operations: in the order they run.
         given: values that others hold; not counted.
         returned: values to hold until the end.
-        consumed: values held at the start and dropped at their last use.
         target: what the operations are compiled for.
+        consumed: values held at the start and dropped at their last use.
     """
-    target = target or attached()
     solid = materialised(operations, returned)
     sources: dict[Variable, frozenset[Variable]] = {}
     last: dict[Variable, int] = {}

@@ -13,6 +13,8 @@ import pkgutil
 from dataclasses import dataclass
 from functools import cache
 
+from ckptgrad.target.rates import Rates
+
 
 class Isolation(enum.Enum):
     """How the forward or backward of a stage is kept whole inside a compiled program (`execution.isolated`)."""
@@ -26,29 +28,6 @@ class Form(enum.Enum):
 
     CHANNELS_LAST = "convolutions with channels last"
     SHORTER_SIDE_FIRST = "gradients of weights with the shorter side first"
-
-
-@dataclass(frozen=True)
-class Rates:
-    """Rates of a device, for estimates.
-
-    Attributes:
-        product_rate: floating point operations per second in products.
-        element_rate: elementwise operations per second.
-        transcendental_rate: exp, tanh and the like per second.
-        write_rate: bytes per second written to fresh memory, page faults included.
-        read_rate: bytes per second read.
-        launch: seconds to start one operation inside a loop.
-        cache: bytes that are near; what a loop writes and reads again beyond these goes to memory.
-    """
-
-    product_rate: float
-    element_rate: float
-    transcendental_rate: float
-    write_rate: float
-    read_rate: float
-    launch: float = 0.0
-    cache: float = float("inf")
 
 
 @dataclass(frozen=True)

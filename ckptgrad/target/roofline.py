@@ -14,7 +14,7 @@ from ckptgrad.graph.graph import Operation, Variable
 from ckptgrad.graph.traits import is_heavy, is_materialised, is_transcendental, is_view
 from ckptgrad.graph.work import flops
 from ckptgrad.target.footprint import materialised, traffic
-from ckptgrad.target.platform import Rates
+from ckptgrad.target.rates import Rates
 from ckptgrad.target.target import Target
 
 

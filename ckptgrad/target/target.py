@@ -14,7 +14,8 @@ import jax
 from ckptgrad.errors import OptionError
 from ckptgrad.graph.atoms import Atom, aval_bytes
 from ckptgrad.target.allocated import Memory, compiled_memory
-from ckptgrad.target.platform import Platform, Rates, platform_named
+from ckptgrad.target.platform import Platform, platform_named
+from ckptgrad.target.rates import Rates
 
 
 class Device(Protocol):

@@ -80,7 +80,7 @@ PEAKS = {
 def test_peak_inside(fun, args, wanted):
     graph, operations, results = graph_of(fun, *args)
     made = [v for v in results if v not in graph.inputs]
-    assert peak_inside(operations, graph.inputs, made) == wanted
+    assert peak_inside(operations, graph.inputs, made, CPU) == wanted
 
 
 @pytest.mark.parametrize("name", ["a layer overwrites its product", "two products in turn", "fused", "two results"])
@@ -94,23 +94,23 @@ def test_small_peaks_are_those_of_xla(name):
 def test_consumed_values_are_held_until_their_last_reader():
     graph, operations, results = graph_of(lambda a, b, w: (a * b) @ w, X, X, W)
     a, b, w = graph.inputs
-    assert peak_inside(operations, [a, b, w], results) == 2 * N
+    assert peak_inside(operations, [a, b, w], results, CPU) == 2 * N
     # Elementwise work overwrites what it is the last to read.
-    assert peak_inside(operations, [w], results, consumed=[a, b]) == 2 * N
-    assert peak_inside(operations, [b, w], results, consumed=[a]) == 2 * N
+    assert peak_inside(operations, [w], results, CPU, consumed=[a, b]) == 2 * N
+    assert peak_inside(operations, [b, w], results, CPU, consumed=[a]) == 2 * N
     graph, operations, results = graph_of(lambda a, w: (a @ w) @ w, X, W)
     a, w = graph.inputs
-    assert peak_inside(operations, [w], results, consumed=[a]) == 2 * N
+    assert peak_inside(operations, [w], results, CPU, consumed=[a]) == 2 * N
 
 
 def test_values_given_are_never_counted():
     graph, operations, results = graph_of(lambda x, w: (lambda h: (h * 2) @ w)(x @ w), X, W)
     (product,) = operations[0].outputs
-    whole = peak_inside(operations, graph.inputs, results)
+    whole = peak_inside(operations, graph.inputs, results, CPU)
     assert whole == 2 * N
-    assert peak_inside(operations[1:], [*graph.inputs, product], results) == 2 * N
-    assert peak_inside(operations[2:], [*graph.inputs, *operations[1].outputs], results) == N
-    assert peak_inside((), graph.inputs, ()) == 0
+    assert peak_inside(operations[1:], [*graph.inputs, product], results, CPU) == 2 * N
+    assert peak_inside(operations[2:], [*graph.inputs, *operations[1].outputs], results, CPU) == N
+    assert peak_inside((), graph.inputs, (), CPU) == 0
 
 
 def test_traffic_counts_what_is_written_and_read_once_a_value():
@@ -132,9 +132,9 @@ def test_a_parameter_called_seconds_or_bytes_is_a_parameter():
     _, named, named_results = graph_with(seconds=7, bytes=10**9, loop=3, known_cost=5)
     roofline = Roofline(CPU)
     assert roofline.seconds(named, named_results) == roofline.seconds(plain, results) < 1
-    assert peak_inside(named, (), named_results) == peak_inside(plain, (), results) == N
+    assert peak_inside(named, (), named_results, CPU) == peak_inside(plain, (), results, CPU) == N
     cost = KnownCost(7.0, 100)
     op = Operation(plain[0].primitive, plain[0].inputs, plain[0].outputs, {}, known_cost=cost)
     for copy in (op, op.replace(op.inputs, op.outputs), op.with_params(seconds=1)):
         assert roofline.arithmetic(copy) == 7
-        assert peak_inside([copy], (), copy.outputs) == N + 100
+        assert peak_inside([copy], (), copy.outputs, CPU) == N + 100

@@ -6,7 +6,8 @@ channels last and the shorter side of a weight's gradient first; it works on cop
 
 from __future__ import annotations
 
-from ckptgrad.target.platform import Form, Isolation, Platform, Rates
+from ckptgrad.target.platform import Form, Isolation, Platform
+from ckptgrad.target.rates import Rates
 
 PLATFORM = Platform(
     name="cpu",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ckptgrad.target.platform import Platform, Rates
+from ckptgrad.target.platform import Platform
+from ckptgrad.target.rates import Rates
 
 PLATFORM = Platform(
     name="gpu",
