@@ -19,13 +19,13 @@ def _brief(value: object) -> str:
     """A value as a message shows it, whatever its size and however it prints."""
     try:
         text = repr(value)
-    except Exception:  # an int of thousands of digits, for one
+    except Exception:  # an int of thousands of digits, for example
         return f"of type {type(value).__name__}"
     return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 class BudgetError(CkptgradError):
-    """The budget lies below the smallest peak that the policy can reach.
+    """The budget is below the smallest peak that the policy can reach.
 
     `budget` and `smallest` are bytes; `stage` is the 0-based stage that sets `smallest`, or None if unknown.
 
@@ -57,7 +57,7 @@ class BudgetError(CkptgradError):
 class ScheduleError(CkptgradError, ValueError):
     """A schedule breaks the rules of its actions, or a saved one cannot be read.
 
-    `index` is the position of the offending action and `action` the action itself; None where it is none alone.
+    `index` is the position of the offending action and `action` the action itself; None if no single action is at fault.
 
     Example:
         >>> import ckptgrad as cg
@@ -259,8 +259,8 @@ class StaticArgumentError(CkptgradError, TypeError, ValueError):
         ckptgrad.errors.StaticArgumentError: ...
     """
 
-    def __init__(self, function: str, argument: str, compiled: object, given: object):
-        now = "it was changed in place since" if given is compiled else f"is called with {given!r}"
+    def __init__(self, function: str, argument: str, compiled: object, called: object):
+        now = "it was changed in place since" if called is compiled else f"is called with {called!r}"
         super().__init__(
             f"this gradient of {function} was compiled for {argument} = {compiled!r}, which is not traced, and {now}; "
             f"compile another one for it, or, where it is a number that may be traced, give an array"
@@ -301,7 +301,7 @@ class OptionError(CkptgradError, ValueError):
 
 
 class ArgnumsError(OptionError, TypeError):
-    """`argnums` that are no integers, or that name an argument which the call does not have.
+    """`argnums` that are not integers, or that name an argument which the call does not have.
 
     Example:
         >>> import ckptgrad as cg

@@ -63,13 +63,13 @@ def borrowed_in(graph: Graph) -> list[str]:
     borrowed = {name for name, rule in registered().items() if rule.kind == "borrowed"}
     if not borrowed:
         return []
-    found = {op.name for op in graph.operations}
+    names = {op.name for op in graph.operations}
     programs = [j for op in graph.operations for j in inner_programs(op.params)]
     while programs:
         program = programs.pop()
-        found.update(eqn.primitive.name for eqn in program.eqns)
+        names.update(eqn.primitive.name for eqn in program.eqns)
         programs += [j for eqn in program.eqns for j in inner_programs(eqn.params)]
-    return sorted(found & borrowed)
+    return sorted(names & borrowed)
 
 
 def _of_needed(op: Application) -> tuple[Any, list[Any]]:
@@ -91,11 +91,11 @@ def _bprop(op: Application, *cotangents: Any) -> list[Any]:
         instantiate(ct, a) if is_differentiable(a) else np.zeros(a.shape, dtypes.float0)
         for ct, a in zip(cotangents, op.out_avals, strict=True)
     ]
-    found = iter(jax.vjp(fun, *primals)[1](seeds))
-    return [next(found) if n else None for n in op.needs]
+    gradients = iter(jax.vjp(fun, *primals)[1](seeds))
+    return [next(gradients) if n else None for n in op.needs]
 
 
 def _tangent(op: Application, *tangents: Any) -> Sequence[Any]:
     fun, primals = _of_needed(op)
-    _, found = jax.jvp(fun, primals, [t for t in tangents if t is not None])
-    return [t if is_differentiable(a) else None for t, a in zip(found, op.out_avals, strict=True)]
+    _, pushed = jax.jvp(fun, primals, [t for t in tangents if t is not None])
+    return [t if is_differentiable(a) else None for t, a in zip(pushed, op.out_avals, strict=True)]

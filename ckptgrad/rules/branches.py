@@ -21,11 +21,11 @@ def push_cond(op: Application, *tangents: Any):
     needs = op.needs[1:]
     graphs = [from_jaxpr(b) for b in op.params["branches"]]
     active = [any(flags) for flags in zip(*(active_outputs(g, needs) for g in graphs), strict=True)]
-    wanted = [a and w for a, w in zip(active, op.used_outputs, strict=True)]
+    used = [a and w for a, w in zip(active, op.used_outputs, strict=True)]
     present = [t for t in tangents[1:] if t is not None]
-    branches = [push_through(g, needs, wanted) for g in graphs]
-    outputs, found = branched(op.params, op.inputs[0], branches, list(op.inputs[1:]), present)
-    return outputs, some(wanted, found)
+    branches = [push_through(g, needs, used) for g in graphs]
+    outputs, pushed = branched(op.params, op.inputs[0], branches, list(op.inputs[1:]), present)
+    return outputs, some(used, pushed)
 
 
 @pullback(p.cond_p, push=push_cond, cost="heavy")
@@ -66,8 +66,8 @@ def cond(op: Application):
             return run
 
         runs = [backward_branch(*triple) for triple in zip(graphs, parts, places, strict=True)]
-        found = iter(branched(op.params, index, runs, kept, seeds, list(operands)))
-        return [None, *(next(found) if n else None for n in needs)]
+        gradients = iter(branched(op.params, index, runs, kept, seeds, list(operands)))
+        return [None, *(next(gradients) if n else None for n in needs)]
 
     return outputs, pull
 
@@ -82,10 +82,10 @@ def _share_slots(avals: Sequence[Sequence[Any]]) -> tuple[list[Any], list[list[i
     """One list of slots into which each branch's residuals fit, equal types sharing a slot."""
     slots: list[Any] = []
     places = []
-    for wanted in avals:
+    for residuals in avals:
         free = list(range(len(slots)))
         place = []
-        for aval in wanted:
+        for aval in residuals:
             fitting = (k for k in free if slots[k].shape == aval.shape and slots[k].dtype == aval.dtype)
             k = next(fitting, None)
             if k is None:

@@ -30,8 +30,8 @@ class Coverage:
 
 def public_primitives() -> list[str]:
     """The names of the primitives that the installed JAX publishes."""
-    found = (getattr(primitives, name) for name in dir(primitives))
-    return sorted(p.name for p in found if isinstance(p, Primitive))
+    published = (getattr(primitives, name) for name in dir(primitives))
+    return sorted(p.name for p in published if isinstance(p, Primitive))
 
 
 def coverage() -> list[Coverage]:

@@ -1,6 +1,6 @@
 """`jax.custom_jvp`, `jax.custom_vjp`, `linear_call`: the user's rule is honoured.
 
-A custom_jvp rule maps tangents linearly; its transpose is had by running this engine over the rule
+A custom_jvp rule maps tangents linearly; its transpose follows by running this engine over the rule
 itself, from the output tangents back to the input tangents.  A custom_vjp rule is called as it is.
 """
 
@@ -61,13 +61,13 @@ def pushed_by_rule(op: Application, call: compat.JvpRule, *tangents: Any):
     """Forward mode by a rule for tangents."""
     consts = call.num_consts
     rule, taken, zero_outs = _jvp_rule(op, call)
-    given = [tangent_zeros(op.in_avals[i]) if tangents[i] is None else tangents[i] for i in taken]
-    results = [_array(x, a.aval) for x, a in zip(rule(*op.inputs[consts:], *given), rule.outputs, strict=True)]
+    present = [tangent_zeros(op.in_avals[i]) if tangents[i] is None else tangents[i] for i in taken]
+    results = [_array(x, a.aval) for x, a in zip(rule(*op.inputs[consts:], *present), rule.outputs, strict=True)]
     rest = iter(results[len(zero_outs) :])
-    found = [None if zero else next(rest) for zero in zero_outs]
+    pushed = [None if zero else next(rest) for zero in zero_outs]
     errors = _errors_of_jvp(op, call, zero_outs)
     values = [*errors.values(op), *results[errors.taken : len(zero_outs)]]
-    moves = zip([*errors.pushed(tangents[consts:]), *found[errors.taken :]], op.out_avals, strict=True)
+    moves = zip([*errors.pushed(tangents[consts:]), *pushed[errors.taken :]], op.out_avals, strict=True)
     return values, [t if is_differentiable(a) else None for t, a in moves]
 
 
@@ -88,8 +88,8 @@ def pulled_by_rule(op: Application, call: compat.JvpRule):
     consts = call.num_consts
     primals = op.inputs[consts:]
     rule, taken, zero_outs = _jvp_rule(op, call)
-    wanted = rule.inputs[len(primals) :]
-    tape = forward(rule, [*primals, *(tangent_zeros(op.in_avals[i]) for i in taken)], wanted, linear=True)
+    moving = rule.inputs[len(primals) :]
+    tape = forward(rule, [*primals, *(tangent_zeros(op.in_avals[i]) for i in taken)], moving, linear=True)
     errors = _errors_of_jvp(op, call, zero_outs)
     values = [_array(read(tape.env, a), a.aval) for a in rule.outputs[errors.taken : len(zero_outs)]]
     outputs = [*errors.values(op), *values]
@@ -98,14 +98,14 @@ def pulled_by_rule(op: Application, call: compat.JvpRule):
 
     def pull(*cotangents):
         seeds: dict[Variable, Any] = {}
-        for out, ct in zip(tangent_outs[errors.taken :], cotangents[errors.given :], strict=True):
+        for out, ct in zip(tangent_outs[errors.taken :], cotangents[errors.returned :], strict=True):
             if ct is not None and isinstance(out, Variable) and is_differentiable(out.aval):
                 accumulate(seeds, out, ct)
-        found: list[Any] = [None] * len(op.inputs)
-        for i, ct in zip(taken, backpropagate(tape, seeds, wanted), strict=True):
-            found[i] = ct
-        found[consts : consts + errors.taken] = errors.pulled(cotangents)
-        return found
+        entries: list[Any] = [None] * len(op.inputs)
+        for i, ct in zip(taken, backpropagate(tape, seeds, moving), strict=True):
+            entries[i] = ct
+        entries[consts : consts + errors.taken] = errors.pulled(cotangents)
+        return entries
 
     return outputs, pull
 
@@ -135,13 +135,13 @@ def push_custom_vjp(op: Application, *tangents: Any):
 
 
 def refuse_tangents(op: Application) -> None:
-    """As in JAX: a rule for cotangents need not be linear, so it has no transpose, which matters where tangents are read."""
+    """Refused as in JAX: a rule for cotangents need not be linear, so it has no transpose; fine if no tangent is used."""
     if any(op.used_outputs):
         raise ForwardModeError(op.op.name, op.op.source)
 
 
 def refuse_closed_over(op: Application, count: int) -> None:
-    """As in JAX: a rule says nothing of the values, the first operands, that its function closes over."""
+    """Refused as in JAX: a rule says nothing about the first operands, the values that its function closes over."""
     if any(op.needs[:count]):
         reason = "a custom_vjp function closes over a value that is differentiated; make it an argument, and its rule too"
         raise NoDerivativeError(op.op.name, reason, op.op.source)
@@ -158,20 +158,19 @@ def custom_vjp_call(op: Application):
     errors = errors_around(op, compat.errors_taken(call.backward_thunk), len(kept) - computed)
     residuals = [next(fresh) if f is None else op.inputs[errors.taken + f] for f in forwarded]
 
-    given = op.in_avals[call.num_consts :]
+    in_avals = op.in_avals[call.num_consts :]
 
     def pull(*cotangents):
-        results = zip(cotangents[errors.given :], op.out_avals[errors.given :], strict=True)
+        results = zip(cotangents[errors.returned :], op.out_avals[errors.returned :], strict=True)
         seeds = [_seed(ct, aval, call.symbolic_zeros) for ct, aval in results]
-        found = [fitting(op, ct, aval) for ct, aval in zip(call.backward(residuals, seeds), given, strict=True)]
-        told = errors.pulled(cotangents)
-        return [None] * call.num_consts + told + found[errors.taken :]
+        gradients = [fitting(op, ct, aval) for ct, aval in zip(call.backward(residuals, seeds), in_avals, strict=True)]
+        return [None] * call.num_consts + errors.pulled(cotangents) + gradients[errors.taken :]
 
     return [*errors.values(op), *kept[computed:]], pull
 
 
 def fitting(op: Application, ct: Any, aval: Any) -> Any:
-    """A cotangent that a user's rule returns, of the dtype of its value: the rules that it goes to rely on that."""
+    """A cotangent that a user's rule returns, cast to the dtype of its value, on which the rules that it reaches rely."""
     if ct is None or not is_differentiable(aval):
         return ct
     ct = jnp.asarray(ct)
@@ -182,7 +181,7 @@ def fitting(op: Application, ct: Any, aval: Any) -> Any:
 
 
 def _seed(ct: Any, aval: Any, symbolic_zeros: bool) -> Any:
-    """The cotangent that a rule is given: where it is none, zeros, or the sentinel that a rule may ask for."""
+    """The cotangent that a rule receives: in place of None zeros, or the sentinel that a rule may ask for."""
     if ct is None and symbolic_zeros:
         return SymbolicZero(aval.to_tangent_aval())
     return instantiate(ct, aval) if is_differentiable(aval) else tangent_zeros(aval)
@@ -197,7 +196,7 @@ def linear_call(op: Application, *cotangents: Any):
     program, consts = op.params["transpose_thunk"]()
     seeds = [instantiate(ct, aval) for ct, aval in zip(cotangents, op.out_avals, strict=True)]
     count = op.params["num_res"]
-    found = op.op.primitive.bind(
+    gradients = op.op.primitive.bind(
         *consts,
         *op.inputs[fixed - count : fixed],
         *seeds,
@@ -206,4 +205,4 @@ def linear_call(op: Application, *cotangents: Any):
         num_callee_consts=len(consts),
         num_res=count,
     )
-    return [None] * fixed + list(found)
+    return [None] * fixed + list(gradients)

@@ -30,29 +30,29 @@ def _bprop(op: Application, *cotangents: Any) -> list[Any]:
     call = jaxpr_as_fun(op.params["call"])
     present = [ct is not None for ct in cotangents]
 
-    def pull(function: Function, inputs: Sequence[Any], needs: Sequence[bool], given: Sequence[Any]) -> list[Any]:
-        found = pulled_back(function, inputs, needs, some(present, given))
-        return [instantiate(g, jax.typeof(x)) for g, x, n in zip(found, inputs, needs, strict=True) if n]
+    def pull(function: Function, inputs: Sequence[Any], needs: Sequence[bool], seeds: Sequence[Any]) -> list[Any]:
+        gradients = pulled_back(function, inputs, needs, some(present, seeds))
+        return [instantiate(g, jax.typeof(x)) for g, x, n in zip(gradients, inputs, needs, strict=True) if n]
 
     @custom_vmap
-    def pulled(inputs: list[Any], given: list[Any]) -> list[Any]:
-        return pull(call, inputs, op.needs, given)
+    def pulled(inputs: list[Any], seeds: list[Any]) -> list[Any]:
+        return pull(call, inputs, op.needs, seeds)
 
     @pulled.def_vmap
-    def _(size: int, batched: Any, inputs: list[Any], given: list[Any]) -> tuple[list[Any], list[bool]]:
+    def _(size: int, batched: Any, inputs: list[Any], seeds: list[Any]) -> tuple[list[Any], list[bool]]:
         mine, theirs = batched
         if not any(mine):
-            found = jax.vmap(lambda g: pull(call, inputs, op.needs, g), (_axes(theirs),))(given)
-            return found, [True] * len(found)
+            gradients = jax.vmap(lambda g: pull(call, inputs, op.needs, g), (_axes(theirs),))(seeds)
+            return gradients, [True] * len(gradients)
         whole = _batched(op, mine)
-        given = [g if b else jnp.broadcast_to(g, (size, *g.shape)) for g, b in zip(given, theirs, strict=True)]
+        seeds = [g if b else jnp.broadcast_to(g, (size, *g.shape)) for g, b in zip(seeds, theirs, strict=True)]
         own = [n and b for n, b in zip(op.needs, mine, strict=True)]
         shared = [n and not b for n, b in zip(op.needs, mine, strict=True)]
-        found = iter(pull(whole, inputs, own, given)) if any(own) else iter(())
+        gradients = iter(pull(whole, inputs, own, seeds)) if any(own) else iter(())
         alone = iter(())
         if any(shared):
-            alone = iter(_each(size, lambda i: pull(whole, inputs, shared, [_only(g, i) for g in given])))
-        results = [next(found if o else alone) for o, n in zip(own, op.needs, strict=True) if n]
+            alone = iter(_each(size, lambda i: pull(whole, inputs, shared, [_only(g, i) for g in seeds])))
+        results = [next(gradients if o else alone) for o, n in zip(own, op.needs, strict=True) if n]
         return results, [True] * len(results)
 
     return some(op.needs, pulled(op.inputs, [ct for ct in cotangents if ct is not None]))
@@ -63,25 +63,25 @@ def _tangent(op: Application, *tangents: Any) -> list[Any]:
     needs = [t is not None for t in tangents]
     flows = [is_differentiable(a) for a in op.out_avals]
 
-    def push(function: Function, inputs: Sequence[Any], wanted: Sequence[bool], given: Sequence[Any]) -> list[Any]:
-        found = pushed_forward(function, inputs, some(wanted, given))
+    def push(function: Function, inputs: Sequence[Any], moving: Sequence[bool], directions: Sequence[Any]) -> list[Any]:
+        moved = pushed_forward(function, inputs, some(moving, directions))
         results = jax.eval_shape(function, *inputs)
-        return [instantiate(t, r) for t, r, f in zip(found, results, flows, strict=True) if f]
+        return [instantiate(t, r) for t, r, f in zip(moved, results, flows, strict=True) if f]
 
     @custom_vmap
-    def pushed(inputs: list[Any], given: list[Any]) -> list[Any]:
-        return push(call, inputs, needs, given)
+    def pushed(inputs: list[Any], directions: list[Any]) -> list[Any]:
+        return push(call, inputs, needs, directions)
 
     @pushed.def_vmap
-    def _(size: int, batched: Any, inputs: list[Any], given: list[Any]) -> tuple[list[Any], list[bool]]:
+    def _(size: int, batched: Any, inputs: list[Any], directions: list[Any]) -> tuple[list[Any], list[bool]]:
         mine, theirs = batched
         if not any(mine):
-            found = jax.vmap(lambda g: push(call, inputs, needs, g), (_axes(theirs),))(given)
-            return found, [True] * len(found)
+            moved = jax.vmap(lambda g: push(call, inputs, needs, g), (_axes(theirs),))(directions)
+            return moved, [True] * len(moved)
         whole = _batched(op, mine)
         followed = [(i, b) for i, (b, n) in enumerate(zip(mine, needs, strict=True)) if n]
         together, alone = {}, {}
-        for (i, in_batch), t, spread in zip(followed, given, theirs, strict=True):
+        for (i, in_batch), t, spread in zip(followed, directions, theirs, strict=True):
             if spread and not in_batch:
                 alone[i] = t
             else:
@@ -90,10 +90,10 @@ def _tangent(op: Application, *tangents: Any) -> list[Any]:
         if together:
             parts.append(push(whole, inputs, [i in together for i in range(len(inputs))], list(together.values())))
         if alone:
-            wanted = [i in alone for i in range(len(inputs))]
+            moving = [i in alone for i in range(len(inputs))]
 
             def one(i: Any) -> list[Any]:
-                return [t[i] for t in push(whole, inputs, wanted, [t[i] for t in alone.values()])]
+                return [t[i] for t in push(whole, inputs, moving, [t[i] for t in alone.values()])]
 
             parts.append(_each(size, one))
         results = [sum(terms[1:], terms[0]) for terms in zip(*parts, strict=True)]

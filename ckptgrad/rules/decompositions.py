@@ -96,10 +96,10 @@ def eig(op, da):
     if not (left or right):
         return (jnp.sum(jnp.linalg.solve(v, da) * transpose(v), -1),)
     dw, dv = eigenvectors(w, v, da)
-    found = [dw]
+    results = [dw]
     if left:
-        found.append(eigenvectors(w.conj(), op.outputs[1], adjoint(da))[1])
-    return (*found, dv) if right else found
+        results.append(eigenvectors(w.conj(), op.outputs[1], adjoint(da))[1])
+    return (*results, dv) if right else results
 
 
 def eigenvectors(w: Any, v: Any, da: Any) -> tuple[Any, Any]:

@@ -27,8 +27,8 @@ def fft(op, g):
         if kind == lax.FftType.RFFT:
             weights = _along_last(1 / _weights(lengths), g.shape, g.dtype)
             return lax.fft(lax.mul(lax.conj(g), weights), lax.FftType.IRFFT, lengths)
-        found = lax.conj(lax.fft(g, lax.FftType.RFFT, lengths))
-        return lax.mul(found, _along_last(_weights(lengths), x.shape, x.dtype))
+        spectrum = lax.conj(lax.fft(g, lax.FftType.RFFT, lengths))
+        return lax.mul(spectrum, _along_last(_weights(lengths), x.shape, x.dtype))
 
     return (entry,)
 

@@ -45,7 +45,7 @@ def hi_call(op: Application):
     def pull(*cotangents: Any):
         flows = [m and is_differentiable(a) for m, a in zip(moving, op.out_avals, strict=True)]
         seeds = [ct if f else None for ct, f in zip(cotangents, flows, strict=True)]
-        found = call.backward(residuals, seeds, op.needs)
-        return [fitting(op, ct, aval) for ct, aval in zip(found, op.in_avals, strict=True)]
+        gradients = call.backward(residuals, seeds, op.needs)
+        return [fitting(op, ct, aval) for ct, aval in zip(gradients, op.in_avals, strict=True)]
 
     return outputs, pull

@@ -50,19 +50,19 @@ def body_of(op: Application) -> Graph:
 
 def push_shard_map(op: Application, *tangents: Any):
     body = body_of(op)
-    wanted = active_outputs(body, op.needs)
-    run = push_through(body, op.needs, wanted)
+    active = active_outputs(body, op.needs)
+    run = push_through(body, op.needs, active)
     count = len(op.inputs)
-    given = [t for t in tangents if t is not None]
+    present = [t for t in tangents if t is not None]
     specs, out_specs = op.params["in_specs"], op.params["out_specs"]
     mapped = under_mesh(
         op,
         lambda *xs: tuple(x for part in run(xs[:count], xs[count:]) for x in part),
         [*specs, *(s for s, n in zip(specs, op.needs, strict=True) if n)],
-        [*out_specs, *(s for s, w in zip(out_specs, wanted, strict=True) if w)],
+        [*out_specs, *(s for s, w in zip(out_specs, active, strict=True) if w)],
     )
-    found = mapped(*op.inputs, *given)
-    return found[: len(out_specs)], some(wanted, found[len(out_specs) :])
+    results = mapped(*op.inputs, *present)
+    return results[: len(out_specs)], some(active, results[len(out_specs) :])
 
 
 @pullback("shard_map", push=push_shard_map, cost="heavy")
@@ -81,16 +81,16 @@ def shard_map(op: Application):
         outputs, residuals = part.run_forward(xs)
         return (*outputs, *(r if r.ndim else lax.expand_dims(r, (0,)) for r in residuals))
 
-    def backward(*given: Any):
-        kept, values, cts = given[: len(kept_specs)], given[len(kept_specs) : -len(seeded)], given[-len(seeded) :]
+    def backward(*operands: Any):
+        kept, values, cts = operands[: len(kept_specs)], operands[len(kept_specs) : -len(seeded)], operands[-len(seeded) :]
         kept = [r if v.shape else lax.squeeze(r, (0,)) for r, v in zip(kept, part.residuals, strict=True)]
         # Without types, every device that holds an output holds the whole cotangent.
         shares = [1 if typed else math.prod(sizes[a] for a in absent(op, out_specs[i], "reduced")) for i in seeded]
-        found = part.run_backward(kept, values, [ct if s == 1 else ct / s for ct, s in zip(cts, shares, strict=True)])
-        found = [instantiate(g, cotangent_type(aval)) for g, aval in zip(found, wrt, strict=True)]
+        gradients = part.run_backward(kept, values, [ct if s == 1 else ct / s for ct, s in zip(cts, shares, strict=True)])
+        gradients = [instantiate(g, cotangent_type(aval)) for g, aval in zip(gradients, wrt, strict=True)]
         if typed:
-            return tuple(found)
-        pairs = zip(found, (absent(op, s) for s in wrt_specs), strict=True)
+            return tuple(gradients)
+        pairs = zip(gradients, (absent(op, s) for s in wrt_specs), strict=True)
         return tuple(lax.psum(g, axes) if axes else g for g, axes in pairs)
 
     results = under_mesh(op, forward, in_specs, [*out_specs, *kept_specs])(*op.inputs)
@@ -107,15 +107,15 @@ def shard_map(op: Application):
 
 def split_under_mesh(op: Application, body: Graph, seeded: list[int]) -> Partition:
     """Forward and backward of the body, differentiated where its collectives know their axes."""
-    found: list[Partition] = []
+    parts: list[Partition] = []
 
     def differentiate(*_: Any):
         joined = joint_of(body, op.needs, seeded)
-        found.append(partition(joined, joined.frontier))
+        parts.append(partition(joined, joined.frontier))
         return ()
 
     jax.eval_shape(under_mesh(op, differentiate, op.params["in_specs"], ()), *op.inputs)
-    return found[0]
+    return parts[0]
 
 
 def residual_spec(op: Application, aval: Any) -> P:
@@ -123,5 +123,5 @@ def residual_spec(op: Application, aval: Any) -> P:
     names = op.params["mesh"].axis_names
     varying = varying_axes(aval) if op.params["check_vma"] else _own_axes(op)
     axes = tuple(a for a in names if a in varying)
-    sums = {how: frozenset(found) for how in ("reduced", "unreduced") if (found := manual_axes(aval, how))}
+    sums = {how: frozenset(summed) for how in ("reduced", "unreduced") if (summed := manual_axes(aval, how))}
     return P(*([axes] if axes else []), **sums)

@@ -106,8 +106,8 @@ def _push_linear_solve(op: Application, *tangents: Any) -> list[Any]:
     if any(t is not None for t in tangents[:n]):
         moved = pushed_forward(parts.product(op), parts.of_matvec, tangents[:n])
         right = [b if m is None else b - m for b, m in zip(right, moved, strict=True)]
-    found = p.linear_solve_p.bind(*op.inputs[: parts.right_side], *right, **op.params)
-    return [*found[: parts.size], *(None for _ in op.out_avals[parts.size :])]
+    results = p.linear_solve_p.bind(*op.inputs[: parts.right_side], *right, **op.params)
+    return [*results[: parts.size], *(None for _ in op.out_avals[parts.size :])]
 
 
 register(Rule(p.linear_solve_p.name, "bprop", bprop=_bprop_linear_solve, tangent=_push_linear_solve, cost="heavy"))

@@ -48,14 +48,14 @@ def carried(graph: Graph, needs: Sequence[bool], carry: int, count: int) -> list
     return grown(needs, range(carry, carry + count), lambda flags: active_outputs(graph, flags))
 
 
-def push_through(graph: Graph, needs: Sequence[bool], wanted: Sequence[bool]) -> Callable:
-    """(inputs, tangents of the needed ones) -> (outputs, tangents of the wanted ones), zeros made."""
+def push_through(graph: Graph, needs: Sequence[bool], used: Sequence[bool]) -> Callable:
+    """(inputs, tangents of the needed ones) -> (outputs, tangents of the used ones), zeros made."""
 
     def run(inputs: Sequence[Any], tangents: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         rest = iter(tangents)
-        outputs, found = push_tangents(graph, inputs, [next(rest) if n else None for n in needs], wanted)
+        outputs, pushed = push_tangents(graph, inputs, [next(rest) if n else None for n in needs], used)
         avals = [a.aval for a in graph.outputs]
-        pairs = zip(found, avals, wanted, strict=True)
+        pairs = zip(pushed, avals, used, strict=True)
         return typed(outputs, avals), [instantiate(t, aval) for t, aval, w in pairs if w]
 
     return run
