@@ -17,9 +17,9 @@ from math import ceil
 from typing import NamedTuple
 
 from ckptgrad.errors import BudgetError
+from ckptgrad.planning.binomial import advance, extra_forwards
 from ckptgrad.planning.costs import ChainCosts, SaveOption
 from ckptgrad.planning.nested import Decision, Keep, Segment, Split, write_nested
-from ckptgrad.planning.policies.revolve import advance, extra_forwards
 from ckptgrad.planning.writer import ScheduleWriter
 
 # Schedules written at most before giving up on a budget.

@@ -11,30 +11,14 @@ Does not: weigh bytes or seconds stage by stage, or keep residuals across stages
 
 from __future__ import annotations
 
-from functools import cache
-from math import comb
-
 from ckptgrad.errors import BudgetError
+from ckptgrad.planning.binomial import advance
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.ledger import backward_change, forward_change
 from ckptgrad.planning.nested import Decision, Keep, Segment, Split, write_nested
 from ckptgrad.planning.policy import policy
 from ckptgrad.planning.schedule import Schedule
 from ckptgrad.planning.writer import ScheduleWriter
-
-
-def repetitions(stages: int, checkpoints: int) -> int:
-    """The least r with C(checkpoints + r, checkpoints) >= stages."""
-    r = 0
-    while comb(checkpoints + r, checkpoints) < stages:
-        r += 1
-    return r
-
-
-def extra_forwards(stages: int, checkpoints: int) -> int:
-    """How many forwards Revolve runs beyond the one of each stage that keeps residuals: t(l, c)."""
-    r = repetitions(stages, checkpoints)
-    return r * stages - comb(checkpoints + r, checkpoints + 1)
 
 
 def with_checkpoints(costs: ChainCosts, checkpoints: int) -> ScheduleWriter:
@@ -50,16 +34,6 @@ def with_checkpoints(costs: ChainCosts, checkpoints: int) -> ScheduleWriter:
         return Split(first + advance(last - first + 1, free), right=free - 1, left=free)
 
     return write_nested(costs, decide, min(checkpoints, len(costs)))
-
-
-@cache
-def advance(stages: int, checkpoints: int) -> int:
-    """How far to go before the next checkpoint: the least advance that is optimal."""
-    if checkpoints == 1:
-        return stages - 1
-    r = repetitions(stages, checkpoints)
-    least = comb(checkpoints + r - 2, checkpoints) if r > 1 else 1
-    return max(1, least, stages - comb(checkpoints - 1 + r, checkpoints - 1))
 
 
 @policy(
