@@ -29,21 +29,21 @@ WITHOUT_ROW = {
     **dict.fromkeys(
         ["maybe_set", "nonbatchable", "select_if_vmap", "nondifferentiable_backward"], "tests/models/test_solvers.py"
     ),
-    "reshard": "tests/autodiff/test_collectives.py",
-    "linear_call": "tests/autodiff/test_custom.py",
+    "reshard": "tests/rules/test_collectives.py",
+    "linear_call": "tests/rules/test_custom.py",
     "call_hi_primitive": "tests/rules/test_opt_in_flags.py",
     "planned_linear": "tests/loops/test_doors.py",
     **dict.fromkeys(["cond", "scan", "while"], "tests/autodiff/test_loops.py"),
-    **dict.fromkeys(["custom_jvp_call", "custom_vjp_call", "custom_vmap_call"], "tests/autodiff/test_custom.py"),
+    **dict.fromkeys(["custom_jvp_call", "custom_vjp_call", "custom_vmap_call"], "tests/rules/test_custom.py"),
     **dict.fromkeys(
         ["psum", "psum_invariant", "pvary", "ppermute", "all_gather", "all_gather_invariant", "reduce_scatter"]
         + ["all_to_all", "pbroadcast", "shard_map"],
-        "tests/autodiff/test_collectives.py",
+        "tests/rules/test_collectives.py",
     ),
     **dict.fromkeys(
         ["preduced", "unreduced_psum", "all_gather_reduced", "unreduced_reduce_scatter"]
         + [*compat.VARY_UNREDUCED_CAST, *compat.REDUCED_VARY_CAST],
-        "tests/autodiff/test_inside_shard_map.py",
+        "tests/rules/test_sharded.py",
     ),
 }
 
