@@ -8,14 +8,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ckptgrad.loops.binomial import advance, extra_forwards, first_pass, known_advance
+from ckptgrad.planning import binomial
 from ckptgrad.planning.loop_referee import offline_starts, steps_run
-from ckptgrad.planning.policies import revolve
 
 
 @given(st.integers(2, 100_000), st.integers(1, 40))
 def test_numbers_are_those_of_the_planners_policy(steps, checkpoints):
-    assert known_advance(steps, checkpoints) == revolve.advance(steps, checkpoints)
-    assert extra_forwards(steps, checkpoints) == revolve.extra_forwards(steps, checkpoints)
+    assert known_advance(steps, checkpoints) == binomial.advance(steps, checkpoints)
+    assert extra_forwards(steps, checkpoints) == binomial.extra_forwards(steps, checkpoints)
 
 
 @given(st.integers(1, 120), st.integers(1, 40))

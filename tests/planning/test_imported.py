@@ -11,7 +11,7 @@ import pytest
 
 import ckptgrad as cg
 from ckptgrad.planning import ChainCosts
-from ckptgrad.planning.policies.revolve import extra_forwards
+from ckptgrad.planning.binomial import extra_forwards
 from ckptgrad.planning.random_chains import random_chain
 from ckptgrad.planning.referee import simulate
 from tests.support.compare import assert_same

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 
 from ckptgrad.errors import BudgetError
 from ckptgrad.planning import ChainCosts, Forward
-from ckptgrad.planning.policies.revolve import extra_forwards, revolve, with_checkpoints
+from ckptgrad.planning.binomial import extra_forwards
+from ckptgrad.planning.policies.revolve import revolve, with_checkpoints
 from ckptgrad.planning.random_chains import mixed_units, random_chain
 from ckptgrad.planning.referee import simulate
 from tests.support.chains import chains
