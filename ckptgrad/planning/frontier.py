@@ -64,15 +64,15 @@ def _between(costs: ChainCosts, least: int, most: int) -> Iterator[Point]:
 
 def policy_points(costs: ChainCosts) -> list[Point]:
     """Where the policies of the literature stand: each by its own best use of memory, without a budget."""
-    found = []
+    points: list[Point] = []
     for name in ("store_all", "sqrt", "recompute_all"):
         writer = ScheduleWriter(costs)
         writer.replay(get_policy(name)(costs, None))
-        found.append(Point(writer.peak, writer.time, name))
+        points.append(Point(writer.peak, writer.time, name))
     n = len(costs)
     counts = sorted({2, 3, 4, 6, 8, 12, 16, 24, 32} & set(range(1, n)))
-    found += [_point(with_checkpoints(costs, c), f"revolve, {c} checkpoints") for c in counts]
-    return found + [_point(segments_of_k(costs, k), f"every {k}") for k in counts]
+    points += [_point(with_checkpoints(costs, c), f"revolve, {c} checkpoints") for c in counts]
+    return points + [_point(segments_of_k(costs, k), f"every {k}") for k in counts]
 
 
 def _point(writer: ScheduleWriter, policy: str = "optimal") -> Point:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard, cast
 
 from ckptgrad.errors import BudgetError, ScheduleError
 from ckptgrad.planning.costs import ChainCosts, SaveOption, StageCost
@@ -21,7 +21,7 @@ from ckptgrad.planning.writer import ScheduleWriter
 
 
 def from_checkpoint_schedules(schedule: Any) -> Policy:
-    """A policy that runs a schedule of the `checkpoint-schedules` package, one of its steps a stage.
+    """A policy that runs a schedule of the `checkpoint-schedules` package, one of its steps per stage.
 
     Args:
         schedule: a `CheckpointSchedule`; one with a fixed number of steps must have as many as the chain has stages.
@@ -99,6 +99,8 @@ def _write(costs: ChainCosts, actions: Sequence[Any]) -> ScheduleWriter:
                     forget(None)
             case "Move" if action.n in stored:
                 stored.discard(int(action.n))
+            case _:
+                pass
     stored.clear()
     forget(None)
     return writer
@@ -160,20 +162,21 @@ def _read(source: Any) -> str:
 def _saved(text: str) -> tuple[Schedule, list[tuple[str, ...]]]:
     """The schedule of a saved plan and the save options of each stage, judged by the rules of actions."""
     try:
-        data = json.loads(text)
+        data: Any = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise _no_plan(f"{type(error).__name__}: {error}") from None
     if not isinstance(data, dict):
         raise _no_plan("it is not a JSON object")
-    format = data.get("format", FORMAT)  # plans were saved without one before there was a second reader
+    fields = cast("dict[str, Any]", data)
+    format = fields.get("format", FORMAT)  # plans were saved without one before there was a second reader
     if type(format) is not int or format != FORMAT:
         raise ScheduleError(f"this plan is saved in format {format!r}, and this version of ckptgrad reads format {FORMAT}")
-    policy, actions, options = data.get("policy"), data.get("schedule"), data.get("options")
+    policy, actions, options = fields.get("policy"), fields.get("schedule"), fields.get("options")
     if not isinstance(policy, str):
         raise _no_plan("its 'policy' is not a text")
-    if not isinstance(actions, list) or not _are_texts(actions):
+    if not _are_texts(actions):
         raise _no_plan("its 'schedule' is not a list of texts")
-    if not isinstance(options, list) or not options or not all(names and _are_texts(names) for names in options):
+    if not _are_named_options(options):
         raise _no_plan("its 'options' are not one list of names per stage")
     schedule = Schedule.parse(actions, policy)
     # Whatever the sizes and times are, and as if no backward read a boundary; that is judged when they are known.
@@ -184,8 +187,16 @@ def _saved(text: str) -> tuple[Schedule, list[tuple[str, ...]]]:
     return schedule, [tuple(names) for names in options]
 
 
-def _are_texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(x, str) for x in value)
+def _are_texts(value: Any) -> TypeGuard[list[str]]:
+    return isinstance(value, list) and all(isinstance(x, str) for x in cast("list[Any]", value))
+
+
+def _are_named_options(value: Any) -> TypeGuard[list[list[str]]]:
+    """Whether it is one list of names per stage, none of them empty."""
+    if not isinstance(value, list):
+        return False
+    lists = cast("list[Any]", value)
+    return bool(lists) and all(names and _are_texts(names) for names in lists)
 
 
 def _no_plan(why: str) -> ScheduleError:

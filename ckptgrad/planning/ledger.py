@@ -10,8 +10,8 @@ Does not: check that an action may run; that is the referee's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple, cast
 
 from ckptgrad.planning.costs import ChainCosts, StageCost
 from ckptgrad.planning.schedule import Action, Backward, Forward, Free, unknown_action
@@ -104,7 +104,7 @@ class Moment(NamedTuple):
 
 
 # A named tuple's own constructor takes three times as long.
-_new = tuple.__new__
+_new = cast("Callable[[type[Change], tuple[int | float, ...]], Change]", tuple.__new__)  # pyright: ignore[reportUnknownMemberType]
 
 
 def opening(costs: ChainCosts) -> Storage:
@@ -170,7 +170,7 @@ class Ledger:
         self.peak_stage: int | None = None
         self.seconds = 0.0
 
-    def changes(self, actions: Iterable[Action]) -> Iterator[Change]:
+    def changes(self, actions: Iterable[object]) -> Iterator[Change]:
         """Run actions on paper, one by one: what each does to memory; from then on is held what it left.
 
         Raises:
@@ -227,8 +227,10 @@ class Ledger:
         """What is held at the worst moment of an action that runs now."""
         boundaries, residuals, cotangents = frozenset(self.boundaries), dict(self.residuals), (self.cotangent,)
         if isinstance(action, Forward):
-            boundaries |= {action.stage + 1} if action.output else set()
-            residuals |= {} if action.keep is None else {action.stage: action.keep}
+            if action.output:
+                boundaries |= {action.stage + 1}
+            if action.keep is not None:
+                residuals[action.stage] = action.keep
         elif isinstance(action, Backward):
             cotangents += (action.stage,)
         return Held(boundaries, residuals, cotangents)

@@ -14,7 +14,7 @@ import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from ckptgrad.errors import CkptgradError
 from ckptgrad.interactive import is_defined_again
@@ -91,7 +91,7 @@ def get_policy(name: str | Policy) -> Policy:
     if callable(name):
         return name
     _discover()
-    if not isinstance(name, str) or name not in _REGISTRY:
+    if not isinstance(cast("object", name), str) or name not in _REGISTRY:
         known = ", ".join(sorted(_REGISTRY))
         raise PolicyError(f"no policy is called {name!r}; there are {known}, or pass a function")
     return _REGISTRY[name].run

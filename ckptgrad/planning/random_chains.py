@@ -29,7 +29,7 @@ def random_chain(
     """
     # What hides has generators of its own: the other numbers of a seed do not depend on these.
     draw, draw_hidden, draw_saved = (random.Random(s) for s in (seed, f"hidden {seed}", f"saved {seed}"))
-    stages = []
+    stages: list[StageCost] = []
     for i in range(n):
         transient = draw.randint(0, largest // 3)
         choices = tuple(

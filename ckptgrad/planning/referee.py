@@ -41,7 +41,7 @@ class _State:
     cotangent: int
     live: int
     boundaries: set[int] = field(default_factory=lambda: {0})
-    residuals: dict[int, int] = field(default_factory=dict)
+    residuals: dict[int, int] = field(default_factory=dict[int, int])
     time: float = 0.0
 
 

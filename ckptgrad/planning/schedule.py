@@ -172,16 +172,17 @@ def unknown_action(action: object, index: int | None = None) -> ScheduleError:
 
 def is_well_formed(action: object) -> bool:
     """Whether it is an action, and its numbers are integers."""
-    match action:
-        case Forward(stage, keep, output):
-            return _is_integer(stage) and (keep is None or _is_integer(keep)) and isinstance(output, bool)
-        case Backward(number) | Free(number):
-            return _is_integer(number)
-    return False
+    if isinstance(action, Forward):
+        return _is_integer(action.stage) and (action.keep is None or _is_integer(action.keep)) and _is_bool(action.output)
+    return isinstance(action, Backward | Free) and _is_integer(action.about)
 
 
 def _is_integer(number: object) -> bool:
-    return isinstance(number, Integral) and not isinstance(number, bool)
+    return not _is_bool(number) and isinstance(number, Integral)
+
+
+def _is_bool(value: object) -> bool:
+    return isinstance(value, bool)
 
 
 # Numbers of more digits than any chain has stages are no numbers.
@@ -190,7 +191,7 @@ _ACTION = re.compile(
 )
 
 
-def _parse(text: str) -> Action:
+def _parse(text: object) -> Action:
     match = _ACTION.fullmatch(text) if isinstance(text, str) else None
     if match is None:
         raise ScheduleError(f"{text!r} is not an action; write F3, F3:1, F3:1~, B3 or -3")

@@ -19,9 +19,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ckptgrad.errors import CkptgradError
 from ckptgrad.planning.costs import ChainCosts
@@ -72,7 +73,7 @@ class Optimum:
     def is_long(self) -> bool:
         """Whether the chain is beyond a table's reach."""
         try:
-            return self.segments is None
+            return not self.segments
         except LongChain:
             return True
 
@@ -83,7 +84,7 @@ class Optimum:
 
     @cached_property
     def rows(self) -> int:
-        """Rows in all."""
+        """The number of rows."""
         return 2 * len(self.segments.classes.first)
 
     @cached_property
@@ -199,7 +200,7 @@ class _Walk:
                 return split
         return decision
 
-    def _best_keep(self, first, last, owned, room) -> tuple[float, Decision]:
+    def _best_keep(self, first: int, last: int, owned: bool, room: int) -> tuple[float, Decision]:
         costs, kinds, kind = self.costs, self.kinds, self.kind_of[first]
         result = int(self.boundaries[-1]) if last == len(costs) - 1 else 0
         cotangent, alone = costs.cotangent_bytes(last + 1), first == last
@@ -217,7 +218,7 @@ class _Walk:
                 best = seconds, Keep(k, left)
         return best
 
-    def _best_split(self, first, last, owned, room) -> tuple[float, Decision]:
+    def _best_split(self, first: int, last: int, owned: bool, room: int) -> tuple[float, Decision]:
         costs, optimum = self.costs, self.optimum
         held = int(self.boundaries[first]) if owned else 0
         sweeps = self.sweeps[first:last].copy()
@@ -235,11 +236,12 @@ class _Walk:
         best = int(np.argmin(seconds))
         return float(seconds[best]), Split(int(at[best]), right_room, left_room)
 
-    def _look_up(self, rows: np.ndarray, room: int) -> np.ndarray:
+    def _look_up(self, rows: NDArray[np.int64], room: int) -> NDArray[np.float64]:
         if room < 0:
             return np.full(len(rows), np.inf)
         if self.curves is not None:
-            return np.array([self.curves[row].within(room) for row in rows.tolist()])
+            curves, numbers = self.curves, cast("list[int]", rows.tolist())
+            return np.array([curves[row].within(room) for row in numbers])
         seconds = np.where(self.least[rows] <= room, self.seconds[rows], np.inf)
         if self.values is None:
             return seconds

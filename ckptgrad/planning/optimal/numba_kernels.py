@@ -39,7 +39,16 @@ def compiled_kernels() -> Kernels | None:
     )
     for function in called:
         extending.register_jitable(function)
-    extending.overload(recurrences.lower, strict=False)(lambda *_: recurrences.lower_in_loops)
-    extending.overload(recurrences.settle, strict=False)(lambda *_: recurrences.settle_in_loops)
+    extending.overload(recurrences.lower, strict=False)(_always(recurrences.lower_in_loops))
+    extending.overload(recurrences.settle, strict=False)(_always(recurrences.settle_in_loops))
     compiled = numba.njit(cache=True)
     return Kernels(compiled(recurrences.fill_least), compiled(recurrences.fill_times))
+
+
+def _always(function: Callable[..., Any]) -> Callable[..., Any]:
+    """What numba asks for an implementation, whatever the types are."""
+
+    def implementation(*_: Any) -> Callable[..., Any]:
+        return function
+
+    return implementation

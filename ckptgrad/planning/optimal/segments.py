@@ -178,7 +178,8 @@ def _classify(kind_of: Integers, kinds: int) -> tuple[Classes[Integers], NDArray
     n = len(kind_of)
     matrix = np.full((n, n), -1, np.int64)
     starts = np.arange(n)
-    columns, known, previous = [], 0, np.full(n, -1)
+    columns: list[tuple[Integers, ...]] = []
+    known, previous = 0, np.full(n, -1)
     for length in range(1, n + 1):
         ends = kind_of[length - 1 :]
         first = starts[: len(ends)]

@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ckptgrad.errors import BudgetError
-from ckptgrad.planning.costs import ChainCosts
+from ckptgrad.planning.costs import ChainCosts, StageCost
 from ckptgrad.planning.nested import keep_fastest, write_nested
 from ckptgrad.planning.optimal.dynamic_programming import Optimum
 from ckptgrad.planning.policy import policy
@@ -38,6 +38,6 @@ def rotor(costs: ChainCosts, budget: int | None = None) -> Schedule:
     return optimum.write(budget).finish("rotor", budget)
 
 
-def _reads_everything(stage):
+def _reads_everything(stage: StageCost) -> StageCost:
     options = tuple(replace(option, reads_input=True, reads_output=True) for option in stage.options)
     return replace(stage, options=options)
