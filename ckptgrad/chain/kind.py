@@ -132,6 +132,6 @@ class PerKind(Generic[T]):
 
 
 def private_residuals(kind: StageKind, option: Option) -> list[Variable]:
-    """What an option keeps beside the boundaries of its stage."""
+    """What an option keeps besides the boundaries of its stage."""
     shared = {*kind.outputs_kept, *(kind.joint.inputs[i] for i in kind.boundary_in)}
     return [v for v in option.partition.residuals if v not in shared]

@@ -17,11 +17,11 @@ from ckptgrad.graph.static import Settings, split_call
 from ckptgrad.graph.trace import STAGE_NAME
 
 
-def stage(fun: Callable) -> Callable:
+def stage(fun: Callable[..., Any]) -> Callable[..., Any]:
     """Mark a function as one stage of a chain.
 
     Args:
-        fun: any JAX function; each call of the result is one stage.  As under `jax.jit` arrays and numbers are traced;
+        fun: any JAX function; each call of the result is one stage. As under `jax.jit` arrays and numbers are traced;
             flags, functions and other settings reach it as they are.
 
     Example:
@@ -49,9 +49,9 @@ class Chain:
     """A function made of stages: x[i+1] = stages[i](params[i], x[i]).
 
     Args:
-        stages: functions (params, x) -> x; the same function object may stand several times.
+        stages: functions (params, x) -> x; the same function object may occur several times.
 
-    Calling the chain with (params, x), one entry of `params` a stage, gives the last x.
+    Calling the chain with (params, x), one entry of `params` per stage, gives the last x.
 
     Raises:
         StageError: there are no stages, the number of params differs, or a stage does not accept
@@ -64,10 +64,10 @@ class Chain:
         3
     """
 
-    def __init__(self, stages: Sequence[Callable]):
+    def __init__(self, stages: Sequence[Callable[..., Any]]):
         if not stages:
             raise StageError("a chain needs at least one stage")
-        marked: dict[Any, Callable] = {}
+        marked: dict[Any, Callable[..., Any]] = {}
         self.stages = tuple(marked.setdefault(f, stage(f)) for f in stages)
         self.names = tuple(getattr(f, "__name__", "stage") for f in stages)
 
@@ -76,7 +76,7 @@ class Chain:
 
     def __call__(self, params: Sequence[Any], x: Any) -> Any:
         if len(params) != len(self.stages):
-            raise StageError(f"a chain of {len(self)} stages got params for {len(params)}; give one entry a stage")
+            raise StageError(f"a chain of {len(self)} stages got params for {len(params)}; give one entry per stage")
         for i, (run, p) in enumerate(zip(self.stages, params, strict=True)):
             try:
                 x = run(p, x)

@@ -12,6 +12,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import jax.numpy as jnp
 
@@ -91,19 +92,21 @@ class Program:
     @cached_property
     def _sums(self) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
         """For each stage which of its gradients are added to others, and to which others are added."""
-        table, added, found = set(self.seeds), set(), []
+        table, added = set(self.seeds), set[Variable]()
+        pairs_by_stage: list[tuple[tuple[int, ...], list[tuple[int, Variable]]]] = []
         for stage in reversed(self.stages):
             table -= {*stage.seeded}
             pairs = list(zip(stage.differentiated, stage.kind.joint.gradients, strict=True))
             present = [(k, v) for k, (v, g) in enumerate(pairs) if g is not None]
             summed = tuple(k for k, v in present if v in table)
-            found.append((summed, present))
+            pairs_by_stage.append((summed, present))
             added |= {v for k, v in present if k in summed}
             table |= {v for _, v in present}
         crossing = {v for stage in self.stages for v in stage.boundary_in}
         lasting = added | {v for v in self.held if v not in crossing}
         return [
-            (summed, tuple(k for k, v in present if v in lasting and k not in summed)) for summed, present in found[::-1]
+            (summed, tuple(k for k, v in present if v in lasting and k not in summed))
+            for summed, present in pairs_by_stage[::-1]
         ]
 
     @property
@@ -159,7 +162,7 @@ def forget_kinds() -> None:
     _RECENT.forget()
 
 
-def _recall(key: tuple) -> StageKind | None:
+def _recall(key: tuple[Any, ...]) -> StageKind | None:
     """A recent kind of this structure that any trace may use."""
     kind = _RECENT.get(key)
     return kind if kind is not None and kind.is_reusable else None
@@ -188,8 +191,8 @@ class _Builder:
             for op in segment:
                 for v in variables_of(op.inputs):
                     self.readers.setdefault(v, set()).add(i)
-        self.kinds: dict[tuple, StageKind] = {}
-        # Values that get a cotangent, once the stages behind them are made: one of zeros would be none, times infinity.
+        self.kinds: dict[tuple[Any, ...], StageKind] = {}
+        # Values that get a cotangent, once the stages after them are made: zeros times infinity would not be no cotangent.
         self.received = set(self.seeds)
         # Differs under jax_enable_x64, once a rule was added or replaced, and where a vmap spreads its examples over a mesh.
         self.environment = (str(jnp.result_type(float)), generation(), saveable, target, spmd_axis_names())

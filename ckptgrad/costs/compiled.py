@@ -24,7 +24,7 @@ from ckptgrad.execution.interpreter import stage_functions
 from ckptgrad.graph.graph import Variable
 from ckptgrad.graph.keys import from_numbers, is_key, numbers_struct
 from ckptgrad.graph.value_types import cotangent_struct, struct
-from ckptgrad.planning.costs import ChainCosts, StageCost
+from ckptgrad.planning.costs import ChainCosts, SaveOption, StageCost
 from ckptgrad.target.remember import remembered
 from ckptgrad.target.target import Target
 
@@ -58,8 +58,8 @@ def compiled_costs(program: Program) -> ChainCosts:
     places = _places(program, costs)
     pairs = [(stage.kind, place) for stage, place in zip(program.stages, places, strict=True)]
     _compile({pair for pair in pairs if pair[0].stands_alone})
-    seen: dict[tuple, StageCost] = {}
-    stages = []
+    seen: dict[tuple[Any, ...], StageCost] = {}
+    stages: list[StageCost] = []
     for i, ((kind, place), cost) in enumerate(zip(pairs, costs.stages, strict=True)):
         beside = costs.boundary_bytes(i), costs.cotangent_bytes(i)
         key = (id(kind), id(cost), place, *beside)
@@ -81,7 +81,7 @@ def _places(program: Program, costs: ChainCosts) -> list[Place]:
 
 def _probed_stage(kind: StageKind, place: Place, cost: StageCost, boundary: int, leaving: int) -> StageCost:
     taken = _probed(kind)
-    options = []
+    options: list[SaveOption] = []
     for k, option in enumerate(cost.options):
         held = boundary + cost.boundary_bytes + option.residual_bytes
         forward = max(0, taken["forward", k] - held)
@@ -93,7 +93,7 @@ def _probed_stage(kind: StageKind, place: Place, cost: StageCost, boundary: int,
 
 
 def _given_bytes(kind: StageKind, k: int, place: Place) -> int:
-    """Bytes of what the backward of option `k` is given and a plan counts as held."""
+    """Bytes of the operands of option `k`'s backward that a plan counts as held."""
     totals = [kind.graph.inputs[kind.wrt[p]] for p in place.summed]
     return kind.target.total_bytes([*_given(kind, k, place), *kind.joint.cotangents, *totals])
 
@@ -114,7 +114,11 @@ def _given(kind: StageKind, k: int, place: Place) -> list[Variable]:
     return [v for v in (*option.partition.residuals, *option.partition.reads) if v in own]
 
 
-def _nothing_probed(kind: StageKind) -> dict[tuple[Any, ...], int]:
+# What tells the programs of a kind apart: forward, backward or hidden, the option, the place.
+_Key = tuple[Any, ...]
+
+
+def _nothing_probed(kind: StageKind) -> dict[_Key, int]:
     return {}
 
 
@@ -122,13 +126,13 @@ def _nothing_probed(kind: StageKind) -> dict[tuple[Any, ...], int]:
 _probed = PerKind(_nothing_probed)
 
 
-def _compile(wanted: Collection[tuple[StageKind, Place]]) -> None:
+def _compile(pairs: Collection[tuple[StageKind, Place]]) -> None:
     """Compile the programs of each kind of stage in each place, a few at a time."""
-    jobs: dict[tuple[StageKind, tuple], Any] = {}
-    for kind, place in wanted:
+    jobs: dict[tuple[StageKind, _Key], jax.stages.Lowered] = {}
+    for kind, place in pairs:
         known = _probed(kind)
         for k in range(-1, len(kind.options)):
-            programs: dict[tuple, Callable[[], Any]] = {("forward", k): partial(_lower_forward, kind, k)}
+            programs: dict[_Key, Callable[[], jax.stages.Lowered]] = {("forward", k): partial(_lower_forward, kind, k)}
             if k >= 0:
                 programs["hidden", k] = partial(_lower_forward, kind, k, output=False)
                 programs["backward", k, place] = partial(_lower_backward, kind, k, place)
@@ -148,24 +152,23 @@ def _temporary_bytes(target: Target, lowered: jax.stages.Lowered) -> int:
     return int(remembered(target, "bytes of temporaries", lowered.as_text(), measure))
 
 
-def _lower_forward(kind: StageKind, k: int, output: bool = True) -> Any:
+def _lower_forward(kind: StageKind, k: int, output: bool = True) -> jax.stages.Lowered:
     part = kind.plain if k < 0 else kind.options[k].partition
     run, call = stage_functions(kind).forward(None if k < 0 else k, output=output)
     own = {*_arriving(kind)}
     used = {*kind.outputs_kept, *part.residuals}
 
-    def program(values):
-        found = dict(zip(run.makes, call(values), strict=True))
-        given = [x for v, x in zip(run.reads, values, strict=True) if v in own]
-        # The incoming boundary is held beside what is made of it.
-        return _consume([*given, *(x for v, x in found.items() if v in used)]), [
-            x for v, x in found.items() if v not in used
-        ]
+    def program(values: Sequence[Any]) -> Any:
+        made = dict(zip(run.makes, call(values), strict=True))
+        arriving = [x for v, x in zip(run.reads, values, strict=True) if v in own]
+        # The incoming boundary is held besides what is made of it.
+        consumed = [*arriving, *(x for v, x in made.items() if v in used)]
+        return _consume(consumed), [x for v, x in made.items() if v not in used]
 
     return _lower(kind.target, program, [struct(v.aval) for v in run.reads], [v in own for v in run.reads])
 
 
-def _lower_backward(kind: StageKind, k: int, place: Place) -> Any:
+def _lower_backward(kind: StageKind, k: int, place: Place) -> jax.stages.Lowered:
     run, call = stage_functions(kind).backward(k, place.summed)
     gradients, cotangents = kind.joint.gradients, {*kind.joint.cotangents}
     own = {*_given(kind, k, place), *cotangents}
@@ -173,11 +176,11 @@ def _lower_backward(kind: StageKind, k: int, place: Place) -> Any:
     used = {*kind.crossing, *(gradients[p] for p in place.starting)}
     count = len(run.reads)
 
-    def program(values):
-        found = call((values[:count], values[count:]))
-        others = len(found) - len(summed)
+    def program(values: Sequence[Any]) -> Any:
+        made = call((values[:count], values[count:]))
+        others = len(made) - len(summed)
         held = [v in used for v in run.makes[:others]] + [True] * len(summed)
-        pairs = list(zip(found, held, strict=True))
+        pairs = list(zip(made, held, strict=True))
         # Gradients of arguments are results of the whole program.
         return _consume([x for x, h in pairs if h]), [x for x, h in pairs if not h]
 
@@ -186,11 +189,11 @@ def _lower_backward(kind: StageKind, k: int, place: Place) -> Any:
     return _lower(kind.target, program, structs, [v in own for v in run.reads] + [True] * len(summed))
 
 
-def _lower(target: Target, program: Any, structs: Sequence[Any], made: Sequence[bool]) -> Any:
+def _lower(target: Target, program: Any, structs: Sequence[Any], made: Sequence[bool]) -> jax.stages.Lowered:
     """A program of values that are arguments, or made inside by a callback."""
     inside = [i for i, m in enumerate(made) if m and _is_plain(structs[i])]
 
-    def run(*arguments):
+    def run(*arguments: Any) -> Any:
         rest, made_ = iter(arguments), iter(_produce([structs[i] for i in inside]))
         return program([next(made_) if i in places else next(rest) for i in range(len(structs))])
 

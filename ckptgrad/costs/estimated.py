@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from ckptgrad.chain.kind import Option, StageKind, private_residuals
 from ckptgrad.chain.program import Program
@@ -27,8 +28,9 @@ def estimated_costs(program: Program, *, keep_all: bool = False) -> ChainCosts:
     is at certain boundaries: they are counted with the cotangents of these.
     """
     target, roofline = program.target, Roofline(program.target)
-    by_kind: dict[tuple, StageCost] = {}
-    stages, between = [], waiting_bytes(program)
+    by_kind: dict[tuple[Any, ...], StageCost] = {}
+    stages: list[StageCost] = []
+    between = waiting_bytes(program)
     for i, (stage, summed) in enumerate(zip(program.stages, program.summed, strict=True)):
         key = (id(stage.kind), summed, program.starting[i], between[i], between[i + 1])
         if key not in by_kind:
@@ -84,8 +86,8 @@ def _save_option(
     # Gradients of arguments are outputs of the whole program, counted there.
     arriving = {g for g in gradients if g not in set(flowing)}
     # What is kept is dropped at its last use; the cotangent is too, but whether it is overwritten is the compiler's choice.
-    given = {*part.residuals, *part.reads, *j.cotangents, *arriving} - {*private}
-    inner = peak_inside(back, given, flowing, kind.target, private) - kind.target.total_bytes(flowing) - residual_bytes
+    held_anyway = {*part.residuals, *part.reads, *j.cotangents, *arriving} - {*private}
+    inner = peak_inside(back, held_anyway, flowing, kind.target, private) - kind.target.total_bytes(flowing) - residual_bytes
     forward = peak_inside(part.forward_operations, j.inputs, kept, kind.target) - boundary_bytes - residual_bytes
     unseen = part.forward_run(unwanted=boundary).operations
     hidden = peak_inside(unseen, j.inputs, private, kind.target) - residual_bytes

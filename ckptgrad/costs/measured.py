@@ -32,24 +32,24 @@ def measured_costs(program: Program) -> ChainCosts:
     """
     costs = compiled_costs(program)
     times = {kind: _times(kind) for kind in program.kinds if kind.stands_alone}
-    seen: dict[tuple, StageCost] = {}
-    stages = []
+    seen: dict[tuple[Any, ...], StageCost] = {}
+    stages: list[StageCost] = []
     for stage, cost in zip(program.stages, costs.stages, strict=True):
         key = (id(stage.kind), id(cost))
         if not stage.kind.stands_alone:
             seen[key] = cost
         elif key not in seen:
-            found = times[stage.kind]
+            seconds = times[stage.kind]
             options = tuple(
                 replace(
                     option,
-                    forward_time=found["forward", k],
-                    backward_time=found["backward", k],
-                    output_time=min(max(0.0, found["forward", k] - found["hidden", k]), found["forward", -1]),
+                    forward_time=seconds["forward", k],
+                    backward_time=seconds["backward", k],
+                    output_time=min(max(0.0, seconds["forward", k] - seconds["hidden", k]), seconds["forward", -1]),
                 )
                 for k, option in enumerate(cost.options)
             )
-            seen[key] = replace(cost, options=options, forward_time=found["forward", -1])
+            seen[key] = replace(cost, options=options, forward_time=seconds["forward", -1])
         stages.append(seen[key])
     return replace(costs, stages=tuple(stages))
 

@@ -1,1 +1,1 @@
-"""Schedules as programs: interpreted, kept apart, certified."""
+"""Schedules as programs: interpreted, isolated, certified."""

@@ -31,7 +31,7 @@ class Certified:
         plan: the plan that was compiled.
         memory: what XLA allocates.
         rounds: how many plans were compiled until this one fitted, itself included.
-        budget: the bytes that it keeps, as asked for; None for none.  The plan's own budget may be smaller.
+        budget: the bytes that it keeps, as asked for; None for none. The plan's own budget may be smaller.
         traced_parts: from arguments to those that the executable takes, where some are not traced: the program is that
             for their values, and others raise StaticArgumentError.
     """
@@ -41,7 +41,7 @@ class Certified:
     memory: Memory
     rounds: int
     budget: int | None = None
-    traced_parts: Callable[[tuple, dict], tuple[tuple, dict]] | None = None
+    traced_parts: Callable[[tuple[Any, ...], dict[str, Any]], tuple[tuple[Any, ...], dict[str, Any]]] | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.traced_parts is not None:
@@ -67,7 +67,7 @@ class Certified:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Predicted and found: peak bytes beyond the arguments, seconds of a call."""
+    """Predicted and actual: peak bytes beyond the arguments, seconds of a call."""
 
     predicted_peak_bytes: int
     peak_bytes: int

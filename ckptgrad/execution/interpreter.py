@@ -42,7 +42,7 @@ class StageFunctions:
         """A run, and it as a function (values it reads, arrays to wait for) -> values it makes.
 
         `keep` is the option whose residuals are made; `again` leaves out effects; without `output` the outgoing
-        boundary is not made, if it is no residual.
+        boundary is not made, if it is not a residual.
         """
         key = keep, again, output
         if key not in self._forward:
@@ -167,7 +167,7 @@ class Execution:
             return
         part = stage.kind.options[keep].partition
         position = {v: k for k, v in enumerate(part.joint.inputs)}
-        env = part.given(residuals, self._inputs(i, stage, [position[v] for v in part.reads]), cotangents)
+        env = part.backward_env(residuals, self._inputs(i, stage, [position[v] for v in part.reads]), cotangents)
         gradients = dict(zip(stage.differentiated, part.joint.gradients, strict=True))
         summed = tuple(k for k, (v, a) in enumerate(gradients.items()) if a is not None and v in self.table)
         totals = [self.table[stage.differentiated[k]] for k in summed]

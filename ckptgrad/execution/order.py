@@ -48,8 +48,8 @@ def parameter_gradients_first(joint: Joint, target: Target) -> dict[Operation, T
 
 def _reaching_products(back: list[Operation]) -> set[Variable]:
     """The values from which another heavy operation of the backward is reached."""
-    found: set[Variable] = set()
+    reaching: set[Variable] = set()
     for op in reversed(back):
-        if is_heavy(op) or any(v in found for v in op.outputs):
-            found.update(variables_of(op.inputs))
-    return found
+        if is_heavy(op) or any(v in reaching for v in op.outputs):
+            reaching.update(variables_of(op.inputs))
+    return reaching

@@ -22,7 +22,7 @@ def run_staged(program: Program, args: Sequence[Any], schedule: Schedule, observ
     execution = Execution(program, args)
     first_reader = {v: min(i for i, s in enumerate(program.stages) if v in s.inputs) for v in program.held}
     returned = {*program.graph.outputs}
-    given = {id(x) for x in execution.env.values()}
+    arguments = {id(x) for x in execution.env.values()}
     forward, backward = split_at_backward(schedule)
     for index, action in enumerate([*forward, *backward]):
         if index == len(forward):
@@ -34,5 +34,5 @@ def run_staged(program: Program, args: Sequence[Any], schedule: Schedule, observ
                 if reader == action.stage and v not in returned:
                     execution.env.pop(v, None)
         arrays = [*execution.arrays(), *execution.table.values()]
-        held = [x for x in jax.tree.leaves(arrays) if id(x) not in given]
+        held = [x for x in jax.tree.leaves(arrays) if id(x) not in arguments]
         observe(jax.block_until_ready(held))

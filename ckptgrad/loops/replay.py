@@ -111,7 +111,7 @@ class Replay:
         into, stacked = iter(arriving), iter(xs)
         reads = [consts[i] if i < n else next(into) if i < n + c else next(stacked) for i in self.reads]
         kept = {**dict(zip(self.private, private, strict=True)), **dict(zip(self.next_of, leaving, strict=True))}
-        return self.part.given([kept[v] for v in self.part.residuals], reads, cotangents)
+        return self.part.backward_env([kept[v] for v in self.part.residuals], reads, cotangents)
 
     def back(self, start: Mapping[Variable, Any]) -> tuple[list[Any], list[Any], list[Any]]:
         """Gradients of constants (None where zero), carried values and stacked inputs.

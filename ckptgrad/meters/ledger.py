@@ -30,8 +30,8 @@ def ledger(subject: Subject) -> Reading:
 
 
 def _bytes(arrays: Sequence[Any], but: set[Any]) -> int:
-    found = {_place(x): _on_one_device(x) for x in arrays if isinstance(x, jax.Array)}
-    return sum(n for place, n in found.items() if place not in but)
+    bytes_by_place = {_place(x): _on_one_device(x) for x in arrays if isinstance(x, jax.Array)}
+    return sum(n for place, n in bytes_by_place.items() if place not in but)
 
 
 def _on_one_device(array: jax.Array) -> int:

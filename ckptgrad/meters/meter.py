@@ -28,7 +28,7 @@ class Subject:
         args, kwargs: the arguments of a call, concrete for meters that run it.
         places: for each action of its plan the named scope of its work, and where it begins and ends as a share of the
             call's time; empty for programs of others.
-        staged: runs the plan action by action, and calls what it is given with all arrays held after each; None for
+        staged: runs the plan action by action, and calls its argument with all arrays held after each; None for
             programs of others.
     """
 
@@ -92,9 +92,8 @@ def meter(name: str, *, label: str, sees: str, cannot_see: str, runs: bool = Tru
     """Register a function (Subject) -> Reading as a meter."""
 
     def register(measure: Callable[[Subject], Reading]) -> Meter:
-        found = Meter(name, label, sees, cannot_see, runs, measure)
-        _METERS[name] = found
-        return found
+        _METERS[name] = Meter(name, label, sees, cannot_see, runs, measure)
+        return _METERS[name]
 
     return register
 
@@ -117,8 +116,8 @@ def get_meters(names: str | Sequence[str]) -> list[Meter]:
     known = meters()
     if names in ("all", "none"):
         return list(known.values()) if names == "all" else []
-    found = [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
-    for name in found:
+    asked = [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
+    for name in asked:
         if name not in known:
             raise OptionError(f"there is no meter {name!r}; there are {', '.join(known)}, 'all' and 'none'")
-    return [known[name] for name in found]
+    return [known[name] for name in asked]

@@ -81,8 +81,8 @@ def _run(path: Path) -> Reading:
     if done.returncode:
         last = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1]
         return Reading(None, f"the measuring process failed: {last}")
-    found = json.loads(done.stdout.splitlines()[-1])
-    return Reading(found["peak"], None, tuple((share, bytes_) for share, bytes_ in found["samples"]))
+    answer = json.loads(done.stdout.splitlines()[-1])
+    return Reading(answer["peak"], None, tuple((share, bytes_) for share, bytes_ in answer["samples"]))
 
 
 def _portable(leaf: Any) -> tuple[str | None, Any]:

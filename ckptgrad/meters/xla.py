@@ -48,7 +48,7 @@ def _positions(assignment: Assignment, places: Sequence[tuple[str | None, float,
     waiting: dict[str | None, list[tuple[float, float]]] = {}
     for scope, start, end in reversed(places):
         waiting.setdefault(scope, []).append((start, end))
-    found: list[float] = []
+    positions: list[float] = []
     now, k = 0.0, 0
     while k < steps:
         scope = _scope(assignment.scopes[k])
@@ -58,26 +58,26 @@ def _positions(assignment: Assignment, places: Sequence[tuple[str | None, float,
         start, stop = waiting[scope].pop() if waiting.get(scope) else (now, now)
         # XLA may run what does not depend on each other in another order.
         start, stop = max(start, now), max(stop, now)
-        found += [start + (stop - start) * (i + 0.5) / (end - k) for i in range(end - k)]
+        positions += [start + (stop - start) * (i + 0.5) / (end - k) for i in range(end - k)]
         now, k = stop, end
-    return found
+    return positions
 
 
 def _scope(name: str) -> str | None:
-    found = _SCOPE.search(name)
-    return found[1] if found else None
+    match = _SCOPE.search(name)
+    return match[1] if match else None
 
 
 def _buffer(buffer: XlaBuffer, assignment: Assignment) -> Buffer:
     """A buffer of XLA's in the words of a plan: by who made it, whether it outlives that, and who reads it."""
-    found = _SCOPE.search(buffer.name)
-    stage = int(found[3]) if found else None
+    match = _SCOPE.search(buffer.name)
+    stage = int(match[3]) if match else None
     kind = "transients"
     if buffer.is_output:
         kind = "results"
-    elif found and assignment.scopes[buffer.last] != assignment.scopes[buffer.first]:
-        kind = "gradients" if found[2] == "backward" else "residuals"
-        others = {_scope(name) for name in buffer.readers} - {found[1], None}
+    elif match and assignment.scopes[buffer.last] != assignment.scopes[buffer.first]:
+        kind = "gradients" if match[2] == "backward" else "residuals"
+        others = {_scope(name) for name in buffer.readers} - {match[1], None}
         if kind == "residuals" and any(name.startswith("forward") for name in others if name):
             kind = "boundaries"
     # XLA numbers its own instructions, such as "wrapped_copy.11".

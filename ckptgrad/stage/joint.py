@@ -1,7 +1,7 @@
 """The joint forward and backward graph of a function, and its partition into the two.
 
 `joint` differentiates a graph symbol-to-symbol: one Graph with the forward operations and the
-operations of the gradient.  `partition` splits it, given what to keep: the forward graph returns
+operations of the gradient. `partition` splits it by what to keep: the forward graph returns
 the kept values besides its outputs, the backward graph recomputes whatever else it reads from
 what was kept and from the inputs.
 """
@@ -50,26 +50,25 @@ class Joint:
     def backward_operations(self) -> list[Operation]:
         """The operations that depend on a cotangent."""
         tainted: set[Any] = set(self.cotangents)
-        found = []
+        dependent: list[Operation] = []
         for op in self.operations:
             if any(a in tainted for a in op.inputs):
                 tainted.update(op.outputs)
-                found.append(op)
-        wanted = [g for g in self.gradients if g is not None]
-        kept = set(needed_operations(found, wanted))
-        return [op for op in found if op in kept]
+                dependent.append(op)
+        needed = set(needed_operations(dependent, [g for g in self.gradients if g is not None]))
+        return [op for op in dependent if op in needed]
 
     @cached_property
     def forward_operations(self) -> list[Operation]:
-        """The operations that depend on no cotangent."""
+        """The operations that do not depend on a cotangent."""
         tainted: set[Any] = set(self.cotangents)
-        found = []
+        independent: list[Operation] = []
         for op in self.operations:
             if any(a in tainted for a in op.inputs):
                 tainted.update(op.outputs)
             else:
-                found.append(op)
-        return found
+                independent.append(op)
+        return independent
 
     @cached_property
     def frontier(self) -> list[Variable]:
@@ -94,22 +93,22 @@ def joint(
     Args:
         graph: the forward graph.
         wrt: the inputs to differentiate with respect to.
-        seeds: the outputs that receive a cotangent; an atom that stands twice receives the sum.
+        seeds: the outputs that receive a cotangent; an atom that occurs twice receives the sum.
         planned: how loops are reversed is left open, for a plan to say before the graph is run.
         totals: inputs among `wrt` whose gradients are added to totals, which come last among the cotangents.
     """
     present: list[bool] = []
     towards = reaching(graph, variables_of(seeds))
 
-    def run(args, cotangents):
+    def run(args: Sequence[Any], cotangents: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         tape = forward(graph, args, wrt, planned=planned, towards=towards)
         table: dict[Variable, Any] = dict(zip(totals, cotangents[len(seeds) :], strict=True))
         for atom, ct in zip(seeds, cotangents, strict=False):
             if isinstance(atom, Variable):
                 accumulate(table, atom, ct)
-        found = backpropagate(tape, table, wrt)
-        present[:] = [g is not None for g in found]
-        return [read(tape.env, a) for a in graph.outputs], [g for g in found if g is not None]
+        gradients = backpropagate(tape, table, wrt)
+        present[:] = [g is not None for g in gradients]
+        return [read(tape.env, a) for a in graph.outputs], [g for g in gradients if g is not None]
 
     structs = [struct(v.aval) for v in graph.inputs]
     seed_structs = [cotangent_struct(v.aval) for v in (*seeds, *totals)]

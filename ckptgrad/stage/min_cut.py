@@ -1,9 +1,9 @@
 """The front of what to keep: bytes kept against seconds of recomputation, by parametric minimum cuts.
 
 Each forward value that the backward needs is kept, at a price by its bytes, or made again, at the time of its
-operation and with the need for what that operation reads.  For one price of a byte the cheapest choice is a minimum
+operation and with the need for what that operation reads. For one price per byte the cheapest choice is a minimum
 cut: of a network in which being needed flows from the backward's reads against the direction of the graph, and is
-stopped by paying for a value or for an operation's arguments being there anyway.  All prices together give the lower
+stopped by paying for a value or for an operation's arguments being there anyway. All prices together give the lower
 convex hull of the front; its corners are found by asking, between two of them, at the price at which they tie
 (Eisner and Severance 1976).
 
@@ -83,7 +83,7 @@ class KeepNetwork:
                 i = value[v] - 2
                 self.maker[i] = node
                 if is_view(op):
-                    preferred[i] *= 1 + 1 / 64  # A compiler may hold what is seen through a view beside the view.
+                    preferred[i] *= 1 + 1 / 64  # A compiler may hold what is seen through a view besides the view.
                 forbidden[i] = may_keep is not None and not op.effects and not may_keep(op)
         self.preferred = preferred
         self.forbidden = forbidden

@@ -40,7 +40,7 @@ Apply: TypeAlias = Callable[[Operation, Sequence[Any]], list[Any]]
 
 @dataclass(frozen=True)
 class Run:
-    """A run of operations as a function: of what it reads and does not make itself, to what is wanted of it."""
+    """A run of operations as a function: of what it reads and does not make itself, to what it makes for others."""
 
     operations: tuple[Operation, ...]
     makes: tuple[Variable, ...]
@@ -78,14 +78,14 @@ class Partition:
     @cached_property
     def forward_again(self) -> tuple[Operation, ...]:
         """What a forward pass runs when it is not the first: without effects that nothing reads."""
-        wanted = [*self.joint.outputs, *self.residuals]
-        return tuple(silent(op) for op in needed_operations(self.forward_operations, wanted, effects=False))
+        results = [*self.joint.outputs, *self.residuals]
+        return tuple(silent(op) for op in needed_operations(self.forward_operations, results, effects=False))
 
     def forward_run(self, again: bool = False, unwanted: Collection[Variable] = ()) -> Run:
         """What the forward runs, and the outputs and residuals that it makes; of `unwanted` outputs only residuals."""
-        wanted = [*(a for a in self.joint.outputs if a not in unwanted), *self.residuals]
+        results = [*(a for a in self.joint.outputs if a not in unwanted), *self.residuals]
         operations = self.forward_again if again else self.forward_operations
-        return _run(needed_operations(operations, wanted) if unwanted else operations, wanted)
+        return _run(needed_operations(operations, results) if unwanted else operations, results)
 
     @cached_property
     def backward_run(self) -> Run:
@@ -109,11 +109,11 @@ class Partition:
             residuals, reads: values in the order of the attributes of these names.
             cotangents: in the order of `joint.cotangents`.
         """
-        env, run = self.given(residuals, reads, cotangents), self.backward_run
+        env, run = self.backward_env(residuals, reads, cotangents), self.backward_run
         env.update(zip(run.makes, run([env[v] for v in run.reads]), strict=True))
         return [None if a is None else read(env, a) for a in self.joint.gradients]
 
-    def given(self, residuals: Sequence[Any], reads: Sequence[Any], cotangents: Sequence[Any]) -> dict[Variable, Any]:
+    def backward_env(self, residuals: Sequence[Any], reads: Sequence[Any], cotangents: Sequence[Any]) -> dict[Variable, Any]:
         """What the backward starts from, by variable."""
         variables = (*self.residuals, *self.reads, *self.joint.cotangents)
         return {**self.joint.constants, **dict(zip(variables, (*residuals, *reads, *cotangents), strict=True))}
@@ -135,9 +135,9 @@ def partition(joint: Joint, keep: Sequence[Variable]) -> Partition:
     )
 
 
-def _run(operations: Sequence[Operation], wanted: Sequence[Atom | None]) -> Run:
+def _run(operations: Sequence[Operation], results: Sequence[Atom | None]) -> Run:
     made = {v for op in operations for v in op.outputs}
-    return Run(tuple(operations), tuple(dict.fromkeys(a for a in wanted if isinstance(a, Variable) and a in made)))
+    return Run(tuple(operations), tuple(dict.fromkeys(a for a in results if isinstance(a, Variable) and a in made)))
 
 
 def run_operations(

@@ -1,6 +1,6 @@
 """Which values a stage keeps for its backward: minimum cuts of its forward graph.
 
-The front of bytes against recomputation (`fronts`), and beside it the choices that follow from rules: for each
+The front of bytes against recomputation (`min_cut`), and besides it the choices that follow from rules: for each
 level, the fewest bytes from which the backward can go on without doing an operation of the level again.  The levels
 are those of `jax.checkpoint_policies` (`everything_saveable`, `dots_saveable`, `dots_with_no_batch_dims_saveable`,
 `nothing_saveable`), so that what is chosen is never worse than any of these.
@@ -9,6 +9,7 @@ are those of `jax.checkpoint_policies` (`everything_saveable`, `dots_saveable`, 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any, TypeAlias
 
 from jax import ad_checkpoint  # noqa: TID251 (the words in which policies answer)
@@ -52,35 +53,35 @@ def residual_choices(
         roofline: the rates by which recomputation is timed.
         saveable: which operations' results may be kept, in the form of `jax.checkpoint_policies`; None: all.
     """
-    may_keep = None if saveable is None else (lambda op: is_saveable(op, saveable))
+    may_keep = None if saveable is None else partial(is_saveable, saveable=saveable)
     network = KeepNetwork(joint, boundary, roofline, may_keep)
-    found: dict[tuple[Variable, ...], tuple[str, Choice]] = {}
+    by_kept: dict[tuple[Variable, ...], tuple[str, Choice]] = {}
     for name, fixed in LEVELS:
         choice = network.keeping_results_of(fixed)
         if choice is not None:
-            found.setdefault(choice.keep, (name, choice))
-    most = max((c.bytes for _, c in found.values()), default=1) or 1
+            by_kept.setdefault(choice.keep, (name, choice))
+    most = max((c.bytes for _, c in by_kept.values()), default=1) or 1
     for choice in front(network):
-        found.setdefault(choice.keep, (f"{100 * choice.bytes / most:.0f} %", choice))
+        by_kept.setdefault(choice.keep, (f"{100 * choice.bytes / most:.0f} %", choice))
     whole = tuple(v for v in joint.inputs if v in boundary)
-    if whole not in found:
+    if whole not in by_kept:
         seconds = sum(roofline.again(op) for op in needed_operations(joint.forward_operations, joint.frontier))
-        found[whole] = ("input", Choice(whole, roofline.target.total_bytes(whole), seconds))
+        by_kept[whole] = ("input", Choice(whole, roofline.target.total_bytes(whole), seconds))
     arriving = frozenset(whole)
-    chosen = sorted(found.values(), key=lambda pair: (-pair[1].bytes, pair[1].seconds))
+    chosen = sorted(by_kept.values(), key=lambda pair: (-pair[1].bytes, pair[1].seconds))
     kept = [pair for pair in chosen if not any(_beats(other, pair[1], arriving, roofline.target) for _, other in chosen)]
     return [(name, list(choice.keep)) for name, choice in _thinned(kept, most // 64, arriving)]
 
 
 def _thinned(choices: list[tuple[str, Choice]], least: int, arriving: frozenset[Variable]) -> list[tuple[str, Choice]]:
-    """Choices that differ by `least` bytes at least, or in whether they read the boundary; the first of those alike."""
-    found: list[tuple[str, Choice]] = []
+    """Choices that differ by at least `least` bytes, or in whether they read the boundary; the first of those alike."""
+    kept: list[tuple[str, Choice]] = []
     for name, choice in choices:
         reads = arriving & {*choice.keep}
-        alike = found and found[-1][1].bytes - choice.bytes < least and reads == arriving & {*found[-1][1].keep}
+        alike = kept and kept[-1][1].bytes - choice.bytes < least and reads == arriving & {*kept[-1][1].keep}
         if not alike:
-            found.append((name, choice))
-    return found
+            kept.append((name, choice))
+    return kept
 
 
 def _beats(a: Choice, b: Choice, arriving: frozenset[Variable], target: Target) -> bool:
@@ -95,7 +96,7 @@ def is_saveable(op: Operation, saveable: Saveable) -> bool:
     """What a predicate of `jax.checkpoint_policies` says of an operation.  Offloading counts as saving.
 
     Raises:
-        GradientTypeError: the answer is none that JAX knows.
+        GradientTypeError: the answer is not one that JAX knows.
     """
     answer = saveable(op.primitive, *(a.aval for a in op.inputs), **op.params)
     if isinstance(answer, bool):

@@ -24,12 +24,12 @@ _STEPS, _TURNS = 32, 4096
 def calibrate() -> Rates:
     """Measure the rates by which plans estimate times on the default device, and use them from now on.
 
-    Takes about a second, once a device: the rates are remembered on disk.  Without it, rates of a typical machine of the
+    Takes about a second, once per device: the rates are remembered on disk. Without it, rates of a typical device of the
     platform are used.
 
     Returns:
-        The rates: floating point operations a second in products, elementwise operations, transcendental functions,
-        bytes a second written to fresh memory (page faults included) and read.
+        The rates: floating point operations per second in products, elementwise operations, transcendental functions,
+        bytes per second written to fresh memory (page faults included) and read.
 
     Example:
         >>> import ckptgrad as cg
@@ -39,11 +39,11 @@ def calibrate() -> Rates:
     target = attached()
     measured = cache(measure_rates)
     names = [field.name for field in fields(Rates) if field.name != "cache"]
-    found = {
+    measured_rates = {
         name: remembered(target, f"rate: {name}", "", lambda n=name: getattr(measured(), n), positive=name.endswith("_rate"))
         for name in names
     }
-    rates = Rates(**found, cache=target.rates.cache)
+    rates = Rates(**measured_rates, cache=target.rates.cache)
     use_rates(target, rates)
     return rates
 
@@ -56,7 +56,7 @@ def measure_rates() -> Rates:
     scalar = jnp.ones(())
 
     def chain(step: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        def run(x):
+        def run(x: Any) -> Any:
             for _ in range(_STEPS):
                 x = step(x)
             return x

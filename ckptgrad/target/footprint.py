@@ -105,7 +105,7 @@ def peak_inside(
 
 
 def scratch(op: Operation, target: Target) -> int:
-    """Bytes beside operands and results while a product runs: copies of these where the platform works on copies.
+    """Bytes besides operands and results while a product runs: copies of these where the platform works on copies.
 
     Convolutions work on channels last, and all products in single precision at least.  Of a planned
     loop, what its plan says.

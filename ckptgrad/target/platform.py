@@ -61,12 +61,12 @@ class Platform:
 def platforms() -> dict[str, Platform]:
     """All platforms by the names that JAX and this package have for them."""
     folder = importlib.import_module("ckptgrad.target.platforms")
-    found: dict[str, Platform] = {}
+    by_name: dict[str, Platform] = {}
     for module in pkgutil.iter_modules(folder.__path__):
         platform: Platform = importlib.import_module(f"{folder.__name__}.{module.name}").PLATFORM
         for name in (platform.name, *platform.lowered_for, *platform.device_platforms):
-            found[name] = platform
-    return found
+            by_name[name] = platform
+    return by_name
 
 
 def platform_named(name: str) -> Platform:

@@ -22,7 +22,7 @@ from ckptgrad.compat import VERSIONS
 from ckptgrad.target.target import Target
 
 FILE = "measurements.sqlite"
-# No machine has so many bytes, takes so many seconds or does so many operations in one.
+# No number of bytes, of seconds, or of operations per second is as large.
 _BEYOND = 1e20
 # Seconds to wait for a file that another process has locked: once, and in vain in this process's life.
 _PATIENCE, _MOST_PATIENCE = 2.0, 4.0
@@ -41,9 +41,9 @@ def remembered(target: Target, what: str, text: str, measure: Callable[[], float
         positive: whether it cannot be zero.
     """
     key = _key(target, what, text)
-    found = _ask("SELECT value FROM measurements WHERE key = ?", key)
-    if found and _is_plausible(found[0][0], positive):
-        return found[0][0]
+    rows = _ask("SELECT value FROM measurements WHERE key = ?", key)
+    if rows and _is_plausible(rows[0][0], positive):
+        return rows[0][0]
     value = measure()
     if _is_plausible(value, positive):
         _ask("INSERT OR REPLACE INTO measurements VALUES (?, ?)", key, value)
@@ -51,7 +51,7 @@ def remembered(target: Target, what: str, text: str, measure: Callable[[], float
 
 
 def _is_plausible(value: Any, positive: bool) -> bool:
-    """Whether it is a number of bytes, seconds, or operations a second: no text, no infinity, nothing negative."""
+    """Whether it is a number of bytes, seconds, or operations per second: not text, not infinite, not negative."""
     return isinstance(value, (int, float)) and 0 <= value < _BEYOND and not (positive and value == 0)
 
 
