@@ -12,7 +12,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -38,11 +38,15 @@ class FromCheckpoints(Reversal[LoopT]):
         slots: checkpoints that are held at once, the initial state counted.
         group: steps in a group.
         weight_sums: the gradients of constants that are summed group by group, if any.
+        starts_each_group: whether the backward of a group starts at its checkpoint, where all groups have one: no state is
+            then held on the way there.
     """
 
     slots: int
     group: int
     weight_sums: WeightSums | None = None
+
+    starts_each_group: ClassVar[bool] = False
 
     @classmethod
     def candidates(cls, costs: StepCosts, offer: Offer) -> Iterator[Candidate]:
@@ -57,38 +61,36 @@ class FromCheckpoints(Reversal[LoopT]):
     def _of_groups(cls, costs: StepCosts, offer: Offer, group: int, most: float) -> Iterator[Candidate]:
         """Two levels, then fewer and fewer checkpoints, of `most` bytes."""
         length, groups, inside = costs.length, -(-costs.length // group), _inside(costs, group)
+        state, plain, forward_bytes = costs.state, costs.plain, costs.forward_inside
         # Sums once per group; and what does not stay near from one pass through a group to the next.
         far = max(0.0, 1 - costs.roofline.rates.cache / max(inside, 1))
         adding = (3 * costs.sums * groups + far * 2 * length * costs.each) / costs.roofline.rates.read_rate
-        forward = length * costs.plain
+        forward = length * plain
         backward = length * (costs.keep + costs.back) + adding
+        slowest = offer.slowest * (forward + backward)
         for slots in (groups, *reversed(offer.numbers(groups - 1, 5))):
-            if slots * costs.state > most:
+            if slots * state > most:
                 continue
             again = _extra_forwards(groups, slots) - (groups - 1)
-            seconds = backward + again * group * costs.plain
-            if forward + seconds > offer.slowest * (forward + backward):
+            seconds = backward + again * group * plain
+            if forward + seconds > slowest:
                 return
+            two_levels = slots >= groups
             yield Candidate(
                 costs,
                 partial(cls, costs.replay, slots, group, costs.weight_sums),
-                cls._policies(slots, groups, group),
-                stored=slots * costs.state,
-                forward_bytes=costs.forward_inside,
-                backward_bytes=inside + cls._state_on_the_way(costs, slots, groups),
+                cls._policies(two_levels, group),
+                stored=slots * state,
+                forward_bytes=forward_bytes,
+                backward_bytes=inside if two_levels and cls.starts_each_group else inside + state,
                 forward_seconds=forward,
                 backward_seconds=seconds,
             )
 
     @classmethod
     @abstractmethod
-    def _policies(cls, slots: int, groups: int, group: int) -> tuple[str, ...]:
-        """The policies that a plan belongs to."""
-
-    @classmethod
-    def _state_on_the_way(cls, costs: StepCosts, slots: int, groups: int) -> int:
-        """Bytes of the state with which the backward goes forward from a checkpoint to a group."""
-        return costs.state
+    def _policies(cls, two_levels: bool, group: int) -> tuple[str, ...]:
+        """The policies that a plan belongs to, which has a checkpoint for each group if `two_levels`."""
 
     def state_avals(self) -> list[ShapedArray]:
         """The types of the stacks of states."""
@@ -122,13 +124,13 @@ def _inside(costs: StepCosts, group: int) -> int:
 class Checkpoints(FromCheckpoints[Scan]):
     """Checkpoints of a loop of known length."""
 
-    @classmethod
-    def _policies(cls, slots: int, groups: int, group: int) -> tuple[str, ...]:
-        return (*(["two_levels"] if slots >= groups else []), *(["revolve"] if group == 1 else []))
+    starts_each_group: ClassVar[bool] = True
 
     @classmethod
-    def _state_on_the_way(cls, costs: StepCosts, slots: int, groups: int) -> int:
-        return 0 if slots >= groups else costs.state
+    def _policies(cls, two_levels: bool, group: int) -> tuple[str, ...]:
+        if group == 1:
+            return ("two_levels", "revolve") if two_levels else ("revolve",)
+        return ("two_levels",) if two_levels else ()
 
     def label(self, loop: Scan) -> str:
         """The plan in a few words."""

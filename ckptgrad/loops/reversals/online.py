@@ -83,7 +83,7 @@ class Online(FromCheckpoints[While]):
     """Checkpoints of a loop of unknown length."""
 
     @classmethod
-    def _policies(cls, slots: int, groups: int, group: int) -> tuple[str, ...]:
+    def _policies(cls, two_levels: bool, group: int) -> tuple[str, ...]:
         return ("revolve",) if group == 1 else ()
 
     def label(self, loop: While) -> str:
