@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from jax import dtypes, lax
 from jax.experimental.xla_metadata import set_xla_metadata
 
-from ckptgrad.graph.trace import APART_NAME
+from ckptgrad.graph.trace import ISOLATED_NAME
 from ckptgrad.graph.value_types import explicit_sharding, varying_axes
 from ckptgrad.target.platform import Isolation
 
@@ -48,7 +48,7 @@ def isolated(function: Callable[[Any], list[Any]], isolation: Isolation) -> Call
         with set_xla_metadata(inlineable=None):
             return _barrier(function(operands))
 
-    whole.__name__ = whole.__qualname__ = APART_NAME
+    whole.__name__ = whole.__qualname__ = ISOLATED_NAME
     jitted = jax.jit(whole)
 
     def with_barriers(operands: Any, earlier: Sequence[Any] = ()) -> list[Any]:

@@ -24,7 +24,7 @@ from ckptgrad.graph.static import split_call
 # The name of a jit whose body is one stage of a chain (see `chain.marks`).
 STAGE_NAME = "ckptgrad_stage"
 # The name of a jit that isolates one stage in a compiled program (see `execution.isolated`).
-APART_NAME = "ckptgrad_apart"
+ISOLATED_NAME = "ckptgrad_isolated"
 
 
 def trace(fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Graph:
@@ -127,7 +127,7 @@ class _Frame:
         self.rest = iter(jaxpr.eqns)
         self.env: dict[Any, Atom] = dict(zip(jaxpr.constvars, consts, strict=True))
         self.env.update(zip(jaxpr.invars, inputs, strict=True))
-        self.whole = call is not None and str(call.params.get("name", "")).startswith(APART_NAME)
+        self.whole = call is not None and str(call.params.get("name", "")).startswith(ISOLATED_NAME)
 
     def read(self, atom: Any) -> Atom:
         return Constant(atom.val, atom.aval) if isinstance(atom, Literal) else self.env[atom]

@@ -111,8 +111,8 @@ def pulled_by_rule(op: Application, call: compat.JvpRule):
 
 
 def _inlined(op: Application, call: compat.JvpRule):
-    """On tangents the function is linear, so it is its own derivative; a rule that applies the function to
-    tangents would never end."""
+    """On tangents the function is linear, so it is its own derivative; following a rule that applies the function
+    to tangents would never end."""
     graph = from_jaxpr(call.primal)
     wrt = [v for v, n in zip(graph.inputs, op.needs, strict=True) if n]
     tape = forward(graph, op.inputs, wrt, linear=True)

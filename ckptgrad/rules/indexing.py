@@ -10,7 +10,7 @@ from jax.extend.core import primitives as p
 from ckptgrad.autodiff.cotangent import Part
 from ckptgrad.rules.decorators import bprop, linear
 
-# The operations clamp negative places; unless told so, JAX's functions count them from the end first.
+# The operations clamp negative places; JAX's functions, unless told otherwise, count them from the end.
 _taken = partial(lax.dynamic_slice, allow_negative_indices=False)
 _put = partial(lax.dynamic_update_slice, allow_negative_indices=False)
 

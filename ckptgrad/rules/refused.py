@@ -1,4 +1,4 @@
-"""Primitives whose derivative is refused, and those that tracing or a call of the user's takes apart."""
+"""Primitives whose derivative is refused, and those that tracing inlines or takes apart."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def scatter(op, g):
             lambda: read_back(op, g),
         )
 
-    # Which of several updates wins is left open, so ask: scatter the numbers 1, 2, ... of the
+    # Which of several updates wins is unspecified, so find out: scatter the numbers 1, 2, ... of the
     # updates in place of their values.
     numbers = np.arange(1, math.prod(updates.shape) + 1, dtype=np.int32).reshape(updates.shape)
     winners = write(op, lax.scatter, lax.full(g.shape, 0, numbers.dtype), numbers)

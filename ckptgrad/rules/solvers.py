@@ -57,7 +57,7 @@ def tridiagonal_solve(op, g):
 
 
 class _Parts:
-    """The operands of a call of `lax.custom_linear_solve` by what reads them, and how many results are the solution."""
+    """The operands of a call of `lax.custom_linear_solve` by what reads them, and which results are the solution."""
 
     def __init__(self, op: Application):
         lengths = op.params["const_lengths"]
@@ -76,7 +76,7 @@ class _Parts:
 
 
 def _bprop_linear_solve(op: Application, *cotangents: Any) -> list[Any]:
-    """The user's `transpose_solve` solves for the right-hand side; `matvec` tells how the matrix moves."""
+    """The user's `transpose_solve` solves for the right-hand side; `matvec` says how the matrix moves."""
     lengths, programs, parts = op.params["const_lengths"], op.params["jaxprs"], _Parts(op)
     if programs.transpose_solve is None:
         where = f" at {op.op.source}" if op.op.source is not None else ""
@@ -100,7 +100,7 @@ def _bprop_linear_solve(op: Application, *cotangents: Any) -> list[Any]:
 
 
 def _push_linear_solve(op: Application, *tangents: Any) -> list[Any]:
-    """With A X = B: A dX = dB - dA X, solved as the call itself is; what `solve` tells besides does not move."""
+    """With A X = B: A dX = dB - dA X, solved as the call itself is; auxiliary outputs of `solve` do not move."""
     parts, n = _Parts(op), op.params["const_lengths"].matvec
     right = [instantiate(t, a) for t, a in zip(tangents[parts.right_side :], op.out_avals[: parts.size], strict=True)]
     if any(t is not None for t in tangents[:n]):

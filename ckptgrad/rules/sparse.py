@@ -51,7 +51,7 @@ def _dot_general(data: Any, indices: Any, rhs: Any, params: dict[str, Any]) -> A
     (contracted, rhs_contracted), (batched, rhs_batched) = params["dimension_numbers"]
     shape, batch = params["lhs_spinfo"].shape, indices.ndim - 2
     sparse, stored = indices.shape[-1], indices.shape[-2]
-    # A contracted batch axis that is stored once for all is taken by the primitive as of size 1, not as repeated.
+    # A contracted batch axis that is stored once for all has size 1 for the primitive; it is not repeated.
     lead = (*(indices.shape[i] if i in contracted else shape[i] for i in range(batch)), stored)
     dtype = params["preferred_element_type"] or jnp.result_type(data, rhs)
     # Where each stored entry stands along each batch and sparse axis of the whole array.

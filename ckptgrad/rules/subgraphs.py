@@ -48,8 +48,8 @@ def carried(graph: Graph, needs: Sequence[bool], carry: int, count: int) -> list
     return grown(needs, range(carry, carry + count), lambda flags: active_outputs(graph, flags))
 
 
-def push_through(graph: Graph, needs: Sequence[bool], used: Sequence[bool]) -> Callable:
-    """(inputs, tangents of the needed ones) -> (outputs, tangents of the used ones), zeros made."""
+def push_through(graph: Graph, needs: Sequence[bool], used: Sequence[bool]) -> Callable[..., tuple[list[Any], list[Any]]]:
+    """(inputs, tangents of the needed ones) -> (outputs, tangents of the used ones), with zeros as arrays."""
 
     def run(inputs: Sequence[Any], tangents: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         rest = iter(tangents)

@@ -71,7 +71,7 @@ def _implementation(op: Application):
 
 
 def _checked(op: Application):
-    """The implementation, unless it is the primitive again (as JAX's own are): that would never end."""
+    """The implementation, unless it uses the primitive itself (as JAX's own do), which would never end."""
     run = _implementation(op)
     if op.op.name in trace(run, *op.inputs).counts:
         raise NoDerivativeError(op.op.name, "its implementation is the primitive itself", op.op.source)
@@ -80,7 +80,7 @@ def _checked(op: Application):
 
 @remedy
 def _its_implementation(op: Operation) -> str | None:
-    """Where the primitive has an implementation that can be traced, and that is not the primitive again."""
+    """Advice where the primitive has an implementation that can be traced and does not use the primitive itself."""
     try:
         inside = trace(partial(_impl(op), **op.params), *(struct(a.aval) for a in op.inputs))
     except Exception:  # A package's code that meets tracers: it may refuse them in any way.

@@ -61,7 +61,7 @@ def reduce_window_sum(op, g):
 
 
 def lowest(dtype: Any, choice: Any) -> Any:
-    """The number that loses against every other under the choice `ge_p` or `le_p`."""
+    """The number that is never chosen over another by `ge_p` or `le_p`."""
     return np.array(-np.inf if choice is p.ge_p else np.inf, dtype)
 
 
@@ -89,7 +89,7 @@ def scatter_to_chosen(g: Any, x: Any, choice: Any, where: Geometry) -> Any:
 def scatter_by_offsets(g: Any, x: Any, choice: Any, where: Geometry) -> Any:
     """The same, one offset within the window at a time: elementwise work that a compiler fuses.
 
-    For small windows several times faster than `select_and_scatter_add`, without the arrays of places that its
+    For small windows several times faster than `select_and_scatter_add`, without the arrays of indices that its
     expansion holds, and the only way for dilated ones.
     """
     base, strides = where["base_dilation"], where["window_strides"]
