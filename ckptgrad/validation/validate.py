@@ -1,4 +1,4 @@
-"""`validate`: one function, all ways to its gradient, side by side."""
+"""`validate`: the gradient of one function, computed in all ways and compared side by side."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from ckptgrad.validation.timing import alternate, median_ratio
 
 Policy = str | Callable | Schedule
 
-# Rows without `policies`: the planner's own, and with a budget the classics to compare it with.
+# The policies of a validation that names none: the planner's own and, with a budget, the classics to compare it with.
 DEFAULT = ("optimal",)
 DEFAULT_WITH_BUDGET = ("optimal", "sqrt", "revolve")
 
 
 @dataclass(frozen=True)
 class _Compiled:
-    """A row under way, its compiled program, and the budget in bytes that it keeps."""
+    """An unfinished row, its compiled program, and the budget in bytes that it keeps."""
 
     row: Row
     executable: Any
@@ -61,21 +61,21 @@ def validate(
 
     Args:
         fun: a function that returns a scalar, or (scalar, aux) with `has_aux`.
-        *args, **kwargs: its arguments; concrete, because all is run.
+        *args, **kwargs: its arguments; concrete, because everything is run.
         budget: as for `value_and_grad`; binds the policies.
-        policies: names, functions or Schedules, a row each; by default "optimal", and with a budget also "sqrt"
-            and "revolve".
+        policies: names, functions or Schedules, one row for each; by default "optimal" and, with a budget, "sqrt" and
+            "revolve".
         argnums, has_aux: as for `value_and_grad`.
-        repeats: rounds of timing, at least 1.
-        meters: what to measure with beside XLA's buffer assignment: "resident" (a fresh process a row, some seconds
-            each), "device"; "all", or () for none.
+        repeats: the number of rounds of timing, at least 1.
+        meters: what to measure with besides XLA's buffer assignment: "resident" (a fresh process for each row, some
+            seconds each), "device"; "all", or () for none.
         tolerance: the largest relative difference allowed, by default that of each dtype
             (`validation.compare.TOLERANCES`).
         locate: whether to find the stage, operation and line where a gradient goes wrong. Then rules of
-            `jax.custom_vjp` and `jax.custom_jvp` are compared with the derivatives of their functions too, which fails
-            those that are something else on purpose: straight-through estimators, gradient clipping, approximations
-            cruder than `tolerance`. Operations are run one by one, with every boundary kept.
-        on_progress: called with what is done now, steps done and steps in all.
+            `jax.custom_vjp` and `jax.custom_jvp` are also compared with the derivatives of their functions. Rules that
+            differ on purpose fail: straight-through estimators, gradient clipping, approximations cruder than
+            `tolerance`. Operations are run one by one, with every boundary kept.
+        on_progress: called with what is being done, steps done and steps in total.
 
     Returns:
         A Validation. A policy that cannot meet the budget has a row that says so; with `locate` its `findings` say
@@ -86,7 +86,7 @@ def validate(
             is not the derivative of its function; the table is its attribute `validation`.
         BudgetError: no policy can meet the budget.
         GradientTypeError, BudgetFormatError, OptionError: as from `value_and_grad`.
-        ReferenceTypeError: the function writes a mutable reference from outside, so that each run is another function's.
+        ReferenceTypeError: the function writes a mutable reference from outside, so that no two runs compute the same.
 
     Example:
         >>> import jax.numpy as jnp
@@ -102,8 +102,8 @@ def validate(
         policies = DEFAULT if budget is None else DEFAULT_WITH_BUDGET
     if not policies:
         raise OptionError("policies is empty; name at least one, or leave it out")
-    wanted_meters = [m for m in get_meters(meters) if m.name != "xla"]
-    steps = _Steps(on_progress, (2 + len(policies)) * (1 + bool(wanted_meters)) + 1 + locate)
+    extra_meters = [m for m in get_meters(meters) if m.name != "xla"]
+    steps = _Steps(on_progress, (2 + len(policies)) * (1 + bool(extra_meters)) + 1 + locate)
     # From here on as a function of what is traced: compiled references and meters take nothing else.
     split = split_arguments(fun, args, kwargs, Request(argnums).argnums)
     fun, args, kwargs = split.fun, split.args, split.kwargs
@@ -114,55 +114,30 @@ def validate(
             problem=f"{name_of(fun)} writes a mutable reference from outside, so that no run repeats another"
         )
 
-    attempts = []
-    for policy, door in zip(policies, doors, strict=True):
-        steps.next(f"compiling {_name_of(policy)}")
-        attempts.append(_compile_policy(_name_of(policy), door, args, kwargs))
-    errors = [a for a in attempts if isinstance(a, BudgetError)]
-    if len(errors) == len(attempts):
-        raise errors[0]
-    references = {"jax.grad": plain(fun, argnums, has_aux), "jax.checkpoint": checkpointed(traced, argnums)}
-    programs = []
-    for name, reference in references.items():
-        steps.next(f"compiling {name}")
-        programs.append(_compile_reference(name, reference, args, kwargs))
-    programs += [a for a in attempts if isinstance(a, _Compiled)]
-    measured = _measure(traced.program.target, programs, args, kwargs, repeats, wanted_meters, tolerance, steps)
-    rows = iter(measured[len(references) :])
-    table = measured[: len(references)]
+    run = _Run(args, kwargs, repeats, extra_meters, tolerance, steps)
+    attempts = [run.compile_policy(door, _name_of(policy)) for policy, door in zip(policies, doors, strict=True)]
+    compiled = [a for a in attempts if isinstance(a, _Compiled)]
+    if not compiled:
+        raise next(a for a in attempts if isinstance(a, BudgetError))
+    references = [
+        run.compile_reference(plain(fun, argnums, has_aux), "jax.grad"),
+        run.compile_reference(checkpointed(traced, argnums), "jax.checkpoint"),
+    ]
+    measured = run.measure(traced.program.target, [*references, *compiled])
+    table, policy_rows = measured[: len(references)], iter(measured[len(references) :])
     for policy, attempt in zip(policies, attempts, strict=True):
-        table.append(_infeasible(_name_of(policy), attempt) if isinstance(attempt, BudgetError) else next(rows))
-    limit = next(a.budget for a in attempts if isinstance(a, _Compiled))
+        table.append(_infeasible(_name_of(policy), attempt) if isinstance(attempt, BudgetError) else next(policy_rows))
     borrowed = tuple(borrowed_in(traced.program.graph))
-    result = Validation(name_of(fun), tuple(table), limit, repeats, tolerance, borrowed)
+    result = Validation(name_of(fun), tuple(table), compiled[0].budget, repeats, tolerance, borrowed)
     if locate:
         steps.next("locating")
         differing = [row.name for row in table[len(references) :] if row.gradient and row.gradient.excess > 1]
-        wanted = programs[0].executable(*args, **kwargs)[1] if differing else None
-        located = locate_wrong(traced, tolerance, wanted, differing)
+        reference = references[0].executable(*args, **kwargs)[1] if differing else None
+        located = locate_wrong(traced, tolerance, reference, differing)
         result = replace(result, findings=located.findings, checked=located.checked)
     if not result.passed:
         raise ValidationError("; ".join(result.failures), result)
     return result
-
-
-def _compile_reference(name: str, fun: Callable, args: tuple, kwargs: dict) -> _Compiled:
-    executable = jax.jit(fun).lower(*args, **kwargs).compile()
-    temporaries = compiled_memory(executable).temporary_bytes
-    return _Compiled(Row(name, certified_temporary_bytes=temporaries), executable)
-
-
-def _compile_policy(name: str, door: GradientFunction, args: tuple, kwargs: dict) -> _Compiled | BudgetError:
-    try:
-        certified = door.compile(*args, **kwargs)
-    except BudgetError as error:
-        return error
-    row = Row(
-        name,
-        predicted_peak_bytes=certified.plan.peak_bytes,
-        certified_temporary_bytes=certified.temporary_bytes,
-    )
-    return _Compiled(row, certified.executable, certified.budget)
 
 
 def _infeasible(name: str, error: BudgetError) -> Row:
@@ -171,7 +146,7 @@ def _infeasible(name: str, error: BudgetError) -> Row:
 
 @dataclass
 class _Steps:
-    """Tells a listener what is done now."""
+    """Tells a listener what is being done."""
 
     listener: Callable[[str, int, int], None] | None
     total: int
@@ -183,46 +158,68 @@ class _Steps:
         self.done += 1
 
 
-def _measure(
-    target: Target,
-    programs: Sequence[_Compiled],
-    args: tuple,
-    kwargs: dict,
-    repeats: int,
-    meters: Sequence[Meter],
-    tolerance: float | None,
-    steps: _Steps,
-) -> list[Row]:
-    """Rows with results compared, peaks read and times taken; the first program is the reference."""
-    wanted, wanted_gradient = programs[0].executable(*args, **kwargs)
-    rows = []
-    for program in programs:
-        value, gradient = program.executable(*args, **kwargs)
-        row = replace(
-            program.row,
-            readings={"xla": Reading(compiled_memory(program.executable).peak_bytes)},
-            gradient=difference(gradient, wanted_gradient, tolerance),
-            value=difference(value, wanted, tolerance),
+@dataclass(frozen=True)
+class _Run:
+    """The call for which programs are compiled, and how they are compared."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    repeats: int
+    meters: Sequence[Meter]
+    tolerance: float | None
+    steps: _Steps
+
+    def compile_reference(self, fun: Callable[..., Any], name: str) -> _Compiled:
+        self.steps.next(f"compiling {name}")
+        executable = jax.jit(fun).lower(*self.args, **self.kwargs).compile()
+        temporaries = compiled_memory(executable).temporary_bytes
+        return _Compiled(Row(name, certified_temporary_bytes=temporaries), executable)
+
+    def compile_policy(self, door: GradientFunction, name: str) -> _Compiled | BudgetError:
+        self.steps.next(f"compiling {name}")
+        try:
+            certified = door.compile(*self.args, **self.kwargs)
+        except BudgetError as error:
+            return error
+        row = Row(
+            name,
+            predicted_peak_bytes=certified.plan.peak_bytes,
+            certified_temporary_bytes=certified.temporary_bytes,
         )
-        rows.append(row)
-    for k, program in enumerate(programs):
-        if meters:
-            steps.next(f"measuring {program.row.name}")
-        found = {meter.name: meter(Subject(program.executable, target, args, kwargs)) for meter in meters}
-        rows[k] = replace(rows[k], readings={**rows[k].readings, **found})
-    steps.next("timing")
-    calls = [partial(p.executable, *args, **kwargs) for p in programs]
-    seconds = alternate(calls, repeats)
-    return [
-        replace(row, seconds=statistics.median(own), time_ratio=median_ratio(own, seconds[0]))
-        for row, own in zip(rows, seconds, strict=True)
-    ]
+        return _Compiled(row, certified.executable, certified.budget)
+
+    def measure(self, target: Target, programs: Sequence[_Compiled]) -> list[Row]:
+        """Rows with results compared, peaks read and times taken; the first program is the reference."""
+        rows = self._compared(programs)
+        for k, program in enumerate(programs):
+            if self.meters:
+                self.steps.next(f"measuring {program.row.name}")
+            subject = Subject(program.executable, target, self.args, self.kwargs)
+            readings = {meter.name: meter(subject) for meter in self.meters}
+            rows[k] = replace(rows[k], readings={**rows[k].readings, **readings})
+        self.steps.next("timing")
+        seconds = alternate([partial(p.executable, *self.args, **self.kwargs) for p in programs], self.repeats)
+        return [
+            replace(row, seconds=statistics.median(own), time_ratio=median_ratio(own, seconds[0]))
+            for row, own in zip(rows, seconds, strict=True)
+        ]
+
+    def _compared(self, programs: Sequence[_Compiled]) -> list[Row]:
+        reference_value, reference_gradient = programs[0].executable(*self.args, **self.kwargs)
+        rows: list[Row] = []
+        for program in programs:
+            value, gradient = program.executable(*self.args, **self.kwargs)
+            row = replace(
+                program.row,
+                readings={"xla": Reading(compiled_memory(program.executable).peak_bytes)},
+                gradient=difference(gradient, reference_gradient, self.tolerance),
+                value=difference(value, reference_value, self.tolerance),
+            )
+            rows.append(row)
+        return rows
 
 
-def _name_of(thing: Any) -> str:
-    """The name of a policy."""
-    if isinstance(thing, str):
-        return thing
-    if isinstance(thing, Schedule):
-        return thing.policy
-    return name_of(thing)
+def _name_of(policy: Policy) -> str:
+    if isinstance(policy, str):
+        return policy
+    return policy.policy if isinstance(policy, Schedule) else name_of(policy)
