@@ -26,6 +26,7 @@ def _repetitions(steps: int, checkpoints: int) -> int:
     return r
 
 
+@cache
 def extra_forwards(steps: int, checkpoints: int) -> int:
     """The forwards beyond the one of each step that keeps what its backward reads."""
     r = _repetitions(steps, checkpoints)

@@ -11,7 +11,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
@@ -26,8 +26,6 @@ from ckptgrad.loops.step_costs import StepCosts
 from ckptgrad.loops.walk import Walk
 from ckptgrad.loops.weight_sums import WeightSums
 from ckptgrad.rules.decorators import instantiate
-
-_extra_forwards = cache(extra_forwards)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +48,7 @@ class FromCheckpoints(Reversal[LoopT]):
 
     @classmethod
     def candidates(cls, costs: StepCosts, offer: Offer) -> Iterator[Candidate]:
+        """Groups of all sizes, each from two levels to a single checkpoint, as far as worth considering."""
         # Two levels that take the least, and what takes so much more that it cannot be faster.
         even = max(1, min(costs.length - 1, round(math.sqrt(costs.length * costs.state / max(costs.each, 1)))))
         most = offer.largest * (_inside(costs, even) + -(-costs.length // even) * costs.state)
@@ -71,7 +70,7 @@ class FromCheckpoints(Reversal[LoopT]):
         for slots in (groups, *reversed(offer.numbers(groups - 1, 5))):
             if slots * state > most:
                 continue
-            again = _extra_forwards(groups, slots) - (groups - 1)
+            again = extra_forwards(groups, slots) - (groups - 1)
             seconds = backward + again * group * plain
             if forward + seconds > slowest:
                 return
@@ -122,7 +121,11 @@ def _inside(costs: StepCosts, group: int) -> int:
     references=("Griewank and Walther 2000, Algorithm 799: revolve, doi:10.1145/347837.347846",),
 )
 class Checkpoints(FromCheckpoints[Scan]):
-    """Checkpoints of a loop of known length."""
+    """Checkpoints of a loop of known length.
+
+    Laws: a step runs forward once in the first pass, once for its own backward, and as often in between as Revolve has it,
+    groups being its steps.  Stored are `slots` states, and entry buffers.
+    """
 
     starts_each_group: ClassVar[bool] = True
 

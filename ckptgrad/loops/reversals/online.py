@@ -80,7 +80,11 @@ class Placed(NamedTuple):
     ),
 )
 class Online(FromCheckpoints[While]):
-    """Checkpoints of a loop of unknown length."""
+    """Checkpoints of a loop of unknown length.
+
+    Laws: at every length no group runs again more often than the number of checkpoints requires.  Stored are
+    `slots` states and where they are, the number of steps, and entry buffers: nothing that grows with the length.
+    """
 
     @classmethod
     def _policies(cls, two_levels: bool, group: int) -> tuple[str, ...]:

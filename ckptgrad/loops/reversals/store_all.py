@@ -21,6 +21,9 @@ from ckptgrad.loops.step_costs import StepCosts
 class StoreAll(Reversal[Scan]):
     """Each step stores what its backward reads.
 
+    Laws: a step runs forward once, keeping what its backward reads; what is stored grows with the length.  It does
+    not store entry buffers as they are at the end, from which a backward reads them: loops with these are not taken.
+
     A carried value that the backward reads both as it enters a step and as it leaves is stored once: what leaves one step
     enters the next.
     """
