@@ -6,9 +6,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ckptgrad.graph.source import SourceLine
+from ckptgrad.planning.ledger import Storage
 
 # In the order in which they are stacked: what is there longest comes first.
-KINDS: tuple[str, ...] = ("results", "boundaries", "residuals", "gradients", "transients")
+KINDS: tuple[str, ...] = (*Storage._fields, "transients")
 
 
 @dataclass(frozen=True, slots=True)

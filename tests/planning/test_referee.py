@@ -8,7 +8,9 @@ import pytest
 import ckptgrad as cg
 from ckptgrad.errors import ScheduleError
 from ckptgrad.execution.interpreter import Execution
+from ckptgrad.execution.staged import run_staged
 from ckptgrad.planning import Backward, ChainCosts, Forward, Free, SaveOption, Schedule, StageCost
+from ckptgrad.planning.ledger import Ledger, follow
 from ckptgrad.planning.referee import simulate
 from ckptgrad.planning.writer import ScheduleWriter
 from ckptgrad.report.schedule import spacetime
@@ -144,6 +146,9 @@ PLAN = cg.plan(sines, jnp.ones(3))
 STRANGE = (*PLAN.schedule, "F0")
 FOLLOWERS = {
     "writer": lambda: ScheduleWriter(PLAN.costs).replay(STRANGE),
+    "ledger": lambda: Ledger(PLAN.costs).run(STRANGE),
+    "moments": lambda: list(follow(PLAN.costs, STRANGE)),
+    "stage by stage": lambda: run_staged(PLAN.program, [jnp.ones(3)], Schedule(STRANGE, "test"), lambda _: None),
     "execution": lambda: Execution(PLAN.program, [jnp.ones(3)]).run(["F0"]),
     "chart": lambda: spacetime(Schedule(STRANGE, "test"), len(PLAN.costs)),
     "plan": lambda: cg.plan(sines, jnp.ones(3), policy=Schedule(STRANGE, "test")),

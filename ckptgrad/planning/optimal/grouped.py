@@ -4,7 +4,7 @@ Algorithm: Revolve (Griewank and Walther 2000) over groups of m stages and a las
 nothing runs twice.  The sizes, the number of checkpoints and the save option are chosen by its closed form: a chain of
 l groups takes t(l, c) group forwards beyond the first with c checkpoints.  m = 1 is Revolve, a last group of all stages
 is storing all, c = l is every-m.
-Regime: equal stages, to 10^5 and more: one evaluation a candidate, then one schedule is written.
+Regime: equal stages, to 10^5 and more: one evaluation per candidate, then one schedule is written.
 Does not: prove optimality (the mixed problem of Maddison 2024 has no closed form), or weigh uneven stages one by one:
 the largest of them decides what fits.
 """
@@ -18,7 +18,8 @@ from typing import NamedTuple
 
 from ckptgrad.errors import BudgetError
 from ckptgrad.planning.binomial import advance, extra_forwards
-from ckptgrad.planning.costs import ChainCosts, SaveOption
+from ckptgrad.planning.costs import ChainCosts, StageCost
+from ckptgrad.planning.ledger import backward_change, forward_change, kept_bytes
 from ckptgrad.planning.nested import Decision, Keep, Segment, Split, write_nested
 from ckptgrad.planning.writer import ScheduleWriter
 
@@ -82,29 +83,34 @@ def _options(costs: ChainCosts, price: float) -> list[int]:
     for stage in costs.stages:
         if id(stage) not in known:
             slowest = max(o.time for o in stage.options) or 1.0
-            largest = max(o.residual_bytes + o.backward_transient for o in stage.options) or 1
-
-            def cost(o: SaveOption, slowest: float = slowest, largest: int = largest) -> float:
-                return (1 - price) * o.time / slowest + price * (o.residual_bytes + o.backward_transient) / largest
-
-            known[id(stage)] = min(range(len(stage.options)), key=lambda k: cost(stage.options[k]))
+            sizes = [kept_bytes(stage, k) + backward_change(stage, k, 0).during for k in range(len(stage.options))]
+            largest = max(sizes) or 1
+            weighed = [
+                (1 - price) * o.time / slowest + price * size / largest for o, size in zip(stage.options, sizes, strict=True)
+            ]
+            known[id(stage)] = weighed.index(min(weighed))
     return [known[id(stage)] for stage in costs.stages]
 
 
 def _candidates(costs: ChainCosts, budget: int) -> Iterator[tuple[float, Groups, float]]:
-    """(seconds, groups, price of bytes) of what should fit, by the largest stage."""
+    """(seconds, groups, price of bytes) of what should fit, by the largest stage.
+
+    Only the order in which candidates are tried depends on these bytes: whether one fits is read off its schedule.
+    """
     n = len(costs)
     boundary = max(1, *(costs.boundary_bytes(i) for i in range(n + 1)))
     cotangent = max(costs.cotangent_bytes(i) for i in range(n + 1))
     distinct = {id(stage): stage for stage in costs.stages}.values()
-    forward_transient = max(s.forward_transient for s in distinct)
+    forward_transient = max(forward_change(s).transients for s in distinct)
     forward = sum(s.forward_time for s in costs.stages) / n
     for price in (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0):
         options = _options(costs, price)
         chosen = [s.options[k] for s, k in zip(costs.stages, options, strict=True)]
-        kinds = {id(o): o for o in chosen}.values()
-        between = max(1, *(o.residual_bytes + boundary * (o.reads_input or o.reads_output) for o in kinds))
-        inside = max(max(o.forward_transient + o.hidden_bytes, o.backward_transient + cotangent) for o in kinds)
+        kinds = {id(s.options[k]): (s, k) for s, k in zip(costs.stages, options, strict=True)}.values()
+        between = max(1, *(_between(s, k, boundary) for s, k in kinds))
+        inside = max(
+            max(forward_change(s, k, output=False).transients, backward_change(s, k, cotangent).during) for s, k in kinds
+        )
         room = budget - costs.held_bytes - cotangent - 2 * boundary - max(inside, forward_transient)
         time = sum(o.time for o in chosen)
         for size in _steps(n):
@@ -115,6 +121,12 @@ def _candidates(costs: ChainCosts, budget: int) -> Iterator[tuple[float, Groups,
                 if tail >= size:
                     extra = forward * size * extra_forwards(count, min(checkpoints, count)) if count > 1 else 0.0
                     yield time + extra, Groups(min(checkpoints, count), size, tail), price
+
+
+def _between(stage: StageCost, keep: int, boundary: int) -> int:
+    """Bytes that wait for the backward of a stage, boundaries taken to be of `boundary` bytes."""
+    option = stage.options[keep]
+    return kept_bytes(stage, keep) + boundary * (option.reads_input or option.reads_output)
 
 
 def _steps(most: int) -> Iterator[int]:
