@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any, TypeAlias
 
@@ -14,6 +14,9 @@ import numpy as np
 Array: TypeAlias = Any
 # JAX's abstract value; no public class has what all of them have.
 Aval: TypeAlias = Any
+
+# `type`, which a checker does not know to return a class for a value that may be anything.
+type_of: Callable[[Any], type[Any]] = type
 
 
 class Variable:

@@ -31,7 +31,7 @@ import numpy as np
 from jax import dtypes
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
-from ckptgrad.graph.atoms import Aval
+from ckptgrad.graph.atoms import Aval, type_of
 from ckptgrad.graph.custom_calls import RuleCall, rule_call
 from ckptgrad.graph.graph import Atom, Constant, Operation, Variable
 
@@ -51,7 +51,7 @@ _ENTERED: ContextVar[tuple[Any, ...]] = ContextVar("entered", default=())
 
 def aval_key(aval: Aval) -> Key:
     """The key of an abstract value: JAX compares all that is part of its type."""
-    return (cast(type[Any], type(aval)), aval)
+    return (type_of(aval), aval)
 
 
 def atom_key(atom: Atom, number: Mapping[Variable, Any]) -> Any:
@@ -124,7 +124,7 @@ def _entered(rule: Any) -> Generator[None]:
 
 def value_key(value: Any) -> Any:
     """A hashable key of a static parameter."""
-    kind = cast(type[Any], type(value))
+    kind = type_of(value)
     if kind in _PLAIN or isinstance(value, type):
         return (kind, value)
     if kind is float:
@@ -151,7 +151,7 @@ def value_key(value: Any) -> Any:
 
 def _trusted_key(value: Any) -> Any:
     """The key of a value of JAX or NumPy: its fields, or its own equality."""
-    kind = cast(type[Any], type(value))
+    kind = type_of(value)
     if dataclasses.is_dataclass(value):
         return (kind, *(value_key(getattr(value, f.name)) for f in dataclasses.fields(value)))
     if isinstance(value, jax.tree_util.PyTreeDef):

@@ -21,6 +21,7 @@ import numpy as np
 from jax import dtypes
 
 from ckptgrad.errors import StaticArgumentError
+from ckptgrad.graph.atoms import type_of
 from ckptgrad.graph.naming import argument_name, standing_for, title
 
 # What is compared by identity alone: its state is not part of a function's arguments.
@@ -184,7 +185,7 @@ def identity(value: Any) -> Hashable:
 
 
 def _identity(value: Any, met: dict[int, int]) -> Hashable:
-    kind = cast(type[Any], type(value))
+    kind = type_of(value)
     if value is None or kind in (bool, int, str, bytes):
         return kind, value
     if kind in (float, complex):
