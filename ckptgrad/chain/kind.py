@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from jax.core import Tracer
 
@@ -36,9 +36,9 @@ class _Once(cached_property[T]):
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         if instance is None:
-            return self
+            return cast(Any, self)
         with instance.lock:
-            return super().__get__(instance, owner)
+            return super().__get__(instance, owner)  # pyright: ignore[reportUnknownVariableType]
 
 
 class StageKind:

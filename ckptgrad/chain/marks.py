@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 """Stages that the user names: `stage(fn)` and `Chain([...])`.
 
 A mark is a `jax.jit` with a name that tracing recognises, so marked functions run, differentiate

@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false
 """What is kept of programs that are gone: a function that is traced again is not differentiated again.
 
 What a user's rules close over must not outlive them: of things that hold arrays only a few bytes are kept, the others

@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false
 """What the target's compiler allocates for one stage: its forward and backward compiled alone.
 
 In a whole program each is an isolated call (`execution.isolated`), so what it holds there is what it holds alone. Its
@@ -207,7 +208,7 @@ def _is_plain(aval: Any) -> bool:
 
 
 def _is_opaque(dtype: Any) -> bool:
-    return dtypes.issubdtype(dtype, dtypes.extended) or dtype == dtypes.float0
+    return jax.numpy.issubdtype(dtype, dtypes.extended) or dtype == dtypes.float0
 
 
 def _produce(structs: Sequence[Any]) -> list[Any]:

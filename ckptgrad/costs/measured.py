@@ -1,13 +1,15 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 """The seconds that one stage takes on the target: its forward and backward run alone, option by option."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
-from jax import dtypes
 from jax.core import Tracer
 
 from ckptgrad.chain.kind import PerKind, StageKind
@@ -71,11 +73,15 @@ def _times(kind: StageKind) -> dict[tuple[str, int], float]:
             known["forward", k] = _seconds(call, kind, run)
         if k >= 0 and ("backward", k) not in known:
             run, call = functions.backward(k)
-            known["backward", k] = _seconds(lambda values, call=call: call((values, [])), kind, run)
+            known["backward", k] = _seconds(partial(_without_totals, call), kind, run)
         if k >= 0 and ("hidden", k) not in known:
             run, call = functions.forward(k, output=False)
             known["hidden", k] = _seconds(call, kind, run) if run.makes else 0.0
     return known
+
+
+def _without_totals(backward: Callable[..., list[Any]], values: Sequence[Any]) -> list[Any]:
+    return backward((values, []))
 
 
 def _seconds(function: Any, kind: StageKind, run: Run) -> float:
@@ -96,7 +102,7 @@ def _value(aval: Any) -> Any:
     """An array of plausible values: small numbers, or zeros."""
     if is_key(aval):
         return from_numbers(_value(numbers_struct(aval)), aval)
-    if dtypes.issubdtype(aval.dtype, np.inexact):
+    if jax.numpy.issubdtype(aval.dtype, np.inexact):
         draw = np.random.default_rng(0).uniform(0.1, 0.9, aval.shape)
         return jax.numpy.asarray(draw, aval.dtype)
     return jax.numpy.zeros(aval.shape, aval.dtype)

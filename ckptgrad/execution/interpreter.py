@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false
 """A schedule as one traceable function: the compiled runtime.
 
 `Execution` interprets the actions of a schedule on arrays or tracers.  Under `jax.jit` the actions

@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """How a stage is kept whole inside a compiled program, isolated from the rest of it.
 
 A compiler that sees the same operations on the same inputs twice merges them, and the memory that recomputation should
@@ -21,7 +22,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import dtypes, lax
+from jax import lax
 from jax.experimental.xla_metadata import set_xla_metadata
 
 from ckptgrad.graph.trace import ISOLATED_NAME
@@ -100,12 +101,12 @@ def _token_of(value: Any) -> Any:
     A reduction, because a compiler computes that once and keeps the scalar.  A single element would be read again
     inside every fused reader, which would keep the whole value alive.
     """
-    if not value.size or not dtypes.issubdtype(value.dtype, jnp.inexact):
+    if not value.size or not jnp.issubdtype(value.dtype, jnp.inexact):
         return None
     few = [1] * max(value.ndim - 1, 0) + [min(n, _TOKEN_ELEMENTS) for n in value.shape[-1:]]
     # An axis that is sharded by type cannot be cut unevenly.
     sharded = explicit_sharding(jax.typeof(value)) is not None
     corner = value if sharded else lax.slice(value, (0,) * value.ndim, few)
-    if dtypes.issubdtype(corner.dtype, jnp.complexfloating):
+    if jnp.issubdtype(corner.dtype, jnp.complexfloating):
         corner = lax.real(corner)
     return lax.reduce_max(corner, range(value.ndim))

@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false
 """A plan run stage by stage: each action on its own, what is held after each shown to an observer."""
 
 from __future__ import annotations
@@ -34,5 +35,6 @@ def run_staged(program: Program, args: Sequence[Any], schedule: Schedule, observ
                 if reader == action.stage and v not in returned:
                     execution.env.pop(v, None)
         arrays = [*execution.arrays(), *execution.table.values()]
-        held = [x for x in jax.tree.leaves(arrays) if id(x) not in arguments]
-        observe(jax.block_until_ready(held))
+        held: list[Any] = [x for x in jax.tree.leaves(arrays) if id(x) not in arguments]
+        jax.block_until_ready(held)
+        observe(held)

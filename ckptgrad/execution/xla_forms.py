@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false
 """Operations in the forms that are fast where a program runs, as the target's platform lists them.
 
 `Form.CHANNELS_LAST`, for convolutions on CPU: XLA puts them in this order by a pass that sees the entry computation only,

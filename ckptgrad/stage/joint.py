@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false
 """The joint forward and backward graph of a function, and its partition into the two.
 
 `joint` differentiates a graph symbol-to-symbol: one Graph with the forward operations and the

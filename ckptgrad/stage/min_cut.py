@@ -1,3 +1,5 @@
+# SciPy has no types.
+# pyright: reportUnknownMemberType=false, reportMissingTypeStubs=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """The front of what to keep: bytes kept against seconds of recomputation, by parametric minimum cuts.
 
 Each forward value that the backward needs is kept, at a price by its bytes, or made again, at the time of its

@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 """What is attached to this process: the one place that asks JAX for its devices."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownLambdaType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """The rates of this device, measured once and remembered."""
 
 from __future__ import annotations

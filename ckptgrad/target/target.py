@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false
 """What a program is compiled for, as a value: it is passed to whatever depends on it.
 
 Equal targets may share what was differentiated, planned or measured; nothing made for one is used for another.
