@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import pytest
 
+import ckptgrad
 from ckptgrad.costs.estimated import estimated_costs
 from ckptgrad.doors.gradient import GradientFunction
 from ckptgrad.errors import OptionError
@@ -124,3 +126,12 @@ def test_a_platform_without_a_file_is_an_accelerator():
 def test_every_platform_has_a_row_here():
     assert {name for p in platforms().values() for name in p.lowered_for} == {*TARGETS}
     assert {form for p in platforms().values() for form in p.forms} == {*Form}
+
+
+def test_bytes_of_values_are_counted_in_one_place():
+    """But of arrays that are there: what closures hold, and what rates are measured on."""
+    package = Path(ckptgrad.__file__).parent
+    rooms = ("chain", "costs", "execution", "loops", "results", "stage", "target")
+    files = [f for room in rooms for f in (package / room).rglob("*.py") if re.search(r"nbytes|aval_bytes", f.read_text())]
+    counting = {f.relative_to(package).as_posix() for f in files}
+    assert counting == {"chain/recent.py", "target/calibrate.py", "target/target.py"}
