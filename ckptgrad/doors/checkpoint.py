@@ -11,10 +11,9 @@ from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from ckptgrad.bytes import Budget
-from ckptgrad.doors.calling import call_of_all, check_function
+from ckptgrad.doors.calling import Call, call_of_all, call_of_none, check_function
+from ckptgrad.doors.tracing import trace_program
 from ckptgrad.doors.vjp import pull
-from ckptgrad.graph.naming import argument_name, standing_for
-from ckptgrad.graph.static import split_call
 from ckptgrad.planning.schedule import Schedule
 from ckptgrad.request import Request
 
@@ -55,44 +54,35 @@ def checkpoint(
 
     @functools.wraps(fun)
     def planned(*args: Any, **kwargs: Any) -> Any:
-        split = split_call(fun, args, kwargs)
-        keywords = sorted(kwargs)
-
-        def positional(*xs: Any) -> Any:
-            return split.fun(*xs[: len(args)], **dict(zip(keywords, xs[len(args) :], strict=True)))
-
-        names = [*(argument_name(fun, i, len(args), kwargs) for i in range(len(args))), *keywords]
-        primals = (*split.args, *(split.kwargs[k] for k in keywords))
-        closed, captured = _closed(standing_for(fun, positional, names), primals)
+        call = call_of_none(fun, args, kwargs)
+        closed, captured = _closed(call)
         run = jax.custom_vjp(closed)
         run.defvjp(
-            lambda *xs: pull(call_of_all(closed, xs), request),
+            lambda *leaves: pull(call_of_all(closed, leaves), request),
             lambda pullback, cotangents: pullback(cotangents),
         )
-        return run(*primals, *captured)
+        return run(*call.leaves, *captured)
 
     return planned
 
 
-def _closed(fun: Callable, primals: tuple[Any, ...]) -> tuple[Callable, list[Any]]:
-    """`fun` with the traced values that it closes over as further arguments, and these.
+def _closed(call: Call) -> tuple[Callable, list[Any]]:
+    """A call as a function of its leaves and of the traced values that the function closes over, and these values.
 
     A custom VJP may not close over what is differentiated.  `jax.closure_convert` does the same but remembers thousands
     of functions, with the arrays that they close over.
     """
-    program, results = jax.make_jaxpr(fun, return_shape=True)(*primals)
-    jaxpr, consts = program.jaxpr, list(program.consts)
-    places = [i for i, const in enumerate(consts) if isinstance(const, Tracer)]
-    traced = [consts[i] for i in places]
+    program, returned = trace_program(call)
+    jaxpr, constants, count = program.jaxpr, list(program.consts), len(call.leaves)
+    places = [i for i, constant in enumerate(constants) if isinstance(constant, Tracer)]
+    captured = [constants[i] for i in places]
     for i in places:
-        consts[i] = None
-    tree, count = jax.tree.structure(results), len(primals)
+        constants[i] = None
 
-    def closed(*args: Any) -> Any:
-        values = list(consts)
-        for i, value in zip(places, args[count:], strict=True):
+    def closed(*leaves: Any) -> Any:
+        values = list(constants)
+        for i, value in zip(places, leaves[count:], strict=True):
             values[i] = value
-        run = jaxpr_as_fun(ClosedJaxpr(jaxpr, values))
-        return jax.tree.unflatten(tree, run(*jax.tree.leaves(args[:count])))
+        return returned.restore(jaxpr_as_fun(ClosedJaxpr(jaxpr, values))(*leaves[:count]))[0]
 
-    return closed, traced
+    return closed, captured

@@ -1,7 +1,7 @@
 """Forward mode: `jvp`, `linearize`, `hvp`.
 
 For functions with more outputs than inputs forward mode is the cheaper one (Goodfellow 6.5.10); it
-needs no storage, so no plan.  `hvp` goes forward over reverse, and its reverse part keeps a budget.
+stores nothing, so that there is nothing to plan.  `hvp` goes forward over reverse, and its reverse part keeps a budget.
 """
 
 from __future__ import annotations
@@ -10,18 +10,17 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from ckptgrad.autodiff.forward_mode import push_tangents
 from ckptgrad.autodiff.reverse import active_variables, is_differentiable
 from ckptgrad.autodiff.transpose import transposed
 from ckptgrad.bytes import Budget
-from ckptgrad.doors.calling import Call, Returned, call_of_all, check_function, split_arguments, trace_graph
+from ckptgrad.doors.calling import Call, call_of_all, check_function, split_arguments
 from ckptgrad.doors.gradient import GradientFunction
-from ckptgrad.doors.pullback import PUSHED, Kept, Linearized, TangentOutput, TangentPrimals, instantiated
+from ckptgrad.doors.linear_maps import OF_JVP, Closure, Linearized, TangentOutput, TangentPrimals, instantiated
+from ckptgrad.doors.tracing import trace_graph
 from ckptgrad.errors import GradientTypeError, MismatchError
-from ckptgrad.graph.evaluate import like_aval, needed_operations, read
-from ckptgrad.graph.graph import Constant, Graph, Variable
+from ckptgrad.graph.evaluate import needed_operations, read
 from ckptgrad.graph.naming import title
 from ckptgrad.graph.static import SplitCall
 from ckptgrad.graph.value_types import cotangent_struct
@@ -61,21 +60,21 @@ def jvp(fun: Callable, primals: Sequence[Any], tangents: Sequence[Any], has_aux:
             f"per argument of {title(fun)}"
         )
     if isinstance(primals, tuple) != isinstance(tangents, tuple):
-        raise MismatchError(f"{PUSHED.tree}, but are a {' and a '.join(kinds)}")
+        raise MismatchError(f"{OF_JVP.tree}, but are a {' and a '.join(kinds)}")
     return push_along(call_of_all(fun, primals), tangents, has_aux)
 
 
 def push_along(call: Call, tangents: Sequence[Any], has_aux: bool) -> tuple[Any, ...]:
     """(output, tangent of the output[, aux]) of a call, in a direction of its primals."""
-    moves = TangentPrimals.of(call).directions(tangents, PUSHED)
-    directions: list[Any] = [None] * len(call.leaves)
-    for k, t in zip(call.selected, moves, strict=True):
-        directions[k] = t
-    graph, returned = trace_graph(call, has_aux)
-    outputs, found = push_tangents(graph, call.leaves, directions)
-    output, aux = _values(graph, returned, outputs)
-    ends = TangentOutput.of(graph, returned)
-    tangent = ends.restore([t for t, a in zip(found, ends.avals, strict=False) if is_differentiable(a)])
+    of_primals = TangentPrimals.of(call).leaves_of(tangents, OF_JVP)
+    leaves: list[Any] = [None] * len(call.leaves)
+    for k, t in zip(call.selected, of_primals, strict=True):
+        leaves[k] = t
+    traced = trace_graph(call, has_aux)
+    outputs, of_outputs = push_tangents(traced.graph, call.leaves, leaves)
+    output, aux = traced.restore(outputs)
+    ends = TangentOutput.of(traced)
+    tangent = ends.restore([t for t, a in zip(of_outputs, ends.avals, strict=False) if is_differentiable(a)])
     return (output, tangent, aux) if has_aux else (output, tangent)
 
 
@@ -101,7 +100,8 @@ def linearize(fun: Callable, *primals: Any, has_aux: bool = False) -> tuple[Any,
     """
     check_function(fun)
     call = call_of_all(fun, primals)
-    graph, returned = trace_graph(call, has_aux)
+    traced = trace_graph(call, has_aux)
+    graph = traced.graph
     wrt = [v for v in graph.inputs if is_differentiable(v.aval)]
     active = active_variables(graph, wrt)
     seeded = [i for i, a in enumerate(graph.outputs) if a in active]
@@ -117,16 +117,16 @@ def linearize(fun: Callable, *primals: Any, has_aux: bool = False) -> tuple[Any,
         run_operations(reverse.backward_operations, inside)
         return [None if g is None else read(inside, g) for g in reverse.gradients]
 
-    def along(*directions: Any) -> list[Any]:
-        found: list[Any] = [None] * len(outputs)
-        for i, t in zip(seeded, transposed(back, avals, [True] * len(avals), directions), strict=True):
-            found[i] = t
-        main = zip(found, graph.outputs[: returned.count], strict=False)
-        return [instantiated(t, a.aval) for t, a in main if is_differentiable(a.aval)]
+    def along(*tangents: Any) -> list[Any]:
+        of_outputs: list[Any] = [None] * len(outputs)
+        for i, t in zip(seeded, transposed(back, avals, [True] * len(avals), tangents), strict=True):
+            of_outputs[i] = t
+        without_aux = zip(of_outputs, traced.outputs, strict=False)
+        return [instantiated(t, a.aval) for t, a in without_aux if is_differentiable(a.aval)]
 
-    kept_along = Kept(along, [cotangent_struct(v.aval) for v in wrt])
-    linear = Linearized(kept_along, TangentPrimals.of(call), TangentOutput.of(graph, returned))
-    output, aux = _values(graph, returned, outputs)
+    closure = Closure(along, [cotangent_struct(v.aval) for v in wrt])
+    linear = Linearized(closure, TangentPrimals.of(call), TangentOutput.of(traced))
+    output, aux = traced.restore(outputs)
     return (output, linear, aux) if has_aux else (output, linear)
 
 
@@ -169,12 +169,3 @@ def _of_what_is_traced(split: SplitCall, tangents: Sequence[Any]) -> list[Any]:
         split.kept[i].traced_part(t) if i in split.kept and jax.tree.structure(t) == split.kept[i].treedef else t
         for i, t in enumerate(tangents)
     ]
-
-
-def _values(graph: Graph, returned: Returned, outputs: Sequence[Any]) -> tuple[Any, Any]:
-    """(output, aux) as pytrees."""
-    return returned.restore([_value(x, a) for x, a in zip(outputs, graph.outputs, strict=True)])
-
-
-def _value(value: Any, atom: Variable | Constant) -> Any:
-    return like_aval(jnp.asarray(value, atom.aval.dtype) if isinstance(atom, Constant) else value, atom.aval)

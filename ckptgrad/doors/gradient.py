@@ -12,15 +12,9 @@ import jax
 
 from ckptgrad.bytes import Budget
 from ckptgrad.costs.source import program_costs
-from ckptgrad.doors.calling import (
-    Traced,
-    check_compiled_aux,
-    check_function,
-    check_inputs,
-    make_call,
-    split_arguments,
-    trace_call,
-)
+from ckptgrad.doors.calling import check_function, make_call, split_arguments
+from ckptgrad.doors.inputs import check_inputs
+from ckptgrad.doors.tracing import TracedChain, trace_chain
 from ckptgrad.execution.certify import Certified, certify
 from ckptgrad.execution.interpreter import Execution, split_at_backward
 from ckptgrad.graph.naming import name_of
@@ -72,7 +66,7 @@ class GradientFunction:
         split = self.split(args, kwargs)
         door = GradientFunction(split.fun, self.request, with_value=self.with_value)
         traced = door.trace(*split.args, **split.kwargs)
-        check_compiled_aux(traced.returned, self.fun)
+        traced.returned.check_compiled(self.fun)
         costs = program_costs(traced.program, self.request.costs, compiling=True)
         # The smallest plan is what it is, whatever XLA makes of it: there is nothing to exceed.
         least = self.request.asks_for_least
@@ -93,33 +87,27 @@ class GradientFunction:
         """A call as a function of what is traced of its arguments, and these."""
         return split_arguments(self.fun, args, kwargs, self.request.argnums)
 
-    def trace(self, *args: Any, **kwargs: Any) -> Traced:
+    def trace(self, *args: Any, **kwargs: Any) -> TracedChain:
         """The call as a chain of stages."""
         call = make_call(self.fun, args, kwargs, self.request.argnums)
         check_inputs(call, self.request.allow_int, self.request.holomorphic)
-        return trace_call(call, self.request, scalar=True)
+        return trace_chain(call, self.request, scalar=True)
 
-    def _plan(self, traced: Traced) -> Plan:
+    def _plan(self, traced: TracedChain) -> Plan:
         return make_plan(traced.program, self.request)
 
-    def _run(self, traced: Traced, plan: Plan) -> Any:
+    def _run(self, traced: TracedChain, plan: Plan) -> Any:
         program = traced.program
         execution = Execution(program, traced.call.leaves)
         forward, backward = split_at_backward(plan.schedule)
         execution.run(forward)
         execution.seed([filled(cotangent_type(v.aval), 1) for v in program.seeds])
         execution.run(backward)
-        leaves = traced.gradients([execution.gradient(v) for v in program.wrt])
-        gradient = self.request.for_argnums(traced.call.unflatten(leaves))
-        value, aux = outputs_of(traced, execution)
+        gradient = self.request.for_argnums(traced.gradients([execution.gradient(v) for v in program.wrt]))
+        value, aux = traced.restore([execution.output(a) for a in traced.graph.outputs])
         if self.with_value:
             return ((value, aux) if traced.has_aux else value), gradient
         return (gradient, aux) if traced.has_aux else gradient
-
-
-def outputs_of(traced: Traced, execution: Execution) -> tuple[Any, Any]:
-    """The function's output and aux as pytrees."""
-    return traced.returned.restore([execution.output(a) for a in traced.program.graph.outputs])
 
 
 def value_and_grad(

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from ckptgrad.bytes import Budget
-from ckptgrad.doors.calling import Call, call_of_all, check_function, trace_call
-from ckptgrad.doors.gradient import outputs_of
-from ckptgrad.doors.pullback import Pullback
+from ckptgrad.doors.calling import Call, call_of_all, check_function
+from ckptgrad.doors.linear_maps import Pullback
+from ckptgrad.doors.tracing import trace_chain
 from ckptgrad.execution.interpreter import Execution, split_at_backward
 from ckptgrad.graph.value_types import cotangent_struct
 from ckptgrad.planner import make_plan
@@ -35,7 +35,7 @@ def vjp(
 
     Returns:
         (output, pullback), or (output, pullback, aux).  `pullback(ct)`, with `ct` of the structure
-        of the output, returns a tuple of cotangents, one a primal; it can be called many times.
+        of the output, returns a tuple of cotangents, one per primal; it can be called many times.
         The cotangent of integers, booleans and keys is float0.
 
     Example:
@@ -51,11 +51,11 @@ def vjp(
 
 def pull(call: Call, request: Request) -> tuple[Any, ...]:
     """(output, pullback), or (output, pullback, aux), of a call; the pullback's results are those of its primals."""
-    traced = trace_call(call, request)
+    traced = trace_chain(call, request)
     program = traced.program
     forward, backward = split_at_backward(make_plan(program, request).schedule)
     execution = Execution(program, call.leaves).run(forward)
-    value, aux = outputs_of(traced, execution)
+    value, aux = traced.restore([execution.output(a) for a in traced.graph.outputs])
 
     def run(*cotangents: Any) -> list[Any]:
         later = execution.fork()

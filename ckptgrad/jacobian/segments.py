@@ -142,6 +142,16 @@ def evaluate_bracket(bracket: Bracket, segments: Sequence[Segment], values: Valu
     return matrix
 
 
+def blocks_of(matrix: Any, outside: Sequence[Variable], inside: Sequence[Variable]) -> dict[tuple[Variable, Variable], Any]:
+    """A matrix in blocks of the shape (outside + inside), by their pair of variables."""
+    ends = np.cumsum([math.prod(v.shape) for v in outside]).tolist()
+    blocks = {}
+    for y, start, end in zip(outside, [0, *ends], ends, strict=False):
+        parts = jax.vmap(lambda row: split(row, inside))(matrix[start:end])
+        blocks.update({(y, x): p.reshape(y.shape + x.shape) for x, p in zip(inside, parts, strict=True)})
+    return blocks
+
+
 def _identity(variables: Sequence[Variable]) -> Any:
     return jnp.eye(size_of(variables), dtype=jnp.result_type(*(v.dtype for v in variables)))
 

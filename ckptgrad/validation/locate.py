@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ckptgrad.autodiff.cotangent import accumulate
-from ckptgrad.doors.calling import Traced
+from ckptgrad.doors.tracing import TracedChain
 from ckptgrad.graph.effects import silent
 from ckptgrad.graph.evaluate import needed_operations
 from ckptgrad.graph.graph import Graph, Operation, Variable
@@ -50,7 +50,7 @@ class Located:
     checked: int
 
 
-def locate_wrong(traced: Traced, tolerance: float | None, reference: Any, differing: Sequence[str]) -> Located:
+def locate_wrong(traced: TracedChain, tolerance: float | None, reference: Any, differing: Sequence[str]) -> Located:
     """Find the stages and operations where a gradient goes wrong.
 
     Args:
@@ -74,7 +74,7 @@ def locate_wrong(traced: Traced, tolerance: float | None, reference: Any, differ
     findings = search.findings
     if differing and not any(f.kind in (RULE, UNLOCATED) for f in findings):
         gradients = with_zeros([table.get(v) for v in traced.program.wrt], [v.aval for v in traced.program.wrt])
-        agrees = difference(traced.gradients(gradients), jax.tree.leaves(reference), tolerance).excess <= 1
+        agrees = difference(jax.tree.leaves(traced.gradients(gradients)), jax.tree.leaves(reference), tolerance).excess <= 1
         findings.append(Finding(UNLOCATED, detail=_why(agrees, differing)))
     order = sorted(findings, key=lambda f: len(stages) if f.stage is None else f.stage)
     return Located(tuple(order), search.checked)
@@ -106,7 +106,7 @@ class _Stage:
     wrt: tuple[int, ...]
 
 
-def _stages(traced: Traced) -> list[_Stage]:
+def _stages(traced: TracedChain) -> list[_Stage]:
     graph = traced.program.graph
     env: dict[Variable, Any] = dict(graph.constants)
     env.update(zip(graph.inputs, map(jnp.asarray, traced.call.leaves), strict=True))

@@ -6,15 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from ckptgrad.costs.estimated import estimated_costs
-from ckptgrad.doors.calling import Traced, split_arguments
 from ckptgrad.doors.frontier import keeping_most
 from ckptgrad.doors.gradient import value_and_grad
-from ckptgrad.graph.graph import Constant
+from ckptgrad.doors.tracing import TracedChain
+from ckptgrad.graph.evaluate import read
 from ckptgrad.planning.frontier import Point
-from ckptgrad.request import Request
 from ckptgrad.target.allocated import Memory, compiled_memory
 
 
@@ -23,7 +21,7 @@ def plain(fun: Callable, argnums: int | Sequence[int], has_aux: bool) -> Callabl
     return jax.value_and_grad(fun, argnums, has_aux, allow_int=True)
 
 
-def checkpointed(traced: Traced, argnums: int | Sequence[int]) -> Callable:
+def checkpointed(traced: TracedChain, argnums: int | Sequence[int]) -> Callable:
     """`jax.value_and_grad` of the traced function with `jax.checkpoint` around each of its stages."""
     program = traced.program
     stages = [(s, jax.checkpoint(s.kind.graph)) for s in program.stages]
@@ -33,8 +31,7 @@ def checkpointed(traced: Traced, argnums: int | Sequence[int]) -> Callable:
         env.update(zip(program.graph.inputs, jax.tree.leaves((args, kwargs)), strict=True))
         for stage, run in stages:
             env.update(zip(stage.outputs, run(*[env[v] for v in stage.inputs]), strict=True))
-        leaves = [jnp.asarray(a.value, a.aval.dtype) if isinstance(a, Constant) else env[a] for a in program.graph.outputs]
-        output, aux = traced.returned.restore(leaves)
+        output, aux = traced.restore([read(env, a) for a in program.graph.outputs])
         return (output, aux) if traced.has_aux else output
 
     return jax.value_and_grad(staged, argnums, traced.has_aux, allow_int=True)
@@ -56,7 +53,7 @@ def reference_memory(
         >>> reference_memory(lambda x: jnp.sum(jnp.sin(x)), jnp.ones(1000)).output_bytes >= 4004
         True
     """
-    split = split_arguments(fun, args, kwargs, Request(argnums).argnums)
+    split = value_and_grad(fun, argnums, has_aux).split(args, kwargs)
     jitted = jax.jit(plain(split.fun, argnums, has_aux))
     return compiled_memory(jitted.lower(*split.args, **split.kwargs).compile())
 

@@ -11,13 +11,11 @@ from typing import Any
 import jax
 
 from ckptgrad.bytes import Budget
-from ckptgrad.doors.calling import split_arguments
 from ckptgrad.doors.gradient import GradientFunction, value_and_grad
 from ckptgrad.errors import BudgetError, OptionError, ReferenceTypeError, ValidationError
 from ckptgrad.graph.naming import name_of
 from ckptgrad.meters.meter import Meter, Reading, Subject, get_meters
 from ckptgrad.planning.schedule import Schedule
-from ckptgrad.request import Request
 from ckptgrad.results.validation import Row, Validation
 from ckptgrad.rules.borrowed import borrowed_in
 from ckptgrad.target.allocated import compiled_memory
@@ -105,7 +103,7 @@ def validate(
     extra_meters = [m for m in get_meters(meters) if m.name != "xla"]
     steps = _Steps(on_progress, (2 + len(policies)) * (1 + bool(extra_meters)) + 1 + locate)
     # From here on as a function of what is traced: compiled references and meters take nothing else.
-    split = split_arguments(fun, args, kwargs, Request(argnums).argnums)
+    split = value_and_grad(fun, argnums, has_aux).split(args, kwargs)
     fun, args, kwargs = split.fun, split.args, split.kwargs
     doors = [value_and_grad(fun, argnums, has_aux, allow_int=True, budget=budget, policy=p) for p in policies]
     traced = doors[0].trace(*args, **kwargs)

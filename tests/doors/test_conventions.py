@@ -125,7 +125,7 @@ def test_the_structure_of_a_pullback_holds_no_arrays(door):
     kept = door(lambda x: jnp.sin(x * big), 2.0)[1]
     leaves, tree = jax.tree.flatten(kept)
     assert any(x.size == big.size for x in leaves)
-    program = jax.tree.structure(kept.kept).node_data()[1]
+    program = jax.tree.structure(kept.closure).node_data()[1]
     assert all(x is None for x in program.consts)
     with jax.checking_leaks():
         jax.jit(lambda x: door(lambda v: jnp.sin(v * x), x))(3.0)

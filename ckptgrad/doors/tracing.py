@@ -1,0 +1,213 @@
+"""A call, traced: its program, and how the results of the program become what the function returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import dtypes
+from jax.extend.core import ClosedJaxpr
+
+from ckptgrad.autodiff.reach import reached
+from ckptgrad.chain.program import Program, build_program
+from ckptgrad.doors.calling import Call
+from ckptgrad.doors.leaves import NUMBERS, float0_zeros, has_gradient
+from ckptgrad.doors.outputs import check_are_arrays, check_scalar, output_and_aux
+from ckptgrad.errors import GradientTypeError, ReferenceTypeError
+from ckptgrad.graph.depth import deep_stack
+from ckptgrad.graph.evaluate import like_aval
+from ckptgrad.graph.graph import Atom, Constant, Graph, aval_bytes
+from ckptgrad.graph.naming import standing_for, title
+from ckptgrad.graph.references import opened
+from ckptgrad.graph.trace import from_jaxpr
+from ckptgrad.request import Request
+from ckptgrad.target.attached import attached
+
+_IN_PROGRAM = object()
+
+
+@dataclass(frozen=True)
+class Returned:
+    """The structure of what a function returned while it was traced.
+
+    Attributes:
+        tree, aux_tree: of the output and of aux.
+        aux_leaves: the leaves of aux that are not results of the program.
+        references: those from outside that the function wrote; what it left in them are the last results of the program.
+    """
+
+    tree: Any
+    aux_tree: Any
+    aux_leaves: tuple[Any, ...]
+    references: tuple[Any, ...] = ()
+
+    @property
+    def count(self) -> int:
+        """The number of leaves of the output, which are the first results of the program."""
+        return self.tree.num_leaves
+
+    @property
+    def untraced_bytes(self) -> int:
+        """Bytes of the numbers and NumPy arrays in aux, which a program around the call returns as arrays."""
+        numbers = (x for x in self.aux_leaves if isinstance(x, (bool, int, float, complex, np.ndarray, np.generic)))
+        return sum(aval_bytes(jax.typeof(x)) for x in numbers)
+
+    def restore(self, results: Sequence[Any]) -> tuple[Any, Any]:
+        """(output, aux) from the results of the program; what it left in references is written to them."""
+        rest = iter(results[self.count :])
+        aux = [next(rest) if x is _IN_PROGRAM else x for x in self.aux_leaves]
+        for reference, value in zip(self.references, rest, strict=True):
+            reference[...] = value
+        return jax.tree.unflatten(self.tree, results[: self.count]), jax.tree.unflatten(self.aux_tree, aux)
+
+    def check_compiled(self, fun: Callable) -> None:
+        """Reject aux that a compiled program cannot return.
+
+        Raises:
+            GradientTypeError: naming what is neither an array nor a number.
+        """
+        for leaf in self.aux_leaves:
+            if leaf is not _IN_PROGRAM and not isinstance(leaf, (*NUMBERS, np.ndarray)):
+                raise GradientTypeError(
+                    f"{leaf!r} of type {type(leaf)} is not a valid JAX type: aux of {title(fun)} holds it, but a compiled "
+                    f"gradient returns only arrays and numbers; leave it out there, or call the gradient without compile"
+                )
+
+
+def trace_program(
+    call: Call, has_aux: bool = False, check: Callable[[Any], None] | None = None
+) -> tuple[ClosedJaxpr, Returned]:
+    """Trace a call, from the leaves of its arguments to those of the output, then of aux.
+
+    Args:
+        call: the call.
+        has_aux: whether the function returns (output, aux).
+        check: given the output, rejects what the caller has no use for.
+
+    Raises:
+        GradientTypeError: the function returns no pair although `has_aux` is set, or something that is not an array.
+    """
+    returned: list[Returned] = []
+
+    def traced(*args: Any, **kwargs: Any) -> list[Any]:
+        out, aux = call.fun(*args, **kwargs), None
+        if has_aux:
+            out, aux = output_and_aux(out, call.original)
+        if check is not None:
+            check(out)
+        check_are_arrays(out, call.original)
+        leaves, tree = jax.tree.flatten(out)
+        aux_leaves, aux_tree = jax.tree.flatten(aux)
+        kept = tuple(_IN_PROGRAM if isinstance(x, jax.Array) else x for x in aux_leaves)
+        returned[:] = [Returned(tree, aux_tree, kept)]
+        return [*leaves, *(x for x in aux_leaves if isinstance(x, jax.Array))]
+
+    with deep_stack():
+        program = jax.make_jaxpr(standing_for(call.original, traced, call.parameters))(*call.args, **call.kwargs)
+    return program, returned[0]
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A traced call as a graph, from the leaves of the call.
+
+    Attributes:
+        returned: what the outputs of the graph become.
+        has_aux: whether the function returns (output, aux).
+    """
+
+    call: Call
+    graph: Graph
+    returned: Returned
+    has_aux: bool
+
+    @property
+    def outputs(self) -> tuple[Atom, ...]:
+        """The leaves of the output, without aux."""
+        return self.graph.outputs[: self.returned.count]
+
+    def restore(self, values: Sequence[Any]) -> tuple[Any, Any]:
+        """(output, aux) as pytrees, from the values of the graph's outputs."""
+        return self.returned.restore([_typed(x, a) for x, a in zip(values, self.graph.outputs, strict=True)])
+
+
+def _typed(value: Any, atom: Atom) -> Any:
+    """The value of an output as an array of its type; that of a constant may be a number."""
+    return like_aval(jnp.asarray(value, atom.aval.dtype) if isinstance(atom, Constant) else value, atom.aval)
+
+
+def trace_graph(call: Call, has_aux: bool, check: Callable[[Any], None] | None = None) -> Traced:
+    """As `trace_program`, as a graph.  The references that it captures are read now, and written by `restore`.
+
+    Raises:
+        GradientTypeError: as from `trace_program`.
+        ReferenceTypeError: a reference from outside is differentiated, or given what depends on differentiated arguments.
+    """
+    program, returned = trace_program(call, has_aux, check)
+    with deep_stack():
+        program, references = opened(program)
+        graph = from_jaxpr(program)
+    if references:
+        _check_references(call, graph, references)
+    return Traced(call, graph, replace(returned, references=tuple(references)), has_aux)
+
+
+def _check_references(call: Call, graph: Graph, references: Sequence[Any]) -> None:
+    """Reject a differentiated value in a reference from outside, as JAX does: its derivative would be lost."""
+    depends = reached(graph, [k in call.selected for k in range(len(graph.inputs))])
+    for reference, differentiated in zip(references, depends[-len(references) :], strict=True):
+        if differentiated:
+            kind = jax.typeof(reference)
+            raise ReferenceTypeError(
+                problem=f"performing a set/swap operation with a differentiated value on a non-differentiated array "
+                f"reference of type {kind}, which {title(call.original)} does to one from outside"
+            )
+
+
+@dataclass(frozen=True)
+class TracedChain(Traced):
+    """A traced call as a chain of stages.
+
+    Attributes:
+        program: the chain.
+        differentiated: positions of the leaves that have a gradient; the other selected ones get float0 zeros.
+    """
+
+    program: Program
+    differentiated: tuple[int, ...]
+
+    def gradients(self, gradients: Sequence[Any]) -> tuple[Any, ...]:
+        """Gradients as pytrees, one per argnum, from those of the leaves that have one."""
+        of_leaf = dict(zip(self.differentiated, gradients, strict=True))
+        leaves = self.call.leaves
+        filled = [of_leaf[k] if k in of_leaf else float0_zeros(leaves[k]) for k in self.call.selected]
+        return jax.tree.unflatten(self.call.primals_tree, filled)
+
+
+def trace_chain(call: Call, request: Request, *, scalar: bool = False) -> TracedChain:
+    """Trace a call and cut it into a chain.
+
+    Args:
+        call: the call.
+        request: says whether there is aux, which gets no cotangent, and what stages may keep.
+        scalar: whether the output must be a real scalar (a complex one for a holomorphic function).
+
+    Raises:
+        GradientTypeError: the output is not what `has_aux` or `scalar` ask for.
+    """
+
+    def check(out: Any) -> None:
+        check_scalar(out, call.original, request.holomorphic)
+
+    traced = trace_graph(call, request.has_aux, check if scalar else None)
+    graph, returned = traced.graph, traced.returned
+    seeds = [a for a in traced.outputs if dtypes.issubdtype(a.aval.dtype, jnp.inexact)]
+    differentiated = tuple(k for k in call.selected if has_gradient(call.leaves[k]))
+    wrt = [graph.inputs[k] for k in differentiated]
+    program = build_program(graph, wrt, seeds, request.target or attached(), saveable=request.saveable)
+    program = replace(program, untraced_bytes=returned.untraced_bytes)
+    return TracedChain(call, graph, returned, request.has_aux, program, differentiated)
