@@ -59,6 +59,10 @@ class Target:
     memories: tuple[MemorySpace, ...] = ()
     devices: tuple[Device, ...] = ()
 
+    def __hash__(self) -> int:
+        """By few fields: a target is part of the key of every stage."""
+        return hash((self.lowered_for, self.device_kind))
+
     @property
     def key(self) -> tuple[str, str]:
         """What tells measurements for different targets apart, on disk too."""
