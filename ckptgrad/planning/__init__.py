@@ -1,8 +1,8 @@
 """Planning: costs in bytes and seconds in, a schedule of forwards, backwards and frees out.
 
 A leaf: knows numbers only, never arrays or functions. `costs` is the input, `schedule` the output,
-`policies/` the ways from one to the other, `simulate` the referee that checks them all and shares no code
-with them.
+`policies/` the ways from one to the other, `ledger` the model of memory that they share, `referee` the judge of
+them all, which shares no code with them.
 """
 
 from ckptgrad.planning.costs import ChainCosts, SaveOption, StageCost

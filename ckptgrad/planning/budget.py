@@ -11,10 +11,10 @@ from ckptgrad.planning.optimal.dynamic_programming import minimum_peak
 
 
 def everything_peak(costs: ChainCosts) -> int:
-    """Predicted peak in bytes when all is stored: nothing dear is computed twice, inside stages either."""
+    """Predicted peak in bytes when all is stored: nothing expensive is computed twice, not even inside a stage."""
     return write_nested(costs, keep_most(costs)).peak
 
 
 def budget_bytes(budget: Budget, costs: ChainCosts, free: Callable[[], int]) -> int | None:
-    """A budget in bytes for a chain of these costs; None for no budget; `free` tells those that are free now."""
+    """A budget in bytes for a chain of these costs; None for no budget; `free` tells how many are free now."""
     return resolve_budget(budget, lambda: everything_peak(costs), lambda: minimum_peak(costs)[0], free)

@@ -3,7 +3,7 @@
 Model: n stages, numbered from 0. Stage i reads boundary i and writes boundary i + 1; boundary 0 is the
 chain's input, boundary n its end. A stage offers save options: choices of what its forward keeps for its
 backward.
-Aliases: Rotor's chain (Beaumont, Eyraud-Dubois, Herrmann, Joly and Shilova 2019) with several save options a
+Aliases: Rotor's chain (Beaumont, Eyraud-Dubois, Herrmann, Joly and Shilova 2019) with several save options per
 stage, as in Rockmate (Zhao et al. 2023), and with backwards that need not read their stage's input or output.
 Regime: costs add up; an action takes the same time and bytes whenever it runs.
 Does not: measure or estimate anything (`chain/` does), or model overlap of computation and transfers.

@@ -14,7 +14,7 @@ import numpy as np
 
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.nested import keep_fastest, write_nested
-from ckptgrad.planning.optimal import exhaustive_search as short
+from ckptgrad.planning.optimal import exhaustive_search
 from ckptgrad.planning.optimal.dynamic_programming import optimum_of, smallest_schedule
 from ckptgrad.planning.optimal.grouped import best_groups
 from ckptgrad.planning.policies.every_k import segments_of_k
@@ -37,8 +37,8 @@ class Point:
 def frontier_points(costs: ChainCosts) -> list[Point]:
     """The points at which more bytes buy less time, from the smallest peak to that of the fastest schedule."""
     everything = write_nested(costs, keep_fastest(costs))
-    found = [Point(everything.peak, everything.time), _point(smallest_schedule(costs))]
-    return _lowest([*found, *_between(costs, found[1].peak_bytes, everything.peak)])
+    fastest, smallest = Point(everything.peak, everything.time), _point(smallest_schedule(costs))
+    return _lowest([fastest, smallest, *_between(costs, smallest.peak_bytes, everything.peak)])
 
 
 def _between(costs: ChainCosts, least: int, most: int) -> Iterator[Point]:
@@ -55,10 +55,10 @@ def _between(costs: ChainCosts, least: int, most: int) -> Iterator[Point]:
         seconds = optimum.times(slot, slots)[int(optimum.row(0, len(costs) - 1, True))]
         budgets = np.arange(slots + 1) * slot + costs.held_bytes
         yield _point(optimum.write(optimum.least_bytes, fast=False))
-    searchable = short.searchable(costs)
+    searchable = exhaustive_search.searchable(costs)
     for budget, time in zip(budgets.tolist(), seconds.tolist(), strict=True):
         if np.isfinite(time):
-            writer = short.search(costs, budget, faster_than=time * (1 - 1e-9)) if searchable else None
+            writer = exhaustive_search.search(costs, budget, faster_than=time * (1 - 1e-9)) if searchable else None
             yield _point(writer) if writer else Point(int(budget), time)
 
 
@@ -81,8 +81,8 @@ def _point(writer: ScheduleWriter, policy: str = "optimal") -> Point:
 
 def _lowest(points: list[Point]) -> list[Point]:
     """The points that no other one beats, by ascending bytes."""
-    found: list[Point] = []
+    lowest: list[Point] = []
     for point in sorted(points, key=lambda p: (p.peak_bytes, p.seconds)):
-        if not found or point.seconds < found[-1].seconds * (1 - 1e-12):
-            found.append(point)
-    return found
+        if not lowest or point.seconds < lowest[-1].seconds * (1 - 1e-12):
+            lowest.append(point)
+    return lowest

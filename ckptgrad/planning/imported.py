@@ -131,10 +131,10 @@ def load_plan(source: str | Path) -> Policy:
     schedule, options = _saved(_read(source))
 
     def run(costs: ChainCosts, budget: int | None = None) -> Schedule:
-        found = [tuple(option.name for option in stage.options) for stage in costs.stages]
-        if found != options:
-            at = next((i for i, (a, b) in enumerate(zip(found, options, strict=False)) if a != b), None)
-            what = f"{len(options)} stages, not {len(found)}" if at is None else f"other save options at stage {at}"
+        here = [tuple(option.name for option in stage.options) for stage in costs.stages]
+        if here != options:
+            at = next((i for i, (a, b) in enumerate(zip(here, options, strict=False)) if a != b), None)
+            what = f"{len(options)} stages, not {len(here)}" if at is None else f"other save options at stage {at}"
             raise ScheduleError(f"the saved plan is for {what}; plan this function anew")
         simulate(schedule, costs)
         writer = ScheduleWriter(costs)

@@ -4,7 +4,7 @@ first.
 Algorithm: reverse segment a..b of a chain. Keep: forward stage a with a save option, reverse a+1..b, run a's
 backward. Split at j: forward a..j-1 keeping nothing, reverse j..b from boundary j, then restart from boundary
 a for a..j-1. A segment *owns* its input boundary unless the stage before reads it again; an owned input is
-freed as soon as nobody needs it: after the keeping forward, or after the backward if that reads it.
+freed as soon as nothing needs it: after the keeping forward, or after the backward if that reads it.
 Store-all, every-k, Revolve, Rotor and the optimal policy differ only in the decision that they take for each
 segment.
 Does not: decide. Iterates with a stack of its own, so depth is bounded by memory, not by the interpreter.

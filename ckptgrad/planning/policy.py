@@ -4,7 +4,7 @@ A policy is any function of (ChainCosts, budget in bytes or None); None asks for
 budget bounds the whole peak, `held_bytes` included. Laws: the schedule passes `simulate`; its simulated peak
 is within the budget; a budget below what the policy can reach raises BudgetError with the smallest peak that
 it can.
-To add one: put a file with an `@policy(...)` function into `policies/`; it is found by itself.
+To add one: put a file with an `@policy(...)` function into `policies/`; it is discovered from there.
 """
 
 from __future__ import annotations

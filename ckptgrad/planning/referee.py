@@ -1,7 +1,7 @@
 """The referee: runs a schedule on paper, checks every read, and reports its peak and its time.
 
 Algorithm: one pass that follows what is held: boundaries, residuals, one cotangent. Shares no code with the
-policies.
+ledger, the policies or the writer.
 Bytes are those of the worst moment *during* each action: what is held and written and its transients.
 Regime: any schedule of forwards, backwards and frees of a chain, nested or not.
 Does not: judge whether a schedule is good, or model allocators, fragmentation or overlap.
@@ -19,7 +19,7 @@ from ckptgrad.planning.schedule import Backward, Forward, Free, Schedule, is_wel
 
 @dataclass(frozen=True, slots=True)
 class Simulation:
-    """What a schedule costs: `peak` and `timeline` (one entry an action) in bytes, `time` in seconds.
+    """What a schedule costs: `peak` and `timeline` (one entry per action) in bytes, `time` in seconds.
 
     `peak_at` is the index of the first action that reaches the peak; `recomputations` counts the forwards of
     stages that had been forwarded before.

@@ -135,7 +135,7 @@ class Schedule:
 
     @classmethod
     def parse(cls, actions: Iterable[str], policy: str) -> Schedule:
-        """The schedule of actions in the notation of `str`, one text an action.
+        """The schedule of actions in the notation of `str`, one text per action.
 
         Raises:
             ScheduleError: a text is not an action.
@@ -165,7 +165,7 @@ class Schedule:
 
 
 def unknown_action(action: object, index: int | None = None) -> ScheduleError:
-    """The error of whoever meets an action that it cannot follow."""
+    """The error to raise for an action that cannot be followed."""
     what = f"{action!r} is not an action; there are Forward, Backward and Free, with numbers of stages and boundaries"
     return ScheduleError(what, index, action)
 
@@ -185,7 +185,7 @@ def _is_bool(value: object) -> bool:
     return isinstance(value, bool)
 
 
-# Numbers of more digits than any chain has stages are no numbers.
+# Longer numbers than any chain has stages are refused.
 _ACTION = re.compile(
     r"F(?P<forward>[0-9]{1,18})(:(?P<keep>[0-9]{1,18}))?(?P<bare>~)?|B(?P<backward>[0-9]{1,18})|-(?P<free>[0-9]{1,18})"
 )

@@ -20,7 +20,7 @@ from ckptgrad.planning.schedule import Action, Forward, Free, Schedule
 class ScheduleWriter:
     """The actions so far, and their `live` and `peak` bytes, `time` in seconds and the stage at the peak.
 
-    Actions are counted when somebody asks, all since the last time in one loop: a schedule has up to millions of them.
+    Actions are counted when a figure is asked for, all since the last time in one loop: there may be millions of them.
     """
 
     def __init__(self, costs: ChainCosts):
@@ -100,7 +100,7 @@ class ScheduleWriter:
         self._books()
 
     def fits(self, budget: int | None) -> bool:
-        """Whether the peak is within `budget` bytes; None is no bound."""
+        """Whether the peak is within `budget` bytes; None is unbounded."""
         return budget is None or self.peak <= budget
 
     def finish(self, policy: str, budget: int | None = None) -> Schedule:

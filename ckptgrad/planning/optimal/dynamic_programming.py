@@ -1,4 +1,4 @@
-"""Optimal nested schedules with freeable inputs and several save options a stage, within a budget of bytes.
+"""Optimal nested schedules with freeable inputs and several save options per stage, within a budget of bytes.
 
 Algorithm: two-table dynamic programming over segments and memory (`recurrences`), then a walk from the whole chain
 down that takes every decision anew with exact bytes. Values only are tabulated; the walk uses a stack of its
@@ -28,8 +28,7 @@ from ckptgrad.errors import CkptgradError
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.ledger import sweep_bytes
 from ckptgrad.planning.nested import Decision, Keep, Segment, Split, keep_fastest, write_nested
-from ckptgrad.planning.optimal import exhaustive_search as short
-from ckptgrad.planning.optimal import recurrences
+from ckptgrad.planning.optimal import exhaustive_search, recurrences
 from ckptgrad.planning.optimal.exact_curves import Curve, fill_curves
 from ckptgrad.planning.optimal.grouped import smallest_groups
 from ckptgrad.planning.optimal.numba_kernels import Kernels, compiled_kernels
@@ -39,7 +38,7 @@ from ckptgrad.planning.writer import ScheduleWriter
 FEWEST_SLOTS, MOST_SLOTS = 500, 2048
 INTERPRETED_SPLITS = 10_000
 WORK = 4e8
-# Chains of so many stages are searched for their smallest peak, visiting so many states.
+# Chains of at most this many stages are searched for their smallest peak, visiting at most this many states.
 SMALLEST_STAGES, SMALLEST_LIMIT = 7, 30_000
 TABLE_BYTES = 1 << 30
 MOST_STAGES, MOST_SPLITS = 4000, 4e8
@@ -149,8 +148,8 @@ class Optimum:
         """The whole chain's curve, `held_bytes` included: the budgets at which the best nested schedule changes."""
         if self.curves is None:
             return None
-        found = self.curves[int(self.row(0, len(self.costs) - 1, True))]
-        return Curve(found.bytes + self.costs.held_bytes, found.seconds)
+        whole = self.curves[int(self.row(0, len(self.costs) - 1, True))]
+        return Curve(whole.bytes + self.costs.held_bytes, whole.seconds)
 
     @property
     def is_quick(self) -> bool:
@@ -260,8 +259,8 @@ def smallest_schedule(costs: ChainCosts) -> ScheduleWriter:
     optimum = optimum_of(costs)
     if optimum.is_long:
         return smallest_groups(costs)
-    if len(costs) <= SMALLEST_STAGES and short.least_conceivable(costs) < optimum.least_bytes:
-        smallest = short.search(costs, 0, limit=SMALLEST_LIMIT)
+    if len(costs) <= SMALLEST_STAGES and exhaustive_search.least_conceivable(costs) < optimum.least_bytes:
+        smallest = exhaustive_search.search(costs, 0, limit=SMALLEST_LIMIT)
         if smallest is not None and smallest.peak < optimum.least_bytes:
             return smallest
     return optimum.write(optimum.least_bytes, fast=False)

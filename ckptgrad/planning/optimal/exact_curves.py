@@ -58,15 +58,15 @@ def _row(
 ) -> Curve:
     count, a, length, last = len(classes.first), classes.first[s], classes.length[s], classes.last[s]
     cotangent, result, held = kinds.output_cotangent[last], kinds.result[last], kinds.input[a] * owned
-    found: list[Curve] = []
+    ways: list[Curve] = []
     for k in range(kinds.option_start[a], kinds.option_start[a + 1]):
         forward, between, backward = option_needs(kinds, k, a, cotangent, result, owned, length == 1)
         need = max(forward, backward)
         if length == 1:
-            found.append(Curve(np.array([need]), np.array([kinds.option_alone_time[k]])))
+            ways.append(Curve(np.array([need]), np.array([kinds.option_alone_time[k]])))
         else:
             rest = curves[(1 - kinds.option_reads_output[k]) * count + classes.tail[s]]
-            found.append(Curve(np.maximum(rest.bytes + between, need), rest.seconds + kinds.option_time[k]))
+            ways.append(Curve(np.maximum(rest.bytes + between, need), rest.seconds + kinds.option_time[k]))
     sweep, swept, right, kind = 0, 0.0, s, a
     for x in range(1, length):
         before = kinds.input[kind] if x > 1 else 0
@@ -77,8 +77,8 @@ def _row(
         right = classes.tail[right]
         kind = classes.first[right]
         left = curves[owned * count + heads[x]]
-        found.append(_both(curves[count + right], sweep, held, left, result, swept))
-    return _lowest(found, most)
+        ways.append(_both(curves[count + right], sweep, held, left, result, swept))
+    return _lowest(ways, most)
 
 
 def _both(right: Curve, sweep: int, held: int, left: Curve, kept: int, swept: float) -> Curve:

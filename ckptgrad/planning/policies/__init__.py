@@ -1,1 +1,1 @@
-"""One policy a file; each registers itself with `@policy` and is found by `ckptgrad.planning.policy`."""
+"""One policy per file; each registers itself with `@policy` and discovered by `ckptgrad.planning.policy`."""

@@ -16,7 +16,7 @@ from math import isqrt
 from ckptgrad.errors import BudgetError
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.nested import keep_fastest, keep_lean, write_nested
-from ckptgrad.planning.optimal import exhaustive_search as short
+from ckptgrad.planning.optimal import exhaustive_search
 from ckptgrad.planning.optimal.dynamic_programming import optimum_of, smallest_schedule
 from ckptgrad.planning.optimal.grouped import best_groups
 from ckptgrad.planning.policies.every_k import segments_of_k
@@ -53,8 +53,8 @@ def optimal(costs: ChainCosts, budget: int | None = None) -> Schedule:
         writer = optimum.write(budget)
         if not optimum.is_exact(budget):
             writer = min([writer, *_rivals(costs, budget)], key=lambda rival: rival.time)
-    if short.searchable(costs):
-        writer = short.search(costs, budget, faster_than=writer.time * (1 - 1e-9)) or writer
+    if exhaustive_search.searchable(costs):
+        writer = exhaustive_search.search(costs, budget, faster_than=writer.time * (1 - 1e-9)) or writer
     return writer.finish("optimal", budget)
 
 

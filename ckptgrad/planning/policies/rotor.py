@@ -1,7 +1,7 @@
 """Rotor: the optimal persistent schedule when a segment's input stays held until the segment is done.
 
 Algorithm: Beaumont, Eyraud-Dubois, Herrmann, Joly and Shilova (2019), extended to several save
-options a stage. It is the recurrence of `dynamic_programming` for a chain whose every backward reads its stage's input
+options per stage. It is the recurrence of `dynamic_programming` for a chain whose every backward reads its stage's input
 and output.
 Aliases: heterogeneous-chain checkpointing, PyTorch's `rotor`, Rockmate's `rk_rotor`.
 Regime: a baseline; backwards that read their input and output anyway.

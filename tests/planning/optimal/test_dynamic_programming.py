@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from ckptgrad.errors import BudgetError
 from ckptgrad.planning import ChainCosts, SaveOption, StageCost, get_policy, minimum_peak
 from ckptgrad.planning.exhaustive_referee import least_time
-from ckptgrad.planning.optimal import dynamic_programming
-from ckptgrad.planning.optimal import exhaustive_search as short
+from ckptgrad.planning.optimal import dynamic_programming, exhaustive_search
 from ckptgrad.planning.optimal.dynamic_programming import Optimum
 from ckptgrad.planning.optimal.exhaustive_search import least_conceivable, searchable
 from ckptgrad.planning.policies.every_k import every_k
@@ -209,10 +208,10 @@ def test_no_peak_is_below_what_is_conceivable(n, options):
 def test_the_bound_of_the_search_is_never_above_the_fastest_schedule(n):
     for seed in range(12):
         costs = random_chain(n, 2, seed)
-        start = short._State((True,) + (False,) * n, (None,) * n, n)
+        start = exhaustive_search._State((True,) + (False,) * n, (None,) * n, n)
         smallest, largest = minimum_peak(costs)[0], largest_peak(costs)
         for budget in range(smallest, largest + 1, max(1, (largest - smallest) // 3)):
-            assert short._Bound(costs, budget)(start) <= least_time(costs, budget) * (1 + 1e-9), (seed, budget)
+            assert exhaustive_search._Bound(costs, budget)(start) <= least_time(costs, budget) * (1 + 1e-9), (seed, budget)
 
 
 # Seeds on which no nested schedule has the smallest peak.
