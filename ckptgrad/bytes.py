@@ -64,7 +64,7 @@ def resolve_budget(
         raise BudgetFormatError(budget, f"the unit {unit!r} is unknown")
     found = _in_range(number, _UNITS[unit], budget)
     if not found or (_UNITS[unit] == 1 and Decimal(number) != found):
-        raise BudgetFormatError(budget, f"it is no whole number of bytes; {_MEANT}")
+        raise BudgetFormatError(budget, f"it is not a whole number of bytes; {_MEANT}")
     return found
 
 

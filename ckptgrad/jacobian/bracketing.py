@@ -26,7 +26,7 @@ class Bracket:
         way: "forward" pushes the Jacobian of `right` (None: the identity) through the later
             stages; "reverse" pulls the Jacobian of `left` (None: the identity) back through the
             earlier stages; "product" multiplies the Jacobians of `left` and `right`.
-        multiplications: in all, those of `left` and `right` included.
+        multiplications: in total, including those of `left` and `right`.
     """
 
     first: int

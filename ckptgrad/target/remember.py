@@ -25,7 +25,7 @@ FILE = "measurements.sqlite"
 # No number of bytes, of seconds, or of operations per second is as large.
 _BEYOND = 1e20
 # Seconds to wait for a file that another process has locked: once, and in vain in this process's life.
-_PATIENCE, _MOST_PATIENCE = 2.0, 4.0
+PATIENCE, MOST_PATIENCE = 2.0, 4.0
 # Seconds waited in vain, by folder.
 _WAITED: dict[Path, float] = {}
 
@@ -72,7 +72,7 @@ def _ask(question: str, *values: Any) -> list[Any]:
     place = folder()
     if place is None:
         return []
-    patience = max(0.0, min(_PATIENCE, _MOST_PATIENCE - _WAITED.get(place, 0.0)))
+    patience = max(0.0, min(PATIENCE, MOST_PATIENCE - _WAITED.get(place, 0.0)))
     began = time.monotonic()
     try:
         place.mkdir(parents=True, exist_ok=True)

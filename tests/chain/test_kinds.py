@@ -12,8 +12,8 @@ import pytest
 import ckptgrad as cg
 from ckptgrad.autodiff import rule as registry
 from ckptgrad.chain import kind as kind_module
-from ckptgrad.chain import program as program_module
 from ckptgrad.chain import recent
+from ckptgrad.chain.program import forget_kinds
 from tests.support.compare import assert_same
 
 X = jnp.linspace(-1, 1, 12).reshape(4, 3)
@@ -43,7 +43,7 @@ def kinds_inside(*layers, x=X, w=W):
 @pytest.fixture
 def differentiated(monkeypatch):
     """The graphs that were differentiated while the test ran, beginning without any known kind."""
-    monkeypatch.setattr(program_module, "_RECENT", type(program_module._RECENT)())
+    forget_kinds()
     seen = []
 
     def counted(graph, wrt, seeds, **options):

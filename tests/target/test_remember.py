@@ -123,8 +123,8 @@ def test_no_bytes_are_a_measurement():
 
 def test_a_locked_file_is_not_waited_for(fresh, monkeypatch):
     """A little, but not anew for each measurement."""
-    monkeypatch.setattr(remember, "_PATIENCE", 0.1)
-    monkeypatch.setattr(remember, "_MOST_PATIENCE", 0.2)
+    monkeypatch.setattr(remember, "PATIENCE", 0.1)
+    monkeypatch.setattr(remember, "MOST_PATIENCE", 0.2)
     remembered(CPU, "seconds", "program", lambda: 1.5)
     with closing(sqlite3.connect(fresh / remember.FILE, isolation_level=None)) as database:
         database.execute("BEGIN EXCLUSIVE")
