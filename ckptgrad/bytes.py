@@ -62,13 +62,13 @@ def resolve_budget(
         return _in_range(number, everything(), budget)
     if unit not in _UNITS:
         raise BudgetFormatError(budget, f"the unit {unit!r} is unknown")
-    found = _in_range(number, _UNITS[unit], budget)
-    if not found or (_UNITS[unit] == 1 and Decimal(number) != found):
+    size = _in_range(number, _UNITS[unit], budget)
+    if not size or (_UNITS[unit] == 1 and Decimal(number) != size):
         raise BudgetFormatError(budget, f"it is not a whole number of bytes; {_MEANT}")
-    return found
+    return size
 
 
-_MEANT = 'was a share of what storing everything needs meant, as in "0.1x"?'
+_MEANT = 'did you mean a share of what storing everything needs, as in "0.1x"?'
 
 
 def _bytes_of_number(budget: Any) -> int:
@@ -78,16 +78,16 @@ def _bytes_of_number(budget: Any) -> int:
         number = float(budget) if isinstance(budget, Real) and not isinstance(budget, Integral) else operator.index(budget)
     if number is None or isinstance(budget, bool):
         raise BudgetFormatError(budget, f"it is a {type(budget).__name__}")
-    found = _in_range(number, 1, budget)
-    if not found:
+    size = _in_range(number, 1, budget)
+    if not size:
         raise BudgetFormatError(budget, f"it is less than one byte; {_MEANT}")
-    return found
+    return size
 
 
 def _in_range(number: Any, unit: int, budget: Any) -> int:
     """`number` (a number, or one as text) times `unit`, rounded down."""
     near = number if isinstance(number, int) else float(number)
-    if not near > 0:  # not a number, too
+    if not near > 0:  # rejects nan as well
         raise BudgetFormatError(budget, "it must be greater than zero")
     if near > MOST_BYTES or (exact := Decimal(number) * unit) > MOST_BYTES:
         raise BudgetFormatError(budget, f"it must be finite, and at most {MOST_BYTES} bytes")

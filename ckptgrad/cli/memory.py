@@ -36,7 +36,7 @@ def plan(
     policy: PolicyOption = "optimal",
     argnums: Argnums = None,
     has_aux: HasAux = False,
-    diagram: Annotated[bool, typer.Option("--diagram", help="Draw the schedule in letters too.")] = False,
+    diagram: Annotated[bool, typer.Option("--diagram", help="Also draw the schedule in letters.")] = False,
     as_json: AsJson = False,
     html: HtmlFile = None,
     png: PngPath = None,
@@ -45,11 +45,11 @@ def plan(
     Request(budget=budget, policy=policy)
     fun, args = load_call(function, arguments)
     with working("planning"):
-        made = make_plan(fun, *args, argnums=numbers(argnums), has_aux=has_aux, budget=budget, policy=policy)
-    sections = {"Plan": made, "Predicted timeline": made.timeline(function)}
+        planned = make_plan(fun, *args, argnums=numbers(argnums), has_aux=has_aux, budget=budget, policy=policy)
+    sections = {"Plan": planned, "Predicted timeline": planned.timeline(function)}
     deliver(f"Plan of {function}", sections, as_json, html, png)
     if diagram and not as_json:
-        say(f"\n{made.diagram()}")
+        say(f"\n{planned.diagram()}")
 
 
 def timeline(
@@ -58,7 +58,8 @@ def timeline(
     budget: BudgetOption = None,
     policy: PolicyOption = "optimal",
     observe: Annotated[
-        str, typer.Option(help="Meters, by commas: xla, ledger, resident, device; all; none for the prediction alone.")
+        str,
+        typer.Option(help="Meters, separated by commas: xla, ledger, resident, device; all; none: only predict."),
     ] = "xla",
     argnums: Argnums = None,
     has_aux: HasAux = False,
@@ -71,10 +72,10 @@ def timeline(
     get_meters(observe)
     fun, args = load_call(function, arguments)
     with working("planning, compiling and observing"):
-        found = make_timeline(
+        course = make_timeline(
             fun, *args, argnums=numbers(argnums), has_aux=has_aux, budget=budget, policy=policy, observe=observe
         )
-    deliver(f"Timeline of {function}", {"Timeline": found}, as_json, html, png)
+    deliver(f"Timeline of {function}", {"Timeline": course}, as_json, html, png)
 
 
 def frontier(
@@ -82,17 +83,17 @@ def frontier(
     arguments: Arguments,
     argnums: Argnums = None,
     has_aux: HasAux = False,
-    reference: Annotated[bool, typer.Option(help="Compile jax.grad too, and show where it stands.")] = True,
+    reference: Annotated[bool, typer.Option(help="Also compile jax.grad, and show where it stands.")] = True,
     as_json: AsJson = False,
     html: HtmlFile = None,
     png: PngPath = None,
 ) -> None:
-    """Show every budget at which the optimal plan changes, its time, and where other policies stand."""
+    """Show every budget at which the optimal plan changes, with its time, and where other policies stand."""
     fun, args = load_call(function, arguments)
     options = {"argnums": numbers(argnums), "has_aux": has_aux}
     with working("planning for every budget"):
-        found = make_frontier(fun, *args, **options)
+        curve = make_frontier(fun, *args, **options)
     if reference:
         with working("compiling jax.grad"):
-            found = found.beside(jax_grad_point(fun, *args, **options))
-    deliver(f"Frontier of {function}", {"Frontier": found}, as_json, html, png)
+            curve = curve.beside(jax_grad_point(fun, *args, **options))
+    deliver(f"Frontier of {function}", {"Frontier": curve}, as_json, html, png)

@@ -15,19 +15,20 @@ BudgetOption = Annotated[
     str | None,
     typer.Option("--budget", help='Bytes beyond the arguments: "512MiB", "0.25x" of store_all, "min", "auto".'),
 ]
-PolicyOption = Annotated[str, typer.Option("--policy", help="Who decides what to store.")]
+PolicyOption = Annotated[str, typer.Option("--policy", help="The policy that decides what to store.")]
 Argnums = Annotated[list[int] | None, typer.Option("--argnums", help="Argument to differentiate; may be repeated.")]
 HasAux = Annotated[bool, typer.Option("--has-aux", help="The function returns (scalar, aux).")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 HtmlFile = Annotated[Path | None, typer.Option("--html", help="Write one HTML file that opens in a browser.")]
-PngPath = Annotated[Path | None, typer.Option("--png", help="Draw: into this .png file, or all pictures into this folder.")]
+PngPath = Annotated[Path | None, typer.Option("--png", help="Draw into this .png file, or every picture into this folder.")]
 MetersOption = Annotated[
-    str, typer.Option(help="Beside XLA's buffer assignment, by commas: resident (fresh processes), device; all; none.")
+    str,
+    typer.Option(help="In addition to xla, separated by commas: resident (fresh processes), device; all; none."),
 ]
 
 
-def numbers(given: list[int] | None) -> int | tuple[int, ...]:
+def numbers(argnums: list[int] | None) -> int | tuple[int, ...]:
     """Argnums as `value_and_grad` takes them: one number alone means one gradient, not a tuple."""
-    if not given:
+    if not argnums:
         return 0
-    return given[0] if len(given) == 1 else tuple(given)
+    return argnums[0] if len(argnums) == 1 else tuple(argnums)

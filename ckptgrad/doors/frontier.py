@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
 
-from ckptgrad.doors.gradient import value_and_grad
+from ckptgrad.doors.gradient import GradientFunction
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.frontier import Point, frontier_points, policy_points
 from ckptgrad.planning.nested import keep_most, write_nested
+from ckptgrad.request import Request
 from ckptgrad.results.frontier import Frontier
 
-# With each of the stages as what is checkpointed, if recomputation were kept apart: estimates, like all points.
+# Applied to each stage, as if its recomputation were isolated: estimates, like all points.
 CHECKPOINT_POLICIES = ("dots_saveable", "dots_with_no_batch_dims_saveable", "nothing_saveable")
 
 
@@ -42,13 +44,14 @@ def frontier(
         >>> curve.smallest_peak_bytes <= curve.fastest_peak_bytes
         True
     """
-    options = {"argnums": argnums, "has_aux": has_aux, "allow_int": True, "costs": costs}
-    plan = value_and_grad(fun, **options, saveable=saveable).plan(*args, **kwargs)
+    request = Request(argnums, has_aux, allow_int=True, saveable=saveable, costs=costs)
+    plan = GradientFunction(fun, request, with_value=True).plan(*args, **kwargs)
     others = policy_points(plan.costs)
     if saveable is None:
         for name in CHECKPOINT_POLICIES:
-            limited = value_and_grad(fun, **options, saveable=getattr(jax.checkpoint_policies, name))
-            others.append(keeping_most(f"jax.checkpoint, {name}", limited.plan(*args, **kwargs).costs))
+            limited = replace(request, saveable=getattr(jax.checkpoint_policies, name))
+            costs_of_policy = GradientFunction(fun, limited, with_value=True).plan(*args, **kwargs).costs
+            others.append(keeping_most(f"jax.checkpoint, {name}", costs_of_policy))
     return Frontier(tuple(frontier_points(plan.costs)), tuple(others), plan.costs, plan.program.target)
 
 

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ckptgrad.bytes import Budget
-from ckptgrad.doors.gradient import value_and_grad
+from ckptgrad.doors.gradient import GradientFunction
 from ckptgrad.planning.schedule import Schedule
+from ckptgrad.request import Request
 from ckptgrad.results.plan import Plan
 
 
@@ -36,7 +37,6 @@ def plan(
         >>> cg.plan(lambda x: jnp.sum(jnp.sin(x)), jnp.ones(4)).peak_bytes >= 20
         True
     """
-    door = value_and_grad(
-        fun, argnums, has_aux, allow_int=True, budget=budget, policy=policy, saveable=saveable, costs=costs
-    )
+    request = Request(argnums, has_aux, allow_int=True, budget=budget, policy=policy, saveable=saveable, costs=costs)
+    door = GradientFunction(fun, request, with_value=True)
     return door.plan(*args, **kwargs)

@@ -7,12 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 from ckptgrad.bytes import Budget
-from ckptgrad.doors.gradient import GradientFunction, value_and_grad
+from ckptgrad.doors.gradient import GradientFunction
 from ckptgrad.execution.certify import Certified
 from ckptgrad.execution.staged import run_staged
 from ckptgrad.graph.naming import name_of
 from ckptgrad.meters.meter import Subject, get_meters
 from ckptgrad.planning.schedule import Schedule
+from ckptgrad.request import Request
 from ckptgrad.results.timeline import Timeline, places
 
 
@@ -31,7 +32,7 @@ def timeline(
     """Live bytes over the course of the gradient of `fun`: predicted by the plan, and observed.
 
     Args:
-        fun, *args, **kwargs: the function and its arguments; ShapeDtypeStructs will do for meters that do not run it.
+        fun, *args, **kwargs: the function and its arguments; ShapeDtypeStructs are enough for meters that do not run it.
         argnums, has_aux, budget, policy, saveable, costs: as for `value_and_grad`.
         observe: names of meters: "xla" (the certified program's buffers, without running it), "ledger" (arrays held
             stage by stage), "resident" (memory-profiler on a fresh process), "device" (its counters); "all"; or () for
@@ -50,11 +51,10 @@ def timeline(
         >>> course.readings["xla"].bytes >= course.alive[0].bytes
         True
     """
-    wanted = get_meters(observe)
-    door = value_and_grad(
-        fun, argnums, has_aux, allow_int=True, budget=budget, policy=policy, saveable=saveable, costs=costs
-    )
-    if not wanted:
+    meters = get_meters(observe)
+    request = Request(argnums, has_aux, allow_int=True, budget=budget, policy=policy, saveable=saveable, costs=costs)
+    door = GradientFunction(fun, request, with_value=True)
+    if not meters:
         return door.plan(*args, **kwargs).timeline(name_of(fun))
     return observe_compiled(door, door.compile(*args, **kwargs), args, kwargs, observe)
 
@@ -68,7 +68,7 @@ def observe_compiled(
 ) -> Timeline:
     """The timeline of a gradient that is compiled already, as `timeline` returns it."""
     plan = certified.plan
-    found = replace(plan.timeline(name_of(door.fun)), budget=certified.budget)
+    predicted = replace(plan.timeline(name_of(door.fun)), budget=certified.budget)
 
     def staged(observer: Callable[[Sequence[Any]], None]) -> None:
         traced = door.trace(*args, **kwargs)
@@ -76,6 +76,6 @@ def observe_compiled(
 
     split = door.split(args, kwargs)
     subject = Subject(
-        certified.executable, plan.program.target, split.args, split.kwargs, places(found, plan.schedule), staged
+        certified.executable, plan.program.target, split.args, split.kwargs, places(predicted, plan.schedule), staged
     )
-    return replace(found, readings={meter.name: meter(subject) for meter in get_meters(observe)})
+    return replace(predicted, readings={meter.name: meter(subject) for meter in get_meters(observe)})
