@@ -33,17 +33,18 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("options", "error", "word"), REFUSED, ids=[next(iter(o)) + str(k) for k, (o, *_) in enumerate(REFUSED)]
-)
-@pytest.mark.parametrize("door", [Request, *DOORS.values()], ids=["Request", *DOORS])
+def takes(door, options):
+    function = Request if door == "Request" else getattr(cg, door)
+    return options.keys() <= inspect.signature(function).parameters.keys()
+
+
+ROWS = [(door, *row) for door in ("Request", *DOORS) for row in REFUSED if takes(door, row[0])]
+
+
+@pytest.mark.parametrize(("door", "options", "error", "word"), ROWS)
 def test_malformed_options_are_refused_at_once(door, options, error, word):
-    (name,) = options
-    known = Request if door is Request else getattr(cg, next(n for n, d in DOORS.items() if d is door))
-    if name not in inspect.signature(known).parameters:
-        pytest.skip("not an option of this door")
     with pytest.raises(error, match=word):
-        door(**options)
+        (Request if door == "Request" else DOORS[door])(**options)
 
 
 def test_a_request_is_a_value():
