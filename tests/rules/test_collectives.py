@@ -155,7 +155,7 @@ def test_on_one_device():
 
 
 def test_on_four_devices():
-    code = "from tests.autodiff.test_collectives import *; print(check_meshes(), check_shardings(), check_bytes())"
+    code = "from tests.rules.test_collectives import *; print(check_meshes(), check_shardings(), check_bytes())"
     env = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
     root = Path(__file__).parents[2]
     found = subprocess.run([sys.executable, "-c", code], env=env, cwd=root, capture_output=True, text=True, check=False)
