@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import ckptgrad as cg
-from ckptgrad.bench.models import tanh_chain, transformer
+from ckptgrad.example_models import tanh_chain, transformer
 from ckptgrad.target.allocated import compiled_memory
 from tests.cases import ROUNDED_AS_WE_DO
 from tests.support.compare import assert_same

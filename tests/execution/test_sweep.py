@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import ckptgrad as cg
-from ckptgrad.bench.models import SWEEP
+from ckptgrad.example_models import SWEEP
 from ckptgrad.planner import make_plan
 from ckptgrad.request import Request
 from ckptgrad.results.frontier import Frontier

@@ -12,9 +12,9 @@ import jax
 
 import ckptgrad as cg
 from ckptgrad.bench.measure import Program, certified_program, compare_programs, first_compilations, peer_program
-from ckptgrad.bench.models import Problem, gelu_stack, resnet, tanh_chain, transformer
 from ckptgrad.bench.registry import Bench, case
 from ckptgrad.bench.rows import Row, row
+from ckptgrad.example_models import Problem, gelu_stack, resnet, tanh_chain, transformer
 from ckptgrad.planning.policies.every_k import every_k
 from ckptgrad.target.allocated import compiled_memory
 

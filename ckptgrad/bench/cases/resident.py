@@ -10,10 +10,10 @@ from typing import Any
 import jax
 
 from ckptgrad.bench.measure import Program, certified_program, peer_program
-from ckptgrad.bench.models import Problem, gelu_stack, mixer, resnet, tanh_chain, transformer, unet
 from ckptgrad.bench.recurrent import arguments, scan_loss
 from ckptgrad.bench.registry import Bench, case
 from ckptgrad.bench.rows import Row, row
+from ckptgrad.example_models import Problem, gelu_stack, mixer, resnet, tanh_chain, transformer, unet
 from ckptgrad.meters.meter import Subject, get_meters
 from ckptgrad.target.allocated import compiled_memory
 from ckptgrad.target.attached import attached

@@ -15,12 +15,12 @@ from jax.stages import Compiled
 
 import ckptgrad as cg
 from ckptgrad.bench.measure import compile_for, forget_compilations
-from ckptgrad.bench.models import tanh_chain
 from ckptgrad.bench.recurrent import arguments, output_bytes, scan_loss, state_bytes
 from ckptgrad.bench.registry import Bench, Curves, case
 from ckptgrad.bench.rows import Row, row
 from ckptgrad.bytes import Budget, format_bytes
 from ckptgrad.errors import BudgetError
+from ckptgrad.example_models import tanh_chain
 from ckptgrad.target.allocated import compiled_memory
 from ckptgrad.validation.timing import alternate
 

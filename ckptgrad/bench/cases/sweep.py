@@ -10,9 +10,9 @@ import jax
 import numpy as np
 
 import ckptgrad as cg
-from ckptgrad.bench.models import SWEEP
 from ckptgrad.bench.registry import Bench, case
 from ckptgrad.bench.rows import Row, row
+from ckptgrad.example_models import SWEEP
 
 BUDGETS = 30
 

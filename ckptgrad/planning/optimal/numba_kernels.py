@@ -8,6 +8,7 @@ Does not: contain a recurrence, or a loop.
 from __future__ import annotations
 
 import importlib
+import warnings
 from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
@@ -24,11 +25,16 @@ class Kernels(NamedTuple):
 
 @cache
 def compiled_kernels() -> Kernels | None:
-    """The compiled recurrences; None where numba is not installed."""
+    """The compiled recurrences; None where numba is not installed, which a warning says once."""
     try:
         numba: Any = importlib.import_module("numba")
         extending: Any = importlib.import_module("numba.extending")
     except ImportError:
+        warnings.warn(
+            "numba is not installed, so planning a chain of many different stages takes about twenty times as long; "
+            "pip install 'ckptgrad[fast]'",
+            stacklevel=2,
+        )
         return None
     called: tuple[Callable[..., Any], ...] = (
         recurrences.option_needs,

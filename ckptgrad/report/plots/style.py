@@ -29,6 +29,8 @@ KIND_STYLES = {
     "gradients": ("#E69F00", "//"),
     "transients": ("#F0E442", "xx"),
 }
+# A kind of storage that has no style of its own.
+OTHER_STYLE = ("#CC79A7", "\\\\")
 # By meter: colour, dashes and width.
 METER_STYLES = {
     "xla": ("#000000", "-", 1.6),

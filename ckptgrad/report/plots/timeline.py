@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ckptgrad.bytes import format_bytes
 from ckptgrad.meters.buffers import KINDS
 from ckptgrad.meters.meter import meters
-from ckptgrad.report.plots.style import BUDGET_COLOUR, KIND_STYLES, METER_STYLES, MIB, axes_for, legend_beside
+from ckptgrad.report.plots.style import BUDGET_COLOUR, KIND_STYLES, METER_STYLES, MIB, OTHER_STYLE, axes_for, legend_beside
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,7 +36,7 @@ def plot_timeline(timeline: Timeline, ax: Axes | None = None) -> Figure:
                 stacks[kind].append(moment.bytes[kind] / MIB)
     below = [0.0] * (len(edges) - 1)
     for kind in KINDS:
-        colour, hatch = KIND_STYLES[kind]
+        colour, hatch = KIND_STYLES.get(kind, OTHER_STYLE)
         top = [a + b for a, b in zip(below, stacks[kind], strict=True)]
         if any(stacks[kind]):
             axes.fill_between(

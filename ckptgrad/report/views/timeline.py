@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+import string
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -23,9 +25,22 @@ if TYPE_CHECKING:
 
 COLUMNS, ROWS = 72, 14
 MOST_ALIVE = 12
+# What outlives a stage is written large.
+_LARGE = frozenset({"results", "boundaries"})
+
+
+def _letters(kinds: Iterable[str]) -> dict[str, str]:
+    """A letter of its own for each kind: the first of its name that is not taken."""
+    letters: dict[str, str] = {}
+    for kind in kinds:
+        name = kind.upper() if kind in _LARGE else kind
+        letters[kind] = next(c for c in name + string.ascii_letters if c not in letters.values())
+    return letters
+
+
 # One letter per kind, for terminals without colours.
-_LETTERS: dict[str, str] = dict(zip(KINDS, "RBrgt", strict=True))
-_COLOURS: dict[str, str] = dict(zip(KINDS, ("white", "blue", "cyan", "yellow", "magenta"), strict=True))
+_LETTERS = _letters(KINDS)
+_COLOURS = dict(zip(KINDS, itertools.cycle(("white", "blue", "cyan", "yellow", "magenta", "green"))))
 
 
 @registry.parts.register(Timeline)

@@ -86,7 +86,8 @@ def no_numba(monkeypatch):
 
 def test_without_numba_plans_are_the_same(no_numba, monkeypatch):
     costs = random_chain(45, 2, seed=7)  # More splits than are interpreted where numba is there.
-    budget = minimum_peak(costs)[0] + 20
+    with pytest.warns(UserWarning, match=r"ckptgrad\[fast\]"):
+        budget = minimum_peak(costs)[0] + 20
     assert compiled_kernels() is None
     interpreted = get_policy("optimal")(costs, budget)
     monkeypatch.undo()

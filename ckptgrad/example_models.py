@@ -1,4 +1,4 @@
-"""The models that benchmarks and sweeps differentiate, in plain JAX.
+"""Models of many shapes in plain JAX, for benchmarks, tests and first tries.
 
 Each takes its sizes and a function `wrap` that is applied to its block (for example `jax.checkpoint`), and returns a loss
 with its arguments.
