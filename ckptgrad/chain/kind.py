@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 from jax.core import Tracer
 
@@ -14,6 +12,7 @@ from ckptgrad.graph.alone import stands_alone
 from ckptgrad.graph.graph import Graph, Variable, variables_of
 from ckptgrad.loops.candidates import planned_choices
 from ckptgrad.loops.planned import open_loops
+from ckptgrad.once import once
 from ckptgrad.stage.joint import Joint, joint
 from ckptgrad.stage.partition import Partition, partition
 from ckptgrad.stage.save_options import Saveable
@@ -29,16 +28,6 @@ class Option:
 
     name: str
     partition: Partition
-
-
-class _Once(cached_property[T]):
-    """A property that is computed once, by the thread that asks first."""
-
-    def __get__(self, instance: Any, owner: Any = None) -> Any:
-        if instance is None:
-            return cast(Any, self)
-        with instance.lock:
-            return super().__get__(instance, owner)  # pyright: ignore[reportUnknownVariableType]
 
 
 class StageKind:
@@ -65,10 +54,9 @@ class StageKind:
         self.graph, self.target, self.saveable = graph, target, saveable
         self.wrt, self.seeds = tuple(wrt), tuple(seeds)
         self.boundary_in, self.boundary_out = tuple(boundary_in), tuple(boundary_out)
-        self.lock = threading.RLock()
         self.kept: dict[PerKind[Any], Any] = {}
 
-    @_Once
+    @once
     def joint(self) -> Joint:
         """The joint forward and backward graph, differentiated when first asked for; loops are left open."""
         graph = self.graph
@@ -86,30 +74,30 @@ class StageKind:
         """Whether there are loops inside that a plan says how to reverse."""
         return bool(open_loops(self.joint))
 
-    @_Once
+    @once
     def stands_alone(self) -> bool:
         """Whether a compiler can be asked about it: it needs no other devices, and has few options, so no loops."""
         return not self.has_loops and stands_alone(self.joint.operations)
 
-    @_Once
+    @once
     def options(self) -> list[Option]:
         """The save options, from most kept to least; with loops inside, for each way to reverse these."""
         boundary = [self.joint.inputs[i] for i in self.boundary_in]
         choices = planned_choices(self.joint, boundary, Roofline(self.target), self.saveable)
         return [Option(name, part) for name, part in choices]
 
-    @_Once
+    @once
     def plain(self) -> Partition:
         """The partition that keeps nothing: its forward makes the outputs alone."""
         return partition(self.options[-1].partition.joint, ())
 
-    @_Once
+    @once
     def crossing(self) -> list[Variable]:
         """Gradients that flow to the stage before."""
         pairs = zip(self.wrt, self.joint.gradients, strict=True)
         return variables_of(g for i, g in pairs if i in self.boundary_in and g is not None)
 
-    @_Once
+    @once
     def outputs_kept(self) -> list[Variable]:
         """Output variables of the joint graph that form the outgoing boundary."""
         return variables_of(self.joint.outputs[i] for i in self.boundary_out)
@@ -125,10 +113,9 @@ class PerKind(Generic[T]):
         self._make = make
 
     def __call__(self, kind: StageKind) -> T:
-        with kind.lock:
-            if self not in kind.kept:
-                kind.kept[self] = self._make(kind)
-            return kind.kept[self]
+        kept = kind.kept.get(self)
+        # Without a lock: what is made may trace users' code. Of two threads, both get what the first one stores.
+        return kind.kept.setdefault(self, self._make(kind)) if kept is None else kept
 
 
 def private_residuals(kind: StageKind, option: Option) -> list[Variable]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import jax.numpy as jnp
@@ -26,6 +25,7 @@ from ckptgrad.compat import spmd_axis_names
 from ckptgrad.graph.fingerprint import segment_key
 from ckptgrad.graph.graph import Atom, Graph, Operation, Variable, variables_of
 from ckptgrad.graph.source import SourceLine
+from ckptgrad.once import once
 from ckptgrad.stage.save_options import Saveable
 from ckptgrad.target.target import Target
 
@@ -89,7 +89,7 @@ class Program:
         """Bytes of the gradients."""
         return self.target.total_bytes(self.wrt)
 
-    @cached_property
+    @once
     def _sums(self) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
         """For each stage which of its gradients are added to others, and to which others are added."""
         table, added = set(self.seeds), set[Variable]()
@@ -122,7 +122,7 @@ class Program:
         """For each stage the positions of gradients of held values that come first, or to which others are added."""
         return [starting for _, starting in self._sums]
 
-    @cached_property
+    @once
     def output_bytes(self) -> int:
         """Bytes of the function's outputs: each one a buffer, a value that is returned twice and an argument or constant
         that is passed through too.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import jax
@@ -15,6 +14,7 @@ from ckptgrad.doors.leaves import NUMBERS, dtype_of
 from ckptgrad.errors import ArgnumsError, GradientTypeError, OptionError
 from ckptgrad.graph.naming import argument_name, leaf_names, standing_for, title
 from ckptgrad.graph.static import SplitCall, split_call
+from ckptgrad.once import once
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,12 @@ class Call:
     original: Callable
     parameters: tuple[str, ...] | None = None
 
-    @cached_property
+    @once
     def leaves(self) -> list[Any]:
         """The leaves of the arguments; numbers as arrays, which rules and pullbacks are written for."""
         return [jnp.asarray(x) if isinstance(x, NUMBERS) else x for x in jax.tree.leaves((self.args, self.kwargs))]
 
-    @cached_property
+    @once
     def names(self) -> list[str]:
         """The user's names of the leaves: `params['w']`."""
         return leaf_names(standing_for(self.original, self.fun, self.parameters), self.args, self.kwargs)
@@ -51,12 +51,12 @@ class Call:
         """The differentiated arguments."""
         return tuple(self.args[i] for i in self.argnums)
 
-    @cached_property
+    @once
     def primals_tree(self) -> Any:
         """The structure of the differentiated arguments, which a gradient has too: a tuple, one entry per argnum."""
         return jax.tree.structure(self.primals)
 
-    @cached_property
+    @once
     def selected(self) -> list[int]:
         """Positions in `leaves` of the leaves of the differentiated arguments, in their order."""
         starts = [0]

@@ -17,7 +17,7 @@ from ckptgrad.interactive import cell_name
 _JAX = os.path.dirname(os.path.abspath(jax.__file__)) + os.sep
 _HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 # Models that come with the package are like a user's code.
-_MODELS = (_HERE + "bench", _HERE + "training")
+_MODELS = (_HERE + "bench", _HERE + "training", _HERE + "example_models")
 _STDLIB = sysconfig.get_paths()["stdlib"] + os.sep
 _SITE = sysconfig.get_paths()["purelib"] + os.sep
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import jax
@@ -24,6 +23,7 @@ from ckptgrad.graph.graph import Graph, Operation, Variable, variables_of
 from ckptgrad.graph.traits import is_product
 from ckptgrad.graph.work import flops
 from ckptgrad.jacobian.bracketing import Bracket
+from ckptgrad.once import once
 
 MOST_STAGES = 40
 
@@ -37,7 +37,7 @@ class Segment:
     outside: tuple[Variable, ...]
     given: tuple[Variable, ...]
 
-    @cached_property
+    @once
     def multiplications(self) -> int:
         """Of one tangent through the segment: one for each active input of an elementwise operation."""
         active = active_variables(self.graph, self.inside)

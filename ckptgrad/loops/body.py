@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property
 from typing import Any
 
 import jax.numpy as jnp
@@ -17,6 +16,7 @@ from jax.typing import DTypeLike
 from ckptgrad.graph.evaluate import needed_operations
 from ckptgrad.graph.graph import Graph, Variable
 from ckptgrad.loops.entry_buffers import EntryBuffer, reading_back
+from ckptgrad.once import once
 from ckptgrad.rules.decorators import instantiate
 from ckptgrad.rules.subgraphs import active_outputs, calls_custom_rule, carried, joint_of
 from ckptgrad.stage.joint import Joint
@@ -62,7 +62,7 @@ class Body:
         self.carry_avals = [v.aval for v in graph.inputs[n : n + c]]
         self.out_avals = [a.aval for a in graph.outputs]
 
-    @cached_property
+    @once
     def joint(self) -> Joint:
         """The joint graph; loops inside are left to a plan if this one is.
 
@@ -75,7 +75,7 @@ class Body:
         buffers = {carried_in[b.position]: (b, carried_in[b.counter]) for b in self.entry_buffers}
         return replace(joined, operations=tuple(reading_back(joined.operations, buffers)))
 
-    @cached_property
+    @once
     def applied(self) -> Graph:
         """The body with custom rules applied: under differentiation a custom function's value is what its rule computes,
         which need not be what the function does.
@@ -91,7 +91,7 @@ class Body:
         """The variables of the values carried into a step."""
         return self.joint.inputs[self.num_consts : self.num_consts + self.num_carry]
 
-    @cached_property
+    @once
     def invariant(self) -> set[Variable]:
         """Forward values that depend on constants of the loop alone: cheaper to redo than to store at each step."""
         values = {*self.joint.inputs[: self.num_consts], *self.joint.constants}

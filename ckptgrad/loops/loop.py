@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 from jax.core import ShapedArray
@@ -13,6 +12,7 @@ from jax.typing import DTypeLike
 from ckptgrad.graph.evaluate import needed_operations
 from ckptgrad.graph.graph import Graph
 from ckptgrad.loops.body import Body
+from ckptgrad.once import once
 from ckptgrad.rules.decorators import cast, instantiate
 from ckptgrad.rules.subgraphs import calls_custom_vjp, typed
 
@@ -36,7 +36,7 @@ class Loop:
     offset: int = 0
     accumulate: DTypeLike | None = None
 
-    @cached_property
+    @once
     def unplanned(self) -> Body:
         """The body with the loops inside it reversed without a plan too, and entry buffers carried like other values."""
         body = self.body

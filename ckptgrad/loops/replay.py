@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import Any
 
 from ckptgrad.graph.evaluate import read
 from ckptgrad.graph.graph import Variable
 from ckptgrad.loops.body import Body
+from ckptgrad.once import once
 from ckptgrad.rules.decorators import instantiate
 from ckptgrad.rules.subgraphs import typed
 from ckptgrad.stage.partition import Partition, partition, run_operations
@@ -85,7 +85,7 @@ class Replay:
         pairs = zip(outputs, self.body.carry_avals, strict=True)
         return [before[i] if i in buffers else typed([x], [aval])[0] for i, (x, aval) in enumerate(pairs)]
 
-    @cached_property
+    @once
     def _plain(self) -> Partition:
         return partition(self.part.joint, ())
 

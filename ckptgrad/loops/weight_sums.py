@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import jax
@@ -19,6 +18,7 @@ from jax import lax
 from ckptgrad.graph.evaluate import apply, needed_operations, read
 from ckptgrad.graph.graph import Operation, Variable, variables_of
 from ckptgrad.loops.replay import Replay
+from ckptgrad.once import once
 from ckptgrad.rules.decorators import instantiate
 from ckptgrad.rules.products import contracted
 from ckptgrad.stage.partition import Run, run_operations
@@ -136,7 +136,7 @@ class WeightSums:
             atom = op.inputs[0]
         return None
 
-    @cached_property
+    @once
     def _run(self) -> Run:
         """A step's backward without what waits."""
         waiting = {t.position for t in self.terms}

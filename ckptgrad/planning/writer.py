@@ -7,11 +7,11 @@ Does not: check anything; a policy that writes nonsense gets nonsense, and `simu
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import cached_property
 
 import numpy as np
 
 from ckptgrad.errors import BudgetError
+from ckptgrad.once import once
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.ledger import Ledger, sweep_bytes
 from ckptgrad.planning.schedule import Action, Forward, Free, Schedule
@@ -81,7 +81,7 @@ class ScheduleWriter:
         self.actions += actions[2 * first + 2 : 2 * end]
         self._counted = len(self.actions)
 
-    @cached_property
+    @once
     def _sweeps(self) -> tuple[list[Action], np.ndarray, np.ndarray, np.ndarray]:
         """Each stage's forward and the free behind it; bytes of boundaries, bytes during each forward, its seconds."""
         stages = self.costs.stages

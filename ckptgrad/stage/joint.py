@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import jax
@@ -25,6 +24,7 @@ from ckptgrad.graph.graph import Atom, Graph, Operation, Variable, variables_of
 from ckptgrad.graph.simplify import merge_common
 from ckptgrad.graph.trace import from_jaxpr
 from ckptgrad.graph.value_types import cotangent_struct, struct
+from ckptgrad.once import once
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Joint:
     operations: tuple[Operation, ...]
     constants: dict[Variable, Any]
 
-    @cached_property
+    @once
     def backward_operations(self) -> list[Operation]:
         """The operations that depend on a cotangent."""
         tainted: set[Any] = set(self.cotangents)
@@ -59,7 +59,7 @@ class Joint:
         needed = set(needed_operations(dependent, [g for g in self.gradients if g is not None]))
         return [op for op in dependent if op in needed]
 
-    @cached_property
+    @once
     def forward_operations(self) -> list[Operation]:
         """The operations that do not depend on a cotangent."""
         tainted: set[Any] = set(self.cotangents)
@@ -71,7 +71,7 @@ class Joint:
                 independent.append(op)
         return independent
 
-    @cached_property
+    @once
     def frontier(self) -> list[Variable]:
         """The forward values that backward operations (or gradients) read directly, in order."""
         made = {v for op in self.forward_operations for v in op.outputs} | set(self.inputs)

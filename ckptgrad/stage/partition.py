@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, TypeAlias
 
 from ckptgrad.graph.effects import silent
 from ckptgrad.graph.evaluate import apply, needed_operations, read
 from ckptgrad.graph.graph import Atom, Operation, Variable, variables_of
+from ckptgrad.once import once
 from ckptgrad.stage.joint import Joint
 
 
@@ -45,7 +45,7 @@ class Run:
     operations: tuple[Operation, ...]
     makes: tuple[Variable, ...]
 
-    @cached_property
+    @once
     def reads(self) -> tuple[Variable, ...]:
         made = {v for op in self.operations for v in op.outputs}
         read_ = [v for op in self.operations for v in variables_of(op.inputs)]
@@ -75,7 +75,7 @@ class Partition:
     reads: tuple[Variable, ...]
     recomputed: tuple[Operation, ...]
 
-    @cached_property
+    @once
     def forward_again(self) -> tuple[Operation, ...]:
         """What a forward pass runs when it is not the first: without effects that nothing reads."""
         results = [*self.joint.outputs, *self.residuals]
@@ -87,7 +87,7 @@ class Partition:
         operations = self.forward_again if again else self.forward_operations
         return _run(needed_operations(operations, results) if unwanted else operations, results)
 
-    @cached_property
+    @once
     def backward_run(self) -> Run:
         """What the backward runs, and the gradients that it makes."""
         return _run([*self.recomputed, *self.joint.backward_operations], self.joint.gradients)

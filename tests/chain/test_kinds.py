@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import threading
+import time
 
 import jax
 import jax.numpy as jnp
@@ -180,3 +182,40 @@ def test_a_kind_whose_rule_captured_a_tracer_is_not_used_by_another_trace():
 
     for s in (2.0, 3.0):
         assert_same(jax.jit(step)(s), (1 - jnp.tanh(X) ** 2) * s, scale=4)
+
+
+def test_a_rule_may_differentiate_while_another_thread_does():
+    """What is computed once for a kind traces users' rules, so it may hold no lock that another kind needs."""
+
+    def inner(x):
+        return jnp.sum(jax.lax.scan(lambda c, _: (jnp.tanh(jnp.sin(c) * c), None), x, None, length=4)[0])
+
+    inside = threading.Event()
+
+    @jax.custom_vjp
+    def cubic(x):
+        return x**3
+
+    def backward(x, ct):
+        inside.set()
+        time.sleep(0.5)  # The other thread is in the middle of differentiating `inner`.
+        return (ct * 3 * x**2 + 0 * cg.grad(inner)(x),)
+
+    cubic.defvjp(lambda x: (x.value**3, x.value), backward, symbolic_zeros=True)
+    gradients = {}
+
+    def with_rule():
+        loss = lambda x: jnp.sum(jax.lax.scan(lambda c, _: (cubic(c) * 0.1, None), x, None, length=3)[0])
+        gradients["rule"] = cg.grad(loss)(X[0])
+
+    def without_rule():
+        inside.wait(60)
+        gradients["inner"] = cg.grad(inner)(X[0])
+
+    threads = [threading.Thread(target=run, daemon=True) for run in (with_rule, without_rule)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert gradients.keys() == {"rule", "inner"}
+    assert_same(gradients["inner"], jax.grad(inner)(X[0]))

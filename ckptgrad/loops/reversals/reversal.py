@@ -247,9 +247,13 @@ def unregister(name: str) -> None:
 
 
 def registered() -> dict[str, Registration]:
-    """All ways to reverse loops by name, in the order of their names."""
+    """All ways to reverse loops by name, the plain ones first: of plans alike in bytes and seconds the first is taken."""
     _discover()
-    return dict(sorted(_REGISTRY.items()))
+
+    def refinements(way: Registration) -> tuple[int, str]:
+        return way.entry_buffers + way.weight_sums, way.name
+
+    return {way.name: way for way in sorted(_REGISTRY.values(), key=refinements)}
 
 
 @cache

@@ -18,13 +18,14 @@ than a cotangent. Does not offload; beyond a table's reach `LongChain` is raised
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ckptgrad.errors import CkptgradError
+from ckptgrad.once import once
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.ledger import sweep_bytes
 from ckptgrad.planning.nested import Decision, Keep, Segment, Split, keep_fastest, write_nested
@@ -56,7 +57,7 @@ class Optimum:
 
     costs: ChainCosts
 
-    @cached_property
+    @once
     def segments(self) -> Segments:
         """The chain's segments by class; LongChain if they are too many."""
         n = len(self.costs)
@@ -76,17 +77,17 @@ class Optimum:
         except LongChain:
             return True
 
-    @cached_property
+    @once
     def splits(self) -> int:
         """How many splits of classes of segments the recurrences visit."""
         return int((self.segments.classes.length - 1).sum())
 
-    @cached_property
+    @once
     def rows(self) -> int:
         """The number of rows."""
         return 2 * len(self.segments.classes.first)
 
-    @cached_property
+    @once
     def least(self) -> tuple[np.ndarray, np.ndarray]:
         """Each row's least bytes, and the seconds of one schedule within them."""
         kinds, classes = self.segments.kinds, self.segments.classes
@@ -135,7 +136,7 @@ class Optimum:
         recurrences.fill_times(kinds, classes.as_lists(), table)
         return values
 
-    @cached_property
+    @once
     def curves(self) -> list[Curve] | None:
         """Each row's whole curve of seconds against exact bytes, or None if that is too much work."""
         if 2 * self.splits > MOST_MERGES:
@@ -169,7 +170,7 @@ class Optimum:
         classes = len(self.segments.classes.first)
         return int(owned) * classes + self.segments.matrix[first, last]
 
-    @cached_property
+    @once
     def _kernels(self) -> Kernels | None:
         """The compiled recurrences, for chains that are worth the time of loading them, where they can be had."""
         return compiled_kernels() if self.splits > INTERPRETED_SPLITS else None
