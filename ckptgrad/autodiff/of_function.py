@@ -1,5 +1,5 @@
 # pyright: reportUnknownMemberType=false
-"""Differentiation of small functions at known values: what some rules are made of."""
+"""Derivatives of small functions at known values, for rules that are defined through other primitives."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Chains: stages, where to cut, what to keep, what it costs."""
+"""Chains: where to cut a graph into stages, what crosses between them, and which stages are equal."""

@@ -1,4 +1,4 @@
-"""What equal stages of a chain share."""
+"""`StageKind`: what equal stages of a chain share, their graph, joint graph and save options."""
 
 from __future__ import annotations
 

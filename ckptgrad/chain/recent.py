@@ -1,5 +1,5 @@
 # pyright: reportUnknownMemberType=false
-"""What is kept of programs that are gone: a function that is traced again is not differentiated again.
+"""A cache of differentiated stages: a function that is traced again is not differentiated again.
 
 What a user's rules close over must not outlive them: of things that hold arrays only a few bytes are kept, the others
 are found again as long as something else holds them. All is let go by `jax.clear_caches()`: the one strong reference to

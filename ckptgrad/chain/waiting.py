@@ -1,4 +1,4 @@
-"""What is held besides boundaries and residuals while the backward is at a boundary."""
+"""What the backward holds at each boundary besides it: values that live longer, and sums of gradients in progress."""
 
 from __future__ import annotations
 

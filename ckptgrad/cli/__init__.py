@@ -1,4 +1,4 @@
-"""The command line: `ckptgrad train`, `ckptgrad plan`, `ckptgrad validate`."""
+"""The command line: `ckptgrad plan`, `timeline`, `frontier`, `validate`, `train`, `bench`, `rules`."""
 
 from ckptgrad.cli.commands import app, main
 

@@ -58,11 +58,11 @@ def check_scalar(out: Any, fun: Callable, holomorphic: bool) -> None:
     try:
         aval = jax.typeof(out)
     except TypeError:
-        raise GradientTypeError(f"{problem} was a {type(out).__name__}, of {title(fun)}. {remedy}") from None
+        raise GradientTypeError(f"{problem} was a {type(out).__name__}, in {title(fun)}. {remedy}") from None
     if aval.shape != ():
         if aval.size == 1:
             remedy += f"; or take the scalar out: output.reshape(()){' or output[0]' if len(aval.shape) == 1 else ''}"
-        raise GradientTypeError(f"{problem} had shape: {aval.shape}. It is that of {title(fun)}. {remedy}")
+        raise GradientTypeError(f"{problem} had shape: {aval.shape}, in {title(fun)}. {remedy}")
     if not _has_dtype_for(aval.dtype, holomorphic):
         remedy = "or leave holomorphic out" if holomorphic else "or, if it is holomorphic, pass holomorphic=True"
         problem = _wrong_dtype(aval.dtype, holomorphic)

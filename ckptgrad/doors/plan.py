@@ -1,4 +1,4 @@
-"""The door `plan`."""
+"""The door `plan`: what would be stored and recomputed, without running anything."""
 
 from __future__ import annotations
 

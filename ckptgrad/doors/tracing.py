@@ -1,4 +1,4 @@
-"""A call, traced: its program, and how the results of the program become what the function returns."""
+"""Traces a call: as a jaxpr, a graph or a chain; and turns the program's results back into the function's pytrees."""
 
 from __future__ import annotations
 

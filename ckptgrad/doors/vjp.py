@@ -1,4 +1,4 @@
-"""The door `vjp`."""
+"""The door `vjp`: a value and its pullback, within a budget."""
 
 from __future__ import annotations
 

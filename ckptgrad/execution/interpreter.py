@@ -1,5 +1,5 @@
 # pyright: reportUnknownMemberType=false
-"""A schedule as one traceable function: the compiled runtime.
+"""A schedule as one traceable function.
 
 `Execution` interprets the actions of a schedule on arrays or tracers.  Under `jax.jit` the actions
 are gone after tracing, and what is left is one program in which each stage's forward and backward is

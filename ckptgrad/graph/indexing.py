@@ -81,5 +81,5 @@ def _sizes(entries: Sequence[Any]) -> list[int]:
 def _numpy_index(entries: Sequence[Any]) -> tuple[Any, ...]:
     """The index of `jax.numpy`, which has no slices that begin at a traced place."""
     if any(_is_slice(e) and not isinstance(e.start, int) for e in entries):
-        raise ReferenceTypeError(None, "that is indexed by strides or arrays from a traced place on")
+        raise ReferenceTypeError(None, "that is indexed by arrays, or with strides, from a traced start")
     return tuple(slice(e.start, e.start + (e.size - 1) * e.stride + 1, e.stride) if _is_slice(e) else e for e in entries)

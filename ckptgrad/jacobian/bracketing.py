@@ -2,8 +2,8 @@
 
 The Jacobian of a chain of l stages with boundaries of n_0, ..., n_l numbers is J_l ... J_1.  A
 Jacobian of stages i to j comes in one of three ways: the product of two Jacobians (dense, n_j n_k
-n_i multiplications), a Jacobian pushed forward through further stages (one tangent a column), or
-one pulled back through earlier stages (one cotangent a row); a stage's linear map costs what it
+n_i multiplications), a Jacobian pushed forward through further stages (one tangent per column), or
+one pulled back through earlier stages (one cotangent per row); a stage's linear map costs what it
 costs, without its matrix ever being formed.  Dynamic programming over the sub-chains finds the
 best (Griewank and Naumann, *Accumulating Jacobians as chained sparse matrix products*, 2003;
 Naumann, *Optimization of generalized Jacobian chain products without memory constraints*, 2020).

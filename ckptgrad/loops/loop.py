@@ -1,4 +1,4 @@
-"""A loop taken apart: what all kinds of loops have in common."""
+"""`Loop`, the parts of a loop: what `scan` and `while` have in common."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a loop is reversed where no plan says."""
+"""The default way to reverse a loop, used where no plan chooses one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`scan` taken apart: a loop of known length."""
+"""`scan` as a `Loop`: a loop of known length."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`while` taken apart: a loop whose number of steps is known only when it has run."""
+"""`while` as a `Loop`: a loop whose number of steps is known only when it has run."""
 
 from __future__ import annotations
 

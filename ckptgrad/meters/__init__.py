@@ -1,1 +1,1 @@
-"""How peak memory is measured: one file a meter, each with what it sees and what it cannot see."""
+"""How peak memory is measured: one file per meter, each with what it sees and what it cannot see."""

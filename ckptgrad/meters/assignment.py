@@ -97,7 +97,7 @@ def read_assignment(executable: Any) -> Assignment:
     data = executable.memory_analysis().serialized_buffer_assignment_proto
     modules = executable.runtime_executable().hlo_modules()
     if not data or len(modules) != 1:
-        raise ValueError("the platform does not tell the buffers of its programs")
+        raise ValueError("this platform does not report the buffers of its programs")
     module = parse("Module", modules[0].as_serialized_hlo_module_proto())
     return _Reader(module, parse("BufferAssignment", data)).read()
 

@@ -6,7 +6,7 @@ backward.
 Aliases: Rotor's chain (Beaumont, Eyraud-Dubois, Herrmann, Joly and Shilova 2019) with several save options per
 stage, as in Rockmate (Zhao et al. 2023), and with backwards that need not read their stage's input or output.
 Regime: costs add up; an action takes the same time and bytes whenever it runs.
-Does not: measure or estimate anything (`chain/` does), or model overlap of computation and transfers.
+Does not: measure or estimate anything (`costs/` does), or model overlap of computation and transfers.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The model of memory: what is held while a schedule runs, what each action adds to it, and what it frees.
 
-Written once.  Whatever plans reads bytes from here: the writer of schedules, the timeline that is predicted, the searches
-and the policies; recurrences in compiled loops start from these numbers and are tested equal to them.  The referee
+The only place where planning counts bytes: the schedule writer, the predicted timeline, the searches and the policies read
+them from here; the vectorised recurrences start from these numbers and are tested equal to them.  The referee
 (`referee`) is a second, independent writing of the same sentences and shares no code with this one.
 To add a kind of storage: a field of `Storage`, and the actions that change it.  To add an action: its change in
 `Ledger.changes`, and what is held during it in `Ledger.during`.

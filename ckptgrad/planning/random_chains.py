@@ -1,4 +1,4 @@
-"""Chains to plan for: seeded random ones, uneven or of the classical model."""
+"""Seeded random chains, uneven or of the classical model, on which benchmarks and tests try the planner."""
 
 from __future__ import annotations
 

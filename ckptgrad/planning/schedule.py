@@ -166,7 +166,7 @@ class Schedule:
 
 def unknown_action(action: object, index: int | None = None) -> ScheduleError:
     """The error to raise for an action that cannot be followed."""
-    what = f"{action!r} is not an action; there are Forward, Backward and Free, with numbers of stages and boundaries"
+    what = f"{action!r} is not an action; write Forward(stage), Backward(stage) or Free(boundary), each with an int"
     return ScheduleError(what, index, action)
 
 

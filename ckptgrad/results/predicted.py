@@ -1,6 +1,6 @@
 """The memory of a schedule as predicted: what is held during each action, by kind, and each buffer of one moment.
 
-The totals are the ledger's (`planning.ledger`), action by action; here they are taken apart.
+The totals are the ledger's (`planning.ledger`), action by action; here they are split into kinds and buffers.
 """
 
 from __future__ import annotations

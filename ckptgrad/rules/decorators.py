@@ -169,7 +169,7 @@ def defined(primitive: Primitive | str, *, cost: CostClass) -> Callable[[Callabl
 def refused(primitive: Primitive | str, reason: str, *, cost: CostClass | None = None) -> None:
     """Register a primitive whose derivative is refused, and say why.
 
-    It may stand where no derivative is taken, and then costs what `cost` says; None: nothing is known of that.
+    It may still occur where no derivative is taken; `cost` is its cost class there, None if unknown.
     """
     register(Rule(name_of(primitive), "refused", reason=reason, cost=cost))
 

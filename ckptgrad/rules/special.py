@@ -57,7 +57,7 @@ def without(primitive: Primitive, argument: str) -> Callable:
     """The partial derivative of an argument that has none."""
 
     def partial(g, *_):
-        raise NoDerivativeError(primitive.name, f"none is known towards {argument}, as in JAX")
+        raise NoDerivativeError(primitive.name, f"its derivative with respect to {argument} is not implemented, as in JAX")
 
     return partial
 

@@ -1,4 +1,4 @@
-"""What a compiler allocates for a program, as it says itself."""
+"""The bytes that a compiled program allocates, as its compiler reports them."""
 
 from __future__ import annotations
 

@@ -93,9 +93,9 @@ def _best(function: Callable[..., Any], *args: Any) -> float:
 def best_seconds(run: Callable[[], Any], repeats: int) -> float:
     """Seconds of the fastest of some calls, results waited for, after one to warm up."""
     jax.block_until_ready(run())
-    taken = []
+    durations = []
     for _ in range(repeats):
         start = time.perf_counter()
         jax.block_until_ready(run())
-        taken.append(time.perf_counter() - start)
-    return min(taken)
+        durations.append(time.perf_counter() - start)
+    return min(durations)

@@ -70,5 +70,5 @@ def platforms() -> dict[str, Platform]:
 
 
 def platform_named(name: str) -> Platform:
-    """The platform that JAX names so.  One that has no file is an accelerator about which nothing is known."""
+    """The platform that JAX names so.  A name without a file gets the defaults, with a CPU's rates."""
     return platforms().get(name) or Platform(name, (name,), (name,), platforms()["cpu"].rates)

@@ -172,7 +172,7 @@ class Optimum:
 
     @once
     def _kernels(self) -> Kernels | None:
-        """The compiled recurrences, for chains that are worth the time of loading them, where they can be had."""
+        """The compiled recurrences, for chains large enough to repay loading them; None for others, and without numba."""
         return compiled_kernels() if self.splits > INTERPRETED_SPLITS else None
 
 

@@ -1,1 +1,1 @@
-"""One policy per file; each registers itself with `@policy` and discovered by `ckptgrad.planning.policy`."""
+"""One policy per file; each registers itself with `@policy`; `ckptgrad.planning.policy` searches this folder."""
