@@ -24,7 +24,7 @@ MOST_ENTRIES = 256
 MOST_BYTES = 2**18
 # Objects that are looked at to find what something holds; what holds more is taken to hold arrays.
 MOST_OBJECTS = 20_000
-_APART = (type, types.ModuleType, types.CodeType, types.FrameType, str, bytes, int, float, complex, Mesh, Sharding)
+_HOLDS_NO_ARRAYS = (type, types.ModuleType, types.CodeType, types.FrameType, str, bytes, int, float, complex, Mesh, Sharding)
 
 
 class Recent:
@@ -92,7 +92,7 @@ def held_bytes(objects: Iterable[Any]) -> int | None:
     total, waiting = 0, list(objects)
     while waiting:
         thing = waiting.pop()
-        if id(thing) in seen or isinstance(thing, _APART):
+        if id(thing) in seen or isinstance(thing, _HOLDS_NO_ARRAYS):
             continue
         seen.add(id(thing))
         if isinstance(thing, Tracer) or len(seen) > MOST_OBJECTS:

@@ -96,14 +96,14 @@ def _probed_stage(kind: StageKind, place: Place, cost: StageCost, boundary: int,
 def _given_bytes(kind: StageKind, k: int, place: Place) -> int:
     """Bytes of the operands of option `k`'s backward that a plan counts as held."""
     totals = [kind.graph.inputs[kind.wrt[p]] for p in place.summed]
-    return kind.target.total_bytes([*_given(kind, k, place), *kind.joint.cotangents, *totals])
+    return kind.target.total_bytes([*_held_outside(kind, k, place), *kind.joint.cotangents, *totals])
 
 
 def _arriving(kind: StageKind) -> list[Variable]:
     return [kind.joint.inputs[i] for i in kind.boundary_in]
 
 
-def _given(kind: StageKind, k: int, place: Place) -> list[Variable]:
+def _held_outside(kind: StageKind, k: int, place: Place) -> list[Variable]:
     """The residuals and boundaries that the backward of option `k` reads last.
 
     The incoming boundary is read by the backward of the stage before too, if that reads its output; otherwise nothing needs
@@ -172,7 +172,7 @@ def _lower_forward(kind: StageKind, k: int, output: bool = True) -> jax.stages.L
 def _lower_backward(kind: StageKind, k: int, place: Place) -> jax.stages.Lowered:
     run, call = stage_functions(kind).backward(k, place.summed)
     gradients, cotangents = kind.joint.gradients, {*kind.joint.cotangents}
-    own = {*_given(kind, k, place), *cotangents}
+    own = {*_held_outside(kind, k, place), *cotangents}
     summed = [gradients[p] for p in place.summed]
     used = {*kind.crossing, *(gradients[p] for p in place.starting)}
     count = len(run.reads)

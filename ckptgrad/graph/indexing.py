@@ -21,7 +21,7 @@ from ckptgrad.graph.atoms import Array
 def read_at(x: Array, views: Sequence[Any]) -> Array:
     """The part of x that is seen through a chain of views: indices and reshapes."""
     for view in views:
-        x = _seen(x, view)
+        x = _viewed(x, view)
     return x
 
 
@@ -31,7 +31,7 @@ def written_at(x: Array, views: Sequence[Any], value: Array, add: bool = False) 
         return x + value if add else value
     first, *rest = views
     if rest:
-        value, add = written_at(_seen(x, first), rest, value, add), False
+        value, add = written_at(_viewed(x, first), rest, value, add), False
     if reshape_of(first) is not None:
         value = value.reshape(x.shape)
         return x + value if add else value
@@ -44,7 +44,7 @@ def written_at(x: Array, views: Sequence[Any], value: Array, add: bool = False) 
     return places.add(value) if add else places.set(value)
 
 
-def _seen(x: Array, view: Any) -> Array:
+def _viewed(x: Array, view: Any) -> Array:
     shape = reshape_of(view)
     if shape is not None:
         return x.reshape(shape)

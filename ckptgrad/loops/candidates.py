@@ -122,13 +122,13 @@ def thinned(candidates: list[Candidate], most: int) -> list[Candidate]:
 
 def _unlike(ordered: Sequence[Candidate], most: int, size: Callable[[Candidate], int]) -> list[Candidate]:
     """Those that no faster one of their size, or a smaller one, equals in bytes."""
-    kept, alike = _told_apart(ordered, 1.0, size), ALIKE
+    kept, alike = _distinct(ordered, 1.0, size), ALIKE
     while len(kept) > most:
-        kept, alike = _told_apart(kept, alike, size), 1 + 1.25 * (alike - 1)
+        kept, alike = _distinct(kept, alike, size), 1 + 1.25 * (alike - 1)
     return kept
 
 
-def _told_apart(ordered: Sequence[Candidate], alike: float, size: Callable[[Candidate], int]) -> list[Candidate]:
+def _distinct(ordered: Sequence[Candidate], alike: float, size: Callable[[Candidate], int]) -> list[Candidate]:
     kept: list[Candidate] = []
     # For each size the fewest bytes of those that are kept and no larger.
     fewest = [math.inf] * 16

@@ -56,9 +56,9 @@ def _classes() -> dict[str, Any]:
     file = descriptor_pb2.FileDescriptorProto(name="ckptgrad/xla.proto", package=_PACKAGE, syntax="proto3")
     for message, fields in _MESSAGES.items():
         described = file.message_type.add(name=message)
-        for name, (number, given) in fields.items():
-            bare = given.strip("[]")
-            label = field_type.LABEL_REPEATED if given != bare else field_type.LABEL_OPTIONAL
+        for name, (number, field_type_name) in fields.items():
+            bare = field_type_name.strip("[]")
+            label = field_type.LABEL_REPEATED if field_type_name != bare else field_type.LABEL_OPTIONAL
             field = described.field.add(name=name, number=number, label=label)
             field.type = getattr(field_type, _SCALARS.get(bare, "TYPE_MESSAGE"))
             if bare not in _SCALARS:

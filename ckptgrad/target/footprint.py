@@ -57,7 +57,7 @@ def traffic(operations: Sequence[Operation], results: Collection[Variable], targ
 
 def peak_inside(
     operations: Sequence[Operation],
-    given: Collection[Variable],
+    held_outside: Collection[Variable],
     returned: Collection[Variable],
     target: Target,
     consumed: Collection[Variable] = (),
@@ -66,7 +66,7 @@ def peak_inside(
 
     Args:
         operations: in the order they run.
-        given: values that others hold; not counted.
+        held_outside: values that others hold; not counted.
         returned: values to hold until the end.
         target: what the operations are compiled for.
         consumed: values held at the start and dropped at their last use.
@@ -91,8 +91,8 @@ def peak_inside(
     for v, position in last.items():
         dying.setdefault(position, []).append(v)
     for position, op in enumerate(operations):
-        fresh = [v for v in op.outputs if v in solid and v not in given]
-        dead = [v for v in dying.get(position, []) if v not in kept and v not in given]
+        fresh = [v for v in op.outputs if v in solid and v not in held_outside]
+        dead = [v for v in dying.get(position, []) if v not in kept and v not in held_outside]
         made.update(fresh)
         grown = target.total_bytes(fresh)
         freed = target.total_bytes(v for v in dead if v in made)
