@@ -30,7 +30,7 @@ _NOT_YET = float("inf"), float("inf")
 T = TypeVar("T")
 
 
-class _State(NamedTuple):
+class State(NamedTuple):
     boundaries: tuple[bool, ...]
     """Whether each is held."""
     options: tuple[int | None, ...]
@@ -75,13 +75,13 @@ def search(
         The schedule, or None if there is none so fast, or the limit was reached.
     """
     n = len(costs)
-    start = _State((True,) + (False,) * n, (None,) * n, n)
+    start = State((True,) + (False,) * n, (None,) * n, n)
     live, moves = opening(costs).total, _Moves(costs)
-    bound = _Bound(costs, budget if faster_than < float("inf") else None)
-    best: dict[_State, tuple[int, float]] = {start: (max(0, live - budget), 0.0)}
-    came: dict[_State, tuple[_State, tuple[Action, ...]]] = {}
+    bound = Bound(costs, budget if faster_than < float("inf") else None)
+    best: dict[State, tuple[int, float]] = {start: (max(0, live - budget), 0.0)}
+    came: dict[State, tuple[State, tuple[Action, ...]]] = {}
     queue = [(max(0, live - budget), bound(start), 0, 0.0, live, start)]
-    pushed, done = 0, set[_State]()
+    pushed, done = 0, set[State]()
     while queue and len(done) < limit:
         over, _, _, seconds, live, state = heapq.heappop(queue)
         if state in done:
@@ -133,7 +133,7 @@ def _option_need(stage: StageCost, keep: int, held: int, cotangents: list[int], 
     return max(forward, backward + held * option.reads_input + stage.boundary_bytes * option.reads_output)
 
 
-class _Bound:
+class Bound:
     """A lower bound on the seconds from a state to the end.
 
     Up to the next backward a sweep runs from the last boundary held.  Each stage in it keeps residuals, all of them
@@ -154,7 +154,7 @@ class _Bound:
         steps = [(gain, size, i) for i, hull in enumerate(hulls) for gain, size in steps_of(hull)]
         self.steps = sorted(steps, reverse=True)
 
-    def __call__(self, state: _State) -> float:
+    def __call__(self, state: State) -> float:
         boundaries, options, following = state
         if not following:
             return 0.0
@@ -207,11 +207,11 @@ class _Moves:
             for i, stage in enumerate(stages)
         ]
 
-    def of(self, state: _State) -> Iterator[tuple[_Step, _State]]:
+    def of(self, state: State) -> Iterator[tuple[_Step, State]]:
         boundaries, options, following = state
         for i in range(self.n):
             if boundaries[i]:
-                yield self.frees[i], _State(_with(boundaries, i, False), options, following)
+                yield self.frees[i], State(_with(boundaries, i, False), options, following)
         if not following:
             return
         yield from self._backward(state)
@@ -219,7 +219,7 @@ class _Moves:
             if boundaries[i]:
                 yield from self._forwards(state, i)
 
-    def _backward(self, state: _State) -> Iterator[tuple[_Step, _State]]:
+    def _backward(self, state: State) -> Iterator[tuple[_Step, State]]:
         boundaries, options, following = state
         last = following - 1
         kept = options[last]
@@ -233,29 +233,29 @@ class _Moves:
             actions, seconds, during, after = self.backwards[last][kept]
             actions += tuple(Free(i) for i in done)
             after += sum(self.frees[i].after for i in done)
-            yield _Step(actions, seconds, during, after), _State(rest, _with(options, last, None), last)
+            yield _Step(actions, seconds, during, after), State(rest, _with(options, last, None), last)
 
-    def _forwards(self, state: _State, i: int) -> Iterator[tuple[_Step, _State]]:
+    def _forwards(self, state: State, i: int) -> Iterator[tuple[_Step, State]]:
         boundaries, options, following = state
         # An output that is held already is not made again.
         missing = not boundaries[i + 1]
         produced = _with(boundaries, i + 1, True)
         if missing:
-            yield self.plain[i], _State(produced, options, following)
+            yield self.plain[i], State(produced, options, following)
         if options[i] is not None:
             return
         for k, (alone, with_output) in enumerate(self.keeping[i]):
             kept = _with(options, i, k)
-            yield alone, _State(boundaries, kept, following)
+            yield alone, State(boundaries, kept, following)
             if missing:
-                yield with_output, _State(produced, kept, following)
+                yield with_output, State(produced, kept, following)
 
 
 def _with(values: tuple[T, ...], index: int, value: T) -> tuple[T, ...]:
     return (*values[:index], value, *values[index + 1 :])
 
 
-def _replay(costs: ChainCosts, came: dict[_State, tuple[_State, tuple[Action, ...]]], state: _State) -> ScheduleWriter:
+def _replay(costs: ChainCosts, came: dict[State, tuple[State, tuple[Action, ...]]], state: State) -> ScheduleWriter:
     actions: list[Action] = []
     while state in came:
         state, steps = came[state]

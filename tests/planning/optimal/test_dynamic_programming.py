@@ -208,10 +208,10 @@ def test_no_peak_is_below_what_is_conceivable(n, options):
 def test_the_bound_of_the_search_is_never_above_the_fastest_schedule(n):
     for seed in range(12):
         costs = random_chain(n, 2, seed)
-        start = exhaustive_search._State((True,) + (False,) * n, (None,) * n, n)
+        start = exhaustive_search.State((True,) + (False,) * n, (None,) * n, n)
         smallest, largest = minimum_peak(costs)[0], largest_peak(costs)
         for budget in range(smallest, largest + 1, max(1, (largest - smallest) // 3)):
-            assert exhaustive_search._Bound(costs, budget)(start) <= least_time(costs, budget) * (1 + 1e-9), (seed, budget)
+            assert exhaustive_search.Bound(costs, budget)(start) <= least_time(costs, budget) * (1 + 1e-9), (seed, budget)
 
 
 # Seeds on which no nested schedule has the smallest peak.
