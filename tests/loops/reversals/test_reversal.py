@@ -137,7 +137,7 @@ def test_its_policy_can_be_asked_for_at_a_loop(from_start):
 def test_forgotten_it_is_unknown(from_start):
     unregister("from_start")
     assert "from_start" not in registered()
-    with pytest.raises(cg.OptionError, match="unknown for a loop; there are optimal, two_levels, revolve, store_all"):
+    with pytest.raises(cg.OptionError, match="unknown for a loop; there are optimal, store_all, two_levels, revolve"):
         loss(X, XS, partial(cg.scan, policy="from_start"))
 
 
