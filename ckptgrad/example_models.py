@@ -55,10 +55,11 @@ def layer_norm(x, gain, bias):
     return (x - mean) / jnp.sqrt(variance + 1e-5) * gain + bias
 
 
-def apply_layers(layer, params, x, segment=1):
+def apply_layers(layer, params, x, segment=1, wrap_segment=plain):
     """Apply the layers in turn: a list of parameters is unrolled, parameters stacked along a first axis are scanned.
 
-    If `segment` is above 1, stacked layers are scanned in segments of that length, each a scan under jax.checkpoint.
+    If `segment` is above 1, stacked layers are scanned in segments of that length, each a scan to which `wrap_segment` is
+    applied.
     """
     if isinstance(params, list):
         for p in params:
@@ -71,7 +72,7 @@ def apply_layers(layer, params, x, segment=1):
     if segment == 1:
         return scan(x, params)[0]
     segments = jax.tree.map(lambda a: a.reshape(-1, segment, *a.shape[1:]), params)
-    return lax.scan(jax.checkpoint(scan), x, segments)[0]
+    return lax.scan(wrap_segment(scan), x, segments)[0]
 
 
 def stacked(params):
@@ -79,7 +80,7 @@ def stacked(params):
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *params)
 
 
-def gelu_stack(layers=12, width=256, hidden=1024, batch=2048, wrap=plain, scanned=False, segment=1):
+def gelu_stack(layers=12, width=256, hidden=1024, batch=2048, wrap=plain, scanned=False, segment=1, wrap_segment=plain):
     """Layers of layer norm, a product to `hidden`, GELU and a product back, each with a residual connection."""
     normal = _Weights()
 
@@ -98,7 +99,7 @@ def gelu_stack(layers=12, width=256, hidden=1024, batch=2048, wrap=plain, scanne
     layer = wrap(layer)
 
     def loss(params, x):
-        return jnp.mean(apply_layers(layer, params, x, segment) ** 2)
+        return jnp.mean(apply_layers(layer, params, x, segment, wrap_segment) ** 2)
 
     return loss, (stacked(params) if scanned else params, normal(batch, width) * np.sqrt(batch))
 
@@ -114,6 +115,7 @@ def transformer(
     wrap=plain,
     scanned=False,
     segment=1,
+    wrap_segment=plain,
 ):
     """A byte-level transformer; in bfloat16, norms and softmax stay in float32."""
     params = _transformer_params(blocks, width, context, vocabulary, dtype)
@@ -141,7 +143,7 @@ def transformer(
 
     def loss(params, tokens):
         x = params["embedding"][tokens[:, :-1]] + params["position"]
-        x = apply_layers(block, params["blocks"], x, segment)
+        x = apply_layers(block, params["blocks"], x, segment, wrap_segment)
         x = norm(x, params["gain"], params["bias"])
         logits = jax.nn.log_softmax((x @ params["embedding"].T).astype(jnp.float32))
         return -jnp.mean(jnp.take_along_axis(logits, tokens[:, 1:, None], -1))

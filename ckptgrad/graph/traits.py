@@ -1,7 +1,7 @@
 """What a primitive costs, by class: what planner and estimates ask before they keep a value or compute it again.
 
-The classes and their meaning stand here; which one a primitive has is stated beside its derivative rule (`cost=`), or
-where a primitive without a rule is defined.
+This file defines the classes and what they mean. Each primitive's class is stated beside its derivative rule (`cost=`), or
+where the primitive is defined if it has no rule.
 """
 
 from __future__ import annotations

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +15,7 @@ from jax.sharding import PartitionSpec as P
 import ckptgrad as cg
 from ckptgrad.target.allocated import compiled_memory
 from tests.support.compare import assert_same
+from tests.support.devices import on_four_devices
 
 W = np.eye(16, dtype=np.float32)[None].repeat(2, 0) * 0.5
 X = np.linspace(-1, 1, 64 * 16, dtype=np.float32).reshape(64, 16)
@@ -104,19 +101,11 @@ MORE = {
 }
 
 
-def on_four_devices(*checks: str) -> None:
-    code = f"from {__name__} import *; {'; '.join(checks)}; print('all checked')"
-    env = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
-    root = Path(__file__).parents[2]
-    found = subprocess.run([sys.executable, "-c", code], env=env, cwd=root, capture_output=True, text=True, check=False)
-    assert "all checked" in found.stdout, found.stderr[-3000:]
-
-
 def test_programs_are_compiled_for_the_shardings_of_their_arguments():
-    on_four_devices(*CHECKS.values())
+    on_four_devices(__name__, "; ".join(CHECKS.values()))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("check", MORE.values(), ids=MORE)
 def test_more_programs_are_compiled_for_the_shardings_of_their_arguments(check):
-    on_four_devices(check)
+    on_four_devices(__name__, check)

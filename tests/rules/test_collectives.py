@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from functools import partial
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +14,7 @@ from jax.sharding import PartitionSpec as P
 import ckptgrad as cg
 from ckptgrad.target.allocated import compiled_memory
 from tests.support.compare import assert_same, quick
+from tests.support.devices import on_four_devices
 
 X = jax.random.normal(jax.random.key(0), (4, 4, 3))
 ROWS = jnp.arange(4)
@@ -155,11 +152,7 @@ def test_on_one_device():
 
 
 def test_on_four_devices():
-    code = "from tests.rules.test_collectives import *; print(check_meshes(), check_shardings(), check_bytes())"
-    env = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
-    root = Path(__file__).parents[2]
-    found = subprocess.run([sys.executable, "-c", code], env=env, cwd=root, capture_output=True, text=True, check=False)
-    assert "12 4 True" in found.stdout, found.stderr[-3000:]
+    on_four_devices(__name__, "assert (check_meshes(), check_shardings(), check_bytes()) == (12, 4, True)")
 
 
 def test_the_backward_of_a_shard_map_does_not_run_its_forward_again():

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import pytest
@@ -16,6 +11,7 @@ from jax.sharding import PartitionSpec as P
 
 import ckptgrad as cg
 from tests.support.compare import assert_same, quick
+from tests.support.devices import on_four_devices
 
 RING = [(0, 1), (1, 2), (2, 3), (3, 0)]
 
@@ -238,28 +234,20 @@ def check_a_weight_without_a_mesh():
     assert (found == 8).all()
 
 
-def on_four_devices(calls: str) -> None:
-    code = f"from {__name__} import *; {calls}; print('all checked')"
-    env = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
-    root = Path(__file__).parents[2]
-    found = subprocess.run([sys.executable, "-c", code], env=env, cwd=root, capture_output=True, text=True, check=False)
-    assert "all checked" in found.stdout, found.stderr[-3000:]
-
-
 def test_gradients_inside_a_shard_map():
-    on_four_devices("[check(name) for name in FEW[:2]]; check_reduced_and_unreduced()")
+    on_four_devices(__name__, "[check(name) for name in FEW[:2]]; check_reduced_and_unreduced()")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in LOSSES if name not in FEW[:2]])
 def test_more_gradients_inside_a_shard_map(name):
-    on_four_devices(f"check({name!r})")
+    on_four_devices(__name__, f"check({name!r})")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FEW)
 def test_second_derivatives_inside_a_shard_map(name):
-    on_four_devices(f"check_twice({name!r})")
+    on_four_devices(__name__, f"check_twice({name!r})")
 
 
 @pytest.mark.slow
@@ -274,4 +262,4 @@ def test_second_derivatives_inside_a_shard_map(name):
     ],
 )
 def test_more_axes(check):
-    on_four_devices(check)
+    on_four_devices(__name__, check)

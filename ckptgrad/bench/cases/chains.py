@@ -142,7 +142,9 @@ def rival_programs(model: Model, bench: Bench) -> Iterator[Program]:
         f"scan, {policy}": {"wrap": functools.partial(jax.checkpoint, policy=policy_of(policy))}
         for policy in bench.size(SAVEABLE, ("nothing_saveable",))
     }
-    scans |= {f"scan, segments of {k}": {"segment": k} for k in bench.size(SEGMENTS, SEGMENTS[:1])}
+    scans |= {
+        f"scan, segments of {k}": {"segment": k, "wrap_segment": jax.checkpoint} for k in bench.size(SEGMENTS, SEGMENTS[:1])
+    }
     for run, options in scans.items():
         bench.announce(run)
         scan, scan_args = model(bench, scanned=True, **options)

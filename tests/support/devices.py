@@ -1,0 +1,22 @@
+"""Checks that need several devices, in a process of their own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def on_four_devices(module: str, calls: str) -> None:
+    """Run calls of a test module's functions in a fresh process with four CPU devices.
+
+    Raises:
+        AssertionError: with the end of what the process wrote, if a call raised.
+    """
+    code = f"from {module} import *; {calls}; print('all checked')"
+    env = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
+    process = subprocess.run([sys.executable, "-c", code], env=env, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert "all checked" in process.stdout, process.stderr[-3000:]
