@@ -59,7 +59,7 @@ def is_differentiable(aval: Aval) -> bool:
     if dtype is None or jnp.issubdtype(dtype, jnp.inexact):
         return dtype is not None
     if jnp.issubdtype(dtype, dtypes.extended) and aval.to_tangent_aval().dtype != dtypes.float0:
-        raise NoDerivativeError(str(dtype), "its tangents have another dtype, which the rules do not support")
+        raise NoDerivativeError(str(dtype), "the tangents of this extended dtype have another dtype")
     return False
 
 
