@@ -263,7 +263,7 @@ class StaticArgumentError(CkptgradError, TypeError, ValueError):
         now = "it was changed in place since" if called is compiled else f"is called with {called!r}"
         super().__init__(
             f"this gradient of {function} was compiled for {argument} = {compiled!r}, which is not traced, and {now}; "
-            f"compile another one for it, or, where it is a number that may be traced, give an array"
+            f"compile again for the new value, or pass a number as an array so that it is traced"
         )
 
 

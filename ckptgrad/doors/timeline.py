@@ -68,7 +68,7 @@ def observe_compiled(
 ) -> Timeline:
     """The timeline of a gradient that is compiled already, as `timeline` returns it."""
     plan = certified.plan
-    predicted = replace(plan.timeline(name_of(door.fun)), budget=certified.budget)
+    predicted = replace(plan.timeline(name_of(door.fun)), budget=certified.budget, least=door.request.asks_for_least)
 
     def staged(observer: Callable[[Sequence[Any]], None]) -> None:
         traced = door.trace(*args, **kwargs)

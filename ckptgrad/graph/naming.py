@@ -34,6 +34,16 @@ def title(fun: Any) -> str:
     return f"{name_of(fun)} ({cell_name(code.co_filename) or code.co_filename}:{code.co_firstlineno})"
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things.
+
+    Example:
+        >>> counted(1, "step"), counted(2, "step")
+        ('1 step', '2 steps')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def argument_name(fun: Callable[..., Any], place: int | str, count: int, kwargs: Mapping[str, Any]) -> str:
     """The user's name of an argument, by its position or keyword, in a call with `count` positional ones."""
     if isinstance(place, str):

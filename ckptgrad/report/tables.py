@@ -7,7 +7,16 @@ from typing import Literal
 
 from rich.table import Table
 
+from ckptgrad.bytes import format_bytes
+
 NOTHING = "-"
+
+
+def budget_words(budget: int | None, least: bool = False) -> str:
+    """A budget in bytes as tables state it; `least` where "min" was asked for, which is no number of bytes."""
+    if least:
+        return "budget min"
+    return "no budget" if budget is None else f"budget {format_bytes(budget)}"
 
 
 def table_of(*columns: str, left: Sequence[str] = (), wrapped: Sequence[str] = ()) -> Table:

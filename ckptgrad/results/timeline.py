@@ -32,6 +32,7 @@ class Timeline(Shown):
         budget: bytes beyond the arguments, or None.
         readings: what each meter observed, by the meter's name: a peak and, where the meter can see them, the curve and
             the buffers alive at its peak.
+        least: whether the smallest plan was asked for, with no number of bytes to keep.
 
     Example:
         >>> import jax.numpy as jnp, ckptgrad as cg
@@ -47,6 +48,7 @@ class Timeline(Shown):
     alive: tuple[Buffer, ...]
     budget: int | None = None
     readings: Mapping[str, Reading] = field(default_factory=dict[str, Reading])
+    least: bool = False
 
     @property
     def peak_at(self) -> int:

@@ -112,6 +112,7 @@ class Validation(Shown):
         findings: with `locate`, where the gradient goes wrong, in the order of the stages.
         checked: with `locate`, the number of calls of functions with custom rules whose rule was compared with the
             derivative of the function; else None.
+        least: whether the smallest plan was asked for, with no number of bytes to keep.
 
     Example:
         >>> import jax.numpy as jnp, ckptgrad as cg
@@ -128,6 +129,7 @@ class Validation(Shown):
     borrowed: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     checked: int | None = None
+    least: bool = False
 
     def __getitem__(self, name: str) -> Row:
         return next(row for row in self.rows if row.name == name)

@@ -126,7 +126,8 @@ def validate(
     for policy, attempt in zip(policies, attempts, strict=True):
         table.append(_infeasible(_name_of(policy), attempt) if isinstance(attempt, BudgetError) else next(policy_rows))
     borrowed = tuple(borrowed_in(traced.program.graph))
-    result = Validation(name_of(fun), tuple(table), compiled[0].budget, repeats, tolerance, borrowed)
+    least = doors[0].request.asks_for_least
+    result = Validation(name_of(fun), tuple(table), compiled[0].budget, repeats, tolerance, borrowed, least=least)
     if locate:
         steps.next("locating")
         differing = [row.name for row in table[len(references) :] if row.gradient and row.gradient.excess > 1]

@@ -184,7 +184,7 @@ def test_a_compiled_gradient_is_for_its_values_alone(compiled, other):
 
     safe = cg.grad(scaled).compile(1.0, setting=compiled)
     assert safe(2.0, setting=compiled) == len(repr(compiled))
-    with pytest.raises(cg.StaticArgumentError, match=r"setting = .*compile another") as caught:
+    with pytest.raises(cg.StaticArgumentError, match=r"setting = .*compile again") as caught:
         safe(2.0, setting=other)
     assert isinstance(caught.value, TypeError)
 

@@ -150,7 +150,7 @@ FOLLOWERS = {
     "moments": lambda: list(follow(PLAN.costs, STRANGE)),
     "stage by stage": lambda: run_staged(PLAN.program, [jnp.ones(3)], Schedule(STRANGE, "test"), lambda _: None),
     "execution": lambda: Execution(PLAN.program, [jnp.ones(3)]).run(["F0"]),
-    "chart": lambda: spacetime(Schedule(STRANGE, "test"), len(PLAN.costs)),
+    "chart": lambda: spacetime(Schedule(STRANGE, "test"), PLAN.costs),
     "plan": lambda: cg.plan(sines, jnp.ones(3), policy=Schedule(STRANGE, "test")),
     "gradient": lambda: cg.grad(sines, policy=Schedule(STRANGE, "test"))(jnp.ones(3)),
     "what a policy returns": lambda: cg.plan(sines, jnp.ones(3), policy=lambda costs, budget: STRANGE),

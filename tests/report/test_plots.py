@@ -1,6 +1,7 @@
 """Pictures: each can be drawn, says what it shows, and can be told apart in grey."""
 
 import itertools
+from dataclasses import dataclass
 
 import jax.numpy as jnp
 import pytest
@@ -8,9 +9,12 @@ from matplotlib.colors import to_rgb
 
 import ckptgrad as cg
 from ckptgrad.errors import MissingExtraError
+from ckptgrad.planning import ChainCosts
+from ckptgrad.planning.ledger import follow
 from ckptgrad.planning.schedule import Backward, Forward, Free, Schedule
 from ckptgrad.report.page import page
 from ckptgrad.report.plots import style
+from ckptgrad.report.plots.schedule import plot_schedule
 from ckptgrad.report.schedule import spacetime
 from ckptgrad.validation import jax_grad_point
 
@@ -97,12 +101,38 @@ def test_space_and_time_of_a_schedule():
     schedule = Schedule(
         (Forward(0), Forward(1, 0), Backward(1), Free(1), Forward(0, 0, False), Backward(0), Free(0)), "by hand"
     )
-    found = spacetime(schedule, 2)
+    found = spacetime(schedule, ChainCosts.uniform(2))
     assert found.held == [(1, 0, 3)]
-    assert found.first == [(0, 0), (1, 1)]
-    assert found.again == [(3, 0)]
-    assert found.kept == [(1, 1), (3, 0)]
-    assert found.back == [(2, 1), (4, 0)]
+    assert found.marks == {
+        "forward": [(0, 0), (1, 1)],
+        "repeated forward": [(3, 0)],
+        "residuals kept": [(1, 1), (3, 0)],
+        "backward": [(2, 1), (4, 0)],
+    }
+    assert (found.time, found.counted) == (5, "forwards and backwards")
+
+
+@dataclass(frozen=True)
+class PageOut:
+    """An action of which only the ledger has heard."""
+
+    about: int
+    scope: str = "page_out"
+
+
+def test_an_action_that_only_the_ledger_knows_is_drawn_under_its_name(shown, monkeypatch):
+    def following(costs, schedule):
+        moments = list(follow(costs, schedule))
+        return [moments[0], moments[0]._replace(action=PageOut(0)), *moments[1:]]
+
+    monkeypatch.setattr("ckptgrad.report.schedule.follow", following)
+    plan = shown["plan"]
+    assert spacetime(plan.schedule, plan.costs).marks["page out"] == [(1, 0)]
+    *_, counted, words = plan.diagram().splitlines()
+    assert "forwards, page outs and backwards, from left" in counted
+    assert words.split("  ")[-2:] == ["p page out", "- boundary held"]
+    labels = [text.get_text() for text in plot_schedule(plan).axes[0].get_legend().get_texts()]
+    assert "page out" in labels
 
 
 def test_the_diagram_in_letters(shown):

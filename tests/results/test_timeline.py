@@ -106,6 +106,12 @@ def test_named_scopes_of_the_user_reach_xla_from_both_directions():
     assert text.count("attention") >= 2
 
 
+def test_the_least_budget_is_called_so():
+    course = cg.timeline(lambda x: jnp.sum(jnp.sin(x) ** 2), jnp.ones(8), budget="min")
+    assert course.budget is None
+    assert "beyond the arguments, budget min; predicted" in str(course)
+
+
 def test_the_ledger_counts_what_is_held_between_actions():
     course = cg.timeline(tanh_loss, WS, X, budget="0.6x", observe=("ledger",))
     reading = course.readings["ledger"]

@@ -51,6 +51,13 @@ def test_without_budget_only_the_optimal_policy(args):
     found = validate(loss, *args, repeats=1, meters=())
     assert [row.name for row in found.rows] == ["jax.grad", "jax.checkpoint", "optimal"]
     assert found.budget is None
+    assert "no budget" in str(found)
+
+
+def test_the_least_budget_is_called_so(args):
+    found = validate(loss, *args, budget="min", policies=["optimal"], repeats=1, meters=())
+    assert found.budget is None
+    assert "budget min; time relative to jax.grad, median of 1 round\n" in str(found)
 
 
 def test_dict_is_json(table):

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import ShapedArray
 
+from ckptgrad.graph.naming import counted
 from ckptgrad.loops.binomial import extra_forwards, first_pass
 from ckptgrad.loops.reversals.reversal import Candidate, LoopT, Offer, Reversal, reversal
 from ckptgrad.loops.scan import Scan
@@ -137,8 +138,9 @@ class Checkpoints(FromCheckpoints[Scan]):
 
     def label(self, loop: Scan) -> str:
         """The plan in a few words."""
+        group = counted(self.group, "step")
         two_levels = self.slots >= self.groups(loop)
-        return f"{self.slots} x {self.group} steps" if two_levels else f"{self.slots} checkpoints, {self.group} steps"
+        return f"{self.slots} x {group}" if two_levels else f"{counted(self.slots, 'checkpoint')}, {group}"
 
     def groups(self, loop: Scan) -> int:
         """How many groups there are."""

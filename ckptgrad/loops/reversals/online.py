@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.core import ShapedArray
 
+from ckptgrad.graph.naming import counted
 from ckptgrad.loops.reversals.checkpoints import FromCheckpoints
 from ckptgrad.loops.reversals.reversal import reversal
 from ckptgrad.loops.stacks import put, put_each, stack_like
@@ -92,7 +93,7 @@ class Online(FromCheckpoints[While]):
 
     def label(self, loop: While) -> str:
         """The plan in a few words."""
-        return f"{self.slots} checkpoints, {self.group} steps"
+        return f"{counted(self.slots, 'checkpoint')}, {counted(self.group, 'step')}"
 
     def stored_avals(self, loop: While) -> list[ShapedArray]:
         """The types of what is stored: states, where they are, how many, the number of steps, and entry buffers."""

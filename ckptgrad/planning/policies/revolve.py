@@ -24,7 +24,7 @@ from ckptgrad.planning.writer import ScheduleWriter
 def with_checkpoints(costs: ChainCosts, checkpoints: int) -> ScheduleWriter:
     """Write the binomial schedule with at most `checkpoints` boundaries held, the chain's input counted."""
     if checkpoints < 1:
-        raise ValueError(f"the chain's input is a checkpoint, at least one is needed, got {checkpoints}")
+        raise ValueError(f"checkpoints={checkpoints} is too small: the chain's input is a checkpoint itself; pass 1 or more")
     fastest = {id(stage): stage.fastest for stage in costs.stages}
 
     def decide(segment: Segment) -> Decision:

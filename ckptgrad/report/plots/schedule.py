@@ -5,16 +5,26 @@ After Griewank and Walther, *Evaluating Derivatives* (2008), chapter 12, with ti
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
-from ckptgrad.report.plots.style import axes_for, legend_beside
-from ckptgrad.report.schedule import spacetime
+from ckptgrad.report.plots.style import OTHER_STYLE, axes_for, legend_beside
+from ckptgrad.report.schedule import KEPT, spacetime
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from ckptgrad.results.plan import Plan
+
+
+# The marker and the colour of each mark.
+_LOOKS = {
+    "forward": ("s", "#999999"),
+    "repeated forward": ("D", "#D55E00"),
+    KEPT: ("o", "#000000"),
+    "backward": ("<", "#E69F00"),
+}
 
 
 def plot_schedule(plan: Plan, ax: Axes | None = None) -> Figure:
@@ -29,21 +39,18 @@ def plot_schedule(plan: Plan, ax: Axes | None = None) -> Figure:
     """
     figure, axes = axes_for(ax, 9.0, 5.0)
     n = len(plan.costs)
-    held, first, again, kept, back, _ = spacetime(plan.schedule, n)
+    diagram = spacetime(plan.schedule, plan.costs)
+    held = diagram.held
     axes.hlines([b - 0.5 for b, _, _ in held], [s for _, s, _ in held], [e for _, _, e in held], color="#0072B2",
               linewidth=max(0.6, min(2.0, 80 / n)), alpha=0.55, label="boundary held")  # fmt: skip
     size = max(1.5, min(6.0, 260 / max(n, len(plan.schedule) / 2)))
-    for points, marker, colour, label in (
-        (first, "s", "#999999", "forward"),
-        (again, "D", "#D55E00", "repeated forward"),
-        (kept, "o", "#000000", "residuals kept"),
-        (back, "<", "#E69F00", "backward"),
-    ):
-        if points:
-            times, stages = zip(*points, strict=True)
-            face, scale = ("none", 1.8) if label == "residuals kept" else (colour, 1.0)
-            axes.plot(times, stages, marker, color=colour, markerfacecolor=face, markersize=size * scale, label=label)
-    axes.set_xlabel("forwards and backwards, in order")
+    others = itertools.cycle("^vPX")
+    for name, points in diagram.marks.items():
+        times, stages = zip(*points, strict=True)
+        marker, colour = _LOOKS.get(name) or (next(others), OTHER_STYLE[0])
+        face, scale = ("none", 1.8) if name == KEPT else (colour, 1.0)
+        axes.plot(times, stages, marker, color=colour, markerfacecolor=face, markersize=size * scale, label=name)
+    axes.set_xlabel(f"{diagram.counted}, in order")
     axes.set_ylabel("stage")
     axes.set_ylim(-1, n)
     axes.grid(visible=False)

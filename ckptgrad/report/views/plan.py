@@ -11,12 +11,13 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from ckptgrad.bytes import format_bytes
+from ckptgrad.graph.naming import counted
 from ckptgrad.planning.schedule import Forward
 from ckptgrad.report import registry
 from ckptgrad.report.plots.costs import plot_costs
 from ckptgrad.report.plots.schedule import plot_schedule
 from ckptgrad.report.schedule import schedule_chart
-from ckptgrad.report.tables import NOTHING, table_of, two_columns
+from ckptgrad.report.tables import NOTHING, budget_words, table_of, two_columns
 from ckptgrad.results.outcomes import Outcome
 from ckptgrad.results.plan import Plan
 
@@ -44,14 +45,13 @@ def figures(plan: Plan) -> dict[str, Callable[..., Figure]]:
 @registry.diagram.register(Plan)
 def diagram(plan: Plan) -> list[RenderableType]:
     """The schedule."""
-    return [schedule_chart(plan.schedule, len(plan.costs))]
+    return [schedule_chart(plan.schedule, plan.costs)]
 
 
 def _summary(plan: Plan) -> Table:
     program, simulation = plan.program, plan.simulation
     grid = two_columns()
-    budget = "none" if plan.budget is None else format_bytes(plan.budget)
-    grid.add_row("policy", f"{plan.schedule.policy}, budget {budget}")
+    grid.add_row("policy", f"{plan.schedule.policy}, {budget_words(plan.budget)}")
     grid.add_row(
         "predicted peak",
         f"{format_bytes(plan.peak_bytes)} beyond the arguments: {format_bytes(plan.temporary_bytes)} temporaries, "
@@ -67,7 +67,7 @@ def _summary(plan: Plan) -> Table:
         grid.add_row("observed", _observed(plan, plan.found))
     grid.add_row(
         "stages",
-        f"{len(program.stages)}, {len(program.kinds)} of them distinct; {simulation.forwards} forwards, "
+        f"{len(program.stages)}, {len(program.kinds)} of them distinct; {counted(simulation.forwards, 'forward')}, "
         f"{simulation.recomputations} of them repeated",
     )
     if plan.borrowed:

@@ -17,7 +17,7 @@ from ckptgrad.meters.buffers import KINDS, Buffer
 from ckptgrad.meters.meter import meters
 from ckptgrad.report import registry
 from ckptgrad.report.plots.timeline import plot_timeline
-from ckptgrad.report.tables import table_of
+from ckptgrad.report.tables import budget_words, table_of
 from ckptgrad.results.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -47,9 +47,8 @@ _COLOURS = dict(zip(KINDS, itertools.cycle(("white", "blue", "cyan", "yellow", "
 def parts(timeline: Timeline) -> list[RenderableType]:
     """The chart, the buffers alive at the peak, and the meters."""
     peak = timeline.moments[timeline.peak_at]
-    budget = "none" if timeline.budget is None else format_bytes(timeline.budget)
     head = (
-        f"{timeline.name}: live bytes beyond the arguments, budget {budget}; predicted peak "
+        f"{timeline.name}: live bytes beyond the arguments, {budget_words(timeline.budget, timeline.least)}; predicted peak "
         f"{format_bytes(timeline.peak_bytes)} during {_in_words(peak.action)}"
     )
     shown: list[RenderableType] = [Text(head), _chart(timeline)]

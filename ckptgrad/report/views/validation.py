@@ -10,10 +10,11 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from ckptgrad.bytes import format_bytes
+from ckptgrad.graph.naming import counted
 from ckptgrad.meters.meter import Reading
 from ckptgrad.report import registry
 from ckptgrad.report.plots.validation import plot_validation
-from ckptgrad.report.tables import NOTHING, table_of
+from ckptgrad.report.tables import NOTHING, budget_words, table_of
 from ckptgrad.results.validation import Row, Validation
 
 if TYPE_CHECKING:
@@ -28,10 +29,10 @@ def parts(validation: Validation) -> list[RenderableType]:
     table = table_of(*columns, left=("",))
     for row in validation.rows:
         table.add_row(row.name, *_cells(row, meters))
-    budget = "no budget" if validation.budget is None else f"budget {format_bytes(validation.budget)}"
+    budget = budget_words(validation.budget, validation.least)
     head = Text(
         f"{validation.function}: peak bytes beyond the arguments, {budget}; time relative to jax.grad, "
-        f"median of {validation.repeats} round{'s' if validation.repeats > 1 else ''}"
+        f"median of {counted(validation.repeats, 'round')}"
     )
     verdict = "passed" if validation.passed else "FAILED"
     notes = [f"{verdict}: {text}" for text in validation.row_failures or [_agreement(validation)]]
