@@ -15,7 +15,8 @@ import numpy as np
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.nested import keep_fastest, write_nested
 from ckptgrad.planning.optimal import exhaustive_search
-from ckptgrad.planning.optimal.dynamic_programming import optimum_of, smallest_schedule
+from ckptgrad.planning.optimal.dynamic_programming import Optimum, optimum_of, smallest_schedule
+from ckptgrad.planning.optimal.exact_curves import Curve
 from ckptgrad.planning.optimal.grouped import best_groups
 from ckptgrad.planning.policies.every_k import segments_of_k
 from ckptgrad.planning.policies.revolve import with_checkpoints
@@ -36,9 +37,17 @@ class Point:
 
 def frontier_points(costs: ChainCosts) -> list[Point]:
     """The points at which more bytes buy less time, from the smallest peak to that of the fastest schedule."""
-    everything = write_nested(costs, keep_fastest(costs))
-    fastest, smallest = Point(everything.peak, everything.time), _point(smallest_schedule(costs))
-    return _lowest([fastest, smallest, *_between(costs, smallest.peak_bytes, everything.peak)])
+    fastest, smallest = _fastest(costs), _point(smallest_schedule(costs))
+    return _lowest([fastest, smallest, *_between(costs, smallest.peak_bytes, fastest.peak_bytes)])
+
+
+def quick_points(costs: ChainCosts) -> list[Point]:
+    """The points of nested schedules, in at most about the time of one plan; none for a chain beyond a table."""
+    optimum = optimum_of(costs)
+    if optimum.is_long:
+        return []
+    fastest = _fastest(costs)
+    return _lowest([fastest, *_nested(optimum, fastest.peak_bytes, optimum.curve if optimum.is_quick else None)])
 
 
 def _between(costs: ChainCosts, least: int, most: int) -> Iterator[Point]:
@@ -47,19 +56,25 @@ def _between(costs: ChainCosts, least: int, most: int) -> Iterator[Point]:
         for budget in np.geomspace(least, most, LONG_POINTS)[1:-1]:
             yield _point(best_groups(costs, int(budget)))
         return
-    curve = optimum.curve
+    searchable = exhaustive_search.searchable(costs)
+    for point in _nested(optimum, most, optimum.curve):
+        faster_than = point.seconds * (1 - 1e-9)
+        writer = exhaustive_search.search(costs, point.peak_bytes, faster_than=faster_than) if searchable else None
+        yield _point(writer) if writer else point
+
+
+def _nested(optimum: Optimum, most: int, curve: Curve | None) -> Iterator[Point]:
+    """The best nested schedules: the points of an exact curve, or of a table of slots of up to `most` bytes."""
     if curve is not None:
         budgets, seconds = curve
     else:
         slot, slots = optimum.slots(most)
-        seconds = optimum.times(slot, slots)[int(optimum.row(0, len(costs) - 1, True))]
-        budgets = np.arange(slots + 1) * slot + costs.held_bytes
+        seconds = optimum.times(slot, slots)[int(optimum.row(0, len(optimum.costs) - 1, True))]
+        budgets = np.arange(slots + 1) * slot + optimum.costs.held_bytes
         yield _point(optimum.write(optimum.least_bytes, fast=False))
-    searchable = exhaustive_search.searchable(costs)
     for budget, time in zip(budgets.tolist(), seconds.tolist(), strict=True):
         if np.isfinite(time):
-            writer = exhaustive_search.search(costs, budget, faster_than=time * (1 - 1e-9)) if searchable else None
-            yield _point(writer) if writer else Point(int(budget), time)
+            yield Point(int(budget), time)
 
 
 def policy_points(costs: ChainCosts) -> list[Point]:
@@ -73,6 +88,10 @@ def policy_points(costs: ChainCosts) -> list[Point]:
     counts = sorted({2, 3, 4, 6, 8, 12, 16, 24, 32} & set(range(1, n)))
     points += [_point(with_checkpoints(costs, c), f"revolve, {c} checkpoints") for c in counts]
     return points + [_point(segments_of_k(costs, k), f"every {k}") for k in counts]
+
+
+def _fastest(costs: ChainCosts) -> Point:
+    return _point(write_nested(costs, keep_fastest(costs)))
 
 
 def _point(writer: ScheduleWriter, policy: str = "optimal") -> Point:

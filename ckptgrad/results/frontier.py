@@ -12,6 +12,7 @@ from ckptgrad.errors import BudgetError
 from ckptgrad.planning.budget import budget_bytes
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.frontier import Point
+from ckptgrad.planning.knee import knee_of
 from ckptgrad.results.shown import Shown
 from ckptgrad.target.target import Target
 
@@ -60,6 +61,11 @@ class Frontier(Shown):
         """The budget in bytes beyond which more memory saves no time."""
         return self.points[-1].peak_bytes
 
+    @property
+    def knee(self) -> Point | None:
+        """The point below which fewer bytes cost disproportionately more time (`planning.knee`), if there is one."""
+        return knee_of(self.points)
+
     def at(self, budget: Budget) -> Point:
         """The plan for a budget: bytes, "512MiB", "0.25x", "min", "auto", or None.
 
@@ -80,7 +86,8 @@ class Frontier(Shown):
         def rows(points: Sequence[Point]) -> list[dict[str, Any]]:
             return [{"policy": p.policy, "peak_bytes": p.peak_bytes, "seconds": p.seconds} for p in points]
 
-        return {"points": rows(self.points), "others": rows(self.others)}
+        knee = self.knee
+        return {"points": rows(self.points), "others": rows(self.others), "knee": rows([knee])[0] if knee else None}
 
     def to_json(self) -> str:
         """The frontier as JSON."""

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 from ckptgrad.chain.program import Program
 from ckptgrad.planning.bound import least_seconds
 from ckptgrad.planning.costs import ChainCosts
+from ckptgrad.planning.frontier import Point
 from ckptgrad.planning.imported import FORMAT
+from ckptgrad.planning.knee import quick_knee
 from ckptgrad.planning.referee import Simulation
 from ckptgrad.planning.schedule import Forward, Schedule
 from ckptgrad.results.outcomes import OUTCOMES, Outcome
@@ -61,6 +63,16 @@ class Plan(Shown):
         return least_seconds(self.costs, self.budget)
 
     @property
+    def knee(self) -> Point | None:
+        """The knee of the frontier of optimal plans (`planning.knee`), where this plan is below it: fewer bytes, more time.
+
+        None for plans beyond the knee or of another policy, and for chains of thousands of different stages.
+        """
+        knee = quick_knee(self.costs) if self.schedule.policy == "optimal" else None
+        below = knee and self.peak_bytes < knee.peak_bytes and self.seconds > knee.seconds
+        return knee if below else None
+
+    @property
     def choices(self) -> list[str]:
         """For each stage, the save option that its backward starts from."""
         last: dict[int, str] = {}
@@ -106,6 +118,7 @@ class Plan(Shown):
             "output_bytes": self.program.output_bytes,
             "gradient_bytes": self.program.gradient_bytes,
             "estimated_seconds": self.seconds,
+            "knee": self.knee and {"peak_bytes": self.knee.peak_bytes, "seconds": self.knee.seconds},
             "found_peak_bytes": self.found and self.found.peak_bytes,
             "found_seconds": self.found and self.found.seconds,
             "stages": len(self.costs),

@@ -40,6 +40,9 @@ def plot_frontier(frontier: Frontier, ax: Axes | None = None) -> Figure:
     xs = [p.peak_bytes / MIB for p in frontier.points]
     ys = [_ratio(p, fastest) for p in frontier.points]
     axes.plot(xs, ys, drawstyle="steps-post", color="#0072B2", linewidth=2.0, label="optimal")
+    knee = frontier.knee
+    if knee is not None:
+        axes.plot(knee.peak_bytes / MIB, _ratio(knee, fastest), "o", color="#0072B2", markersize=5, label="knee")
     lowest = min(ys)
     for start, marker, colour in _MARKERS:
         points = [p for p in frontier.others if p.policy.startswith(start)]

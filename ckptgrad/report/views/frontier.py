@@ -25,12 +25,14 @@ MOST_POINTS = 24
 @registry.parts.register(Frontier)
 def parts(frontier: Frontier) -> list[RenderableType]:
     """Points spread over the frontier, then other policies beside the optimal plan with the same peak."""
-    points, fastest = frontier.points, frontier.points[-1]
+    points, fastest, knee = frontier.points, frontier.points[-1], frontier.knee
     table = table_of("peak", "of fastest", "time", "policy", "optimal, same peak", left=("policy",))
     step = max(1, -(-len(points) // MOST_POINTS))
-    shown = [*points[:-1:step], fastest]
+    spread = {*points[:-1:step], fastest, *([knee] if knee else [])}
+    shown = [point for point in points if point in spread]
     for point in shown:
-        table.add_row(*_point_cells(point, fastest), "")
+        *cells, policy = _point_cells(point, fastest)
+        table.add_row(*cells, f"{policy}, the knee" if point == knee else policy, "")
     for point in sorted(frontier.others, key=lambda p: p.peak_bytes):
         within = [p for p in points if p.peak_bytes <= point.peak_bytes]
         table.add_row(*_point_cells(point, fastest), _ratio(within[-1].seconds, fastest.seconds) if within else NOTHING)
@@ -39,6 +41,8 @@ def parts(frontier: Frontier) -> list[RenderableType]:
         f"{len(points)} budgets at which the plan changes{left_out}; estimated times relative to the fastest plan; the "
         f"last column is the time of the optimal plan within the same peak"
     )
+    if knee:
+        head.append(f"; with less than at the knee, {format_bytes(knee.peak_bytes)}, time rises faster than bytes fall")
     return [head, table]
 
 

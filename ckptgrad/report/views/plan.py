@@ -63,6 +63,12 @@ def _summary(plan: Plan) -> Table:
         saved = max(0.0, 1 - plan.least_seconds / plan.seconds)
         time += f"; no schedule within the budget can save more than {saved:.0%} of it"
     grid.add_row("estimated time", time)
+    if plan.knee is not None and fastest:
+        grid.add_row(
+            "knee",
+            f"{format_bytes(plan.peak_bytes)} cost {plan.seconds / fastest:.2f} times; "
+            f"{format_bytes(plan.knee.peak_bytes)} cost {plan.knee.seconds / fastest:.2f}",
+        )
     if plan.found is not None:
         grid.add_row("observed", _observed(plan, plan.found))
     grid.add_row(
