@@ -27,13 +27,13 @@ WITHOUT_ROW = {
     "layout_constraint": "needs a device layout",
     "tie": "made by no public function",
     **dict.fromkeys(
-        ["maybe_set", "nonbatchable", "select_if_vmap", "nondifferentiable_backward"], "tests/models/test_solvers.py"
+        ["maybe_set", "nonbatchable", "select_if_vmap", "nondifferentiable_backward"], "tests/end_to_end/test_solvers.py"
     ),
     "reshard": "tests/rules/test_collectives.py",
     "linear_call": "tests/rules/test_custom.py",
     "call_hi_primitive": "tests/rules/test_opt_in_flags.py",
-    "planned_linear": "tests/loops/test_doors.py",
-    **dict.fromkeys(["cond", "scan", "while"], "tests/autodiff/test_loops.py"),
+    "planned_linear": "tests/doors/test_loops.py",
+    **dict.fromkeys(["cond", "scan", "while"], "tests/end_to_end/test_control_flow.py"),
     **dict.fromkeys(["custom_jvp_call", "custom_vjp_call", "custom_vmap_call"], "tests/rules/test_custom.py"),
     **dict.fromkeys(
         ["psum", "psum_invariant", "pvary", "ppermute", "all_gather", "all_gather_invariant", "reduce_scatter"]

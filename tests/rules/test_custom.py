@@ -15,7 +15,7 @@ from jax.custom_derivatives import SymbolicZero, linear_call
 from jax.experimental import io_callback
 
 import ckptgrad as cg
-from tests.autodiff.test_nested import ALL
+from tests.cases.nested import ALL
 from tests.support.compare import assert_same, quick
 
 X, Y = jnp.array([0.3, -1.2, 0.7]), jnp.array([1.1, 0.4, -0.2])

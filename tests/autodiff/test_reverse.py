@@ -1,13 +1,15 @@
-"""What the sweep costs: each edge once, whatever the number of paths, at any depth."""
+"""What the sweep costs: each edge once, whatever the number of paths, at any depth; what has no tangents."""
 
 from __future__ import annotations
+
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import pytest
 
 import ckptgrad as cg
-from ckptgrad.autodiff.reverse import backpropagate, forward
+from ckptgrad.autodiff.reverse import backpropagate, forward, is_differentiable
 
 
 def sweep(fun, *args, wrt=None):
@@ -83,3 +85,12 @@ def deep(x, n):
     for _ in range(n):
         x = -x
     return x
+
+
+def test_a_dtype_whose_tangents_have_another_is_refused():
+    """A key's tangents are float0; a user's own dtype may say otherwise, and zeros would be silently wrong."""
+    keys = jax.typeof(jax.random.key(0))
+    tangents = jax.ShapeDtypeStruct((), jnp.float32)
+    assert not is_differentiable(keys)
+    with pytest.raises(cg.NoDerivativeError, match="extended dtype"):
+        is_differentiable(SimpleNamespace(dtype=keys.dtype, to_tangent_aval=lambda: tangents))

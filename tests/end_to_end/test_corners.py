@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +9,6 @@ import pytest
 from jax import lax
 
 import ckptgrad as cg
-from ckptgrad.autodiff.reverse import is_differentiable
 from tests.support.compare import quick
 
 INF, NAN = jnp.inf, jnp.nan
@@ -229,12 +226,3 @@ def test_rules_mix_ranks_and_dtypes_whatever_the_user_forbids_himself(fun):
     with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
         np.testing.assert_array_equal(cg.grad(loss)(x), wanted)
         cg.jvp(loss, (x,), (x,))
-
-
-def test_a_dtype_whose_tangents_have_another_is_refused():
-    """A key's tangents are float0; a user's own dtype may say otherwise, and zeros would be silently wrong."""
-    keys = jax.typeof(jax.random.key(0))
-    tangents = jax.ShapeDtypeStruct((), jnp.float32)
-    assert not is_differentiable(keys)
-    with pytest.raises(cg.NoDerivativeError, match="extended dtype"):
-        is_differentiable(SimpleNamespace(dtype=keys.dtype, to_tangent_aval=lambda: tangents))
