@@ -21,8 +21,10 @@ from ckptgrad.errors import (
     EffectError,
     GradientTypeError,
     MismatchError,
+    MissingExtraError,
     MissingRuleError,
     NoDerivativeError,
+    NotAttachedError,
     OptionError,
     ScheduleError,
     StageError,
@@ -42,6 +44,8 @@ from ckptgrad.rules.borrowed import use_jax_rule
 from ckptgrad.rules.decorators import bprop as bprop_rule
 from ckptgrad.rules.third_party import use_implementation
 from ckptgrad.target.calibrate import calibrate
+from ckptgrad.target.named import target
+from ckptgrad.target.target import Target
 from ckptgrad.validation import Validation, validate
 
 __version__ = "0.1.0"
@@ -50,10 +54,11 @@ __all__ = [
     "ArgnumsError", "Backward", "bprop_rule", "BudgetError", "BudgetFormatError", "calibrate", "Chain", "checkpoint",
     "CkptgradError", "EffectError", "fori_loop", "Forward", "Free", "from_checkpoint_schedules", "Frontier", "frontier",
     "get_consumers", "get_inputs", "get_operation", "grad", "GradientTypeError", "Graph", "hessian", "hvp", "jacfwd",
-    "jacobian", "jacrev", "jvp", "linearize", "load_plan", "MismatchError", "MissingRuleError", "NoDerivativeError",
-    "Operation", "OptionError", "plan", "policy", "rules", "scan", "Schedule", "ScheduleError", "stage", "StageError",
-    "StaticArgumentError", "Timeline", "timeline", "trace", "use_implementation", "use_jax_rule", "validate",
-    "Validation", "ValidationError", "value_and_grad", "Variable", "vjp", "while_loop",
+    "jacobian", "jacrev", "jvp", "linearize", "load_plan", "MismatchError", "MissingExtraError", "MissingRuleError",
+    "NoDerivativeError", "NotAttachedError", "Operation", "OptionError", "plan", "policy", "rules", "scan", "Schedule",
+    "ScheduleError", "stage", "StageError", "StaticArgumentError", "Target", "target", "Timeline", "timeline", "trace",
+    "use_implementation", "use_jax_rule", "validate", "Validation", "ValidationError", "value_and_grad", "Variable",
+    "vjp", "while_loop",
 ]  # fmt: skip
 
 _Shown.use(_RENDERER)

@@ -335,6 +335,24 @@ class ValidationError(CkptgradError, AssertionError):
         super().__init__(message)
 
 
+class NotAttachedError(CkptgradError, RuntimeError):
+    """A call of what was planned or compiled for devices that are not attached to this process.
+
+    Example:
+        >>> import ckptgrad as cg
+        >>> raise cg.errors.NotAttachedError("NVIDIA H100 80GB HBM3")
+        Traceback (most recent call last):
+        ...
+        ckptgrad.errors.NotAttachedError: ...
+    """
+
+    def __init__(self, target: str):
+        super().__init__(
+            f"this is planned and compiled for {target}, which is not attached to this process: it can be asked for its "
+            f"bytes, and run only there. To run it here, leave target= out"
+        )
+
+
 class MissingExtraError(CkptgradError):
     """A part of ckptgrad needs a package that is not installed."""
 

@@ -45,7 +45,8 @@ def make_plan(program: Program, request: Request, costs: ChainCosts | None = Non
 
 def limit_bytes(program: Program, request: Request, costs: ChainCosts) -> int | None:
     """The budget of a request in bytes, for a program of these costs; None for no budget."""
-    return budget_bytes(request.budget, costs, program.target.free_bytes)
+    target = program.target
+    return budget_bytes(request.budget, costs, lambda: target.free_bytes(target.total_bytes(program.graph.inputs)))
 
 
 def check_effects(program: Program, schedule: Schedule) -> None:

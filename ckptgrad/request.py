@@ -13,6 +13,8 @@ from ckptgrad.errors import ArgnumsError, OptionError
 from ckptgrad.planning.policy import Policy, get_policy
 from ckptgrad.planning.schedule import Schedule
 from ckptgrad.stage.save_options import Saveable
+from ckptgrad.target.named import TargetChoice
+from ckptgrad.target.named import target as named_target
 from ckptgrad.target.target import Target
 
 PolicyChoice: TypeAlias = str | Policy | Schedule
@@ -33,12 +35,14 @@ class Request:
         policy: the name of a policy, a function (costs, bytes) -> Schedule, or a Schedule.
         saveable: which values may be kept inside stages, a predicate as in `jax.checkpoint_policies`; None: all.
         costs: how stages are judged, one of COST_SOURCES.
-        target: what is compiled for; None: the device that is attached to this process.
+        target: what is compiled for, as `ckptgrad.target` takes it, then a Target; None: the default device of this process,
+            whichever that is when the function is called.
 
     Raises:
         BudgetFormatError: the budget is malformed.
         PolicyError: no policy has this name.
-        OptionError: `costs` is unknown, or `argnums` is empty.
+        OptionError: `costs` or the target is unknown, or `argnums` is empty.
+        MissingExtraError: the compiler of the target is not installed.
         ArgnumsError: `argnums` is not an int or an iterable of ints.
     """
 
@@ -50,7 +54,7 @@ class Request:
     policy: PolicyChoice = "optimal"
     saveable: Saveable | None = None
     costs: str = "auto"
-    target: Target | None = None
+    target: TargetChoice = None
 
     def __post_init__(self) -> None:
         check_budget(self.budget)
@@ -59,6 +63,13 @@ class Request:
         if self.costs not in COST_SOURCES:
             raise OptionError(f"costs={self.costs!r} is unknown; there are {', '.join(COST_SOURCES)}")
         object.__setattr__(self, "argnums", _checked_argnums(self.argnums))
+        if self.target is not None:
+            object.__setattr__(self, "target", named_target(self.target))
+
+    @property
+    def compiled_for(self) -> Target:
+        """The target; the default device of this moment where none is named."""
+        return named_target(self.target)
 
     @property
     def asks_for_least(self) -> bool:

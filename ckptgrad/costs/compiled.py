@@ -2,7 +2,7 @@
 """What the target's compiler allocates for one stage: its forward and backward compiled alone.
 
 In a whole program each is an isolated call (`execution.isolated`), so what it holds there is what it holds alone. Its
-operands and its results pass through callbacks that are compiled and never run, so that all of them count as temporaries,
+operands and its results are made and read inside the program (`probe_values`), so that all of them count as temporaries,
 live as long as in a whole program, and are overwritten where the compiler would overwrite them.
 """
 
@@ -15,15 +15,13 @@ from functools import partial
 from typing import Any
 
 import jax
-import numpy as np
-from jax import dtypes
 
 from ckptgrad.chain.kind import PerKind, StageKind, private_residuals
 from ckptgrad.chain.program import Program
 from ckptgrad.costs.estimated import estimated_costs
+from ckptgrad.costs.probe_values import consume, fillings, is_plain, produce
 from ckptgrad.execution.interpreter import stage_functions
 from ckptgrad.graph.graph import Variable
-from ckptgrad.graph.keys import from_numbers, is_key, numbers_struct
 from ckptgrad.graph.value_types import cotangent_struct, struct
 from ckptgrad.planning.costs import ChainCosts, SaveOption, StageCost
 from ckptgrad.target.remember import remembered
@@ -164,7 +162,7 @@ def _lower_forward(kind: StageKind, k: int, output: bool = True) -> jax.stages.L
         arriving = [x for v, x in zip(run.reads, values, strict=True) if v in own]
         # The incoming boundary is held besides what is made of it.
         consumed = [*arriving, *(x for v, x in made.items() if v in used)]
-        return _consume(consumed), [x for v, x in made.items() if v not in used]
+        return consume(consumed, kind.target.platform.isolation), [x for v, x in made.items() if v not in used]
 
     return _lower(kind.target, program, [struct(v.aval) for v in run.reads], [v in own for v in run.reads])
 
@@ -183,7 +181,7 @@ def _lower_backward(kind: StageKind, k: int, place: Place) -> jax.stages.Lowered
         held = [v in used for v in run.makes[:others]] + [True] * len(summed)
         pairs = list(zip(made, held, strict=True))
         # Gradients of arguments are results of the whole program.
-        return _consume([x for x, h in pairs if h]), [x for x, h in pairs if not h]
+        return consume([x for x, h in pairs if h], kind.target.platform.isolation), [x for x, h in pairs if not h]
 
     structs = [cotangent_struct(v.aval) if v in cotangents else struct(v.aval) for v in run.reads]
     structs += [cotangent_struct(a.aval) for a in summed]  # type: ignore[union-attr]
@@ -191,37 +189,15 @@ def _lower_backward(kind: StageKind, k: int, place: Place) -> jax.stages.Lowered
 
 
 def _lower(target: Target, program: Any, structs: Sequence[Any], made: Sequence[bool]) -> jax.stages.Lowered:
-    """A program of values that are arguments, or made inside by a callback."""
-    inside = [i for i, m in enumerate(made) if m and _is_plain(structs[i])]
-
-    def run(*arguments: Any) -> Any:
-        rest, made_ = iter(arguments), iter(_produce([structs[i] for i in inside]))
-        return program([next(made_) if i in places else next(rest) for i in range(len(structs))])
-
+    """A program of values that are arguments, or made inside."""
+    isolation = target.platform.isolation
+    inside = [i for i, m in enumerate(made) if m and is_plain(structs[i])]
     places = set(inside)
-    return target.lower(jax.jit(run), *[s for i, s in enumerate(structs) if i not in places])
+    made_types = [structs[i] for i in inside]
 
+    def run(numbers: Sequence[Any], arguments: Sequence[Any]) -> Any:
+        rest, values = iter(arguments), iter(produce(made_types, numbers, isolation))
+        return program([next(values) if i in places else next(rest) for i in range(len(structs))])
 
-def _is_plain(aval: Any) -> bool:
-    """Whether a callback can make and read it: an array of numbers, or of keys as the numbers that they are made of."""
-    return aval.size > 0 and (is_key(aval) or not _is_opaque(aval.dtype))
-
-
-def _is_opaque(dtype: Any) -> bool:
-    return jax.numpy.issubdtype(dtype, dtypes.extended) or dtype == dtypes.float0
-
-
-def _produce(structs: Sequence[Any]) -> list[Any]:
-    if not structs:
-        return []
-    made = jax.pure_callback(_never, [numbers_struct(s) if is_key(s) else s for s in structs])
-    return [from_numbers(x, s) if is_key(s) else x for s, x in zip(structs, made, strict=True)]
-
-
-def _consume(values: Sequence[Any]) -> Any:
-    plain = [jax.random.key_data(v) if is_key(v) else v for v in values if _is_plain(v)]
-    return jax.pure_callback(_never, jax.ShapeDtypeStruct((), np.float32), *plain) if plain else ()
-
-
-def _never(*_: Any) -> Any:
-    raise AssertionError("a probe is compiled, never run")
+    arguments = [s for i, s in enumerate(structs) if i not in places]
+    return target.lower(jax.jit(run), fillings(made_types, isolation), arguments)

@@ -16,6 +16,7 @@ from ckptgrad.doors.tracing import trace_program
 from ckptgrad.doors.vjp import pull
 from ckptgrad.planning.schedule import Schedule
 from ckptgrad.request import Request
+from ckptgrad.target.named import TargetChoice
 
 
 def checkpoint(
@@ -25,6 +26,7 @@ def checkpoint(
     policy: str | Callable | Schedule = "optimal",
     saveable: Callable[..., Any] | None = None,
     costs: str = "auto",
+    target: TargetChoice = None,
 ) -> Callable:
     """`fun` with a planned backward pass, for `jax.grad`, `jax.vjp`, Flax, Equinox, optax and all that use these.
 
@@ -34,7 +36,7 @@ def checkpoint(
     Args:
         fun: any JAX function of arrays and pytrees; what it closes over is differentiated too.
         budget: bytes that `fun`'s own backward may hold beyond its arguments, as for `value_and_grad`.
-        policy, saveable, costs: as for `value_and_grad`.
+        policy, saveable, costs, target: as for `value_and_grad`.
 
     Returns:
         A function with the arguments and results of `fun`.  It has a custom VJP: reverse mode works, any number of
@@ -49,7 +51,7 @@ def checkpoint(
         >>> jax.grad(lambda w, x: block(w, x).sum())(jnp.zeros((2, 2)), jnp.ones((1, 2))).shape
         (2, 2)
     """
-    request = Request(budget=budget, policy=policy, saveable=saveable, costs=costs)
+    request = Request(budget=budget, policy=policy, saveable=saveable, costs=costs, target=target)
     check_function(fun)
 
     @functools.wraps(fun)

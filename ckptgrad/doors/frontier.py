@@ -14,6 +14,7 @@ from ckptgrad.planning.frontier import Point, frontier_points, policy_points
 from ckptgrad.planning.nested import keep_most, write_nested
 from ckptgrad.request import Request
 from ckptgrad.results.frontier import Frontier
+from ckptgrad.target.named import TargetChoice
 
 # Applied to each stage, as if its recomputation were isolated: estimates, like all points.
 CHECKPOINT_POLICIES = ("dots_saveable", "dots_with_no_batch_dims_saveable", "nothing_saveable")
@@ -26,13 +27,14 @@ def frontier(
     has_aux: bool = False,
     saveable: Callable[..., Any] | None = None,
     costs: str = "auto",
+    target: TargetChoice = None,
     **kwargs: Any,
 ) -> Frontier:
     """Every budget at which the optimal plan of `value_and_grad(fun)` changes, with its estimated time.
 
     Args:
         fun, *args, **kwargs: the function and its arguments (arrays or ShapeDtypeStructs).
-        argnums, has_aux, saveable, costs: as for `value_and_grad`.
+        argnums, has_aux, saveable, costs, target: as for `value_and_grad`.
 
     Returns:
         A Frontier; `print` it, or read `points` and `at(budget)`.  The points are found by one solve, not sampled:
@@ -44,7 +46,7 @@ def frontier(
         >>> curve.smallest_peak_bytes <= curve.fastest_peak_bytes
         True
     """
-    request = Request(argnums, has_aux, allow_int=True, saveable=saveable, costs=costs)
+    request = Request(argnums, has_aux, allow_int=True, saveable=saveable, costs=costs, target=target)
     plan = GradientFunction(fun, request, with_value=True).plan(*args, **kwargs)
     others = policy_points(plan.costs)
     if saveable is None:

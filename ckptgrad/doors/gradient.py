@@ -24,6 +24,7 @@ from ckptgrad.planner import limit_bytes, make_plan
 from ckptgrad.planning.schedule import Schedule
 from ckptgrad.request import Request
 from ckptgrad.results.plan import Plan
+from ckptgrad.target.named import TargetChoice
 
 
 class GradientFunction:
@@ -41,6 +42,7 @@ class GradientFunction:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         traced = self.trace(*args, **kwargs)
+        traced.check_runs()
         return self._run(traced, self._plan(traced))
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
@@ -121,6 +123,7 @@ def value_and_grad(
     policy: str | Callable | Schedule = "optimal",
     saveable: Callable[..., Any] | None = None,
     costs: str = "auto",
+    target: TargetChoice = None,
 ) -> GradientFunction:
     """A function that evaluates `fun` and its gradient, within a memory budget.
 
@@ -141,6 +144,8 @@ def value_and_grad(
         costs: how stages are judged: "estimate" from their operations, "compile" by XLA's buffer assignment
             of each distinct stage, "measure" with their times too (seconds, once; remembered on disk); "auto"
             estimates while tracing and asks XLA in `.compile`.
+        target: what is planned and compiled for, as `ckptgrad.target` takes it: "h100", "v5e:2x2", a device, ...; None:
+            the default device of this process.
 
     Returns:
         A function with the arguments of `fun` that returns (value, gradient), or
@@ -148,7 +153,9 @@ def value_and_grad(
 
     Raises:
         BudgetFormatError, OptionError: at once, for a malformed budget or option.
+        MissingExtraError: at once, where the compiler of the target is not installed.
         BudgetError: when called, for a budget below what is feasible.
+        NotAttachedError: when called, and the target is not attached to this process.
         GradientTypeError: when called, for a non-scalar loss or arguments without gradient.
 
     Example:
@@ -157,7 +164,7 @@ def value_and_grad(
         >>> [float(g) for g in grad]
         [0.0, 2.0, 4.0]
     """
-    request = Request(argnums, has_aux, holomorphic, allow_int, budget, policy, saveable, costs)
+    request = Request(argnums, has_aux, holomorphic, allow_int, budget, policy, saveable, costs, target)
     return GradientFunction(fun, request, with_value=True)
 
 
@@ -172,6 +179,7 @@ def grad(
     policy: str | Callable | Schedule = "optimal",
     saveable: Callable[..., Any] | None = None,
     costs: str = "auto",
+    target: TargetChoice = None,
 ) -> GradientFunction:
     """A function that evaluates the gradient of `fun`; see `value_and_grad`.
 
@@ -183,5 +191,5 @@ def grad(
         >>> float(cg.grad(lambda x: x**3)(2.0))
         12.0
     """
-    request = Request(argnums, has_aux, holomorphic, allow_int, budget, policy, saveable, costs)
+    request = Request(argnums, has_aux, holomorphic, allow_int, budget, policy, saveable, costs, target)
     return GradientFunction(fun, request, with_value=False)

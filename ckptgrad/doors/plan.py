@@ -10,6 +10,7 @@ from ckptgrad.doors.gradient import GradientFunction
 from ckptgrad.planning.schedule import Schedule
 from ckptgrad.request import Request
 from ckptgrad.results.plan import Plan
+from ckptgrad.target.named import TargetChoice
 
 
 def plan(
@@ -21,13 +22,14 @@ def plan(
     policy: str | Callable | Schedule = "optimal",
     saveable: Callable[..., Any] | None = None,
     costs: str = "auto",
+    target: TargetChoice = None,
     **kwargs: Any,
 ) -> Plan:
     """What `value_and_grad(fun, ...)` would store and recompute for these arguments.
 
     Args:
         fun, *args, **kwargs: the function and its arguments (arrays or ShapeDtypeStructs).
-        argnums, has_aux, budget, policy, saveable, costs: as for `value_and_grad`.
+        argnums, has_aux, budget, policy, saveable, costs, target: as for `value_and_grad`.
 
     Returns:
         A Plan; `print` it, or read `peak_bytes`, `choices`, `to_dict()`.
@@ -37,6 +39,8 @@ def plan(
         >>> cg.plan(lambda x: jnp.sum(jnp.sin(x)), jnp.ones(4)).peak_bytes >= 20
         True
     """
-    request = Request(argnums, has_aux, allow_int=True, budget=budget, policy=policy, saveable=saveable, costs=costs)
+    request = Request(
+        argnums, has_aux, allow_int=True, budget=budget, policy=policy, saveable=saveable, costs=costs, target=target
+    )
     door = GradientFunction(fun, request, with_value=True)
     return door.plan(*args, **kwargs)

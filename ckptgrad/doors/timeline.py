@@ -15,6 +15,7 @@ from ckptgrad.meters.meter import Subject, get_meters
 from ckptgrad.planning.schedule import Schedule
 from ckptgrad.request import Request
 from ckptgrad.results.timeline import Timeline, places
+from ckptgrad.target.named import TargetChoice
 
 
 def timeline(
@@ -26,6 +27,7 @@ def timeline(
     policy: str | Callable | Schedule = "optimal",
     saveable: Callable[..., Any] | None = None,
     costs: str = "auto",
+    target: TargetChoice = None,
     observe: str | Sequence[str] = ("xla",),
     **kwargs: Any,
 ) -> Timeline:
@@ -33,7 +35,7 @@ def timeline(
 
     Args:
         fun, *args, **kwargs: the function and its arguments; ShapeDtypeStructs are enough for meters that do not run it.
-        argnums, has_aux, budget, policy, saveable, costs: as for `value_and_grad`.
+        argnums, has_aux, budget, policy, saveable, costs, target: as for `value_and_grad`.
         observe: names of meters: "xla" (the certified program's buffers, without running it), "ledger" (arrays held
             stage by stage), "resident" (memory-profiler on a fresh process), "device" (its counters); "all"; or () for
             the prediction alone, which compiles nothing.
@@ -52,7 +54,9 @@ def timeline(
         True
     """
     meters = get_meters(observe)
-    request = Request(argnums, has_aux, allow_int=True, budget=budget, policy=policy, saveable=saveable, costs=costs)
+    request = Request(
+        argnums, has_aux, allow_int=True, budget=budget, policy=policy, saveable=saveable, costs=costs, target=target
+    )
     door = GradientFunction(fun, request, with_value=True)
     if not meters:
         return door.plan(*args, **kwargs).timeline(name_of(fun))

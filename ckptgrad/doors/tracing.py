@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import dtypes
+from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr
 
 from ckptgrad.autodiff.reach import reached
@@ -25,7 +26,6 @@ from ckptgrad.graph.naming import standing_for, title
 from ckptgrad.graph.references import opened
 from ckptgrad.graph.trace import from_jaxpr
 from ckptgrad.request import Request
-from ckptgrad.target.attached import attached
 
 _IN_PROGRAM = object()
 
@@ -180,6 +180,15 @@ class TracedChain(Traced):
     program: Program
     differentiated: tuple[int, ...]
 
+    def check_runs(self) -> None:
+        """Refuse to run with arrays what is planned for devices that are not here; tracers may be compiled for them.
+
+        Raises:
+            NotAttachedError: the target is not attached to this process.
+        """
+        if not any(isinstance(x, Tracer) for x in self.call.leaves):
+            self.program.target.check_runs()
+
     def gradients(self, gradients: Sequence[Any]) -> tuple[Any, ...]:
         """Gradients as pytrees, one per argnum, from those of the leaves that have one."""
         of_leaf = dict(zip(self.differentiated, gradients, strict=True))
@@ -208,6 +217,6 @@ def trace_chain(call: Call, request: Request, *, scalar: bool = False) -> Traced
     seeds = [a for a in traced.outputs if dtypes.issubdtype(a.aval.dtype, jnp.inexact)]
     differentiated = tuple(k for k in call.selected if has_gradient(call.leaves[k]))
     wrt = [graph.inputs[k] for k in differentiated]
-    program = build_program(graph, wrt, seeds, request.target or attached(), saveable=request.saveable)
+    program = build_program(graph, wrt, seeds, request.compiled_for, saveable=request.saveable)
     program = replace(program, untraced_bytes=returned.untraced_bytes)
     return TracedChain(call, graph, returned, request.has_aux, program, differentiated)

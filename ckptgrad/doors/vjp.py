@@ -14,6 +14,7 @@ from ckptgrad.graph.value_types import cotangent_struct
 from ckptgrad.planner import make_plan
 from ckptgrad.planning.schedule import Schedule
 from ckptgrad.request import Request
+from ckptgrad.target.named import TargetChoice
 
 
 def vjp(
@@ -24,6 +25,7 @@ def vjp(
     policy: str | Callable | Schedule = "optimal",
     saveable: Callable[..., Any] | None = None,
     costs: str = "auto",
+    target: TargetChoice = None,
 ) -> tuple[Any, ...]:
     """The value of `fun` and a function from output cotangents to input cotangents.
 
@@ -31,7 +33,7 @@ def vjp(
         fun: any JAX function of positional arguments.
         *primals: its arguments; all are differentiated.
         has_aux: whether `fun` returns (output, aux).
-        budget, policy, saveable, costs: as for `value_and_grad`.
+        budget, policy, saveable, costs, target: as for `value_and_grad`.
 
     Returns:
         (output, pullback), or (output, pullback, aux).  `pullback(ct)`, with `ct` of the structure
@@ -44,7 +46,7 @@ def vjp(
         >>> float(pullback(1.0)[0])
         1.0
     """
-    request = Request(has_aux=has_aux, budget=budget, policy=policy, saveable=saveable, costs=costs)
+    request = Request(has_aux=has_aux, budget=budget, policy=policy, saveable=saveable, costs=costs, target=target)
     check_function(fun)
     return pull(call_of_all(fun, primals), request)
 
@@ -52,6 +54,7 @@ def vjp(
 def pull(call: Call, request: Request) -> tuple[Any, ...]:
     """(output, pullback), or (output, pullback, aux), of a call; the pullback's results are those of its primals."""
     traced = trace_chain(call, request)
+    traced.check_runs()
     program = traced.program
     forward, backward = split_at_backward(make_plan(program, request).schedule)
     execution = Execution(program, call.leaves).run(forward)

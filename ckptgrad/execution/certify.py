@@ -14,6 +14,7 @@ from ckptgrad.results.outcomes import OUTCOMES, Outcome
 from ckptgrad.results.plan import Plan
 from ckptgrad.target.allocated import Memory
 from ckptgrad.target.calibrate import best_seconds
+from ckptgrad.target.target import Target
 
 MAX_ROUNDS = 8
 COMPARED = 5
@@ -44,9 +45,15 @@ class Certified:
     traced_parts: Callable[[tuple[Any, ...], dict[str, Any]], tuple[tuple[Any, ...], dict[str, Any]]] | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self.target.check_runs()
         if self.traced_parts is not None:
             args, kwargs = self.traced_parts(args, kwargs)
         return self.executable(*args, **kwargs)
+
+    @property
+    def target(self) -> Target:
+        """What it is compiled for."""
+        return self.plan.program.target
 
     @property
     def peak_bytes(self) -> int:

@@ -1,13 +1,16 @@
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
-"""What is attached to this process: the one place that asks JAX for its devices."""
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+"""Targets made of devices: the one place that asks JAX which are attached to this process."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from functools import lru_cache
 
 import jax
 
+from ckptgrad.target.chips.chip import Chip
+from ckptgrad.target.chips.known import known_chip
 from ckptgrad.target.platform import platform_named
 from ckptgrad.target.rates import Rates
 from ckptgrad.target.target import Device, MemorySpace, Target
@@ -32,8 +35,7 @@ def attached() -> Target:
     The default device is that of `jax.default_device` (or of the option of this name), be it a device or the name of a
     platform; else the first device of JAX's default backend.
     """
-    device = _default_device()
-    return _target(device, _MEASURED.get((platform_named(device.platform).name, device.device_kind)))
+    return target_of((_default_device(),))
 
 
 def _default_device() -> Device:
@@ -43,12 +45,49 @@ def _default_device() -> Device:
     return jax.local_devices(backend=named)[0] if isinstance(named, str) else named
 
 
+def attached_cpu() -> Target:
+    """The first CPU device of this process, which is there whatever else is."""
+    return target_of((jax.local_devices(backend="cpu")[0],))
+
+
+def target_of(devices: tuple[Device, ...], chip: Chip | None = None) -> Target:
+    """Devices of one kind as a target, be they attached to this process or known to a compiler only.
+
+    Args:
+        devices: at least one.
+        chip: what is known of them; None: what is published of chips of their kind.
+    """
+    return _target(devices, chip, _MEASURED.get(_key(devices[0])))
+
+
+def _key(device: Device) -> tuple[str, str]:
+    return platform_named(device.platform).name, device.device_kind
+
+
 @lru_cache(maxsize=64)
-def _target(device: Device, measured: Rates | None) -> Target:
-    platform = platform_named(device.platform)
-    lowered_for = platform.lowered_for[0] if device.platform not in platform.lowered_for else device.platform
-    memory = MemorySpace("device", _memory_size(device))
-    return Target(platform, lowered_for, device.device_kind, measured or platform.rates, (memory,), (device,))
+def _target(devices: tuple[Device, ...], chip: Chip | None, measured: Rates | None) -> Target:
+    first = devices[0]
+    platform = platform_named(first.platform)
+    lowered_for = platform.lowered_for[0] if first.platform not in platform.lowered_for else first.platform
+    chip = chip or known_chip(first.device_kind, _devices_of_a_chip(devices))
+    rates = measured or (chip.rates if chip else platform.rates)
+    attached = _is_attached(first)
+    size = _memory_size(first) if attached else None
+    memory = MemorySpace("device", size or (chip.memory if chip else None))
+    return Target(platform, lowered_for, first.device_kind, rates, (memory,), devices, attached)
+
+
+def _is_attached(device: Device) -> bool:
+    try:
+        return device in jax.devices(device.platform)
+    except RuntimeError:  # no device of the platform is attached
+        return False
+
+
+def _devices_of_a_chip(devices: Sequence[Device]) -> int:
+    """The cores of some TPUs are devices of their own, which have the same coordinates."""
+    coordinates = [getattr(d, "coords", None) for d in devices]
+    return coordinates.count(coordinates[0]) if coordinates[0] is not None else 1
 
 
 def _memory_size(device: Device) -> int | None:

@@ -44,6 +44,7 @@ class Platform:
         copies_operands: products work on copies: of convolutions with channels last, of half precision in single.
         probe_options: options of the compiler for programs that are compiled for their bytes and never run.
         host_memory: arrays live in the memory of the process.
+        reserve: the share of a device's memory that JAX leaves to others by default.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Platform:
     copies_operands: bool = False
     probe_options: tuple[tuple[str, bool | int | str], ...] = ()
     host_memory: bool = False
+    reserve: float = 0.0
 
 
 @cache

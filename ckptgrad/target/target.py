@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from math import prod
+from typing import Any, Protocol, cast
 
 import jax
+import numpy as np
+from jax.sharding import Mesh, SingleDeviceSharding
 
-from ckptgrad.errors import OptionError
+from ckptgrad.errors import NotAttachedError, OptionError
 from ckptgrad.graph.atoms import Atom, aval_bytes
 from ckptgrad.target.allocated import Memory, compiled_memory
+from ckptgrad.target.placed import placed
 from ckptgrad.target.platform import Platform, platform_named
 from ckptgrad.target.rates import Rates
 
@@ -49,7 +53,8 @@ class Target:
         device_kind: the model of device, as JAX names it; empty where it is not known.
         rates: by which times are estimated.
         memories: those of one device, the one that programs run in first.
-        devices: the devices themselves, where they are attached to this process; else none.
+        devices: the devices themselves; none where nothing can be compiled.
+        attached: whether they are there, so that programs can be run; otherwise the compiler alone knows them.
     """
 
     platform: Platform
@@ -58,6 +63,7 @@ class Target:
     rates: Rates
     memories: tuple[MemorySpace, ...] = ()
     devices: tuple[Device, ...] = ()
+    attached: bool = False
 
     def __hash__(self) -> int:
         """By few fields: a target is part of the key of every stage."""
@@ -76,38 +82,79 @@ class Target:
         """Bytes that these values take together."""
         return sum(self.bytes_of(a.aval) for a in atoms)
 
-    def free_bytes(self) -> int:
-        """Bytes that are free now in the memory that programs run in; all of it where no device is attached.
+    @property
+    def memory_bytes(self) -> int | None:
+        """Bytes of the memory of one device that programs run in; None where they are not known."""
+        return self.memories[0].size if self.memories else None
+
+    def mesh(self, shape: Sequence[int], names: Sequence[str]) -> Mesh:
+        """A mesh over the first of the target's devices, for shardings of arguments.
+
+        Args:
+            shape: the number of devices along each axis.
+            names: of the axes.
+
+        Raises:
+            OptionError: the target has fewer devices.
+        """
+        count = prod(shape)
+        if count > len(self.devices):
+            raise OptionError(f"a mesh of shape {tuple(shape)} needs {count} devices; {self} has {len(self.devices)}")
+        return Mesh(np.array(self.devices[:count], dtype=object).reshape(shape), tuple(names))
+
+    def free_bytes(self, arguments: int = 0) -> int:
+        """Bytes that a program may take in the memory that it runs in.
+
+        Of attached devices what is free now; of others their memory, less what JAX leaves to others there by default
+        (`Platform.reserve`) and less the arguments.
+
+        Args:
+            arguments: bytes of the program's arguments.
 
         Raises:
             OptionError: nothing is known about the memory.
         """
-        if not self.devices:
-            size = self.memories[0].size if self.memories else None
-            if size is None:
-                raise OptionError(f"budget='auto' needs the size of the memory of {self}, which is not known; give bytes")
-            return size
-        stats = self.devices[0].memory_stats()
+        stats = self.devices[0].memory_stats() if self.attached else None
         if stats and "bytes_limit" in stats:
-            return stats["bytes_limit"] - stats["bytes_in_use"]
-        import psutil
+            return stats["bytes_limit"] - max(stats["bytes_in_use"], arguments)
+        if self.attached and self.platform.host_memory:
+            import psutil
 
-        return psutil.virtual_memory().available
+            return psutil.virtual_memory().available
+        if self.memory_bytes is None:
+            raise OptionError(f"budget='auto' needs the size of the memory of {self}, which is not known; give bytes")
+        return int(self.memory_bytes * (1 - self.platform.reserve)) - arguments
 
     def lower(self, jitted: Any, *args: Any, **kwargs: Any) -> jax.stages.Lowered:
         """A `jax.jit` function lowered for this target; `args` may be abstract."""
-        if self.devices:
-            return jitted.lower(*args, **kwargs)
-        return jitted.trace(*args, **kwargs).lower(lowering_platforms=(self.lowered_for,))
+        if not self.devices:
+            return jitted.trace(*args, **kwargs).lower(lowering_platforms=(self.lowered_for,))
+        if self.attached:
+            with jax.default_device(cast(Any, self.devices[0])):
+                return jitted.lower(*args, **kwargs)
+        placed_args, placed_kwargs = placed((args, kwargs), self.devices)
+        if not jax.tree.leaves((placed_args, placed_kwargs)):
+            # Nothing else says where such a program is to run.
+            jitted = jax.jit(jitted, out_shardings=SingleDeviceSharding(self.devices[0]))
+        return jitted.lower(*placed_args, **placed_kwargs)
 
     def check_compiles(self) -> None:
         """Refuse what nothing here could compile.
 
         Raises:
-            OptionError: no device of this target is attached.
+            OptionError: nothing is known of this target but its platform.
         """
         if not self.devices:
             raise OptionError(f"a program for {self} cannot be compiled here: no such device is attached")
+
+    def check_runs(self) -> None:
+        """Refuse to run what only a compiler knows.
+
+        Raises:
+            NotAttachedError: the devices are not here.
+        """
+        if not self.attached:
+            raise NotAttachedError(str(self))
 
     def compile(self, lowered: jax.stages.Lowered) -> jax.stages.Compiled:
         """The executable of a lowered program.
@@ -133,7 +180,8 @@ class Target:
         return compiled_memory(executable)
 
     def __str__(self) -> str:
-        return self.device_kind or self.lowered_for
+        name = self.device_kind or self.lowered_for
+        return f"{len(self.devices)} x {name}" if len(self.devices) > 1 else name
 
 
 def described(name: str, device_kind: str = "", memories: Sequence[MemorySpace] = ()) -> Target:

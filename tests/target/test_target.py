@@ -105,7 +105,7 @@ def test_estimates_are_those_of_the_target():
 
 
 def test_bytes_that_are_free_where_nothing_is_attached():
-    assert described("cuda", "H100", [MemorySpace("device", 2**36)]).free_bytes() == 2**36
+    assert described("cuda", "H100", [MemorySpace("device", 2**36)]).free_bytes(2**20) == 0.75 * 2**36 - 2**20
     with pytest.raises(OptionError, match="size of the memory of tpu"):
         described("tpu").free_bytes()
 

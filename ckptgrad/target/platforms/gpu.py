@@ -11,4 +11,6 @@ PLATFORM = Platform(
     device_platforms=("gpu", "cuda", "rocm"),
     # The order of magnitude of one in a data centre.
     rates=Rates(2e14, 2e13, 4e12, 2e12, 2e12, 4e-6, 4e7),
+    # XLA_CLIENT_MEM_FRACTION is 0.75 unless the user says otherwise.
+    reserve=0.25,
 )

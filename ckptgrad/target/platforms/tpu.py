@@ -11,4 +11,6 @@ PLATFORM = Platform(
     device_platforms=("tpu",),
     # The order of magnitude of one in a data centre.
     rates=Rates(1e14, 4e12, 1e12, 8e11, 8e11, 1e-6, 1e8),
+    # The runtime and the compiler keep about as much for themselves.
+    reserve=0.02,
 )

@@ -1,0 +1,62 @@
+"""GPUs by their descriptions, texts of XLA's GpuTargetConfigProto: `--xla_dump_to` writes one on the chip itself."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from importlib import resources
+from os import PathLike
+from pathlib import Path
+
+from ckptgrad.errors import OptionError
+from ckptgrad.target import chips
+from ckptgrad.target.chips.chip import Chip
+from ckptgrad.target.rates import Rates
+
+# How many times faster products of float32 run on tensor cores, rounded to TF32, than multiply-adds on the others, by the
+# major version of the compute capability: NVIDIA's architecture papers of A100, H100 and B200.
+_TENSOR_CORES = {8: 8.0, 9: 7.4, 10: 14.6}
+
+
+def gpu_names() -> list[str]:
+    """The names of the GPUs that are described here."""
+    return sorted(p.name.removesuffix(".txt") for p in resources.files(chips).iterdir() if p.name.endswith(".txt"))
+
+
+@cache
+def described_gpu(name: str) -> Chip:
+    """The GPU of this name.
+
+    Raises:
+        FileNotFoundError: none is described under this name.
+    """
+    return _read(resources.files(chips).joinpath(f"{name}.txt").read_text("utf-8"), name)
+
+
+def gpu_of_file(path: str | PathLike[str]) -> Chip:
+    """The GPU that a file describes.
+
+    Raises:
+        OptionError: the file cannot be read, or does not describe a GPU.
+    """
+    try:
+        text = Path(path).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise OptionError(f"target: cannot read the description {str(path)!r}: {error}") from error
+    return _read(text, str(path))
+
+
+def _read(text: str, where: str) -> Chip:
+    def number(field: str) -> float:
+        match = re.search(rf"\b{field}:\s*([0-9.eE+]+)", text)
+        if match is None:
+            raise OptionError(f"target: {where!r} does not describe a GPU: it lacks the field {field}")
+        return float(match[1])
+
+    name = re.search(r'device_description_str:\s*"([^"]*)"', text)
+    # A multiply-add counts as two operations.
+    plain = 2e9 * number("core_count") * number("fpus_per_core") * number("clock_rate_ghz")
+    bandwidth = number("memory_bandwidth")
+    products = plain * _TENSOR_CORES.get(int(number("major")), 1.0)
+    rates = Rates(products, plain, plain / 8, bandwidth, bandwidth, 4e-6, number("l2_cache_size"))
+    return Chip(name[1] if name else where, int(number("device_memory_size")), rates, text)
