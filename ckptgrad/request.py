@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from ckptgrad.bytes import Budget, check_budget
+from ckptgrad.costs import source
 from ckptgrad.errors import ArgnumsError, OptionError
-from ckptgrad.planning.policy import Policy, get_policy
+from ckptgrad.planning.policy import Policy, get_policy, registered
 from ckptgrad.planning.schedule import Schedule
 from ckptgrad.stage.save_options import Saveable
 from ckptgrad.target.named import TargetChoice
 from ckptgrad.target.named import target as named_target
 from ckptgrad.target.target import Target
+from ckptgrad.text_options import Text, TextOption, read_argnums
 
 PolicyChoice: TypeAlias = str | Policy | Schedule
 
-COST_SOURCES = ("auto", "estimate", "compile", "measure")
+# How the options are written on the command line and in magics.
+_ARGNUMS = Text("Arguments to differentiate: 0, or 0,1 for a tuple of gradients", read=read_argnums, repeats=True)
+_HAS_AUX = Text("The function returns (scalar, aux)")
+_BUDGET = Text('Bytes beyond the arguments: "512MiB", "0.25x" of store_all, "min", "auto"')
+_POLICY = Text("The policy that decides what to store", choices=registered)
+_COSTS = Text("How stages are judged", choices=lambda: source.CHOICES)
+_TARGET = Text('What is compiled for, if not what is attached: "h100", "h100:8", "v5e:2x2", "cpu", a file about a GPU')
 
 
 @dataclass(frozen=True)
 class Request:
-    """The options of a door.
+    """The options of a door. Fields with metadata are options of the command line and of magics too.
 
     Attributes:
         argnums: positions of the differentiated arguments: an int, or a tuple of ints for any other iterable.
@@ -34,7 +43,7 @@ class Request:
         budget: bytes that the call may hold beyond its arguments, as `ckptgrad.bytes` reads them.
         policy: the name of a policy, a function (costs, bytes) -> Schedule, or a Schedule.
         saveable: which values may be kept inside stages, a predicate as in `jax.checkpoint_policies`; None: all.
-        costs: how stages are judged, one of COST_SOURCES.
+        costs: how stages are judged, one of `costs.source.CHOICES`.
         target: what is compiled for, as `ckptgrad.target` takes it, then a Target; None: the default device of this process,
             whichever that is when the function is called.
 
@@ -46,22 +55,22 @@ class Request:
         ArgnumsError: `argnums` is not an int or an iterable of ints.
     """
 
-    argnums: int | Sequence[int] = 0
-    has_aux: bool = False
+    argnums: int | Sequence[int] = field(default=0, metadata=_ARGNUMS.metadata)
+    has_aux: bool = field(default=False, metadata=_HAS_AUX.metadata)
     holomorphic: bool = False
     allow_int: bool = False
-    budget: Budget = None
-    policy: PolicyChoice = "optimal"
+    budget: Budget = field(default=None, metadata=_BUDGET.metadata)
+    policy: PolicyChoice = field(default="optimal", metadata=_POLICY.metadata)
     saveable: Saveable | None = None
-    costs: str = "auto"
-    target: TargetChoice = None
+    costs: str = field(default="auto", metadata=_COSTS.metadata)
+    target: TargetChoice = field(default=None, metadata=_TARGET.metadata)
 
     def __post_init__(self) -> None:
         check_budget(self.budget)
         if not isinstance(self.policy, Schedule):
             get_policy(self.policy)
-        if self.costs not in COST_SOURCES:
-            raise OptionError(f"costs={self.costs!r} is unknown; there are {', '.join(COST_SOURCES)}")
+        if self.costs not in source.CHOICES:
+            raise OptionError(f"costs={self.costs!r} is unknown; there are {', '.join(source.CHOICES)}")
         object.__setattr__(self, "argnums", _checked_argnums(self.argnums))
         if self.target is not None:
             object.__setattr__(self, "target", named_target(self.target))
@@ -79,6 +88,18 @@ class Request:
     def for_argnums(self, results: Sequence[Any]) -> Any:
         """One result per differentiated argument: as a tuple, or alone where `argnums` is an int."""
         return results[0] if isinstance(self.argnums, int) else tuple(results)
+
+
+def taken_by(door: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of some options that a door takes."""
+    parameters = inspect.signature(door).parameters
+    return {name: value for name, value in options.items() if name in parameters}
+
+
+def text_options(door: Callable[..., Any] = Request) -> list[TextOption]:
+    """The options of a door that can be written as text; of `Request`, all of them."""
+    options = {f.name: option for f in fields(Request) if (option := TextOption.of(f))}
+    return [*taken_by(door, options).values()]
 
 
 def _checked_argnums(argnums: Any) -> int | tuple[int, ...]:

@@ -7,82 +7,63 @@ from typing import Annotated
 import typer
 
 from ckptgrad.cli.deliver import deliver, working
-from ckptgrad.cli.options import (
-    Argnums,
-    Arguments,
-    AsJson,
-    BudgetOption,
-    Function,
-    HasAux,
-    HtmlFile,
-    PngPath,
-    PolicyOption,
-    numbers,
-)
+from ckptgrad.cli.options import Arguments, AsJson, Asked, Function, HtmlFile, PngPath, asks
 from ckptgrad.cli.output import say
 from ckptgrad.cli.targets import load_call
 from ckptgrad.doors.frontier import frontier as make_frontier
 from ckptgrad.doors.plan import plan as make_plan
 from ckptgrad.doors.timeline import timeline as make_timeline
 from ckptgrad.meters.meter import get_meters
-from ckptgrad.request import Request
+from ckptgrad.request import taken_by
 from ckptgrad.validation import jax_grad_point
 
 
+@asks(make_plan)
 def plan(
     function: Function,
     arguments: Arguments,
-    budget: BudgetOption = None,
-    policy: PolicyOption = "optimal",
-    argnums: Argnums = None,
-    has_aux: HasAux = False,
+    asked: Asked,
     diagram: Annotated[bool, typer.Option("--diagram", help="Also draw the schedule in letters.")] = False,
     as_json: AsJson = False,
     html: HtmlFile = None,
     png: PngPath = None,
 ) -> None:
     """Show what would be stored and recomputed, and the predicted peak and time."""
-    Request(budget=budget, policy=policy)
     fun, args = load_call(function, arguments)
     with working("planning"):
-        planned = make_plan(fun, *args, argnums=numbers(argnums), has_aux=has_aux, budget=budget, policy=policy)
+        planned = make_plan(fun, *args, **asked)
     sections = {"Plan": planned, "Predicted timeline": planned.timeline(function)}
     deliver(f"Plan of {function}", sections, as_json, html, png)
     if diagram and not as_json:
         say(f"\n{planned.diagram()}")
 
 
+@asks(make_timeline)
 def timeline(
     function: Function,
     arguments: Arguments,
-    budget: BudgetOption = None,
-    policy: PolicyOption = "optimal",
+    asked: Asked,
     observe: Annotated[
         str,
         typer.Option(help="Meters, separated by commas: xla, ledger, resident, device; all; none: only predict."),
     ] = "xla",
-    argnums: Argnums = None,
-    has_aux: HasAux = False,
     as_json: AsJson = False,
     html: HtmlFile = None,
     png: PngPath = None,
 ) -> None:
     """Show live bytes over the course of the gradient, predicted and observed, and what is alive at the peak."""
-    Request(budget=budget, policy=policy)
     get_meters(observe)
     fun, args = load_call(function, arguments)
     with working("planning, compiling and observing"):
-        course = make_timeline(
-            fun, *args, argnums=numbers(argnums), has_aux=has_aux, budget=budget, policy=policy, observe=observe
-        )
+        course = make_timeline(fun, *args, observe=observe, **asked)
     deliver(f"Timeline of {function}", {"Timeline": course}, as_json, html, png)
 
 
+@asks(make_frontier)
 def frontier(
     function: Function,
     arguments: Arguments,
-    argnums: Argnums = None,
-    has_aux: HasAux = False,
+    asked: Asked,
     reference: Annotated[bool, typer.Option(help="Also compile jax.grad, and show where it stands.")] = True,
     as_json: AsJson = False,
     html: HtmlFile = None,
@@ -90,10 +71,9 @@ def frontier(
 ) -> None:
     """Show every budget at which the optimal plan changes, with its time, and where other policies stand."""
     fun, args = load_call(function, arguments)
-    options = {"argnums": numbers(argnums), "has_aux": has_aux}
     with working("planning for every budget"):
-        curve = make_frontier(fun, *args, **options)
+        curve = make_frontier(fun, *args, **asked)
     if reference:
         with working("compiling jax.grad"):
-            curve = curve.beside(jax_grad_point(fun, *args, **options))
+            curve = curve.beside(jax_grad_point(fun, *args, **taken_by(jax_grad_point, asked)))
     deliver(f"Frontier of {function}", {"Frontier": curve}, as_json, html, png)

@@ -1,23 +1,22 @@
-"""Arguments and options that several commands share."""
+"""Arguments and options that several commands share, and those of a request, which commands take from its doors."""
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeAlias
 
 import typer
+
+from ckptgrad.request import Request, text_options
+from ckptgrad.text_options import TextOption
 
 Function = Annotated[str, typer.Argument(metavar="MODULE:FUNCTION", help="The function, which returns a scalar.")]
 Arguments = Annotated[
     str, typer.Argument(metavar="MODULE:EXAMPLE_ARGS", help="Its arguments: a tuple, or a function that returns one.")
 ]
-BudgetOption = Annotated[
-    str | None,
-    typer.Option("--budget", help='Bytes beyond the arguments: "512MiB", "0.25x" of store_all, "min", "auto".'),
-]
-PolicyOption = Annotated[str, typer.Option("--policy", help="The policy that decides what to store.")]
-Argnums = Annotated[list[int] | None, typer.Option("--argnums", help="Argument to differentiate; may be repeated.")]
-HasAux = Annotated[bool, typer.Option("--has-aux", help="The function returns (scalar, aux).")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 HtmlFile = Annotated[Path | None, typer.Option("--html", help="Write one HTML file that opens in a browser.")]
 PngPath = Annotated[Path | None, typer.Option("--png", help="Draw into this .png file, or every picture into this folder.")]
@@ -25,10 +24,46 @@ MetersOption = Annotated[
     str,
     typer.Option(help="In addition to xla, separated by commas: resident (fresh processes), device; all; none."),
 ]
+# The options of a request by name, as the door takes them: the parameter that `asks` fills.
+Asked: TypeAlias = dict[str, Any]
 
 
-def numbers(argnums: list[int] | None) -> int | tuple[int, ...]:
-    """Argnums as `value_and_grad` takes them: one number alone means one gradient, not a tuple."""
-    if not argnums:
-        return 0
-    return argnums[0] if len(argnums) == 1 else tuple(argnums)
+def asks(door: Callable[..., Any], without: Collection[str] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of a door.
+
+    The command has a parameter `asked`, in whose place typer sees one option for each that the door takes and that can be
+    written as text. What is typed is checked, before the command runs, as a `Request`.
+
+    Args:
+        door: the function whose options they are.
+        without: names of options that the command decides itself.
+    """
+    options = [option for option in text_options(door) if option.name not in without]
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = inspect.signature(command, eval_str=True).parameters.values()
+        parameters = [q for p in own for q in ([_parameter(o, p.kind) for o in options] if p.name == "asked" else [p])]
+
+        @functools.wraps(command)
+        def run(**given: Any) -> None:
+            asked = {option.name: _value(option, given.pop(option.name)) for option in options}
+            Request(**asked)
+            command(asked=asked, **given)
+
+        run.__dict__["__signature__"] = inspect.Signature(parameters)
+        run.__annotations__ = {p.name: p.annotation for p in parameters}
+        return run
+
+    return decorate
+
+
+def _parameter(option: TextOption, kind: Any) -> inspect.Parameter:
+    typed: Any = bool if option.is_flag else list[str] | None if option.text.repeats else str | None
+    help_ = f"{option.help} May be repeated." if option.text.repeats else option.help
+    default = None if option.text.repeats else option.default
+    annotation = Annotated[typed, typer.Option(option.typed, help=help_)]
+    return inspect.Parameter(option.name, kind, default=default, annotation=annotation)
+
+
+def _value(option: TextOption, given: Any) -> Any:
+    return option.default if given is None else option.value(given)

@@ -11,8 +11,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ckptgrad.bytes import format_bytes
 from ckptgrad.cli.deliver import stepping, to_json, write
-from ckptgrad.cli.options import AsJson, HtmlFile, MetersOption, PngPath, PolicyOption
+from ckptgrad.cli.options import AsJson, Asked, HtmlFile, MetersOption, PngPath, asks
 from ckptgrad.cli.output import say
+from ckptgrad.doors.gradient import value_and_grad
 from ckptgrad.report.text import plain_console
 from ckptgrad.request import Request
 from ckptgrad.training.data import read_text
@@ -23,7 +24,9 @@ SAMPLE_BYTES = 200
 PROMPT = b"The "
 
 
+@asks(value_and_grad, without=("argnums", "has_aux", "target"))
 def train(
+    asked: Asked,
     depth: Annotated[int, typer.Option(min=1, help="Transformer blocks.")] = 8,
     width: Annotated[int, typer.Option(min=1, help="Features of the residual stream.")] = 128,
     heads: Annotated[int, typer.Option(min=1, help="Attention heads; divides the width.")] = 4,
@@ -32,11 +35,6 @@ def train(
     steps: Annotated[int, typer.Option(min=1, help="Steps.")] = 150,
     learning_rate: Annotated[float, typer.Option(min=0.0, help="Peak learning rate.")] = 2e-3,
     text: Annotated[Path | None, typer.Option(help="A file to train on, instead of Python's own documentation.")] = None,
-    budget: Annotated[
-        str | None,
-        typer.Option(help="Bytes beyond the arguments; by default a quarter of jax.grad's temporaries, and outputs."),
-    ] = None,
-    policy: PolicyOption = "optimal",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the parameters, the data and the sample.")] = 0,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds of timing in the validation.")] = 3,
     meters: MetersOption = "resident",
@@ -44,10 +42,12 @@ def train(
     html: HtmlFile = None,
     png: PngPath = None,
 ) -> None:
-    """Train a deep byte-level transformer on real text under a memory budget, then validate it."""
-    Request(budget=budget, policy=policy)
+    """Train a deep byte-level transformer on real text under a memory budget, then validate it.
+
+    Without --budget, the budget is a quarter of jax.grad's temporaries, plus the outputs.
+    """
     shape = Shape(depth, width, heads, context)
-    job = Job(shape, read_text(text), batch, steps, budget, policy, learning_rate, seed)
+    job = Job(shape, read_text(text), batch, steps, Request(**asked), learning_rate, seed)
     console = plain_console(stderr=as_json, soft_wrap=True)
     with console.status("compiling jax.grad's program and ckptgrad's"):
         training = prepare(job)

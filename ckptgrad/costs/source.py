@@ -18,6 +18,8 @@ from ckptgrad.planning.costs import ChainCosts
 Source: TypeAlias = Callable[[Program], ChainCosts]
 
 SOURCES: dict[str, Source] = {"estimate": estimated_costs, "compile": compiled_costs, "measure": measured_costs}
+# What a user may ask for: one of them, or "auto", which chooses.
+CHOICES = ("auto", *SOURCES)
 # The programs of stages that are compiled for their bytes without being asked for.
 MOST_PROBES = 200
 
@@ -27,7 +29,7 @@ def program_costs(program: Program, source: str, *, compiling: bool = False) -> 
 
     Args:
         program: the chain.
-        source: one of `SOURCES`, or "auto".
+        source: one of `CHOICES`.
         compiling: whether the plan will be compiled: then "auto" compiles the stages too, unless they are many; else it
             estimates.
     """

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+from argparse import SUPPRESS
+from collections.abc import Callable
 from typing import Any
 
 from IPython.core.error import UsageError
@@ -10,14 +12,16 @@ from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_exp
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 
 from ckptgrad.doors.frontier import frontier
+from ckptgrad.doors.gradient import value_and_grad
 from ckptgrad.doors.plan import plan
 from ckptgrad.doors.timeline import timeline
 from ckptgrad.errors import CkptgradError, ValidationError
 from ckptgrad.notebook.calls import WrittenCall, evaluate_call, read_call, split_options
 from ckptgrad.notebook.profiled import profile
+from ckptgrad.request import Request, taken_by, text_options
 from ckptgrad.validation import jax_grad_point, validate
 
-COMMANDS = ("plan", "validate", "frontier", "timeline")
+COMMANDS: dict[str, Callable[..., Any]] = {"plan": plan, "validate": validate, "frontier": frontier, "timeline": timeline}
 EXAMPLE = "%ckptgrad timeline loss(params, x) --budget 0.25x"
 
 
@@ -28,16 +32,21 @@ def _options(argstring: str) -> Any:
         raise UsageError(f"for example: {EXAMPLE}") from None
 
 
+def _request_options(magic: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a magic the options of a request; of what is parsed, those that are not given have no attribute."""
+    for option in reversed(text_options()):
+        action = "store_true" if option.is_flag else "append" if option.text.repeats else "store"
+        magic = argument(option.typed, action=action, default=SUPPRESS, help=option.help)(magic)
+    return magic
+
+
 @magics_class
 class CkptgradMagics(Magics):
     """`%ckptgrad` and `%%ckptgrad`."""
 
     @no_var_expand
     @magic_arguments()
-    @argument("--budget", help="Bytes beyond the arguments: 512MiB, 0.25x (of store_all), min, auto.")
-    @argument("--policy", default="optimal", help="The policy that decides what to store.")
-    @argument("--argnums", help="Arguments to differentiate: 0, or 0,1 for a tuple of gradients.")
-    @argument("--has-aux", action="store_true", help="The function returns (scalar, aux).")
+    @_request_options
     @argument("--observe", default="xla", help="Meters, separated by commas: xla, ledger, resident, device; all; none.")
     @argument("--locate", action="store_true", help="validate: find where a gradient goes wrong.")
     @argument("--into", help="Assign the result to this name instead of showing it.")
@@ -74,6 +83,7 @@ class CkptgradMagics(Magics):
 
     def _cell(self, line: str, cell: str) -> Any:
         options = _options(line)
+        asked = _accepted(value_and_grad, _asked(options), "%%ckptgrad")
         try:
             tree = ast.parse(cell)
         except SyntaxError as error:
@@ -87,7 +97,7 @@ class CkptgradMagics(Magics):
         names = self.shell.user_ns  # type: ignore[union-attr]
         exec(compile(ast.Module(before, []), "<ckptgrad cell>", "exec"), names)
         call = evaluate_call(last.value, names)
-        profiled = profile(call, options.observe, **_common(options))
+        profiled = profile(call, options.observe, **asked)
         if target is not None:
             names[target] = profiled
             return None
@@ -101,27 +111,32 @@ class CkptgradMagics(Magics):
 
 
 def _run(command: str, call: WrittenCall, options: Any) -> Any:
-    common = _common(options)
     fun, args, kwargs = call
+    door, asked, own = COMMANDS[command], _asked(options), {}
     if command == "timeline":
-        return timeline(fun, *args, observe=options.observe, **common, **kwargs)
-    if command == "plan":
-        return plan(fun, *args, **common, **kwargs)
-    shared = {"argnums": common["argnums"], "has_aux": common["has_aux"]}
+        own = {"observe": options.observe}
+    elif command == "validate":
+        own = {"meters": options.observe, "locate": options.locate}
+        if "policy" in asked:
+            own["policies"] = [asked.pop("policy")]
+    result = door(fun, *args, **own, **_accepted(door, asked, command), **kwargs)
     if command == "frontier":
-        return frontier(fun, *args, **shared, **kwargs).beside(jax_grad_point(fun, *args, **shared, **kwargs))
-    policies = None if options.policy == "optimal" else [options.policy]
-    shared |= {"budget": common["budget"], "policies": policies, "meters": options.observe, "locate": options.locate}
-    return validate(fun, *args, **shared, **kwargs)
+        return result.beside(jax_grad_point(fun, *args, **taken_by(jax_grad_point, asked), **kwargs))
+    return result
 
 
-def _common(options: Any) -> dict[str, Any]:
-    """Budget, policy, argnums and has_aux, as the doors take them."""
-    argnums: Any = 0
-    if options.argnums:
-        try:
-            numbers = tuple(int(n) for n in options.argnums.split(","))
-        except ValueError:
-            raise UsageError(f"--argnums {options.argnums}: write a number, or several separated by commas") from None
-        argnums = numbers if "," in options.argnums else numbers[0]
-    return {"budget": options.budget, "policy": options.policy, "argnums": argnums, "has_aux": options.has_aux}
+def _asked(options: Any) -> dict[str, Any]:
+    """The options of a request that are given, checked, as the doors take them."""
+    given = vars(options)
+    asked = {option.name: option.value(given[option.name]) for option in text_options() if option.name in given}
+    Request(**asked)
+    return asked
+
+
+def _accepted(door: Callable[..., Any], asked: dict[str, Any], command: str) -> dict[str, Any]:
+    """The options, all of which the door must take."""
+    accepted = taken_by(door, asked)
+    for option in text_options():
+        if option.name in asked and option.name not in accepted:
+            raise UsageError(f"{command} takes no {option.typed}")
+    return accepted

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from types import ModuleType
@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import jax
 import jax.numpy as jnp
 
-from ckptgrad.bytes import Budget
-from ckptgrad.doors.gradient import value_and_grad
+from ckptgrad.doors.gradient import GradientFunction
 from ckptgrad.errors import MissingExtraError
 from ckptgrad.execution.certify import Certified
+from ckptgrad.request import Request
 from ckptgrad.target.allocated import Memory
 from ckptgrad.training import model
 from ckptgrad.training.data import windows
@@ -38,8 +38,7 @@ class Job:
         text: the bytes to train on.
         batch: windows per step.
         steps: number of steps.
-        budget: as for `value_and_grad`; None for a quarter of the temporaries of `jax.grad` plus the outputs.
-        policy: a policy's name.
+        request: what is asked of the gradient; with no budget, a quarter of the temporaries of `jax.grad` plus the outputs.
         learning_rate: the highest rate of the schedule.
         seed: for parameters, data and sample.
     """
@@ -48,8 +47,7 @@ class Job:
     text: bytes
     batch: int
     steps: int
-    budget: Budget = None
-    policy: str = "optimal"
+    request: Request = field(default_factory=Request)
     learning_rate: float = 2e-3
     seed: int = 0
 
@@ -145,10 +143,10 @@ def prepare(job: Job) -> Training:
     params = model.init_params(job.shape, jax.random.key(job.seed))
     loss = partial(model.loss, heads=job.shape.heads)
     reference = reference_memory(loss, params, tokens)
-    budget = job.budget
-    if budget is None:
-        budget = reference.temporary_bytes // BUDGET_SHARE + reference.output_bytes
-    gradient = value_and_grad(loss, budget=budget, policy=job.policy).compile(params, tokens)
+    request = job.request
+    if request.budget is None:
+        request = replace(request, budget=reference.temporary_bytes // BUDGET_SHARE + reference.output_bytes)
+    gradient = GradientFunction(loss, request, with_value=True).compile(params, tokens)
     warmup = max(1, job.steps // WARMUP_SHARE)
     rate = optax.warmup_cosine_decay_schedule(0.0, job.learning_rate, warmup, max(job.steps, warmup + 1))
     optimiser = optax.chain(optax.clip_by_global_norm(CLIP_NORM), optax.adamw(rate))

@@ -13,7 +13,9 @@ from ckptgrad.doors.gradient import value_and_grad
 from ckptgrad.doors.tracing import TracedChain
 from ckptgrad.graph.evaluate import read
 from ckptgrad.planning.frontier import Point
-from ckptgrad.target.allocated import Memory, compiled_memory
+from ckptgrad.target.allocated import Memory
+from ckptgrad.target.named import TargetChoice
+from ckptgrad.target.named import target as named_target
 
 
 def plain(fun: Callable, argnums: int | Sequence[int], has_aux: bool) -> Callable:
@@ -42,9 +44,10 @@ def reference_memory(
     *args: Any,
     argnums: int | Sequence[int] = 0,
     has_aux: bool = False,
+    target: TargetChoice = None,
     **kwargs: Any,
 ) -> Memory:
-    """The bytes that `jax.value_and_grad(fun)` allocates for these arguments, by XLA's buffer assignment.
+    """The bytes that `jax.value_and_grad(fun)` allocates for these arguments on a target, by XLA's buffer assignment.
 
     Nothing is run; arguments may be ShapeDtypeStructs.
 
@@ -54,8 +57,8 @@ def reference_memory(
         True
     """
     split = value_and_grad(fun, argnums, has_aux).split(args, kwargs)
-    jitted = jax.jit(plain(split.fun, argnums, has_aux))
-    return compiled_memory(jitted.lower(*split.args, **split.kwargs).compile())
+    jitted, compiler = jax.jit(plain(split.fun, argnums, has_aux)), named_target(target)
+    return compiler.allocated(compiler.compile(compiler.lower(jitted, *split.args, **split.kwargs)))
 
 
 def jax_grad_point(
@@ -63,9 +66,10 @@ def jax_grad_point(
     *args: Any,
     argnums: int | Sequence[int] = 0,
     has_aux: bool = False,
+    target: TargetChoice = None,
     **kwargs: Any,
 ) -> Point:
     """`jax.grad` as a point beside a frontier: its peak by XLA's buffer assignment, its time estimated as for plans."""
-    memory = reference_memory(fun, *args, argnums=argnums, has_aux=has_aux, **kwargs)
-    program = value_and_grad(fun, argnums, has_aux, allow_int=True).trace(*args, **kwargs).program
+    memory = reference_memory(fun, *args, argnums=argnums, has_aux=has_aux, target=target, **kwargs)
+    program = value_and_grad(fun, argnums, has_aux, allow_int=True, target=target).trace(*args, **kwargs).program
     return Point(memory.peak_bytes, keeping_most("jax.grad", estimated_costs(program, keep_all=True)).seconds, "jax.grad")

@@ -66,6 +66,11 @@ def test_plan_json(run):
     assert found["peak_bytes"] <= found["budget_bytes"]
 
 
+def test_costs(run):
+    estimated, compiled = (run("plan", *TARGET, "--costs", source, "--json").stdout for source in ("estimate", "compile"))
+    assert estimated == run("plan", *TARGET, "--json").stdout != compiled
+
+
 def test_arguments_from_a_function(run):
     assert run("plan", TARGET[0], "climodel:make_args").output == run("plan", *TARGET).output
 
@@ -103,6 +108,9 @@ def test_gradient_that_differs_exits_with_1(run):
         (["plan", *TARGET, "--budget", "3 B"], "smallest feasible peak"),
         (["plan", *TARGET, "--policy", "magic"], "magic"),
         (["validate", *TARGET, "--policy", "magic"], "magic"),
+        (["plan", *TARGET, "--costs", "guess"], "there are auto, estimate, compile, measure"),
+        (["plan", *TARGET, "--target", "abacus"], "is not known"),
+        (["plan", *TARGET, "--argnums", "one"], "write a number"),
         (["validate", *TARGET, "--budget", "-1"], "greater than zero"),
         (["plan", "climodel", TARGET[1]], "module:name"),
         (["plan", "no_such_module:loss", TARGET[1]], "cannot import"),

@@ -45,6 +45,11 @@ def test_validate(shell):
     assert [row.name for row in validation.rows] == ["jax.grad", "jax.checkpoint", "store_all"]
 
 
+def test_costs(shell):
+    plans = [shell.run_line_magic("ckptgrad", f"plan loss(ws, x) --costs {source}") for source in ("estimate", "compile")]
+    assert plans[0].costs != plans[1].costs
+
+
 def test_a_cell_returns_value_gradient_plan_and_timeline(shell):
     result = shell.run_cell_magic("ckptgrad", "--budget 0.6x", "y = 2 * x\nloss(ws, y)")
     value, gradient = jax.value_and_grad(loss)(shell.user_ns["ws"], 2 * shell.user_ns["x"])
@@ -70,6 +75,9 @@ def test_a_cell_that_assigns(shell):
         ("plan loss(ws, x) --budget 3B", None, "smallest feasible peak"),
         ("plan loss(ws, x) --policy magic", None, "magic"),
         ("plan loss(ws, x) --argnums one", None, "write a number"),
+        ("frontier loss(ws, x) --budget 1MiB", None, "frontier takes no --budget"),
+        ("validate loss(ws, x) --costs compile", None, "validate takes no --costs"),
+        ("--budget much", "raise RuntimeError\nloss(ws, x)", "much"),
         ("timeline loss(ws, x) --observe thermometer", None, "no meter 'thermometer'"),
         ("", "y = (", "the cell"),
         ("", "for i in []: pass", "must be a call"),

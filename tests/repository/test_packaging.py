@@ -46,7 +46,7 @@ def test_importing_loads_jax_and_little_else():
 # What is run without a package, and the extra that its message must name.
 WITHOUT = [
     ("optax", "train", "from ckptgrad.training.job import *; from ckptgrad.training.model import Shape;"
-     "prepare(Job(Shape(1, 8, 1, 8), b'x' * 100, 1, 1, None, 'optimal', 1e-3, 0))"),
+     "prepare(Job(Shape(1, 8, 1, 8), b'x' * 100, 1, 1, learning_rate=1e-3))"),
     ("matplotlib", "plot", "cg.plan(f, x).plot()"),
     ("google.protobuf", "buffers", "raise cg.CkptgradError(cg.timeline(f, x, observe='xla').readings['xla'].reason)"),
 ]  # fmt: skip
