@@ -62,9 +62,17 @@ def test_a_missing_package_is_named_with_its_extra(package, extra, use):
     assert {package.removeprefix("google.")} <= names(EXTRAS[extra])
 
 
-def test_all_brings_every_extra_that_users_want():
+def test_all_brings_every_extra_that_users_want_but_the_large_compilers():
     (everything,) = EXTRAS["all"]
-    assert {*re.findall(r"\w+", everything)} - {"ckptgrad"} == EXTRAS.keys() - {"all", "peers", "test", "dev"}
+    large = {name for name in EXTRAS if name.endswith("-target")}
+    assert {*re.findall(r"[\w-]+", everything)} - {"ckptgrad"} == EXTRAS.keys() - {"all", "peers", "test", "dev"} - large
+
+
+def test_addresses_are_those_of_one_repository_that_has_the_packages_name():
+    urls = PROJECT["urls"]
+    assert urls["Source"].endswith(f"/{PROJECT['name']}")
+    assert all(url.startswith(urls["Source"]) for url in urls.values())
+    assert (ROOT / urls["Changelog"].rpartition("/")[2]).is_file()
 
 
 def test_tools_that_judge_the_code_are_pinned():
