@@ -115,13 +115,3 @@ def test_outputs_may_be_literals_inputs_or_repeated():
     assert isinstance(graph.outputs[0], Constant)
     assert graph.outputs[1] is graph.outputs[2] is graph.inputs[0]
     assert graph(2.0) == [1.5, 2.0, 2.0]
-
-
-def test_printing_names_types_primitives_and_lines(graph):
-    lines = str(graph).splitlines()
-    assert lines[0] == "inputs     v0: float32[3,2], v1: float32[4,3], v2: float32[4,2]"
-    assert lines[1].strip().startswith("v3: float32[4,2] = dot_general(v1, v0)")
-    assert lines[2].strip().startswith("v4: float32[4,2] = tanh(v3)")
-    assert all("test_graph.py" in line and "(loss)" in line for line in lines[1:5])
-    assert lines[-1] == "outputs    v6"
-    assert repr(graph) == "Graph(3 inputs, 4 operations, 1 outputs)"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,61 +9,11 @@ import pytest
 from jax import ad_checkpoint
 
 import ckptgrad as cg
-from ckptgrad.chain.program import build_program
 from ckptgrad.graph.traits import is_materialised, is_transcendental
-from ckptgrad.stage.min_cut import KeepNetwork, front
 from ckptgrad.stage.partition import partition
 from ckptgrad.stage.save_options import LEVELS, is_saveable
-from ckptgrad.target.attached import attached
-from ckptgrad.target.footprint import materialised
-from ckptgrad.target.roofline import Roofline
+from tests.cases.stages import ROOFLINE, STAGES, N, W, X, attention, kind_of, linear, plain, residual
 from tests.support.compare import assert_same
-
-ROOFLINE = Roofline(attached())
-X = jnp.linspace(-1, 1, 16 * 8).reshape(16, 8)
-W = jnp.linspace(-0.5, 0.5, 64).reshape(8, 8)
-N = X.nbytes
-
-
-def residual(w, x):
-    return x + jnp.tanh(x @ w)
-
-
-def plain(w, x):
-    return jnp.tanh(x @ w)
-
-
-def linear(w, x):
-    return x @ w
-
-
-def norm(w, x):
-    x = x - x.mean(-1, keepdims=True)
-    return x / jnp.sqrt((x**2).mean(-1, keepdims=True) + 1e-5) * w[0]
-
-
-def gelu(w, x):
-    return x + jax.nn.gelu(x @ w)
-
-
-def attention(w, x):
-    h = jnp.stack([x, x * 2]) @ w
-    return x + (jax.nn.softmax(jnp.einsum("bqd,bkd->bqk", h, h)) @ h).sum(0)
-
-
-def dropout(w, x):
-    return jnp.where(jax.random.bernoulli(jax.random.key(1), 0.5, x.shape), x @ w, 0.0)
-
-
-STAGES = [residual, plain, linear, norm, gelu, attention, dropout]
-
-
-def kind_of(stage, w=W, x=X):
-    """The kind of the middle one of three such stages: its input is a boundary, its weight an argument."""
-    graph = cg.trace(lambda a, b, c, x: stage(c, stage(b, stage(a, x))), w, w, w, x)
-    each, rest = divmod(len(graph.operations), 3)
-    assert rest == 0
-    return build_program(graph, graph.inputs, graph.outputs, attached(), [each, 2 * each]).stages[1].kind
 
 
 def kept(kind):
@@ -193,83 +141,6 @@ def test_other_answers_of_a_policy_are_refused(answer):
     with pytest.raises(cg.GradientTypeError, match=r"dot_general it answered .* at .*\(named\)") as refused:
         cg.grad(lambda w: named(w, X).sum(), saveable=lambda *_, **__: answer).plan(W)
     assert isinstance(refused.value, TypeError)
-
-
-def choices(stage):
-    j = kind_of(stage).joint
-    network = KeepNetwork(j, [v for v in j.inputs if v.shape == X.shape], ROOFLINE)
-    return network, [v for v in network.values if v.nbytes >= N // 8 or v in network.frontier]
-
-
-@pytest.mark.parametrize("stage", [residual, gelu, norm], ids=lambda s: s.__name__)
-@pytest.mark.parametrize("price", [0.0, 1e-10, 1e-9, 1e-8, 1e-6])
-def test_the_cut_is_the_cheapest_of_all_choices(stage, price):
-    """Against every set of values that might be kept."""
-    network, candidates = choices(stage)
-    places = {v: i for i, v in enumerate(network.values)}
-    made = {v for op in network.operations for v in op.outputs}
-    held_anyway = materialised(network.operations, network.operations[-1].outputs)
-
-    def writing(v):
-        return v.nbytes / ROOFLINE.rates.read_rate if v in made and v not in held_anyway else 0.0
-
-    def cost(kept):
-        needed = set(network.frontier)
-        seconds = 0.0
-        for op in reversed(network.operations):
-            if any(v in needed and v not in kept for v in op.outputs):
-                seconds += ROOFLINE.again(op)
-                needed.update(a for a in op.inputs if a in places)
-        if any(v in needed and v not in kept for v in network.values if v not in made):
-            return float("inf")
-        keeping = network.preferred * (ROOFLINE.keeping + price)
-        return seconds + sum(keeping[places[v]] + writing(v) for v in kept if v in needed)
-
-    found = network.cheapest(price)
-    best = min(cost(set(c)) for n in range(5) for c in itertools.combinations(candidates, n))
-    assert cost(set(found.keep)) <= best * (1 + 1e-6)
-
-
-@pytest.mark.parametrize("stage", [residual, gelu, norm], ids=lambda s: s.__name__)
-@pytest.mark.parametrize("level", [name for name, _ in LEVELS])
-def test_a_level_keeps_the_fewest_bytes(stage, level):
-    """Of every set of values from which the backward can go on without the level's operations."""
-    network, candidates = choices(stage)
-    fixed = dict(LEVELS)[level]
-    places = {v: i for i, v in enumerate(network.values)}
-    made = {v for op in network.operations for v in op.outputs}
-
-    def suffices(kept):
-        needed = set(network.frontier)
-        for op in reversed(network.operations):
-            if any(v in needed and v not in kept for v in op.outputs):
-                if fixed(op):
-                    return False
-                needed.update(a for a in op.inputs if a in places)
-        return not any(v in needed and v not in kept for v in network.values if v not in made)
-
-    found = network.keeping_results_of(fixed)
-    assert suffices({*found.keep})
-    sets = (c for n in range(5) for c in itertools.combinations(candidates, n) if suffices({*c}))
-    least = min(sum(network.preferred[places[v]] for v in c) for c in sets)
-    assert sum(network.preferred[places[v]] for v in found.keep) <= least * (1 + 1e-6)
-
-
-def test_a_product_is_kept_rather_than_the_sum_that_follows_it():
-    """XLA holds the product in memory of its own; the sum would be written for the backward alone."""
-    wide = jax.ShapeDtypeStruct((512, 512), jnp.float32)
-    joint = kind_of(lambda w, x: jax.nn.gelu(x @ w + w[0]), wide, wide).joint
-    network = KeepNetwork(joint, joint.inputs[:0], ROOFLINE)
-    keep = network.cheapest(0.0).keep
-    assert [op.name for op in network.operations if {*op.outputs} & {*keep}] == ["dot_general"]
-
-
-@pytest.mark.parametrize("stage", STAGES)
-def test_the_front_is_convex(stage):
-    corners = front(choices(stage)[0])
-    assert [c.bytes for c in corners] == sorted({c.bytes for c in corners}, reverse=True)
-    prices = [(b.seconds - a.seconds) / (a.bytes - b.bytes) for a, b in itertools.pairwise(corners)]
-    assert prices == sorted(prices)
 
 
 @pytest.mark.parametrize("stage", STAGES)

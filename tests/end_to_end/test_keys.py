@@ -8,7 +8,6 @@ import pytest
 from jax import lax
 
 import ckptgrad as cg
-from ckptgrad.graph.atoms import aval_bytes
 from tests.support.compare import assert_same
 
 W = jnp.stack([jnp.eye(8) * 0.5] * 2)
@@ -91,15 +90,3 @@ def test_a_key_that_is_closed_over_and_one_that_is_differentiated():
     door = cg.value_and_grad(split_in_a_loop, (0, 2), allow_int=True, costs="compile")
     assert_same(door(W, X, key), wanted)
     assert_same(compiled(lambda w, x: split_in_a_loop(w, x, key), (W, X)), (wanted[0], wanted[1][0]))
-
-
-@pytest.mark.parametrize(("impl", "each"), [("threefry2x32", 8), ("rbg", 16)])
-def test_bytes_of_keys_are_those_of_their_numbers(impl, each):
-    keys = jax.random.split(jax.random.key(0, impl=impl), 3)
-    assert aval_bytes(jax.typeof(keys)) == 3 * each == jax.random.key_data(keys).nbytes
-
-
-def test_four_bit_integers_are_packed():
-    few = jax.ShapeDtypeStruct((5,), jnp.int4)
-    compiled_alone = jax.jit(lambda x: x).lower(few).compile()
-    assert aval_bytes(few) == compiled_alone.memory_analysis().output_size_in_bytes
