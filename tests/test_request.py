@@ -58,3 +58,19 @@ def test_a_request_is_a_value():
 def test_runtime_is_not_an_option():
     with pytest.raises(TypeError, match="runtime"):
         cg.grad(jnp.sum, runtime="compiled")
+
+
+@pytest.mark.parametrize("door", [cg.value_and_grad, cg.grad])
+@pytest.mark.parametrize(
+    ("option", "names"),
+    [
+        ({"policy": "clever"}, "optimal"),
+        ({"costs": "guess"}, "measure"),
+        ({"policy": 3}, "optimal"),
+        ({"costs": None}, "measure"),
+    ],
+)
+def test_unknown_options_are_refused_at_once(door, option, names):
+    with pytest.raises(cg.CkptgradError, match=names) as caught:
+        door(jnp.sum, **option)
+    assert repr(next(iter(option.values()))) in str(caught.value)

@@ -9,7 +9,7 @@ import pytest
 from jax import lax
 
 import ckptgrad as cg
-from tests.doors.test_vjp import FUNCTIONS, X, Y, chain, cotangent
+from tests.cases.structures import FUNCTIONS, X, Y, chain, cotangent
 from tests.support.compare import assert_same, quick
 
 

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 import ckptgrad as cg
-from ckptgrad.graph.static import identity
 from tests.support.compare import assert_same
 
 W, X = 0.5 * jnp.eye(3), jnp.linspace(-1.0, 1.0, 6).reshape(2, 3)
@@ -214,28 +213,6 @@ def test_a_compiled_gradient_keeps_no_arguments():
     safe = cg.grad(layered).compile(W, X, Layer(W, jnp.tanh))
     arrays = [x for a in safe.traced_parts.__self__.kept.values() for x in (a.whole, *a.leaves.values())]
     assert not any(isinstance(x, jax.Array) for x in arrays)
-
-
-def test_identities():
-    class Slotted:
-        __slots__ = ("a",)
-
-        def __init__(self, a):
-            self.a = a
-
-    thing = Slotted(1)
-    before = identity(thing)
-    assert before == identity(thing)
-    thing.a = 2
-    assert before != identity(thing)
-    assert identity([1, {"a": (2,)}]) == identity([1, {"a": (2,)}])
-    assert identity([1, {"a": (2,)}]) != identity([1, {"a": (2.0,)}])
-    assert identity({1, 2}) == identity({2, 1}) != identity({1, 2.0})
-    assert identity(Config(1)) == identity(Config(1)) != identity(Config(1, jnp.sin))
-    assert identity(np.arange(3)) != identity(np.arange(3.0))
-    circle: list = [1]
-    circle.append(circle)
-    assert identity(circle) == identity(circle)
 
 
 def test_aux_that_is_no_array_comes_back_as_it_is():
