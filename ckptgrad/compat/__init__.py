@@ -17,6 +17,7 @@ from ckptgrad.compat.custom_rules import (
 )
 from ckptgrad.compat.effects import holds_references, is_ordered, names_axis
 from ckptgrad.compat.hijax_calls import HiCall, hi_call, hi_programs
+from ckptgrad.compat.plugins import register_cuda_compiler
 from ckptgrad.compat.primitives import (
     CALLS,
     HI_CALL,
@@ -61,6 +62,7 @@ __all__ = [
     "is_closed",
     "is_ordered",
     "names_axis",
+    "register_cuda_compiler",
     "reshape_of",
     "rule_identity",
     "scan_counts",

@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import jax
+
 from ckptgrad.errors import OptionError
 from ckptgrad.meters.buffers import Buffer
 from ckptgrad.target.target import Target
@@ -82,6 +84,10 @@ class Meter:
     measure: Callable[[Subject], Reading]
 
     def __call__(self, subject: Subject) -> Reading:
+        if self.runs and not subject.target.attached:
+            return Reading(None, f"it runs the program, and {subject.target} is not attached")
+        if self.runs and any(isinstance(x, jax.ShapeDtypeStruct) for x in jax.tree.leaves((subject.args, subject.kwargs))):
+            return Reading(None, "it runs the program, and arguments are ShapeDtypeStructs")
         return self.measure(subject)
 
 

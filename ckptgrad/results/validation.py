@@ -106,13 +106,14 @@ class Validation(Shown):
         function: the name of the function.
         rows: `jax.grad` first, then `jax.checkpoint`, then the policies.
         budget: bytes beyond the arguments, or None.
-        repeats: the number of rounds of timing.
+        repeats: the number of rounds of timing; 0 where the target is not attached, so that nothing was run.
         tolerance: the largest relative difference allowed, or None for that of each dtype.
         borrowed: primitives that ckptgrad differentiated by JAX's own rule.
         findings: with `locate`, where the gradient goes wrong, in the order of the stages.
         checked: with `locate`, the number of calls of functions with custom rules whose rule was compared with the
             derivative of the function; else None.
         least: whether the smallest plan was asked for, with no number of bytes to keep.
+        target: what was compiled for.
 
     Example:
         >>> import jax.numpy as jnp, ckptgrad as cg
@@ -130,6 +131,7 @@ class Validation(Shown):
     findings: tuple[Finding, ...] = ()
     checked: int | None = None
     least: bool = False
+    target: str = ""
 
     def __getitem__(self, name: str) -> Row:
         return next(row for row in self.rows if row.name == name)
@@ -165,6 +167,7 @@ class Validation(Shown):
         """The table as plain data, ready for JSON, in bytes and seconds."""
         return {
             "function": self.function,
+            "target": self.target,
             "budget_bytes": self.budget,
             "repeats": self.repeats,
             "tolerance": self.tolerance,

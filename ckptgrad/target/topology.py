@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import os
 from functools import cache
+from typing import Any
 
 import jax
 from jax.experimental import topologies
 
+from ckptgrad.compat import register_cuda_compiler
 from ckptgrad.errors import MissingExtraError, OptionError
 from ckptgrad.target.attached import target_of
 from ckptgrad.target.chips.chip import Chip
@@ -23,14 +25,23 @@ def gpu_topology(gpu: Chip, count: int) -> Target:
         MissingExtraError: XLA's compiler for NVIDIA's GPUs is not installed.
         OptionError: the compiler does not understand the description.
     """
-    options = {"target_config": gpu.description, "topology": f"1x1x{count}"}
     try:
-        devices = topologies.get_topology_desc(platform="cuda", **options).devices
+        devices = _gpu_devices(gpu.description, count)
     except NotImplementedError as error:
         raise MissingExtraError(f"compiling for {gpu.kind}", "XLA's GPU compiler", "gpu-target") from error
     except jax.errors.JaxRuntimeError as error:
         raise OptionError(f"target: XLA does not understand the description of {gpu.kind}: {error}") from error
     return target_of(tuple(devices), gpu)
+
+
+def _gpu_devices(description: str, count: int) -> list[Any]:
+    options = {"target_config": description, "topology": f"1x1x{count}"}
+    try:
+        return topologies.get_topology_desc(platform="cuda", **options).devices
+    except NotImplementedError:
+        if not register_cuda_compiler():
+            raise
+        return topologies.get_topology_desc(platform="cuda", **options).devices
 
 
 @cache

@@ -18,7 +18,8 @@ from ckptgrad.meters.meter import Meter, Reading, Subject, get_meters
 from ckptgrad.planning.schedule import Schedule
 from ckptgrad.results.validation import Row, Validation
 from ckptgrad.rules.borrowed import borrowed_in
-from ckptgrad.target.allocated import compiled_memory
+from ckptgrad.target.named import TargetChoice
+from ckptgrad.target.named import target as named_target
 from ckptgrad.target.target import Target
 from ckptgrad.validation.compare import difference
 from ckptgrad.validation.locate import locate_wrong
@@ -53,13 +54,14 @@ def validate(
     tolerance: float | None = None,
     locate: bool = False,
     on_progress: Callable[[str, int, int], None] | None = None,
+    target: TargetChoice = None,
     **kwargs: Any,
 ) -> Validation:
     """Compare ckptgrad's gradient of `fun` with `jax.grad` and `jax.checkpoint`: result, peak, time.
 
     Args:
         fun: a function that returns a scalar, or (scalar, aux) with `has_aux`.
-        *args, **kwargs: its arguments; concrete, because everything is run.
+        *args, **kwargs: its arguments; concrete, because everything is run, unless `target` says otherwise.
         budget: as for `value_and_grad`; binds the policies.
         policies: names, functions or Schedules, one row for each; by default "optimal" and, with a budget, "sqrt" and
             "revolve".
@@ -74,6 +76,8 @@ def validate(
             differ on purpose fail: straight-through estimators, gradient clipping, approximations cruder than
             `tolerance`. Operations are run one by one, with every boundary kept.
         on_progress: called with what is being done, steps done and steps in total.
+        target: what is compiled for, as `ckptgrad.target` takes it. Where that is not attached nothing is run: the table has
+            bytes, no times and no gradients, and arguments may be ShapeDtypeStructs.
 
     Returns:
         A Validation. A policy that cannot meet the budget has a row that says so; with `locate` its `findings` say
@@ -100,19 +104,23 @@ def validate(
         policies = DEFAULT if budget is None else DEFAULT_WITH_BUDGET
     if not policies:
         raise OptionError("policies is empty; name at least one, or leave it out")
-    extra_meters = [m for m in get_meters(meters) if m.name != "xla"]
+    compiled_for = named_target(target)
+    extra_meters = [m for m in get_meters(meters) if m.name != "xla" and compiled_for.attached]
+    if locate and not compiled_for.attached:
+        raise OptionError(f"locate=True runs the function, and {compiled_for} is not attached to this process")
     steps = _Steps(on_progress, (2 + len(policies)) * (1 + bool(extra_meters)) + 1 + locate)
     # From here on as a function of what is traced: compiled references and meters take nothing else.
     split = value_and_grad(fun, argnums, has_aux).split(args, kwargs)
     fun, args, kwargs = split.fun, split.args, split.kwargs
-    doors = [value_and_grad(fun, argnums, has_aux, allow_int=True, budget=budget, policy=p) for p in policies]
+    options = {"allow_int": True, "budget": budget, "target": target}
+    doors = [value_and_grad(fun, argnums, has_aux, policy=p, **options) for p in policies]
     traced = doors[0].trace(*args, **kwargs)
     if traced.returned.references:
         raise ReferenceTypeError(
             problem=f"{name_of(fun)} writes a mutable reference from outside, so that no run repeats another"
         )
 
-    run = _Run(args, kwargs, repeats, extra_meters, tolerance, steps)
+    run = _Run(compiled_for, args, kwargs, repeats, extra_meters, tolerance, steps)
     attempts = [run.compile_policy(door, _name_of(policy)) for policy, door in zip(policies, doors, strict=True)]
     compiled = [a for a in attempts if isinstance(a, _Compiled)]
     if not compiled:
@@ -121,13 +129,22 @@ def validate(
         run.compile_reference(plain(fun, argnums, has_aux), "jax.grad"),
         run.compile_reference(checkpointed(traced, argnums), "jax.checkpoint"),
     ]
-    measured = run.measure(traced.program.target, [*references, *compiled])
+    measured = run.measure([*references, *compiled])
     table, policy_rows = measured[: len(references)], iter(measured[len(references) :])
     for policy, attempt in zip(policies, attempts, strict=True):
         table.append(_infeasible(_name_of(policy), attempt) if isinstance(attempt, BudgetError) else next(policy_rows))
     borrowed = tuple(borrowed_in(traced.program.graph))
     least = doors[0].request.asks_for_least
-    result = Validation(name_of(fun), tuple(table), compiled[0].budget, repeats, tolerance, borrowed, least=least)
+    result = Validation(
+        name_of(fun),
+        tuple(table),
+        compiled[0].budget,
+        repeats if compiled_for.attached else 0,
+        tolerance,
+        borrowed,
+        least=least,
+        target=str(compiled_for),
+    )
     if locate:
         steps.next("locating")
         differing = [row.name for row in table[len(references) :] if row.gradient and row.gradient.excess > 1]
@@ -161,6 +178,7 @@ class _Steps:
 class _Run:
     """The call for which programs are compiled, and how they are compared."""
 
+    target: Target
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     repeats: int
@@ -170,8 +188,8 @@ class _Run:
 
     def compile_reference(self, fun: Callable[..., Any], name: str) -> _Compiled:
         self.steps.next(f"compiling {name}")
-        executable = jax.jit(fun).lower(*self.args, **self.kwargs).compile()
-        temporaries = compiled_memory(executable).temporary_bytes
+        executable = self.target.compile(self.target.lower(jax.jit(fun), *self.args, **self.kwargs))
+        temporaries = self.target.allocated(executable).temporary_bytes
         return _Compiled(Row(name, certified_temporary_bytes=temporaries), executable)
 
     def compile_policy(self, door: GradientFunction, name: str) -> _Compiled | BudgetError:
@@ -187,13 +205,17 @@ class _Run:
         )
         return _Compiled(row, certified.executable, certified.budget)
 
-    def measure(self, target: Target, programs: Sequence[_Compiled]) -> list[Row]:
-        """Rows with results compared, peaks read and times taken; the first program is the reference."""
-        rows = self._compared(programs)
+    def measure(self, programs: Sequence[_Compiled]) -> list[Row]:
+        """Rows with peaks read and, where they can be run, results compared and times taken; the first is the reference."""
+        rows = [replace(p.row, readings={"xla": Reading(self.target.allocated(p.executable).peak_bytes)}) for p in programs]
+        return self._observed(programs, rows) if self.target.attached else rows
+
+    def _observed(self, programs: Sequence[_Compiled], rows: list[Row]) -> list[Row]:
+        rows = self._compared(programs, rows)
         for k, program in enumerate(programs):
             if self.meters:
                 self.steps.next(f"measuring {program.row.name}")
-            subject = Subject(program.executable, target, self.args, self.kwargs)
+            subject = Subject(program.executable, self.target, self.args, self.kwargs)
             readings = {meter.name: meter(subject) for meter in self.meters}
             rows[k] = replace(rows[k], readings={**rows[k].readings, **readings})
         self.steps.next("timing")
@@ -203,19 +225,15 @@ class _Run:
             for row, own in zip(rows, seconds, strict=True)
         ]
 
-    def _compared(self, programs: Sequence[_Compiled]) -> list[Row]:
+    def _compared(self, programs: Sequence[_Compiled], rows: Sequence[Row]) -> list[Row]:
         reference_value, reference_gradient = programs[0].executable(*self.args, **self.kwargs)
-        rows: list[Row] = []
-        for program in programs:
+        compared: list[Row] = []
+        for program, row in zip(programs, rows, strict=True):
             value, gradient = program.executable(*self.args, **self.kwargs)
-            row = replace(
-                program.row,
-                readings={"xla": Reading(compiled_memory(program.executable).peak_bytes)},
-                gradient=difference(gradient, reference_gradient, self.tolerance),
-                value=difference(value, reference_value, self.tolerance),
-            )
-            rows.append(row)
-        return rows
+            gradient_differs = difference(gradient, reference_gradient, self.tolerance)
+            value_differs = difference(value, reference_value, self.tolerance)
+            compared.append(replace(row, gradient=gradient_differs, value=value_differs))
+        return compared
 
 
 def _name_of(policy: Policy) -> str:

@@ -13,6 +13,7 @@ import ckptgrad as cg
 from ckptgrad.autodiff.rule import unregister
 from ckptgrad.errors import BudgetError, GradientTypeError, OptionError, ValidationError
 from ckptgrad.validation import reference_memory, validate
+from tests.support.targets import compile_only
 
 DEPTH, WIDTH, BATCH = 8, 16, 256
 
@@ -156,3 +157,23 @@ def test_reference_memory_is_that_of_the_grad_row(args, table):
     memory = reference_memory(loss, *args)
     assert memory.peak_bytes == table["jax.grad"].certified.bytes
     assert memory.temporary_bytes == table["jax.grad"].certified_temporary_bytes
+
+
+def test_for_a_target_that_is_not_attached_bytes_are_compared_and_nothing_runs():
+    compile_only("h100")
+    args = [jax.ShapeDtypeStruct((128, 128), jnp.float32)] * 3, jax.ShapeDtypeStruct((4096, 128), jnp.float32)
+    table = validate(deep, *args, target="h100", budget="0.7x", policies=["optimal", "store_all"])
+    assert [row.name for row in table.rows] == ["jax.grad", "jax.checkpoint", "optimal", "store_all"]
+    assert table["optimal"].certified.bytes <= table.budget < table["jax.grad"].certified.bytes
+    assert not table["store_all"].feasible
+    assert all(row.time_ratio is None and row.gradient is None for row in table.rows)
+    assert "NVIDIA H100" in str(table)
+    assert "no gradient was compared" in str(table)
+    with pytest.raises(OptionError, match="locate"):
+        validate(deep, *args, target="h100", locate=True)
+
+
+def deep(ws, x):
+    for w in ws:
+        x = x + jnp.tanh(x @ w)
+    return (x**2).mean()

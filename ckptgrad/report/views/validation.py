@@ -26,13 +26,17 @@ def parts(validation: Validation) -> list[RenderableType]:
     """One row each for jax.grad, jax.checkpoint and the policies, then what is wrong or worth noting."""
     meters = [m for m in dict.fromkeys(name for row in validation.rows for name in row.readings) if m != "xla"]
     columns = ("", "predicted", "certified", "temporaries", *meters, "time", "gradient differs by")
-    table = table_of(*columns, left=("",))
+    ran = validation.repeats > 0
+    shown = len(columns) if ran else columns.index("temporaries") + 1
+    table = table_of(*columns[:shown], left=("",))
     for row in validation.rows:
-        table.add_row(row.name, *_cells(row, meters))
+        table.add_row(*[row.name, *_cells(row, meters)][:shown])
     budget = budget_words(validation.budget, validation.least)
-    head = Text(
-        f"{validation.function}: peak bytes beyond the arguments, {budget}; time relative to jax.grad, "
-        f"median of {counted(validation.repeats, 'round')}"
+    head = f"{validation.function}: peak bytes beyond the arguments, {budget}; "
+    head += (
+        f"time relative to jax.grad, median of {counted(validation.repeats, 'round')}"
+        if ran
+        else f"compiled for {validation.target}, which is not attached, and not run"
     )
     verdict = "passed" if validation.passed else "FAILED"
     notes = [f"{verdict}: {text}" for text in validation.row_failures or [_agreement(validation)]]
@@ -41,7 +45,7 @@ def parts(validation: Validation) -> list[RenderableType]:
         notes.append(f"borrowed from JAX, so not checked independently: {', '.join(validation.borrowed)}")
     reasons = {(m, r.reason): row.name for row in validation.rows for m, r in row.readings.items() if r.bytes is None}
     notes += [f"{meter} n/a ({name}): {reason}" for (meter, reason), name in reasons.items()]
-    return [head, table, Text("\n".join(notes))]
+    return [Text(head), table, Text("\n".join(notes))]
 
 
 @registry.figures.register(Validation)
@@ -51,6 +55,8 @@ def figures(validation: Validation) -> dict[str, Callable[..., Figure]]:
 
 
 def _agreement(validation: Validation) -> str:
+    if not validation.repeats:
+        return "no gradient was compared" + ("" if validation.budget is None else "; certified peaks are within the budget")
     binding = "" if validation.budget is None else ", certified peaks are within the budget"
     wrong = "" if validation.passed else "; custom rules that both use are wrong"
     return f"gradients agree with jax.grad's{binding}{wrong}"
