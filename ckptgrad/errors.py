@@ -354,7 +354,15 @@ class NotAttachedError(CkptgradError, RuntimeError):
 
 
 class MissingExtraError(CkptgradError):
-    """A part of ckptgrad needs a package that is not installed."""
+    """A part of ckptgrad needs a package that is not installed.
+
+    Example:
+        >>> import ckptgrad as cg
+        >>> raise cg.MissingExtraError("compiling for an H100", "XLA's GPU compiler", "gpu-target")
+        Traceback (most recent call last):
+        ...
+        ckptgrad.errors.MissingExtraError: ... pip install 'ckptgrad[gpu-target]'
+    """
 
     def __init__(self, what: str, package: str, extra: str):
         super().__init__(f"{what} needs {package}, which is not installed: pip install 'ckptgrad[{extra}]'")

@@ -55,6 +55,11 @@ class Target:
         memories: those of one device, the one that programs run in first.
         devices: the devices themselves; none where nothing can be compiled.
         attached: whether they are there, so that programs can be run; otherwise the compiler alone knows them.
+
+    Example:
+        >>> import ckptgrad as cg
+        >>> isinstance(cg.target("cpu"), cg.Target), cg.target("cpu").mesh((1,), ("data",)).axis_names
+        (True, ('data',))
     """
 
     platform: Platform
