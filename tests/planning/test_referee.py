@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import jax.numpy as jnp
 import pytest
 
-import ckptgrad as cg
 from ckptgrad.errors import ScheduleError
-from ckptgrad.execution.interpreter import Execution
-from ckptgrad.execution.staged import run_staged
 from ckptgrad.planning import Backward, ChainCosts, Forward, Free, SaveOption, Schedule, StageCost
-from ckptgrad.planning.ledger import Ledger, follow
 from ckptgrad.planning.referee import simulate
-from ckptgrad.planning.writer import ScheduleWriter
-from ckptgrad.report.schedule import spacetime
 
 F, B, X = Forward, Backward, Free
 
@@ -113,52 +106,3 @@ def test_bad_schedules_are_refused(actions, index, words):
         run(*actions)
     assert caught.value.index == index
     assert caught.value.action == (None if index is None else actions[index])
-
-
-def test_a_schedule_reads_as_text():
-    schedule = Schedule((F(0), F(1, 2, False), B(1), X(0)), "mine")
-    assert str(schedule) == "mine: F0 F1:2~ B1 -0"
-    assert len(schedule) == 4
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: ChainCosts(()),
-        lambda: StageCost((), 1, 1, 1.0),
-        lambda: SaveOption("negative", -1, True, True, 1.0, 1.0),
-        lambda: SaveOption("endless", 1, True, True, float("inf"), 1.0),
-        lambda: SaveOption("unknown", 1, True, True, float("nan"), 1.0),
-        lambda: StageCost((SaveOption("all output", 1, True, True, 1.0, 1.0, output_time=1.5),), 1, 1, 2.0),
-        lambda: StageCost((SaveOption("more than plain", 1, True, True, 1.0, 1.0, output_time=0.5),), 1, 1, 0.25),
-    ],
-)
-def test_impossible_costs_are_refused(make):
-    with pytest.raises(ValueError):
-        make()
-
-
-def sines(x):
-    return jnp.sum(jnp.sin(x))
-
-
-PLAN = cg.plan(sines, jnp.ones(3))
-STRANGE = (*PLAN.schedule, "F0")
-FOLLOWERS = {
-    "writer": lambda: ScheduleWriter(PLAN.costs).replay(STRANGE),
-    "ledger": lambda: Ledger(PLAN.costs).run(STRANGE),
-    "moments": lambda: list(follow(PLAN.costs, STRANGE)),
-    "stage by stage": lambda: run_staged(PLAN.program, [jnp.ones(3)], Schedule(STRANGE, "test"), lambda _: None),
-    "execution": lambda: Execution(PLAN.program, [jnp.ones(3)]).run(["F0"]),
-    "chart": lambda: spacetime(Schedule(STRANGE, "test"), PLAN.costs),
-    "plan": lambda: cg.plan(sines, jnp.ones(3), policy=Schedule(STRANGE, "test")),
-    "gradient": lambda: cg.grad(sines, policy=Schedule(STRANGE, "test"))(jnp.ones(3)),
-    "what a policy returns": lambda: cg.plan(sines, jnp.ones(3), policy=lambda costs, budget: STRANGE),
-}
-
-
-@pytest.mark.parametrize("follow", FOLLOWERS.values(), ids=FOLLOWERS)
-def test_whoever_follows_a_schedule_refuses_an_unknown_action(follow):
-    """Not the referee alone: what it has not seen is not left out in silence."""
-    with pytest.raises(ScheduleError):
-        follow()

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ckptgrad.errors import BudgetError
 from ckptgrad.planning import ChainCosts, SaveOption, StageCost, get_policy, minimum_peak
 from ckptgrad.planning.exhaustive_referee import least_time
-from ckptgrad.planning.optimal import dynamic_programming, exhaustive_search
+from ckptgrad.planning.optimal import dynamic_programming
 from ckptgrad.planning.optimal.dynamic_programming import Optimum
 from ckptgrad.planning.optimal.exhaustive_search import least_conceivable, searchable
 from ckptgrad.planning.policies.every_k import every_k
@@ -193,37 +193,6 @@ def test_feasible_wherever_any_schedule_is(make, n, options, seed):
     assert simulate(get_policy("optimal")(costs, smallest), costs).peak <= smallest
 
 
-@pytest.mark.parametrize("options", [1, 2])
-@pytest.mark.parametrize("n", [1, 2, 3])
-def test_no_peak_is_below_what_is_conceivable(n, options):
-    """And for single stages the bound is the smallest peak."""
-    for seed in range(60):
-        costs = random_chain(n, options, seed)
-        bound, smallest = least_conceivable(costs), minimum_peak(costs)[0]
-        assert bound <= smallest, seed
-        assert bound == smallest or n > 1, seed
-
-
-@pytest.mark.parametrize("n", [2, 3])
-def test_the_bound_of_the_search_is_never_above_the_fastest_schedule(n):
-    for seed in range(12):
-        costs = random_chain(n, 2, seed)
-        start = exhaustive_search.State((True,) + (False,) * n, (None,) * n, n)
-        smallest, largest = minimum_peak(costs)[0], largest_peak(costs)
-        for budget in range(smallest, largest + 1, max(1, (largest - smallest) // 3)):
-            assert exhaustive_search.Bound(costs, budget)(start) <= least_time(costs, budget) * (1 + 1e-9), (seed, budget)
-
-
-# Seeds on which no nested schedule has the smallest peak.
-@pytest.mark.parametrize(("n", "seed"), [(3, 19), (4, 223), (3, 727), (2, 99)])
-def test_smaller_schedules_that_are_not_nested_are_found(n, seed):
-    costs = random_chain(n, 2, seed)
-    smallest = minimum_peak(costs)[0]
-    assert smallest < Optimum(costs).least_bytes
-    assert optimal_time(costs, smallest) == pytest.approx(least_time(costs, smallest))
-    assert least_time(costs, smallest - 1) is None
-
-
 @settings(relaxed, max_examples=12)
 @given(costs=chains(longest=7, options=1))
 def test_feasible_wherever_any_schedule_is_up_to_seven_stages(costs):
@@ -241,19 +210,3 @@ def test_seven_stages_against_all_schedules(seed):
     bound = least_time(costs, budget)
     assert bound is not None
     assert bound <= optimal_time(costs, budget) <= 1.01 * bound
-
-
-@pytest.mark.parametrize(
-    ("budget", "time"),
-    [(1, None), (2, 1.5), (3, 1.0)],
-)
-def test_the_exhaustive_search_on_a_case_done_by_hand(budget, time):
-    """One stage: the residuals of 1 byte take 0.5 s + 1 s, those of 2 bytes 0.25 s + 0.75 s; the input takes
-    1.
-    """
-    options = (
-        SaveOption("small", 1, False, False, 0.5, 1.0),
-        SaveOption("large", 2, False, False, 0.25, 0.75),
-    )
-    costs = ChainCosts((StageCost(options, 0, 0, 0.25),), input_bytes=1)
-    assert least_time(costs, budget) == time
