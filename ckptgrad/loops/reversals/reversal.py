@@ -3,7 +3,7 @@
 A way states which loops it takes, prices its plans, and runs them.  To add one: put a file with a class under
 `@reversal(...)` into this folder.  It is found by itself: its plans are priced and offered beside those of the other ways,
 its policies can be asked for at `cg.scan` and its siblings, and the tests of the laws
-(`tests/loops/reversals/test_laws.py`) run it on every kind of loop that it says it takes.
+(`tests/loops/test_reversals.py`) run it on every kind of loop that it says it takes.
 
 Laws, for every loop that a way takes:
     - the results of `forward` are those of `loop.definition`, and its effects happen once;
