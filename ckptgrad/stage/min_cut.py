@@ -71,7 +71,7 @@ class KeepNetwork:
         self.frontier = [v for v in joint.frontier if v in value]
         fixed: list[tuple[int, int]] = [(_SOURCE, value[v]) for v in self.frontier]
         # What is fused into its readers unless it is kept is written for the backward alone.
-        written = materialised(self.operations, [v for v in joint.outputs if isinstance(v, Variable)])
+        written = materialised(self.operations, [v for v in joint.outputs if isinstance(v, Variable)], roofline.target)
         fused = [v not in written and v not in arriving for v in self.values]
         self.writing = np.where(fused, self.bytes / roofline.rates.read_rate, 0.0)
         self.again = np.zeros(len(self.operations))

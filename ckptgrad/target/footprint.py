@@ -17,15 +17,19 @@ from ckptgrad.graph.work import has_batch_dimensions
 from ckptgrad.target.target import Target
 
 
-def materialised(operations: Sequence[Operation], results: Collection[Variable]) -> set[Variable]:
-    """The values that get memory: results, those of heavy operations, and operands of products."""
+def materialised(operations: Sequence[Operation], results: Collection[Variable], target: Target) -> set[Variable]:
+    """The values that get memory: results, those of heavy operations, and operands of products.
+
+    Transcendental functions that several others read get memory too, except where the target would rather do them again.
+    """
     solid: set[Variable] = set(results)
     readers: dict[Variable, int] = {}
+    repeats = target.platform.repeats_transcendentals
     for op in operations:
         for v in set(variables_of(op.inputs)):
             readers[v] = readers.get(v, 0) + 1
     for op in operations:
-        expensive = is_transcendental(op) and any(readers.get(v, 0) > 1 for v in op.outputs)
+        expensive = not repeats and is_transcendental(op) and any(readers.get(v, 0) > 1 for v in op.outputs)
         if expensive or is_materialised(op):
             solid.update(op.outputs)
         if is_heavy(op) or _reduces_separated_axes(op):
@@ -41,7 +45,7 @@ def _reduces_separated_axes(op: Operation) -> bool:
 
 def traffic(operations: Sequence[Operation], results: Collection[Variable], target: Target) -> tuple[int, int]:
     """Bytes written to and bytes read from memory by a run of operations, fused work left out."""
-    solid = materialised(operations, results)
+    solid = materialised(operations, results, target)
     sources: dict[Variable, frozenset[Variable]] = {}
     written = read = 0
     for op in operations:
@@ -71,7 +75,7 @@ def peak_inside(
         target: what the operations are compiled for.
         consumed: values held at the start and dropped at their last use.
     """
-    solid = materialised(operations, returned)
+    solid = materialised(operations, returned, target)
     sources: dict[Variable, frozenset[Variable]] = {}
     last: dict[Variable, int] = {}
     for position, op in enumerate(operations):

@@ -42,6 +42,7 @@ class Platform:
         isolation: how stages are kept whole.
         forms: those in which operations run.
         copies_operands: products work on copies: of convolutions with channels last, of half precision in single.
+        repeats_transcendentals: exp, tanh and the like are done again in each fusion that reads them, rather than stored.
         probe_options: options of the compiler for programs that are compiled for their bytes and never run.
         host_memory: arrays live in the memory of the process.
         reserve: the share of a device's memory that JAX leaves to others by default.
@@ -54,6 +55,7 @@ class Platform:
     isolation: Isolation = Isolation.BARRIERS
     forms: frozenset[Form] = frozenset()
     copies_operands: bool = False
+    repeats_transcendentals: bool = True
     probe_options: tuple[tuple[str, bool | int | str], ...] = ()
     host_memory: bool = False
     reserve: float = 0.0

@@ -51,7 +51,7 @@ class Roofline:
     def warm_seconds(self, operations: Sequence[Operation], results: Collection[Variable]) -> float:
         """As `seconds` inside a loop: results are written to memory that was in use before, and starting counts."""
         fresh = self._bytes_made(operations, results)
-        solid = materialised(operations, results)
+        solid = materialised(operations, results, self.target)
         started = sum(any(v in solid for v in op.outputs) for op in operations)
         warm = self.seconds(operations, results) - fresh / self.rates.write_rate + fresh / self.rates.read_rate
         return warm + started * self.rates.launch

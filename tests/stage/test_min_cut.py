@@ -27,7 +27,7 @@ def test_the_cut_is_the_cheapest_of_all_choices(stage, price):
     network, candidates = choices(stage)
     places = {v: i for i, v in enumerate(network.values)}
     made = {v for op in network.operations for v in op.outputs}
-    held_anyway = materialised(network.operations, network.operations[-1].outputs)
+    held_anyway = materialised(network.operations, network.operations[-1].outputs, network.roofline.target)
 
     def writing(v):
         return v.nbytes / ROOFLINE.rates.read_rate if v in made and v not in held_anyway else 0.0

@@ -49,7 +49,7 @@ SOLID = {
 @pytest.mark.parametrize(("fun", "args", "wanted"), SOLID.values(), ids=SOLID)
 def test_materialised(fun, args, wanted):
     _, operations, results = graph_of(fun, *args)
-    found = names_of(operations, materialised(operations, results))
+    found = names_of(operations, materialised(operations, results, CPU))
     assert [n for n in found if n in wanted] == wanted
     assert set(found) <= {*wanted, "select_n", "lt", "broadcast_in_dim", "concatenate"}
 
@@ -138,3 +138,10 @@ def test_a_parameter_called_seconds_or_bytes_is_a_parameter():
     for copy in (op, op.replace(op.inputs, op.outputs), op.with_params(seconds=1)):
         assert roofline.arithmetic(copy) == 7
         assert peak_inside([copy], (), copy.outputs, CPU) == N + 100
+
+
+def test_a_gpu_repeats_the_functions_that_a_cpu_stores():
+    """A tanh whose result two sums read."""
+    _, operations, _ = graph_of(lambda x: (y := jnp.tanh(x), (y * 2).sum() + (y + 1).sum())[1], X)
+    assert "tanh" in names_of(operations, materialised(operations, (), CPU))
+    assert "tanh" not in names_of(operations, materialised(operations, (), described("cuda")))

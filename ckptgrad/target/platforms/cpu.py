@@ -18,6 +18,7 @@ PLATFORM = Platform(
     isolation=Isolation.CALLS,
     forms=frozenset(Form),
     copies_operands=True,
+    repeats_transcendentals=False,
     probe_options=(("xla_backend_optimization_level", 0), ("xla_llvm_disable_expensive_passes", True)),
     host_memory=True,
 )
