@@ -1,7 +1,7 @@
 """Pictures: each can be drawn, says what it shows, and can be told apart in grey."""
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax.numpy as jnp
 import pytest
@@ -62,6 +62,13 @@ def test_the_frontier_has_others_as_points(shown):
     labels = [text.get_text() for text in shown["frontier"].plot().axes[0].get_legend().get_texts()]
     for name in ("optimal", "jax.grad", "jax.checkpoint, dots_saveable", "sqrt", "revolve"):
         assert name in labels
+
+
+def test_the_frontier_says_whose_peak_the_compiler_gave_if_there_is_one(shown):
+    beside = shown["frontier"]
+    alone = replace(beside, others=())
+    axis = "peak beyond the arguments, MiB (predicted"
+    assert [f.plot().axes[0].get_xlabel() for f in (beside, alone)] == [f"{axis}; jax.grad: XLA)", f"{axis})"]
 
 
 def test_kinds_differ_in_grey_or_in_their_hatches():

@@ -56,7 +56,8 @@ def plot_frontier(frontier: Frontier, ax: Axes | None = None) -> Figure:
     axes.axvspan(0, xs[0], color="#EEEEEE", zorder=0, label="no plan is this small")
     axes.set_xlim(0, None if fastest.peak_bytes else 1)
     axes.set_ylim(min(0.95, lowest - 0.05), None)
-    axes.set_xlabel("peak beyond the arguments, MiB (predicted; jax.grad: XLA)")
+    certified = any(p.policy == "jax.grad" for p in frontier.others)
+    axes.set_xlabel(f"peak beyond the arguments, MiB (predicted{'; jax.grad: XLA' if certified else ''})")
     axes.set_ylabel("estimated time relative to the fastest plan")
     legend_beside(axes)
     return figure
