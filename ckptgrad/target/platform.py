@@ -10,10 +10,16 @@ from __future__ import annotations
 import enum
 import importlib
 import pkgutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import TypeAlias
 
+from ckptgrad.target.hlo.text import Module
 from ckptgrad.target.rates import Rates
+
+# From a compiled program, the rates of its device and the name of a scope to leave out, to seconds.
+SecondsReader: TypeAlias = Callable[[Module, Rates, str], float]
 
 
 class Isolation(enum.Enum):
@@ -46,6 +52,7 @@ class Platform:
         probe_options: options of the compiler for programs that are compiled for their bytes and never run.
         host_memory: arrays live in the memory of the process.
         reserve: the share of a device's memory that JAX leaves to others by default.
+        compiled_seconds: how the seconds of a compiled program are read from its instructions; None: not at all.
     """
 
     name: str
@@ -59,6 +66,7 @@ class Platform:
     probe_options: tuple[tuple[str, bool | int | str], ...] = ()
     host_memory: bool = False
     reserve: float = 0.0
+    compiled_seconds: SecondsReader | None = None
 
 
 @cache

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from jax import numpy as jnp
+
 from ckptgrad.graph.graph import Operation, Variable
 from ckptgrad.graph.traits import is_heavy, is_materialised, is_transcendental, is_view
 from ckptgrad.graph.work import flops
@@ -34,8 +36,16 @@ class Roofline:
         if op.known_cost is not None:
             return op.known_cost.seconds
         if is_heavy(op):
-            return flops(op) / self.rates.product_rate
+            return flops(op) / self._products(op)
         return flops(op) / (self.rates.transcendental_rate if is_transcendental(op) else self.rates.element_rate)
+
+    def _products(self, op: Operation) -> float:
+        """Operations per second of a product, of numbers of the type of its result."""
+        dtype = getattr(op.outputs[0].aval, "dtype", None) if op.outputs else None
+        if dtype is None or not jnp.issubdtype(dtype, jnp.inexact):
+            return self.rates.product_rate
+        bits = 8 * dtype.itemsize // (2 if jnp.issubdtype(dtype, jnp.complexfloating) else 1)
+        return self.rates.products(bits, exact="HIGHEST" in str(op.params.get("precision")))
 
     def seconds(self, operations: Sequence[Operation], results: Collection[Variable]) -> float:
         """Estimated time of a run of operations that must leave `results` in memory.

@@ -13,9 +13,10 @@ from ckptgrad.target import chips
 from ckptgrad.target.chips.chip import Chip
 from ckptgrad.target.rates import Rates
 
-# How many times faster products of float32 run on tensor cores, rounded to TF32, than multiply-adds on the others, by the
-# major version of the compute capability: NVIDIA's architecture papers of A100, H100 and B200.
-_TENSOR_CORES = {8: 8.0, 9: 7.4, 10: 14.6}
+# How many times faster than multiply-adds of float32 products run on tensor cores, by the major version of the compute
+# capability: of float32 rounded to TF32, of elements of 16 bits, of float64. NVIDIA's papers on the architectures of V100,
+# A100, H100 and B200.
+_TENSOR_CORES = {7: (1.0, 8.0, 0.5), 8: (8.0, 16.0, 1.0), 9: (7.4, 14.8, 1.0), 10: (14.6, 29.2, 0.5)}
 
 
 def gpu_names() -> list[str]:
@@ -57,6 +58,6 @@ def _read(text: str, where: str) -> Chip:
     # A multiply-add counts as two operations.
     plain = 2e9 * number("core_count") * number("fpus_per_core") * number("clock_rate_ghz")
     bandwidth = number("memory_bandwidth")
-    products = plain * _TENSOR_CORES.get(int(number("major")), 1.0)
-    rates = Rates(products, plain, plain / 8, bandwidth, bandwidth, 4e-6, number("l2_cache_size"))
+    products, half, double = (plain * f for f in _TENSOR_CORES.get(int(number("major")), (1.0, 2.0, 0.5)))
+    rates = Rates(products, plain, plain / 8, bandwidth, bandwidth, 4e-6, number("l2_cache_size"), half, plain, double)
     return Chip(name[1] if name else where, int(number("device_memory_size")), rates, text)

@@ -16,29 +16,46 @@ class Tpu:
         memory: bytes.
         products: floating point operations per second in products of bfloat16, in which float32 is multiplied too.
         bandwidth: bytes per second of its memory.
+        multipliers: multiply-adds per cycle of its matrix units.
     """
 
     memory: int
     products: float
     bandwidth: float
+    multipliers: int
+
+    @property
+    def clock(self) -> float:
+        """Cycles per second at which the matrix units do what is published of them."""
+        return self.products / (2 * self.multipliers)
 
     def device(self, kind: str, devices: int) -> Chip:
         """One of the `devices` of a chip.
 
         Arithmetic outside products is taken as a fortieth of that in them, an eighth of this for transcendental functions:
-        roughly the ratio of the vector units to the matrix units of a v4.
+        roughly the ratio of the vector units to the matrix units of a v4. Full float32 takes six products of bfloat16.
         """
         products, bandwidth = self.products / devices, self.bandwidth / devices
-        rates = Rates(products, products / 40, products / 320, bandwidth, bandwidth, 1e-6, 1e8)
+        rates = Rates(
+            products,
+            products / 40,
+            products / 320,
+            bandwidth,
+            bandwidth,
+            1e-6,
+            1e8,
+            exact_rate=products / 6,
+            clock=self.clock,
+        )
         return Chip(kind, self.memory // devices, rates)
 
 
 TPUS = {
-    "TPU v2": Tpu(16 << 30, 46e12, 700e9),
-    "TPU v3": Tpu(32 << 30, 123e12, 900e9),
-    "TPU v4": Tpu(32 << 30, 275e12, 1228e9),
-    "TPU v5 lite": Tpu(16 << 30, 197e12, 819e9),
-    "TPU v5": Tpu(95 << 30, 459e12, 2765e9),
-    "TPU v6 lite": Tpu(32 << 30, 918e12, 1640e9),
-    "TPU7x": Tpu(192 << 30, 2307e12, 7380e9),
+    "TPU v2": Tpu(16 << 30, 46e12, 700e9, 2 << 14),
+    "TPU v3": Tpu(32 << 30, 123e12, 900e9, 4 << 14),
+    "TPU v4": Tpu(32 << 30, 275e12, 1228e9, 8 << 14),
+    "TPU v5 lite": Tpu(16 << 30, 197e12, 819e9, 4 << 14),
+    "TPU v5": Tpu(95 << 30, 459e12, 2765e9, 8 << 14),
+    "TPU v6 lite": Tpu(32 << 30, 918e12, 1640e9, 4 << 16),
+    "TPU7x": Tpu(192 << 30, 2307e12, 7380e9, 8 << 16),
 }

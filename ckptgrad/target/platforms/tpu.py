@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ckptgrad.target.hlo.cycles import cycle_seconds
 from ckptgrad.target.platform import Platform
 from ckptgrad.target.rates import Rates
 
@@ -13,4 +14,5 @@ PLATFORM = Platform(
     rates=Rates(1e14, 4e12, 1e12, 8e11, 8e11, 1e-6, 1e8),
     # The runtime and the compiler keep about as much for themselves.
     reserve=0.02,
+    compiled_seconds=cycle_seconds,
 )
