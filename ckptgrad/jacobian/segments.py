@@ -30,12 +30,12 @@ MOST_STAGES = 40
 
 @dataclass(frozen=True)
 class Segment:
-    """A part of the graph between two boundaries of active values."""
+    """A part of the graph between two boundaries of active values; `unmoved` are the others that it reads."""
 
     graph: Graph
     inside: tuple[Variable, ...]
     outside: tuple[Variable, ...]
-    given: tuple[Variable, ...]
+    unmoved: tuple[Variable, ...]
 
     @once
     def multiplications(self) -> int:
@@ -99,8 +99,8 @@ def _positions(boundaries: Sequence[tuple[Variable, ...]], work: Sequence[int]) 
 def _segment(graph: Graph, operations: Sequence[Operation], inside: Any, outside: Any) -> Segment:
     made = {v for op in operations for v in op.outputs}
     reads = dict.fromkeys(v for op in operations for v in variables_of(op.inputs))
-    given = tuple(v for v in reads if v not in made and v not in inside)
-    return Segment(Graph([*inside, *given], outside, operations), tuple(inside), tuple(outside), given)
+    unmoved = tuple(v for v in reads if v not in made and v not in inside)
+    return Segment(Graph([*inside, *unmoved], outside, operations), tuple(inside), tuple(outside), unmoved)
 
 
 class Values:
@@ -157,11 +157,11 @@ def _identity(variables: Sequence[Variable]) -> Any:
 
 
 def _push_columns(segment: Segment, values: Values, matrix: Any) -> Any:
-    inputs, rest = values.inputs(segment), [None] * len(segment.given)
+    inputs, rest = values.inputs(segment), [None] * len(segment.unmoved)
 
     def one(column):
-        _, found = push_tangents(segment.graph, inputs, [*split(column, segment.inside), *rest])
-        return joined(found, segment.outside)
+        _, tangents = push_tangents(segment.graph, inputs, [*split(column, segment.inside), *rest])
+        return joined(tangents, segment.outside)
 
     return jax.vmap(one, in_axes=1, out_axes=1)(matrix)
 

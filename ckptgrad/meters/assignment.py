@@ -153,7 +153,7 @@ class _Reader:
             return arguments[instruction.parameter_number]
         if code == "get-tuple-element":
             k = instruction.tuple_index
-            return {index[1:]: found for index, found in operands[0].items() if index[:1] == (k,)}
+            return {index[1:]: buffers for index, buffers in operands[0].items() if index[:1] == (k,)}
         if code in _VIEWS:
             return operands[0]
         inner: list[Value] = []
@@ -170,13 +170,13 @@ class _Reader:
         own = self.defined.get(instruction.id, {})
         for index, buffer in own.items():
             self.lives.setdefault(buffer, _Life(now, now, instruction, index))
-        found: dict[tuple[int, ...], frozenset[int]] = {i: frozenset({b}) for i, b in own.items()}
+        result: dict[tuple[int, ...], frozenset[int]] = {i: frozenset({b}) for i, b in own.items()}
         if code == "tuple":
             inner = [{(k, *index): b for k, v in enumerate(operands) for index, b in v.items()}]
         for value in inner:
             for index, buffers in value.items():
-                found[index] = found.get(index, frozenset()) | buffers
-        return found
+                result[index] = result.get(index, frozenset()) | buffers
+        return result
 
     def use(self, value: Value, now: int) -> None:
         for buffers in value.values():
@@ -188,7 +188,7 @@ class _Reader:
 
     def described(self) -> list[XlaBuffer]:
         sizes = {b.id: b.size for b in self.assignment.buffers}
-        found = []
+        described = []
         for allocation in self.assignment.allocations:
             if not (_is_temporary(allocation) or _is_result(allocation)):
                 continue
@@ -205,7 +205,7 @@ class _Reader:
                 shape = life.instruction.shape
                 for k in life.index:
                     shape = shape.tuple_shapes[k]
-                found.append(
+                described.append(
                     XlaBuffer(
                         sizes[assigned.buffer],
                         tuple(shape.dimensions),
@@ -219,7 +219,7 @@ class _Reader:
                         allocation.is_live_out,
                     )
                 )
-        return found
+        return described
 
     def last(self, assigned: Any) -> int:
         life = self.lives.get(assigned.buffer)
@@ -272,10 +272,10 @@ def _live(buffers: Sequence[XlaBuffer], steps: int) -> list[int]:
 
 def _united(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """Closed intervals, merged where they overlap."""
-    found: list[tuple[int, int]] = []
+    united: list[tuple[int, int]] = []
     for first, last in sorted(spans):
-        if found and first <= found[-1][1]:
-            found[-1] = found[-1][0], max(found[-1][1], last)
+        if united and first <= united[-1][1]:
+            united[-1] = united[-1][0], max(united[-1][1], last)
         else:
-            found.append((first, last))
-    return found
+            united.append((first, last))
+    return united

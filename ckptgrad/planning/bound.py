@@ -35,9 +35,9 @@ def least_seconds(costs: ChainCosts, budget: int | None) -> float:
     for gain, size in sorted(steps, reverse=True):
         if room <= 0:
             break
-        taken = min(size, room)
-        total -= gain * taken
-        room -= taken
+        step = min(size, room)
+        total -= gain * step
+        room -= step
     return total
 
 

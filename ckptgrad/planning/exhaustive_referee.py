@@ -116,8 +116,8 @@ def least_time(costs: ChainCosts, budget: int) -> float | None:
         done.add(state)
         if state.following == 0 and state.boundaries[n]:
             return seconds
-        for (taken, during, after), reached in moves.of(state) if state.following else ():
-            total = seconds + taken
+        for (action_seconds, during, after), reached in moves.of(state) if state.following else ():
+            total = seconds + action_seconds
             if live + during <= budget and reached not in done and total < best.get(reached, float("inf")):
                 best[reached] = total
                 ties += 1

@@ -199,13 +199,13 @@ class Ledger:
         """Run actions on paper, and keep the books."""
         live, peak, seconds = self.live, self.peak, self.seconds
         for action, change in zip(actions, self.changes(actions), strict=True):
-            boundaries, residuals, gradients, transients, old_boundaries, old_residuals, old_gradients, taken = change
+            boundaries, residuals, gradients, transients, old_boundaries, old_residuals, old_gradients, spent = change
             live += boundaries + residuals + gradients
             if live + transients > peak:
                 peak = live + transients
                 self.peak_stage = min(action.about, len(self.costs) - 1)
             live -= old_boundaries + old_residuals + old_gradients
-            seconds += taken
+            seconds += spent
         self.live, self.peak, self.seconds = live, peak, seconds
 
     def sweep(self, first: int, end: int, during: int, worst: int, seconds: float) -> None:

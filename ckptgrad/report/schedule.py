@@ -105,6 +105,6 @@ def _looks(names: Iterable[str]) -> dict[str, tuple[str, str]]:
     """The letter and the colour of each mark, those of every schedule first."""
     looks = dict(_LOOKS)
     for name in names:
-        taken = {letter for letter, _ in (*looks.values(), _HELD)}
-        looks.setdefault(name, (next(c for c in name + string.ascii_letters if c not in taken | {" "}), "magenta"))
+        used = {letter for letter, _ in (*looks.values(), _HELD)}
+        looks.setdefault(name, (next(c for c in name + string.ascii_letters if c not in used | {" "}), "magenta"))
     return looks

@@ -45,11 +45,11 @@ def _jvp_rule(op: Application, call: compat.JvpRule) -> tuple[Graph, list[int], 
     """
     absent = [call.symbolic_zeros and not n for n in op.needs[call.num_consts :]]
     rule, zero_outs = call.rule(absent)
-    taken = [i for i, zero in enumerate(absent, call.num_consts) if not zero]
+    with_tangents = [i for i, zero in enumerate(absent, call.num_consts) if not zero]
     results = zip(reversed(rule.out_avals[: len(zero_outs)]), reversed(op.out_avals), strict=False)
     if any(ours.shape != theirs.shape for ours, theirs in results):
         raise NoDerivativeError(op.op.name, "under vmap its rule gives one result for each entry, the function one for all")
-    return from_jaxpr(rule), taken, zero_outs
+    return from_jaxpr(rule), with_tangents, zero_outs
 
 
 def push_custom_jvp(op: Application, *tangents: Any):
@@ -60,8 +60,8 @@ def push_custom_jvp(op: Application, *tangents: Any):
 def pushed_by_rule(op: Application, call: compat.JvpRule, *tangents: Any):
     """Forward mode by a rule for tangents."""
     consts = call.num_consts
-    rule, taken, zero_outs = _jvp_rule(op, call)
-    present = [tangent_zeros(op.in_avals[i]) if tangents[i] is None else tangents[i] for i in taken]
+    rule, with_tangents, zero_outs = _jvp_rule(op, call)
+    present = [tangent_zeros(op.in_avals[i]) if tangents[i] is None else tangents[i] for i in with_tangents]
     results = [_array(x, a.aval) for x, a in zip(rule(*op.inputs[consts:], *present), rule.outputs, strict=True)]
     rest = iter(results[len(zero_outs) :])
     pushed = [None if zero else next(rest) for zero in zero_outs]
@@ -87,9 +87,9 @@ def pulled_by_rule(op: Application, call: compat.JvpRule):
         return _inlined(op, call)
     consts = call.num_consts
     primals = op.inputs[consts:]
-    rule, taken, zero_outs = _jvp_rule(op, call)
+    rule, with_tangents, zero_outs = _jvp_rule(op, call)
     moving = rule.inputs[len(primals) :]
-    tape = forward(rule, [*primals, *(tangent_zeros(op.in_avals[i]) for i in taken)], moving, linear=True)
+    tape = forward(rule, [*primals, *(tangent_zeros(op.in_avals[i]) for i in with_tangents)], moving, linear=True)
     errors = _errors_of_jvp(op, call, zero_outs)
     values = [_array(read(tape.env, a), a.aval) for a in rule.outputs[errors.taken : len(zero_outs)]]
     outputs = [*errors.values(op), *values]
@@ -102,7 +102,7 @@ def pulled_by_rule(op: Application, call: compat.JvpRule):
             if ct is not None and isinstance(out, Variable) and is_differentiable(out.aval):
                 accumulate(seeds, out, ct)
         entries: list[Any] = [None] * len(op.inputs)
-        for i, ct in zip(taken, backpropagate(tape, seeds, moving), strict=True):
+        for i, ct in zip(with_tangents, backpropagate(tape, seeds, moving), strict=True):
             entries[i] = ct
         entries[consts : consts + errors.taken] = errors.pulled(cotangents)
         return entries

@@ -105,11 +105,11 @@ def scatter_by_offsets(g: Any, x: Any, choice: Any, where: Geometry) -> Any:
     best = at(offsets[0])
     for offset in offsets[1:]:
         best = extremum(best, at(offset))
-    taken = lax.full(g.shape, False)
+    passed_on = lax.full(g.shape, False)
     total = lax.full(padded.shape, 0, g.dtype)
     for offset in offsets:
-        hit = lax.bitwise_and(lax.eq(at(offset), best), lax.bitwise_not(taken))
-        taken = lax.bitwise_or(taken, hit)
+        hit = lax.bitwise_and(lax.eq(at(offset), best), lax.bitwise_not(passed_on))
+        passed_on = lax.bitwise_or(passed_on, hit)
         spans = dilated(g.shape, strides)
         around = [
             (int(o), int(n - o - span), s - 1) for o, n, span, s in zip(offset, padded.shape, spans, strides, strict=True)

@@ -160,8 +160,8 @@ def bodies(spot: Spot) -> list[Body]:
             needs = carried(body, needs[before:], consts, len(op.outputs))
             return [_body(body, values[before:], needs)]
         case "cond":
-            taken = np.clip(int(values[0]), 0, len(op.params["branches"]) - 1)
-            return [_body(from_jaxpr(op.params["branches"][taken]), values[1:], needs[1:])]
+            branch = np.clip(int(values[0]), 0, len(op.params["branches"]) - 1)
+            return [_body(from_jaxpr(op.params["branches"][branch]), values[1:], needs[1:])]
     return []
 
 

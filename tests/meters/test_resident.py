@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+import ckptgrad as cg
 from ckptgrad.meters.meter import Subject
 from ckptgrad.meters.resident import resident
 from ckptgrad.target.allocated import compiled_memory
@@ -37,3 +38,19 @@ def test_program_that_calls_python_has_a_reason_and_no_bytes():
     reading = resident(Subject(program, attached(), (1.0,)))
     assert reading.bytes is None
     assert "serialised" in reading.reason
+
+
+def tanh_loss(ws, x):
+    for w in ws:
+        x = x + jnp.tanh(x @ w)
+    return jnp.mean(x**2)
+
+
+def test_the_resident_curve_covers_one_call():
+    reading = cg.timeline(tanh_loss, [0.1 * jnp.eye(32)] * 6, jnp.ones((1 << 15, 32)), observe="resident").readings[
+        "resident"
+    ]
+    if reading.bytes is not None:
+        assert reading.curve
+        assert all(0 <= share <= 1 for share, _ in reading.curve)
+        assert max(bytes_ for _, bytes_ in reading.curve) == reading.bytes

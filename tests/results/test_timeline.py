@@ -10,7 +10,6 @@ import pytest
 import ckptgrad as cg
 from ckptgrad.meters.assignment import read_assignment
 from ckptgrad.meters.buffers import KINDS
-from ckptgrad.meters.meter import meters
 from ckptgrad.target.allocated import compiled_memory
 
 WIDTH, BATCH = 32, 256
@@ -78,15 +77,6 @@ def test_the_curve_of_any_program_of_jax():
     assert max(read_assignment(executable).live) == compiled_memory(executable).peak_bytes
 
 
-def test_what_is_alive_at_xlas_peak_has_stage_and_line():
-    course = cg.timeline(tanh_loss, WS, X, policy="store_all")
-    alive = course.readings["xla"].alive
-    boundaries = [b for b in alive if b.kind == "boundaries"]
-    assert {b.type for b in boundaries} == {f"float32[{BATCH},{WIDTH}]"}
-    assert {b.stage for b in boundaries} >= {0, 1, 2, 3}
-    assert all(b.source and b.source.file == __file__ and b.source.function == "tanh_loss" for b in boundaries)
-
-
 def test_scopes_and_lines_reach_xla():
     text = cg.value_and_grad(tanh_loss).compile(WS, X).executable.as_text()
     assert "forward_0/" in text
@@ -112,40 +102,9 @@ def test_the_least_budget_is_called_so():
     assert "beyond the arguments, budget min; predicted" in str(course)
 
 
-def test_the_ledger_counts_what_is_held_between_actions():
-    course = cg.timeline(tanh_loss, WS, X, budget="0.6x", observe=("ledger",))
-    reading = course.readings["ledger"]
-    assert len(reading.curve) == len(course.moments)
-    # Results are counted when they are made, and transients not at all.
-    for (_, held), moment in zip(reading.curve, course.moments, strict=True):
-        assert held <= moment.total
-    last = sum(w.nbytes for w in WS) + 4
-    assert reading.curve[-1][1] == last
-
-
-def test_a_cpu_has_no_counters_and_says_so():
-    reading = cg.timeline(tanh_loss, WS, X, observe="device").readings["device"]
-    if jax.default_backend() == "cpu":
-        assert reading.bytes is None
-        assert "no memory counters" in reading.reason
-
-
 def test_structs_will_do_for_meters_that_do_not_run_it():
     structs = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (WS, X))
     assert cg.timeline(tanh_loss, *structs, budget="0.6x").readings["xla"].bytes
-
-
-def test_an_unknown_meter_is_refused_with_those_there_are():
-    with pytest.raises(cg.OptionError, match="no meter 'thermometer'; there are device, ledger, resident, xla, 'all' and"):
-        cg.timeline(tanh_loss, WS, X, observe="thermometer")
-
-
-def test_each_meter_says_what_it_sees_and_what_it_cannot():
-    assert sorted(meters()) == ["device", "ledger", "resident", "xla"]
-    for meter in meters().values():
-        assert meter.sees
-        assert meter.cannot_see
-        assert meter.label
 
 
 def test_the_text_names_peak_kinds_lines_and_meters():
@@ -166,11 +125,3 @@ def test_a_plan_without_times_has_moments_of_one_length():
     course = cg.plan(tanh_loss, WS, X).timeline()
     still = replace(course, moments=tuple(replace(m, start=0.0, end=0.0) for m in course.moments))
     assert still.progress[0] == (0.0, 1 / len(course.moments))
-
-
-def test_the_resident_curve_covers_one_call():
-    reading = cg.timeline(tanh_loss, WS, jnp.ones((1 << 15, WIDTH)), observe="resident").readings["resident"]
-    if reading.bytes is not None:
-        assert reading.curve
-        assert all(0 <= share <= 1 for share, _ in reading.curve)
-        assert max(bytes_ for _, bytes_ in reading.curve) == reading.bytes

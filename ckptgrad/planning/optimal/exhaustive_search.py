@@ -89,10 +89,10 @@ def search(
         done.add(state)
         if state.following == 0 and state.boundaries[n]:
             return _replay(costs, came, state)
-        for (actions, taken, during, after), reached in moves.of(state):
+        for (actions, their_seconds, during, after), reached in moves.of(state):
             if reached in done:
                 continue
-            value = max(over, live + during - budget), seconds + taken
+            value = max(over, live + during - budget), seconds + their_seconds
             if value >= best.get(reached, _NOT_YET):
                 continue
             total = value[1] + bound(reached)
