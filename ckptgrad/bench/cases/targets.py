@@ -1,0 +1,147 @@
+"""Plans for accelerators, which need not be here, against jax.grad and jax.checkpoint."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.stages import Compiled
+
+import ckptgrad as cg
+from ckptgrad.bench.cycles import estimated_cycles
+from ckptgrad.bench.registry import Bench, case
+from ckptgrad.bench.rows import Row, row
+from ckptgrad.bench.target_models import MODELS, TargetModel
+from ckptgrad.bytes import Budget, format_bytes
+from ckptgrad.errors import BudgetError, MissingExtraError
+from ckptgrad.example_models import plain
+
+ABOUT = """What XLA's compiler for this chip allocates, without the chip. jax.checkpoint is around every block, with the
+policy named. Each rival is followed by our plan within its certified bytes; "against rival" is our temporaries or estimated
+cycles in proportion to the rival's. No budget is compared with jax.grad, the smallest plan with jax.checkpoint of nothing.
+Estimated cycles are those of the TPU's compiler, the body of a loop times its trips; the GPU's gives none."""
+
+# By the words in names of cases: a target, and the types of real numbers there.
+TARGETS = {"h100": ("h100", (jnp.float32, jnp.bfloat16)), "v5e": ("v5e:2x2", (jnp.bfloat16,))}
+POLICIES = {"nothing": "nothing_saveable", "dots": "dots_saveable", "dots without batch": "dots_with_no_batch_dims_saveable"}
+GRAD, NOTHING = "jax.grad", "jax.checkpoint, nothing"
+
+
+@dataclass(frozen=True)
+class Rival:
+    """What our plans are compared with: certified bytes, and cycles where they are known."""
+
+    certified_bytes: int
+    temporary_bytes: int
+    cycles: int | None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One model on one target, in one type of real numbers."""
+
+    bench: Bench
+    model: TargetModel
+    target: cg.Target
+    dtype: Any
+
+    @property
+    def group(self) -> str:
+        """The rows' group: the name of the type."""
+        return jnp.dtype(self.dtype).name
+
+    def rows(self) -> Iterator[Row]:
+        """Each rival and our plan at its bytes; no budget, and the smallest plan."""
+        rivals: dict[str, Rival] = {}
+        for run, wrap in _wraps().items():
+            self.bench.announce(f"{self.group}: {run}")
+            rival_row, rival = self.rival(run, wrap)
+            yield rival_row
+            if rival is not None:
+                rivals[run] = rival
+                yield self.ours(f"ours for {run.removeprefix('jax.')}", rival.certified_bytes, rival)
+        yield self.ours("ours, no budget", None, rivals.get(GRAD))
+        yield self.ours("ours, smallest", "min", rivals.get(NOTHING))
+
+    def rival(self, run: str, wrap: Callable[[Callable], Callable]) -> tuple[Row, Rival | None]:
+        """jax.grad with `wrap` around each block."""
+        loss, args = self.model(self.bench, self.dtype, wrap)
+        start = time.perf_counter()
+        try:
+            executable = self.target.compile(self.target.lower(jax.jit(jax.value_and_grad(loss)), *args))
+        except jax.errors.JaxRuntimeError as error:
+            return row(run, self.group, skipped=_refusal(error)), None
+        seconds = time.perf_counter() - start
+        memory = self.target.allocated(executable)
+        rival = Rival(memory.peak_bytes, memory.temporary_bytes, estimated_cycles(executable))
+        return row(run, self.group, **self.allocated(executable), compile_seconds=seconds), rival
+
+    def ours(self, run: str, budget: Budget, rival: Rival | None) -> Row:
+        """Our plan within a budget, against a rival."""
+        self.bench.announce(f"{self.group}: {run}")
+        loss, args = self.model(self.bench, self.dtype)
+        start = time.perf_counter()
+        try:
+            certified = cg.value_and_grad(loss, budget=budget, target=self.target).compile(*args)
+        except BudgetError as error:
+            least = f"{format_bytes(error.budget)} is less than the smallest possible, {format_bytes(error.smallest)}"
+            return row(run, self.group, skipped=least)
+        except jax.errors.JaxRuntimeError as error:
+            return row(run, self.group, skipped=_refusal(error))
+        seconds = time.perf_counter() - start
+        values: dict[str, Any] = {
+            "budget_bytes": certified.budget,
+            "predicted_bytes": certified.plan.peak_bytes,
+            **self.allocated(certified.executable),
+        }
+        if certified.budget is not None:
+            values["kept"] = certified.peak_bytes <= certified.budget
+        if rival is not None:
+            values["temporaries_against_rival_ratio"] = certified.temporary_bytes / rival.temporary_bytes
+            if rival.cycles:
+                values["cycles_against_rival_ratio"] = values["estimated_cycles"] / rival.cycles
+        return row(run, self.group, **values, plans_compiled=certified.rounds, compile_seconds=seconds)
+
+    def allocated(self, executable: Compiled) -> dict[str, Any]:
+        """What the compiler says of a program."""
+        memory = self.target.allocated(executable)
+        return {
+            "certified_bytes": memory.peak_bytes,
+            "temporaries_bytes": memory.temporary_bytes,
+            "estimated_cycles": estimated_cycles(executable),
+        }
+
+
+def _wraps() -> dict[str, Callable[[Callable], Callable]]:
+    """What each rival puts around a block."""
+    wraps: dict[str, Callable[[Callable], Callable]] = {GRAD: plain}
+    for words, name in POLICIES.items():
+        wraps[f"jax.checkpoint, {words}"] = partial(jax.checkpoint, policy=getattr(jax.checkpoint_policies, name))
+    return wraps
+
+
+def _refusal(error: Exception) -> str:
+    """A compiler's first words on why it refuses a program, such as one that does not fit into the memory."""
+    return str(error).splitlines()[0][:120]
+
+
+def against_rivals(name: str, chip: str, bench: Bench) -> Iterator[Row]:
+    """A model on a target, against each rival; one row with the reason where the target's compiler is not installed."""
+    target_name, dtypes = TARGETS[chip]
+    try:
+        target = cg.target(target_name)
+    except MissingExtraError as error:
+        yield row(target_name, skipped=str(error))
+        return
+    for dtype in bench.size(dtypes, dtypes[-1:]):
+        yield from Setting(bench, MODELS[name], target, dtype).rows()
+
+
+for _name, _model in MODELS.items():
+    for _chip, (_target, _) in TARGETS.items():
+        case(f"targets-{_chip}-{_name}", f"{_model.title}, on {_target}", ABOUT)(partial(against_rivals, _name, _chip))
