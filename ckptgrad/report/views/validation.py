@@ -27,10 +27,11 @@ def parts(validation: Validation) -> list[RenderableType]:
     meters = [m for m in dict.fromkeys(name for row in validation.rows for name in row.readings) if m != "xla"]
     columns = ("", "predicted", "certified", "temporaries", *meters, "time", "gradient differs by")
     ran = validation.repeats > 0
-    shown = len(columns) if ran else columns.index("temporaries") + 1
-    table = table_of(*columns[:shown], left=("",))
+    if not ran:
+        columns = ("", "predicted", "certified", "temporaries", *meters)
+    table = table_of(*columns, left=("",))
     for row in validation.rows:
-        table.add_row(*[row.name, *_cells(row, meters)][:shown])
+        table.add_row(row.name, *(_cells(row, meters, ran) if row.feasible else _reason(row, len(columns) - 1)))
     budget = budget_words(validation.budget, validation.least)
     head = f"{validation.function}: peak bytes beyond the arguments, {budget}; "
     head += (
@@ -38,7 +39,7 @@ def parts(validation: Validation) -> list[RenderableType]:
         if ran
         else f"compiled for {validation.target}, which is not attached, and not run"
     )
-    verdict = "passed" if validation.passed else "FAILED"
+    verdict = ("passed" if ran else "certified") if validation.passed else "FAILED"
     notes = [f"{verdict}: {text}" for text in validation.row_failures or [_agreement(validation)]]
     notes += validation.located
     if validation.borrowed:
@@ -56,21 +57,29 @@ def figures(validation: Validation) -> dict[str, Callable[..., Figure]]:
 
 def _agreement(validation: Validation) -> str:
     if not validation.repeats:
-        return "no gradient was compared" + ("" if validation.budget is None else "; certified peaks are within the budget")
+        kept = "" if validation.budget is None else "peaks are within the budget; "
+        return f"{kept}nothing was run, so no gradient was compared"
     binding = "" if validation.budget is None else ", certified peaks are within the budget"
     wrong = "" if validation.passed else "; custom rules that both use are wrong"
     return f"gradients agree with jax.grad's{binding}{wrong}"
 
 
-def _cells(row: Row, meters: Sequence[str]) -> list[str]:
-    if not row.feasible:
-        least = "" if row.smallest_peak_bytes is None else f", needs {format_bytes(row.smallest_peak_bytes)}"
-        return [NOTHING] * (4 + len(meters)) + [f"{row.reason}{least}"]
-    return [
+def _reason(row: Row, cells: int) -> list[str]:
+    least = "" if row.smallest_peak_bytes is None else f", needs {format_bytes(row.smallest_peak_bytes)}"
+    return [NOTHING] * (cells - 1) + [f"{row.reason}{least}"]
+
+
+def _cells(row: Row, meters: Sequence[str], ran: bool) -> list[str]:
+    bytes_held = [
         _bytes(row.predicted_peak_bytes),
         _reading(row.certified),
         _bytes(row.certified_temporary_bytes),
         *(_reading(row.readings.get(name)) for name in meters),
+    ]
+    if not ran:
+        return bytes_held
+    return [
+        *bytes_held,
         NOTHING if row.time_ratio is None else f"{row.time_ratio:.2f}",
         NOTHING if row.gradient is None else _difference(row.gradient.relative, row.gradient.bitwise),
     ]
