@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
 
@@ -13,18 +13,20 @@ import jax.numpy as jnp
 from jax.stages import Compiled
 
 import ckptgrad as cg
-from ckptgrad.bench.cycles import estimated_cycles
 from ckptgrad.bench.registry import Bench, case
 from ckptgrad.bench.rows import Row, row
 from ckptgrad.bench.target_models import MODELS, TargetModel
 from ckptgrad.bytes import Budget, format_bytes
 from ckptgrad.errors import BudgetError, MissingExtraError
 from ckptgrad.example_models import plain
+from ckptgrad.target.hlo.cycles import cycle_seconds
+from ckptgrad.target.hlo.text import read_module
 
 ABOUT = """What XLA's compiler for this chip allocates, without the chip. jax.checkpoint is around every block, with the
 policy named. Each rival is followed by our plan within its certified bytes; "against rival" is our temporaries or estimated
-cycles in proportion to the rival's. No budget is compared with jax.grad, the smallest plan with jax.checkpoint of nothing.
-Estimated cycles are those of the TPU's compiler, the body of a loop times its trips; the GPU's gives none."""
+time in proportion to the rival's. No budget is compared with jax.grad, the smallest plan with jax.checkpoint of nothing.
+Estimated times are read from the compiled program, loops as often as they turn: of a TPU the cycles that its compiler
+expects, of a GPU a roofline over the kernels."""
 
 # By the words in names of cases: a target, and the types of real numbers there.
 TARGETS = {"h100": ("h100", (jnp.float32, jnp.bfloat16)), "v5e": ("v5e:2x2", (jnp.bfloat16,))}
@@ -34,11 +36,11 @@ GRAD, NOTHING = "jax.grad", "jax.checkpoint, nothing"
 
 @dataclass(frozen=True)
 class Rival:
-    """What our plans are compared with: certified bytes, and cycles where they are known."""
+    """What our plans are compared with."""
 
     certified_bytes: int
-    temporary_bytes: int
-    cycles: int | None
+    temporaries_bytes: int
+    estimated_seconds: float
 
 
 @dataclass(frozen=True)
@@ -77,9 +79,9 @@ class Setting:
         except jax.errors.JaxRuntimeError as error:
             return row(run, self.group, skipped=_refusal(error)), None
         seconds = time.perf_counter() - start
-        memory = self.target.allocated(executable)
-        rival = Rival(memory.peak_bytes, memory.temporary_bytes, estimated_cycles(executable))
-        return row(run, self.group, **self.allocated(executable), compile_seconds=seconds), rival
+        values = self.judged(executable)
+        rival = Rival(*(values[field.name] for field in fields(Rival)))
+        return row(run, self.group, **values, compile_seconds=seconds), rival
 
     def ours(self, run: str, budget: Budget, rival: Rival | None) -> Row:
         """Our plan within a budget, against a rival."""
@@ -94,27 +96,32 @@ class Setting:
         except jax.errors.JaxRuntimeError as error:
             return row(run, self.group, skipped=_refusal(error))
         seconds = time.perf_counter() - start
-        values: dict[str, Any] = {
-            "budget_bytes": certified.budget,
-            "predicted_bytes": certified.plan.peak_bytes,
-            **self.allocated(certified.executable),
-        }
+        judged = self.judged(certified.executable)
+        values: dict[str, Any] = {"budget_bytes": certified.budget, "predicted_bytes": certified.plan.peak_bytes, **judged}
         if certified.budget is not None:
             values["kept"] = certified.peak_bytes <= certified.budget
         if rival is not None:
-            values["temporaries_against_rival_ratio"] = certified.temporary_bytes / rival.temporary_bytes
-            if rival.cycles:
-                values["cycles_against_rival_ratio"] = values["estimated_cycles"] / rival.cycles
+            values["temporaries_against_rival_ratio"] = judged["temporaries_bytes"] / rival.temporaries_bytes
+            values["time_against_rival_ratio"] = judged["estimated_seconds"] / rival.estimated_seconds
         return row(run, self.group, **values, plans_compiled=certified.rounds, compile_seconds=seconds)
 
-    def allocated(self, executable: Compiled) -> dict[str, Any]:
-        """What the compiler says of a program."""
-        memory = self.target.allocated(executable)
+    def judged(self, executable: Compiled) -> dict[str, Any]:
+        """What the compiler says of a program: bytes, time, and cycles where it states them."""
+        memory, (seconds, cycles) = self.target.allocated(executable), estimated_time(self.target, executable)
         return {
             "certified_bytes": memory.peak_bytes,
             "temporaries_bytes": memory.temporary_bytes,
-            "estimated_cycles": estimated_cycles(executable),
+            "estimated_cycles": cycles,
+            "estimated_seconds": seconds,
         }
+
+
+def estimated_time(target: cg.Target, executable: Compiled) -> tuple[float, int | None]:
+    """The seconds that a program is expected to take, and the cycles where the compiler states them."""
+    platform, rates = target.platform, target.rates
+    assert platform.compiled_seconds is not None
+    seconds = platform.compiled_seconds(read_module(executable.as_text() or ""), rates, "")
+    return seconds, round(seconds * rates.clock) if platform.compiled_seconds is cycle_seconds else None
 
 
 def _wraps() -> dict[str, Callable[[Callable], Callable]]:
