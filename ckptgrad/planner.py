@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ckptgrad.chain.kind import StageKind
 from ckptgrad.chain.program import Program
 from ckptgrad.compat import is_ordered
-from ckptgrad.costs.source import program_costs
+from ckptgrad.costs.asked import AskedCosts
+from ckptgrad.costs.source import MOST_PROBES, program_costs
 from ckptgrad.errors import BudgetError, EffectError, ScheduleError
 from ckptgrad.graph.graph import Operation
 from ckptgrad.planning.budget import budget_bytes
 from ckptgrad.planning.costs import ChainCosts
+from ckptgrad.planning.optimal.dynamic_programming import minimum_peak
 from ckptgrad.planning.policy import get_policy
 from ckptgrad.planning.referee import simulate
 from ckptgrad.planning.schedule import Forward, Schedule
@@ -30,17 +34,46 @@ def make_plan(program: Program, request: Request, costs: ChainCosts | None = Non
         ScheduleError: the policy returned something else than a schedule, or the schedule breaks a rule.
         EffectError: the schedule would have a side effect twice.
     """
+    asks = request.budget is not None and program.target.asked_while_tracing
+    if costs is None and request.costs == "auto" and asks and not isinstance(request.policy, Schedule):
+        costs = _costs_within(program, request)
     costs = costs or program_costs(program, request.costs)
-    limit = limit_bytes(program, request, costs)
-    policy = request.policy
-    schedule = policy if isinstance(policy, Schedule) else get_policy(policy)(costs, limit)
-    if not isinstance(schedule, Schedule):
-        raise ScheduleError(f"the policy {policy!r} returned a {type(schedule).__name__}, not a ckptgrad.Schedule")
+    limit, schedule = _schedule(program, request, costs)
     simulation = simulate(schedule, costs)
     if limit is not None and simulation.peak > limit:
         raise BudgetError(limit, simulation.peak, None, schedule.policy)
     check_effects(program, schedule)
     return Plan(program, costs, schedule, simulation, limit)
+
+
+def _schedule(program: Program, request: Request, costs: ChainCosts) -> tuple[int | None, Schedule]:
+    """The budget in bytes, and the schedule of the request's policy within it."""
+    limit, policy = limit_bytes(program, request, costs), request.policy
+    schedule = policy if isinstance(policy, Schedule) else get_policy(policy)(costs, limit)
+    if not isinstance(schedule, Schedule):
+        raise ScheduleError(f"the policy {policy!r} returned a {type(schedule).__name__}, not a ckptgrad.Schedule")
+    return limit, schedule
+
+
+def _costs_within(program: Program, request: Request) -> ChainCosts:
+    """Estimated costs, after the compiler was asked about stages of the plans within the budget that they lead to.
+
+    About those of which no estimate is sure; where no plan seems to be small enough, about all: first of the smallest plan,
+    then about every option.
+    """
+    asked = AskedCosts(program)
+    while True:
+        try:
+            _, schedule = _schedule(program, request, asked.costs)
+            again = asked.ask(schedule, sure=False, most=MOST_PROBES)
+        except BudgetError as error:
+            if error.budget < minimum_peak(asked.lowest)[0]:
+                return asked.costs
+            smallest = replace(request, budget=max(1, error.smallest))
+            again = asked.ask(_schedule(program, smallest, asked.costs)[1], sure=True, most=MOST_PROBES)
+            again = again or asked.ask_everything(most=MOST_PROBES)
+        if not again:
+            return asked.costs
 
 
 def limit_bytes(program: Program, request: Request, costs: ChainCosts) -> int | None:

@@ -76,8 +76,13 @@ class StageKind:
 
     @once
     def stands_alone(self) -> bool:
-        """Whether a compiler can be asked about it: it needs no other devices, and has few options, so no loops."""
-        return not self.has_loops and stands_alone(self.joint.operations)
+        """Whether a compiler can be asked about it: it needs no other devices."""
+        return stands_alone((*self.graph.operations, *self.joint.operations))
+
+    @property
+    def is_probed_whole(self) -> bool:
+        """Whether a compiler is asked about all its options: they are few, so there are no loops."""
+        return not self.has_loops and self.stands_alone
 
     @once
     def options(self) -> list[Option]:

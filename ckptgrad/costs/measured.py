@@ -33,12 +33,12 @@ def measured_costs(program: Program) -> ChainCosts:
     on several devices stay estimates.
     """
     costs = compiled_costs(program)
-    times = {kind: _times(kind) for kind in program.kinds if kind.stands_alone}
+    times = {kind: _times(kind) for kind in program.kinds if kind.is_probed_whole}
     seen: dict[tuple[Any, ...], StageCost] = {}
     stages: list[StageCost] = []
     for stage, cost in zip(program.stages, costs.stages, strict=True):
         key = (id(stage.kind), id(cost))
-        if not stage.kind.stands_alone:
+        if not stage.kind.is_probed_whole:
             seen[key] = cost
         elif key not in seen:
             seconds = times[stage.kind]

@@ -31,7 +31,7 @@ def program_costs(program: Program, source: str, *, compiling: bool = False) -> 
         program: the chain.
         source: one of `CHOICES`.
         compiling: whether the plan will be compiled: then "auto" compiles the stages too, unless they are many; else it
-            estimates.
+            estimates, and `costs.asked` asks about some of them.
     """
     if source == "auto":
         source = "compile" if compiling and count_probes(program) <= MOST_PROBES else "estimate"

@@ -143,7 +143,8 @@ def value_and_grad(
             (`dots_saveable`, `save_only_these_names("mixed")` with `checkpoint_name` marks, ...); None: all.
         costs: how stages are judged: "estimate" from their operations, "compile" by XLA's buffer assignment
             of each distinct stage, "measure" with their times too (seconds, once; remembered on disk); "auto"
-            estimates while tracing and asks XLA in `.compile`.
+            asks XLA about all stages in `.compile`; while tracing it estimates, and where there is a budget it asks
+            about the few programs of which no estimate is sure.
         target: what is planned and compiled for, as `ckptgrad.target` takes it: "h100", "v5e:2x2", a device, ...; None:
             the default device of this process.
 

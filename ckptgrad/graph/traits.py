@@ -20,6 +20,9 @@ CostClass: TypeAlias = Literal["product", "heavy", "reduction", "gathering", "tr
 # "elementwise"     cheap, fused by compilers with what reads it
 # "view"            free to repeat: no arithmetic, usually no memory of its own once compiled
 CLASSES: tuple[CostClass, ...] = get_args(CostClass)
+# The classes of which compilers make the same everywhere.  How the others are lowered depends on the operation, its operands
+# and the compiler: an estimate of what they hold is unsure.
+_MODELLED: frozenset[CostClass] = frozenset(("product", "reduction", "transcendental", "elementwise", "view"))
 
 # By primitive. A class belongs to the primitive: it stays when the rule beside which it was stated is removed.
 _STATED: dict[str, CostClass] = {}
@@ -68,3 +71,8 @@ def is_view(op: Operation) -> bool:
 def is_transcendental(op: Operation) -> bool:
     """Whether an operation is elementwise, but slow."""
     return cost_class(op.name) == "transcendental"
+
+
+def is_modelled(op: Operation) -> bool:
+    """Whether it is of a class that every compiler lowers alike, so that what it holds can be estimated."""
+    return cost_class(op.name) in _MODELLED

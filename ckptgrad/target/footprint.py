@@ -7,12 +7,12 @@ from the operation that makes it to the last one that reads it, directly or thro
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from jax import numpy as jnp
 
 from ckptgrad.graph.graph import Operation, Variable, variables_of
-from ckptgrad.graph.traits import is_heavy, is_materialised, is_product, is_reduction, is_transcendental
+from ckptgrad.graph.traits import is_heavy, is_materialised, is_modelled, is_product, is_reduction, is_transcendental
 from ckptgrad.graph.work import has_batch_dimensions
 from ckptgrad.target.target import Target
 
@@ -23,13 +23,9 @@ def materialised(operations: Sequence[Operation], results: Collection[Variable],
     Transcendental functions that several others read get memory too, except where the target would rather do them again.
     """
     solid: set[Variable] = set(results)
-    readers: dict[Variable, int] = {}
-    repeats = target.platform.repeats_transcendentals
+    readers, repeats = _readers(operations), target.platform.repeats_transcendentals
     for op in operations:
-        for v in set(variables_of(op.inputs)):
-            readers[v] = readers.get(v, 0) + 1
-    for op in operations:
-        expensive = not repeats and is_transcendental(op) and any(readers.get(v, 0) > 1 for v in op.outputs)
+        expensive = not repeats and is_transcendental(op) and any(len(readers.get(v, ())) > 1 for v in op.outputs)
         if expensive or is_materialised(op):
             solid.update(op.outputs)
         if is_heavy(op) or _reduces_separated_axes(op):
@@ -41,6 +37,81 @@ def _reduces_separated_axes(op: Operation) -> bool:
     """Whether an operation reduces axes with others between them, as group norms do: no compiler fuses its operand."""
     axes = sorted(op.params.get("axes", op.params.get("dimensions", ()))) if is_reduction(op) else []
     return bool(axes) and axes[-1] - axes[0] >= len(axes)
+
+
+def is_sure(operations: Sequence[Operation], results: Collection[Variable], target: Target) -> bool:
+    """Whether what the model says of these operations can be relied on.
+
+    It cannot where an operation is not modelled, as products of more than two axes and convolutions, nor where the model
+    depends on what is the compiler's to choose:
+
+    - Elementwise work writes over a value only if it comes after all others that read it.
+    - A value that is fused into several slices, pads or broadcasts is computed again in each: some are, others get memory.
+    """
+    if not all(is_modelled(op) and (not is_product(op) or _is_matrix_product(op)) for op in operations):
+        return False
+    solid = materialised(operations, results, target)
+    reading = _readers(operations)
+    fused = {v for op in operations for v in op.outputs} - solid
+    makers = {v: op for op in operations for v in op.outputs}
+
+    def ordered(a: Operation, b: Operation) -> bool:
+        return _depends(a, b, makers) or _depends(b, a, makers)
+
+    for v, readers in reading.items():
+        if v in fused and len(readers) > 1 and any(op.outputs[0].shape != v.shape for op in readers):
+            return False
+    for v, readers in _readers_through_fused_work(operations, solid).items():
+        over = [op for op in readers if not is_materialised(op) and any(_alike(v, w) for w in op.outputs)]
+        if any(not ordered(op, other) for op in over for other in readers if other is not op):
+            return False
+    return True
+
+
+def _alike(v: Variable, w: Variable) -> bool:
+    return (v.shape, v.dtype) == (w.shape, w.dtype)
+
+
+def _readers(operations: Sequence[Operation]) -> dict[Variable, list[Operation]]:
+    """For each value the operations that read it."""
+    readers: dict[Variable, list[Operation]] = {}
+    for op in operations:
+        for v in dict.fromkeys(variables_of(op.inputs)):
+            readers.setdefault(v, []).append(op)
+    return readers
+
+
+def _readers_through_fused_work(
+    operations: Sequence[Operation], solid: Collection[Variable]
+) -> dict[Variable, list[Operation]]:
+    """For each value with memory the operations that read it and write to memory."""
+    readers: dict[Variable, list[Operation]] = {}
+    sources: dict[Variable, frozenset[Variable]] = {}
+    for op in operations:
+        roots = _roots(op, solid, sources)
+        sources.update((v, roots) for v in op.outputs)
+        if any(v in solid for v in op.outputs):
+            for v in roots:
+                readers.setdefault(v, []).append(op)
+    return readers
+
+
+def _depends(op: Operation, other: Operation, makers: Mapping[Variable, Operation]) -> bool:
+    """Whether an operation reads what another one makes, directly or through others."""
+    seen, waiting = {op}, [op]
+    while waiting:
+        for v in variables_of(waiting.pop().inputs):
+            maker = makers.get(v)
+            if maker is other:
+                return True
+            if maker is not None and maker not in seen:
+                seen.add(maker)
+                waiting.append(maker)
+    return False
+
+
+def _is_matrix_product(op: Operation) -> bool:
+    return op.name == "dot_general" and all(a.aval.ndim <= 2 for a in (*op.inputs, *op.outputs))
 
 
 def traffic(operations: Sequence[Operation], results: Collection[Variable], target: Target) -> tuple[int, int]:

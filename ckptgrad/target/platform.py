@@ -51,6 +51,7 @@ class Platform:
         repeats_transcendentals: exp, tanh and the like are done again in each fusion that reads them, rather than stored.
         probe_options: options of the compiler for programs that are compiled for their bytes and never run.
         host_memory: arrays live in the memory of the process.
+        quick_probes: compiling a stage takes a moment, short enough to do it while a program is traced.
         reserve: the share of a device's memory that JAX leaves to others by default.
         compiled_seconds: how the seconds of a compiled program are read from its instructions; None: not at all.
     """
@@ -65,6 +66,7 @@ class Platform:
     repeats_transcendentals: bool = True
     probe_options: tuple[tuple[str, bool | int | str], ...] = ()
     host_memory: bool = False
+    quick_probes: bool = False
     reserve: float = 0.0
     compiled_seconds: SecondsReader | None = None
 

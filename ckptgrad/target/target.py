@@ -152,6 +152,11 @@ class Target:
         if not self.devices:
             raise OptionError(f"a program for {self} cannot be compiled here: no such device is attached")
 
+    @property
+    def asked_while_tracing(self) -> bool:
+        """Whether its compiler is here, and answers in a moment."""
+        return bool(self.devices) and self.platform.quick_probes
+
     def check_runs(self) -> None:
         """Refuse to run what only a compiler knows.
 

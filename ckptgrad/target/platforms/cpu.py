@@ -21,4 +21,5 @@ PLATFORM = Platform(
     repeats_transcendentals=False,
     probe_options=(("xla_backend_optimization_level", 0), ("xla_llvm_disable_expensive_passes", True)),
     host_memory=True,
+    quick_probes=True,
 )

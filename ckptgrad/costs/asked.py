@@ -1,0 +1,98 @@
+"""Estimated costs, corrected by the compiler about the stages of the plans that they lead to.
+
+While a program is traced there is no time to compile every option of every stage.  So a plan is made from estimates, the
+compiler is asked about the few programs that it runs, and a plan is made again, until one is found of which all is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from ckptgrad.chain.program import Program
+from ckptgrad.costs.compiled import places_of, probes_of, with_probes
+from ckptgrad.costs.estimated import estimated_costs
+from ckptgrad.costs.probes import Probe, compile_probes
+from ckptgrad.planning.costs import ChainCosts
+from ckptgrad.planning.schedule import Action, Backward, Forward
+from ckptgrad.target.footprint import is_sure
+
+
+class AskedCosts:
+    """The costs of a program, known better with every question.
+
+    They depend on the questions alone, not on what was compiled before: equal programs get equal plans.
+
+    Attributes:
+        costs: as they are known now.
+    """
+
+    def __init__(self, program: Program):
+        self._program = program
+        self._estimated = self.costs = estimated_costs(program)
+        self._places = places_of(program, self.costs)
+        self._asked: set[Probe] = set()
+
+    @property
+    def lowest(self) -> ChainCosts:
+        """Costs below which no compiler can be: no forward takes scratch, and each backward writes over what it reads."""
+        costs = self._estimated
+        stages = [
+            replace(
+                stage,
+                options=tuple(
+                    replace(o, forward_transient=0, backward_transient=-costs.cotangent_bytes(i), hidden_bytes=0)
+                    for o in stage.options
+                ),
+                forward_transient=0,
+            )
+            for i, stage in enumerate(costs.stages)
+        ]
+        return replace(costs, stages=tuple(stages))
+
+    def ask(self, schedule: Iterable[Action], *, sure: bool, most: int) -> bool:
+        """Ask the compiler about the programs that a schedule runs.
+
+        Args:
+            schedule: the actions.
+            sure: whether stages of which the estimate is sure are asked about too.
+            most: the number of programs that may be asked about in total.
+
+        Returns:
+            Whether something was asked that had not been asked before.
+        """
+        return self._ask(self._probes(schedule), sure, most)
+
+    def ask_everything(self, *, most: int) -> bool:
+        """As `ask`, about every program of the stages that have few."""
+        pairs = {(stage.kind, place) for stage, place in zip(self._program.stages, self._places, strict=True)}
+        probes = (probe for kind, place in pairs if kind.is_probed_whole for probe in probes_of(kind, place))
+        return self._ask(probes, sure=True, most=most)
+
+    def _ask(self, probes: Iterable[Probe], sure: bool, most: int) -> bool:
+        new = {p for p in probes if p.kind.stands_alone and (sure or not _is_sure(p))} - self._asked
+        if not new or len(new) + len(self._asked) > most:
+            return False
+        compile_probes(new)
+        self._asked |= new
+        self.costs = with_probes(self._program, self._estimated, self._places, self._asked)
+        return True
+
+    def _probes(self, schedule: Iterable[Action]) -> Iterator[Probe]:
+        stages, kept = self._program.stages, dict[int, int | None]()
+        for action in schedule:
+            if isinstance(action, Forward):
+                kind = stages[action.stage].kind
+                kept[action.stage] = action.keep
+                yield Probe(kind, "forward", action.keep)
+                if not action.output and action.keep is not None:
+                    yield Probe(kind, "hidden", action.keep)
+            elif isinstance(action, Backward):
+                i = action.stage
+                yield Probe(stages[i].kind, "backward", kept[i], self._places[i])
+
+
+def _is_sure(probe: Probe) -> bool:
+    """Whether the estimate can be relied on."""
+    run = probe.program
+    return is_sure(run.operations, run.makes, probe.kind.target)

@@ -1,0 +1,176 @@
+# pyright: reportUnknownMemberType=false
+"""Probes: the forward and backward of one kind of stage compiled alone, for the bytes that they take.
+
+In a whole program each is an isolated call (`execution.isolated`), so what it holds there is what it holds alone. Its
+operands and its results are made and read inside the program (`probe_values`), so that all of them count as temporaries,
+live as long as in a whole program, and are overwritten where the compiler would overwrite them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+
+from ckptgrad.chain.kind import PerKind, StageKind, private_residuals
+from ckptgrad.costs.probe_values import consume, fillings, is_plain, produce
+from ckptgrad.execution.interpreter import stage_functions
+from ckptgrad.graph.graph import Variable
+from ckptgrad.graph.value_types import cotangent_struct, struct
+from ckptgrad.stage.partition import Run
+from ckptgrad.target.remember import remembered
+from ckptgrad.target.target import Target
+
+
+@dataclass(frozen=True)
+class Place:
+    """What surrounds a stage in its chain.
+
+    Attributes:
+        stays: whether the stage before may read the incoming boundary after this stage's backward.
+        summed: the positions among the stage's gradients of those that are added to others.
+        starting: the positions of those that are held, waiting for others.
+    """
+
+    stays: bool
+    summed: tuple[int, ...]
+    starting: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One program of a kind of stage.
+
+    Attributes:
+        kind: of stage.
+        run: a forward, a hidden one, which does not produce the outgoing boundary, or a backward.
+        option: the number of the save option; None for a forward that keeps nothing.
+        place: of a backward; else None.
+    """
+
+    kind: StageKind
+    run: Literal["forward", "hidden", "backward"]
+    option: int | None
+    place: Place | None = None
+
+    @property
+    def program(self) -> Run:
+        """What the program runs."""
+        functions = stage_functions(self.kind)
+        if self.option is not None and self.place is not None:
+            return functions.backward(self.option, self.place.summed)[0]
+        return functions.forward(self.option, output=self.run == "forward")[0]
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of temporaries of the program, which must be known."""
+        return _known(self.kind)[self]
+
+
+def _nothing_known(kind: StageKind) -> dict[Probe, int]:
+    return {}
+
+
+# Bytes of temporaries of the programs of a kind.
+_known = PerKind(_nothing_known)
+
+
+def compile_probes(probes: Collection[Probe]) -> None:
+    """Compile those whose bytes are not known yet, a few at a time."""
+    jobs = {p: _lowered(p) for p in dict.fromkeys(probes) if p not in _known(p.kind)}
+    if not jobs:
+        return
+    with ThreadPoolExecutor() as pool:
+        targets = [p.kind.target for p in jobs]
+        for probe, taken in zip(jobs, pool.map(_temporary_bytes, targets, jobs.values()), strict=True):
+            _known(probe.kind)[probe] = taken
+
+
+def _temporary_bytes(target: Target, lowered: jax.stages.Lowered) -> int:
+    def measure() -> float:
+        return target.allocated(target.compile_probe(lowered)).temporary_bytes
+
+    return int(remembered(target, "bytes of temporaries", lowered.as_text(), measure))
+
+
+def given_bytes(kind: StageKind, option: int, place: Place) -> int:
+    """Bytes of the operands of an option's backward that a plan counts as held."""
+    totals = [kind.graph.inputs[kind.wrt[p]] for p in place.summed]
+    return kind.target.total_bytes([*_held_outside(kind, option, place), *kind.joint.cotangents, *totals])
+
+
+def _arriving(kind: StageKind) -> list[Variable]:
+    return [kind.joint.inputs[i] for i in kind.boundary_in]
+
+
+def _held_outside(kind: StageKind, number: int, place: Place) -> list[Variable]:
+    """The residuals and boundaries that the backward of option `number` reads last.
+
+    The incoming boundary is read by the backward of the stage before too, if that reads its output; otherwise nothing needs
+    it after this backward.
+    """
+    option = kind.options[number]
+    own = {*private_residuals(kind, option), *kind.outputs_kept}
+    own |= set() if place.stays else {*_arriving(kind)}
+    return [v for v in (*option.partition.residuals, *option.partition.reads) if v in own]
+
+
+def _lowered(probe: Probe) -> jax.stages.Lowered:
+    if probe.option is not None and probe.place is not None:
+        return _lower_backward(probe.kind, probe.option, probe.place)
+    return _lower_forward(probe.kind, probe.option, output=probe.run == "forward")
+
+
+def _lower_forward(kind: StageKind, option: int | None, output: bool) -> jax.stages.Lowered:
+    part = kind.plain if option is None else kind.options[option].partition
+    run, call = stage_functions(kind).forward(option, output=output)
+    own = {*_arriving(kind)}
+    used = {*kind.outputs_kept, *part.residuals}
+
+    def program(values: Sequence[Any]) -> Any:
+        made = dict(zip(run.makes, call(values), strict=True))
+        arriving = [x for v, x in zip(run.reads, values, strict=True) if v in own]
+        # The incoming boundary is held besides what is made of it.
+        consumed = [*arriving, *(x for v, x in made.items() if v in used)]
+        return consume(consumed, kind.target.platform.isolation), [x for v, x in made.items() if v not in used]
+
+    return _lower(kind.target, program, [struct(v.aval) for v in run.reads], [v in own for v in run.reads])
+
+
+def _lower_backward(kind: StageKind, option: int, place: Place) -> jax.stages.Lowered:
+    run, call = stage_functions(kind).backward(option, place.summed)
+    gradients, cotangents = kind.joint.gradients, {*kind.joint.cotangents}
+    own = {*_held_outside(kind, option, place), *cotangents}
+    summed = [gradients[p] for p in place.summed]
+    used = {*kind.crossing, *(gradients[p] for p in place.starting)}
+    count = len(run.reads)
+
+    def program(values: Sequence[Any]) -> Any:
+        made = call((values[:count], values[count:]))
+        others = len(made) - len(summed)
+        held = [v in used for v in run.makes[:others]] + [True] * len(summed)
+        pairs = list(zip(made, held, strict=True))
+        # Gradients of arguments are results of the whole program.
+        return consume([x for x, h in pairs if h], kind.target.platform.isolation), [x for x, h in pairs if not h]
+
+    structs = [cotangent_struct(v.aval) if v in cotangents else struct(v.aval) for v in run.reads]
+    structs += [cotangent_struct(a.aval) for a in summed]  # type: ignore[union-attr]
+    return _lower(kind.target, program, structs, [v in own for v in run.reads] + [True] * len(summed))
+
+
+def _lower(target: Target, program: Any, structs: Sequence[Any], made: Sequence[bool]) -> jax.stages.Lowered:
+    """A program of values that are arguments, or made inside."""
+    isolation = target.platform.isolation
+    inside = [i for i, m in enumerate(made) if m and is_plain(structs[i])]
+    places = set(inside)
+    made_types = [structs[i] for i in inside]
+
+    def run(numbers: Sequence[Any], arguments: Sequence[Any]) -> Any:
+        rest, values = iter(arguments), iter(produce(made_types, numbers, isolation))
+        return program([next(values) if i in places else next(rest) for i in range(len(structs))])
+
+    arguments = [s for i, s in enumerate(structs) if i not in places]
+    return target.lower(jax.jit(run), fillings(made_types, isolation), arguments)
