@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 
 from ckptgrad.chain.kind import StageKind
@@ -15,10 +16,13 @@ from ckptgrad.planning.budget import budget_bytes
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.optimal.dynamic_programming import minimum_peak
 from ckptgrad.planning.policy import get_policy
-from ckptgrad.planning.referee import simulate
+from ckptgrad.planning.referee import Simulation, simulate
 from ckptgrad.planning.schedule import Forward, Schedule
 from ckptgrad.request import Request
 from ckptgrad.results.plan import Plan
+
+# No compiler takes more than an estimate by this factor.
+FAR_BELOW = 4
 
 
 def make_plan(program: Program, request: Request, costs: ChainCosts | None = None) -> Plan:
@@ -34,46 +38,59 @@ def make_plan(program: Program, request: Request, costs: ChainCosts | None = Non
         ScheduleError: the policy returned something else than a schedule, or the schedule breaks a rule.
         EffectError: the schedule would have a side effect twice.
     """
-    asks = request.budget is not None and program.target.asked_while_tracing
-    if costs is None and request.costs == "auto" and asks and not isinstance(request.policy, Schedule):
+    if costs is None and _asks(program, request):
         costs = _costs_within(program, request)
     costs = costs or program_costs(program, request.costs)
-    limit, schedule = _schedule(program, request, costs)
-    simulation = simulate(schedule, costs)
-    if limit is not None and simulation.peak > limit:
-        raise BudgetError(limit, simulation.peak, None, schedule.policy)
+    schedule, simulation, limit = _decide(program, request, costs)
     check_effects(program, schedule)
     return Plan(program, costs, schedule, simulation, limit)
 
 
-def _schedule(program: Program, request: Request, costs: ChainCosts) -> tuple[int | None, Schedule]:
-    """The budget in bytes, and the schedule of the request's policy within it."""
+def _decide(program: Program, request: Request, costs: ChainCosts) -> tuple[Schedule, Simulation, int | None]:
+    """The schedule of the request's policy, what the referee says of it, and the budget in bytes."""
     limit, policy = limit_bytes(program, request, costs), request.policy
     schedule = policy if isinstance(policy, Schedule) else get_policy(policy)(costs, limit)
     if not isinstance(schedule, Schedule):
         raise ScheduleError(f"the policy {policy!r} returned a {type(schedule).__name__}, not a ckptgrad.Schedule")
-    return limit, schedule
+    simulation = simulate(schedule, costs)
+    if limit is not None and simulation.peak > limit:
+        raise BudgetError(limit, simulation.peak, None, schedule.policy)
+    return schedule, simulation, limit
+
+
+def _asks(program: Program, request: Request) -> bool:
+    """Whether a plan that is made while tracing asks the compiler about stages: there is a budget to keep, and a choice."""
+    decides = request.budget is not None and not isinstance(request.policy, Schedule)
+    return decides and request.costs == "auto" and program.target.asked_while_tracing
 
 
 def _costs_within(program: Program, request: Request) -> ChainCosts:
     """Estimated costs, after the compiler was asked about stages of the plans within the budget that they lead to.
 
-    About those of which no estimate is sure; where no plan seems to be small enough, about all: first of the smallest plan,
-    then about every option.
+    About those of which no estimate is sure, unless the plan takes far less than the budget; where no plan seems to be
+    small enough, about all, first of the smallest plan and then of every option.
     """
     asked = AskedCosts(program)
-    while True:
+    again = True
+    while again:
         try:
-            _, schedule = _schedule(program, request, asked.costs)
-            again = asked.ask(schedule, sure=False, most=MOST_PROBES)
+            schedule, simulation, limit = _decide(program, request, asked.costs)
+            far_below = limit is not None and FAR_BELOW * simulation.peak < limit
+            again = not far_below and asked.ask(schedule, sure=False, most=MOST_PROBES)
         except BudgetError as error:
-            if error.budget < minimum_peak(asked.lowest)[0]:
-                return asked.costs
-            smallest = replace(request, budget=max(1, error.smallest))
-            again = asked.ask(_schedule(program, smallest, asked.costs)[1], sure=True, most=MOST_PROBES)
-            again = again or asked.ask_everything(most=MOST_PROBES)
-        if not again:
-            return asked.costs
+            again = error.budget >= minimum_peak(asked.lowest)[0] and _ask_of_smallest(
+                asked, program, request, error.smallest
+            )
+    return asked.costs
+
+
+def _ask_of_smallest(asked: AskedCosts, program: Program, request: Request, smallest: int) -> bool:
+    """Ask about the plan of the fewest bytes, and once all is known of it about every option."""
+    with suppress(BudgetError):
+        schedule, _, _ = _decide(program, replace(request, budget=max(1, smallest)), asked.costs)
+        if asked.ask(schedule, sure=True, most=MOST_PROBES):
+            return True
+    return asked.ask_everything(most=MOST_PROBES)
 
 
 def limit_bytes(program: Program, request: Request, costs: ChainCosts) -> int | None:
