@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import floor, log
-from typing import Any
+from typing import Any, TypeAlias
 
 from ckptgrad.bytes import format_bytes
 from ckptgrad.errors import BudgetError
@@ -18,10 +18,20 @@ from ckptgrad.target.target import Target
 
 MAX_ROUNDS = 8
 COMPARED = 5
-# Aims are powers of this; the number of them above the budget that are tried.
+# Aims are powers of this; on the way up every STEP-th of them is tried.
 RUNG = 1 + 1 / 256
-ABOVE = 2
+STEP = 4
 FAR = 0.08
+# The share of a budget that may be left unused; to use more, the plans that are compiled at most beyond the first, and
+# the steps that are looked at: twice the budget.
+SLACK = 0.03
+MOST_CLIMBED, MOST_STEPS = 6, 48
+# A plan this near to the fastest one's time is fast enough.
+WORTH = 1.01
+# Of what the last plan's error makes of the next prediction, the share that the next plan may take.
+DIP = 0.95
+
+Build: TypeAlias = Callable[[int | None], tuple[Plan, Any]]
 
 
 @dataclass(frozen=True)
@@ -32,7 +42,7 @@ class Certified:
         plan: the plan that was compiled.
         memory: what XLA allocates.
         rounds: how many plans were compiled until this one fitted, itself included.
-        budget: the bytes that it keeps, as asked for; None for none. The plan's own budget may be smaller.
+        budget: the bytes that it keeps, as asked for; None for none. The plan's own budget is the aim that led to it.
         traced_parts: from arguments to those that the executable takes, where some are not traced: the program is that
             for their values, and others raise StaticArgumentError.
     """
@@ -93,13 +103,57 @@ class Comparison:
         return getattr(self, name) / predicted - 1 if predicted else 0.0
 
 
-def certify(build: Callable[[int | None], tuple[Plan, Any]], args: Any, kwargs: Any, budget: int | None) -> Certified:
-    """Compile plans for smaller and smaller aims until the compiler's peak is within the budget.
+@dataclass
+class _Trials:
+    """The plans of one call that were compiled.
 
-    Aims are taken from one ladder, whatever the budget: of two budgets the larger one may use every aim that the smaller
-    one may, and is never given a slower plan. The first ones lie just above the budget: the compiler may hold a little
-    less than predicted. Where a plan is far off (`FAR`), or after `MAX_ROUNDS` plans, the aim is lowered by the whole
-    excess instead.
+    Attributes:
+        known: their executables and what these allocate.
+        least: the smallest plan and the stage that sets its peak, once an aim was below it.
+    """
+
+    build: Build
+    args: Any
+    kwargs: Any
+    budget: int | None
+    known: dict[Schedule, tuple[Any, Memory]] = field(default_factory=dict[Schedule, tuple[Any, Memory]])
+    least: tuple[Schedule, int | None] | None = None
+
+    def planned(self, rung: int) -> tuple[Plan, Any]:
+        """The plan for an aim; below the smallest plan this one: its prediction may be cautious."""
+        try:
+            return self.build(_aim(rung))
+        except BudgetError as error:
+            plan, jitted = self.build(max(1, error.smallest))
+            self.least = plan.schedule, error.stage
+            return plan, jitted
+
+    def compiled(self, plan: Plan, jitted: Any) -> Certified:
+        """A plan's certificate; each schedule is compiled once."""
+        if plan.schedule not in self.known:
+            target = plan.program.target
+            executable = target.compile(target.lower(jitted, *self.args, **self.kwargs))
+            self.known[plan.schedule] = executable, target.allocated(executable)
+            OUTCOMES.put(plan.program, plan.schedule, Outcome(self.known[plan.schedule][1].peak_bytes))
+        executable, memory = self.known[plan.schedule]
+        return Certified(executable, plan, memory, len(self.known), self.budget)
+
+
+def _aim(rung: int) -> int:
+    return max(1, int(RUNG**rung))
+
+
+def certify(build: Build, args: Any, kwargs: Any, budget: int | None) -> Certified:
+    """Compile plans for one aim after another until the compiler's peak is within the budget and uses it.
+
+    Aims are the rungs of one ladder, whatever the budget. Every `STEP`-th rung is climbed from just above the budget: while
+    a plan leaves more than `SLACK` of the budget unused, the next one is tried. From where the climb ends, the
+    plan is the first within the budget on the way down, rung by rung.
+
+    A larger budget never gives a slower plan. Whether the climb goes on from a rung is decided by comparing the budget
+    with numbers that do not depend on it, so a larger budget, which starts no lower, climbs at least to the same rung; of
+    the rungs below that it may use every one that the smaller budget may. Only where a plan exceeds the budget by far
+    (`FAR`), or after `MAX_ROUNDS` plans, the aim is lowered by the whole excess instead, which skips rungs.
 
     Args:
         build: from an aim in bytes (None: no budget) to a plan within it and a jitted function.
@@ -109,34 +163,44 @@ def certify(build: Callable[[int | None], tuple[Plan, Any]], args: Any, kwargs: 
     Raises:
         BudgetError: the smallest plan does not fit; carries the smallest certified peak.
     """
-    known: dict[Schedule, tuple[Any, Memory]] = {}
-
-    def compiled(plan: Plan, jitted: Any) -> Certified:
-        if plan.schedule not in known:
-            target = plan.program.target
-            executable = target.compile(target.lower(jitted, *args, **kwargs))
-            known[plan.schedule] = executable, target.allocated(executable)
-            OUTCOMES.put(plan.program, plan.schedule, Outcome(known[plan.schedule][1].peak_bytes))
-        executable, memory = known[plan.schedule]
-        return Certified(executable, plan, memory, len(known), budget)
-
+    trials = _Trials(build, args, kwargs, budget)
     if budget is None:
-        return compiled(*build(None))
-    rung = floor(log(max(budget, 1), RUNG)) + ABOVE
-    aim = int(RUNG**rung)
+        return trials.compiled(*build(None))
+    first = STEP * (floor(log(max(budget, 1), RUNG) / STEP) + 1)
+    top = _climbed(trials, first, budget)
+    # What was passed on the way up fits.
+    lowest = top - STEP if top > first else 0
+    rung = top
     while True:
-        aim = min(aim, int(RUNG**rung))
-        try:
-            certified = compiled(*build(aim))
-        except BudgetError as error:
-            # The prediction may be cautious: the compiler judges the smallest plan before giving up.
-            certified, stage = compiled(*build(max(1, error.smallest))), error.stage
-            if certified.peak_bytes > budget:
-                smallest = min(memory.peak_bytes for _, memory in known.values())
-                raise BudgetError(budget, smallest, stage, certified.plan.schedule.policy) from None
+        certified = trials.compiled(*trials.planned(rung))
         if certified.peak_bytes <= budget:
             return certified
-        excess = certified.peak_bytes - budget
-        if excess > FAR * budget or len(known) >= MAX_ROUNDS:
-            aim = max(1, min(aim, certified.plan.peak_bytes) - excess)
-        rung = min(rung - 1, floor(log(max(aim, 1), RUNG)))
+        schedule = certified.plan.schedule
+        if trials.least is not None and trials.least[0] == schedule:
+            smallest = min(memory.peak_bytes for _, memory in trials.known.values())
+            raise BudgetError(budget, smallest, trials.least[1], schedule.policy)
+        excess, aim = certified.peak_bytes - budget, _aim(rung)
+        if excess > FAR * budget or len(trials.known) >= MAX_ROUNDS:
+            aim = min(aim, certified.plan.peak_bytes) - excess
+        rung = max(lowest, min(rung - 1, floor(log(max(aim, 1), RUNG))))
+
+
+def _climbed(trials: _Trials, first: int, budget: int) -> int:
+    """The rung on which the climb ends: the first whose plan uses the budget, or after which no plan is worth trying.
+
+    A plan is worth trying if some plan is faster than the last one (`WORTH`), and if its prediction, corrected by the last
+    one's error, is within the budget or nearly so (`DIP`).
+    """
+    rung, certified = first, trials.compiled(*trials.planned(first))
+    fastest: float | None = None
+    last = first + MOST_STEPS * STEP
+    while certified.peak_bytes < (1 - SLACK) * budget and len(trials.known) <= MOST_CLIMBED and rung < last:
+        fastest = trials.build(None)[0].seconds if fastest is None else fastest
+        following = trials.planned(rung + STEP)
+        # The first plan that is not the same is above this rung's aim, wherever it is.
+        predicted = max(following[0].peak_bytes, _aim(rung))
+        error = certified.peak_bytes / max(1, certified.plan.peak_bytes)
+        if certified.plan.seconds <= fastest * WORTH or DIP * error * predicted > budget:
+            break
+        rung, certified = rung + STEP, trials.compiled(*following)
+    return rung
