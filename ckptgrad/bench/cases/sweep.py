@@ -12,7 +12,7 @@ import numpy as np
 import ckptgrad as cg
 from ckptgrad.bench.registry import Bench, case
 from ckptgrad.bench.rows import Row, row
-from ckptgrad.example_models import SWEEP
+from ckptgrad.example_models import SWEEP, Problem
 
 BUDGETS = 30
 
@@ -28,26 +28,38 @@ def sweep(bench: Bench) -> Iterator[Row]:
     errors: list[float] = []
     for name in bench.size(tuple(SWEEP), ("tanh",)):
         bench.announce(name)
-        model_row, off = sweep_model(name, bench.size(BUDGETS, 3))
+        make, sizes = SWEEP[name]
+        loss, args = make(**sizes)
+        types = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), args)
+        model_row, off = sweep_model(name, (loss, types), bench.size(BUDGETS, 3))
         errors += off
         yield model_row
     yield row("all", off_median_share=statistics.median(errors), off_worst_share=max(errors))
 
 
-def sweep_model(name: str, count: int) -> tuple[Row, list[float]]:
-    """A model's row, and how far off each prediction was."""
-    make, sizes = SWEEP[name]
-    loss, args = make(**sizes)
-    args = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), args)
-    least = cg.grad(loss, budget="min").compile(*args).peak_bytes
-    most = cg.grad(loss, policy="store_all").compile(*args).peak_bytes
+def sweep_model(
+    name: str, problem: Problem, count: int, *, target: cg.Target | None = None, group: str = ""
+) -> tuple[Row, list[float]]:
+    """A model's row, and how far off each prediction was.
+
+    Args:
+        name: of the model.
+        problem: its loss and arguments, which may be types.
+        count: the number of budgets.
+        target: what is compiled for; None for what is attached.
+        group: the group of the row.
+    """
+    loss, args = problem
+    least = cg.grad(loss, budget="min", target=target).compile(*args).peak_bytes
+    most = cg.grad(loss, policy="store_all", target=target).compile(*args).peak_bytes
     budgets = [int(b) for b in np.geomspace(least, most, count)]
-    certified = [cg.grad(loss, budget=b).compile(*args) for b in budgets]
+    certified = [cg.grad(loss, budget=b, target=target).compile(*args) for b in budgets]
     seconds = [c.plan.seconds for c in certified]
     off = [abs(c.peak_bytes / c.plan.peak_bytes - 1) for c in certified]
     rounds = [c.rounds for c in certified]
     model_row = row(
         name,
+        group,
         smallest_bytes=least,
         largest_bytes=most,
         budgets=count,

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 from jax.stages import Compiled
 
 import ckptgrad as cg
+from ckptgrad.bench.cases.sweep import sweep_model
 from ckptgrad.bench.registry import Bench, case
 from ckptgrad.bench.rows import Row, row
 from ckptgrad.bench.target_models import MODELS, TargetModel
@@ -27,6 +29,11 @@ policy named. Each rival is followed by our plan within its certified bytes; "ag
 time in proportion to the rival's. No budget is compared with jax.grad, the smallest plan with jax.checkpoint of nothing.
 Estimated times are read from the compiled program, loops as often as they turn: of a TPU the cycles that its compiler
 expects, of a GPU a roofline over the kernels."""
+
+ABOUT_SWEEPS = (
+    """As `sweep`, for a chip that need not be here: models and sizes are those of `mlp` and `transformer` there."""
+)
+SWEPT, BUDGETS = ("mlp", "transformer"), 10
 
 # By the words in names of cases: a target, and the types of real numbers there.
 TARGETS = {"h100": ("h100", (jnp.float32, jnp.bfloat16)), "v5e": ("v5e:2x2", (jnp.bfloat16,))}
@@ -137,18 +144,43 @@ def _refusal(error: Exception) -> str:
     return str(error).splitlines()[0][:120]
 
 
-def against_rivals(name: str, chip: str, bench: Bench) -> Iterator[Row]:
-    """A model on a target, against each rival; one row with the reason where the target's compiler is not installed."""
-    target_name, dtypes = TARGETS[chip]
-    try:
-        target = cg.target(target_name)
-    except MissingExtraError as error:
-        yield row(target_name, skipped=str(error))
-        return
+def against_rivals(name: str, target: cg.Target, dtypes: Sequence[Any], bench: Bench) -> Iterator[Row]:
+    """A model on a target, against each rival."""
     for dtype in bench.size(dtypes, dtypes[-1:]):
         yield from Setting(bench, MODELS[name], target, dtype).rows()
 
 
-for _name, _model in MODELS.items():
-    for _chip, (_target, _) in TARGETS.items():
-        case(f"targets-{_chip}-{_name}", f"{_model.title}, on {_target}", ABOUT)(partial(against_rivals, _name, _chip))
+def sweeps(target: cg.Target, dtypes: Sequence[Any], bench: Bench) -> Iterator[Row]:
+    """Models over many budgets, and all predictions together."""
+    errors: list[float] = []
+    for dtype in bench.size(dtypes, dtypes[-1:]):
+        for name in bench.size(SWEPT, SWEPT[:1]):
+            bench.announce(f"{jnp.dtype(dtype).name}: {name}")
+            problem = MODELS[name](bench, dtype)
+            swept, off = sweep_model(name, problem, bench.size(BUDGETS, 3), target=target, group=jnp.dtype(dtype).name)
+            errors += off
+            yield swept
+    yield row("all", off_median_share=statistics.median(errors), off_worst_share=max(errors))
+
+
+Rows: TypeAlias = Callable[[cg.Target, Sequence[Any], Bench], Iterator[Row]]
+
+
+def on_chip(chip: str, rows: Rows, bench: Bench) -> Iterator[Row]:
+    """The rows for a chip; one with the reason where its compiler is not installed."""
+    name, dtypes = TARGETS[chip]
+    try:
+        target = cg.target(name)
+    except MissingExtraError as error:
+        yield row(name, skipped=str(error))
+        return
+    yield from rows(target, dtypes, bench)
+
+
+for _chip, (_target, _) in TARGETS.items():
+    for _name, _model in MODELS.items():
+        _rows = partial(on_chip, _chip, partial(against_rivals, _name))
+        case(f"targets-{_chip}-{_name}", f"{_model.title}, on {_target}", ABOUT)(_rows)
+    case(f"targets-{_chip}-sweep", f"Two models over ten budgets each, on {_target}", ABOUT_SWEEPS)(
+        partial(on_chip, _chip, sweeps)
+    )

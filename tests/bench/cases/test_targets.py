@@ -13,5 +13,5 @@ def test_without_the_compiler_the_case_says_what_to_install(monkeypatch):
         raise MissingExtraError(f"compiling for {name}", "XLA's GPU compiler", "gpu-target")
 
     monkeypatch.setattr(cg, "target", missing)
-    (left_out,) = targets.against_rivals("mlp", "h100", Bench(quick=True))
+    (left_out,) = targets.on_chip("h100", targets.sweeps, Bench(quick=True))
     assert "pip install 'ckptgrad[gpu-target]'" in left_out.skipped
