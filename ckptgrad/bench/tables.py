@@ -104,14 +104,17 @@ def section(result: Result) -> RenderableType:
 
 
 PREFACE = """Everything that `ckptgrad bench` compares, as measured. Bytes come from XLA's buffer assignment unless a column
-says otherwise, and are the same in every run. Times are medians, interleaved in one process, on a shared machine."""
+says otherwise, and are the same in every run. Times are medians, interleaved in one process, on a shared machine. Programs
+for other chips come first; they were compiled here and not run."""
+# Names of cases whose sections come first begin so.
+FIRST = "targets-"
 
 
 def page(book: Book, pictures: Sequence[Path] = ()) -> str:
-    """A book in Markdown, with those pictures of its cases that lie beside it."""
+    """A book in Markdown, accelerators first, with those pictures of its cases that lie beside it."""
     drawn = {path.stem: path.name for path in pictures}
     parts = ["# The benchmark book", PREFACE, environments(book)]
-    for name, result in book.results.items():
+    for name, result in sorted(book.results.items(), key=lambda item: not item[0].startswith(FIRST)):
         parts.append(markdown(result))
         if name in drawn:
             parts.append(f"![{result.title}]({drawn[name]})")

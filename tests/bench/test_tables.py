@@ -9,7 +9,7 @@ from rich.console import Console
 
 from ckptgrad.bench.book import Book
 from ckptgrad.bench.rows import row
-from ckptgrad.bench.tables import cells, columns, comparison, environments, markdown, section
+from ckptgrad.bench.tables import cells, columns, comparison, environments, markdown, page, section
 from tests.support.book import RESULT, ROWS
 
 
@@ -39,6 +39,13 @@ def test_text_and_markdown():
     assert "| tanh | ours | 0.500 | 0.500 | yes | 1.23 | a word |" in lines
     assert "| --- | --- | ---: | ---: | ---: | ---: | --- |" in lines
     assert environments(Book({"mine": RESULT})) == "Abacus, 2 cores, 8 GiB, Linux x86_64, python 3.12.1, jax 0.10.2"
+
+
+def test_accelerators_come_first():
+    named = [replace(RESULT, name=name) for name in ("mine", "sweep", "targets-h100-mlp")]
+    lines = page(Book({result.name: result for result in named})).splitlines()
+    titles = [line.partition(":")[0] for line in lines if line.startswith("## ")]
+    assert titles == ["## targets-h100-mlp", "## mine", "## sweep"]
 
 
 def test_comparison_shows_what_changed():

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 from jax.stages import Compiled
+from jax.typing import DTypeLike
 
 import ckptgrad as cg
 from ckptgrad.bench.cases.sweep import sweep_model
@@ -36,7 +37,10 @@ ABOUT_SWEEPS = (
 SWEPT, BUDGETS = ("mlp", "transformer"), 10
 
 # By the words in names of cases: a target, and the types of real numbers there.
-TARGETS = {"h100": ("h100", (jnp.float32, jnp.bfloat16)), "v5e": ("v5e:2x2", (jnp.bfloat16,))}
+TARGETS: dict[str, tuple[str, tuple[DTypeLike, ...]]] = {
+    "h100": ("h100", (jnp.float32, jnp.bfloat16)),
+    "v5e": ("v5e:2x2", (jnp.bfloat16,)),
+}
 POLICIES = {"nothing": "nothing_saveable", "dots": "dots_saveable", "dots without batch": "dots_with_no_batch_dims_saveable"}
 GRAD, NOTHING = "jax.grad", "jax.checkpoint, nothing"
 
@@ -57,7 +61,7 @@ class Setting:
     bench: Bench
     model: TargetModel
     target: cg.Target
-    dtype: Any
+    dtype: DTypeLike
 
     @property
     def group(self) -> str:
@@ -144,13 +148,13 @@ def _refusal(error: Exception) -> str:
     return str(error).splitlines()[0][:120]
 
 
-def against_rivals(name: str, target: cg.Target, dtypes: Sequence[Any], bench: Bench) -> Iterator[Row]:
+def against_rivals(name: str, target: cg.Target, dtypes: Sequence[DTypeLike], bench: Bench) -> Iterator[Row]:
     """A model on a target, against each rival."""
     for dtype in bench.size(dtypes, dtypes[-1:]):
         yield from Setting(bench, MODELS[name], target, dtype).rows()
 
 
-def sweeps(target: cg.Target, dtypes: Sequence[Any], bench: Bench) -> Iterator[Row]:
+def sweeps(target: cg.Target, dtypes: Sequence[DTypeLike], bench: Bench) -> Iterator[Row]:
     """Models over many budgets, and all predictions together."""
     errors: list[float] = []
     for dtype in bench.size(dtypes, dtypes[-1:]):
@@ -163,7 +167,7 @@ def sweeps(target: cg.Target, dtypes: Sequence[Any], bench: Bench) -> Iterator[R
     yield row("all", off_median_share=statistics.median(errors), off_worst_share=max(errors))
 
 
-Rows: TypeAlias = Callable[[cg.Target, Sequence[Any], Bench], Iterator[Row]]
+Rows: TypeAlias = Callable[[cg.Target, Sequence[DTypeLike], Bench], Iterator[Row]]
 
 
 def on_chip(chip: str, rows: Rows, bench: Bench) -> Iterator[Row]:

@@ -1,0 +1,55 @@
+"""Plans for chips that are not here: within the bytes of jax.checkpoint around each block, as their compilers allocate.
+
+Bytes are in boundaries: the activations that pass from one block to the next.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import ckptgrad as cg
+from ckptgrad.bench.registry import Bench
+from ckptgrad.bench.target_models import TargetModel, attention_blocks
+from ckptgrad.example_models import gelu_stack
+from tests.support.targets import compile_only
+
+GELU = TargetModel("", gelu_stack, {"layers": 4, "width": 512, "hidden": 2048, "batch": 8192}, {})
+BLOCKS = TargetModel("", attention_blocks, {"blocks": 3, "width": 512, "heads": 8, "context": 512, "batch": 16}, {})
+WIDE = TargetModel("", gelu_stack, {"layers": 3, "width": 1024, "hidden": 4096, "batch": 65536}, {})
+
+
+def temporaries_and_peak(target, problem):
+    loss, args = problem
+    memory = target.allocated(target.compile(target.lower(jax.jit(jax.value_and_grad(loss)), *args)))
+    return memory.temporary_bytes, memory.peak_bytes
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "dtype", "most"),
+    [
+        pytest.param("h100", GELU, jnp.float32, 13.01, id="h100-gelu"),
+        pytest.param("h100", BLOCKS, jnp.float32, 33.04, id="h100-blocks", marks=pytest.mark.slow),
+        pytest.param("v5e:2x2", WIDE, jnp.bfloat16, None, id="v5e-gelu", marks=pytest.mark.slow),
+    ],
+)
+def test_a_plan_fits_in_the_bytes_of_a_checkpoint_around_each_block(name, model, dtype, most):
+    target, bench = compile_only(name), Bench()
+    loss, (params, x) = model(bench, dtype)
+    rival, peak = temporaries_and_peak(target, model(bench, dtype, jax.checkpoint))
+    ours = cg.value_and_grad(loss, budget=peak, target=target).compile(params, x)
+    assert ours.temporary_bytes <= rival
+    if most is not None:
+        assert ours.temporary_bytes <= most * x.size * x.dtype.itemsize
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", [GELU, BLOCKS], ids=["gelu", "blocks"])
+def test_without_a_budget_an_h100_holds_no_more_than_for_jax_grad(model):
+    target, bench = compile_only("h100"), Bench()
+    loss, args = model(bench, jnp.float32)
+    assert (
+        cg.value_and_grad(loss, target=target).compile(*args).temporary_bytes
+        <= temporaries_and_peak(target, (loss, args))[0]
+    )
