@@ -7,7 +7,7 @@ plain data: tracing lives in `trace`, evaluation in `evaluate`, differentiation 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -35,10 +35,18 @@ class Bindable(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class KnownCost:
-    """What an operation costs where nothing has to be estimated: seconds, and bytes that it holds inside."""
+    """What an operation costs where nothing has to be estimated.
+
+    Attributes:
+        seconds, bytes: how long it takes, and what it holds inside at its worst moment.
+        course: how that goes over time, if anybody asks: seconds, and bytes that are held inside for as long.
+        carried: the positions of results that are written over an operand of their type, where nothing else reads that.
+    """
 
     seconds: float
     bytes: int
+    course: Callable[[], Sequence[tuple[float, int]]] = tuple
+    carried: tuple[int, ...] = ()
 
 
 class Operation:

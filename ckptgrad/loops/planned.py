@@ -85,13 +85,16 @@ def with_plans(joint: Joint, plans: Mapping[Loop, Candidate]) -> Joint:
             *results, token = op.outputs
             stored[token] = [Variable(a) for a in plan.reversal.stored_avals(loop)]
             run = _Running(FORWARD, forward_of(plan.reversal, loop))
-            op = _running(run, op, op.inputs, [*results, *stored[token]], plan.forward_seconds, plan.forward_bytes)
+            carried = tuple(range(loop.body.num_carry))
+            cost = KnownCost(plan.forward_seconds, plan.forward_bytes, plan.forward_course, carried)
+            op = _running(run, op, op.inputs, [*results, *stored[token]], cost)
         elif op.primitive is _backward_p:
             plan, count = plans[loop], len(loop.operand_avals)
             operands, token, cotangents = op.inputs[:count], op.inputs[count], op.inputs[count + 1 :]
             run = _Running(BACKWARD, _backward_of(plan.reversal, loop, op.params["present"], len(stored[token])))
             inputs = [*operands, *stored[token], *cotangents]
-            op = _running(run, op, inputs, op.outputs, plan.backward_seconds, plan.backward_bytes)
+            cost = KnownCost(plan.backward_seconds, plan.backward_bytes, plan.backward_course, _carried_gradients(loop))
+            op = _running(run, op, inputs, op.outputs, cost)
         operations.append(op)
     return replace(joint, operations=tuple(operations))
 
@@ -121,10 +124,15 @@ class _Running:
         return self.run(*inputs)
 
 
-def _running(
-    run: _Running, op: Operation, inputs: Sequence[Any], outputs: Sequence[Variable], seconds: float, inside: int
-) -> Operation:
-    cost, params = KnownCost(seconds, inside), {"loop": op.params["loop"]}
+def _carried_gradients(loop: Loop) -> tuple[int, ...]:
+    """The positions, among the gradients of the operands, of those of the initial state."""
+    operands = [k for k, d in enumerate(loop.differentiated) if d]
+    first = loop.offset + loop.body.num_consts
+    return tuple(i for i, k in enumerate(operands) if first <= k < first + loop.body.num_carry)
+
+
+def _running(run: _Running, op: Operation, inputs: Sequence[Any], outputs: Sequence[Variable], cost: KnownCost) -> Operation:
+    params = {"loop": op.params["loop"]}
     return Operation(run, inputs, outputs, params, op.source_info, op.context, known_cost=cost)
 
 

@@ -9,6 +9,7 @@ from ckptgrad.loops.loop import Loop
 from ckptgrad.loops.replay import Replay
 from ckptgrad.loops.weight_sums import WeightSums
 from ckptgrad.stage.partition import partition
+from ckptgrad.target.course import Course, course_inside
 from ckptgrad.target.footprint import peak_inside
 from ckptgrad.target.roofline import Roofline
 
@@ -55,16 +56,33 @@ class StepCosts:
         # Gradients that are added in place take no memory of their own.
         joint = part.joint
         in_place = variables_of(a for k in body.indexed if (a := joint.gradients[k]) is not None)
+        # The cotangents that arrive in what is carried are held already, and may be written over.
+        self._arriving = joint.cotangents[: len(body.active_carry)]
         present = {*joint.inputs, *part.residuals, *joint.cotangents, *in_place}
-        self.backward_inside = self.state + max(
-            0, peak_inside(self._backward_operations, present, gradients, target=roofline.target)
-        )
+        self._present, self._gradients = present - {*self._arriving}, gradients
+        peak = peak_inside(self._backward_operations, self._present, gradients, roofline.target, self._arriving)
+        self.backward_inside = self.state + max(0, peak - roofline.target.total_bytes(self._arriving))
+
+    @property
+    def forward_course(self) -> Course:
+        """Seconds, and bytes that are held inside a step for as long."""
+        joint = self.replay.part.joint
+        carried = variables_of(joint.outputs[: self.replay.body.num_carry])
+        course = course_inside(self._plain.operations, joint.inputs, carried, self.roofline)
+        return [(seconds, self.state + held) for seconds, held in course]
+
+    @property
+    def backward_course(self) -> Course:
+        """The same inside the backward of a step."""
+        course = course_inside(self._backward_operations, self._present, self._gradients, self.roofline, self._arriving)
+        held_already = self.roofline.target.total_bytes(self._arriving)
+        return [(seconds, self.state + max(0, held - held_already)) for seconds, held in course]
 
     def _price_forward(self) -> None:
         replay, roofline = self.replay, self.roofline
         part, joint = replay.part, replay.part.joint
         carried = variables_of(joint.outputs[: replay.body.num_carry])
-        plain = partition(joint, ()).forward_run(again=True, unwanted=replay.stacked_only)
+        self._plain = plain = partition(joint, ()).forward_run(again=True, unwanted=replay.stacked_only)
         again = part.forward_run(again=True, unwanted=[v for v in replay.stacked_only if v not in replay.private])
         self.plain = roofline.warm_seconds(plain.operations, carried)
         self.keep = (

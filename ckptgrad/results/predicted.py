@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from ckptgrad.chain.course import backward_course, forward_course
 from ckptgrad.chain.kind import private_residuals
 from ckptgrad.chain.program import Program
-from ckptgrad.chain.waiting import waiting
+from ckptgrad.chain.waiting import waiting, waiting_bytes
 from ckptgrad.graph.graph import Atom, Operation, Variable
 from ckptgrad.meters.buffers import Buffer
 from ckptgrad.planning import ledger
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.ledger import follow
-from ckptgrad.planning.schedule import Schedule
+from ckptgrad.planning.schedule import Backward, Forward, Schedule
+from ckptgrad.target.course import Course, lifted
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,7 @@ class Moment:
         stage: the stage, or for the freeing of a boundary the boundary, that it is about.
         start, end: estimated seconds since the call began.
         bytes: what is held at its worst moment, by kind of buffer.
+        inside: where loops make transients go up and down: until when, in seconds as `end`, and how many bytes.
     """
 
     action: str
@@ -36,6 +39,7 @@ class Moment:
     start: float
     end: float
     bytes: Mapping[str, int]
+    inside: tuple[tuple[float, int], ...] = ()
 
     @property
     def total(self) -> int:
@@ -43,15 +47,32 @@ class Moment:
         return sum(self.bytes.values())
 
 
-def moments(costs: ChainCosts, schedule: Schedule, between: tuple[int, ...]) -> list[Moment]:
-    """What each action holds, by kind.
+def moments(program: Program, costs: ChainCosts, schedule: Schedule) -> list[Moment]:
+    """What each action holds, by kind."""
+    between = tuple(waiting_bytes(program))
+    found: list[Moment] = []
+    kept: dict[int, int | None] = {}
+    for moment in follow(costs, schedule):
+        action, course = moment.action, list[tuple[float, int]]()
+        if isinstance(action, Forward):
+            kept[action.stage] = action.keep
+            course = forward_course(program.stages[action.stage].kind, action.keep)
+        elif isinstance(action, Backward) and (keep := kept[action.stage]) is not None:
+            course = backward_course(program.stages[action.stage].kind, keep)
+        found.append(_with_inside(_by_kind(moment, between), course))
+    return found
 
-    Args:
-        costs: of the chain.
-        schedule: the actions.
-        between: for each boundary what waits beside its cotangent (`waiting`), in bytes; 0 for costs without a program.
-    """
-    return [_by_kind(moment, between) for moment in follow(costs, schedule)]
+
+def _with_inside(moment: Moment, course: Course) -> Moment:
+    """A moment with the course of its transients: as long as it is, and as high."""
+    highest = moment.bytes["transients"]
+    if not course or not highest:
+        return moment
+    ends, inside = moment.start, list[tuple[float, int]]()
+    for seconds, held in lifted(course, moment.end - moment.start, highest):
+        ends += seconds
+        inside.append((ends, held))
+    return replace(moment, inside=tuple(inside))
 
 
 def _by_kind(moment: ledger.Moment, between: tuple[int, ...]) -> Moment:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ckptgrad.chain.program import Program
-from ckptgrad.chain.waiting import waiting_bytes
 from ckptgrad.meters.buffers import Buffer
 from ckptgrad.meters.meter import Reading
 from ckptgrad.planning.costs import ChainCosts
@@ -70,6 +69,23 @@ class Timeline(Shown):
             return [(i / n, (i + 1) / n) for i in range(n)]
         return [(m.start / end, m.end / end) for m in self.moments]
 
+    @property
+    def course(self) -> list[tuple[float, float, Mapping[str, int]]]:
+        """The moments, and inside them the steps of loops: where each part begins and ends, as shares of the estimated time,
+        and what is held, by kind.
+        """
+        parts: list[tuple[float, float, Mapping[str, int]]] = []
+        whole = self.moments[-1].end
+        for moment, (start, end) in zip(self.moments, self.progress, strict=True):
+            if not moment.inside or whole <= 0:
+                parts.append((start, end, moment.bytes))
+                continue
+            for until, transients in moment.inside:
+                stop = end if until == moment.inside[-1][0] else min(end, until / whole)
+                parts.append((start, stop, {**moment.bytes, "transients": transients}))
+                start = stop
+        return parts
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON; bytes, and times as shares of the whole."""
         return {
@@ -81,6 +97,7 @@ class Timeline(Shown):
                 {"action": m.action, "stage": m.stage, "start": a, "end": b, "bytes": dict(m.bytes), "total": m.total}
                 for m, (a, b) in zip(self.moments, self.progress, strict=True)
             ],
+            "course": [{"start": a, "end": b, "bytes": dict(held)} for a, b, held in self.course],
             "alive_at_peak": [b.to_dict() for b in self.alive],
             "readings": {name: reading.to_dict() for name, reading in self.readings.items()},
         }
@@ -93,7 +110,7 @@ class Timeline(Shown):
 def predict(name: str, program: Program, costs: ChainCosts, schedule: Schedule, budget: int | None) -> Timeline:
     """The predicted timeline of a schedule."""
     simulation = simulate(schedule, costs)
-    predicted = moments(costs, schedule, tuple(waiting_bytes(program)))
+    predicted = moments(program, costs, schedule)
     alive = buffers_during(program, costs, schedule, simulation.peak_at, simulation.peak)
     return Timeline(name, tuple(predicted), tuple(alive), budget)
 

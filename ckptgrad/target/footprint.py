@@ -7,7 +7,7 @@ from the operation that makes it to the last one that reads it, directly or thro
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from jax import numpy as jnp
 
@@ -146,6 +146,17 @@ def peak_inside(
         target: what the operations are compiled for.
         consumed: values held at the start and dropped at their last use.
     """
+    return max([target.total_bytes(consumed), *live_inside(operations, held_outside, returned, target, consumed)])
+
+
+def live_inside(
+    operations: Sequence[Operation],
+    held_outside: Collection[Variable],
+    returned: Collection[Variable],
+    target: Target,
+    consumed: Collection[Variable] = (),
+) -> Iterator[int]:
+    """Bytes held while each operation of a run runs, one by one; arguments as of `peak_inside`."""
     solid = materialised(operations, returned, target)
     sources: dict[Variable, frozenset[Variable]] = {}
     last: dict[Variable, int] = {}
@@ -159,7 +170,7 @@ def peak_inside(
             for r in roots:
                 last[r] = position
     kept = set(returned)
-    live = peak = target.total_bytes(consumed)
+    live = target.total_bytes(consumed)
     made: set[Variable] = set(consumed)
     reusable: set[Variable] = {*consumed}
     dying: dict[int, list[Variable]] = {}
@@ -171,12 +182,18 @@ def peak_inside(
         made.update(fresh)
         grown = target.total_bytes(fresh)
         freed = target.total_bytes(v for v in dead if v in made)
-        reused = [] if is_materialised(op) else _reused(fresh, dead, reusable)
-        peak = max(peak, live + grown + scratch(op, target) - target.total_bytes(reused))
+        reused = _reused(_overwriting(op, fresh), dead, reusable)
+        yield live + grown + scratch(op, target) - target.total_bytes(reused)
         if not (is_product(op) and op.outputs[0].aval.ndim > 2 and not has_batch_dimensions(op)):
             reusable.update(fresh)
         live += grown - freed
-    return peak
+
+
+def _overwriting(op: Operation, fresh: Sequence[Variable]) -> Sequence[Variable]:
+    """The results that may be written over operands: those of elementwise work, and what a planned loop carries."""
+    if op.known_cost is not None:
+        return [op.outputs[i] for i in op.known_cost.carried if op.outputs[i] in fresh]
+    return [] if is_materialised(op) else fresh
 
 
 def scratch(op: Operation, target: Target) -> int:
@@ -204,7 +221,7 @@ def channels_last(ndim: int) -> tuple[tuple[int, ...], tuple[int, ...], tuple[in
 
 
 def _reused(fresh: Sequence[Variable], dead: Sequence[Variable], reusable: Collection[Variable]) -> list[Variable]:
-    """The results that an elementwise operation may write over an operand that it is the last to read.
+    """The results that an operation may write over an operand that it is the last to read.
 
     Not over a product of more than two axes: that is computed as a matrix and seen through a view.
     """

@@ -110,18 +110,20 @@ def test_a_hopeless_budget_is_refused_without_questions(compilations):
     assert compilations == []
 
 
-def test_a_scan_over_layers_is_predicted_and_not_refused():
-    """Estimates take one state too many for the loop."""
+@pytest.mark.parametrize("budget", [None, "min"])
+def test_a_scan_over_layers_is_predicted(budget):
+    """Without a budget by the estimate alone, else after the compiler was asked about the loop's plans."""
 
     def loss(ws, x):
-        return (lax.scan(lambda h, w: (jnp.tanh(h @ w), None), x, ws)[0] ** 2).mean()
+        def step(h, w):
+            return h + jax.nn.relu(h @ w[0]) @ w[1], None
 
-    args = jax.ShapeDtypeStruct((DEPTH, 64, 64), jnp.float32), X
-    estimated = cg.plan(loss, *args, budget="min", costs="estimate").peak_bytes
-    budget = int(0.75 * estimated)
+        return (lax.scan(step, x, ws)[0] ** 2).mean()
+
+    up, down = (jax.ShapeDtypeStruct((DEPTH, *shape), jnp.float32) for shape in ((32, 128), (128, 32)))
+    args = (up, down), jax.ShapeDtypeStruct((512, 32), jnp.float32)
     door = cg.value_and_grad(loss, budget=budget)
     predicted = door.plan(*args).peak_bytes
-    assert predicted <= budget
     assert compiled_memory(jax.jit(door).lower(*args).compile()).peak_bytes == pytest.approx(predicted, rel=0.05)
 
 

@@ -1,5 +1,6 @@
 """Timelines: what is predicted is the referee's, what XLA holds is followed to the byte, and lines are the user's."""
 
+import itertools
 import json
 from dataclasses import replace
 
@@ -125,3 +126,24 @@ def test_a_plan_without_times_has_moments_of_one_length():
     course = cg.plan(tanh_loss, WS, X).timeline()
     still = replace(course, moments=tuple(replace(m, start=0.0, end=0.0) for m in course.moments))
     assert still.progress[0] == (0.0, 1 / len(course.moments))
+
+
+@pytest.mark.parametrize("budget", [None, "min"])
+def test_inside_a_scan_the_steps_are_seen(budget):
+    """Transients rise and fall with every step, forward and backward; the moment tells the worst of it."""
+    course = cg.plan(scan_loss, WS, X, budget=budget, costs="estimate").timeline()
+    looping = [m for m in course.moments if m.inside]
+    assert {m.action[0] for m in looping} == {"F", "B"}
+    for moment in looping:
+        ends, held = zip(*moment.inside, strict=True)
+        assert max(held) == moment.bytes["transients"]
+        assert list(ends) == sorted(ends)
+        assert ends[-1] == pytest.approx(moment.end)
+    backward = [held for _, held in looping[-1].inside]
+    assert sum(a < b for a, b in itertools.pairwise(backward)) >= len(WS) - 1
+    parts = course.course
+    assert parts[0][0] == 0.0
+    assert parts[-1][1] == pytest.approx(1.0)
+    assert all(a[1] == b[0] for a, b in itertools.pairwise(parts))
+    assert max(sum(held.values()) for _, _, held in parts) == course.peak_bytes
+    assert len(json.loads(json.dumps(course.to_dict()))["course"]) == len(parts)

@@ -47,6 +47,11 @@ class FromCheckpoints(Reversal[LoopT]):
 
     starts_each_group: ClassVar[bool] = False
 
+    @property
+    def steps_again(self) -> int:
+        """The steps of a group."""
+        return self.group
+
     @classmethod
     def candidates(cls, costs: StepCosts, offer: Offer) -> Iterator[Candidate]:
         """Groups of all sizes, each from two levels to a single checkpoint, as far as worth considering."""

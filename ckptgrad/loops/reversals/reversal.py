@@ -30,8 +30,12 @@ from ckptgrad.loops.loop import Loop
 from ckptgrad.loops.replay import Replay
 from ckptgrad.loops.step_costs import StepCosts
 from ckptgrad.loops.weight_sums import WeightSums
+from ckptgrad.target.course import Course, lifted
 
 LoopT = TypeVar("LoopT", bound=Loop)
+
+# Steps that are told apart in the course of a loop's memory.
+MOST_STEPS = 32
 
 
 class ReversalError(CkptgradError):
@@ -59,6 +63,11 @@ class Reversal(ABC, Generic[LoopT]):
             costs: of one step, with this save option.
             offer: which plans are worth considering.
         """
+
+    @property
+    def steps_again(self) -> int:
+        """How many steps run forward again, one after the other, before their backwards do; 0 where none does."""
+        return 0
 
     def check(self, loop: LoopT) -> None:
         """Whether the way takes the loop.
@@ -177,6 +186,24 @@ class Candidate:
         """The plan in a few words, with those of the loops inside."""
         label, inner = self.reversal.label(self._costs.loop), self._costs.inner
         return f"{label} ({inner})" if inner else label
+
+    def forward_course(self) -> Course:
+        """How the bytes that are held inside the forward go over time: step by step, several in one if they are many."""
+        return lifted(self._costs.forward_course * self._steps, self.forward_seconds, self.forward_bytes)
+
+    def backward_course(self) -> Course:
+        """The same of the backward: each group of steps runs forward again, if it must, and then backward."""
+        group, left, course = max(1, self.reversal.steps_again), self._steps, list[tuple[float, int]]()
+        while left > 0:
+            steps = min(group, left)
+            course += self._costs.forward_course * (steps if self.reversal.steps_again else 0)
+            course += self._costs.backward_course * steps
+            left -= steps
+        return lifted(course, self.backward_seconds, self.backward_bytes)
+
+    @property
+    def _steps(self) -> int:
+        return max(1, min(self._costs.length, MOST_STEPS))
 
 
 def spread(most: int, parts: int) -> list[int]:

@@ -29,11 +29,11 @@ def plot_timeline(timeline: Timeline, ax: Axes | None = None) -> Figure:
     figure, axes = axes_for(ax)
     edges = [0.0]
     stacks: dict[str, list[float]] = {kind: [] for kind in KINDS}
-    for moment, (_, end) in zip(timeline.moments, timeline.progress, strict=True):
+    for _, end, held in timeline.course:
         if end > edges[-1]:
             edges.append(end)
             for kind in KINDS:
-                stacks[kind].append(moment.bytes[kind] / MIB)
+                stacks[kind].append(held[kind] / MIB)
     below = [0.0] * (len(edges) - 1)
     for kind in KINDS:
         colour, hatch = KIND_STYLES.get(kind, OTHER_STYLE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import string
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -74,10 +74,12 @@ def _in_words(action: str) -> str:
 def _chart(timeline: Timeline) -> Text:
     """Columns of time, each filled from below with the letters of kinds; the peak is marked underneath."""
     highest = max([timeline.peak_bytes, timeline.budget or 0]) or 1
-    columns = [_moment_at(timeline, (k + 0.5) / COLUMNS) for k in range(COLUMNS)]
-    peak_column = min(COLUMNS - 1, int(COLUMNS * sum(timeline.progress[timeline.peak_at]) / 2))
-    columns[peak_column] = timeline.peak_at
-    stacks = [_stack([timeline.moments[c].bytes[kind] for kind in KINDS], highest) for c in columns]
+    course = timeline.course
+    columns = [_held_at(course, (k + 0.5) / COLUMNS) for k in range(COLUMNS)]
+    start, end, at_peak = max(course, key=lambda part: sum(part[2].values()))
+    peak_column = min(COLUMNS - 1, int(COLUMNS * (start + end) / 2))
+    columns[peak_column] = at_peak
+    stacks = [_stack([held[kind] for kind in KINDS], highest) for held in columns]
     limit = None if timeline.budget is None else round(ROWS * timeline.budget / highest)
     text = Text(no_wrap=True)
     for row in range(ROWS, 0, -1):
@@ -94,9 +96,9 @@ def _chart(timeline: Timeline) -> Text:
     return text
 
 
-def _moment_at(timeline: Timeline, share: float) -> int:
-    """The index of the moment at a share of the time."""
-    return next((i for i, (_, end) in enumerate(timeline.progress) if end > share), len(timeline.moments) - 1)
+def _held_at(course: Sequence[tuple[float, float, Mapping[str, int]]], share: float) -> Mapping[str, int]:
+    """What is held at a share of the time."""
+    return next((held for _, end, held in course if end > share), course[-1][2])
 
 
 def _stack(bytes_: Sequence[int], highest: int) -> list[str]:
