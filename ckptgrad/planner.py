@@ -39,7 +39,7 @@ def make_plan(program: Program, request: Request, costs: ChainCosts | None = Non
         EffectError: the schedule would have a side effect twice.
     """
     if costs is None and _asks(program, request):
-        costs = _costs_within(program, request)
+        costs = costs_within(program, request)
     costs = costs or program_costs(program, request.costs)
     schedule, simulation, limit = _decide(program, request, costs)
     check_effects(program, schedule)
@@ -64,7 +64,7 @@ def _asks(program: Program, request: Request) -> bool:
     return decides and request.costs == "auto" and program.target.asked_while_tracing
 
 
-def _costs_within(program: Program, request: Request) -> ChainCosts:
+def costs_within(program: Program, request: Request) -> ChainCosts:
     """Estimated costs, after the compiler was asked about stages of the plans within the budget that they lead to.
 
     About those of which no estimate is sure, unless the plan takes far less than the budget; where no plan seems to be
@@ -85,10 +85,13 @@ def _costs_within(program: Program, request: Request) -> ChainCosts:
 
 
 def _ask_of_smallest(asked: AskedCosts, program: Program, request: Request, smallest: int) -> bool:
-    """Ask about the plan of the fewest bytes, and once all is known of it about every option."""
+    """Ask about the plan of the fewest bytes, and once all is known of it about every option.
+
+    First about that of which no estimate is sure: what budget="min" is given is not refused when it is asked for in bytes.
+    """
     with suppress(BudgetError):
         schedule, _, _ = _decide(program, replace(request, budget=max(1, smallest)), asked.costs)
-        if asked.ask(schedule, sure=True, most=MOST_PROBES):
+        if any(asked.ask(schedule, sure=sure, most=MOST_PROBES) for sure in (False, True)):
             return True
     return asked.ask_everything(most=MOST_PROBES)
 

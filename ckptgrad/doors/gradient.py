@@ -6,6 +6,7 @@ import functools
 import types
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -15,12 +16,14 @@ from ckptgrad.costs.source import program_costs
 from ckptgrad.doors.calling import check_function, make_call, split_arguments
 from ckptgrad.doors.inputs import check_inputs
 from ckptgrad.doors.tracing import TracedChain, trace_chain
+from ckptgrad.errors import BudgetError
 from ckptgrad.execution.certify import Certified, certify
 from ckptgrad.execution.interpreter import Execution, split_at_backward
 from ckptgrad.graph.naming import name_of
 from ckptgrad.graph.static import SplitCall
 from ckptgrad.graph.value_types import cotangent_type, filled
-from ckptgrad.planner import limit_bytes, make_plan
+from ckptgrad.planner import costs_within, limit_bytes, make_plan
+from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.schedule import Schedule
 from ckptgrad.request import Request
 from ckptgrad.results.plan import Plan
@@ -69,11 +72,15 @@ class GradientFunction:
         door = GradientFunction(split.fun, self.request, with_value=self.with_value)
         traced = door.trace(*split.args, **split.kwargs)
         traced.returned.check_compiled(self.fun)
-        costs = program_costs(traced.program, self.request.costs, compiling=True)
         # The smallest plan is what it is, whatever XLA makes of it: there is nothing to exceed.
         least = self.request.asks_for_least
+        # Of stages with loops only the programs of some plans are compiled, once it is known which plans matter.
+        asks_later = self.request.costs == "auto" and any(kind.has_loops for kind in traced.program.kinds)
 
-        def build(limit: int | None) -> tuple[Plan, Any]:
+        def asked(budget: Budget) -> ChainCosts:
+            return costs_within(traced.program, replace(self.request, budget=budget))
+
+        def build(costs: ChainCosts, limit: int | None) -> tuple[Plan, Any]:
             plan = make_plan(traced.program, self.request if least else replace(self.request, budget=limit), costs)
 
             def run(*args: Any, **kwargs: Any) -> Any:
@@ -81,8 +88,20 @@ class GradientFunction:
 
             return plan, jax.jit(run)
 
+        if least and asks_later:
+            costs = asked("min")
+        else:
+            costs = program_costs(traced.program, self.request.costs, compiling=True)
         budget = None if least else limit_bytes(traced.program, self.request, costs)
-        certified = certify(build, split.args, split.kwargs, budget)
+        try:
+            certified = certify(partial(build, costs), split.args, split.kwargs, budget)
+        except BudgetError as error:
+            if not asks_later:
+                raise
+            try:
+                certified = certify(partial(build, asked(budget)), split.args, split.kwargs, budget)
+            except BudgetError as again:
+                raise min(error, again, key=lambda e: e.smallest) from None
         return replace(certified, traced_parts=split.settings().traced_parts) if split.kept else certified
 
     def split(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> SplitCall:

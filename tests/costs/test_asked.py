@@ -93,6 +93,20 @@ def test_answers_are_remembered_on_disk(compilations, monkeypatch, tmp_path):
     assert len(compilations) == before > 0
 
 
+@pytest.mark.slow
+def test_compiling_asks_about_loops_before_a_budget_is_refused():
+    """Estimates take more for the smallest plans of loops than the compiler does."""
+
+    def loss(ws, x):
+        return (lax.scan(lambda h, w: (jnp.tanh(h @ w), None), x, ws)[0] ** 2).mean()
+
+    args = jax.ShapeDtypeStruct((DEPTH, 64, 64), jnp.float32), X
+    least = cg.grad(loss, budget="min").compile(*args)
+    assert least.peak_bytes == pytest.approx(least.plan.peak_bytes, rel=0.05)
+    assert least.peak_bytes < cg.plan(loss, *args, budget="min", costs="estimate").peak_bytes
+    assert cg.grad(loss, budget=least.peak_bytes).compile(*args).peak_bytes <= least.peak_bytes
+
+
 def test_what_is_sure_is_not_asked(compilations):
     def loss(ws, x):
         return (functools.reduce(lambda h, w: jnp.tanh(h @ w), ws, x) ** 2).mean()
