@@ -12,7 +12,7 @@ from ckptgrad.costs.asked import AskedCosts
 from ckptgrad.costs.source import MOST_PROBES, program_costs
 from ckptgrad.errors import BudgetError, EffectError, ScheduleError
 from ckptgrad.graph.graph import Operation
-from ckptgrad.planning.budget import budget_bytes
+from ckptgrad.planning.budget import budget_bytes, everything_peak
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.optimal.dynamic_programming import minimum_peak
 from ckptgrad.planning.policy import get_policy
@@ -23,6 +23,8 @@ from ckptgrad.results.plan import Plan
 
 # No compiler takes more than an estimate by this factor.
 FAR_BELOW = 4
+# Bytes of a whole program below which no budget is worth a compilation.
+WORTH_ASKING = 2**18
 
 
 def make_plan(program: Program, request: Request, costs: ChainCosts | None = None) -> Plan:
@@ -67,11 +69,11 @@ def _asks(program: Program, request: Request) -> bool:
 def costs_within(program: Program, request: Request) -> ChainCosts:
     """Estimated costs, after the compiler was asked about stages of the plans within the budget that they lead to.
 
-    About those of which no estimate is sure, unless the plan takes far less than the budget; where no plan seems to be
-    small enough, about all, first of the smallest plan and then of every option.
+    About those of which no estimate is sure, unless the plan takes far less than the budget, or the whole program little;
+    where no plan seems to be small enough, about all, first of the smallest plan and then of every option.
     """
     asked = AskedCosts(program)
-    again = True
+    again = everything_peak(asked.costs) >= WORTH_ASKING
     while again:
         try:
             schedule, simulation, limit = _decide(program, request, asked.costs)

@@ -115,6 +115,8 @@ def test_what_is_sure_is_not_asked(compilations):
     # Without a budget there is nothing to keep, and estimates that are asked for are estimates.
     cg.plan(loss_of("layer norm"), WS, X)
     cg.plan(loss_of("layer norm"), WS, X, budget="min", costs="estimate")
+    # So little is not worth a compilation.
+    cg.plan(loss_of("layer norm"), WS, jax.ShapeDtypeStruct((4, 64), jnp.float32), budget="min")
     assert compilations == []
 
 
