@@ -60,7 +60,9 @@ class GradientFunction:
         """Compile for these arguments and certify the peak by XLA's own buffer assignment.
 
         With `costs="auto"` transients are taken from XLA's buffer assignment of each distinct stage, unless these are
-        very many.  Replans with a smaller target as often as it must; a larger budget never gives a slower plan.
+        very many.  Replans with a smaller target as often as it must, and with a larger one where bytes are left; a larger
+        budget never gives a slower plan.  Without a budget, stages are left open to each other where that takes fewer bytes,
+        or saves transpositions between convolutions.
 
         Returns:
             A callable with the attributes `plan`, `peak_bytes` and `temporary_bytes`.
@@ -80,8 +82,9 @@ class GradientFunction:
         def asked(budget: Budget) -> ChainCosts:
             return costs_within(traced.program, replace(self.request, budget=budget))
 
-        def build(costs: ChainCosts, limit: int | None) -> tuple[Plan, Any]:
+        def build(costs: ChainCosts, limit: int | None, fenced: bool = True) -> tuple[Plan, Any]:
             plan = make_plan(traced.program, self.request if least else replace(self.request, budget=limit), costs)
+            plan = replace(plan, fenced=fenced)
 
             def run(*args: Any, **kwargs: Any) -> Any:
                 return door._run(door.trace(*args, **kwargs), plan)
@@ -93,13 +96,14 @@ class GradientFunction:
         else:
             costs = program_costs(traced.program, self.request.costs, compiling=True)
         budget = None if least else limit_bytes(traced.program, self.request, costs)
+        may_open = self.request.policy == "optimal" and not least
         try:
-            certified = certify(partial(build, costs), split.args, split.kwargs, budget)
+            certified = certify(partial(build, costs), split.args, split.kwargs, budget, may_open)
         except BudgetError as error:
             if not asks_later:
                 raise
             try:
-                certified = certify(partial(build, asked(budget)), split.args, split.kwargs, budget)
+                certified = certify(partial(build, asked(budget)), split.args, split.kwargs, budget, may_open)
             except BudgetError as again:
                 raise min(error, again, key=lambda e: e.smallest) from None
         return replace(certified, traced_parts=split.settings().traced_parts) if split.kept else certified
@@ -119,7 +123,7 @@ class GradientFunction:
 
     def _run(self, traced: TracedChain, plan: Plan) -> Any:
         program = traced.program
-        execution = Execution(program, traced.call.leaves)
+        execution = Execution(program, traced.call.leaves, plan.fenced)
         forward, backward = split_at_backward(plan.schedule)
         execution.run(forward)
         execution.seed([filled(cotangent_type(v.aval), 1) for v in program.seeds])

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import floor, log
-from typing import Any, TypeAlias
+from typing import Any, Protocol
 
 from ckptgrad.bytes import format_bytes
 from ckptgrad.errors import BudgetError
+from ckptgrad.execution.xla_forms import fences_copy
 from ckptgrad.planning.schedule import Schedule
 from ckptgrad.results.outcomes import OUTCOMES, Outcome
 from ckptgrad.results.plan import Plan
 from ckptgrad.target.allocated import Memory
 from ckptgrad.target.calibrate import best_seconds
+from ckptgrad.target.platform import Isolation
 from ckptgrad.target.target import Target
 
 MAX_ROUNDS = 8
@@ -31,7 +33,14 @@ WORTH = 1.01
 # Of what the last plan's error makes of the next prediction, the share that the next plan may take.
 DIP = 0.95
 
-Build: TypeAlias = Callable[[int | None], tuple[Plan, Any]]
+# Temporaries below which it is not worth compiling a plan with open stages too.
+FEW_BYTES = 1 << 20
+
+
+class Build(Protocol):
+    """From an aim in bytes (None: no budget), and whether stages are fenced, to a plan within it and a jitted function."""
+
+    def __call__(self, limit: int | None, fenced: bool = True) -> tuple[Plan, Any]: ...
 
 
 @dataclass(frozen=True)
@@ -78,7 +87,8 @@ class Certified:
     def compare(self, *args: Any, **kwargs: Any) -> Comparison:
         """Run it a few times, and tell how far off the plan's predictions were; printed with the plan from then on."""
         seconds = best_seconds(lambda: self(*args, **kwargs), COMPARED)
-        OUTCOMES.put(self.plan.program, self.plan.schedule, Outcome(self.peak_bytes, seconds))
+        if self.plan.fenced:
+            OUTCOMES.put(self.plan.program, self.plan.schedule, Outcome(self.peak_bytes, seconds))
         return Comparison(self.plan.peak_bytes, self.peak_bytes, self.plan.seconds, seconds)
 
 
@@ -116,7 +126,9 @@ class _Trials:
     args: Any
     kwargs: Any
     budget: int | None
-    known: dict[Schedule, tuple[Any, Memory]] = field(default_factory=dict[Schedule, tuple[Any, Memory]])
+    known: dict[tuple[Schedule, bool], tuple[Any, Memory]] = field(
+        default_factory=dict[tuple[Schedule, bool], tuple[Any, Memory]]
+    )
     least: tuple[Schedule, int | None] | None = None
 
     def planned(self, rung: int) -> tuple[Plan, Any]:
@@ -130,12 +142,14 @@ class _Trials:
 
     def compiled(self, plan: Plan, jitted: Any) -> Certified:
         """A plan's certificate; each schedule is compiled once."""
-        if plan.schedule not in self.known:
+        key = plan.schedule, plan.fenced
+        if key not in self.known:
             target = plan.program.target
             executable = target.compile(target.lower(jitted, *self.args, **self.kwargs))
-            self.known[plan.schedule] = executable, target.allocated(executable)
-            OUTCOMES.put(plan.program, plan.schedule, Outcome(self.known[plan.schedule][1].peak_bytes))
-        executable, memory = self.known[plan.schedule]
+            self.known[key] = executable, target.allocated(executable)
+            if plan.fenced:
+                OUTCOMES.put(plan.program, plan.schedule, Outcome(self.known[key][1].peak_bytes))
+        executable, memory = self.known[key]
         return Certified(executable, plan, memory, len(self.known), self.budget)
 
 
@@ -143,7 +157,7 @@ def _aim(rung: int) -> int:
     return max(1, int(RUNG**rung))
 
 
-def certify(build: Build, args: Any, kwargs: Any, budget: int | None) -> Certified:
+def certify(build: Build, args: Any, kwargs: Any, budget: int | None, may_open: bool = False) -> Certified:
     """Compile plans for one aim after another until the compiler's peak is within the budget and uses it.
 
     Aims are the rungs of one ladder, whatever the budget. Every `STEP`-th rung is climbed from just above the budget: while
@@ -156,16 +170,17 @@ def certify(build: Build, args: Any, kwargs: Any, budget: int | None) -> Certifi
     (`FAR`), or after `MAX_ROUNDS` plans, the aim is lowered by the whole excess instead, which skips rungs.
 
     Args:
-        build: from an aim in bytes (None: no budget) to a plan within it and a jitted function.
+        build: what makes a plan for an aim.
         args, kwargs: abstract arguments.
         budget: bytes, or None for none.
+        may_open: whether a plan without a budget may leave its stages open to each other.
 
     Raises:
         BudgetError: the smallest plan does not fit; carries the smallest certified peak.
     """
     trials = _Trials(build, args, kwargs, budget)
     if budget is None:
-        return trials.compiled(*build(None))
+        return _without_budget(trials, may_open)
     first = STEP * (floor(log(max(budget, 1), RUNG) / STEP) + 1)
     top = _climbed(trials, first, budget)
     # What was passed on the way up fits.
@@ -183,6 +198,24 @@ def certify(build: Build, args: Any, kwargs: Any, budget: int | None) -> Certifi
         if excess > FAR * budget or len(trials.known) >= MAX_ROUNDS:
             aim = min(aim, certified.plan.peak_bytes) - excess
         rung = max(lowest, min(rung - 1, floor(log(max(aim, 1), RUNG))))
+
+
+def _without_budget(trials: _Trials, may_open: bool) -> Certified:
+    """The plan without a budget, with its stages fenced or open.
+
+    Fences are for recomputation, which is merged away without them, so a plan that repeats a stage keeps them. Others are
+    open where fences cost time (`fences_copy`), or keep more in memory than the compiler does if it may fuse across.
+    """
+    plan, jitted = trials.build(None)
+    if not may_open or plan.simulation.recomputations or plan.program.target.platform.isolation is not Isolation.CALLS:
+        return trials.compiled(plan, jitted)
+    if fences_copy(plan.program):
+        return trials.compiled(*trials.build(None, fenced=False))
+    fenced = trials.compiled(plan, jitted)
+    if fenced.temporary_bytes <= FEW_BYTES:
+        return fenced
+    unfenced = trials.compiled(*trials.build(None, fenced=False))
+    return unfenced if unfenced.peak_bytes < fenced.peak_bytes else replace(fenced, rounds=unfenced.rounds)
 
 
 def _climbed(trials: _Trials, first: int, budget: int) -> int:

@@ -27,14 +27,15 @@ from ckptgrad.graph.graph import Constant, Variable, variables_of
 from ckptgrad.graph.value_types import as_cotangent, cotangent_type, filled
 from ckptgrad.planning.schedule import Action, Backward, Forward, Free, Schedule, unknown_action
 from ckptgrad.stage.partition import Order, Run
+from ckptgrad.target.platform import Isolation
 
 
 class StageFunctions:
-    """The forwards and backwards of one kind of stage, each an isolated call."""
+    """The forwards and backwards of one kind of stage, each an isolated call, or left open to the compiler."""
 
-    def __init__(self, kind: StageKind):
+    def __init__(self, kind: StageKind, fenced: bool = True):
         self.kind = kind
-        self._isolation = kind.target.platform.isolation
+        self._isolation = kind.target.platform.isolation if fenced else Isolation.NONE
         self._apply = apply_in_forms(kind.target.platform.forms)
         self._forward: dict[tuple[int | None, bool, bool], tuple[Run, Any]] = {}
         self._backward: dict[tuple[int, tuple[int, ...]], tuple[Run, Any]] = {}
@@ -78,6 +79,7 @@ class StageFunctions:
 
 
 stage_functions = PerKind(StageFunctions)
+_open_functions = PerKind(partial(StageFunctions, fenced=False))
 
 
 class Execution:
@@ -88,9 +90,10 @@ class Execution:
         latest: the cotangents that came last.
     """
 
-    def __init__(self, program: Program, args: Sequence[Any]):
+    def __init__(self, program: Program, args: Sequence[Any], fenced: bool = True):
         self.program = program
-        self.functions = {kind: stage_functions(kind) for kind in program.kinds}
+        self.functions = {kind: (stage_functions if fenced else _open_functions)(kind) for kind in program.kinds}
+        self._isolation = program.target.platform.isolation if fenced else Isolation.NONE
         self.env: dict[Variable, Any] = dict(program.graph.constants)
         self.env.update(zip(program.graph.inputs, args, strict=True))
         self.boundaries: dict[int, dict[Variable, Any]] = {0: {}}
@@ -212,7 +215,7 @@ class Execution:
     def _add(self, v: Variable, ct: Any) -> None:
         ct = as_cotangent(ct, v.aval)
         present = self.table.get(v)
-        self.table[v] = ct if present is None else add_isolated(present, ct, self.program.target.platform.isolation)
+        self.table[v] = ct if present is None else add_isolated(present, ct, self._isolation)
 
 
 def split_at_backward(schedule: Schedule) -> tuple[tuple[Action, ...], tuple[Action, ...]]:

@@ -37,7 +37,7 @@ def isolated(function: Callable[[Any], list[Any]], isolation: Isolation) -> Call
 
     Args:
         function: of one pytree of arrays, to a list of arrays.
-        isolation: the way of the platform that it is compiled for.
+        isolation: the way of the platform that it is compiled for; `NONE` for a plan that leaves its stages open.
 
     Returns:
         A function of the same pytree, and of arrays to wait for.
@@ -55,11 +55,14 @@ def isolated(function: Callable[[Any], list[Any]], isolation: Isolation) -> Call
     def with_barriers(operands: Any, earlier: Sequence[Any] = ()) -> list[Any]:
         return jitted(operands, list(earlier))
 
+    def left_open(operands: Any, earlier: Sequence[Any] = ()) -> list[Any]:
+        return function(operands)
+
     def not_inlined(operands: Any, earlier: Sequence[Any] = ()) -> list[Any]:
         with set_xla_metadata(inlineable="false"):
             return jitted(operands, list(earlier))
 
-    return not_inlined if isolation is Isolation.CALLS else with_barriers
+    return {Isolation.CALLS: not_inlined, Isolation.BARRIERS: with_barriers, Isolation.NONE: left_open}[isolation]
 
 
 def _barrier(values: Any, earlier: Sequence[Any] = ()) -> Any:

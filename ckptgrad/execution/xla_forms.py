@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from jax import lax
 
+from ckptgrad.chain.program import Program
 from ckptgrad.graph.evaluate import apply
 from ckptgrad.graph.graph import Operation
 from ckptgrad.stage.partition import Apply
@@ -34,6 +35,20 @@ def apply_in_forms(forms: Collection[Form]) -> Apply:
         return by_name.get(op.name, apply)(op, inputs)
 
     return apply_operation if by_name else apply
+
+
+def fences_copy(program: Program) -> bool:
+    """Whether values that are written in another form than the fast one cross the fences between stages.
+
+    What an isolated call is given and returns is laid out as written. Inside one computation a compiler keeps the fast
+    form from one convolution to the next; across a fence each is transposed there and back, for up to half of the time of
+    convolutions with channels first.
+    """
+    if Form.CHANNELS_LAST not in program.target.platform.forms or len(program.stages) < 2:
+        return False
+    operations = (op for kind in program.kinds for op in kind.graph.operations)
+    written = (op.params["dimension_numbers"] for op in operations if op.name == "conv_general_dilated")
+    return any(tuple(numbers) != channels_last(len(numbers.lhs_spec)) for numbers in written)
 
 
 def _with_channels_last(op: Operation, inputs: Sequence[Any]) -> list[Any]:

@@ -34,6 +34,7 @@ class Plan(Shown):
         schedule: the actions.
         simulation: the referee's account of the schedule.
         budget: bytes beyond the arguments, or None.
+        fenced: whether stages are isolated from each other; predictions are for stages that are.
     """
 
     program: Program
@@ -41,6 +42,7 @@ class Plan(Shown):
     schedule: Schedule
     simulation: Simulation
     budget: int | None
+    fenced: bool = True
 
     @property
     def peak_bytes(self) -> int:
@@ -83,8 +85,11 @@ class Plan(Shown):
 
     @property
     def found(self) -> Outcome | None:
-        """What it took when it was last compiled in this process; with seconds once `Certified.compare` timed it."""
-        return OUTCOMES.get(self.program, self.schedule)
+        """What it took when it was last compiled in this process; with seconds once `Certified.compare` timed it.
+
+        None for stages that are not fenced, which are not what the predictions are for.
+        """
+        return OUTCOMES.get(self.program, self.schedule) if self.fenced else None
 
     @property
     def borrowed(self) -> list[str]:
@@ -113,6 +118,7 @@ class Plan(Shown):
             "format": FORMAT,
             "policy": self.schedule.policy,
             "budget_bytes": self.budget,
+            "fenced": self.fenced,
             "peak_bytes": self.peak_bytes,
             "temporary_bytes": self.temporary_bytes,
             "output_bytes": self.program.output_bytes,

@@ -27,6 +27,7 @@ class Isolation(enum.Enum):
 
     CALLS = "calls that are not inlined"
     BARRIERS = "optimization barriers"
+    NONE = "not at all"
 
 
 class Form(enum.Enum):

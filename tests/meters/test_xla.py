@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import ckptgrad as cg
 
 # A batch of its own: equal stages of another test would have the lines of that one.
-WIDTH, BATCH = 32, 512
+WIDTH, BATCH = 32, 544
 X = jnp.ones((BATCH, WIDTH))
 WS = [0.1 * jnp.eye(WIDTH)] * 6
 

@@ -76,6 +76,8 @@ def _summary(plan: Plan) -> Table:
         f"{len(program.stages)}, {len(program.kinds)} of them distinct; {counted(simulation.forwards, 'forward')}, "
         f"{simulation.recomputations} of them repeated",
     )
+    if not plan.fenced:
+        grid.add_row("fences", "none: stages are fused with each other; predictions are for stages that are not")
     if plan.borrowed:
         grid.add_row("borrowed rules", f"{', '.join(plan.borrowed)}: differentiated by JAX, without an independent check")
     return grid
