@@ -9,13 +9,16 @@ from typing import Any, Generic, TypeVar
 from jax.core import Tracer
 
 from ckptgrad.graph.alone import stands_alone
-from ckptgrad.graph.graph import Graph, Variable, variables_of
+from ckptgrad.graph.graph import Graph, Operation, Variable, variables_of
+from ckptgrad.graph.traits import is_materialised, is_transcendental
 from ckptgrad.loops.candidates import planned_choices
 from ckptgrad.loops.planned import open_loops
 from ckptgrad.once import once
+from ckptgrad.rules.products import merging_axes
 from ckptgrad.stage.joint import Joint, joint
 from ckptgrad.stage.partition import Partition, partition
 from ckptgrad.stage.save_options import Saveable
+from ckptgrad.target.platform import Form
 from ckptgrad.target.roofline import Roofline
 from ckptgrad.target.target import Target
 
@@ -61,7 +64,8 @@ class StageKind:
         """The joint forward and backward graph, differentiated when first asked for; loops are left open."""
         graph = self.graph
         wrt, seeds = [graph.inputs[i] for i in self.wrt], [graph.outputs[i] for i in self.seeds]
-        return joint(graph, wrt, seeds, planned=True)
+        with merging_axes(Form.MERGED_AXES in self.target.platform.forms):
+            return joint(graph, wrt, seeds, planned=True)
 
     @property
     def is_reusable(self) -> bool:
@@ -127,3 +131,14 @@ def private_residuals(kind: StageKind, option: Option) -> list[Variable]:
     """What an option keeps besides the boundaries of its stage."""
     shared = {*kind.outputs_kept, *(kind.joint.inputs[i] for i in kind.boundary_in)}
     return [v for v in option.partition.residuals if v not in shared]
+
+
+def stands_open(kind: StageKind, option: Option) -> bool:
+    """Whether the backward from stored residuals of an option is left to the compiler, with no barrier before it."""
+    platform = kind.target.platform
+
+    def is_costly(op: Operation) -> bool:
+        """Whether it takes more to do an operation again than to read its result."""
+        return is_materialised(op) or (is_transcendental(op) and not platform.repeats_transcendentals)
+
+    return platform.open_if_stored and not any(is_costly(op) for op in option.partition.recomputed)

@@ -3,8 +3,8 @@
 
 `Execution` interprets the actions of a schedule on arrays or tracers.  Under `jax.jit` the actions
 are gone after tracing, and what is left is one program in which each stage's forward and backward is
-one call (`isolated`), where the schedule says.  XLA frees a buffer after its last use, so the schedule's
-lifetimes become the program's.
+one call (`isolated`), where the schedule says; what runs again is told from its first run as the platform
+asks (`fenced`).  XLA frees a buffer after its last use, so the schedule's lifetimes become the program's.
 """
 
 from __future__ import annotations
@@ -16,22 +16,23 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ckptgrad.chain.kind import PerKind, StageKind
+from ckptgrad.chain.kind import PerKind, StageKind, stands_open
 from ckptgrad.chain.program import Program, Stage
 from ckptgrad.errors import ScheduleError
-from ckptgrad.execution.isolated import add_isolated, isolated, wait_for
+from ckptgrad.execution.isolated import add_isolated, fenced, isolated, wait_for
 from ckptgrad.execution.order import parameter_gradients_first
 from ckptgrad.execution.xla_forms import apply_in_forms
 from ckptgrad.graph.evaluate import like_aval, read
-from ckptgrad.graph.graph import Constant, Variable, variables_of
+from ckptgrad.graph.graph import Constant, Operation, Variable, variables_of
 from ckptgrad.graph.value_types import as_cotangent, cotangent_type, filled
 from ckptgrad.planning.schedule import Action, Backward, Forward, Free, Schedule, unknown_action
-from ckptgrad.stage.partition import Order, Run
-from ckptgrad.target.platform import Isolation
+from ckptgrad.stage.joint import Joint
+from ckptgrad.stage.partition import Order, Run, Tie
+from ckptgrad.target.platform import Form, Isolation
 
 
 class StageFunctions:
-    """The forwards and backwards of one kind of stage, each an isolated call, or left open to the compiler."""
+    """The forwards and backwards of one kind of stage, isolated where their operands are `fenced`, or left open."""
 
     def __init__(self, kind: StageKind, fenced: bool = True):
         self.kind = kind
@@ -61,7 +62,7 @@ class StageFunctions:
         """
         if (keep, summed) not in self._backward:
             part = self.kind.options[keep].partition
-            gradients, order = part.joint.gradients, Order(parameter_gradients_first(part.joint, self.kind.target), wait_for)
+            gradients, order = part.joint.gradients, Order(self._ties(part.joint), wait_for)
             alone = {a for k, a in enumerate(gradients) if k not in summed}
             terms = [a for k, a in enumerate(gradients) if k in summed and a is not None]
             whole = part.backward_run
@@ -76,6 +77,10 @@ class StageFunctions:
 
             self._backward[keep, summed] = run, isolated(stage_backward, self._isolation)
         return self._backward[keep, summed]
+
+    def _ties(self, joint: Joint) -> dict[Operation, Tie]:
+        target = self.kind.target
+        return parameter_gradients_first(joint, target) if Form.PARAMETER_GRADIENTS_FIRST in target.platform.forms else {}
 
 
 stage_functions = PerKind(StageFunctions)
@@ -102,6 +107,8 @@ class Execution:
         self.latest: list[Any] = []
         self._newest: list[Any] = []
         self._ever: set[int] = set()
+        # The stage whose residuals were made again just now, and the inputs that were read for it.
+        self._region: tuple[int, list[Any]] | None = None
 
     def fork(self) -> Execution:
         """A copy that can go on without changing this one (arrays are shared)."""
@@ -145,10 +152,13 @@ class Execution:
         stage, again = self.program.stages[i], i in self._ever
         part = stage.kind.plain if keep is None else stage.kind.options[keep].partition
         run, call = self.functions[stage.kind].forward(keep, again, output)
-        env = {**part.joint.constants, **dict(zip(part.joint.inputs, self._inputs(i, stage), strict=True))}
-        # A repetition is told from the first run, and put after it, by what came last.
-        latest = (self.latest or self._newest) if again else ()
         with jax.named_scope(Forward(i).scope):
+            inputs = self._inputs(i, stage)
+            if again:
+                inputs = self._fenced_with_latest(inputs)
+            env = {**part.joint.constants, **dict(zip(part.joint.inputs, inputs, strict=True))}
+            # A repetition is told from the first run, and put after it, by what came last.
+            latest = self._latest if again else ()
             env.update(zip(run.makes, call([env[v] for v in run.reads], latest), strict=True))
         crossing = {*stage.boundary_out}
         pairs = list(zip(stage.outputs, part.joint.outputs, strict=True))
@@ -158,6 +168,7 @@ class Execution:
         if not again:
             self.env.update((v, read(env, a)) for v, a in pairs if v not in crossing)
         self._ever.add(i)
+        self._region = (i, inputs) if again and keep is not None else None
         if keep is not None:
             self.residuals[i] = (keep, [env[v] for v in part.residuals])
 
@@ -166,18 +177,28 @@ class Execution:
         if i not in self.residuals:
             raise ScheduleError(f"stage {i} has no residuals to run its backward from")
         keep, residuals = self.residuals.pop(i)
+        region, self._region = self._region, None
         cotangents = [self._take(v) for v in stage.seeded]
         if not cotangents or not stage.differentiated:
             return
         part = stage.kind.options[keep].partition
         position = {v: k for k, v in enumerate(part.joint.inputs)}
-        env = part.backward_env(residuals, self._inputs(i, stage, [position[v] for v in part.reads]), cotangents)
+        places = [position[v] for v in part.reads]
+        # Right after its repeated forward a backward reads what that read: for a compiler both are one region.
+        together = region[1] if region is not None and region[0] == i else None
+        inputs = self._inputs(i, stage, places) if together is None else [together[k] for k in places]
+        env = part.backward_env(residuals, inputs, cotangents)
         gradients = dict(zip(stage.differentiated, part.joint.gradients, strict=True))
         summed = tuple(k for k, (v, a) in enumerate(gradients.items()) if a is not None and v in self.table)
         totals = [self.table[stage.differentiated[k]] for k in summed]
         run, call = self.functions[stage.kind].backward(keep, summed)
         with jax.named_scope(Backward(i).scope):
-            made = call(([env[v] for v in run.reads], totals))
+            values = [env[v] for v in run.reads]
+            if together is None and not stands_open(stage.kind, stage.kind.options[keep]):
+                values, totals = fenced((values, totals), self._isolation)
+            else:
+                totals = fenced(totals, self._isolation)
+            made = call((values, totals))
         alone = len(made) - len(summed)
         env.update(zip(run.makes[:alone], made[:alone], strict=True))
         sums = dict(zip(summed, made[alone:], strict=True))
@@ -195,6 +216,25 @@ class Execution:
         if isinstance(atom, Constant):
             return like_aval(jnp.asarray(atom.value, atom.aval.dtype), atom.aval)
         return self.env[atom]
+
+    @property
+    def _latest(self) -> list[Any]:
+        """The cotangents that came last; before there are any, the boundary."""
+        return self.latest or self._newest
+
+    def _fenced_with_latest(self, inputs: list[Any]) -> list[Any]:
+        """The inputs of a forward that runs again, fenced together with what came last, which goes on from there."""
+        latest = self._latest
+        inputs, passed = fenced((inputs, latest), self._isolation)
+        behind = {id(old): new for old, new in zip(latest, passed, strict=True)}
+
+        def after(values: dict[Variable, Any]) -> dict[Variable, Any]:
+            return {v: behind.get(id(x), x) for v, x in values.items()}
+
+        self.table = after(self.table)
+        self.boundaries = {k: after(values) for k, values in self.boundaries.items()}
+        self.latest, self._newest = ([behind.get(id(x), x) for x in xs] for xs in (self.latest, self._newest))
+        return inputs
 
     def _inputs(self, i: int, stage: Stage, only: Sequence[int] | None = None) -> list[Any]:
         positions = range(len(stage.inputs)) if only is None else only

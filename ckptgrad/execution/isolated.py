@@ -3,22 +3,23 @@
 
 A compiler that sees the same operations on the same inputs twice merges them, and the memory that recomputation should
 have saved is lost; one that may move operations across stages holds what the schedule has freed; one that fuses cheap
-work into later readers holds the operands of that work.  So each forward and backward of a stage is one call that the
-compiler leaves whole, in the way that its target's platform asks for:
+work into later readers holds the operands of that work.  The target's platform says how that is prevented:
 
-- `Isolation.CALLS`, where XLA drops optimization barriers: a call with the attribute `inlineable="false"`.  Its operands
-  and results are buffers, its inside is scheduled alone, and two calls remain two: the repetition has the latest
-  cotangent among its operands, which also orders it.
-- `Isolation.BARRIERS`: between two optimization barriers, as in `jax.checkpoint`.
-
-What a stage holds in a program is therefore what it holds alone, and the compiler can be asked stage by stage.
+- `Isolation.CALLS`, where XLA drops optimization barriers: each forward and backward is a call with the attribute
+  `inlineable="false"`.  Its operands and results are buffers, its inside is scheduled alone, and two calls remain two: the
+  repetition has the latest cotangent among its operands, which also orders it.
+- `Isolation.BARRIERS`: what a stage reads passes an optimization barrier (`fenced`), but only where work is repeated, since
+  nothing is fused across it.  First forwards stand open.  A forward that runs again is fenced together with the latest
+  cotangent, which goes on from there: a compiler forgets what a barrier passes and nobody reads, and the repetition would
+  no longer wait for it.  The backward from residuals of such a forward stands in the same region, as in `jax.checkpoint`.
+  A backward from residuals of the first forward is fenced, for what it does again; totals to which it adds always are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -29,11 +30,13 @@ from ckptgrad.graph.trace import ISOLATED_NAME
 from ckptgrad.graph.value_types import explicit_sharding, varying_axes
 from ckptgrad.target.platform import Isolation
 
+T = TypeVar("T")
+
 _TOKEN_ELEMENTS = 8
 
 
 def isolated(function: Callable[[Any], list[Any]], isolation: Isolation) -> Callable[..., list[Any]]:
-    """`function`, as a call that a compiler neither takes apart nor merges with another one.
+    """`function`, as a call that a compiler neither takes apart nor merges with another one, if its operands are `fenced`.
 
     Args:
         function: of one pytree of arrays, to a list of arrays.
@@ -44,43 +47,64 @@ def isolated(function: Callable[[Any], list[Any]], isolation: Isolation) -> Call
     """
 
     def whole(operands: Any, earlier: Sequence[Any]) -> list[Any]:
-        operands = _barrier(operands, earlier)
+        operands, _ = _barrier((operands, earlier))
         # The attribute is for this call, not for calls inside it.
         with set_xla_metadata(inlineable=None):
             return _barrier(function(operands))
 
-    whole.__name__ = whole.__qualname__ = ISOLATED_NAME
-    jitted = jax.jit(whole)
-
-    def with_barriers(operands: Any, earlier: Sequence[Any] = ()) -> list[Any]:
-        return jitted(operands, list(earlier))
-
-    def left_open(operands: Any, earlier: Sequence[Any] = ()) -> list[Any]:
+    def plain(operands: Any) -> list[Any]:
         return function(operands)
 
-    def not_inlined(operands: Any, earlier: Sequence[Any] = ()) -> list[Any]:
+    not_inlined, inlined = _named(whole), _named(plain)
+
+    def call(operands: Any, earlier: Sequence[Any] = ()) -> list[Any]:
+        if isolation is Isolation.NONE:
+            return function(operands)
+        if isolation is Isolation.BARRIERS:
+            return inlined(operands)
         with set_xla_metadata(inlineable="false"):
-            return jitted(operands, list(earlier))
+            return not_inlined(operands, list(earlier))
 
-    return {Isolation.CALLS: not_inlined, Isolation.BARRIERS: with_barriers, Isolation.NONE: left_open}[isolation]
+    return call
 
 
-def _barrier(values: Any, earlier: Sequence[Any] = ()) -> Any:
+def fenced(values: T, isolation: Isolation) -> T:
+    """A pytree of arrays behind one barrier, where stages are not kept apart by calls.
+
+    What is computed from them is not merged with what is computed from the values before the barrier, and comes after all
+    of these are there.
+    """
+    return _fence(values) if isolation is Isolation.BARRIERS and jax.tree.leaves(values) else values
+
+
+def _named(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A jitted function by whose name tracing knows that its barriers are for the compiler alone."""
+    function.__name__ = function.__qualname__ = ISOLATED_NAME
+    return jax.jit(function)
+
+
+def _barrier(values: T) -> T:
     """One barrier for values that vary along the same axes of a mesh: of mixed ones it would make all vary along all."""
     leaves, treedef = jax.tree.flatten(values)
     axes = [varying_axes(jax.typeof(x)) for x in leaves]
     for kind in dict.fromkeys(axes):
         places = [i for i, a in enumerate(axes) if a == kind]
-        others = [x for x in earlier if varying_axes(jax.typeof(x)) == kind]
-        passed, _ = lax.optimization_barrier(([leaves[i] for i in places], others))
+        passed = lax.optimization_barrier([leaves[i] for i in places])
         for i, x in zip(places, passed, strict=True):
             leaves[i] = x
     return jax.tree.unflatten(treedef, leaves)
 
 
+def _all_fenced(values: Any) -> Any:
+    return _barrier(values)
+
+
+_fence = _named(_all_fenced)
+
+
 def add_isolated(total: Any, term: Any, isolation: Isolation) -> Any:
     """A sum that is done here and now: left to be fused at the end of a chain of sums, it would hold every term."""
-    return _addition(isolation)([total, term])[0]
+    return _addition(isolation)(fenced([total, term], isolation))[0]
 
 
 @cache

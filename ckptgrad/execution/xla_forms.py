@@ -29,7 +29,7 @@ from ckptgrad.target.platform import Form
 
 def apply_in_forms(forms: Collection[Form]) -> Apply:
     """How the operations of a stage run: in these forms, where they are for them."""
-    by_name = {name: rewritten for form in forms for name, rewritten in [_FORMS[form]]}
+    by_name = {name: rewritten for form, (name, rewritten) in _FORMS.items() if form in forms}
 
     def apply_operation(op: Operation, inputs: Sequence[Any]) -> list[Any]:
         return by_name.get(op.name, apply)(op, inputs)

@@ -7,7 +7,9 @@ contracted and free axes.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from itertools import pairwise
 from typing import Any
 
@@ -20,6 +22,18 @@ from jax.sharding import PartitionSpec as P
 from ckptgrad.errors import NoDerivativeError
 from ckptgrad.graph.value_types import explicit_sharding, partitions
 from ckptgrad.rules.decorators import bprop, cast
+
+_MERGING: ContextVar[bool] = ContextVar("merging", default=True)
+
+
+@contextmanager
+def merging_axes(merge: bool) -> Iterator[None]:
+    """Whether gradients that are written meanwhile merge several contracted axes into one; usually they do."""
+    token = _MERGING.set(merge)
+    try:
+        yield
+    finally:
+        _MERGING.reset(token)
 
 
 def _dot_flops(ins: Sequence[Any], outs: Sequence[Any], params: Mapping[str, Any]) -> int:
@@ -68,10 +82,12 @@ def _replicated(a: Any, b: Any, ndim: int) -> Any:
 def contracted(a: Any, b: Any, contract: Any, batch: Any, *, out_sharding: Any, **options: Any) -> Any:
     """`lax.dot_general`, with several neighbouring contracted axes merged into one.
 
-    XLA copies an operand to merge them itself (on CPU: the whole activation, for each weight).
+    XLA copies an operand to merge them itself (on CPU: the whole activation, for each weight).  On TPU it copies one to
+    merge them first (`merging_axes`).
     """
     (a_axes, b_axes), (a_batch, b_batch) = contract, batch
-    if len(a_axes) > 1 and not a_batch and out_sharding is None and _neighbours(a_axes) and _neighbours(b_axes):
+    merge = _MERGING.get() and len(a_axes) > 1 and not a_batch and out_sharding is None
+    if merge and _neighbours(a_axes) and _neighbours(b_axes):
         a, b = _merge(a, a_axes), _merge(b, b_axes)
         a_axes, b_axes = (a_axes[0],), (b_axes[0],)
     return lax.dot_general(a, b, ((a_axes, b_axes), (a_batch, b_batch)), out_sharding=out_sharding, **options)

@@ -21,12 +21,14 @@ from ckptgrad.graph.traits import is_heavy, is_materialised, is_product, is_tran
 from ckptgrad.graph.work import has_batch_dimensions
 from ckptgrad.stage.joint import Joint
 from ckptgrad.stage.min_cut import Choice, KeepNetwork, front
+from ckptgrad.target.platform import Isolation
 from ckptgrad.target.roofline import Roofline
 from ckptgrad.target.target import Target
 
 Fixed: TypeAlias = Callable[[Operation], bool]
 # A predicate of `jax.checkpoint_policies`: (primitive, *abstract arguments, **parameters) -> whether to save.
 Saveable: TypeAlias = Callable[..., Any]
+
 
 # From most kept to least: the operations that a choice may not do again.  Cheap work is fused into what reads it: "all"
 # does not keep it, and no compiler would.
@@ -70,7 +72,11 @@ def residual_choices(
     arriving = frozenset(whole)
     chosen = sorted(by_kept.values(), key=lambda pair: (-pair[1].bytes, pair[1].seconds))
     kept = [pair for pair in chosen if not any(_beats(other, pair[1], arriving, roofline.target) for _, other in chosen)]
-    return [(name, list(choice.keep)) for name, choice in _thinned(kept, most // 64, arriving)]
+    offered = _thinned(kept, most // 64, arriving)
+    if roofline.target.platform.isolation is Isolation.BARRIERS and whole not in [choice.keep for _, choice in offered]:
+        # A repetition and its backward are one region there, which the planner sees as this choice.
+        offered.append(by_kept[whole])
+    return [(name, list(choice.keep)) for name, choice in offered]
 
 
 def _thinned(choices: list[tuple[str, Choice]], least: int, arriving: frozenset[Variable]) -> list[tuple[str, Choice]]:

@@ -26,15 +26,21 @@ class Isolation(enum.Enum):
     """How the forward or backward of a stage is kept whole inside a compiled program (`execution.isolated`)."""
 
     CALLS = "calls that are not inlined"
-    BARRIERS = "optimization barriers"
+    BARRIERS = "optimization barriers around what runs again"
     NONE = "not at all"
 
 
 class Form(enum.Enum):
-    """A form in which an operation runs faster than as written (`execution.xla_forms`)."""
+    """A form in which operations take less time or memory than as written.
+
+    Of single operations (`execution.xla_forms`), of products in gradients (`rules.products.merging_axes`), and of the
+    order of a backward's products (`execution.order`).
+    """
 
     CHANNELS_LAST = "convolutions with channels last"
     SHORTER_SIDE_FIRST = "gradients of weights with the shorter side first"
+    MERGED_AXES = "gradients of weights with the contracted axes merged into one"
+    PARAMETER_GRADIENTS_FIRST = "a layer's parameter gradient before the gradient that it passes on"
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,8 @@ class Platform:
         device_platforms: what `jax.Device.platform` says of such devices.
         rates: those of a typical device, for estimates until `calibrate` has measured.
         isolation: how stages are kept whole.
+        open_if_stored: with barriers, the backward of a stage that has all its costly results stored stands open, as
+            without a plan: its compiler fuses better than it would across a barrier.
         forms: those in which operations run.
         copies_operands: products work on copies: of convolutions with channels last, of half precision in single.
         repeats_transcendentals: exp, tanh and the like are done again in each fusion that reads them, rather than stored.
@@ -62,6 +70,7 @@ class Platform:
     device_platforms: tuple[str, ...]
     rates: Rates
     isolation: Isolation = Isolation.BARRIERS
+    open_if_stored: bool = False
     forms: frozenset[Form] = frozenset()
     copies_operands: bool = False
     repeats_transcendentals: bool = True

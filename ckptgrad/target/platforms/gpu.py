@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ckptgrad.target.hlo.kernels import kernel_seconds
-from ckptgrad.target.platform import Platform
+from ckptgrad.target.platform import Form, Platform
 from ckptgrad.target.rates import Rates
 
 PLATFORM = Platform(
@@ -12,6 +12,7 @@ PLATFORM = Platform(
     device_platforms=("gpu", "cuda", "rocm"),
     # The order of magnitude of one in a data centre.
     rates=Rates(2e14, 2e13, 4e12, 2e12, 2e12, 4e-6, 4e7),
+    forms=frozenset({Form.MERGED_AXES, Form.PARAMETER_GRADIENTS_FIRST}),
     # XLA_CLIENT_MEM_FRACTION is 0.75 unless the user says otherwise.
     reserve=0.25,
     compiled_seconds=kernel_seconds,

@@ -1,4 +1,8 @@
-"""TPUs."""
+"""TPUs.
+
+Layouts cost time here: the compiler chooses them across a whole program, and does so best for products as they are written,
+in the order that it finds itself, with no barrier where none is needed.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ PLATFORM = Platform(
     device_platforms=("tpu",),
     # The order of magnitude of one in a data centre.
     rates=Rates(1e14, 4e12, 1e12, 8e11, 8e11, 1e-6, 1e8),
+    open_if_stored=True,
     # The runtime and the compiler keep about as much for themselves.
     reserve=0.02,
     compiled_seconds=cycle_seconds,
