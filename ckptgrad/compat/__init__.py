@@ -32,7 +32,7 @@ from ckptgrad.compat.primitives import (
 )
 from ckptgrad.compat.references import has_no_derivative, indices_of, reshape_of
 from ckptgrad.compat.rule_identity import rule_identity
-from ckptgrad.compat.versions import ACOSH_BY_FACTORS, VERSIONS
+from ckptgrad.compat.versions import ACOSH_BY_FACTORS, VERSIONS, installed
 
 __all__ = [
     "ACOSH_BY_FACTORS",
@@ -43,6 +43,7 @@ __all__ = [
     "REDUCED_VARY_CAST",
     "VARY_UNREDUCED_CAST",
     "VERSIONS",
+    "installed",
     "CustomJvpCall",
     "CustomVjpCall",
     "HiCall",

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+
 import jax
 import jaxlib
 
 # What was measured with other versions is measured again.
 VERSIONS = (jax.__version__, jaxlib.__version__)
+
+
+@cache
+def installed(distributions: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of some distributions that are installed, with their versions: plugins of JAX have versions of their own."""
+    found: list[str] = []
+    for name in distributions:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            continue
+    return tuple(found)
+
 
 # Outside its domain the derivative of acosh is nan since 0.12, where it is written as a product of two roots.
 ACOSH_BY_FACTORS = jax.__version_info__ >= (0, 12)

@@ -62,6 +62,8 @@ class Platform:
         host_memory: arrays live in the memory of the process.
         quick_probes: compiling a stage takes a moment, short enough to do it while a program is traced.
         reserve: the share of a device's memory that JAX leaves to others by default.
+        compilers: the distributions that a compiler may come in, besides jaxlib.
+        options_without_device: options of the compiler for devices that are not there.
         compiled_seconds: how the seconds of a compiled program are read from its instructions; None: not at all.
     """
 
@@ -78,6 +80,8 @@ class Platform:
     host_memory: bool = False
     quick_probes: bool = False
     reserve: float = 0.0
+    compilers: tuple[str, ...] = ()
+    options_without_device: tuple[tuple[str, bool | int | str], ...] = ()
     compiled_seconds: SecondsReader | None = None
 
 

@@ -1,4 +1,4 @@
-"""What was measured, kept on disk: by the program's text, the device and the versions.
+"""What was measured, kept on disk: by the program's text, the device, the compiler's options and the versions.
 
 One SQLite file in the user's cache folder, or in the folder that the environment variable CKPTGRAD_CACHE names ("off":
 nothing is kept).  SQLite makes it safe for several processes at once; whatever goes wrong with the file, measuring goes
@@ -11,7 +11,7 @@ import hashlib
 import os
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from ckptgrad.target.target import Target
 FILE = "measurements.sqlite"
 # No number of bytes, of seconds, or of operations per second is as large.
 _BEYOND = 1e20
+# Where users give options to XLA's compilers.
+_FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")
 # Seconds to wait for a file that another process has locked: once, and in vain in this process's life.
 PATIENCE, MOST_PATIENCE = 2.0, 4.0
 # Seconds waited in vain, by folder.
@@ -40,14 +42,34 @@ def remembered(target: Target, what: str, text: str, measure: Callable[[], float
         measure: called where nothing is remembered.
         positive: whether it cannot be zero.
     """
-    key = _key(target, what, text)
-    rows = _ask("SELECT value FROM measurements WHERE key = ?", key)
-    if rows and _is_plausible(rows[0][0], positive):
-        return rows[0][0]
-    value = measure()
-    if _is_plausible(value, positive):
-        _ask("INSERT OR REPLACE INTO measurements VALUES (?, ?)", key, value)
-    return value
+    return remembered_together(target, (what,), text, lambda: (measure(),), positive=positive)[0]
+
+
+def remembered_together(
+    target: Target,
+    quantities: Sequence[str],
+    text: str,
+    measure: Callable[[], Sequence[float]],
+    *,
+    positive: bool = False,
+) -> list[float]:
+    """As `remembered`, of several quantities that are measured at once."""
+    keys = [_key(target, what, text) for what in quantities]
+    known = recalled(target, quantities, text, positive=positive)
+    if known is not None:
+        return known
+    values = list(measure())
+    for key, value in zip(keys, values, strict=True):
+        if _is_plausible(value, positive):
+            _ask("INSERT OR REPLACE INTO measurements VALUES (?, ?)", key, value)
+    return values
+
+
+def recalled(target: Target, quantities: Sequence[str], text: str, *, positive: bool = False) -> list[float] | None:
+    """The numbers of `remembered_together`, if all of them were measured before."""
+    rows = [_ask("SELECT value FROM measurements WHERE key = ?", _key(target, what, text)) for what in quantities]
+    found = [row[0][0] for row in rows if row and _is_plausible(row[0][0], positive)]
+    return found if len(found) == len(quantities) else None
 
 
 def _is_plausible(value: Any, positive: bool) -> bool:
@@ -64,7 +86,9 @@ def folder() -> Path | None:
 
 
 def _key(target: Target, what: str, text: str) -> str:
-    parts = (what, *target.key, str(os.cpu_count()), *VERSIONS, text)
+    flags = [os.environ.get(name, "") for name in _FLAGS]
+    options = [f"{name}={value}" for name, value in target.compiler_options]
+    parts = (what, *target.key, str(os.cpu_count()), *VERSIONS, *target.compiler_versions, *flags, *options, text)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 

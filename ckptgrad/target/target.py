@@ -15,6 +15,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, SingleDeviceSharding
 
+from ckptgrad.compat import installed
 from ckptgrad.errors import NotAttachedError, OptionError
 from ckptgrad.graph.atoms import Atom, aval_bytes
 from ckptgrad.target.allocated import Memory, compiled_memory
@@ -78,6 +79,16 @@ class Target:
     def key(self) -> tuple[str, str]:
         """What tells measurements for different targets apart, on disk too."""
         return self.platform.name, self.device_kind
+
+    @property
+    def compiler_options(self) -> tuple[tuple[str, bool | int | str], ...]:
+        """Options that every program for this target is compiled with."""
+        return () if self.attached else self.platform.options_without_device
+
+    @property
+    def compiler_versions(self) -> tuple[str, ...]:
+        """The distributions of its compiler that are installed, with their versions."""
+        return installed(self.platform.compilers)
 
     def bytes_of(self, aval: Any) -> int:
         """Bytes that a value of this type takes in one device's memory."""
@@ -173,7 +184,7 @@ class Target:
             OptionError: as from `check_compiles`.
         """
         self.check_compiles()
-        return lowered.compile()
+        return _compile(lowered, self.compiler_options)
 
     def compile_probe(self, lowered: jax.stages.Lowered) -> jax.stages.Compiled:
         """An executable that is asked for its bytes and never run: compiled with little care for its speed.
@@ -182,8 +193,7 @@ class Target:
             OptionError: as from `check_compiles`.
         """
         self.check_compiles()
-        options: dict[str, Any] = dict(self.platform.probe_options)
-        return lowered.compile(compiler_options=options or None)
+        return _compile(lowered, (*self.compiler_options, *self.platform.probe_options))
 
     def allocated(self, executable: Any) -> Memory:
         """What the compiler allocates for an executable."""
@@ -192,6 +202,11 @@ class Target:
     def __str__(self) -> str:
         name = self.device_kind or self.lowered_for
         return f"{len(self.devices)} x {name}" if len(self.devices) > 1 else name
+
+
+def _compile(lowered: jax.stages.Lowered, options: Iterable[tuple[str, bool | int | str]]) -> jax.stages.Compiled:
+    given: dict[str, Any] = dict(options)
+    return lowered.compile(compiler_options=given or None)
 
 
 def described(name: str, device_kind: str = "", memories: Sequence[MemorySpace] = ()) -> Target:

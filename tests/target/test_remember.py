@@ -11,7 +11,7 @@ from contextlib import closing
 import pytest
 
 from ckptgrad.target import remember
-from ckptgrad.target.remember import remembered
+from ckptgrad.target.remember import remembered, remembered_together
 from ckptgrad.target.target import described
 
 CPU = described("cpu")
@@ -132,3 +132,25 @@ def test_a_locked_file_is_not_waited_for(fresh, monkeypatch):
         assert [remembered(CPU, "seconds", str(k), lambda k=k: float(k)) for k in range(1, 40)] == [*range(1, 40)]
         assert time.monotonic() - start < 78 * 0.1 / 2
     assert remembered(CPU, "seconds", "program", refuse) == 1.5
+
+
+def test_several_numbers_are_measured_at_once():
+    two = ("bytes", "seconds")
+    assert remembered_together(CPU, two, "program", lambda: (1, 2.5)) == [1, 2.5]
+    assert remembered_together(CPU, two, "program", refuse) == [1, 2.5]
+    assert remembered(CPU, "seconds", "program", refuse) == 2.5
+    assert remembered_together(CPU, (*two, "flops"), "program", lambda: (1, 2.5, 3)) == [1, 2.5, 3]
+
+
+@pytest.mark.parametrize("flag", ["XLA_FLAGS", "LIBTPU_INIT_ARGS"])
+def test_options_of_the_compiler_are_told_apart(monkeypatch, flag):
+    remembered(CPU, "bytes", "program", lambda: 1.5)
+    monkeypatch.setenv(flag, "--xla_some_option=1")
+    assert remembered(CPU, "bytes", "program", lambda: 2.5) == 2.5
+
+
+def test_versions_of_plugins_are_told_apart(monkeypatch):
+    gpu = described("cuda")
+    remembered(gpu, "bytes", "program", lambda: 1.5)
+    monkeypatch.setattr(remember.Target, "compiler_versions", ("jax-cuda12-pjrt 0.0.0",))
+    assert remembered(gpu, "bytes", "program", lambda: 2.5) == 2.5

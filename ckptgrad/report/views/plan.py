@@ -20,6 +20,7 @@ from ckptgrad.report.schedule import schedule_chart
 from ckptgrad.report.tables import NOTHING, budget_words, table_of, two_columns
 from ckptgrad.results.outcomes import Outcome
 from ckptgrad.results.plan import Plan
+from ckptgrad.target.target import Target
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,6 +52,8 @@ def diagram(plan: Plan) -> list[RenderableType]:
 def _summary(plan: Plan) -> Table:
     program, simulation = plan.program, plan.simulation
     grid = two_columns()
+    if program.target.devices and not program.target.attached:
+        grid.add_row("compiled for", _target_words(program.target))
     grid.add_row("policy", f"{plan.schedule.policy}, {budget_words(plan.budget)}")
     grid.add_row(
         "predicted peak",
@@ -81,6 +84,12 @@ def _summary(plan: Plan) -> Table:
     if plan.borrowed:
         grid.add_row("borrowed rules", f"{', '.join(plan.borrowed)}: differentiated by JAX, without an independent check")
     return grid
+
+
+def _target_words(target: Target) -> str:
+    """A target that is not here, and the options of its compiler."""
+    options = ", ".join(f"{name}={value}" for name, value in target.compiler_options)
+    return f"{target}, which is not attached" + (f"; {options}" if options else "")
 
 
 def _observed(plan: Plan, outcome: Outcome) -> str:

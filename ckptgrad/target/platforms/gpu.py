@@ -15,5 +15,8 @@ PLATFORM = Platform(
     forms=frozenset({Form.MERGED_AXES, Form.PARAMETER_GRADIENTS_FIRST}),
     # XLA_CLIENT_MEM_FRACTION is 0.75 unless the user says otherwise.
     reserve=0.25,
+    compilers=("jax-cuda12-pjrt", "jax-cuda13-pjrt", "jax-rocm60-pjrt", "jax-rocm7-pjrt"),
+    # Nothing can be tried: what is not tried is chosen in the same way everywhere.
+    options_without_device=(("xla_gpu_autotune_level", 0),),
     compiled_seconds=kernel_seconds,
 )

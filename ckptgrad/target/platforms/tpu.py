@@ -19,5 +19,6 @@ PLATFORM = Platform(
     open_if_stored=True,
     # The runtime and the compiler keep about as much for themselves.
     reserve=0.02,
+    compilers=("libtpu",),
     compiled_seconds=cycle_seconds,
 )
