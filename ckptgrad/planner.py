@@ -5,10 +5,12 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import replace
 
+from ckptgrad.bytes import Budget
 from ckptgrad.chain.kind import StageKind
 from ckptgrad.chain.program import Program
 from ckptgrad.compat import is_ordered
 from ckptgrad.costs.asked import AskedCosts
+from ckptgrad.costs.compiled import count_probes
 from ckptgrad.costs.source import MOST_PROBES, program_costs
 from ckptgrad.errors import BudgetError, EffectError, ScheduleError
 from ckptgrad.graph.graph import Operation
@@ -17,7 +19,7 @@ from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.optimal.dynamic_programming import minimum_peak
 from ckptgrad.planning.policy import get_policy
 from ckptgrad.planning.referee import Simulation, simulate
-from ckptgrad.planning.schedule import Forward, Schedule
+from ckptgrad.planning.schedule import Action, Forward, Schedule
 from ckptgrad.request import Request
 from ckptgrad.results.plan import Plan
 
@@ -25,6 +27,8 @@ from ckptgrad.results.plan import Plan
 FAR_BELOW = 4
 # Bytes of a whole program below which no budget is worth a compilation.
 WORTH_ASKING = 2**18
+# How often a plan is made again once the compiler was asked about the one before, where compiling takes a while.
+MOST_QUESTIONS = 3
 
 
 def make_plan(program: Program, request: Request, costs: ChainCosts | None = None) -> Plan:
@@ -96,6 +100,31 @@ def _ask_of_smallest(asked: AskedCosts, program: Program, request: Request, smal
         if any(asked.ask(schedule, sure=sure, most=MOST_PROBES) for sure in (False, True)):
             return True
     return asked.ask_everything(most=MOST_PROBES)
+
+
+def costs_to_compile(program: Program, request: Request) -> ChainCosts:
+    """The costs by which a program is planned that is going to be compiled.
+
+    Where compiling a stage takes a while, `costs="auto"` asks about the options that some plans choose, not about all: the
+    fastest plan, the smallest, and the one within the budget.
+
+    Raises:
+        OptionError: nothing here compiles for the program's target.
+    """
+    if request.costs != "auto" or program.target.platform.quick_probes or count_probes(program) > MOST_PROBES:
+        return program_costs(program, request.costs, compiling=True)
+    program.target.check_compiles()
+    asked = AskedCosts(program)
+    budgets: tuple[Budget, ...] = (None, "min", request.budget)
+    for _ in range(MOST_QUESTIONS):
+        actions: list[Action] = []
+        for budget in dict.fromkeys(budgets):
+            with suppress(BudgetError):
+                actions += _decide(program, replace(request, budget=budget), asked.costs)[0]
+        if not asked.ask(actions, sure=True, most=MOST_PROBES):
+            break
+        budgets = (request.budget,)
+    return asked.costs
 
 
 def limit_bytes(program: Program, request: Request, costs: ChainCosts) -> int | None:

@@ -9,7 +9,7 @@ from typing import Any
 from ckptgrad.chain.kind import StageKind
 from ckptgrad.chain.program import Program
 from ckptgrad.costs.estimated import estimated_costs
-from ckptgrad.costs.probes import Place, Probe, compile_probes, given_bytes
+from ckptgrad.costs.probes import Figures, Place, Probe, ProbedRun, compile_probes, given_bytes
 from ckptgrad.planning.costs import ChainCosts, SaveOption, StageCost
 
 
@@ -50,7 +50,7 @@ def places_of(program: Program, costs: ChainCosts) -> list[Place]:
 
 
 def with_probes(program: Program, costs: ChainCosts, places: Sequence[Place], asked: Collection[Probe]) -> ChainCosts:
-    """Costs with the transients of the programs that a compiler was asked about.
+    """Costs with the transients, and where they can be read the seconds, of the programs that a compiler was asked about.
 
     The others stay as they were, but for what was found of their stage: if the compiler takes more, or less, for the options
     asked about, it is taken to do so for the others too.
@@ -76,31 +76,61 @@ class _ProbedStage:
         self.boundary, self.leaving = boundary, leaving
         known = [(self._backward(k), option) for k, option in enumerate(cost.options)]
         self._more_backward = max((b - o.backward_transient for b, o in known if b is not None), default=0)
+        self._slower = self._ratio()
 
     def cost(self) -> StageCost:
         """The cost, as far as it was asked for."""
         cost = self.estimated
-        taken = self._taken(Probe(self.kind, "forward", None))
-        plain = cost.forward_transient if taken is None else max(0, taken - self.boundary - cost.boundary_bytes)
-        options = tuple(self._option(k, option) for k, option in enumerate(cost.options))
-        return replace(cost, options=options, forward_transient=plain)
+        taken = self._taken("forward", None)
+        plain = cost.forward_transient if taken is None else max(0, taken.bytes - self.boundary - cost.boundary_bytes)
+        seconds = self._seconds("forward", None, cost.forward_time)
+        options = tuple(self._option(k, option, seconds) for k, option in enumerate(cost.options))
+        return replace(cost, options=options, forward_transient=plain, forward_time=seconds)
 
-    def _option(self, k: int, option: SaveOption) -> SaveOption:
+    def _option(self, k: int, option: SaveOption, plain_seconds: float) -> SaveOption:
         out = self.estimated.boundary_bytes
         held = self.boundary + out + option.residual_bytes
-        taken = self._taken(Probe(self.kind, "forward", k))
-        forward = option.forward_transient if taken is None else max(0, taken - held)
+        taken = self._taken("forward", k)
+        forward = option.forward_transient if taken is None else max(0, taken.bytes - held)
         backward = self._backward(k)
         if backward is None:
             backward = option.backward_transient + self._more_backward
-        taken = self._taken(Probe(self.kind, "hidden", k))
-        hidden = option.hidden_bytes if taken is None else max(0, taken + out - held - forward)
-        return replace(option, forward_transient=forward, backward_transient=backward, hidden_bytes=hidden)
+        taken = self._taken("hidden", k)
+        hidden = option.hidden_bytes if taken is None else max(0, taken.bytes + out - held - forward)
+        seconds = self._seconds("forward", k, option.forward_time)
+        if taken is None or taken.seconds is None:  # the output needs the same share of the forward as estimated
+            saved = option.output_time * (seconds / option.forward_time if option.forward_time else 1.0)
+        else:
+            saved = max(0.0, seconds - taken.seconds)
+        return replace(
+            option,
+            forward_transient=forward,
+            backward_transient=backward,
+            hidden_bytes=hidden,
+            forward_time=seconds,
+            backward_time=self._seconds("backward", k, option.backward_time),
+            output_time=min(saved, seconds, plain_seconds),
+        )
 
     def _backward(self, k: int) -> int | None:
-        taken = self._taken(Probe(self.kind, "backward", k, self.place))
-        return None if taken is None else taken - given_bytes(self.kind, k, self.place) - self.leaving
+        taken = self._taken("backward", k)
+        return None if taken is None else taken.bytes - given_bytes(self.kind, k, self.place) - self.leaving
 
-    def _taken(self, probe: Probe) -> int | None:
-        """Bytes of its temporaries; None where nobody asked."""
-        return probe.bytes if probe in self.asked else None
+    def _ratio(self) -> float:
+        """How much longer the programs that were asked about take than estimated."""
+        cost = self.estimated
+        pairs = [(self._taken("forward", None), cost.forward_time)]
+        for k, option in enumerate(cost.options):
+            pairs += [(self._taken("forward", k), option.forward_time), (self._taken("backward", k), option.backward_time)]
+        known = [(taken.seconds, estimate) for taken, estimate in pairs if taken is not None and taken.seconds is not None]
+        estimated = sum(estimate for _, estimate in known)
+        return sum(seconds for seconds, _ in known) / estimated if estimated else 1.0
+
+    def _seconds(self, run: ProbedRun, k: int | None, estimate: float) -> float:
+        taken = self._taken(run, k)
+        return estimate * self._slower if taken is None or taken.seconds is None else taken.seconds
+
+    def _taken(self, run: ProbedRun, k: int | None) -> Figures | None:
+        """What is known of a program; None where nobody asked."""
+        probe = Probe(self.kind, run, k, self.place if run == "backward" else None)
+        return probe.figures if probe in self.asked else None

@@ -22,6 +22,9 @@ from jax import dtypes, lax
 from ckptgrad.graph.keys import from_numbers, is_key, numbers_struct
 from ckptgrad.target.platform import Isolation
 
+# The scope that their operations stand in: what these take is not the stage's.
+SCOPE = "probe_values"
+
 
 def is_plain(aval: Any) -> bool:
     """Whether it can be made and read: an array of numbers, or of keys as the numbers that they are made of."""
@@ -43,7 +46,8 @@ def produce(structs: Sequence[Any], numbers: Sequence[Any], isolation: Isolation
     if isolation is Isolation.CALLS:
         made = jax.pure_callback(_never, plain)
     else:
-        made = lax.optimization_barrier([jnp.full(s.shape, x, s.dtype) for s, x in zip(plain, numbers, strict=True)])
+        with jax.named_scope(SCOPE):
+            made = lax.optimization_barrier([jnp.full(s.shape, x, s.dtype) for s, x in zip(plain, numbers, strict=True)])
     return [from_numbers(x, s) if is_key(s) else x for s, x in zip(structs, made, strict=True)]
 
 
@@ -54,7 +58,8 @@ def consume(values: Sequence[Any], isolation: Isolation) -> Any:
         return ()
     if isolation is Isolation.CALLS:
         return jax.pure_callback(_never, jax.ShapeDtypeStruct((), np.float32), *plain)
-    return [lax.slice(v, (0,) * v.ndim, (1,) * v.ndim) for v in lax.optimization_barrier(plain)]
+    with jax.named_scope(SCOPE):
+        return [lax.slice(v, (0,) * v.ndim, (1,) * v.ndim) for v in lax.optimization_barrier(plain)]
 
 
 def _is_opaque(dtype: Any) -> bool:

@@ -11,18 +11,20 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import jax
 
 from ckptgrad.chain.kind import PerKind, StageKind, private_residuals
-from ckptgrad.costs.probe_values import consume, fillings, is_plain, produce
+from ckptgrad.costs.probe_values import SCOPE, consume, fillings, is_plain, produce
 from ckptgrad.execution.interpreter import stage_functions
 from ckptgrad.graph.graph import Variable
 from ckptgrad.graph.value_types import cotangent_struct, struct
 from ckptgrad.stage.partition import Run
-from ckptgrad.target.remember import remembered
+from ckptgrad.target.remember import remembered_together
 from ckptgrad.target.target import Target
+
+ProbedRun: TypeAlias = Literal["forward", "hidden", "backward"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Probe:
     """
 
     kind: StageKind
-    run: Literal["forward", "hidden", "backward"]
+    run: ProbedRun
     option: int | None
     place: Place | None = None
 
@@ -65,35 +67,58 @@ class Probe:
         return functions.forward(self.option, output=self.run == "forward")[0]
 
     @property
-    def bytes(self) -> int:
-        """Bytes of temporaries of the program, which must be known."""
+    def figures(self) -> Figures:
+        """What the compiler said of the program, which must have been asked for."""
         return _known(self.kind)[self]
 
 
-def _nothing_known(kind: StageKind) -> dict[Probe, int]:
+@dataclass(frozen=True)
+class Figures:
+    """What a compiler says of one program.
+
+    Attributes:
+        bytes: of its temporaries.
+        seconds: that it takes, as they are read from its instructions; None where the platform does not say how.
+    """
+
+    bytes: int
+    seconds: float | None
+
+
+def _nothing_known(kind: StageKind) -> dict[Probe, Figures]:
     return {}
 
 
-# Bytes of temporaries of the programs of a kind.
+# Figures of the programs of a kind.
 _known = PerKind(_nothing_known)
 
 
 def compile_probes(probes: Collection[Probe]) -> None:
-    """Compile those whose bytes are not known yet, a few at a time."""
+    """Compile those that nothing is known of yet, a few at a time; equal programs once."""
     jobs = {p: _lowered(p) for p in dict.fromkeys(probes) if p not in _known(p.kind)}
-    if not jobs:
+    texts = {p: lowered.as_text() for p, lowered in jobs.items()}
+    distinct = {(p.kind.target, texts[p]): lowered for p, lowered in jobs.items()}
+    if not distinct:
         return
     with ThreadPoolExecutor() as pool:
-        targets = [p.kind.target for p in jobs]
-        for probe, taken in zip(jobs, pool.map(_temporary_bytes, targets, jobs.values()), strict=True):
-            _known(probe.kind)[probe] = taken
+        figures = dict(zip(distinct, pool.map(_figures, distinct, distinct.values()), strict=True))
+    for p, text in texts.items():
+        _known(p.kind)[p] = figures[p.kind.target, text]
 
 
-def _temporary_bytes(target: Target, lowered: jax.stages.Lowered) -> int:
-    def measure() -> float:
-        return target.allocated(target.compile_probe(lowered)).temporary_bytes
+def _figures(program: tuple[Target, str], lowered: jax.stages.Lowered) -> Figures:
+    target, text = program
+    quantities = ["bytes of temporaries"]
+    if target.platform.compiled_seconds is not None:
+        quantities.append(f"seconds by {target.rates}")
 
-    return int(remembered(target, "bytes of temporaries", lowered.as_text(), measure))
+    def ask() -> list[float]:
+        compiled = target.compile_probe(lowered)
+        seconds = target.compiled_seconds(compiled, without=SCOPE)
+        return [target.allocated(compiled).temporary_bytes, *([] if seconds is None else [seconds])]
+
+    taken, *seconds = remembered_together(target, quantities, text, ask)
+    return Figures(int(taken), seconds[0] if seconds else None)
 
 
 def given_bytes(kind: StageKind, option: int, place: Place) -> int:

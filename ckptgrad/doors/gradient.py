@@ -12,7 +12,6 @@ from typing import Any
 import jax
 
 from ckptgrad.bytes import Budget
-from ckptgrad.costs.source import program_costs
 from ckptgrad.doors.calling import check_function, make_call, split_arguments
 from ckptgrad.doors.inputs import check_inputs
 from ckptgrad.doors.tracing import TracedChain, trace_chain
@@ -22,7 +21,7 @@ from ckptgrad.execution.interpreter import Execution, split_at_backward
 from ckptgrad.graph.naming import name_of
 from ckptgrad.graph.static import SplitCall
 from ckptgrad.graph.value_types import cotangent_type, filled
-from ckptgrad.planner import costs_within, limit_bytes, make_plan
+from ckptgrad.planner import costs_to_compile, costs_within, limit_bytes, make_plan
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.schedule import Schedule
 from ckptgrad.request import Request
@@ -94,7 +93,7 @@ class GradientFunction:
         if least and asks_later:
             costs = asked("min")
         else:
-            costs = program_costs(traced.program, self.request.costs, compiling=True)
+            costs = costs_to_compile(traced.program, self.request)
         budget = None if least else limit_bytes(traced.program, self.request, costs)
         may_open = self.request.policy == "optimal" and not least
         try:

@@ -59,6 +59,7 @@ class Platform:
         copies_operands: products work on copies: of convolutions with channels last, of half precision in single.
         repeats_transcendentals: exp, tanh and the like are done again in each fusion that reads them, rather than stored.
         probe_options: options of the compiler for programs that are compiled for their bytes and never run.
+        kernel_cache_option: the option that names a file of compiled kernels, which such programs share; empty for none.
         host_memory: arrays live in the memory of the process.
         quick_probes: compiling a stage takes a moment, short enough to do it while a program is traced.
         reserve: the share of a device's memory that JAX leaves to others by default.
@@ -77,6 +78,7 @@ class Platform:
     copies_operands: bool = False
     repeats_transcendentals: bool = True
     probe_options: tuple[tuple[str, bool | int | str], ...] = ()
+    kernel_cache_option: str = ""
     host_memory: bool = False
     quick_probes: bool = False
     reserve: float = 0.0

@@ -19,6 +19,8 @@ from ckptgrad.compat import installed
 from ckptgrad.errors import NotAttachedError, OptionError
 from ckptgrad.graph.atoms import Atom, aval_bytes
 from ckptgrad.target.allocated import Memory, compiled_memory
+from ckptgrad.target.hlo.text import read_module
+from ckptgrad.target.kernel_cache import kernel_cache
 from ckptgrad.target.placed import placed
 from ckptgrad.target.platform import Platform, platform_named
 from ckptgrad.target.rates import Rates
@@ -193,11 +195,23 @@ class Target:
             OptionError: as from `check_compiles`.
         """
         self.check_compiles()
-        return _compile(lowered, (*self.compiler_options, *self.platform.probe_options))
+        option = self.platform.kernel_cache_option
+        kernels = [(option, kernel_cache(self.key))] if option else []
+        return _compile(lowered, (*self.compiler_options, *self.platform.probe_options, *kernels))
 
     def allocated(self, executable: Any) -> Memory:
         """What the compiler allocates for an executable."""
         return compiled_memory(executable)
+
+    def compiled_seconds(self, executable: Any, *, without: str = "") -> float | None:
+        """The seconds of an executable as they are read from its instructions; None where the platform does not say how.
+
+        Args:
+            executable: what was compiled.
+            without: the name of a scope whose operations are left out.
+        """
+        read = self.platform.compiled_seconds
+        return None if read is None else read(read_module(executable.as_text()), self.rates, without)
 
     def __str__(self) -> str:
         name = self.device_kind or self.lowered_for

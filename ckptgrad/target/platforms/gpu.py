@@ -13,6 +13,9 @@ PLATFORM = Platform(
     # The order of magnitude of one in a data centre.
     rates=Rates(2e14, 2e13, 4e12, 2e12, 2e12, 4e-6, 4e7),
     forms=frozenset({Form.MERGED_AXES, Form.PARAMETER_GRADIENTS_FIRST}),
+    # Kernels are in files of their own, so that they can be shared.
+    probe_options=(("xla_gpu_enable_llvm_module_compilation_parallelism", True),),
+    kernel_cache_option="xla_gpu_kernel_cache_file",
     # XLA_CLIENT_MEM_FRACTION is 0.75 unless the user says otherwise.
     reserve=0.25,
     compilers=("jax-cuda12-pjrt", "jax-cuda13-pjrt", "jax-rocm60-pjrt", "jax-rocm7-pjrt"),

@@ -1,0 +1,95 @@
+"""Costs of compiled stages: what they hold, how long they take, and how few of them are compiled."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import ckptgrad as cg
+from ckptgrad.chain.program import forget_kinds
+from ckptgrad.costs.compiled import compiled_costs, count_probes, places_of, with_probes
+from ckptgrad.costs.estimated import estimated_costs
+from ckptgrad.costs.probe_values import SCOPE
+from ckptgrad.costs.probes import Probe, compile_probes
+from ckptgrad.target.attached import attached
+from ckptgrad.target.hlo.kernels import kernel_seconds
+from ckptgrad.target.target import Target
+from tests.support.targets import compile_only
+
+X = jax.ShapeDtypeStruct((64, 16), jnp.float32)
+WS = [jax.ShapeDtypeStruct((16, 16), jnp.float32)] * 4
+
+
+def loss(ws, x):
+    for w in ws:
+        x = x + jnp.tanh(x @ w)
+    return (x**2).sum()
+
+
+def slow(seconds):
+    """The CPU of this process, as if its compiler took a while, and said how long programs take."""
+    target = attached()
+    return replace(target, platform=replace(target.platform, quick_probes=False, compiled_seconds=seconds))
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The programs that were compiled for their figures."""
+    programs, compile_probe = [], Target.compile_probe
+
+    def count(target, lowered):
+        programs.append(lowered)
+        return compile_probe(target, lowered)
+
+    monkeypatch.setattr(Target, "compile_probe", count)
+    forget_kinds()
+    return programs
+
+
+def test_seconds_are_those_that_are_read(asked):
+    """Without what a probe makes and reads itself; equal programs are compiled once."""
+    scopes = []
+    program = cg.plan(loss, WS, X, target=slow(lambda module, rates, without: scopes.append(without) or 3.0)).program
+    for stage in compiled_costs(program).stages:
+        assert stage.forward_time == 3
+        assert {(o.forward_time, o.backward_time, o.output_time) for o in stage.options} == {(3, 3, 0)}
+    assert {*scopes} == {SCOPE}
+    assert len({lowered.as_text() for lowered in asked}) == len(asked)
+
+
+def test_seconds_that_are_not_asked_for_are_as_much_longer_than_estimated_as_others():
+    program = cg.plan(loss, WS, X, target=slow(lambda module, rates, without: 3.0)).program
+    estimated = estimated_costs(program)
+    places, middle = places_of(program, estimated), len(program.stages) // 2
+    probe = Probe(program.stages[middle].kind, "forward", 0)
+    compile_probes([probe])
+    before, after = (c.stages[middle] for c in (estimated, with_probes(program, estimated, places, [probe])))
+    ratio = 3 / before.options[0].forward_time
+    assert after.options[0].forward_time == 3
+    assert after.options[-1].backward_time == pytest.approx(ratio * before.options[-1].backward_time)
+    assert after.forward_time == pytest.approx(ratio * before.forward_time)
+
+
+def test_a_slow_compiler_is_asked_about_few_programs(asked):
+    safe = cg.value_and_grad(loss, budget="0.6x", target=slow(kernel_seconds)).compile(WS, X)
+    assert 0 < len(asked) < 0.7 * count_probes(safe.plan.program)
+
+
+def widths(n):
+    return [jax.ShapeDtypeStruct((512, 512), jnp.float32)] * n, jax.ShapeDtypeStruct((4096, 512), jnp.float32)
+
+
+@pytest.mark.parametrize(
+    ("name", "budget"),
+    [("h100", "0.5x"), pytest.param("v5e:2x2", "0.5x", marks=pytest.mark.slow)],
+)
+def test_bytes_and_seconds_of_a_chip_that_is_not_here(name, budget):
+    """The sum over the stages is that of the whole program."""
+    target = compile_only(name)
+    safe = cg.value_and_grad(loss, budget=budget, target=target).compile(*widths(4))
+    assert safe.peak_bytes == pytest.approx(safe.plan.peak_bytes, rel=0.03)
+    assert target.compiled_seconds(safe.executable) == pytest.approx(safe.plan.seconds, rel=0.15)
+    assert f"compiled for {target}, which is not attached" in " ".join(str(safe.plan).split())
