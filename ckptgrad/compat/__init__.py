@@ -32,7 +32,7 @@ from ckptgrad.compat.primitives import (
 )
 from ckptgrad.compat.references import has_no_derivative, indices_of, reshape_of
 from ckptgrad.compat.rule_identity import rule_identity
-from ckptgrad.compat.versions import ACOSH_BY_FACTORS, VERSIONS, installed
+from ckptgrad.compat.versions import ACOSH_BY_FACTORS, OPEN_CONVOLUTIONS_ARE_SMALL, VERSIONS, installed
 
 __all__ = [
     "ACOSH_BY_FACTORS",
@@ -40,6 +40,7 @@ __all__ = [
     "CUSTOM_JVP",
     "CUSTOM_VJP",
     "HI_CALL",
+    "OPEN_CONVOLUTIONS_ARE_SMALL",
     "REDUCED_VARY_CAST",
     "VARY_UNREDUCED_CAST",
     "VERSIONS",

@@ -26,3 +26,7 @@ def installed(distributions: tuple[str, ...]) -> tuple[str, ...]:
 
 # Outside its domain the derivative of acosh is nan since 0.12, where it is written as a product of two roots.
 ACOSH_BY_FACTORS = jax.__version_info__ >= (0, 12)
+
+# Until 0.12 a chain of convolutions with channels first, left open to the CPU's compiler, takes what jax.grad of it takes;
+# since then about a tenth more, with three times as many copies.
+OPEN_CONVOLUTIONS_ARE_SMALL = jax.__version_info__ < (0, 12)

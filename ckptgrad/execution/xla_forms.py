@@ -20,6 +20,7 @@ import numpy as np
 from jax import lax
 
 from ckptgrad.chain.program import Program
+from ckptgrad.compat import OPEN_CONVOLUTIONS_ARE_SMALL
 from ckptgrad.graph.evaluate import apply
 from ckptgrad.graph.graph import Operation
 from ckptgrad.stage.partition import Apply
@@ -44,7 +45,8 @@ def fences_copy(program: Program) -> bool:
     form from one convolution to the next; across a fence each is transposed there and back, for up to half of the time of
     convolutions with channels first.
     """
-    if Form.CHANNELS_LAST not in program.target.platform.forms or len(program.stages) < 2:
+    kept = OPEN_CONVOLUTIONS_ARE_SMALL and Form.CHANNELS_LAST in program.target.platform.forms
+    if not kept or len(program.stages) < 2:
         return False
     operations = (op for kind in program.kinds for op in kind.graph.operations)
     written = (op.params["dimension_numbers"] for op in operations if op.name == "conv_general_dilated")
