@@ -39,6 +39,8 @@ def frontier(
     Returns:
         A Frontier; `print` it, or read `points` and `at(budget)`.  The points are found by one solve, not sampled:
         exactly for up to about a hundred different stages, with bytes rounded up beyond (`planning.frontier`).
+        With `costs="auto"` all are estimates; a plan within a budget asks the compiler about stages that no estimate is sure
+        of, and may take a little more: give some room, or name one source of costs for both.
 
     Example:
         >>> import jax.numpy as jnp, ckptgrad as cg
