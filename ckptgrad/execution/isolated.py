@@ -13,6 +13,8 @@ work into later readers holds the operands of that work.  The target's platform 
   cotangent, which goes on from there: a compiler forgets what a barrier passes and nobody reads, and the repetition would
   no longer wait for it.  The backward from residuals of such a forward stands in the same region, as in `jax.checkpoint`.
   A backward from residuals of the first forward is fenced, for what it does again; totals to which it adds always are.
+- `Isolation.WHOLE`: each forward and backward stands between two barriers.  What a stage holds is what it holds alone, at
+  the price of what might have been fused across.
 """
 
 from __future__ import annotations
@@ -62,6 +64,8 @@ def isolated(function: Callable[[Any], list[Any]], isolation: Isolation) -> Call
             return function(operands)
         if isolation is Isolation.BARRIERS:
             return inlined(operands)
+        if isolation is Isolation.WHOLE:
+            return not_inlined(operands, list(earlier))
         with set_xla_metadata(inlineable="false"):
             return not_inlined(operands, list(earlier))
 

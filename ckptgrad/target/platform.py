@@ -27,6 +27,7 @@ class Isolation(enum.Enum):
 
     CALLS = "calls that are not inlined"
     BARRIERS = "optimization barriers around what runs again"
+    WHOLE = "optimization barriers around each forward and backward"
     NONE = "not at all"
 
 
