@@ -4,25 +4,10 @@ from __future__ import annotations
 
 import json
 
-import jax.numpy as jnp
 import pytest
-from jax.ad_checkpoint import checkpoint_name
 
 import ckptgrad as cg
-
-WS = [jnp.eye(16) * 0.3 + 0.01 * k for k in range(10)]
-X = jnp.linspace(-1, 1, 256 * 16).reshape(256, 16)
-
-
-def layer(w, x):
-    h = checkpoint_name(x @ w, "product")
-    return x + checkpoint_name(jnp.tanh(jnp.sin(h)), "branch") @ w.T
-
-
-def loss(ws, x):
-    for w in ws:
-        x = layer(w, x)
-    return (x**2).mean()
+from tests.cases.marked_layers import WS, X, loss
 
 
 def test_the_ends_are_the_least_and_the_fastest_plan():
