@@ -8,11 +8,12 @@ work into later readers holds the operands of that work.  The target's platform 
 - `Isolation.CALLS`, where XLA drops optimization barriers: each forward and backward is a call with the attribute
   `inlineable="false"`.  Its operands and results are buffers, its inside is scheduled alone, and two calls remain two: the
   repetition has the latest cotangent among its operands, which also orders it.
-- `Isolation.BARRIERS`: what a stage reads passes an optimization barrier (`fenced`), but only where work is repeated, since
-  nothing is fused across it.  First forwards stand open.  A forward that runs again is fenced together with the latest
-  cotangent, which goes on from there: a compiler forgets what a barrier passes and nobody reads, and the repetition would
-  no longer wait for it.  The backward from residuals of such a forward stands in the same region, as in `jax.checkpoint`.
-  A backward from residuals of the first forward is fenced, for what it does again; totals to which it adds always are.
+- `Isolation.BARRIERS`: what a stage reads passes an optimization barrier (`fenced`), but only where work is repeated,
+  since nothing is fused across a barrier.  First forwards have none.  A repeated forward passes one together with the
+  latest cotangent, and later work reads the cotangent from behind it: a compiler drops an operand of a barrier whose
+  result is unused, and the repetition would no longer wait for the cotangent.  The backward from residuals of such a
+  forward stands in the same region, as in `jax.checkpoint`.  A backward from residuals of the first forward is fenced,
+  for what it does again; totals to which it adds always are.
 - `Isolation.WHOLE`: each forward and backward stands between two barriers.  What a stage holds is what it holds alone, at
   the price of what might have been fused across.
 """

@@ -13,7 +13,7 @@ NOTHING = "-"
 
 
 def budget_words(budget: int | None, least: bool = False) -> str:
-    """A budget in bytes as tables state it; `least` where "min" was asked for, which is no number of bytes."""
+    """How tables name a budget in bytes; `least`: the smallest plan was asked for, whatever its size."""
     if least:
         return "budget min"
     return "no budget" if budget is None else f"budget {format_bytes(budget)}"

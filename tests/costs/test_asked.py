@@ -13,7 +13,7 @@ import ckptgrad as cg
 from ckptgrad.chain.program import forget_kinds
 from ckptgrad.example_models import unet
 from ckptgrad.target.allocated import compiled_memory
-from ckptgrad.target.target import Target
+from tests.support.probes import probes_from_now_on
 
 DEPTH = 8
 X = jax.ShapeDtypeStruct((256, 64), jnp.float32)
@@ -52,15 +52,7 @@ def loss_of(name, depth=DEPTH):
 @pytest.fixture
 def compilations(monkeypatch):
     """The programs that are compiled to learn their bytes, in kinds that nothing is known of yet."""
-    compiled, compile_probe = [], Target.compile_probe
-
-    def counted(self, lowered):
-        compiled.append(lowered)
-        return compile_probe(self, lowered)
-
-    monkeypatch.setattr(Target, "compile_probe", counted)
-    forget_kinds()
-    return compiled
+    return probes_from_now_on(monkeypatch)
 
 
 @every_layer

@@ -9,14 +9,13 @@ import jax.numpy as jnp
 import pytest
 
 import ckptgrad as cg
-from ckptgrad.chain.program import forget_kinds
 from ckptgrad.costs.compiled import compiled_costs, count_probes, places_of, with_probes
 from ckptgrad.costs.estimated import estimated_costs
 from ckptgrad.costs.probe_values import SCOPE
 from ckptgrad.costs.probes import Probe, compile_probes
 from ckptgrad.target.attached import attached
 from ckptgrad.target.hlo.kernels import kernel_seconds
-from ckptgrad.target.target import Target
+from tests.support.probes import probes_from_now_on
 from tests.support.targets import compile_only
 
 X = jax.ShapeDtypeStruct((64, 16), jnp.float32)
@@ -38,15 +37,7 @@ def slow(seconds):
 @pytest.fixture
 def asked(monkeypatch):
     """The programs that were compiled for their figures."""
-    programs, compile_probe = [], Target.compile_probe
-
-    def count(target, lowered):
-        programs.append(lowered)
-        return compile_probe(target, lowered)
-
-    monkeypatch.setattr(Target, "compile_probe", count)
-    forget_kinds()
-    return programs
+    return probes_from_now_on(monkeypatch)
 
 
 def test_seconds_are_those_that_are_read(asked):
