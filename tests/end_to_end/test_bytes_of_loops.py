@@ -47,7 +47,8 @@ def test_budgets_of_scans_are_kept_and_used(length, states):
     certified = cg.grad(recurrent(length), (0, 1, 2), budget=budget).compile(W, BIAS, H)
     outputs = (W.size + BIAS.size + H.size) * 4
     assert certified.peak_bytes <= budget
-    assert certified.plan.peak_bytes <= budget
+    # Where XLA needs less than was predicted, the plan that is kept had a higher aim.
+    assert certified.plan.peak_bytes <= certified.plan.budget
     # Predictions are near; between the plans that are offered there are a few states.
     assert abs(certified.plan.peak_bytes - certified.peak_bytes) <= 4 * STATE + outputs
 
