@@ -1,10 +1,19 @@
-"""Tests stand where the package has what they test."""
+"""Tests stand where the package has what they test, and each file of the package has its tests."""
 
 from __future__ import annotations
 
+import ast
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
+import pytest
+
 import ckptgrad
+from ckptgrad.bench import registry as benchmarks
+from ckptgrad.loops.reversals.reversal import registered as reversals
+from tests.cases.policies import ROWS
+from tests.cases.rules import CASES
 
 PACKAGE = Path(ckptgrad.__file__).parent
 TESTS = Path(__file__).parents[1]
@@ -15,6 +24,71 @@ WITHOUT_ROOM = {
     "repository": "the package and its documents as they are distributed",
     "notebooks": "the notebooks of the repository, one by one",
     "fuzz": "the search for wrong gradients, a program of its own",
+}
+
+
+# Of `rules.decorators`: those that register a derivative, or that there is none.
+DECORATORS = {"bprop", "defined", "elementwise", "linear", "pullback", "tangent", "transcendental", "zero"}
+
+
+def stems(modules: set[str]) -> set[str]:
+    return {module.rpartition(".")[2] for module in modules}
+
+
+@cache
+def rules_with_rows() -> set[str]:
+    """The files whose decorators name a primitive that has a row."""
+    covered = {name for case in CASES for name in case.primitives}
+    return {file.stem for file in (PACKAGE / "rules").glob("*.py") if primitives_named(file.read_text()) & covered}
+
+
+def primitives_named(source: str) -> set[str]:
+    """The primitives for which rules are registered: the first argument of a decorator, `p.sin_p` or a name."""
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call) and node.args]
+    first = [call.args[0] for call in calls if isinstance(call.func, ast.Name) and call.func.id in DECORATORS]
+    attributes = {a.attr.removesuffix("_p") for a in first if isinstance(a, ast.Attribute)}
+    return attributes | {a.value for a in first if isinstance(a, ast.Constant)}
+
+
+def benchmarks_by_file() -> set[str]:
+    runs = [case.run for case in benchmarks.registered().values()]
+    return stems({getattr(run, "func", run).__module__ for run in runs})
+
+
+# Rooms whose files are entries of one registry, tested row by row: the files that have a row.
+TABLES: dict[str, Callable[[], set[str]]] = {
+    "rules": rules_with_rows,  # tests/cases/rules.py
+    "planning/policies": lambda: stems({row.policy.__module__ for row in ROWS}),  # tests/cases/policies.py
+    "loops/reversals": lambda: stems({r.way.__module__ for r in reversals().values()}),  # loops/test_reversals.py
+    "bench/cases": benchmarks_by_file,  # cli/test_bench.py
+}
+
+# Files of the package without tests of their own, by room.
+WITHOUT_TESTS = {
+    "": "example_models text_options",
+    "bench": "environment measure recurrent runner torch_transformer worker",
+    "chain": "course program",
+    "cli": "memory train validate",
+    "compat": "hijax_calls plugins references rule_identity versions",
+    "costs": "measured probe_values probes",
+    "doors": "linear_maps timeline",
+    "graph": "branching custom_calls",
+    "jacobian": "blocks plan segments",
+    "loops": "body counters linear loop plain planned replay rules scan stacks step_costs weight_sums while_loop",
+    "meters": "buffers protos resident_process",
+    "notebook": "calls profiled",
+    "planning": "budget nested policy random_chains",
+    "planning/optimal": "numba_kernels segments",
+    "report": "html page schedule tables text",
+    "report/plots": "costs coverage frontier schedule style timeline validation",
+    "report/views": "coverage frontier plan timeline validation",
+    "results": "coverage finding frontier plan predicted shown validation",
+    "rules": "branches custom_batching subgraphs third_party",
+    "target": "allocated calibrate course platform rates roofline topology",
+    "target/chips": "gpus tpus",
+    "target/hlo": "walk",
+    "training": "data job model",
+    "validation": "custom_rules double_precision local_cotangents reference timing",
 }
 
 
@@ -34,3 +108,32 @@ def test_the_check_sees():
     right = ["test_request.py", "graph/test_trace.py", "planning/test_policies.py", "rules/test_rules.py"]
     wrong = ["test_hopes.py", "graph/test_speed.py", "rooms/test_trace.py", "rooms/test_rooms.py", "graph/test_rules.py"]
     assert [names_what_it_tests(TESTS / file) for file in [*right, *wrong]] == [True] * len(right) + [False] * len(wrong)
+
+
+def has_tests(file: Path) -> bool:
+    """Whether a file of the package has tests of its name, or a row in the table of its room."""
+    place = file.relative_to(PACKAGE)
+    table = TABLES.get(place.parent.as_posix(), set)
+    return (TESTS / place.parent / f"test_{file.name}").is_file() or file.stem in table()
+
+
+def holds_functions(file: Path) -> bool:
+    """What only declares (figures, fields, registrations) is tested through those who use it."""
+    return any(isinstance(node, ast.FunctionDef | ast.Lambda) for node in ast.walk(ast.parse(file.read_text())))
+
+
+def test_a_file_of_the_package_has_its_tests():
+    """But those that are listed."""
+    files = [file for file in PACKAGE.rglob("*.py") if file.name != "__init__.py" and holds_functions(file)]
+    assert len(files) > 200
+    without = {file.relative_to(PACKAGE).as_posix() for file in files if not has_tests(file)}
+    assert without == {
+        f"{room}/{name}.py".removeprefix("/") for room, names in WITHOUT_TESTS.items() for name in names.split()
+    }
+
+
+@pytest.mark.parametrize("room", TABLES)
+def test_rows_are_of_files_that_are_there(room):
+    rows = TABLES[room]()
+    assert rows
+    assert rows <= {file.stem for file in (PACKAGE / room).glob("*.py")}
