@@ -9,12 +9,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from ckptgrad.doors.leaves import NUMBERS, dtype_of
 from ckptgrad.errors import ArgnumsError, GradientTypeError, OptionError
 from ckptgrad.graph.naming import argument_name, leaf_names, standing_for, title
 from ckptgrad.graph.static import SplitCall, split_call
 from ckptgrad.once import once
+from ckptgrad.target.target import Target
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,20 @@ def check_function(fun: Any) -> None:
         raise GradientTypeError(f"Expected a callable value to differentiate, got {fun!r}")
     if inspect.isgeneratorfunction(fun):
         raise GradientTypeError(f"Expected a function, got a generator function: {title(fun)}")
+
+
+def check_runs(target: Target, values: Any) -> None:
+    """Refuse to run with arrays what is planned for devices that are not here; tracers may be compiled for them.
+
+    Args:
+        target: what is planned for.
+        values: what the program is given, a pytree.
+
+    Raises:
+        NotAttachedError: the target is not attached to this process.
+    """
+    if not any(isinstance(x, Tracer) for x in jax.tree.leaves(values)):
+        target.check_runs()
 
 
 def make_call(fun: Callable, args: Sequence[Any], kwargs: dict[str, Any], argnums: int | Sequence[int]) -> Call:

@@ -15,7 +15,7 @@ from ckptgrad.autodiff.forward_mode import push_tangents
 from ckptgrad.autodiff.reverse import active_variables, is_differentiable
 from ckptgrad.autodiff.transpose import transposed
 from ckptgrad.bytes import Budget
-from ckptgrad.doors.calling import Call, call_of_all, check_function, split_arguments
+from ckptgrad.doors.calling import Call, call_of_all, check_function, check_runs, split_arguments
 from ckptgrad.doors.gradient import GradientFunction
 from ckptgrad.doors.linear_maps import OF_JVP, Closure, Linearized, TangentOutput, TangentPrimals, instantiated
 from ckptgrad.doors.tracing import trace_graph
@@ -28,6 +28,7 @@ from ckptgrad.planning.schedule import Schedule
 from ckptgrad.request import Request
 from ckptgrad.stage.joint import joint
 from ckptgrad.stage.partition import run_operations
+from ckptgrad.target.named import TargetChoice
 
 
 def jvp(fun: Callable, primals: Sequence[Any], tangents: Sequence[Any], has_aux: bool = False) -> tuple[Any, ...]:
@@ -138,6 +139,7 @@ def hvp(
     *,
     budget: Budget = None,
     policy: str | Callable | Schedule = "optimal",
+    target: TargetChoice = None,
 ) -> Any:
     """The product of the Hessian of a scalar function with a direction, forward over reverse.
 
@@ -145,7 +147,7 @@ def hvp(
         fun: a function that returns a scalar.
         primals, tangents: as for `jvp`.
         argnums: which arguments the gradient is taken with respect to.
-        budget, policy: as for `value_and_grad`, for the reverse part.
+        budget, policy, target: as for `value_and_grad`, for the reverse part.
 
     Returns:
         The derivative of `grad(fun, argnums)(*primals)` in the direction `tangents`.
@@ -156,7 +158,9 @@ def hvp(
         12.0
     """
     check_function(fun)
-    request = Request(argnums, budget=budget, policy=policy)
+    request = Request(argnums, budget=budget, policy=policy, target=target)
+    # The gradient is traced, whatever is given here.
+    check_runs(request.compiled_for, (primals, tangents))
     split = split_arguments(fun, primals, {}, request.argnums)
     if split.kept:
         fun, primals, tangents = split.fun, split.args, _of_what_is_traced(split, tangents)

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 
 from ckptgrad.bytes import Budget
-from ckptgrad.doors.calling import check_function, make_call, split_arguments
+from ckptgrad.doors.calling import check_function, check_runs, make_call, split_arguments
 from ckptgrad.doors.inputs import check_inputs
 from ckptgrad.doors.tracing import TracedChain, trace_chain
 from ckptgrad.errors import BudgetError
@@ -44,7 +44,7 @@ class GradientFunction:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         traced = self.trace(*args, **kwargs)
-        traced.check_runs()
+        check_runs(traced.program.target, traced.call.leaves)
         return self._run(traced, self._plan(traced))
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ckptgrad.bytes import Budget
-from ckptgrad.doors.calling import Call, check_function, make_call
+from ckptgrad.doors.calling import Call, check_function, check_runs, make_call
 from ckptgrad.doors.forward import push_along
 from ckptgrad.doors.inputs import check_inputs, check_real_inputs
 from ckptgrad.doors.leaves import has_gradient
@@ -27,6 +27,9 @@ from ckptgrad.jacobian.plan import MODES, JacobianPlan, Mode, plan_product
 from ckptgrad.jacobian.segments import Segment, Values, blocks_of, cut_where_small, evaluate_bracket
 from ckptgrad.planning.schedule import Schedule
 from ckptgrad.request import Request
+from ckptgrad.rules.products import merging_axes
+from ckptgrad.target.named import TargetChoice
+from ckptgrad.target.platform import Form
 
 
 def jacrev(
@@ -38,13 +41,14 @@ def jacrev(
     *,
     budget: Budget = None,
     policy: str | Callable | Schedule = "optimal",
+    target: TargetChoice = None,
 ) -> Callable:
     """The Jacobian of `fun`, a row at a time by reverse mode, as `jax.jacrev`.
 
     Args:
         fun: a function of arrays to any pytree of arrays.
         argnums, has_aux, holomorphic, allow_int: as for `grad`.
-        budget, policy: as for `value_and_grad`, for one row.
+        budget, policy, target: as for `value_and_grad`, for one row.
 
     Returns:
         A function that returns the Jacobian: for each leaf of the output the structure of the
@@ -56,7 +60,7 @@ def jacrev(
         [[1.0, 0.0], [1.0, 1.0]]
     """
     check_function(fun)
-    request = Request(argnums, has_aux, holomorphic, allow_int, budget, policy)
+    request = Request(argnums, has_aux, holomorphic, allow_int, budget, policy, target=target)
 
     @functools.wraps(fun)
     def jacobian_of(*args: Any, **kwargs: Any) -> Any:
@@ -122,15 +126,39 @@ def jacfwd(fun: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = Fals
     return jacobian_of
 
 
-def hessian(fun: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = False, holomorphic: bool = False) -> Callable:
+def hessian(
+    fun: Callable,
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    *,
+    target: TargetChoice = None,
+) -> Callable:
     """The Hessian of `fun`, forward over reverse, as `jax.hessian`.
+
+    Args:
+        fun: a function of arrays to any pytree of arrays.
+        argnums, has_aux, holomorphic: as for `grad`.
+        target: as for `value_and_grad`.
+
+    Returns:
+        A function that returns for each leaf of the output the second derivatives, as the Jacobian of the Jacobian.
 
     Example:
         >>> import ckptgrad as cg
         >>> float(cg.hessian(lambda x: x**3)(2.0))
         12.0
     """
-    return jacfwd(jacrev(fun, argnums, has_aux, holomorphic), argnums, has_aux, holomorphic)
+    request = Request(argnums, has_aux, holomorphic, target=target)
+    columns = jacfwd(jacrev(fun, argnums, has_aux, holomorphic, target=request.target), argnums, has_aux, holomorphic)
+
+    @functools.wraps(fun)
+    def hessian_of(*args: Any, **kwargs: Any) -> Any:
+        # The gradient inside is traced, whatever is given here.
+        check_runs(request.compiled_for, (args, kwargs))
+        return columns(*args, **kwargs)
+
+    return hessian_of
 
 
 class JacobianFunction:
@@ -152,13 +180,15 @@ class JacobianFunction:
         return plan_product(self._segments(self._trace(self._call(args, kwargs))), self.mode)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        call = self._call(args, kwargs)
+        call, target = self._call(args, kwargs), self.request.compiled_for
+        check_runs(target, call.leaves)
         traced = self._trace(call)
         segments = self._segments(traced)
         values = Values(traced.graph, traced.call.leaves, segments)
         blocks: dict[tuple[Any, Any], Any] = {}
         if segments:
-            matrix = evaluate_bracket(plan_product(segments, self.mode).bracket, segments, values)
+            with merging_axes(Form.MERGED_AXES in target.platform.forms):
+                matrix = evaluate_bracket(plan_product(segments, self.mode).bracket, segments, values)
             blocks = blocks_of(matrix, segments[-1].outside, segments[0].inside)
         out, aux = traced.restore(values.outputs)
         tree = assemble(
@@ -193,6 +223,7 @@ def jacobian(
     allow_int: bool = False,
     *,
     mode: Mode = "auto",
+    target: TargetChoice = None,
 ) -> JacobianFunction:
     """The Jacobian of `fun` by the bracketing with the fewest multiplications.
 
@@ -204,13 +235,16 @@ def jacobian(
         fun: a function of real arrays to any pytree of real arrays; of complex ones, if it is holomorphic.
         argnums, has_aux, holomorphic, allow_int: as for `jacrev`.
         mode: "auto", or "forward" or "reverse" for one of the two alone.
+        target: what the Jacobian is going to be compiled for, as for `value_and_grad`; the bracketing is the same for all.
 
     Returns:
         A function that returns the Jacobian as `jacrev` does; its `plan(*args)` tells the bracketing and its
         multiplications, against those of plain forward and plain reverse mode.
 
     Raises:
-        OptionError: an unknown mode.
+        OptionError: an unknown mode or target.
+        MissingExtraError: the compiler of the target is not installed.
+        NotAttachedError: when called with arrays, and the target is not attached to this process.
         GradientTypeError: when called, for arguments or outputs that are not real.
 
     Example:
@@ -223,4 +257,4 @@ def jacobian(
     """
     if mode not in MODES:
         raise OptionError(f"mode={mode!r} is unknown; there are {', '.join(map(repr, MODES))}")
-    return JacobianFunction(fun, Request(argnums, has_aux, holomorphic, allow_int), mode)
+    return JacobianFunction(fun, Request(argnums, has_aux, holomorphic, allow_int, target=target), mode)

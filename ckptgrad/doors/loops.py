@@ -18,6 +18,7 @@ from jax.typing import DTypeLike
 from ckptgrad.autodiff.of_function import pushed_forward
 from ckptgrad.autodiff.reverse import is_differentiable
 from ckptgrad.bytes import Budget, check_budget, resolve_budget
+from ckptgrad.doors.calling import check_runs
 from ckptgrad.errors import BudgetError, OptionError
 from ckptgrad.graph.evaluate import apply, read
 from ckptgrad.graph.graph import Operation
@@ -34,8 +35,10 @@ from ckptgrad.planning.costs import ABOUT_AS_FAST
 from ckptgrad.rules.custom import tangent_zeros
 from ckptgrad.rules.decorators import instantiate
 from ckptgrad.rules.subgraphs import calls_custom_rule
-from ckptgrad.target.attached import attached
+from ckptgrad.target.named import TargetChoice
+from ckptgrad.target.named import target as named_target
 from ckptgrad.target.roofline import Roofline
+from ckptgrad.target.target import Target
 
 
 def scan(
@@ -49,6 +52,7 @@ def scan(
     budget: Budget = None,
     policy: str = "optimal",
     accumulate: DTypeLike | None = None,
+    target: TargetChoice = None,
 ) -> tuple[Any, Any]:
     """`jax.lax.scan` whose reverse mode keeps a memory budget, under `jax.grad` too.
 
@@ -59,13 +63,16 @@ def scan(
             twenty times slower than the fastest), or None for the smallest that is about as fast as the fastest.
         policy: "optimal", "store_all", "two_levels" (one checkpoint per group of steps), "revolve" (binomial).
         accumulate: a dtype in which gradients of what the loop closes over are summed, if it is wider than theirs.
+        target: what the loop is planned for, as `ckptgrad.target` takes it; None: the default device of this process, also
+            inside a gradient for another target.
 
     Returns:
         The final carried value and the stacked outputs.  Forward mode, `jax.vmap` and higher derivatives work.
 
     Raises:
         BudgetError: when differentiated, with the smallest number of bytes that is feasible.
-        OptionError, BudgetFormatError: at once.
+        OptionError, BudgetFormatError, MissingExtraError: at once.
+        NotAttachedError: when run with arrays, and the target is not attached to this process.
 
     Example:
         >>> import jax, jax.numpy as jnp, ckptgrad as cg
@@ -74,7 +81,7 @@ def scan(
         >>> bool(jnp.allclose(jax.grad(f)(1.0), cg.grad(f)(1.0)))
         True
     """
-    options = _Options(budget, policy, accumulate)
+    options = _Options(budget, policy, accumulate, target)
 
     def run(init: Any, xs: Any) -> Any:
         return lax.scan(f, init, xs, length=length, reverse=reverse, unroll=unroll)
@@ -92,12 +99,13 @@ def fori_loop(
     budget: Budget = None,
     policy: str = "optimal",
     accumulate: DTypeLike | None = None,
+    target: TargetChoice = None,
 ) -> Any:
     """`jax.lax.fori_loop` whose reverse mode keeps a memory budget; the bounds may be known at run time only.
 
     Args:
         lower, upper, body_fun, init_val, unroll: as for `jax.lax.fori_loop`.
-        budget, policy, accumulate: as for `scan`.
+        budget, policy, accumulate, target: as for `scan`.
 
     Returns:
         The final value.
@@ -108,7 +116,7 @@ def fori_loop(
         >>> float(jax.jit(jax.grad(f))(2.0, 3))
         12.0
     """
-    options = _Options(budget, policy, accumulate)
+    options = _Options(budget, policy, accumulate, target)
 
     def run(lower: Any, upper: Any, init: Any) -> Any:
         return lax.fori_loop(lower, upper, body_fun, init, unroll=unroll)
@@ -126,12 +134,13 @@ def while_loop(
     budget: Budget = None,
     policy: str = "optimal",
     accumulate: DTypeLike | None = None,
+    target: TargetChoice = None,
 ) -> Any:
     """`jax.lax.while_loop` with reverse mode: a number of checkpoints that does not depend on the number of steps.
 
     Args:
         cond_fun, body_fun, init_val: as for `jax.lax.while_loop`.
-        budget, policy, accumulate: as for `scan`; every step cannot be stored.
+        budget, policy, accumulate, target: as for `scan`; every step cannot be stored.
 
     Returns:
         The final value.
@@ -142,7 +151,7 @@ def while_loop(
         >>> round(float(jax.grad(root)(4.0)), 4)
         0.25
     """
-    options = _Options(budget, policy, accumulate)
+    options = _Options(budget, policy, accumulate, target)
     return _planned(lambda init: lax.while_loop(cond_fun, body_fun, init), (init_val,), options)
 
 
@@ -152,21 +161,31 @@ class _Options:
 
     Attributes:
         budget, policy, accumulate: as for `scan`.
+        choice: the target as it is asked for.
 
     Raises:
         BudgetFormatError: the budget is malformed.
-        OptionError: no policy of loops has this name.
+        OptionError: no policy of loops has this name, or the target is unknown.
+        MissingExtraError: the compiler of the target is not installed.
     """
 
     budget: Budget
     policy: str
     accumulate: DTypeLike | None
+    choice: TargetChoice
 
     def __post_init__(self) -> None:
         check_budget(self.budget)
         known = policies()
         if self.policy not in known:
             raise OptionError(f"policy={self.policy!r} is unknown for a loop; there are {', '.join(known)}")
+        if self.choice is not None:
+            object.__setattr__(self, "choice", named_target(self.choice))
+
+    @property
+    def target(self) -> Target:
+        """What the loop is planned for; the default device of this moment where none is named."""
+        return named_target(self.choice)
 
 
 def policies() -> list[str]:
@@ -203,9 +222,11 @@ def _with_plan(op: Operation, options: _Options) -> Callable[..., list[Any]]:
 
     @jax.custom_jvp
     def run(*operands: Any) -> list[Any]:
+        check_runs(options.target, operands)
         return apply(op, operands)
 
     def rule(operands: Sequence[Any], tangents: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+        check_runs(options.target, operands)
         live = [not isinstance(t, SymbolicZero) and t.dtype != dtypes.float0 for t in tangents]
         return _tangents(op, options, operands, [t for t, m in zip(tangents, live, strict=True) if m], live)
 
@@ -255,7 +276,7 @@ def _tangents(
 
 def _chosen(loop: Loop, options: _Options) -> Candidate:
     """The fastest plan of the policy within the budget."""
-    target = attached()
+    target = options.target
     offered = _offered(loop, options.policy, Roofline(target))
     fastest = min(c.seconds for c in offered)
     sensible = [c for c in offered if c.seconds <= current_offer().slowest * fastest]

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import dtypes
-from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr
 
 from ckptgrad.autodiff.reach import reached
@@ -179,15 +178,6 @@ class TracedChain(Traced):
 
     program: Program
     differentiated: tuple[int, ...]
-
-    def check_runs(self) -> None:
-        """Refuse to run with arrays what is planned for devices that are not here; tracers may be compiled for them.
-
-        Raises:
-            NotAttachedError: the target is not attached to this process.
-        """
-        if not any(isinstance(x, Tracer) for x in self.call.leaves):
-            self.program.target.check_runs()
 
     def gradients(self, gradients: Sequence[Any]) -> tuple[Any, ...]:
         """Gradients as pytrees, one per argnum, from those of the leaves that have one."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ckptgrad.bytes import Budget
-from ckptgrad.doors.calling import Call, call_of_all, check_function
+from ckptgrad.doors.calling import Call, call_of_all, check_function, check_runs
 from ckptgrad.doors.linear_maps import Pullback
 from ckptgrad.doors.tracing import trace_chain
 from ckptgrad.execution.interpreter import Execution, split_at_backward
@@ -54,8 +54,8 @@ def vjp(
 def pull(call: Call, request: Request) -> tuple[Any, ...]:
     """(output, pullback), or (output, pullback, aux), of a call; the pullback's results are those of its primals."""
     traced = trace_chain(call, request)
-    traced.check_runs()
     program = traced.program
+    check_runs(program.target, call.leaves)
     forward, backward = split_at_backward(make_plan(program, request).schedule)
     execution = Execution(program, call.leaves).run(forward)
     value, aux = traced.restore([execution.output(a) for a in traced.graph.outputs])
