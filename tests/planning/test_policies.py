@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from ckptgrad.errors import BudgetError
-from ckptgrad.planning import ChainCosts, PolicyError, get_policy, policy, registered
+from ckptgrad.planning import ChainCosts, get_policy, registered
 from ckptgrad.planning.optimal.dynamic_programming import LongChain
 from ckptgrad.planning.random_chains import random_chain
 from ckptgrad.planning.referee import simulate
@@ -88,20 +88,3 @@ def test_chains_too_long_for_a_table_are_refused(name):
     with pytest.raises(LongChain, match="revolve"):
         get_policy(name)(costs, 1000)
     assert simulate(get_policy(name)(costs, None), costs).recomputations == 0
-
-
-def test_a_function_is_a_policy():
-    def mine(costs, budget):
-        return get_policy("sqrt")(costs, budget)
-
-    assert get_policy(mine) is mine
-
-
-def test_unknown_policy_lists_the_known_ones():
-    with pytest.raises(PolicyError, match=r"every_k.*optimal.*store_all"):
-        get_policy("optimum")
-
-
-def test_registering_twice_is_an_error():
-    with pytest.raises(PolicyError, match="sqrt"):
-        policy("sqrt")(get_policy("sqrt"))

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ckptgrad.planning import Backward, ChainCosts, Forward, Free, get_policy, minimum_peak
+from ckptgrad.planning import Backward, ChainCosts, Forward, Free
 from ckptgrad.planning.ledger import Ledger
-from ckptgrad.planning.optimal.dynamic_programming import Optimum, optimum_of
-from ckptgrad.planning.optimal.numba_kernels import compiled_kernels
+from ckptgrad.planning.optimal.dynamic_programming import Optimum
 from ckptgrad.planning.optimal.recurrences import option_needs
 from ckptgrad.planning.optimal.segments import segments_of
-from ckptgrad.planning.random_chains import random_chain
 from tests.support.chains import chains
 from tests.support.schedules import nested_schedules
 
@@ -72,26 +67,3 @@ def test_no_nested_schedule_beats_the_recurrences(costs, data):
     assert curve is not None
     assert curve.within(writer.peak) <= writer.time * (1 + 1e-9)
     assert optimum.write(writer.peak).time <= writer.time * (1 + 1e-9)
-
-
-@pytest.fixture
-def no_numba(monkeypatch):
-    compiled_kernels.cache_clear()
-    optimum_of.cache_clear()
-    monkeypatch.setitem(sys.modules, "numba", None)
-    yield
-    compiled_kernels.cache_clear()
-    optimum_of.cache_clear()
-
-
-def test_without_numba_plans_are_the_same(no_numba, monkeypatch):
-    costs = random_chain(45, 2, seed=7)  # More splits than are interpreted where numba is there.
-    with pytest.warns(UserWarning, match=r"ckptgrad\[fast\]"):
-        budget = minimum_peak(costs)[0] + 20
-    assert compiled_kernels() is None
-    interpreted = get_policy("optimal")(costs, budget)
-    monkeypatch.undo()
-    compiled_kernels.cache_clear()
-    optimum_of.cache_clear()
-    assert compiled_kernels() is not None
-    assert get_policy("optimal")(costs, budget) == interpreted

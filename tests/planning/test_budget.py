@@ -1,0 +1,39 @@
+"""Budgets of a chain, in bytes."""
+
+from __future__ import annotations
+
+import pytest
+
+from ckptgrad.planning import ChainCosts, SaveOption, StageCost
+from ckptgrad.planning.budget import budget_bytes, everything_peak
+from ckptgrad.planning.optimal.dynamic_programming import minimum_peak
+from ckptgrad.planning.random_chains import random_chain
+
+
+def free():
+    return 12345
+
+
+def test_everything_is_each_stages_largest_option():
+    """Four stages that keep 10 bytes each; what passes between them is free."""
+    options = SaveOption("small", 1, False, False, 1, 1), SaveOption("large", 10, False, False, 5, 5)
+    assert everything_peak(ChainCosts((StageCost(options, 0, 0, 1.0),) * 4)) == 40
+
+
+def test_budgets_of_every_form():
+    costs = random_chain(6, 2, 0)
+    most, least = everything_peak(costs), minimum_peak(costs)[0]
+    assert least <= most
+    assert budget_bytes(None, costs, free) is None
+    assert budget_bytes("min", costs, free) == least
+    assert budget_bytes("1x", costs, free) == most
+    assert budget_bytes("0.5x", costs, free) == int(0.5 * most)
+    assert budget_bytes("auto", costs, free) == free()
+    assert budget_bytes(77, costs, free) == 77
+
+
+def test_free_bytes_are_asked_for_only_where_they_are_the_budget():
+    def unknown():
+        pytest.fail("asked")
+
+    assert budget_bytes("2KiB", random_chain(3, 1, 0), unknown) == 2048
