@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from math import floor, log
-from typing import Any, Protocol
+from typing import Any
 
 from ckptgrad.bytes import format_bytes
 from ckptgrad.errors import BudgetError
+from ckptgrad.execution.trials import Build, Trial, Trials
 from ckptgrad.execution.xla_forms import fences_copy
-from ckptgrad.planning.schedule import Schedule
 from ckptgrad.results.outcomes import OUTCOMES, Outcome
 from ckptgrad.results.plan import Plan
 from ckptgrad.target.allocated import Memory
@@ -37,12 +37,6 @@ DIP = 0.95
 FEW_BYTES = 1 << 20
 
 
-class Build(Protocol):
-    """From an aim in bytes (None: no budget), and whether stages are fenced, to a plan within it and a jitted function."""
-
-    def __call__(self, limit: int | None, fenced: bool = True) -> tuple[Plan, Any]: ...
-
-
 @dataclass(frozen=True)
 class Certified:
     """A compiled gradient whose peak XLA's buffer assignment vouches for.
@@ -50,7 +44,7 @@ class Certified:
     Attributes:
         plan: the plan that was compiled.
         memory: what XLA allocates.
-        rounds: how many plans were compiled until this one fitted, itself included.
+        rounds: how many plans were compiled until this one fitted, itself included; not those whose bytes are remembered.
         budget: the bytes that it keeps, as asked for; None for none. The plan's own budget is the aim that led to it.
         traced_parts: from arguments to those that the executable takes, where some are not traced: the program is that
             for their values, and others raise StaticArgumentError.
@@ -113,46 +107,6 @@ class Comparison:
         return getattr(self, name) / predicted - 1 if predicted else 0.0
 
 
-@dataclass
-class _Trials:
-    """The plans of one call that were compiled.
-
-    Attributes:
-        known: their executables and what these allocate.
-        least: the smallest plan and the stage that sets its peak, once an aim was below it.
-    """
-
-    build: Build
-    args: Any
-    kwargs: Any
-    budget: int | None
-    known: dict[tuple[Schedule, bool], tuple[Any, Memory]] = field(
-        default_factory=dict[tuple[Schedule, bool], tuple[Any, Memory]]
-    )
-    least: tuple[Schedule, int | None] | None = None
-
-    def planned(self, rung: int) -> tuple[Plan, Any]:
-        """The plan for an aim; below the smallest plan this one: its prediction may be cautious."""
-        try:
-            return self.build(_aim(rung))
-        except BudgetError as error:
-            plan, jitted = self.build(max(1, error.smallest))
-            self.least = plan.schedule, error.stage
-            return plan, jitted
-
-    def compiled(self, plan: Plan, jitted: Any) -> Certified:
-        """A plan's certificate; each schedule is compiled once."""
-        key = plan.schedule, plan.fenced
-        if key not in self.known:
-            target = plan.program.target
-            executable = target.compile(target.lower(jitted, *self.args, **self.kwargs))
-            self.known[key] = executable, target.allocated(executable)
-            if plan.fenced:
-                OUTCOMES.put(plan.program, plan.schedule, Outcome(self.known[key][1].peak_bytes))
-        executable, memory = self.known[key]
-        return Certified(executable, plan, memory, len(self.known), self.budget)
-
-
 def _aim(rung: int) -> int:
     return max(1, int(RUNG**rung))
 
@@ -178,29 +132,43 @@ def certify(build: Build, args: Any, kwargs: Any, budget: int | None, may_open: 
     Raises:
         BudgetError: the smallest plan does not fit; carries the smallest certified peak.
     """
-    trials = _Trials(build, args, kwargs, budget)
-    if budget is None:
-        return _without_budget(trials, may_open)
+    trials = Trials(build, args, kwargs)
+    while True:
+        trial = _without_budget(trials, may_open) if budget is None else _within(trials, budget)
+        # The bytes of a certificate are those of its executable, whatever was remembered.
+        if trials.confirmed(trial):
+            program = trial.program
+            return Certified(program.executable, trial.plan, program.memory, trials.compilations, budget)
+
+
+def _within(trials: Trials, budget: int) -> Trial:
+    """The plan for a budget.
+
+    Raises:
+        BudgetError: there is none.
+    """
     first = STEP * (floor(log(max(budget, 1), RUNG) / STEP) + 1)
     top = _climbed(trials, first, budget)
     # What was passed on the way up fits.
     lowest = top - STEP if top > first else 0
     rung = top
     while True:
-        certified = trials.compiled(*trials.planned(rung))
-        if certified.peak_bytes <= budget:
-            return certified
-        schedule = certified.plan.schedule
+        trial = trials.tried(*trials.planned(_aim(rung)))
+        if trial.peak_bytes <= budget:
+            return trial
+        schedule = trial.plan.schedule
         if trials.least is not None and trials.least[0] == schedule:
-            smallest = min(memory.peak_bytes for _, memory in trials.known.values())
-            raise BudgetError(budget, smallest, trials.least[1], schedule.policy)
-        excess, aim = certified.peak_bytes - budget, _aim(rung)
-        if excess > FAR * budget or len(trials.known) >= MAX_ROUNDS:
-            aim = min(aim, certified.plan.peak_bytes) - excess
+            smallest, stage = trials.smallest, trials.least[1]
+            if trials.confirmed(trial) and trials.confirmed(smallest):
+                raise BudgetError(budget, smallest.peak_bytes, stage, schedule.policy)
+            return _within(trials, budget)
+        excess, aim = trial.peak_bytes - budget, _aim(rung)
+        if excess > FAR * budget or trials.count >= MAX_ROUNDS:
+            aim = min(aim, trial.plan.peak_bytes) - excess
         rung = max(lowest, min(rung - 1, floor(log(max(aim, 1), RUNG))))
 
 
-def _without_budget(trials: _Trials, may_open: bool) -> Certified:
+def _without_budget(trials: Trials, may_open: bool) -> Trial:
     """The plan without a budget, with its stages fenced or open.
 
     Fences are for recomputation, which is merged away without them, so a plan that repeats a stage keeps them. Others are
@@ -208,32 +176,31 @@ def _without_budget(trials: _Trials, may_open: bool) -> Certified:
     """
     plan, jitted = trials.build(None)
     if not may_open or plan.simulation.recomputations or plan.program.target.platform.isolation is not Isolation.CALLS:
-        return trials.compiled(plan, jitted)
+        return trials.tried(plan, jitted)
     if fences_copy(plan.program):
-        return trials.compiled(*trials.build(None, fenced=False))
-    fenced = trials.compiled(plan, jitted)
+        return trials.tried(*trials.build(None, fenced=False))
+    fenced = trials.tried(plan, jitted)
     if fenced.temporary_bytes <= FEW_BYTES:
         return fenced
-    unfenced = trials.compiled(*trials.build(None, fenced=False))
-    return unfenced if unfenced.peak_bytes < fenced.peak_bytes else replace(fenced, rounds=unfenced.rounds)
+    return min(fenced, trials.tried(*trials.build(None, fenced=False)), key=lambda trial: trial.peak_bytes)
 
 
-def _climbed(trials: _Trials, first: int, budget: int) -> int:
+def _climbed(trials: Trials, first: int, budget: int) -> int:
     """The rung on which the climb ends: the first whose plan uses the budget, or after which no plan is worth trying.
 
     A plan is worth trying if some plan is faster than the last one (`WORTH`), and if its prediction, corrected by the last
     one's error, is within the budget or nearly so (`DIP`).
     """
-    rung, certified = first, trials.compiled(*trials.planned(first))
+    rung, trial = first, trials.tried(*trials.planned(_aim(first)))
     fastest: float | None = None
     last = first + MOST_STEPS * STEP
-    while certified.peak_bytes < (1 - SLACK) * budget and len(trials.known) <= MOST_CLIMBED and rung < last:
+    while trial.peak_bytes < (1 - SLACK) * budget and trials.count <= MOST_CLIMBED and rung < last:
         fastest = trials.build(None)[0].seconds if fastest is None else fastest
-        following = trials.planned(rung + STEP)
+        following = trials.planned(_aim(rung + STEP))
         # The first plan that is not the same is above this rung's aim, wherever it is.
         predicted = max(following[0].peak_bytes, _aim(rung))
-        error = certified.peak_bytes / max(1, certified.plan.peak_bytes)
-        if certified.plan.seconds <= fastest * WORTH or DIP * error * predicted > budget:
+        error = trial.peak_bytes / max(1, trial.plan.peak_bytes)
+        if trial.plan.seconds <= fastest * WORTH or DIP * error * predicted > budget:
             break
-        rung, certified = rung + STEP, trials.compiled(*following)
+        rung, trial = rung + STEP, trials.tried(*following)
     return rung

@@ -54,22 +54,32 @@ def remembered_together(
     positive: bool = False,
 ) -> list[float]:
     """As `remembered`, of several quantities that are measured at once."""
-    keys = [_key(target, what, text) for what in quantities]
     known = recalled(target, quantities, text, positive=positive)
     if known is not None:
         return known
     values = list(measure())
-    for key, value in zip(keys, values, strict=True):
-        if _is_plausible(value, positive):
-            _ask("INSERT OR REPLACE INTO measurements VALUES (?, ?)", key, value)
+    remember(target, quantities, text, values, positive=positive)
     return values
+
+
+def remember(
+    target: Target, quantities: Sequence[str], text: str, values: Sequence[float], *, positive: bool = False
+) -> None:
+    """Keep numbers for `recalled`, in place of those that were kept before."""
+    pairs = zip(quantities, values, strict=True)
+    kept = [(_key(target, what, text), value) for what, value in pairs if _is_plausible(value, positive)]
+    if kept:
+        rows = ", ".join(["(?, ?)"] * len(kept))
+        _ask(f"INSERT OR REPLACE INTO measurements VALUES {rows}", *(x for row in kept for x in row))
 
 
 def recalled(target: Target, quantities: Sequence[str], text: str, *, positive: bool = False) -> list[float] | None:
     """The numbers of `remembered_together`, if all of them were measured before."""
-    rows = [_ask("SELECT value FROM measurements WHERE key = ?", _key(target, what, text)) for what in quantities]
-    found = [row[0][0] for row in rows if row and _is_plausible(row[0][0], positive)]
-    return found if len(found) == len(quantities) else None
+    keys = [_key(target, what, text) for what in quantities]
+    places = ", ".join("?" * len(keys))
+    values = dict(_ask(f"SELECT key, value FROM measurements WHERE key IN ({places})", *keys))
+    found = [values[key] for key in keys if key in values and _is_plausible(values[key], positive)]
+    return found if len(found) == len(keys) else None
 
 
 def _is_plausible(value: Any, positive: bool) -> bool:

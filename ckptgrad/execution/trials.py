@@ -1,0 +1,146 @@
+"""The plans that are tried for one call, with what the compiler allocates for the program of each.
+
+What it allocated in an earlier process is remembered on disk, so that a plan that did not fit is not compiled again.  The
+program is its own key: its text as it is lowered, beside the target, the compiler's options and the versions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import astuple, dataclass, fields
+from typing import Any, Protocol
+
+import jax
+
+from ckptgrad.errors import BudgetError
+from ckptgrad.planning.schedule import Schedule
+from ckptgrad.results.outcomes import OUTCOMES, Outcome
+from ckptgrad.results.plan import Plan
+from ckptgrad.target.allocated import Memory
+from ckptgrad.target.remember import recalled, remember
+from ckptgrad.target.target import Target
+
+_QUANTITIES = tuple(f"{field.name} of a whole program" for field in fields(Memory))
+
+
+class Build(Protocol):
+    """From an aim in bytes (None: no budget), and whether stages are fenced, to a plan within it and a jitted function."""
+
+    def __call__(self, limit: int | None, fenced: bool = True) -> tuple[Plan, Any]: ...
+
+
+class _Program:
+    """A lowered program.
+
+    Attributes:
+        executable: what it was compiled to; None as long as what is remembered was enough.
+        memory: what the compiler allocates, or allocated before.
+    """
+
+    def __init__(self, target: Target, lowered: jax.stages.Lowered, believes: bool):
+        self._target, self._lowered, self._text = target, lowered, lowered.as_text()
+        self.executable: Any = None
+        known = recalled(target, _QUANTITIES, self._text) if believes else None
+        self.memory = self.compile() if known is None else Memory(*map(int, known))
+
+    def compile(self) -> Memory:
+        """What the compiler allocates, read from the executable."""
+        if self.executable is None:
+            self.executable = self._target.compile(self._lowered)
+            self.memory = self._target.allocated(self.executable)
+            remember(self._target, _QUANTITIES, self._text, astuple(self.memory))
+        return self.memory
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A plan, and the program that it becomes."""
+
+    plan: Plan
+    program: _Program
+
+    @property
+    def peak_bytes(self) -> int:
+        """Bytes beyond the arguments: temporaries plus outputs."""
+        return self.program.memory.peak_bytes
+
+    @property
+    def temporary_bytes(self) -> int:
+        """Bytes of temporaries."""
+        return self.program.memory.temporary_bytes
+
+
+class Trials:
+    """The plans of one call that were tried.
+
+    Args:
+        build: what makes a plan for an aim.
+        args, kwargs: abstract arguments.
+
+    Attributes:
+        least: the smallest plan and the stage that sets its peak, once an aim was below it.
+    """
+
+    def __init__(self, build: Build, args: Any, kwargs: Any):
+        self.build, self._args, self._kwargs = build, args, kwargs
+        self.least: tuple[Schedule, int | None] | None = None
+        self._believes = True
+        self._tried: dict[tuple[Schedule, bool], Trial] = {}
+        self._compiled: dict[tuple[Schedule, bool], _Program] = {}
+
+    @property
+    def count(self) -> int:
+        """The number of distinct plans that were tried, be they compiled or remembered."""
+        return len(self._tried)
+
+    @property
+    def compilations(self) -> int:
+        """The number of programs that were compiled."""
+        return sum(program.executable is not None for program in self._programs())
+
+    @property
+    def smallest(self) -> Trial:
+        """Of all that were tried, the one of the fewest bytes."""
+        return min(self._tried.values(), key=lambda trial: trial.peak_bytes)
+
+    def planned(self, aim: int) -> tuple[Plan, Any]:
+        """The plan for an aim; below the smallest plan this one: its prediction may be cautious."""
+        try:
+            return self.build(aim)
+        except BudgetError as error:
+            plan, jitted = self.build(max(1, error.smallest))
+            self.least = plan.schedule, error.stage
+            return plan, jitted
+
+    def tried(self, plan: Plan, jitted: Any) -> Trial:
+        """A plan with what its program takes; each schedule is lowered once."""
+        key = plan.schedule, plan.fenced
+        if key in self._tried:
+            return Trial(plan, self._tried[key].program)
+        program = self._compiled.get(key)
+        if program is None:
+            target = plan.program.target
+            program = _Program(target, target.lower(jitted, *self._args, **self._kwargs), self._believes)
+        self._tried[key] = trial = Trial(plan, program)
+        self._observe(trial)
+        return trial
+
+    def confirmed(self, trial: Trial) -> bool:
+        """Whether the executable takes what was remembered of it; if not, nothing that is remembered is believed any more.
+
+        What was tried is forgotten then, so that the search can begin again.
+        """
+        remembered = trial.program.memory
+        if trial.program.compile() == remembered:
+            self._observe(trial)
+            return True
+        self._compiled = {key: t.program for key, t in self._tried.items() if t.program.executable is not None}
+        self._believes, self._tried, self.least = False, {}, None
+        return False
+
+    def _programs(self) -> Iterable[_Program]:
+        return {*self._compiled.values(), *(trial.program for trial in self._tried.values())}
+
+    def _observe(self, trial: Trial) -> None:
+        if trial.plan.fenced and trial.program.executable is not None:
+            OUTCOMES.put(trial.plan.program, trial.plan.schedule, Outcome(trial.peak_bytes))
