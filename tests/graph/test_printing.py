@@ -42,3 +42,9 @@ def test_a_table_is_escaped_and_ends():
     assert table.count("<tr>") == MOST_ROWS + 2
     assert "and 5 more operations" in table
     assert "&lt;" in graph_html(cg.trace(lambda x: (lambda y: jnp.sin(y))(x), 1.0))
+
+
+def test_a_graph_shows_its_operations_in_notebooks():
+    html = cg.trace(loss, jnp.ones((3, 2)), jnp.ones((4, 3)), jnp.ones((4, 2)))._repr_html_()
+    assert "dot_general" in html
+    assert "test_printing.py" in html

@@ -67,7 +67,6 @@ TABLES: dict[str, Callable[[], set[str]]] = {
 WITHOUT_TESTS = {
     "": "example_models text_options",
     "bench": "environment measure recurrent runner torch_transformer worker",
-    "chain": "course program",
     "cli": "memory train validate",
     "compat": "hijax_calls plugins references rule_identity versions",
     "costs": "measured probe_values probes",
@@ -75,14 +74,7 @@ WITHOUT_TESTS = {
     "graph": "branching custom_calls",
     "meters": "buffers protos resident_process",
     "notebook": "calls profiled",
-    "report": "html page schedule tables text",
-    "report/plots": "costs coverage frontier schedule style timeline validation",
-    "report/views": "coverage frontier plan timeline validation",
-    "results": "coverage finding frontier plan predicted shown validation",
     "rules": "branches custom_batching subgraphs third_party",
-    "target": "allocated calibrate course platform rates roofline topology",
-    "target/chips": "gpus tpus",
-    "target/hlo": "walk",
     "training": "data job model",
     "validation": "custom_rules double_precision local_cotangents reference timing",
 }

@@ -15,7 +15,7 @@ import ckptgrad as cg
 from ckptgrad.autodiff.rule import register, unregister
 from ckptgrad.cli import app
 from ckptgrad.errors import ValidationError
-from ckptgrad.results.finding import CUSTOM, RULE, UNCHECKED, UNLOCATED, Finding, messages
+from ckptgrad.results.finding import CUSTOM, RULE, UNCHECKED, UNLOCATED
 from ckptgrad.validation import validate
 from ckptgrad.validation.locate import locate_wrong
 
@@ -291,13 +291,6 @@ def test_gradient_that_differs_though_no_operation_does(factor, said):
     ).findings
     assert found.kind == UNLOCATED
     assert said in found.message
-
-
-def test_what_repeats_from_stage_to_stage_is_said_once():
-    found = [Finding(CUSTOM, k, "custom_jvp_call", "f", input=0, relative=0.5, allowed=1e-4) for k in range(4)]
-    (text,) = messages([*found, Finding(CUSTOM, 4, "custom_jvp_call", "g", input=0, relative=0.5, allowed=1e-4)])[:1]
-    assert text.startswith("stage 0, custom_jvp `f`")
-    assert text.endswith("the same in 3 more stages")
 
 
 MODEL = """

@@ -17,11 +17,6 @@ def test_a_described_gpu_is_known_by_its_model(name):
     assert gpu.rates.read_rate > 1e12
 
 
-def test_the_tensor_cores_of_an_h100_multiply_at_the_published_rate():
-    """495 Tflop/s in TF32, of NVIDIA's data sheet."""
-    assert described_gpu("h100").rates.product_rate == pytest.approx(495e12, rel=0.01)
-
-
 @pytest.mark.parametrize("kind", TPUS)
 def test_two_devices_share_a_chip(kind):
     one, half = known_chip(kind), known_chip(kind, 2)

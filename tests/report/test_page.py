@@ -1,0 +1,26 @@
+"""Pages: one HTML file that needs no other."""
+
+from __future__ import annotations
+
+import pytest
+
+from ckptgrad.report.page import page
+from tests.cases.results import COVERAGE, FRONTIER
+
+
+@pytest.mark.parametrize("name", ["plan", "timeline", "frontier", "validation"])
+def test_html_holds_tables_and_a_picture_and_needs_no_other_file(shown, name):
+    html = page("a page <of one's own>", {name: shown[name]})
+    assert "<table>" in html
+    assert "data:image/png;base64," in html
+    assert "a page &lt;of one" in html
+    for elsewhere in ("http://", "https://", "<script", "<link"):
+        assert elsewhere not in html
+    assert "<table>" in shown[name]._repr_html_()
+
+
+def test_each_result_stands_under_its_heading():
+    html = page("both", {"first & foremost": COVERAGE, "second": FRONTIER})
+    assert html.index("<h2>first &amp; foremost</h2>") < html.index("missing</td>") < html.index("<h2>second</h2>")
+    assert html.count("<style>") == 2
+    assert html.count('class="ckptgrad"') == 2

@@ -1,0 +1,107 @@
+"""A plan as tables."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import jax.numpy as jnp
+import pytest
+
+import ckptgrad as cg
+from ckptgrad.report.views.plan import MOST_ROWS
+from ckptgrad.results.outcomes import Outcome
+from ckptgrad.results.plan import Plan
+
+X, W = jnp.ones((64, 16)), jnp.eye(16)
+
+
+def loss(ws, x):
+    for w in ws:
+        x = x + jnp.tanh(x @ w)
+    return jnp.mean(x**2)
+
+
+@pytest.fixture(scope="module")
+def least():
+    return cg.plan(loss, [W] * 6, X, budget="min", costs="estimate")
+
+
+def summary(plan):
+    """The rows above the table of stages, by name; a cell may run over several lines."""
+    rows, name = {}, ""
+    for line in str(plan).split("\n\n")[0].splitlines():
+        name = line[:14].strip() or name
+        rows[name] = f"{rows.get(name, '')} {line[14:].strip()}".strip()
+    return rows
+
+
+def stages(plan):
+    return [" ".join(line.split()) for line in str(plan).split("\n\n")[1].splitlines()[1:]]
+
+
+def test_what_it_costs(least):
+    rows = summary(least)
+    peak = f"{least.peak_bytes / 1024:.1f} KiB"
+    assert rows["policy"] == f"optimal, budget {peak}"
+    assert rows["predicted peak"].startswith(f"{peak} beyond the arguments: ")
+    assert rows["predicted peak"].endswith("4 B outputs, 6.0 KiB gradients")
+    assert rows["stages"].startswith(f"6, {len(least.program.kinds)} of them distinct; {least.schedule.forwards} forwards")
+    assert rows["stages"].endswith(f"{least.schedule.forwards - 6} of them repeated")
+    assert "fences" not in rows
+    assert "borrowed rules" not in rows
+
+
+def test_what_it_costs_more_is_said_where_it_applies(least, monkeypatch):
+    assert summary(replace(least, fenced=False))["fences"].startswith("none: ")
+    monkeypatch.setattr(Plan, "borrowed", property(lambda plan: ["mine", "yours"]))
+    assert summary(least)["borrowed rules"].startswith("mine, yours: ")
+    outcome = Outcome(round(1.5 * least.peak_bytes), 2 * least.seconds)
+    monkeypatch.setattr(Plan, "found", property(lambda plan: outcome))
+    assert "(+50.0%); " in summary(least)["observed"]
+    assert summary(least)["observed"].endswith("(+100%)")
+
+
+def test_stages_that_repeat_are_written_once(least):
+    """One row for two stages, whose forwards run equally often."""
+    found = stages(least)
+    forwards = [int(row.split()[-1]) for row in found]
+    assert found[0].startswith("0, 1 test_plan.py:")
+    assert " 4.0 KiB input 0 B " in found[0]
+    assert forwards[0] * 2 + sum(forwards[1:]) == least.schedule.forwards
+
+
+def test_a_pattern_of_stages_is_written_once():
+    """Two kinds of layers in turn."""
+
+    def turning(ws, x):
+        for w in ws:
+            x = cg.stage(lambda w, x: jnp.tanh(x @ w))(w, x)
+            x = cg.stage(lambda x: x + jnp.sin(x))(x)
+        return jnp.mean(x**2)
+
+    found = stages(cg.plan(turning, [W] * 6, X, policy="store_all", costs="estimate"))
+    assert [row.split(" test_plan")[0] for row in found][:2] == ["0, 2 .. 10", "1, 3 .. 11"]
+    assert len(found) <= 4
+
+
+def test_of_many_rows_the_first_are_shown():
+    """Each layer is 128 columns narrower than the one before, which its boundary's bytes show."""
+
+    def narrowing(x):
+        for k in range(1, 51):
+            x = cg.stage(lambda x, k=k: jnp.sin(x[: 6400 - 128 * k]))(x)
+        return jnp.mean(x)
+
+    plan = cg.plan(narrowing, jnp.ones(6400), policy="store_all", costs="estimate")
+    found = stages(plan)
+    assert len(found) == MOST_ROWS + 1
+    assert found[-1] == f"... and {len(plan.costs) - MOST_ROWS} more rows"
+
+
+def test_the_schedule_as_a_diagram(least):
+    """The last stage above; each stage's backward is one letter."""
+    lines = least.diagram().splitlines()
+    assert [line.split()[1] for line in lines[:6]] == ["5", "4", "3", "2", "1", "0"]
+    letters = [line[13:] for line in lines[:6]]
+    assert [row.count("b") for row in letters] == [1] * 6
+    assert sum(row.count(letter) for row in letters for letter in "frk") == least.schedule.forwards
