@@ -13,7 +13,7 @@ from ckptgrad.cli.targets import load_call
 from ckptgrad.doors.frontier import frontier as make_frontier
 from ckptgrad.doors.plan import plan as make_plan
 from ckptgrad.doors.timeline import timeline as make_timeline
-from ckptgrad.meters.meter import get_meters
+from ckptgrad.meters.meter import get_meters, meters
 from ckptgrad.request import taken_by
 from ckptgrad.validation import jax_grad_point
 
@@ -45,7 +45,7 @@ def timeline(
     asked: Asked,
     observe: Annotated[
         str,
-        typer.Option(help="Meters, separated by commas: xla, ledger, resident, device; all; none: only predict."),
+        typer.Option(help=f"Meters, separated by commas: {', '.join(meters())}; all; none: only predict."),
     ] = "xla",
     as_json: AsJson = False,
     html: HtmlFile = None,

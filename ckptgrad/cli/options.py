@@ -10,6 +10,8 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 
+from ckptgrad.cli.targets import load
+from ckptgrad.meters.meter import meters
 from ckptgrad.request import Request, text_options
 from ckptgrad.text_options import TextOption
 
@@ -22,8 +24,12 @@ HtmlFile = Annotated[Path | None, typer.Option("--html", help="Write one HTML fi
 PngPath = Annotated[Path | None, typer.Option("--png", help="Draw into this .png file, or every picture into this folder.")]
 MetersOption = Annotated[
     str,
-    typer.Option(help="In addition to xla, separated by commas: resident (fresh processes), device; all; none."),
+    typer.Option(
+        help=f"In addition to xla, separated by commas: {', '.join(name for name in meters() if name != 'xla')}; all; none."
+    ),
 ]
+# The parameters of commands that name something in a module of the user.
+_NAMED = ("function", "arguments")
 # The options of a request by name, as the door takes them: the parameter that `asks` fills.
 Asked: TypeAlias = dict[str, Any]
 
@@ -32,7 +38,8 @@ def asks(door: Callable[..., Any], without: Collection[str] = ()) -> Callable[[C
     """Give a command the options of a door.
 
     The command has a parameter `asked`, in whose place typer sees one option for each that the door takes and that can be
-    written as text. What is typed is checked, before the command runs, as a `Request`.
+    written as text. What is typed is checked, before the command runs, as a `Request`; the policy's name after the modules
+    of the user are imported, which may register it.
 
     Args:
         door: the function whose options they are.
@@ -47,6 +54,9 @@ def asks(door: Callable[..., Any], without: Collection[str] = ()) -> Callable[[C
         @functools.wraps(command)
         def run(**given: Any) -> None:
             asked = {option.name: _value(option, given.pop(option.name)) for option in options}
+            Request(**{name: value for name, value in asked.items() if name != "policy"})
+            for spec in (given[name] for name in _NAMED if name in given):
+                load(spec)
             Request(**asked)
             command(asked=asked, **given)
 

@@ -16,6 +16,7 @@ from ckptgrad.doors.gradient import value_and_grad
 from ckptgrad.doors.plan import plan
 from ckptgrad.doors.timeline import timeline
 from ckptgrad.errors import CkptgradError, ValidationError
+from ckptgrad.meters.meter import meters
 from ckptgrad.notebook.calls import WrittenCall, evaluate_call, read_call, split_options
 from ckptgrad.notebook.profiled import profile
 from ckptgrad.request import Request, taken_by, text_options
@@ -47,7 +48,7 @@ class CkptgradMagics(Magics):
     @no_var_expand
     @magic_arguments()
     @_request_options
-    @argument("--observe", default="xla", help="Meters, separated by commas: xla, ledger, resident, device; all; none.")
+    @argument("--observe", default="xla", help=f"Meters, separated by commas: {', '.join(meters())}; all; none.")
     @argument("--locate", action="store_true", help="validate: find where a gradient goes wrong.")
     @argument("--into", help="Assign the result to this name instead of showing it.")
     @line_cell_magic

@@ -1,6 +1,8 @@
 """The commands, as a user calls them: on a module in the current folder."""
 
+import inspect
 import json
+import re
 import sys
 
 import pytest
@@ -9,6 +11,7 @@ from typer.testing import CliRunner
 import ckptgrad as cg
 from ckptgrad.autodiff.rule import register, unregister
 from ckptgrad.cli import app
+from ckptgrad.meters.meter import meters
 
 MODEL = """
 import jax.numpy as jnp
@@ -69,6 +72,24 @@ def test_plan_json(run):
 def test_costs(run):
     estimated, compiled = (run("plan", *TARGET, "--costs", source, "--json").stdout for source in ("estimate", "compile"))
     assert estimated == run("plan", *TARGET, "--json").stdout != compiled
+
+
+@pytest.mark.parametrize("command", ["plan", "validate"])
+def test_a_policy_that_the_module_of_the_user_registers(run, tmp_path, monkeypatch, command):
+    module = "from climodel import *\nimport ckptgrad as cg\nfrom ckptgrad.planning.policy import get_policy\n"
+    module += "cg.policy('mine')(lambda costs, budget: cg.Schedule(tuple(get_policy('store_all')(costs, budget)), 'mine'))\n"
+    (tmp_path / "clipolicy.py").write_text(module)
+    monkeypatch.delitem(sys.modules, "clipolicy", raising=False)
+    few = ["--repeats", "1", "--meters", "none"] if command == "validate" else []
+    assert "mine" in run(command, "clipolicy:loss", "clipolicy:example_args", "--policy", "mine", *few).output
+
+
+@pytest.mark.parametrize(("command", "option"), [("timeline", "observe"), ("validate", "meters"), ("train", "meters")])
+def test_help_lists_the_meters_that_there_are(command, option):
+    callback = next(c.callback for c in app.registered_commands if c.callback.__name__ == command)
+    annotation = inspect.signature(callback, eval_str=True).parameters[option].annotation
+    (typed,) = annotation.__metadata__
+    assert {*meters()} <= {*re.findall(r"\w+", typed.help)}
 
 
 def test_arguments_from_a_function(run):

@@ -43,10 +43,10 @@ def test_what_is_typed_is_read_and_checked_before_the_command_runs():
         seen.append((function, asked, diagram))
 
     typed = dict.fromkeys(WRITTEN) | {"has_aux": True, "argnums": ["0", "2"], "budget": "1MiB", "policy": "sqrt"}
-    command(function="f", diagram=True, **typed)
+    command(function="math:sin", diagram=True, **typed)
     ((function, asked, diagram),) = seen
-    assert (function, diagram) == ("f", True)
+    assert (function, diagram) == ("math:sin", True)
     assert asked | {"argnums": (0, 2), "has_aux": True, "budget": "1MiB", "policy": "sqrt", "costs": "auto"} == asked
     with pytest.raises(cg.BudgetFormatError):
-        command(function="f", **typed | {"budget": "much"})
+        command(function="no_such_module:f", **typed | {"budget": "much"})
     assert len(seen) == 1
