@@ -10,12 +10,11 @@ from typing import Any
 from ckptgrad.bytes import format_bytes
 from ckptgrad.errors import BudgetError
 from ckptgrad.execution.trials import Build, Trial, Trials
-from ckptgrad.execution.xla_forms import fences_copy
+from ckptgrad.execution.xla_forms import open_is_faster
 from ckptgrad.results.outcomes import OUTCOMES, Outcome
 from ckptgrad.results.plan import Plan
 from ckptgrad.target.allocated import Memory
 from ckptgrad.target.calibrate import best_seconds
-from ckptgrad.target.platform import Isolation
 from ckptgrad.target.target import Target
 
 MAX_ROUNDS = 8
@@ -127,7 +126,7 @@ def certify(build: Build, args: Any, kwargs: Any, budget: int | None, may_open: 
         build: what makes a plan for an aim.
         args, kwargs: abstract arguments.
         budget: bytes, or None for none.
-        may_open: whether a plan without a budget may leave its stages open to each other.
+        may_open: whether the fastest plan may leave its stages open to each other.
 
     Raises:
         BudgetError: the smallest plan does not fit; carries the smallest certified peak.
@@ -135,6 +134,8 @@ def certify(build: Build, args: Any, kwargs: Any, budget: int | None, may_open: 
     trials = Trials(build, args, kwargs)
     while True:
         trial = _without_budget(trials, may_open) if budget is None else _within(trials, budget)
+        if may_open and budget is not None:
+            trial = _opened_if_faster(trials, trial, budget)
         # The bytes of a certificate are those of its executable, whatever was remembered.
         if trials.confirmed(trial):
             program = trial.program
@@ -171,18 +172,27 @@ def _within(trials: Trials, budget: int) -> Trial:
 def _without_budget(trials: Trials, may_open: bool) -> Trial:
     """The plan without a budget, with its stages fenced or open.
 
-    Fences are for recomputation, which is merged away without them, so a plan that repeats a stage keeps them. Others are
-    open where fences cost time (`fences_copy`), or keep more in memory than the compiler does if it may fuse across.
+    Fences are for recomputation, which is merged away without them. So stages are open where fences cost time
+    (`open_is_faster`), and, of a plan that repeats none, where the compiler keeps less in memory if it may fuse across.
     """
     plan, jitted = trials.build(None)
-    if not may_open or plan.simulation.recomputations or plan.program.target.platform.isolation is not Isolation.CALLS:
+    if may_open and open_is_faster(plan.program):
+        return trials.opened() or trials.tried(plan, jitted)
+    if not may_open or plan.simulation.recomputations:
         return trials.tried(plan, jitted)
-    if fences_copy(plan.program):
-        return trials.tried(*trials.build(None, fenced=False))
     fenced = trials.tried(plan, jitted)
     if fenced.temporary_bytes <= FEW_BYTES:
         return fenced
     return min(fenced, trials.tried(*trials.build(None, fenced=False)), key=lambda trial: trial.peak_bytes)
+
+
+def _opened_if_faster(trials: Trials, fenced: Trial, budget: int) -> Trial:
+    """The open program instead, if the budget has room beyond the fastest plan and fences cost time."""
+    fast = fenced.plan.seconds <= WORTH * trials.build(None)[0].seconds
+    if not fast or fenced.peak_bytes >= (1 - SLACK) * budget or not open_is_faster(fenced.plan.program):
+        return fenced
+    opened = trials.opened()
+    return fenced if opened is None or opened.peak_bytes > budget else opened
 
 
 def _climbed(trials: Trials, first: int, budget: int) -> int:

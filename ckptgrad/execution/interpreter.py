@@ -80,7 +80,9 @@ class StageFunctions:
 
     def _ties(self, joint: Joint) -> dict[Operation, Tie]:
         target = self.kind.target
-        return parameter_gradients_first(joint, target) if Form.PARAMETER_GRADIENTS_FIRST in target.platform.forms else {}
+        # Open to each other, stages are one program, and its compiler knows the better order.
+        fixed = Form.PARAMETER_GRADIENTS_FIRST in target.platform.forms and self._isolation is not Isolation.NONE
+        return parameter_gradients_first(joint, target) if fixed else {}
 
 
 stage_functions = PerKind(StageFunctions)

@@ -22,6 +22,9 @@ from ckptgrad.target.target import Target
 
 _QUANTITIES = tuple(f"{field.name} of a whole program" for field in fields(Memory))
 
+# What XLA says first where a program does not fit into a device's memory.
+_OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
+
 
 class Build(Protocol):
     """From an aim in bytes (None: no budget), and whether stages are fenced, to a plan within it and a jitted function."""
@@ -124,6 +127,19 @@ class Trials:
         self._tried[key] = trial = Trial(plan, program)
         self._observe(trial)
         return trial
+
+    def opened(self) -> Trial | None:
+        """The fastest plan with its stages open to each other; None where that takes more than the device's memory."""
+        plan, jitted = self.build(None, fenced=False)
+        target = plan.program.target
+        try:
+            trial = self.tried(plan, jitted)
+        except jax.errors.JaxRuntimeError as error:
+            if _OUT_OF_MEMORY in str(error):
+                return None
+            raise
+        memory, available = trial.program.memory, target.memory_bytes
+        return trial if available is None or memory.peak_bytes + memory.argument_bytes <= available else None
 
     def confirmed(self, trial: Trial) -> bool:
         """Whether the executable takes what was remembered of it; if not, nothing that is remembered is believed any more.

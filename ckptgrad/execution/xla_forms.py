@@ -25,7 +25,7 @@ from ckptgrad.graph.evaluate import apply
 from ckptgrad.graph.graph import Operation
 from ckptgrad.stage.partition import Apply
 from ckptgrad.target.footprint import channels_last
-from ckptgrad.target.platform import Form
+from ckptgrad.target.platform import Form, Isolation
 
 
 def apply_in_forms(forms: Collection[Form]) -> Apply:
@@ -38,13 +38,16 @@ def apply_in_forms(forms: Collection[Form]) -> Apply:
     return apply_operation if by_name else apply
 
 
-def fences_copy(program: Program) -> bool:
-    """Whether values that are written in another form than the fast one cross the fences between stages.
+def open_is_faster(program: Program) -> bool:
+    """Whether a program whose stages are open to each other is faster than one where they are fenced.
 
-    What an isolated call is given and returns is laid out as written. Inside one computation a compiler keeps the fast
-    form from one convolution to the next; across a fence each is transposed there and back, for up to half of the time of
-    convolutions with channels first.
+    On accelerators compilers fuse less across barriers. On CPU values that are written in another form than the fast one
+    cost time where they cross: what an isolated call is given and returns is laid out as written. Inside one computation a
+    compiler keeps the fast form from one convolution to the next; across a fence each is transposed there and back, for up
+    to half of the time of convolutions with channels first.
     """
+    if program.target.platform.isolation is not Isolation.CALLS:
+        return True
     kept = OPEN_CONVOLUTIONS_ARE_SMALL and Form.CHANNELS_LAST in program.target.platform.forms
     if not kept or len(program.stages) < 2:
         return False

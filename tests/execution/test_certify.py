@@ -14,6 +14,7 @@ import ckptgrad as cg
 from ckptgrad.example_models import gelu_stack
 from ckptgrad.execution import certify as certify_module
 from ckptgrad.target.allocated import Memory, compiled_memory
+from ckptgrad.target.platform import Isolation
 from ckptgrad.target.target import Target
 from tests.support.compare import assert_same
 
@@ -158,16 +159,21 @@ def test_slack_costs_no_compilation_where_no_plan_is_faster(inflated):
 
 
 class Imagined:
-    """Plans that only have numbers: `predicted` bytes, ascending, and what a compiler takes for each."""
+    """Plans that only have numbers: `predicted` bytes, ascending, and what a compiler takes for each.
 
-    def __init__(self, predicted, taken):
-        self.predicted, self.taken, self.compilations = predicted, taken, 0
+    The last number is that of the plan whose stages are open, on a device with `memory` bytes.
+    """
+
+    def __init__(self, predicted, taken, opened=0, memory=None):
+        self.predicted, self.taken, self.compilations = predicted, [*taken, opened], 0
         self.stages = (SimpleNamespace(kind=self),)
         self.target = SimpleNamespace(
             key=("imagined", ""),
             compiler_options=(),
             compiler_versions=(),
             lower=lambda number: SimpleNamespace(number=number, as_text=lambda: f"plan {number}"),
+            platform=SimpleNamespace(isolation=Isolation.WHOLE),
+            memory_bytes=memory,
             compile=self.compile,
             allocated=self.allocated,
         )
@@ -184,9 +190,9 @@ class Imagined:
             fenced=fenced,
             seconds=1 / (1 + number),
             peak_bytes=self.predicted[number],
-            number=number,
+            number=number if fenced else len(self.predicted),
         )
-        return plan, number
+        return plan, plan.number
 
     def compile(self, lowered):
         self.compilations += 1
@@ -215,6 +221,41 @@ def test_whatever_the_compiler_takes_a_larger_budget_gives_no_slower_plan(seed):
         assert imagined.compilations == found.rounds <= 1 + certify_module.MOST_CLIMBED + certify_module.MAX_ROUNDS
         numbers.append(found.plan.number)
     assert numbers == sorted(numbers)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_open_program_is_taken_as_soon_as_a_budget_has_room_for_it(seed):
+    random = np.random.default_rng(seed)
+    predicted = np.unique(np.geomspace(1000, 10_000, int(random.integers(4, 60))).astype(int))
+    taken = (predicted * random.uniform(0.66, 1.05, len(predicted))).astype(int).tolist()
+    opened = int(random.integers(int(1.1 * max(taken)), 20_000))
+    numbers = []
+    for budget in range(int(1.05 * predicted[0]), 22_000, 137):
+        found = certify_module.certify(Imagined(predicted.tolist(), taken, opened).build, (), {}, budget, may_open=True)
+        assert found.peak_bytes <= budget
+        assert found.plan.fenced == (found.plan.number < len(predicted))
+        numbers.append(found.plan.number)
+        assert found.plan.fenced == (budget < opened)
+    assert numbers == sorted(numbers)
+
+
+@pytest.mark.parametrize(("memory", "fenced"), [(None, False), (6000, False), (5999, True)])
+def test_without_a_budget_stages_are_open_if_the_memory_has_room(memory, fenced):
+    imagined = Imagined([1000, 2000], [900, 1900], 6000, memory)
+    found = certify_module.certify(imagined.build, (), {}, None, may_open=True)
+    assert (found.plan.fenced, found.peak_bytes) == (fenced, 1900 if fenced else 6000)
+
+
+def test_a_program_that_the_compiler_refuses_for_its_memory_is_not_taken():
+    imagined = Imagined([1000, 2000], [900, 1900])
+
+    def refuse(lowered):
+        if lowered.number == 2:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm.")
+        return lowered.number
+
+    imagined.target.compile = refuse
+    assert certify_module.certify(imagined.build, (), {}, None, may_open=True).plan.fenced
 
 
 @pytest.mark.slow
