@@ -1,10 +1,14 @@
-"""A module with a target, which prints, exits or raises where a test says."""
+"""Modules in the current folder: a model, and a target that prints, exits or raises where a test says."""
 
 from __future__ import annotations
 
 import sys
 
 import pytest
+from typer.testing import CliRunner
+
+from ckptgrad.cli import app
+from tests.cli.model import MODEL
 
 MODULE = """
 import os, sys
@@ -39,3 +43,19 @@ def target(tmp_path, monkeypatch):
     yield write
     for name in [n for n in sys.modules if n.startswith("target_")]:
         del sys.modules[name]
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    (tmp_path / "climodel.py").write_text(MODEL)
+    (tmp_path / "text.txt").write_bytes(b"to be or not to be, that is the question. " * 50)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "climodel", raising=False)
+
+    def call(*words, code=0):
+        result = CliRunner().invoke(app, list(words))
+        assert result.exit_code == code, result.output
+        return result
+
+    return call

@@ -23,27 +23,6 @@ def both(fun, budget=None):
     assert_same(ours, theirs, scale=8)
 
 
-BRANCHES = {
-    "operands in one branch only": lambda x, y: lax.cond(x[0] > 0, lambda x, y: x * y, lambda x, y: x * 2, x, y),
-    "a constant branch": lambda x, y: lax.cond(x[0] > 0, lambda x, y: jnp.ones(3), lambda x, y: x * y, x, y) * y,
-    "the other branch": lambda x, y: lax.cond(x[0] > 5, lambda x, y: jnp.ones(3), lambda x, y: x * y, x, y) * y,
-    "closed over": lambda x, y: lax.cond(x[0] > 0, lambda: x * y, lambda: y),
-    "switch": lambda x, y: lax.switch(2, [lambda x: x, jnp.sin, lambda x: x * y, jnp.cos], x),
-    "switch out of range": lambda x, y: lax.switch(9, [lambda x: x * y, jnp.sin], x),
-    "tree of outputs": lambda x, y: lax.cond(x[0] > 0, lambda: (x, {"a": y * y}), lambda: (y, {"a": x}))[1]["a"],
-    "integers inside": lambda x, y: lax.cond(x[0] > 0, lambda: x[jnp.argmax(y)] * y, lambda: y * 1.0),
-    "nested": lambda x, y: lax.cond(x[0] > 0, lambda: lax.cond(y[0] > 2, lambda: x, lambda: jnp.sin(x * y)), lambda: y),
-    "predicate by differentiated values": lambda x, y: jnp.where(lax.cond(x.sum() > 0, lambda: True, lambda: False), x, y),
-    "in vmap": lambda x, y: jax.vmap(lambda a, b: lax.cond(a > 0, jnp.sin, lambda v: v * b, a))(x, y),
-    "loop in a branch": lambda x, y: lax.cond(x[0] > 0, lambda: lax.fori_loop(0, 3, lambda i, c: c * y, x), lambda: y),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("fun", BRANCHES.values(), ids=BRANCHES)
-def test_branches(fun):
-    both(lambda x, y: (fun(x, y) * Y).sum())
-
-
 def scanned(body, xs=None, **kw):
     return lambda x, y: lax.scan(lambda c, a: body(c, a, y), x, xs, **kw)
 

@@ -7,7 +7,6 @@ from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 
 import ckptgrad as cg
-from ckptgrad.notebook.calls import read_call, split_options
 
 
 def loss(ws, x, scale=1.0):
@@ -89,13 +88,3 @@ def test_mistakes_are_one_message(shell, line, cell, message):
     run = shell.run_line_magic if cell is None else shell.run_cell_magic
     with pytest.raises(UsageError, match=message):
         run(*words)
-
-
-def test_options_are_split_from_the_call():
-    assert split_options("f(x - -1, 'a --b') --budget 1MiB") == ("f(x - -1, 'a --b')", "--budget 1MiB")
-    assert split_options("f(x)") == ("f(x)", "")
-
-
-def test_a_call_is_read_but_not_run():
-    call = read_call("f(*xs, 3, k=4)", {"f": None, "xs": [1, 2]})
-    assert call == (None, (1, 2, 3), {"k": 4})

@@ -24,15 +24,16 @@ ROOT = Path(__file__).parents[2]
 WITHOUT_ROW = {
     "layout_constraint": "needs a device layout",
     "tie": "made by no public function",
-    **dict.fromkeys(
-        ["maybe_set", "nonbatchable", "select_if_vmap", "nondifferentiable_backward"], "tests/end_to_end/test_solvers.py"
-    ),
+    **dict.fromkeys(["maybe_set", "select_if_vmap"], "tests/end_to_end/test_solvers.py"),
+    **dict.fromkeys(["nonbatchable", "nondifferentiable_backward"], "tests/rules/test_third_party.py"),
     "reshard": "tests/rules/test_collectives.py",
     "linear_call": "tests/rules/test_custom.py",
     "call_hi_primitive": "tests/end_to_end/test_opt_in_flags.py",
     "planned_linear": "tests/doors/test_loops.py",
-    **dict.fromkeys(["cond", "scan", "while"], "tests/end_to_end/test_control_flow.py"),
-    **dict.fromkeys(["custom_jvp_call", "custom_vjp_call", "custom_vmap_call"], "tests/rules/test_custom.py"),
+    "cond": "tests/rules/test_branches.py",
+    **dict.fromkeys(["scan", "while"], "tests/end_to_end/test_control_flow.py"),
+    **dict.fromkeys(["custom_jvp_call", "custom_vjp_call"], "tests/rules/test_custom.py"),
+    "custom_vmap_call": "tests/rules/test_custom_batching.py",
     **dict.fromkeys(
         ["psum", "psum_invariant", "pvary", "ppermute", "all_gather", "all_gather_invariant", "reduce_scatter"]
         + ["all_to_all", "pbroadcast", "shard_map"],
