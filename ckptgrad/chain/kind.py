@@ -17,6 +17,7 @@ from ckptgrad.once import once
 from ckptgrad.rules.products import merging_axes
 from ckptgrad.stage.joint import Joint, joint
 from ckptgrad.stage.partition import Partition, partition
+from ckptgrad.stage.reshaped import read_from_boundaries
 from ckptgrad.stage.save_options import Saveable
 from ckptgrad.target.platform import Form
 from ckptgrad.target.roofline import Roofline
@@ -65,7 +66,9 @@ class StageKind:
         graph = self.graph
         wrt, seeds = [graph.inputs[i] for i in self.wrt], [graph.outputs[i] for i in self.seeds]
         with merging_axes(Form.MERGED_AXES in self.target.platform.forms):
-            return joint(graph, wrt, seeds, planned=True)
+            differentiated = joint(graph, wrt, seeds, planned=True)
+        boundary = variables_of(differentiated.outputs[i] for i in self.boundary_out)
+        return read_from_boundaries(differentiated, boundary) if self.target.platform.reshapes_in_place else differentiated
 
     @property
     def is_reusable(self) -> bool:

@@ -70,6 +70,7 @@ class KeepNetwork:
         forbidden = np.zeros(len(self.values), bool)
         self.frontier = [v for v in joint.frontier if v in value]
         fixed: list[tuple[int, int]] = [(_SOURCE, value[v]) for v in self.frontier]
+        outputs = {*joint.outputs}
         # What is fused into its readers unless it is kept is written for the backward alone.
         written = materialised(self.operations, [v for v in joint.outputs if isinstance(v, Variable)], roofline.target)
         fused = [v not in written and v not in arriving for v in self.values]
@@ -85,7 +86,8 @@ class KeepNetwork:
                 i = value[v] - 2
                 self.maker[i] = node
                 if is_view(op):
-                    preferred[i] *= 1 + 1 / 64  # A compiler may hold what is seen through a view besides the view.
+                    # A compiler may hold what is seen through a view besides the view. Outputs are there anyway.
+                    preferred[i] *= 1 - 1 / 64 if v in outputs else 1 + 1 / 64
                 forbidden[i] = may_keep is not None and not op.effects and not may_keep(op)
         self.preferred = preferred
         self.forbidden = forbidden

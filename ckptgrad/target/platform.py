@@ -58,6 +58,7 @@ class Platform:
             without a plan: its compiler fuses better than it would across a barrier.
         forms: those in which operations run.
         copies_operands: products work on copies: of convolutions with channels last, of half precision in single.
+        reshapes_in_place: a value and its reshape are one buffer.
         repeats_transcendentals: exp, tanh and the like are done again in each fusion that reads them, rather than stored.
         probe_options: options of the compiler for programs that are compiled for their bytes and never run.
         kernel_cache_option: the option that names a file of compiled kernels, which such programs share; empty for none.
@@ -77,6 +78,7 @@ class Platform:
     open_if_stored: bool = False
     forms: frozenset[Form] = frozenset()
     copies_operands: bool = False
+    reshapes_in_place: bool = True
     repeats_transcendentals: bool = True
     probe_options: tuple[tuple[str, bool | int | str], ...] = ()
     kernel_cache_option: str = ""
