@@ -70,7 +70,8 @@ class AskedCosts:
         return self._ask(probes, sure=True, most=most)
 
     def _ask(self, probes: Iterable[Probe], sure: bool, most: int) -> bool:
-        new = {p for p in probes if p.kind.stands_alone and (sure or not _is_sure(p))} - self._asked
+        # A schedule runs few programs, each of them many times.
+        new = {p for p in {*probes} - self._asked if p.kind.stands_alone and (sure or not _is_sure(p))}
         if not new or len(new) + len(self._asked) > most:
             return False
         compile_probes(new)
