@@ -28,10 +28,14 @@ def asked(monkeypatch):
             raise answer
         return Found
 
+    def forget():
+        topology.gpu_topology.cache_clear()
+        topology.tpu_topology.cache_clear()
+
     monkeypatch.setattr(topology.topologies, "get_topology_desc", get)
+    forget()
     yield calls, answers, Found
-    topology.gpu_topology.cache_clear()
-    topology.tpu_topology.cache_clear()
+    forget()
 
 
 def test_gpus_are_asked_for_by_their_description(asked):
