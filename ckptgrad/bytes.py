@@ -23,6 +23,7 @@ _UNITS = {
 _NUMBER = re.compile(r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?)\s*([a-z]*)")
 # Planners count bytes in 64 bits.
 MOST_BYTES = 2**63 - 1
+_MEANT = 'did you mean a share of what storing everything needs, as in "0.1x"?'
 
 
 def check_budget(budget: Any) -> None:
@@ -66,9 +67,6 @@ def resolve_budget(
     if not size or (_UNITS[unit] == 1 and Decimal(number) != size):
         raise BudgetFormatError(budget, f"it is not a whole number of bytes; {_MEANT}")
     return size
-
-
-_MEANT = 'did you mean a share of what storing everything needs, as in "0.1x"?'
 
 
 def _bytes_of_number(budget: Any) -> int:

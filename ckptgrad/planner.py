@@ -71,10 +71,11 @@ def _asks(program: Program, request: Request) -> bool:
 
 
 def costs_within(program: Program, request: Request) -> ChainCosts:
-    """Estimated costs, after the compiler was asked about stages of the plans within the budget that they lead to.
+    """Estimated costs, corrected by the compiler about stages of the plans within the budget that they lead to.
 
-    About those of which no estimate is sure, unless the plan takes far less than the budget, or the whole program little;
-    where no plan seems to be small enough, about all, first of the smallest plan and then of every option.
+    The compiler is asked only about stages whose estimate is unsure, and about none if the plan takes far less than the
+    budget, or the whole program few bytes.  If no plan seems to be small enough, it is asked about every stage: first as the
+    smallest plan runs them, then about all their options.
     """
     asked = AskedCosts(program)
     again = everything_peak(asked.costs) >= WORTH_ASKING
@@ -91,9 +92,9 @@ def costs_within(program: Program, request: Request) -> ChainCosts:
 
 
 def _ask_of_smallest(asked: AskedCosts, program: Program, request: Request, smallest: int) -> bool:
-    """Ask about the plan of the fewest bytes, and once all is known of it about every option.
+    """Ask about the stages of the smallest plan, unsure estimates first, and once all of them are known about every option.
 
-    First about that of which no estimate is sure: what budget="min" is given is not refused when it is asked for in bytes.
+    In the same order as for budget="min", so that the bytes of that plan are not refused as a budget.
     """
     with suppress(BudgetError):
         schedule, _, _ = _decide(program, replace(request, budget=max(1, smallest)), asked.costs)

@@ -44,8 +44,8 @@ class Request:
         policy: the name of a policy, a function (costs, bytes) -> Schedule, or a Schedule.
         saveable: which values may be kept inside stages, a predicate as in `jax.checkpoint_policies`; None: all.
         costs: how stages are judged, one of `costs.source.CHOICES`.
-        target: what is compiled for, as `ckptgrad.target` takes it, then a Target; None: the default device of this process,
-            whichever that is when the function is called.
+        target: what is compiled for: given in any form that `ckptgrad.target` takes, kept as a Target; None: whatever is the
+            default device of this process when the function is called.
 
     Raises:
         BudgetFormatError: the budget is malformed.
@@ -77,7 +77,7 @@ class Request:
 
     @property
     def compiled_for(self) -> Target:
-        """The target; the default device of this moment where none is named."""
+        """The target; where none is named, what is the default device now."""
         return named_target(self.target)
 
     @property

@@ -38,6 +38,7 @@ class Tape:
         pullbacks: for operations whose rule replaces the forward evaluation, its closure.
         active: the variables that depend on a differentiated input.
         linear: the graph is linear in the differentiated inputs, whose values are not known.
+        edges_visited, rule_calls: how much work going back has been, for tests of its complexity.
     """
 
     graph: Graph

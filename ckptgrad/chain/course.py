@@ -11,7 +11,7 @@ from ckptgrad.target.roofline import Roofline
 
 
 def forward_course(kind: StageKind, keep: int | None) -> Course:
-    """Seconds, and bytes that are held inside a forward that keeps an option, or nothing; nothing without loops."""
+    """The course of a forward that keeps option `keep` (None: nothing); empty if there are no loops inside."""
     part = kind.plain if keep is None else kind.options[keep].partition
     kept = [] if keep is None else private_residuals(kind, kind.options[keep])
     outputs = variables_of(kind.joint.outputs)
@@ -19,7 +19,7 @@ def forward_course(kind: StageKind, keep: int | None) -> Course:
 
 
 def backward_course(kind: StageKind, keep: int) -> Course:
-    """The same of the backward of an option."""
+    """The course of the backward from option `keep`; empty if there are no loops inside."""
     option = kind.options[keep]
     part, private = option.partition, private_residuals(kind, option)
     gradients = variables_of(g for g in kind.joint.gradients if g is not None)

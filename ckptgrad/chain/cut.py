@@ -51,8 +51,7 @@ class _Crossings:
         self.size = np.array([target.bytes_of(v.aval) for v, _ in made], dtype=np.int64)
         self.life = self.heavy_before[self.end] - self.heavy_before[np.minimum(self.start + 1, n)]
         returned = {a for a in graph.outputs if isinstance(a, Variable)}
-        consumers_end = np.array([v in returned for v, _ in made], dtype=bool)
-        self.is_output = consumers_end
+        self.is_output = np.array([v in returned for v, _ in made], dtype=bool)
 
     def best_cuts(self) -> list[int]:
         total = int(self.heavy_before[-1])
@@ -77,10 +76,10 @@ class _Crossings:
         reach = np.zeros(self.n + 1, dtype=np.int64)
         np.maximum.at(reach, np.minimum(self.start[short] + 1, self.n), self.end[short])
         reach = np.maximum.accumulate(reach)
-        cuts = self._disjoint(self._one_each_gap(crossing), crossing, reach)
+        cuts = self._disjoint(self._one_per_gap(crossing), crossing, reach)
         return cuts, self._score(cuts, short)
 
-    def _one_each_gap(self, crossing: np.ndarray) -> list[int]:
+    def _one_per_gap(self, crossing: np.ndarray) -> list[int]:
         """For each number of heavy operations passed, the last position of fewest crossing bytes."""
         best: dict[int, int] = {}
         for p in range(1, self.n):
@@ -91,6 +90,7 @@ class _Crossings:
         return list(best.values())
 
     def _disjoint(self, positions: Sequence[int], crossing: np.ndarray, reach: np.ndarray) -> list[int]:
+        """Those positions, cheapest first, whose crossing values do not overlap with those of one chosen before."""
         chosen: list[int] = []
         for p in sorted(positions, key=lambda p: (crossing[p], p)):
             at = bisect.bisect(chosen, p)

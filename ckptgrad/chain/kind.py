@@ -88,7 +88,7 @@ class StageKind:
 
     @property
     def is_probed_whole(self) -> bool:
-        """Whether a compiler is asked about all its options: they are few, so there are no loops."""
+        """Whether a compiler may be asked about all its options: with loops inside these are too many."""
         return not self.has_loops and self.stands_alone
 
     @once

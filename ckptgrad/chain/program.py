@@ -124,8 +124,9 @@ class Program:
 
     @once
     def output_bytes(self) -> int:
-        """Bytes of the function's outputs: each one a buffer, a value that is returned twice and an argument or constant
-        that is passed through too.
+        """Bytes of the function's outputs.
+
+        Each output is a buffer of its own, even if it is another output too, or an argument or constant passed through.
         """
         return self.target.total_bytes(self.graph.outputs) + self.untraced_bytes
 
@@ -192,9 +193,10 @@ class _Builder:
                 for v in variables_of(op.inputs):
                     self.readers.setdefault(v, set()).add(i)
         self.kinds: dict[tuple[Any, ...], StageKind] = {}
-        # Values that get a cotangent, once the stages after them are made: zeros times infinity would not be no cotangent.
+        # Values that get a cotangent, known once the stages after them are made. Others get none, rather than one of zeros:
+        # that times an infinite derivative is nan.
         self.received = set(self.seeds)
-        # Differs under jax_enable_x64, once a rule was added or replaced, and where a vmap spreads its examples over a mesh.
+        # Equal stages share a kind only under the same jax_enable_x64, rules, predicate, target and mesh axes of a vmap.
         self.environment = (str(jnp.result_type(float)), generation(), saveable, target, spmd_axis_names())
 
     def build(self) -> Program:

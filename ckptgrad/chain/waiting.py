@@ -1,4 +1,4 @@
-"""What the backward holds at each boundary besides it: values that live longer, and sums of gradients in progress."""
+"""What is held beside each boundary during the backward: values that live longer, and unfinished sums of gradients."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ckptgrad.graph.graph import Variable
 
 
 def waiting_bytes(program: Program) -> list[int]:
-    """For each boundary, 0 to n, bytes of what is held besides while the backward is there: see `waiting`."""
+    """For each boundary, 0 to n, bytes of what is held beside it while the backward is there (`waiting`)."""
     steps = [0] * (len(program.stages) + 2)
     for v, _, first, end in _waits(program):
         size = program.target.bytes_of(v.aval)
@@ -20,11 +20,11 @@ def waiting_bytes(program: Program) -> list[int]:
 
 
 def waiting(program: Program, boundary: int) -> list[tuple[Variable, str]]:
-    """What is held besides while the backward is at a boundary, and whether that is "boundaries" or "gradients".
+    """What is held beside a boundary while the backward is there, and whether it counts as "boundaries" or "gradients".
 
-    A value that crosses several boundaries until the backward of the first stage that reads it; a sum of gradients from
-    that of the last one to that of the stage that made the value; sums for arguments until they are complete, and results
-    of the program.
+    A value that crosses several boundaries is held until the backward of the first stage that reads it.  The sum of its
+    gradients is held from the backward of the last stage that reads it to that of the stage that made it; the sum for an
+    argument until it is complete, which makes it a result of the program.
     """
     return [(v, kind) for v, kind, first, end in _waits(program) if first <= boundary < end]
 

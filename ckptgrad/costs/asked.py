@@ -1,7 +1,8 @@
 """Estimated costs, corrected by the compiler about the stages of the plans that they lead to.
 
 While a program is traced there is no time to compile every option of every stage.  So a plan is made from estimates, the
-compiler is asked about the few programs that it runs, and a plan is made again, until one is found of which all is known.
+compiler is asked about the few programs that this plan runs, and another plan is made from what it says: until all that a
+plan runs was asked about.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Costs of which the transients are what the target's compiler allocates for each distinct stage."""
+"""Costs whose transients are what the target's compiler allocates for each distinct stage."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def places_of(program: Program, costs: ChainCosts) -> list[Place]:
 def with_probes(program: Program, costs: ChainCosts, places: Sequence[Place], asked: Collection[Probe]) -> ChainCosts:
     """Costs with the transients, and where they can be read the seconds, of the programs that a compiler was asked about.
 
-    The others stay as they were, but for what was found of their stage: if the compiler takes more, or less, for the options
-    asked about, it is taken to do so for the others too.
+    Options that were not asked about stay as they were, but for the error of those of their stage that were: if the compiler
+    takes more bytes for one, or other seconds, it is taken to do so for all.
     """
     seen: dict[tuple[Any, ...], StageCost] = {}
     stages: list[StageCost] = []
@@ -131,6 +131,6 @@ class _ProbedStage:
         return estimate * self._slower if taken is None or taken.seconds is None else taken.seconds
 
     def _taken(self, run: ProbedRun, k: int | None) -> Figures | None:
-        """What is known of a program; None where nobody asked."""
+        """What the compiler said of a program; None if it was not asked."""
         probe = Probe(self.kind, run, k, self.place if run == "backward" else None)
         return probe.figures if probe in self.asked else None

@@ -2,11 +2,11 @@
 """Values that a probe makes and reads, so that a compiler counts them as temporaries of the probe.
 
 They must be neither arguments nor results of the compiled program, and no work on them may be moved across the stage that
-is probed.  How that is said depends on the platform:
+is probed.  How a compiler is told so depends on the platform:
 
 - `Isolation.CALLS`: callbacks to Python make and read them; they are compiled and never run.
-- `Isolation.BARRIERS`: each is filled with a number that the program is given, and all pass one optimization barrier.
-  These platforms keep barriers, and a compiler for devices that are not here compiles no callback.
+- others: each is filled with a number that the program is given, and all pass one optimization barrier.  These platforms
+  keep barriers, and a compiler for devices that are not here compiles no callback.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ Source: TypeAlias = Callable[[Program], ChainCosts]
 SOURCES: dict[str, Source] = {"estimate": estimated_costs, "compile": compiled_costs, "measure": measured_costs}
 # What a user may ask for: one of them, or "auto", which chooses.
 CHOICES = ("auto", *SOURCES)
-# The programs of stages that are compiled for their bytes without being asked for.
+# The most programs of stages that are compiled for their bytes where the user has not asked for it.
 MOST_PROBES = 200
 
 

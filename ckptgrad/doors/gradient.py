@@ -58,10 +58,10 @@ class GradientFunction:
     def compile(self, *args: Any, **kwargs: Any) -> Certified:
         """Compile for these arguments and certify the peak by XLA's own buffer assignment.
 
-        With `costs="auto"` transients are taken from XLA's buffer assignment of each distinct stage, unless these are
-        very many.  Replans with a smaller target as often as it must, and with a larger one where bytes are left; a larger
-        budget never gives a slower plan.  Without a budget, stages are left open to each other where that takes fewer bytes,
-        or saves transpositions between convolutions.
+        With `costs="auto"` transients are taken from XLA's buffer assignment of each distinct stage, unless there are
+        too many of these.  While the certified peak exceeds the budget, it plans again for fewer bytes than the budget;
+        while bytes are left, for more.  A larger budget never gives a slower plan.  Where the fastest plan fits, its stages
+        may be left open to each other: without a budget where that takes fewer bytes, and wherever it is faster.
 
         Returns:
             A callable with the attributes `plan`, `peak_bytes` and `temporary_bytes`.
@@ -73,7 +73,7 @@ class GradientFunction:
         door = GradientFunction(split.fun, self.request, with_value=self.with_value)
         traced = door.trace(*split.args, **split.kwargs)
         traced.returned.check_compiled(self.fun)
-        # The smallest plan is what it is, whatever XLA makes of it: there is nothing to exceed.
+        # There is no number of bytes that the smallest plan could exceed.
         least = self.request.asks_for_least
         # Of stages with loops only the programs of some plans are compiled, once it is known which plans matter.
         asks_later = self.request.costs == "auto" and any(kind.has_loops for kind in traced.program.kinds)

@@ -17,21 +17,23 @@ from ckptgrad.target.allocated import Memory
 from ckptgrad.target.calibrate import best_seconds
 from ckptgrad.target.target import Target
 
+# Plans that are tried rung by rung; after these the aim is lowered by the whole excess.
 MAX_ROUNDS = 8
+# Calls of which `compare` takes the fastest.
 COMPARED = 5
 # Aims are powers of this; on the way up every STEP-th of them is tried.
 RUNG = 1 + 1 / 256
 STEP = 4
+# The excess over a budget, as a share of it, from which on rungs are skipped.
 FAR = 0.08
-# The share of a budget that may be left unused; to use more, the plans that are compiled at most beyond the first, and
-# the steps that are looked at: twice the budget.
+# The share of a budget that may be left unused. To use more of it, at most MOST_CLIMBED plans are compiled beyond the first,
+# and at most MOST_STEPS steps looked at: up to twice the budget.
 SLACK = 0.03
 MOST_CLIMBED, MOST_STEPS = 6, 48
 # A plan this near to the fastest one's time is fast enough.
 WORTH = 1.01
-# Of what the last plan's error makes of the next prediction, the share that the next plan may take.
+# A plan is tried if this share of its prediction, corrected by the last plan's error, is within the budget.
 DIP = 0.95
-
 # Temporaries below which it is not worth compiling a plan with open stages too.
 FEW_BYTES = 1 << 20
 
@@ -143,7 +145,7 @@ def certify(build: Build, args: Any, kwargs: Any, budget: int | None, may_open: 
 
 
 def _within(trials: Trials, budget: int) -> Trial:
-    """The plan for a budget.
+    """The plan for a budget: up from just above it, then down until one fits.
 
     Raises:
         BudgetError: there is none.

@@ -93,7 +93,7 @@ class Trials:
 
     @property
     def count(self) -> int:
-        """The number of distinct plans that were tried, be they compiled or remembered."""
+        """The number of distinct plans that were tried, compiled or remembered."""
         return len(self._tried)
 
     @property
@@ -107,7 +107,7 @@ class Trials:
         return min(self._tried.values(), key=lambda trial: trial.peak_bytes)
 
     def planned(self, aim: int) -> tuple[Plan, Any]:
-        """The plan for an aim; below the smallest plan this one: its prediction may be cautious."""
+        """The plan for an aim; the smallest plan if the aim is below it, since the prediction may be cautious."""
         try:
             return self.build(aim)
         except BudgetError as error:

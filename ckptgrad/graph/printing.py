@@ -1,4 +1,4 @@
-"""Plain text of a Graph."""
+"""A Graph as plain text, and as a table for notebooks."""
 
 from __future__ import annotations
 

@@ -195,9 +195,7 @@ class _Reader:
             assigned_here = allocation.assigned
             if allocation.is_live_out:
                 # A result's memory may serve temporaries before.
-                assigned_here = [
-                    max(assigned_here, key=lambda a: self.lives[a.buffer].last if a.buffer in self.lives else -1)
-                ]
+                assigned_here = [max(assigned_here, key=self.last_use)]
             for assigned in assigned_here:
                 life = self.lives.get(assigned.buffer)
                 if life is None:
@@ -221,7 +219,8 @@ class _Reader:
                 )
         return described
 
-    def last(self, assigned: Any) -> int:
+    def last_use(self, assigned: Any) -> int:
+        """The last step at which what was assigned a place is live; -1 if it is never."""
         life = self.lives.get(assigned.buffer)
         return -1 if life is None else life.last
 

@@ -81,9 +81,7 @@ class StageCost:
 
     @property
     def fastest(self) -> int:
-        """Index of the option with the least forward and backward time; among equals, of the fewest residual
-        bytes.
-        """
+        """Index of the fastest option, forward and backward together; among equals, that with the fewest residual bytes."""
         ranks = [(option.time, option.residual_bytes) for option in self.options]
         return ranks.index(min(ranks))
 

@@ -113,7 +113,7 @@ def opening(costs: ChainCosts) -> Storage:
 
 
 def forward_change(stage: StageCost, keep: int | None = None, output: bool = True, replaces: bool = False) -> Change:
-    """The change of a forward; `replaces` tells that its output is held already, and is replaced when it is done."""
+    """The change of a forward; `replaces`: its output is held already, and is replaced when it is done."""
     made = stage.boundary_bytes if output else 0
     if keep is None:
         residual, transients, seconds = 0, stage.forward_transient, stage.forward_time

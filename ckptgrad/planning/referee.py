@@ -13,7 +13,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from ckptgrad.errors import ScheduleError
-from ckptgrad.planning.costs import ChainCosts
+from ckptgrad.planning.costs import ChainCosts, StageCost
 from ckptgrad.planning.schedule import Backward, Forward, Free, Schedule, is_well_formed, unknown_action
 
 
@@ -135,7 +135,7 @@ def _free(state: _State, action: Free) -> None:
     state.live -= state.costs.boundary_bytes(action.boundary)
 
 
-def _known_stage(state: _State, stage: int):
+def _known_stage(state: _State, stage: int) -> StageCost:
     if not 0 <= stage < len(state.costs):
         raise _Bad(f"the chain has no stage {stage}, only {len(state.costs)}")
     return state.costs.stages[stage]

@@ -1,10 +1,8 @@
 # pyright: reportUnknownMemberType=false
-"""The joint forward and backward graph of a function, and its partition into the two.
+"""The joint graph of a function: its forward operations and those of its gradient, as one graph.
 
-`joint` differentiates a graph symbol-to-symbol: one Graph with the forward operations and the
-operations of the gradient. `partition` splits it by what to keep: the forward graph returns
-the kept values besides its outputs, the backward graph recomputes whatever else it reads from
-what was kept and from the inputs.
+`joint` differentiates symbol to symbol.  `stage.partition` splits the result by what is kept: the forward makes the kept
+values besides its outputs, the backward recomputes whatever else it reads from these and from the inputs.
 """
 
 from __future__ import annotations
@@ -49,27 +47,29 @@ class Joint:
 
     @once
     def backward_operations(self) -> list[Operation]:
-        """The operations that depend on a cotangent."""
-        tainted: set[Any] = set(self.cotangents)
-        dependent: list[Operation] = []
-        for op in self.operations:
-            if any(a in tainted for a in op.inputs):
-                tainted.update(op.outputs)
-                dependent.append(op)
+        """The operations that depend on a cotangent, and that a gradient needs."""
+        _, dependent = self._by_dependence
         needed = set(needed_operations(dependent, [g for g in self.gradients if g is not None]))
         return [op for op in dependent if op in needed]
 
     @once
     def forward_operations(self) -> list[Operation]:
         """The operations that do not depend on a cotangent."""
-        tainted: set[Any] = set(self.cotangents)
+        return self._by_dependence[0]
+
+    @once
+    def _by_dependence(self) -> tuple[list[Operation], list[Operation]]:
+        """The operations that do not depend on a cotangent, and those that do."""
+        tainted: set[Atom] = set(self.cotangents)
         independent: list[Operation] = []
+        dependent: list[Operation] = []
         for op in self.operations:
             if any(a in tainted for a in op.inputs):
                 tainted.update(op.outputs)
+                dependent.append(op)
             else:
                 independent.append(op)
-        return independent
+        return independent, dependent
 
     @once
     def frontier(self) -> list[Variable]:

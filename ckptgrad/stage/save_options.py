@@ -1,7 +1,7 @@
-"""Which values a stage keeps for its backward: minimum cuts of its forward graph.
+"""Which values a stage may keep for its backward: minimum cuts of its forward graph.
 
-The front of bytes against recomputation (`min_cut`), and besides it the choices that follow from rules: for each
-level, the fewest bytes from which the backward can go on without doing an operation of the level again.  The levels
+There is the front of bytes against recomputation (`min_cut`), and beside it one choice for each level of `LEVELS`: the
+fewest bytes from which the backward can go on without doing an operation of that level again.  The levels
 are those of `jax.checkpoint_policies` (`everything_saveable`, `dots_saveable`, `dots_with_no_batch_dims_saveable`,
 `nothing_saveable`), so that what is chosen is never worse than any of these.
 """

@@ -17,7 +17,7 @@ _ASKING = threading.Lock()
 
 def kernel_cache(key: tuple[str, ...]) -> str:
     """The path of the file for targets of this key, gone with the process."""
-    # Two threads that ask first would make two folders, and the one that nobody holds is deleted.
+    # Two threads that ask at once would make two folders, and the one that is not kept is deleted.
     with _ASKING:
         folder = _folder().name
     name = hashlib.sha256("\0".join(key).encode()).hexdigest()[:16]

@@ -50,7 +50,7 @@ class Platform:
 
     Attributes:
         name: in words of this package.
-        lowered_for: the names of what JAX lowers programs for; the first one where nothing else is said.
+        lowered_for: JAX's names of what it lowers programs for, the default first.
         device_platforms: what `jax.Device.platform` says of such devices.
         rates: those of a typical device, for estimates until `calibrate` has measured.
         isolation: how stages are kept whole.
@@ -103,5 +103,5 @@ def platforms() -> dict[str, Platform]:
 
 
 def platform_named(name: str) -> Platform:
-    """The platform that JAX names so.  A name without a file gets the defaults, with a CPU's rates."""
+    """The platform that JAX calls by this name.  One without a file gets the defaults, with a CPU's rates."""
     return platforms().get(name) or Platform(name, (name,), (name,), platforms()["cpu"].rates)

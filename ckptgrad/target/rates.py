@@ -37,7 +37,7 @@ class Rates:
     clock: float = 1e9
 
     def products(self, bits: int, *, exact: bool = False) -> float:
-        """Floating point operations per second in products of elements of so many bits.
+        """Floating point operations per second in products of elements of `bits` bits.
 
         Args:
             bits: of one element, or of the real part of a complex one.

@@ -59,7 +59,7 @@ def tpu_topology(name: str) -> Target:
     # Otherwise the compiler's library spends minutes asking a cloud's metadata server for the chips of this machine.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     if not any(Path("/dev").glob("accel*")) and not Path("/dev/vfio").exists():
-        # Its lock, one process for each machine, guards chips, and there are none.
+        # Its lock, which admits one process per machine, guards chips, and there are none.
         os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     try:
         devices = topologies.get_topology_desc(name, "tpu").devices

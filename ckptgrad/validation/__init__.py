@@ -1,6 +1,6 @@
 """The cross-check: gradients, peaks and times side by side with `jax.grad` and `jax.checkpoint`.
 
-The only part of the library that may call JAX's own differentiation.
+Like the benchmark book, it calls JAX's own differentiation: that is what it compares with.
 """
 
 from ckptgrad.results.finding import Finding
