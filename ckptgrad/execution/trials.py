@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """The plans that are tried for one call, with what the compiler allocates for the program of each.
 
 What it allocated in an earlier process is remembered on disk, so that a plan that did not fit is not compiled again.  The
