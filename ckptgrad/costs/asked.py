@@ -13,7 +13,7 @@ from dataclasses import replace
 from ckptgrad.chain.program import Program
 from ckptgrad.costs.compiled import places_of, probes_of, with_probes
 from ckptgrad.costs.estimated import estimated_costs
-from ckptgrad.costs.probes import Probe, compile_probes
+from ckptgrad.costs.probes import Probe, compile_probes, repetition
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.schedule import Action, Backward, Forward
 from ckptgrad.target.footprint import is_sure
@@ -88,7 +88,7 @@ class AskedCosts:
                 kept[action.stage] = action.keep
                 yield Probe(kind, "forward", action.keep)
                 if not action.output and action.keep is not None:
-                    yield Probe(kind, "hidden", action.keep)
+                    yield repetition(kind, action.keep, self._places[action.stage])
             elif isinstance(action, Backward):
                 i = action.stage
                 yield Probe(stages[i].kind, "backward", kept[i], self._places[i])

@@ -9,7 +9,7 @@ from typing import Any
 from ckptgrad.chain.kind import StageKind
 from ckptgrad.chain.program import Program
 from ckptgrad.costs.estimated import estimated_costs
-from ckptgrad.costs.probes import Figures, Place, Probe, ProbedRun, compile_probes, given_bytes
+from ckptgrad.costs.probes import Figures, Place, Probe, ProbedRun, compile_probes, given_bytes, region_option, repetition
 from ckptgrad.planning.costs import ChainCosts, SaveOption, StageCost
 
 
@@ -40,7 +40,7 @@ def probes_of(kind: StageKind, place: Place) -> Iterator[Probe]:
     """All programs of a kind of stage in a place."""
     yield Probe(kind, "forward", None)
     for k in range(len(kind.options)):
-        yield from (Probe(kind, "forward", k), Probe(kind, "hidden", k), Probe(kind, "backward", k, place))
+        yield from (Probe(kind, "forward", k), repetition(kind, k, place), Probe(kind, "backward", k, place))
 
 
 def places_of(program: Program, costs: ChainCosts) -> list[Place]:
@@ -95,22 +95,35 @@ class _ProbedStage:
         backward = self._backward(k)
         if backward is None:
             backward = option.backward_transient + self._more_backward
-        taken = self._taken("hidden", k)
-        hidden = option.hidden_bytes if taken is None else max(0, taken.bytes + out - held - forward)
         seconds = self._seconds("forward", k, option.forward_time)
-        if taken is None or taken.seconds is None:  # the output needs the same share of the forward as estimated
-            saved = option.output_time * (seconds / option.forward_time if option.forward_time else 1.0)
-        else:
-            saved = max(0.0, seconds - taken.seconds)
-        return replace(
+        known = replace(
             option,
             forward_transient=forward,
             backward_transient=backward,
-            hidden_bytes=hidden,
             forward_time=seconds,
             backward_time=self._seconds("backward", k, option.backward_time),
-            output_time=min(saved, seconds, plain_seconds),
         )
+        hidden, saved = self._without_output(k, known, option.output_time, option.forward_time)
+        return replace(known, hidden_bytes=hidden, output_time=min(saved, seconds, plain_seconds))
+
+    def _without_output(self, k: int, known: SaveOption, output_time: float, forward_time: float) -> tuple[int, float]:
+        """What a forward that keeps option k and produces no output takes beyond its transient, and what time that saves."""
+        # The output needs the same share of the forward as estimated, where nobody read it.
+        share = output_time * (known.forward_time / forward_time if forward_time else 1.0)
+        taken, together = self._repetition(k), region_option(self.kind)
+        if taken is None:
+            return known.hidden_bytes, share
+        if together is None:
+            made = self.boundary + known.residual_bytes + known.forward_transient
+            saved = share if taken.seconds is None else max(0.0, known.forward_time - taken.seconds)
+            return max(0, taken.bytes - made), saved
+        region = self._backward(together) or 0
+        hidden = region + self.leaving - known.residual_bytes - known.forward_transient
+        return max(0, hidden), share if taken.seconds is None else max(0.0, known.time - taken.seconds)
+
+    def _repetition(self, k: int) -> Figures | None:
+        probe = repetition(self.kind, k, self.place)
+        return probe.figures if probe in self.asked else None
 
     def _backward(self, k: int) -> int | None:
         taken = self._taken("backward", k)

@@ -21,6 +21,7 @@ from ckptgrad.execution.interpreter import stage_functions
 from ckptgrad.graph.graph import Variable
 from ckptgrad.graph.value_types import cotangent_struct, struct
 from ckptgrad.stage.partition import Run
+from ckptgrad.target.platform import Isolation
 from ckptgrad.target.remember import remembered_together
 from ckptgrad.target.target import Target
 
@@ -119,6 +120,24 @@ def _figures(program: tuple[Target, str], lowered: jax.stages.Lowered) -> Figure
 
     taken, *seconds = remembered_together(target, quantities, text, ask)
     return Figures(int(taken), seconds[0] if seconds else None)
+
+
+def region_option(kind: StageKind) -> int | None:
+    """The option whose backward does what a repetition does together with the backward right after it.
+
+    Where both are one region (`execution.isolated`), it does not matter what the repetition keeps: the compiler sees a
+    backward that starts from what the stage reads. None where they are not, and where options differ in more than what they
+    keep.
+    """
+    if kind.target.platform.isolation is not Isolation.BARRIERS or kind.has_loops:
+        return None
+    return next((k for k, option in enumerate(kind.options) if not option.partition.residuals), None)
+
+
+def repetition(kind: StageKind, option: int, place: Place) -> Probe:
+    """The program that tells what a forward takes that does not produce the outgoing boundary, as its backward is next."""
+    together = region_option(kind)
+    return Probe(kind, "hidden", option) if together is None else Probe(kind, "backward", together, place)
 
 
 def given_bytes(kind: StageKind, option: int, place: Place) -> int:

@@ -12,9 +12,11 @@ import ckptgrad as cg
 from ckptgrad.costs.compiled import compiled_costs, count_probes, places_of, with_probes
 from ckptgrad.costs.estimated import estimated_costs
 from ckptgrad.costs.probe_values import SCOPE
-from ckptgrad.costs.probes import Probe, compile_probes
+from ckptgrad.costs.probes import Probe, compile_probes, region_option
+from ckptgrad.planning.ledger import backward_change, forward_change
 from ckptgrad.target.attached import attached
 from ckptgrad.target.hlo.kernels import kernel_seconds
+from ckptgrad.target.platform import Isolation
 from tests.support.probes import probes_from_now_on
 from tests.support.targets import compile_only
 
@@ -62,6 +64,23 @@ def test_seconds_that_are_not_asked_for_are_as_much_longer_than_estimated_as_oth
     assert after.options[0].forward_time == 3
     assert after.options[-1].backward_time == pytest.approx(ratio * before.options[-1].backward_time)
     assert after.forward_time == pytest.approx(ratio * before.forward_time)
+
+
+def test_a_repetition_takes_what_the_backward_takes_that_does_both():
+    """Where barriers stand around both together; whatever the repetition keeps."""
+    target = slow(lambda module, rates, without: 3.0)
+    target = replace(target, platform=replace(target.platform, isolation=Isolation.BARRIERS))
+    program = cg.plan(loss, WS, X, target=target).program
+    costs = compiled_costs(program)
+    leaving = [costs.input_cotangent_bytes, *(stage.cotangent_bytes for stage in costs.stages)]
+    for i, (stage, cost) in enumerate(zip(program.stages, costs.stages, strict=True)):
+        together = region_option(stage.kind)
+        assert together is not None
+        assert stage.kind.options[together].name == "input"
+        both = backward_change(cost, together, leaving[i]).during
+        for k, option in enumerate(cost.options):
+            assert forward_change(cost, k, output=False).during >= both
+            assert option.time_alone == 3
 
 
 def test_a_slow_compiler_is_asked_about_few_programs(asked):
