@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ckptgrad.bench import recurrent
-from tests.support.compare import assert_same, quick
+from tests.support.compare import quick
 
 ARGS = recurrent.arguments(4, 3)
 
@@ -54,5 +54,5 @@ def test_steps_of_diffrax():
 
 
 def test_gradients_are_those_of_all_arguments():
-    _, gradients = quick(recurrent.gradient(recurrent.scan_loss(3)))(*ARGS)
-    assert_same(jax.tree.map(jnp.zeros_like, gradients), jax.tree.map(jnp.zeros_like, ARGS))
+    _, gradients = jax.eval_shape(recurrent.gradient(recurrent.scan_loss(3)), *ARGS)
+    assert [(g.shape, g.dtype) for g in gradients] == [(a.shape, a.dtype) for a in ARGS]

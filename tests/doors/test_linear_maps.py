@@ -41,7 +41,7 @@ def test_a_closure_becomes_a_program_when_it_is_flattened():
     assert program.consts == [None] * len(arrays)
 
 
-@pytest.mark.parametrize("kind", [Pullback, Linearized])
+@pytest.mark.parametrize("kind", [Pullback, pytest.param(Linearized, marks=pytest.mark.slow)])
 def test_linear_maps_pass_through_jit_and_keep_their_ends(kind):
     primals = {"x": X}, N
     make = (lambda: cg.vjp(fun, *primals)[1]) if kind is Pullback else (lambda: cg.linearize(fun, *primals)[1])

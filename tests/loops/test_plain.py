@@ -41,7 +41,7 @@ def test_a_while_has_a_fixed_number_of_checkpoints_and_keeps_states_alone():
     assert reversal.replay.private == []
 
 
-@pytest.mark.parametrize("fun", [scanned, whiled])
+@pytest.mark.parametrize("fun", [scanned, pytest.param(whiled, marks=pytest.mark.slow)])
 def test_results_and_gradients(fun):
     loop, operands = loop_of(fun, W, X)
     plain = lambda w, x: scanned(w, x) if fun is scanned else lax.fori_loop(0, 5, lambda i, c: c * jnp.exp(w), x)

@@ -32,7 +32,10 @@ STEPS = {
 }
 
 
-@pytest.mark.parametrize("name", STEPS)
+MORE = ("in another order", "converted")
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] if n in MORE else []) for n in STEPS])
 def test_a_group_adds_what_its_steps_would_have_added_one_by_one(name):
     step, consts, c = STEPS[name]
     waiting, replay = sums_of(step, *consts, c, constants=len(consts))

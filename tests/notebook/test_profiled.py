@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import pytest
 
 from ckptgrad.notebook.calls import WrittenCall
 from ckptgrad.notebook.profiled import profile
@@ -17,6 +18,7 @@ def loss(x, n, *, scale):
     return scale * jnp.sum(jnp.sin(x) ** 2) * n
 
 
+@pytest.mark.slow
 def test_value_gradient_plan_and_timeline():
     found = profile(WrittenCall(loss, (X, 3), {"scale": 2.0}), ("ledger",), argnums=(0, 1))
     value, (by_x, by_n) = jax.value_and_grad(loss, (0, 1), allow_int=True)(X, 3, scale=2.0)
