@@ -102,3 +102,17 @@ def test_half_of_what_jax_needs_is_enough(name):
     reference = compiled_memory(jax.jit(jax.grad(loss)).lower(WS, X).compile())
     budget = reference.temporary_bytes // 2 + reference.output_bytes
     assert cg.grad(loss, budget=budget).compile(WS, X).peak_bytes <= budget
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layer", [lambda w, x: norm(x @ w), lambda w, x: norm(x) @ w], ids=["after", "before"])
+def test_what_a_norm_beside_a_product_takes_more_than_predicted_is_packing(layer):
+    """XLA places the buffers that live longest first: of equal sizes one array more than are alive at once.
+
+    The smallest plan makes each boundary again and again, which leaves gaps of many lengths.
+    """
+    reading = cg.timeline(loss_of(layer), WS, X, budget="min", observe="xla").readings["xla"]
+    predicted = cg.plan(loss_of(layer), WS, X, budget="min", costs="compile").peak_bytes
+    alive = sum(buffer.bytes for buffer in reading.alive)
+    assert alive == pytest.approx(predicted, rel=0.1)
+    assert reading.bytes <= alive + 1.05 * N
