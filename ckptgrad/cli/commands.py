@@ -1,6 +1,6 @@
 """The commands.
 
-Exit codes: 0; 1 if a gradient differs or a budget is broken; 2 for everything else that goes wrong: bad input, a target
+Exit codes: 0; 1 if a gradient differs or a budget is broken; 2 for everything else that goes wrong: bad input, user code
 that raises or exits, results that cannot be written.
 """
 
@@ -18,8 +18,8 @@ from ckptgrad.cli.deliver import deliver
 from ckptgrad.cli.memory import frontier, plan, timeline
 from ckptgrad.cli.options import AsJson, HtmlFile, PngPath
 from ckptgrad.cli.output import complain, drop, say, unwritten
-from ckptgrad.cli.targets import on_a_target
 from ckptgrad.cli.train import train
+from ckptgrad.cli.users_code import runs_users_code
 from ckptgrad.cli.validate import validate
 from ckptgrad.errors import CkptgradError, ValidationError
 from ckptgrad.results.coverage import CoverageTable
@@ -76,7 +76,7 @@ def _options(
 
 
 for _command in (plan, timeline, frontier, validate):
-    app.command()(on_a_target(_command))
+    app.command()(runs_users_code(_command))
 for _command in (train, bench, rules):
     app.command()(_command)
 

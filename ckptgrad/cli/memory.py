@@ -9,7 +9,7 @@ import typer
 from ckptgrad.cli.deliver import deliver, working
 from ckptgrad.cli.options import Arguments, AsJson, Asked, Function, HtmlFile, PngPath, asks
 from ckptgrad.cli.output import say
-from ckptgrad.cli.targets import load_call
+from ckptgrad.cli.users_code import load_call
 from ckptgrad.doors.frontier import frontier as make_frontier
 from ckptgrad.doors.plan import plan as make_plan
 from ckptgrad.doors.timeline import timeline as make_timeline

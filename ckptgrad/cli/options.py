@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 
-from ckptgrad.cli.targets import load
+from ckptgrad.cli.users_code import load
 from ckptgrad.meters.meter import meters
 from ckptgrad.request import Request, text_options
 from ckptgrad.text_options import TextOption

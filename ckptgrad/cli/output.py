@@ -1,4 +1,4 @@
-"""Standard output, which is for results alone: what a target prints goes to standard error.
+"""Standard output, which is for results alone: what the user's code prints goes to standard error.
 
 A result that cannot be written is an error of one line, not a traceback.
 """

@@ -9,7 +9,7 @@ import typer
 from ckptgrad import validation
 from ckptgrad.cli.deliver import deliver, stepping
 from ckptgrad.cli.options import Arguments, AsJson, Asked, Function, HtmlFile, MetersOption, PngPath, asks
-from ckptgrad.cli.targets import load_call
+from ckptgrad.cli.users_code import load_call
 from ckptgrad.errors import ValidationError
 from ckptgrad.meters.meter import get_meters
 from ckptgrad.planning.policy import get_policy

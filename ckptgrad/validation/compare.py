@@ -15,6 +15,7 @@ import numpy as np
 from jax import dtypes
 
 from ckptgrad.results.validation import Difference
+from ckptgrad.validation.double_precision import as_numpy_double
 
 # The largest relative difference allowed, by the name of a real dtype; for others, EPSILONS rounding units.
 TOLERANCES = {"float64": 1e-10, "float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
@@ -76,20 +77,16 @@ def _leaves(tree: Any) -> list[tuple[str, np.ndarray]]:
     ]
 
 
-def _double(x: np.ndarray) -> np.ndarray:
-    return x.astype(np.complex128 if np.iscomplexobj(x) else np.float64)
-
-
 def _largest(x: np.ndarray) -> float:
     """The largest finite magnitude."""
-    sizes = np.abs(_double(x))
+    sizes = np.abs(as_numpy_double(x))
     return float(np.max(sizes, initial=0.0, where=np.isfinite(sizes)))
 
 
 def _relative(a: np.ndarray, b: np.ndarray, floor: float) -> float:
     if a.shape != b.shape:
         return np.inf
-    a, b = _double(a), _double(b)
+    a, b = as_numpy_double(a), as_numpy_double(b)
     equal = (a == b) | (np.isnan(a) & np.isnan(b))
     if equal.all():
         return 0.0

@@ -37,7 +37,7 @@ def in_double_precision(graph: Graph) -> Graph | None:
     None for graphs with loops, callbacks, or operations on the bits of numbers.
     """
 
-    def run(*inputs):
+    def run(*inputs: Any) -> list[Any]:
         return _replay(graph, inputs)
 
     structs = [jax.ShapeDtypeStruct(v.shape, _double(v.dtype)) for v in graph.inputs]

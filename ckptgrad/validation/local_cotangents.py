@@ -40,7 +40,7 @@ def local_cotangents_by_jax(graph: Graph, inputs: Sequence[Any], wrt: Sequence[i
     """The same by `jax.vjp`."""
     seeds = [(k, ct, graph.outputs[k].aval.dtype) for k, ct in enumerate(cotangents) if ct is not None]
 
-    def fun(*xs):
+    def fun(*xs: Any) -> list[Any]:
         values = list(inputs)
         for i, x in zip(wrt, xs, strict=True):
             values[i] = x

@@ -28,7 +28,7 @@ def checkpointed(traced: TracedChain, argnums: int | Sequence[int]) -> Callable:
     program = traced.program
     stages = [(s, jax.checkpoint(s.kind.graph)) for s in program.stages]
 
-    def staged(*args, **kwargs):
+    def staged(*args: Any, **kwargs: Any) -> Any:
         env = dict(program.graph.constants)
         env.update(zip(program.graph.inputs, jax.tree.leaves((args, kwargs)), strict=True))
         for stage, run in stages:

@@ -12,6 +12,7 @@ import jax
 
 from ckptgrad.bytes import Budget
 from ckptgrad.doors.gradient import GradientFunction, value_and_grad
+from ckptgrad.doors.tracing import TracedChain
 from ckptgrad.errors import BudgetError, OptionError, ReferenceTypeError, ValidationError
 from ckptgrad.graph.naming import name_of
 from ckptgrad.meters.meter import Meter, Reading, Subject, get_meters
@@ -22,7 +23,7 @@ from ckptgrad.target.named import TargetChoice
 from ckptgrad.target.named import target as named_target
 from ckptgrad.target.target import Target
 from ckptgrad.validation.compare import difference
-from ckptgrad.validation.locate import locate_wrong
+from ckptgrad.validation.locate import Located, locate_wrong
 from ckptgrad.validation.reference import checkpointed, plain
 from ckptgrad.validation.timing import alternate, median_ratio
 
@@ -98,12 +99,7 @@ def validate(
     """
     if isinstance(repeats, bool) or not isinstance(repeats, int) or repeats < 1:
         raise OptionError(f"repeats={repeats!r}: time at least 1 round")
-    if isinstance(policies, (str, Schedule)) or callable(policies):
-        policies = [policies]
-    if policies is None:
-        policies = DEFAULT if budget is None else DEFAULT_WITH_BUDGET
-    if not policies:
-        raise OptionError("policies is empty; name at least one, or leave it out")
+    policies = _chosen(policies, budget)
     compiled_for = named_target(target)
     extra_meters = [m for m in get_meters(meters) if m.name != "xla" and compiled_for.attached]
     if locate and not compiled_for.attached:
@@ -129,31 +125,41 @@ def validate(
         run.compile_reference(plain(fun, argnums, has_aux), "jax.grad"),
         run.compile_reference(checkpointed(traced, argnums), "jax.checkpoint"),
     ]
-    measured = run.measure([*references, *compiled])
-    table, policy_rows = measured[: len(references)], iter(measured[len(references) :])
+    rows = iter(run.measure([*references, *compiled]))
+    table = [next(rows), next(rows)]
     for policy, attempt in zip(policies, attempts, strict=True):
-        table.append(_infeasible(_name_of(policy), attempt) if isinstance(attempt, BudgetError) else next(policy_rows))
-    borrowed = tuple(borrowed_in(traced.program.graph))
-    least = doors[0].request.asks_for_least
+        table.append(_infeasible(_name_of(policy), attempt) if isinstance(attempt, BudgetError) else next(rows))
     result = Validation(
         name_of(fun),
         tuple(table),
         compiled[0].budget,
         repeats if compiled_for.attached else 0,
         tolerance,
-        borrowed,
-        least=least,
+        tuple(borrowed_in(traced.program.graph)),
+        least=doors[0].request.asks_for_least,
         target=str(compiled_for),
     )
     if locate:
-        steps.next("locating")
-        differing = [row.name for row in table[len(references) :] if row.gradient and row.gradient.excess > 1]
-        reference = references[0].executable(*args, **kwargs)[1] if differing else None
-        located = locate_wrong(traced, tolerance, reference, differing)
+        located = run.locate(traced, references[0], table[len(references) :])
         result = replace(result, findings=located.findings, checked=located.checked)
     if not result.passed:
         raise ValidationError("; ".join(result.failures), result)
     return result
+
+
+def _chosen(policies: Sequence[Policy] | Policy | None, budget: Budget) -> Sequence[Policy]:
+    """The policies to compare: those that are named, one or several, or the default ones.
+
+    Raises:
+        OptionError: the sequence is empty.
+    """
+    if policies is None:
+        return DEFAULT if budget is None else DEFAULT_WITH_BUDGET
+    if isinstance(policies, (str, Schedule)) or callable(policies):
+        return [policies]
+    if not policies:
+        raise OptionError("policies is empty; name at least one, or leave it out")
+    return policies
 
 
 def _infeasible(name: str, error: BudgetError) -> Row:
@@ -209,6 +215,13 @@ class _Run:
         """Rows with peaks read and, where they can be run, results compared and times taken; the first is the reference."""
         rows = [replace(p.row, readings={"xla": Reading(self.target.allocated(p.executable).peak_bytes)}) for p in programs]
         return self._observed(programs, rows) if self.target.attached else rows
+
+    def locate(self, traced: TracedChain, reference: _Compiled, rows: Sequence[Row]) -> Located:
+        """Where the gradient goes wrong, given the rows of the policies; the reference is `jax.grad`."""
+        self.steps.next("locating")
+        differing = [row.name for row in rows if row.gradient and row.gradient.excess > 1]
+        gradient = reference.executable(*self.args, **self.kwargs)[1] if differing else None
+        return locate_wrong(traced, self.tolerance, gradient, differing)
 
     def _observed(self, programs: Sequence[_Compiled], rows: list[Row]) -> list[Row]:
         rows = self._compared(programs, rows)

@@ -1,4 +1,4 @@
-"""Modules in the current folder: a model, and a target that prints, exits or raises where a test says."""
+"""Modules in the current folder: a model, and one that prints, exits or raises where a test says."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ def make_args():
 
 
 @pytest.fixture
-def target(tmp_path, monkeypatch):
+def user_module(tmp_path, monkeypatch):
     """Writes the module; gives its name."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
 
     def write(at_import="", while_traced="pass", when_called="pass"):
-        name = f"target_{abs(hash((str(tmp_path), at_import, while_traced, when_called)))}"
+        name = f"user_module_{abs(hash((str(tmp_path), at_import, while_traced, when_called)))}"
         (tmp_path / f"{name}.py").write_text(
             MODULE.format(at_import=at_import, while_traced=while_traced, when_called=when_called)
         )
         return [f"{name}:loss", f"{name}:make_args"]
 
     yield write
-    for name in [n for n in sys.modules if n.startswith("target_")]:
+    for name in [n for n in sys.modules if n.startswith("user_module_")]:
         del sys.modules[name]
 
 

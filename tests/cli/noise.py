@@ -1,4 +1,4 @@
-"""The commands that run a target, and code that prints from wherever a target can run."""
+"""The commands that run the user's code, and code that prints from wherever that can be."""
 
 COMMANDS = {
     "plan": ["plan"],

@@ -15,9 +15,9 @@ from tests.cli.noise import COMMANDS, NOISE
 
 
 @pytest.mark.parametrize("words", COMMANDS.values(), ids=COMMANDS)
-def test_json_is_json_whatever_the_target_prints(target, words):
+def test_json_is_json_whatever_the_users_code_prints(user_module, words):
     noise = {**NOISE, "at_import": "print('at import')"}
-    result = CliRunner().invoke(app, [words[0], *target(**noise), *words[1:], "--json"])
+    result = CliRunner().invoke(app, [words[0], *user_module(**noise), *words[1:], "--json"])
     assert result.exit_code == 0, result.output
     json.loads(result.stdout)
     for text in ("at import", "traced", "called", *(["running 1.0"] if words[0] == "validate" else [])):
@@ -37,8 +37,8 @@ def shell(words, **options):
     )
 
 
-def test_json_is_json_in_a_shell(target):
-    result = shell(["plan", *target(**NOISE), "--json"], stdout=subprocess.PIPE)
+def test_json_is_json_in_a_shell(user_module):
+    result = shell(["plan", *user_module(**NOISE), "--json"], stdout=subprocess.PIPE)
     assert result.returncode == 0
     json.loads(result.stdout)
     assert "from below" in result.stderr
@@ -54,9 +54,9 @@ def closed_pipe():
 @pytest.mark.parametrize(
     "stdout", [closed_pipe, lambda: os.open("/dev/full", os.O_WRONLY)], ids=["closed pipe", "full disk"]
 )
-def test_results_that_cannot_be_written_are_one_line(target, stdout):
+def test_results_that_cannot_be_written_are_one_line(user_module, stdout):
     descriptor = stdout()
-    result = shell(["plan", *target()], stdout=descriptor)
+    result = shell(["plan", *user_module()], stdout=descriptor)
     os.close(descriptor)
     assert result.returncode == 2
     assert [line for line in result.stderr.splitlines() if line.startswith("ckptgrad: cannot write to standard output")]
@@ -67,13 +67,13 @@ def test_results_that_cannot_be_written_are_one_line(target, stdout):
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no full disk to write to")
 @pytest.mark.parametrize("option", ["--html", "--png"])
 @pytest.mark.parametrize("file", ["/dev/full", "folder", "file/below.png"])
-def test_files_that_cannot_be_written_are_named(target, tmp_path, option, file):
+def test_files_that_cannot_be_written_are_named(user_module, tmp_path, option, file):
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("")
     if option == "--png" and file != "file/below.png":
         (tmp_path / "linked.png").symlink_to(file)
         file = "linked.png"
-    result = CliRunner().invoke(app, ["plan", *target(), option, file])
+    result = CliRunner().invoke(app, ["plan", *user_module(), option, file])
     assert result.exit_code == 2
     message = result.stderr.splitlines()[-1]
     assert message.startswith("ckptgrad: cannot write ")

@@ -1,4 +1,4 @@
-"""Targets that exit or raise: what the shell sees."""
+"""The user's code where it exits or raises: what the shell sees."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from tests.cli.noise import COMMANDS, NOISE
 @pytest.mark.parametrize(
     ("command", "code"), [*((name, "0") for name in COMMANDS), ("plan", ""), ("validate", "1"), ("plan", "'why'")]
 )
-def test_a_target_that_exits_is_an_error_of_exit_code_2(target, command, place, code):
+def test_code_that_exits_is_an_error_of_exit_code_2(user_module, command, place, code):
     words = COMMANDS[command]
-    result = CliRunner().invoke(app, [words[0], *target(**{place: f"sys.exit({code})"}), *words[1:], "--json"])
+    result = CliRunner().invoke(app, [words[0], *user_module(**{place: f"sys.exit({code})"}), *words[1:], "--json"])
     assert result.exit_code == 2
     assert "SystemExit" in result.stderr or "sys.exit" in result.stderr
     assert result.stdout == ""
 
 
 @pytest.mark.parametrize("words", COMMANDS.values(), ids=COMMANDS)
-def test_a_target_that_raises_is_no_verdict(target, words):
+def test_code_that_raises_is_no_verdict(user_module, words):
     """Exit code 1 is a gradient that differs."""
-    result = CliRunner().invoke(app, [words[0], *target(while_traced="raise KeyError('lost')"), *words[1:]])
+    result = CliRunner().invoke(app, [words[0], *user_module(while_traced="raise KeyError('lost')"), *words[1:]])
     assert result.exit_code == 2
     assert "KeyError: 'lost'" in result.stderr
