@@ -1,8 +1,8 @@
-"""Binomial checkpointing of equal steps (Griewank and Walther 2000, Algorithm 799).
+"""Binomial checkpointing of the steps of a loop (Griewank and Walther 2000, Algorithm 799).
 
-With c checkpoints, the initial state counted, and r repetitions of any step, C(c + r, c) steps can be reversed; l steps
-take r l - C(c + r, c + 1) extra forwards, r being minimal.  `first_pass` and `extra_forwards` are for lengths known when a
-program is written, `advance` for those known when it runs: there the numbers of steps stand in a table.
+With c checkpoints, the initial state counted, and r repetitions of any step, C(c + r, c) steps can be reversed.
+`first_pass` is for lengths known when a program is written (by `ckptgrad.binomial`), `advance` for those known when it runs:
+there the numbers of steps stand in a table.
 """
 
 from __future__ import annotations
@@ -14,40 +14,18 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from ckptgrad import binomial
+
 _MOST_REPETITIONS = 31
 _LARGEST = 2**31 - 1
-
-
-def _repetitions(steps: int, checkpoints: int) -> int:
-    """The least r with C(checkpoints + r, checkpoints) >= steps."""
-    r = 0
-    while comb(checkpoints + r, checkpoints) < steps:
-        r += 1
-    return r
-
-
-@cache
-def extra_forwards(steps: int, checkpoints: int) -> int:
-    """The forwards beyond the one of each step that keeps what its backward reads."""
-    r = _repetitions(steps, checkpoints)
-    return r * steps - comb(checkpoints + r, checkpoints + 1)
 
 
 def first_pass(steps: int, checkpoints: int) -> list[int]:
     """The steps at whose starts the first pass stores a checkpoint."""
     starts = [0]
     while len(starts) < checkpoints and steps - starts[-1] > 1:
-        starts.append(starts[-1] + known_advance(steps - starts[-1], checkpoints - len(starts) + 1))
+        starts.append(starts[-1] + binomial.advance(steps - starts[-1], checkpoints - len(starts) + 1))
     return starts
-
-
-def known_advance(steps: int, checkpoints: int) -> int:
-    """As `advance`, of numbers: the least advance that is optimal."""
-    if checkpoints == 1:
-        return steps - 1
-    r = _repetitions(steps, checkpoints)
-    least = comb(checkpoints + r - 2, checkpoints) if r > 1 else 1
-    return max(1, least, steps - comb(checkpoints - 1 + r, checkpoints - 1))
 
 
 @cache

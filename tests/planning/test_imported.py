@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import pytest
 
 import ckptgrad as cg
+from ckptgrad.binomial import extra_forwards
 from ckptgrad.planning import ChainCosts
-from ckptgrad.planning.binomial import extra_forwards
 from ckptgrad.planning.random_chains import random_chain
 from ckptgrad.planning.referee import simulate
 from tests.support.compare import assert_same

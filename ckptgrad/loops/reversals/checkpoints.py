@@ -18,8 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import ShapedArray
 
+from ckptgrad.binomial import extra_forwards
 from ckptgrad.graph.naming import counted
-from ckptgrad.loops.binomial import extra_forwards, first_pass
+from ckptgrad.loops.binomial import first_pass
 from ckptgrad.loops.reversals.reversal import Candidate, LoopT, Offer, Reversal, reversal
 from ckptgrad.loops.scan import Scan
 from ckptgrad.loops.stacks import down_from, put_each, stack_like, stacked, take, up_to

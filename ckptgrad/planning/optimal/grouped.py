@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from math import ceil
 from typing import NamedTuple
 
+from ckptgrad.binomial import advance, extra_forwards
 from ckptgrad.errors import BudgetError
-from ckptgrad.planning.binomial import advance, extra_forwards
 from ckptgrad.planning.costs import ChainCosts, StageCost
 from ckptgrad.planning.ledger import backward_change, forward_change, kept_bytes
 from ckptgrad.planning.nested import Decision, Keep, Segment, Split, write_nested

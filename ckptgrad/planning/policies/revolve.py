@@ -11,8 +11,8 @@ Does not: weigh bytes or seconds stage by stage, or keep residuals across stages
 
 from __future__ import annotations
 
+from ckptgrad.binomial import advance
 from ckptgrad.errors import BudgetError
-from ckptgrad.planning.binomial import advance
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.ledger import backward_change, forward_change
 from ckptgrad.planning.nested import Decision, Keep, Segment, Split, write_nested

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ckptgrad.bench.cases import steps
 from ckptgrad.bench.registry import Bench
-from ckptgrad.planning.binomial import extra_forwards
+from ckptgrad.binomial import extra_forwards
 
 
 def test_schedules_take_as_many_steps_as_the_package():

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jax import lax
 
-from ckptgrad.loops.binomial import extra_forwards
+from ckptgrad.binomial import extra_forwards
 from ckptgrad.loops.reversals.online import Placed
 from ckptgrad.planning.loop_referee import online_starts, steps_run
 from tests.support.compare import quick

@@ -7,9 +7,9 @@ from functools import cache
 import pytest
 from hypothesis import given, settings
 
+from ckptgrad.binomial import extra_forwards
 from ckptgrad.errors import BudgetError
 from ckptgrad.planning import ChainCosts, Forward
-from ckptgrad.planning.binomial import extra_forwards
 from ckptgrad.planning.policies.revolve import revolve, with_checkpoints
 from ckptgrad.planning.random_chains import mixed_units, random_chain
 from ckptgrad.planning.referee import simulate

@@ -1,5 +1,6 @@
 """The numbers of binomial checkpointing: repetitions, extra forwards, and where the next checkpoint goes.
 
+Policies count stages by them, ways to reverse loops steps or groups of steps.
 Source: Griewank and Walther (2000), Algorithm 799. The initial state counts as a checkpoint.
 """
 
@@ -17,6 +18,7 @@ def repetitions(stages: int, checkpoints: int) -> int:
     return r
 
 
+@cache
 def extra_forwards(stages: int, checkpoints: int) -> int:
     """The number of forwards that Revolve runs beyond the one of each stage that keeps residuals: t(l, c)."""
     r = repetitions(stages, checkpoints)

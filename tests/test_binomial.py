@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ckptgrad.planning.binomial import advance, extra_forwards, repetitions
+from ckptgrad.binomial import advance, extra_forwards, repetitions
 from tests.cases.binomial import LISTED
 
 
