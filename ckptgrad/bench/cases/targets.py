@@ -108,7 +108,10 @@ class Setting:
             return row(run, self.group, skipped=_refusal(error))
         seconds = time.perf_counter() - start
         judged = self.judged(certified.executable)
-        values: dict[str, Any] = {"budget_bytes": certified.budget, "predicted_bytes": certified.plan.peak_bytes, **judged}
+        values: dict[str, Any] = {"budget_bytes": certified.budget, **judged}
+        # Predictions are for stages that are fenced.
+        if certified.plan.fenced:
+            values["predicted_bytes"] = certified.plan.peak_bytes
         if certified.budget is not None:
             values["kept"] = certified.peak_bytes <= certified.budget
         if rival is not None:
