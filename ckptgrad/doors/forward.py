@@ -147,7 +147,8 @@ def hvp(
         fun: a function that returns a scalar.
         primals, tangents: as for `jvp`.
         argnums: which arguments the gradient is taken with respect to.
-        budget, policy, target: as for `value_and_grad`, for the reverse part.
+        budget, policy, target: as for `value_and_grad`, for the gradient that is differentiated. They bound nothing here:
+            in its derivative nothing keeps a compiler from merging what the plan repeats.
 
     Returns:
         The derivative of `grad(fun, argnums)(*primals)` in the direction `tangents`.
