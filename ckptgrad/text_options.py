@@ -1,6 +1,6 @@
 """Options as text: how the command line and the magics of notebooks offer and read them.
 
-What each option is called, asks for and may be stands at its field of `ckptgrad.request.Request`, as its metadata.
+The metadata of each field of `ckptgrad.request.Request` says what the option asks for, and what it may be.
 """
 
 from __future__ import annotations

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 # From cotangents of the outputs of an operation to entries for its inputs.
 Pull: TypeAlias = Callable[..., Sequence[Entry]]
+# Outputs of an operation, with the function that pulls their cotangents back, or with their tangents.
+WithPull: TypeAlias = tuple[Sequence[Array], Pull]
+WithTangents: TypeAlias = tuple[Sequence[Array], Sequence[Array | None]]
 
 
 @dataclass
@@ -104,9 +107,9 @@ class Rule:
     primitive: str
     kind: str
     bprop: Callable[..., Sequence[Entry]] | None = None
-    pullback: Callable[..., tuple[Sequence[Array], Pull]] | None = None
+    pullback: Callable[..., WithPull] | None = None
     tangent: Callable[..., Sequence[Array | None]] | None = None
-    push: Callable[..., tuple[Sequence[Array], Sequence[Array | None]]] | None = None
+    push: Callable[..., WithTangents] | None = None
     partials: tuple[Callable[..., Array] | None, ...] | None = None
     reason: str = ""
     cost: CostClass | None = None

@@ -22,7 +22,7 @@ from jax.sharding import Mesh, Sharding
 
 MOST_ENTRIES = 256
 MOST_BYTES = 2**18
-# Objects that are looked at to find what something holds; what holds more is taken to hold arrays.
+# Objects that are visited to find what something holds; what holds more is not kept.
 MOST_OBJECTS = 20_000
 _HOLDS_NO_ARRAYS = (type, types.ModuleType, types.CodeType, types.FrameType, str, bytes, int, float, complex, Mesh, Sharding)
 

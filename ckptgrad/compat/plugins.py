@@ -22,7 +22,7 @@ def installed_cuda_plugin() -> str | None:
 
 
 def register_cuda_compiler() -> bool:
-    """Register the plugin although there is no driver for it; return whether it is there to be used.
+    """Register the plugin although there is no driver for it; return whether it is installed.
 
     Unless JAX_PLATFORMS leaves GPUs out, JAX passes over a plugin without its libraries and driver; its compiler needs
     neither.  JAX's backends are made first, so that none is sought by the plugin.

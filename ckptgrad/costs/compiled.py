@@ -108,7 +108,7 @@ class _ProbedStage:
 
     def _without_output(self, k: int, known: SaveOption, output_time: float, forward_time: float) -> tuple[int, float]:
         """What a forward that keeps option k and produces no output takes beyond its transient, and what time that saves."""
-        # The output needs the same share of the forward as estimated, where nobody read it.
+        # The output needs the same share of the forward as estimated, where it was not read.
         share = output_time * (known.forward_time / forward_time if forward_time else 1.0)
         taken, together = self._repetition(k), region_option(self.kind)
         if taken is None:

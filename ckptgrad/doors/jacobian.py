@@ -238,7 +238,7 @@ def jacobian(
         target: what the Jacobian is going to be compiled for, as for `value_and_grad`; the bracketing is the same for all.
 
     Returns:
-        A function that returns the Jacobian as `jacrev` does; its `plan(*args)` tells the bracketing and its
+        A function that returns the Jacobian as `jacrev` does; its `plan(*args)` gives the bracketing and its
         multiplications, against those of plain forward and plain reverse mode.
 
     Raises:

@@ -161,7 +161,7 @@ class _Options:
 
     Attributes:
         budget, policy, accumulate: as for `scan`.
-        choice: the target as it is asked for.
+        choice: the target, in any form in which users name it.
 
     Raises:
         BudgetFormatError: the budget is malformed.
@@ -184,7 +184,7 @@ class _Options:
 
     @property
     def target(self) -> Target:
-        """What the loop is planned for; the default device of this moment where none is named."""
+        """What the loop is planned for; where no target is named, what is the default device now."""
         return named_target(self.choice)
 
 

@@ -1,10 +1,10 @@
 # pyright: reportUnknownMemberType=false
 """A schedule as one traceable function.
 
-`Execution` interprets the actions of a schedule on arrays or tracers.  Under `jax.jit` the actions
-are gone after tracing, and what is left is one program in which each stage's forward and backward is
-one call (`isolated`), where the schedule says; what runs again is told from its first run as the platform
-asks (`fenced`).  XLA frees a buffer after its last use, so the schedule's lifetimes become the program's.
+`Execution` interprets the actions of a schedule on arrays or tracers.  Under `jax.jit` the actions are gone after tracing:
+what is left is one program that runs the forwards and backwards of stages in the order of the schedule, each `isolated`
+and, where it runs again, `fenced` as the platform asks.  XLA frees a buffer after its last use, so the schedule's lifetimes
+become the program's.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class StageFunctions:
         self._backward: dict[tuple[int, tuple[int, ...]], tuple[Run, Any]] = {}
 
     def forward(self, keep: int | None, again: bool = False, output: bool = True) -> tuple[Run, Any]:
-        """A run, and it as a function (values it reads, arrays to wait for) -> values it makes.
+        """A run, and this run as a function of (values it reads, arrays to wait for), to values it makes.
 
         `keep` is the option whose residuals are made; `again` leaves out effects; without `output` the outgoing
         boundary is not made, if it is not a residual.
@@ -55,7 +55,7 @@ class StageFunctions:
         return self._forward[key]
 
     def backward(self, keep: int, summed: tuple[int, ...] = ()) -> tuple[Run, Any]:
-        """A run, and it as a function of (values it reads, totals), to values it makes.
+        """A run, and this run as a function of (values it reads, totals), to values it makes.
 
         `summed` are the positions of gradients that come last among these, added to the totals: in place, where
         nothing else needs the totals.

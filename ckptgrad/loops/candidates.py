@@ -96,7 +96,7 @@ def assignments(joint: Joint, roofline: Roofline, saveable: Saveable | None, mos
 
 
 def _prices(fronts: Sequence[Sequence[Candidate]]) -> list[float]:
-    """Seconds per byte at which some loop goes over from one plan to another."""
+    """Seconds per byte at which some loop changes from one plan to another."""
     prices = {0.0, _ENDLESS}
     for front in fronts:
         for a in front:

@@ -159,7 +159,7 @@ class Walk:
 
         def go_on(state: Any) -> Any:
             slots, positions, top, at, carry = state
-            # Without a free slot the rest of the way is gone at once, and the state not stored.
+            # Without a free slot it goes the rest of the way in one run, and does not store the state.
             free = top < self.slots - 1
             far = at + binomial.advance(last + 1 - at, self.slots - top, self.slots)
             far = jnp.where(free, far, last)

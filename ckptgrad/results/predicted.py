@@ -76,7 +76,7 @@ def _with_inside(moment: Moment, course: Course) -> Moment:
 
 
 def _by_kind(moment: ledger.Moment, between: tuple[int, ...]) -> Moment:
-    """A moment of the ledger, with what costs count with cotangents told apart: what waits beside them."""
+    """A moment of the ledger; what waits beside cotangents, which costs count with them, is counted by its own kind."""
     bytes_ = moment.stored._asdict()
     first, *later = (between[boundary] for boundary in moment.held.cotangents)
     bytes_["gradients"] -= first + sum(later)

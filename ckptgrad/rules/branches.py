@@ -7,7 +7,7 @@ from typing import Any
 
 from jax.extend.core import primitives as p
 
-from ckptgrad.autodiff.rule import Application
+from ckptgrad.autodiff.rule import Application, WithPull, WithTangents
 from ckptgrad.graph.branching import branched
 from ckptgrad.graph.graph import Graph
 from ckptgrad.graph.trace import from_jaxpr
@@ -16,7 +16,7 @@ from ckptgrad.rules.subgraphs import active_outputs, joint_of, push_through, som
 from ckptgrad.stage.partition import Partition, partition
 
 
-def push_cond(op: Application, *tangents: Any):
+def push_cond(op: Application, *tangents: Any) -> WithTangents:
     """Forward mode: a tangent of an output exists if it does in any branch, and is read."""
     needs = op.needs[1:]
     graphs = [from_jaxpr(b) for b in op.params["branches"]]
@@ -29,7 +29,7 @@ def push_cond(op: Application, *tangents: Any):
 
 
 @pullback(p.cond_p, push=push_cond, cost="heavy")
-def cond(op: Application):
+def cond(op: Application) -> WithPull:
     index, operands = op.inputs[0], op.inputs[1:]
     needs = op.needs[1:]
     graphs = [from_jaxpr(b) for b in op.params["branches"]]
@@ -51,7 +51,7 @@ def cond(op: Application):
     branches = [forward_branch(*pair) for pair in zip(parts, places, strict=True)]
     outputs, kept = branched(op.params, index, branches, *operands)
 
-    def pull(*cotangents):
+    def pull(*cotangents: Any) -> list[Any]:
         seeds = [instantiate(cotangents[i], op.out_avals[i]) for i in seeded]
 
         def backward_branch(graph: Graph, part: Partition, place: Sequence[int]):

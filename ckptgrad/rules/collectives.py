@@ -109,7 +109,7 @@ def pbroadcast(op, g):
     return (entry,)
 
 
-# A value that is reduced over an axis has an unreduced cotangent: one share on each device, of which the sum is meant.
+# A value that is reduced over an axis has an unreduced cotangent: each device holds a share, and their sum is the cotangent.
 
 
 @linear("preduced", cost="view")

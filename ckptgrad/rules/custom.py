@@ -17,7 +17,7 @@ from jax.custom_derivatives import SymbolicZero
 from ckptgrad import compat
 from ckptgrad.autodiff.cotangent import accumulate
 from ckptgrad.autodiff.reverse import backpropagate, forward, is_differentiable
-from ckptgrad.autodiff.rule import Application
+from ckptgrad.autodiff.rule import Application, WithPull, WithTangents
 from ckptgrad.autodiff.transpose import pull_from
 from ckptgrad.errors import ForwardModeError, NoDerivativeError
 from ckptgrad.graph.evaluate import read
@@ -52,12 +52,12 @@ def _jvp_rule(op: Application, call: compat.JvpRule) -> tuple[Graph, list[int], 
     return from_jaxpr(rule), with_tangents, zero_outs
 
 
-def push_custom_jvp(op: Application, *tangents: Any):
+def push_custom_jvp(op: Application, *tangents: Any) -> WithTangents:
     """Forward mode: the user's rule itself."""
     return pushed_by_rule(op, compat.custom_jvp_call(op.params), *tangents)
 
 
-def pushed_by_rule(op: Application, call: compat.JvpRule, *tangents: Any):
+def pushed_by_rule(op: Application, call: compat.JvpRule, *tangents: Any) -> WithTangents:
     """Forward mode by a rule for tangents."""
     consts = call.num_consts
     rule, with_tangents, zero_outs = _jvp_rule(op, call)
@@ -77,11 +77,11 @@ def _errors_of_jvp(op: Application, call: compat.JvpRule, zero_outs: Sequence[bo
 
 
 @pullback("custom_jvp_call", push=push_custom_jvp, cost="elementwise")
-def custom_jvp_call(op: Application):
+def custom_jvp_call(op: Application) -> WithPull:
     return pulled_by_rule(op, compat.custom_jvp_call(op.params))
 
 
-def pulled_by_rule(op: Application, call: compat.JvpRule):
+def pulled_by_rule(op: Application, call: compat.JvpRule) -> WithPull:
     """Reverse mode by a rule for tangents: its transpose."""
     if op.linear:
         return _inlined(op, call)
@@ -96,7 +96,7 @@ def pulled_by_rule(op: Application, call: compat.JvpRule):
     tangents = iter(rule.outputs[len(zero_outs) :])
     tangent_outs = [None if zero else next(tangents) for zero in zero_outs]
 
-    def pull(*cotangents):
+    def pull(*cotangents: Any) -> list[Any]:
         seeds: dict[Variable, Any] = {}
         for out, ct in zip(tangent_outs[errors.taken :], cotangents[errors.returned :], strict=True):
             if ct is not None and isinstance(out, Variable) and is_differentiable(out.aval):
@@ -110,14 +110,13 @@ def pulled_by_rule(op: Application, call: compat.JvpRule):
     return outputs, pull
 
 
-def _inlined(op: Application, call: compat.JvpRule):
-    """On tangents the function is linear, so it is its own derivative; following a rule that applies the function
-    to tangents would never end."""
+def _inlined(op: Application, call: compat.JvpRule) -> WithPull:
+    """By the function itself, which is linear in tangents: a rule that applies the function to them would never end."""
     graph = from_jaxpr(call.primal)
     wrt = [v for v, n in zip(graph.inputs, op.needs, strict=True) if n]
     tape = forward(graph, op.inputs, wrt, linear=True)
 
-    def pull(*cotangents):
+    def pull(*cotangents: Any) -> list[Any]:
         return some(op.needs, pull_from(tape, cotangents, wrt))
 
     return [_array(read(tape.env, a), a.aval) for a in graph.outputs], pull
@@ -128,7 +127,7 @@ def _array(value: Any, aval: Any) -> Any:
     return value if hasattr(value, "dtype") else jnp.asarray(value, aval.dtype)
 
 
-def push_custom_vjp(op: Application, *tangents: Any):
+def push_custom_vjp(op: Application, *tangents: Any) -> WithTangents:
     """The values that the rule computes, without tangents."""
     refuse_tangents(op)
     return custom_vjp_call(op)[0], [None] * len(op.op.outputs)
@@ -148,7 +147,7 @@ def refuse_closed_over(op: Application, count: int) -> None:
 
 
 @pullback("custom_vjp_call", push=push_custom_vjp, cost="heavy")
-def custom_vjp_call(op: Application):
+def custom_vjp_call(op: Application) -> WithPull:
     call = compat.custom_vjp_call(op.params)
     refuse_closed_over(op, call.num_consts)
     kept = from_jaxpr(call.forward(op.needs[call.num_consts :]))(*op.inputs[call.num_consts :])
@@ -160,7 +159,7 @@ def custom_vjp_call(op: Application):
 
     in_avals = op.in_avals[call.num_consts :]
 
-    def pull(*cotangents):
+    def pull(*cotangents: Any) -> list[Any]:
         results = zip(cotangents[errors.returned :], op.out_avals[errors.returned :], strict=True)
         seeds = [_seed(ct, aval, call.symbolic_zeros) for ct, aval in results]
         gradients = [fitting(op, ct, aval) for ct, aval in zip(call.backward(residuals, seeds), in_avals, strict=True)]

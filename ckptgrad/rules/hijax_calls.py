@@ -9,14 +9,14 @@ from typing import Any
 
 from ckptgrad import compat
 from ckptgrad.autodiff.reverse import is_differentiable
-from ckptgrad.autodiff.rule import Application
+from ckptgrad.autodiff.rule import Application, WithPull, WithTangents
 from ckptgrad.errors import NoDerivativeError
 from ckptgrad.graph.evaluate import apply
 from ckptgrad.rules.custom import fitting, pulled_by_rule, pushed_by_rule, refuse_closed_over, refuse_tangents
 from ckptgrad.rules.decorators import pullback
 
 
-def push_hi_call(op: Application, *tangents: Any):
+def push_hi_call(op: Application, *tangents: Any) -> WithTangents:
     """Forward mode: the rule for tangents."""
     call = compat.hi_call(op.params, op.in_avals)
     if not call.is_custom_vjp:
@@ -26,7 +26,7 @@ def push_hi_call(op: Application, *tangents: Any):
 
 
 @pullback(compat.HI_CALL, push=push_hi_call, cost="heavy")
-def hi_call(op: Application):
+def hi_call(op: Application) -> WithPull:
     """By the reverse rule, if there is one that JAX does not derive from forward mode."""
     call = compat.hi_call(op.params, op.in_avals)
     if op.linear and call.transposes:
@@ -42,7 +42,7 @@ def hi_call(op: Application):
     refuse_closed_over(op, call.closed_over)
     outputs, residuals, moving = call.forward(op.inputs, op.needs)
 
-    def pull(*cotangents: Any):
+    def pull(*cotangents: Any) -> list[Any]:
         flows = [m and is_differentiable(a) for m, a in zip(moving, op.out_avals, strict=True)]
         seeds = [ct if f else None for ct, f in zip(cotangents, flows, strict=True)]
         gradients = call.backward(residuals, seeds, op.needs)

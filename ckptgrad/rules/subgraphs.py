@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from ckptgrad.autodiff.reach import grown
 from ckptgrad.autodiff.reverse import active_variables
 from ckptgrad.compat import CUSTOM_JVP, CUSTOM_VJP, HI_CALL
 from ckptgrad.graph.evaluate import like_aval
-from ckptgrad.graph.graph import Graph, Variable
+from ckptgrad.graph.graph import Graph, Operation, Variable
 from ckptgrad.graph.work import inner_programs
 from ckptgrad.rules.decorators import instantiate
 from ckptgrad.stage.joint import Joint, joint
@@ -77,17 +77,19 @@ def typed(values: Sequence[Any], avals: Sequence[Any]) -> list[Any]:
 
 def calls_custom_vjp(graph: Graph) -> bool:
     """Whether a `jax.custom_vjp` function may be called somewhere inside."""
-    return _calls(graph, (CUSTOM_VJP, HI_CALL))
+    return calls_any(graph.operations, (CUSTOM_VJP, HI_CALL))
 
 
 def calls_custom_rule(graph: Graph) -> bool:
     """Whether a function with a derivative of its own may be called somewhere inside."""
-    return _calls(graph, (CUSTOM_JVP, CUSTOM_VJP, HI_CALL))
+    return calls_any(graph.operations, (CUSTOM_JVP, CUSTOM_VJP, HI_CALL))
 
 
-def _calls(graph: Graph, names: Sequence[str]) -> bool:
+def calls_any(operations: Iterable[Operation], names: Collection[str]) -> bool:
+    """Whether one of some primitives is among operations, or in a program that they run."""
+
     def within(programs: Sequence[Any]) -> bool:
         equations = [e for program in programs for e in program.eqns]
         return any(e.primitive.name in names or within(inner_programs(e.params)) for e in equations)
 
-    return any(op.name in names or within(inner_programs(op.params)) for op in graph.operations)
+    return any(op.name in names or within(inner_programs(op.params)) for op in operations)

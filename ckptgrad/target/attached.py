@@ -32,7 +32,7 @@ def forget_measured_rates() -> None:
 def attached() -> Target:
     """The default device of this process and thread, as a target, with the rates that `calibrate` measured for it.
 
-    The default device is that of `jax.default_device` (or of the option of this name), be it a device or the name of a
+    The default device is that of `jax.default_device` (or of the option of this name), a device or the name of a
     platform; else the first device of JAX's default backend.
     """
     return target_of((_default_device(),))
@@ -51,7 +51,7 @@ def attached_cpu() -> Target:
 
 
 def target_of(devices: tuple[Device, ...], chip: Chip | None = None) -> Target:
-    """Devices of one kind as a target, be they attached to this process or known to a compiler only.
+    """Devices of one kind as a target, whether they are attached to this process or known to a compiler only.
 
     Args:
         devices: at least one.

@@ -26,9 +26,9 @@ FILE = "measurements.sqlite"
 _BEYOND = 1e20
 # Where users give options to XLA's compilers.
 _FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")
-# Seconds to wait for a file that another process has locked: once, and in vain in this process's life.
+# Seconds to wait for a file that another process has locked: at a time, and without success in this process's life.
 PATIENCE, MOST_PATIENCE = 2.0, 4.0
-# Seconds waited in vain, by folder.
+# Seconds waited without success, by folder.
 _WAITED: dict[Path, float] = {}
 
 

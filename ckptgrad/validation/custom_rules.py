@@ -21,7 +21,7 @@ from ckptgrad.errors import CkptgradError
 from ckptgrad.graph.graph import Graph, Operation
 from ckptgrad.graph.source import SourceLine, is_user_file
 from ckptgrad.graph.trace import from_jaxpr
-from ckptgrad.graph.work import inner_programs
+from ckptgrad.rules.subgraphs import calls_any
 from ckptgrad.validation.compare import differences, tolerance_of
 from ckptgrad.validation.double_precision import as_double, as_numpy_double, difference_error, in_double_precision, perturbed
 from ckptgrad.validation.local_cotangents import Spot, local_cotangents, with_zeros
@@ -47,14 +47,9 @@ class Deviation:
         return self.relative / self.allowed if self.allowed else (np.inf if self.relative else 0.0)
 
 
-def calls_custom_rule(op: Operation) -> bool:
-    """Whether an operation calls a function with a custom rule, directly or in a program that it runs."""
-
-    def within(params: dict[str, Any]) -> bool:
-        equations = [e for program in inner_programs(params) for e in program.eqns]
-        return any(e.primitive.name in CUSTOM_RULES or within(e.params) for e in equations)
-
-    return op.name in CUSTOM_RULES or within(op.params)
+def has_rule_to_check(op: Operation) -> bool:
+    """Whether an operation calls a function with a custom rule that is compared, directly or in a program that it runs."""
+    return calls_any((op,), CUSTOM_RULES)
 
 
 def function_of(op: Operation) -> tuple[str | None, SourceLine | None]:

@@ -30,7 +30,7 @@ from ckptgrad.graph.evaluate import needed_operations
 from ckptgrad.graph.graph import Graph, Operation, Variable
 from ckptgrad.results.finding import CUSTOM, RULE, UNCHECKED, UNLOCATED, Finding
 from ckptgrad.validation.compare import difference, differences, tolerance_of
-from ckptgrad.validation.custom_rules import CUSTOM_RULES, Deviation, calls_custom_rule, deviations, function_of
+from ckptgrad.validation.custom_rules import CUSTOM_RULES, Deviation, deviations, function_of, has_rule_to_check
 from ckptgrad.validation.local_cotangents import (
     Spot,
     bodies,
@@ -162,7 +162,7 @@ class _Search:
                 wrong = [f for spot in visit for f in self._against_jax(spot, _Place(k))]
                 detail = f"differs from jax.vjp's by {stage_difference.relative:.2g}, although none of its operations does"
                 self.findings += wrong or [Finding(UNLOCATED, k, detail=detail)]
-        if any(calls_custom_rule(op) for op in graph.operations):
+        if any(has_rule_to_check(op) for op in graph.operations):
             for spot in spots(graph, inputs, wrt, cotangents):
                 self.findings += self._custom_rules(spot, _Place(k))
 
@@ -181,7 +181,7 @@ class _Search:
 
     def _custom_rules(self, spot: Spot, place: _Place) -> list[Finding]:
         if spot.op.name not in CUSTOM_RULES:
-            return self._within(spot, place, self._custom_rules) if calls_custom_rule(spot.op) else []
+            return self._within(spot, place, self._custom_rules) if has_rule_to_check(spot.op) else []
         self.checked += 1
         drawn = [random_like(v.aval, self.rng) for v in spot.op.outputs]
         compared = [deviations(spot, cts, self.tolerance, self.rng) for cts in (spot.cotangents, drawn)]

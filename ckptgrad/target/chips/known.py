@@ -8,10 +8,10 @@ from ckptgrad.target.chips.tpus import TPUS
 
 
 def known_chip(kind: str, devices: int = 1) -> Chip | None:
-    """The chip that `jax.Device.device_kind` names so; None where nothing is known of it.
+    """The chip of this model; None where nothing is known of it.
 
     Args:
-        kind: the model.
+        kind: the model, as `jax.Device.device_kind` names it.
         devices: the number of JAX devices that one chip has.
     """
     if kind in TPUS:
