@@ -66,6 +66,29 @@ def test_our_plans_take_no_more_bytes_than_their_rivals(book):
         assert ours <= rival
 
 
+CHIPS = {
+    ("targets-h100-mlp", "float32"): "H100: 12 GELU layers, 1024 → 4096 → 1024, float32",
+    ("targets-h100-mlp", "bfloat16"): "the same, bfloat16",
+    ("targets-h100-transformer", "float32"): "H100: 4 transformer blocks, width and context 1024, float32",
+    ("targets-h100-transformer", "bfloat16"): "the same, bfloat16",
+    ("targets-h100-resnet", "bfloat16"): "H100: ResNet-50's chain with group norm, bfloat16",
+    ("targets-h100-scan", "float32"): "H100: a scan over 12 GELU layers, float32",
+    ("targets-h100-experts", "float32"): "H100: 6 layers of 8 experts, float32",
+    ("targets-v5e-transformer", "bfloat16"): "TPU v5e: 4 transformer blocks, bfloat16",
+}
+GIB = 1024 * MIB
+RUNS = "jax.grad", "jax.checkpoint, nothing", "ours, no budget", "ours for checkpoint, nothing", "ours, smallest"
+
+
+@pytest.mark.parametrize(("case", "group"), CHIPS)
+def test_the_readme_shows_chips(book, case, group):
+    """Temporaries, and the estimated time in proportion to jax.grad's."""
+    values = {row.run: row.values for row in book.results[case].rows if row.group == group}
+    grad = values["jax.grad"]["estimated_seconds"]
+    cells = (f"{values[run]['temporaries_bytes'] / GIB:.2f} ({values[run]['estimated_seconds'] / grad:.2f})" for run in RUNS)
+    assert f"| {CHIPS[case, group]} | {' | '.join(cells)} |" in (ROOT / "README.md").read_text()
+
+
 SWEPT = {
     "tanh": "tanh layers", "gelu": "GELU layers", "transformer": "transformer", "bfloat16": "transformer in bfloat16",
     "resnet": "ResNet with pooling", "unet": "U-Net", "mixed": "mixed widths", "recurrent": "LSTM, unrolled",
