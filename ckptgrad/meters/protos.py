@@ -47,7 +47,12 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
 
 
 @cache
-def _classes() -> dict[str, Any]:
+def message_classes() -> dict[str, Any]:
+    """By name, the classes that read the messages.
+
+    Raises:
+        MissingExtraError: protobuf is not installed.
+    """
     try:
         from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
     except ImportError:
@@ -74,4 +79,4 @@ def parse(message: str, data: bytes) -> Any:
     Raises:
         MissingExtraError: protobuf is not installed.
     """
-    return _classes()[message].FromString(data)
+    return message_classes()[message].FromString(data)

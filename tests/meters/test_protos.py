@@ -47,8 +47,8 @@ def test_fields_that_are_not_listed_are_skipped():
 
 
 def test_a_missing_package_is_named_with_what_installs_it(monkeypatch):
-    protos._classes.cache_clear()
+    protos.message_classes.cache_clear()
     monkeypatch.setitem(sys.modules, "google.protobuf", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'ckptgrad\[buffers\]'"):
         protos.parse("Module", b"")
-    protos._classes.cache_clear()
+    protos.message_classes.cache_clear()

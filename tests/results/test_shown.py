@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from ckptgrad.report.renderer import RENDERER
 from ckptgrad.results.shown import Shown
 
 
@@ -40,10 +41,9 @@ class Printer:
 
 @pytest.fixture(autouse=True)
 def renderer():
-    usual = Shown._renderer
     Shown.use(Recording())
     yield
-    Shown.use(usual)
+    Shown.use(RENDERER)
 
 
 def test_text_at_a_prompt_and_in_notebooks():
