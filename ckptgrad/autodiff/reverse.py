@@ -160,8 +160,9 @@ def _placed(contribution: Array | Part, aval: Aval) -> Array | Part:
     """A cotangent is sharded, and varies, as its value does, where that is part of the type."""
     if is_manual(aval):
         contribution = as_cotangent(force(contribution), aval)
-    sharding = explicit_sharding(cotangent_type(aval))
-    return contribution if sharding is None else jax.sharding.reshard(force(contribution), sharding)
+    if explicit_sharding(aval) is None:
+        return contribution
+    return jax.sharding.reshard(force(contribution), explicit_sharding(cotangent_type(aval)))
 
 
 def _entries(tape: Tape, op: Operation, needs: Sequence[bool], gradients: Sequence[Array | None]) -> Sequence[Entry]:

@@ -59,16 +59,20 @@ class _Crossings:
             return []
         candidates = sorted({t for t in (total + 1, total // 2, 64, 32, 16, 8) if t >= 4 or t > total})
         best: tuple[float, int, list[int]] | None = None
+        tried: set[bytes] = set()
         for threshold in reversed(candidates):
-            cuts, score = self.cuts_for(threshold)
+            short = (self.life < threshold) & ~self.is_output
+            if (same := short.tobytes()) in tried:
+                continue
+            tried.add(same)
+            cuts, score = self._cuts_for(short)
             if best is None or score < 0.98 * best[0]:
                 best = (score, threshold, cuts)
         assert best is not None
         return best[2]
 
-    def cuts_for(self, threshold: int) -> tuple[list[int], float]:
-        """Cuts when values alive over `threshold` heavy operations count as long-lived, and a score."""
-        short = (self.life < threshold) & ~self.is_output
+    def _cuts_for(self, short: np.ndarray) -> tuple[list[int], float]:
+        """Cuts when all values but these count as long-lived, and a score."""
         crossing = np.zeros(self.n + 2, dtype=np.int64)
         np.add.at(crossing, self.start[short] + 1, self.size[short])
         np.add.at(crossing, self.end[short] + 1, -self.size[short])

@@ -69,8 +69,9 @@ def operation_key(op: Operation) -> Key:
 def _key(primitive: Any, params: Mapping[str, Any], context: Any, effects: Any) -> Key:
     call = rule_call(primitive.name, params)
     items = tuple((k, value_key(v)) for k, v in sorted(params.items()) if call is None or k not in call.parameters)
+    caused = value_key(frozenset(effects)) if effects else None
     # Contexts are interned: equal ones are one object.
-    return (primitive, items, None if call is None else _rule_key(call), context, value_key(frozenset(effects)))
+    return (primitive, items, None if call is None else _rule_key(call), context, caused)
 
 
 class _Identity:

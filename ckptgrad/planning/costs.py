@@ -11,8 +11,10 @@ Does not: measure or estimate anything (`costs/` does), or model overlap of comp
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from functools import cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,10 +170,14 @@ class ChainCosts:
         return cls.of([stage] * n, held_bytes=held_bytes)
 
 
+@cache
+def _names(record: type) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(record))
+
+
 def _require_non_negative(record: object) -> None:
-    for field in fields(record):  # type: ignore[arg-type]
-        value = getattr(record, field.name)
-        least = -float("inf") if field.name == "backward_transient" else 0
-        if isinstance(value, (int, float)) and not least <= value < float("inf"):
-            name = f"{type(record).__name__}.{field.name}"
-            raise ValueError(f"{name} must be finite and not negative, got {value!r}")
+    for name in _names(type(record)):
+        value = getattr(record, name)
+        least = -math.inf if name == "backward_transient" else 0
+        if isinstance(value, (int, float)) and not least <= value < math.inf:
+            raise ValueError(f"{type(record).__name__}.{name} must be finite and not negative, got {value!r}")

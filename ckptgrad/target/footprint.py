@@ -23,10 +23,15 @@ def materialised(operations: Sequence[Operation], results: Collection[Variable],
     Transcendental functions that several others read get memory too, except where the target would rather do them again.
     """
     solid: set[Variable] = set(results)
-    readers, repeats = _readers(operations), target.platform.repeats_transcendentals
+    expensive: list[Operation] = []
+    if not target.platform.repeats_transcendentals:
+        expensive = [op for op in operations if is_transcendental(op)]
+    readers = _readers(operations) if expensive else {}
+    for op in expensive:
+        if any(len(readers.get(v, ())) > 1 for v in op.outputs):
+            solid.update(op.outputs)
     for op in operations:
-        expensive = not repeats and is_transcendental(op) and any(len(readers.get(v, ())) > 1 for v in op.outputs)
-        if expensive or is_materialised(op):
+        if is_materialised(op):
             solid.update(op.outputs)
         if is_heavy(op) or _reduces_separated_axes(op):
             solid.update(variables_of(op.inputs))

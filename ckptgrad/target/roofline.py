@@ -8,7 +8,7 @@ what makes "store everything" slow.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from jax import numpy as jnp
 
@@ -25,6 +25,8 @@ class Roofline:
     """Estimates of seconds for a target."""
 
     target: Target
+    # By operation: the options of a stage are runs of the same operations.
+    _arithmetic: dict[Operation, float] = field(default_factory=dict[Operation, float], compare=False, repr=False)
 
     @property
     def rates(self) -> Rates:
@@ -33,6 +35,12 @@ class Roofline:
 
     def arithmetic(self, op: Operation) -> float:
         """Seconds of an operation's arithmetic; of a planned loop all of it."""
+        seconds = self._arithmetic.get(op)
+        if seconds is None:
+            seconds = self._arithmetic[op] = self._arithmetic_of(op)
+        return seconds
+
+    def _arithmetic_of(self, op: Operation) -> float:
         if op.known_cost is not None:
             return op.known_cost.seconds
         if is_heavy(op):

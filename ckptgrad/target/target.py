@@ -98,7 +98,8 @@ class Target:
 
     def total_bytes(self, atoms: Iterable[Atom]) -> int:
         """Bytes that these values take together."""
-        return sum(self.bytes_of(a.aval) for a in atoms)
+        bytes_of = self.bytes_of
+        return sum([bytes_of(a.aval) for a in atoms])
 
     @property
     def memory_bytes(self) -> int | None:
