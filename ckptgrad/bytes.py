@@ -69,6 +69,14 @@ def resolve_budget(
     return size
 
 
+def is_in_bytes(budget: Budget) -> bool:
+    """Whether a budget that `check_budget` accepts is a number of bytes: not none, nor a share of what a plan needs."""
+    if not isinstance(budget, str):
+        return budget is not None
+    text = budget.strip().lower()
+    return text != "min" and not text.endswith("x")
+
+
 def _bytes_of_number(budget: Any) -> int:
     """The bytes that a number means: an integer of any kind, or a float of at least one byte, rounded down."""
     number = None

@@ -46,6 +46,7 @@ class Request:
         costs: how stages are judged, one of `costs.source.CHOICES`.
         target: what is compiled for: given in any form that `ckptgrad.target` takes, kept as a Target; None: whatever is the
             default device of this process when the function is called.
+        shardings: how the arguments lie over several devices, a prefix of the positional ones; None: as they say themselves.
 
     Raises:
         BudgetFormatError: the budget is malformed.
@@ -64,6 +65,7 @@ class Request:
     saveable: Saveable | None = None
     costs: str = field(default="auto", metadata=_COSTS.metadata)
     target: TargetChoice = field(default=None, metadata=_TARGET.metadata)
+    shardings: Any = None
 
     def __post_init__(self) -> None:
         check_budget(self.budget)

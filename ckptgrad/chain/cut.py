@@ -48,7 +48,7 @@ class _Crossings:
         made = [(v, p) for p, op in enumerate(graph.operations) for v in op.outputs if v in last]
         self.start = np.array([p for _, p in made], dtype=np.int64)
         self.end = np.array([min(last[v], n) for v, _ in made], dtype=np.int64)
-        self.size = np.array([target.bytes_of(v.aval) for v, _ in made], dtype=np.int64)
+        self.size = np.array([target.bytes_of(v) for v, _ in made], dtype=np.int64)
         self.life = self.heavy_before[self.end] - self.heavy_before[np.minimum(self.start + 1, n)]
         returned = {a for a in graph.outputs if isinstance(a, Variable)}
         self.is_output = np.array([v in returned for v, _ in made], dtype=bool)

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from jax.core import Tracer
+from jax.sharding import Mesh, NamedSharding
 
 from ckptgrad.graph.alone import stands_alone
 from ckptgrad.graph.graph import Graph, Operation, Variable, variables_of
 from ckptgrad.graph.traits import is_materialised, is_transcendental
 from ckptgrad.loops.candidates import planned_choices
+from ckptgrad.loops.layout import lay_out_joint
 from ckptgrad.loops.planned import open_loops
 from ckptgrad.once import once
 from ckptgrad.rules.products import merging_axes
@@ -19,6 +21,7 @@ from ckptgrad.stage.joint import Joint, joint
 from ckptgrad.stage.partition import Partition, partition
 from ckptgrad.stage.reshaped import read_from_boundaries
 from ckptgrad.stage.save_options import Saveable
+from ckptgrad.target.partitioner import mesh_of
 from ckptgrad.target.platform import Form
 from ckptgrad.target.roofline import Roofline
 from ckptgrad.target.target import Target
@@ -67,8 +70,17 @@ class StageKind:
         wrt, seeds = [graph.inputs[i] for i in self.wrt], [graph.outputs[i] for i in self.seeds]
         with merging_axes(Form.MERGED_AXES in self.target.platform.forms):
             differentiated = joint(graph, wrt, seeds, planned=True)
-        boundary = variables_of(differentiated.outputs[i] for i in self.boundary_out)
-        return read_from_boundaries(differentiated, boundary) if self.target.platform.reshapes_in_place else differentiated
+        if self.target.platform.reshapes_in_place:
+            boundary = variables_of(differentiated.outputs[i] for i in self.boundary_out)
+            differentiated = read_from_boundaries(differentiated, boundary)
+        lay_out_joint(differentiated, self._placed(differentiated))
+        return differentiated
+
+    def _placed(self, joint: Joint) -> dict[Variable, NamedSharding | None]:
+        """The shardings of what passes the edges of the stage; a cotangent lies as its value does."""
+        pairs = [*zip(joint.inputs, self.graph.inputs, strict=True), *zip(joint.outputs, self.graph.outputs, strict=True)]
+        pairs += zip(joint.cotangents, (self.graph.outputs[i] for i in self.seeds), strict=True)
+        return {v: own.sharding for v, own in pairs if isinstance(v, Variable)}
 
     @property
     def is_reusable(self) -> bool:
@@ -83,8 +95,13 @@ class StageKind:
 
     @once
     def stands_alone(self) -> bool:
-        """Whether a compiler can be asked about it: it needs no other devices."""
-        return stands_alone((*self.graph.operations, *self.joint.operations))
+        """Whether a compiler can be asked about it: it needs no other devices, or it is known how it lies on these."""
+        return self.is_laid_out or stands_alone((*self.graph.operations, *self.joint.operations))
+
+    @once
+    def is_laid_out(self) -> bool:
+        """Whether it runs on several devices, and it is known on which, and how its values lie there."""
+        return isinstance(mesh_of(v.sharding for v in (*self.joint.inputs, *self.joint.cotangents)), Mesh)
 
     @property
     def is_probed_whole(self) -> bool:

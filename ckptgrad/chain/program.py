@@ -225,7 +225,8 @@ class _Builder:
         seeds = [k for k, v in enumerate(outputs) if v in self.useful and v in self.received]
         wrt = [k for k, v in enumerate(inputs) if v in self.useful] if seeds else []
         roles = (tuple(boundary_in), tuple(boundary_out), tuple(wrt), tuple(seeds))
-        key = (segment_key(operations, inputs, outputs), roles, self.environment)
+        laid_out = tuple(v.sharding for v in (*inputs, *(v for op in operations for v in op.outputs)))
+        key = (segment_key(operations, inputs, outputs), laid_out, roles, self.environment)
         kind = self.kinds.get(key) or _recall(key)
         if kind is None:
             graph = Graph(inputs, outputs, operations)

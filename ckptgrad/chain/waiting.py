@@ -13,7 +13,7 @@ def waiting_bytes(program: Program) -> list[int]:
     """For each boundary, 0 to n, bytes of what is held beside it while the backward is there (`waiting`)."""
     steps = [0] * (len(program.stages) + 2)
     for v, _, first, end in _waits(program):
-        size = program.target.bytes_of(v.aval)
+        size = program.target.bytes_of(v)
         steps[first] += size
         steps[end] -= size
     return list(itertools.accumulate(steps))[: len(program.stages) + 1]

@@ -17,7 +17,7 @@ def compiled_costs(program: Program) -> ChainCosts:
     """Estimated costs, with transients from the compiler's buffer assignment of each distinct stage.
 
     Estimates stay for stages with loops, which have many options: what these hold follows from how they are reversed. They
-    also stay for stages on several devices, whose bytes are those of all devices together.
+    also stay for stages on several devices where it is not known how values lie on these.
 
     Raises:
         OptionError: nothing here compiles for the program's target.

@@ -30,15 +30,15 @@ def measured_costs(program: Program) -> ChainCosts:
     """Compiled costs, with measured times: seconds of the fastest of a few runs of each distinct stage's programs.
 
     Measured once per device and version: `remember`. Times of stages with loops, which have many options, and of stages
-    on several devices stay estimates.
+    on several devices stay estimates: a clock that differs by process must not decide.
     """
     costs = compiled_costs(program)
-    times = {kind: _times(kind) for kind in program.kinds if kind.is_probed_whole}
+    times = {kind: _times(kind) for kind in program.kinds if kind.is_probed_whole and not kind.is_laid_out}
     seen: dict[tuple[Any, ...], StageCost] = {}
     stages: list[StageCost] = []
     for stage, cost in zip(program.stages, costs.stages, strict=True):
         key = (id(stage.kind), id(cost))
-        if not stage.kind.is_probed_whole:
+        if stage.kind not in times:
             seen[key] = cost
         elif key not in seen:
             seconds = times[stage.kind]

@@ -18,9 +18,9 @@ import jax
 from ckptgrad.chain.kind import PerKind, StageKind, private_residuals
 from ckptgrad.costs.probe_values import SCOPE, consume, fillings, is_plain, produce
 from ckptgrad.execution.interpreter import stage_functions
-from ckptgrad.graph.graph import Variable
-from ckptgrad.graph.value_types import cotangent_struct, struct
+from ckptgrad.graph.graph import Atom, Variable
 from ckptgrad.stage.partition import Run
+from ckptgrad.target.laid_out import laid_out_cotangent, laid_out_struct
 from ckptgrad.target.platform import Isolation
 from ckptgrad.target.remember import remembered_together
 from ckptgrad.target.target import Target
@@ -176,33 +176,37 @@ def _lower_forward(kind: StageKind, option: int | None, output: bool) -> jax.sta
 
     def program(values: Sequence[Any]) -> Any:
         made = dict(zip(run.makes, call(values), strict=True))
-        arriving = [x for v, x in zip(run.reads, values, strict=True) if v in own]
+        arriving = [(v, x) for v, x in zip(run.reads, values, strict=True) if v in own]
         # The incoming boundary is held besides what is made of it.
-        consumed = [*arriving, *(x for v, x in made.items() if v in used)]
-        return consume(consumed, kind.target.platform.isolation), [x for v, x in made.items() if v not in used]
+        consumed = [*arriving, *((v, x) for v, x in made.items() if v in used)]
+        return _consume(kind, consumed), [x for v, x in made.items() if v not in used]
 
-    return _lower(kind.target, program, [struct(v.aval) for v in run.reads], [v in own for v in run.reads])
+    return _lower(kind.target, program, [laid_out_struct(v) for v in run.reads], [v in own for v in run.reads])
 
 
 def _lower_backward(kind: StageKind, option: int, place: Place) -> jax.stages.Lowered:
     run, call = stage_functions(kind).backward(option, place.summed)
     gradients, cotangents = kind.joint.gradients, {*kind.joint.cotangents}
     own = {*_held_outside(kind, option, place), *cotangents}
-    summed = [gradients[p] for p in place.summed]
+    summed = [a for p in place.summed if (a := gradients[p]) is not None]
     used = {*kind.crossing, *(gradients[p] for p in place.starting)}
     count = len(run.reads)
 
     def program(values: Sequence[Any]) -> Any:
         made = call((values[:count], values[count:]))
         others = len(made) - len(summed)
-        held = [v in used for v in run.makes[:others]] + [True] * len(summed)
-        pairs = list(zip(made, held, strict=True))
+        pairs = list(zip(run.makes, made[:others], strict=False))
+        held = [*((v, x) for v, x in pairs if v in used), *zip(summed, made[others:], strict=True)]
         # Gradients of arguments are results of the whole program.
-        return consume([x for x, h in pairs if h], kind.target.platform.isolation), [x for x, h in pairs if not h]
+        return _consume(kind, held), [x for v, x in pairs if v not in used]
 
-    structs = [cotangent_struct(v.aval) if v in cotangents else struct(v.aval) for v in run.reads]
-    structs += [cotangent_struct(a.aval) for a in summed]  # type: ignore[union-attr]
+    structs = [laid_out_cotangent(v) if v in cotangents else laid_out_struct(v) for v in run.reads]
+    structs += [laid_out_cotangent(a) for a in summed]
     return _lower(kind.target, program, structs, [v in own for v in run.reads] + [True] * len(summed))
+
+
+def _consume(kind: StageKind, pairs: Sequence[tuple[Atom, Any]]) -> Any:
+    return consume([x for _, x in pairs], [v.sharding for v, _ in pairs], kind.target.platform.isolation)
 
 
 def _lower(target: Target, program: Any, structs: Sequence[Any], made: Sequence[bool]) -> jax.stages.Lowered:

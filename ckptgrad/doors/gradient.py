@@ -14,6 +14,7 @@ import jax
 from ckptgrad.bytes import Budget
 from ckptgrad.doors.calling import check_function, check_runs, make_call, split_arguments
 from ckptgrad.doors.inputs import check_inputs
+from ckptgrad.doors.placing import Shardings
 from ckptgrad.doors.tracing import TracedChain, trace_chain
 from ckptgrad.errors import BudgetError
 from ckptgrad.execution.certify import Certified, certify
@@ -36,9 +37,16 @@ class GradientFunction:
     `jax.jit`, `jax.vmap` and further differentiation.
     """
 
-    def __init__(self, fun: Callable, request: Request, *, with_value: bool):
+    def __init__(
+        self,
+        fun: Callable,
+        request: Request,
+        *,
+        with_value: bool,
+        shardings: Shardings | None = None,
+    ):
         check_function(fun)
-        self.fun, self.request, self.with_value = fun, request, with_value
+        self.fun, self.request, self.with_value, self._shardings = fun, request, with_value, shardings
         functools.update_wrapper(self, fun, updated=())
         self.__name__ = name_of(fun)
 
@@ -73,6 +81,8 @@ class GradientFunction:
         door = GradientFunction(split.fun, self.request, with_value=self.with_value)
         traced = door.trace(*split.args, **split.kwargs)
         traced.returned.check_compiled(self.fun)
+        # The tracers of the program that is compiled do not say how the arguments lie over devices.
+        inside = GradientFunction(split.fun, self.request, with_value=self.with_value, shardings=traced.shardings)
         # There is no number of bytes that the smallest plan could exceed.
         least = self.request.asks_for_least
         # Of stages with loops only the programs of some plans are compiled, once it is known which plans matter.
@@ -86,7 +96,7 @@ class GradientFunction:
             plan = replace(plan, fenced=fenced)
 
             def run(*args: Any, **kwargs: Any) -> Any:
-                return door._run(door.trace(*args, **kwargs), plan)
+                return inside._run(inside.trace(*args, **kwargs), plan)
 
             return plan, jax.jit(run)
 
@@ -115,7 +125,7 @@ class GradientFunction:
         """The call as a chain of stages."""
         call = make_call(self.fun, args, kwargs, self.request.argnums)
         check_inputs(call, self.request.allow_int, self.request.holomorphic)
-        return trace_chain(call, self.request, scalar=True)
+        return trace_chain(call, self.request, scalar=True, shardings=self._shardings)
 
     def _plan(self, traced: TracedChain) -> Plan:
         return make_plan(traced.program, self.request)
@@ -146,6 +156,7 @@ def value_and_grad(
     saveable: Callable[..., Any] | None = None,
     costs: str = "auto",
     target: TargetChoice = None,
+    shardings: Any = None,
 ) -> GradientFunction:
     """A function that evaluates `fun` and its gradient, within a memory budget.
 
@@ -169,6 +180,9 @@ def value_and_grad(
             about the few programs of which no estimate is sure.
         target: what is planned and compiled for, as `ckptgrad.target` takes it: "h100", "v5e:2x2", a device, ...; None:
             the default device of this process.
+        shardings: how the arguments lie over several devices, where that is not seen while tracing (`jax.jit` on a mesh with
+            automatic axes): NamedShardings, a prefix of the positional arguments as in `in_shardings` of `jax.jit`. Bytes
+            are those of one device.
 
     Returns:
         A function with the arguments of `fun` that returns (value, gradient), or
@@ -178,6 +192,7 @@ def value_and_grad(
         BudgetFormatError, OptionError: at once, for a malformed budget or option.
         MissingExtraError: at once, where the compiler of the target is not installed.
         BudgetError: when called, for a budget below what is feasible.
+        OptionError: when called, for a budget in bytes where it is not known how tracers lie over several devices.
         NotAttachedError: when called, and the target is not attached to this process.
         GradientTypeError: when called, for a non-scalar loss or arguments without gradient.
 
@@ -187,7 +202,7 @@ def value_and_grad(
         >>> [float(g) for g in grad]
         [0.0, 2.0, 4.0]
     """
-    request = Request(argnums, has_aux, holomorphic, allow_int, budget, policy, saveable, costs, target)
+    request = Request(argnums, has_aux, holomorphic, allow_int, budget, policy, saveable, costs, target, shardings)
     return GradientFunction(fun, request, with_value=True)
 
 
@@ -203,6 +218,7 @@ def grad(
     saveable: Callable[..., Any] | None = None,
     costs: str = "auto",
     target: TargetChoice = None,
+    shardings: Any = None,
 ) -> GradientFunction:
     """A function that evaluates the gradient of `fun`; see `value_and_grad`.
 
@@ -214,5 +230,5 @@ def grad(
         >>> float(cg.grad(lambda x: x**3)(2.0))
         12.0
     """
-    request = Request(argnums, has_aux, holomorphic, allow_int, budget, policy, saveable, costs, target)
+    request = Request(argnums, has_aux, holomorphic, allow_int, budget, policy, saveable, costs, target, shardings)
     return GradientFunction(fun, request, with_value=False)

@@ -13,10 +13,12 @@ from jax import dtypes
 from jax.extend.core import ClosedJaxpr
 
 from ckptgrad.autodiff.reach import reached
+from ckptgrad.chain.laid_out import lay_out_graph
 from ckptgrad.chain.program import Program, build_program
 from ckptgrad.doors.calling import Call
 from ckptgrad.doors.leaves import NUMBERS, float0_zeros, has_gradient
 from ckptgrad.doors.outputs import check_are_arrays, check_scalar, output_and_aux
+from ckptgrad.doors.placing import Shardings, leaf_shardings
 from ckptgrad.errors import GradientTypeError, ReferenceTypeError
 from ckptgrad.graph.depth import deep_stack
 from ckptgrad.graph.evaluate import like_aval
@@ -174,10 +176,12 @@ class TracedChain(Traced):
     Attributes:
         program: the chain.
         differentiated: positions of the leaves that have a gradient; the other selected ones get float0 zeros.
+        shardings: how the leaves of the call lie over several devices.
     """
 
     program: Program
     differentiated: tuple[int, ...]
+    shardings: Shardings
 
     def gradients(self, gradients: Sequence[Any]) -> tuple[Any, ...]:
         """Gradients as pytrees, one per argnum, from those of the leaves that have one."""
@@ -187,15 +191,17 @@ class TracedChain(Traced):
         return jax.tree.unflatten(self.call.primals_tree, filled)
 
 
-def trace_chain(call: Call, request: Request, *, scalar: bool = False) -> TracedChain:
+def trace_chain(call: Call, request: Request, *, scalar: bool = False, shardings: Shardings | None = None) -> TracedChain:
     """Trace a call and cut it into a chain.
 
     Args:
         call: the call.
         request: says whether there is aux, which gets no cotangent, and what stages may keep.
         scalar: whether the output must be a real scalar (a complex one for a holomorphic function).
+        shardings: those of the leaves; None: as the request or the leaves themselves say.
 
     Raises:
+        OptionError: as from `leaf_shardings`.
         GradientTypeError: the output is not what `has_aux` or `scalar` ask for.
     """
 
@@ -207,6 +213,8 @@ def trace_chain(call: Call, request: Request, *, scalar: bool = False) -> Traced
     seeds = [a for a in traced.outputs if dtypes.issubdtype(a.aval.dtype, jnp.inexact)]
     differentiated = tuple(k for k in call.selected if has_gradient(call.leaves[k]))
     wrt = [graph.inputs[k] for k in differentiated]
+    placed = leaf_shardings(call, request) if shardings is None else shardings
+    lay_out_graph(graph, placed)
     program = build_program(graph, wrt, seeds, request.compiled_for, saveable=request.saveable)
     program = replace(program, untraced_bytes=returned.untraced_bytes)
-    return TracedChain(call, graph, returned, request.has_aux, program, differentiated)
+    return TracedChain(call, graph, returned, request.has_aux, program, differentiated, placed)

@@ -39,7 +39,7 @@ def parameter_gradients_first(joint: Joint, target: Target) -> dict[Operation, T
         source = root.get(cotangent, cotangent)
         size = target.total_bytes(op.outputs)
         if any(v in goes_on for v in op.outputs):
-            if root.get(other, other) in arguments and size >= WORTH * target.bytes_of(other.aval):
+            if root.get(other, other) in arguments and size >= WORTH * target.bytes_of(other):
                 passed.setdefault(source, []).append((op, other))
         else:
             ended.setdefault(source, op)

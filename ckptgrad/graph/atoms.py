@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding
 
 # What operations compute with: an array or tracer of JAX's, an array of NumPy's, or a Python number.
 Array: TypeAlias = Any
@@ -24,6 +25,7 @@ class Variable:
 
     Attributes:
         aval: JAX's abstract value (shape, dtype, weak type).
+        sharding: how it lies over several devices, where that is known; None: whole on the one that holds it.
 
     Example:
         >>> import jax.numpy as jnp, ckptgrad as cg
@@ -32,10 +34,11 @@ class Variable:
         (Variable(float32[2,3]), 24)
     """
 
-    __slots__ = ("aval",)
+    __slots__ = ("aval", "sharding")
 
-    def __init__(self, aval: Aval):
+    def __init__(self, aval: Aval, sharding: NamedSharding | None = None):
         self.aval = aval
+        self.sharding = sharding
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -47,7 +50,7 @@ class Variable:
 
     @property
     def nbytes(self) -> int:
-        """Size in bytes (0 for values that are not arrays, such as tokens)."""
+        """Size in bytes, on all devices together (0 for values that are not arrays, such as tokens)."""
         return aval_bytes(self.aval)
 
     def __repr__(self) -> str:
@@ -58,6 +61,7 @@ class Constant:
     """A literal scalar written into an operation's inputs."""
 
     __slots__ = ("aval", "value")
+    sharding = None
 
     def __init__(self, value: Any, aval: Aval):
         self.value = value
@@ -74,6 +78,22 @@ def aval_bytes(aval: Aval) -> int:
     """Bytes of an abstract value; key arrays count their underlying integers, numbers of less than a byte are packed."""
     dtype = getattr(aval, "dtype", None)
     return 0 if dtype is None else -(-math.prod(aval.shape) * _bits(dtype) // 8)
+
+
+def device_bytes(atom: Atom) -> int:
+    """Bytes of a value on one device, the fullest one where the others hold less."""
+    if atom.sharding is None:
+        return aval_bytes(atom.aval)
+    parts = parts_of(atom.sharding, len(atom.aval.shape))
+    return -(-math.prod(-(-n // k) for n, k in zip(atom.aval.shape, parts, strict=True)) * _bits(atom.aval.dtype) // 8)
+
+
+@cache
+def parts_of(sharding: NamedSharding, ndim: int) -> tuple[int, ...]:
+    """For each axis of an array the number of parts in which a sharding cuts it."""
+    sizes, spec = dict(sharding.mesh.shape), [*sharding.spec, *[None] * ndim]
+    names = [(part,) if isinstance(part, str) else part or () for part in spec[:ndim]]
+    return tuple(math.prod(sizes[name] for name in axes) for axes in names)
 
 
 @cache

@@ -91,6 +91,11 @@ class Body:
         """The variables of the values carried into a step."""
         return self.joint.inputs[self.num_consts : self.num_consts + self.num_carry]
 
+    @property
+    def carry_variables(self) -> list[Variable]:
+        """New variables for the carried values."""
+        return [Variable(a, v.sharding) for a, v in zip(self.carry_avals, self.carry_inputs, strict=True)]
+
     @once
     def invariant(self) -> set[Variable]:
         """Forward values that depend on constants of the loop alone: cheaper to redo than to store at each step."""

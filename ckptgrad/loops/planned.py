@@ -69,9 +69,19 @@ def left_open(loop: Loop, operands: Sequence[Any]) -> tuple[list[Any], Callable[
     return results, pull
 
 
+def is_open_forward(op: Operation) -> bool:
+    """Whether an operation is a loop that is left open."""
+    return op.primitive is _forward_p
+
+
+def is_open_backward(op: Operation) -> bool:
+    """Whether an operation is the backward of a loop that is left open."""
+    return op.primitive is _backward_p
+
+
 def open_loops(joint: Joint) -> list[Loop]:
     """The loops in a joint graph that are left open, in order."""
-    return [op.params["loop"] for op in joint.operations if op.primitive is _forward_p]
+    return [op.params["loop"] for op in joint.operations if is_open_forward(op)]
 
 
 def with_plans(joint: Joint, plans: Mapping[Loop, Candidate]) -> Joint:
@@ -80,15 +90,15 @@ def with_plans(joint: Joint, plans: Mapping[Loop, Candidate]) -> Joint:
     operations = []
     for op in joint.operations:
         loop: Any = op.params.get("loop")
-        if op.primitive is _forward_p:
+        if is_open_forward(op):
             plan = plans[loop]
             *results, token = op.outputs
-            stored[token] = [Variable(a) for a in plan.reversal.stored_avals(loop)]
+            stored[token] = plan.reversal.stored(loop)
             run = _Running(FORWARD, forward_of(plan.reversal, loop))
             carried = tuple(range(loop.body.num_carry))
             cost = KnownCost(plan.forward_seconds, plan.forward_bytes, plan.forward_course, carried)
             op = _running(run, op, op.inputs, [*results, *stored[token]], cost)
-        elif op.primitive is _backward_p:
+        elif is_open_backward(op):
             plan, count = plans[loop], len(loop.operand_avals)
             operands, token, cotangents = op.inputs[:count], op.inputs[count], op.inputs[count + 1 :]
             run = _Running(BACKWARD, _backward_of(plan.reversal, loop, op.params["present"], len(stored[token])))

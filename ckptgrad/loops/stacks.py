@@ -7,8 +7,10 @@ from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from ckptgrad.graph.graph import Variable
 from ckptgrad.graph.value_types import explicit_sharding
 from ckptgrad.rules.decorators import instantiate
 
@@ -24,6 +26,14 @@ def stacked(aval: Any, count: int) -> Any:
     if sharding is None:
         return aval.update(shape=shape)
     return aval.update(shape=shape, sharding=sharding.update(spec=P(None, *sharding.spec)))
+
+
+def stack_variable(v: Variable, count: int) -> Variable:
+    """The variable of `count` values like this one stacked; each device has its part of every value."""
+    sharding = v.sharding
+    if sharding is not None:
+        sharding = NamedSharding(sharding.mesh, P(None, *sharding.spec))
+    return Variable(stacked(v.aval, count), sharding)
 
 
 def zeros_stack(aval: Any, count: int) -> Any:

@@ -44,7 +44,7 @@ class StepCosts:
         self.loop, self.replay, self.roofline, self.inner, self.weight_sums = loop, replay, roofline, inner, weight_sums
         self.length = USUAL_LENGTH if loop.length is None else loop.length
         part, body = replay.part, replay.body
-        carry_bytes = [roofline.target.bytes_of(aval) for aval in body.carry_avals]
+        carry_bytes = [roofline.target.bytes_of(v) for v in body.carry_inputs]
         self.state = sum(carry_bytes[i] for i in body.moving)
         self.private = roofline.target.total_bytes(replay.private)
         self.read = sum(carry_bytes[i] for i in {*replay.carry_reads, *replay.next_reads} & {*body.moving})

@@ -132,5 +132,5 @@ def _of_program(program: Program, v: Variable, kind: str, stage: int | None, wha
 def _array(program: Program, kind: str, a: Atom, maker: Operation | None, stage: int | None, what: str = "") -> Buffer:
     name, aval = what or (maker.name if maker else "argument"), a.aval
     return Buffer(
-        kind, program.target.bytes_of(aval), name, tuple(aval.shape), str(aval.dtype), stage, maker.source if maker else None
+        kind, program.target.bytes_of(a), name, tuple(aval.shape), str(aval.dtype), stage, maker.source if maker else None
     )

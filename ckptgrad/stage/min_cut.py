@@ -64,7 +64,7 @@ class KeepNetwork:
         first_op = 2 + len(self.values)
         self.size = first_op + len(self.operations)
         self.maker = np.full(len(self.values), _SINK)
-        self.bytes = np.array([roofline.target.bytes_of(v.aval) for v in self.values], np.float64)
+        self.bytes = np.array([roofline.target.bytes_of(v) for v in self.values], np.float64)
         preferred = self.bytes.copy()
         preferred[: len(arriving)] *= 1 - 1 / 64  # A neighbour may hold a boundary anyway.
         forbidden = np.zeros(len(self.values), bool)

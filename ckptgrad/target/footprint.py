@@ -211,12 +211,13 @@ def scratch(op: Operation, target: Target) -> int:
         return op.known_cost.bytes
     if not is_product(op) or not target.platform.copies_operands:
         return 0
-    avals = [a.aval for a in (*op.inputs, *op.outputs)]
+    atoms = (*op.inputs, *op.outputs)
+    avals = [a.aval for a in atoms]
     copied = [False] * len(avals)
     if op.name == "conv_general_dilated":
         copied = [a != b for a, b in zip(op.params["dimension_numbers"], channels_last(avals[0].ndim), strict=True)]
     half = [a.dtype in (jnp.bfloat16, jnp.float16) for a in avals]
-    return sum(target.bytes_of(a) * (2 if h else int(c)) for a, h, c in zip(avals, half, copied, strict=True))
+    return sum(target.bytes_of(a) * (2 if h else int(c)) for a, h, c in zip(atoms, half, copied, strict=True))
 
 
 def channels_last(ndim: int) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:

@@ -17,7 +17,7 @@ from jax.sharding import Mesh, SingleDeviceSharding
 
 from ckptgrad.compat import installed
 from ckptgrad.errors import NotAttachedError, OptionError
-from ckptgrad.graph.atoms import Atom, aval_bytes
+from ckptgrad.graph.atoms import Atom, device_bytes
 from ckptgrad.target.allocated import Memory, compiled_memory
 from ckptgrad.target.hlo.text import read_module
 from ckptgrad.target.kernel_cache import kernel_cache
@@ -92,14 +92,14 @@ class Target:
         """The distributions of its compiler that are installed, with their versions."""
         return installed(self.platform.compilers)
 
-    def bytes_of(self, aval: Any) -> int:
-        """Bytes that a value of this type takes in one device's memory."""
-        return aval_bytes(aval)
+    def bytes_of(self, atom: Atom) -> int:
+        """Bytes that a value takes in one device's memory."""
+        return device_bytes(atom)
 
     def total_bytes(self, atoms: Iterable[Atom]) -> int:
         """Bytes that these values take together."""
         bytes_of = self.bytes_of
-        return sum([bytes_of(a.aval) for a in atoms])
+        return sum([bytes_of(a) for a in atoms])
 
     @property
     def memory_bytes(self) -> int | None:

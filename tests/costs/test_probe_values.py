@@ -19,7 +19,7 @@ def program_of(isolation):
 
     def run(numbers):
         made = produce([NUMBERS, KEYS], numbers, isolation)
-        return [jax.typeof(x).str_short() for x in made], consume(made, isolation)
+        return [jax.typeof(x).str_short() for x in made], consume(made, [None, None], isolation)
 
     kinds = []
     jaxpr = jax.make_jaxpr(lambda numbers: kinds.append(run(numbers)) or kinds[-1][1])(
@@ -39,7 +39,7 @@ def test_callbacks_are_given_nothing_and_never_run():
     assert fillings([NUMBERS, KEYS], Isolation.CALLS) == []
     assert [eqn.primitive.name for eqn in jaxpr.eqns].count("pure_callback") == 2
     with pytest.raises(Exception, match="never run"):
-        jax.block_until_ready(jax.jit(lambda: consume(produce([NUMBERS], [], Isolation.CALLS), Isolation.CALLS))())
+        jax.block_until_ready(jax.jit(lambda: consume(produce([NUMBERS], [], Isolation.CALLS), [None], Isolation.CALLS))())
 
 
 def test_behind_barriers_values_are_filled_with_numbers_that_are_given():
@@ -56,8 +56,8 @@ def test_behind_barriers_values_are_filled_with_numbers_that_are_given():
 @WAYS
 def test_nothing_is_made_or_read_of_nothing(isolation):
     assert produce([], [], isolation) == []
-    assert consume([], isolation) == ()
-    assert consume([jnp.zeros((0, 3))], isolation) == ()
+    assert consume([], [], isolation) == ()
+    assert consume([jnp.zeros((0, 3))], [None], isolation) == ()
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def check_compiled(loss: str, kind: str, context: bool, *spec: str | None) -> No
         args = jax.device_put(W, NamedSharding(mesh, P(*spec))), jax.device_put(X, NamedSharding(mesh, P("d")))
         wanted = jax.jit(jax.value_and_grad(fun, (0, 1)))(*args)
         for options in ({"budget": "min"}, {"costs": "measure"}):
-            door = cg.value_and_grad(fun, (0, 1), **options)
+            door = cg.value_and_grad(fun, (0, 1), shardings=tuple(a.sharding for a in args), **options)
             plain = compiled_memory(jax.jit(door).lower(*args).compile())
             for given in (args, structs(args)):
                 certified = door.compile(*given)

@@ -102,7 +102,7 @@ def test_a_planned_forward_is_differentiated_as_the_plain_loop():
     ours, theirs, through_stored = quick(both)(operands)
     assert_same(ours, theirs, scale=8)
     assert all(not np.any(t) for t in through_stored if t.dtype != jax.dtypes.float0)
-    assert len(through_stored) == len(plan.reversal.stored_avals(loop)) > 0
+    assert len(through_stored) == len(plan.reversal.stored(loop)) > 0
 
 
 def test_a_way_that_does_not_take_the_loop_is_refused():

@@ -126,7 +126,7 @@ def test_results_gradients_and_bytes(way, fun):
         ours, stored, gradients = quick(forward_and_back)(*operands)
         for result, wanted in zip(ours, results, strict=True):
             np.testing.assert_allclose(result, wanted, rtol=1e-13, atol=0)
-        assert [(x.shape, x.dtype) for x in stored] == [(a.shape, a.dtype) for a in run.stored_avals(loop)]
+        assert [(x.shape, x.dtype) for x in stored] == [(v.shape, v.dtype) for v in run.stored(loop)]
         assert_stored_as_priced(plan, loop, stored)
         assert [i for i, g in enumerate(gradients) if g is not None] == [*plain]
         for i, wanted in plain.items():

@@ -16,14 +16,14 @@ from typing import Any, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
-from jax.core import ShapedArray
 
 from ckptgrad.binomial import extra_forwards
+from ckptgrad.graph.graph import Variable
 from ckptgrad.graph.naming import counted
 from ckptgrad.loops.binomial import first_pass
 from ckptgrad.loops.reversals.reversal import Candidate, LoopT, Offer, Reversal, reversal
 from ckptgrad.loops.scan import Scan
-from ckptgrad.loops.stacks import down_from, put_each, stack_like, stacked, take, up_to
+from ckptgrad.loops.stacks import down_from, put_each, stack_like, stack_variable, take, up_to
 from ckptgrad.loops.step_costs import StepCosts
 from ckptgrad.loops.walk import Walk
 from ckptgrad.loops.weight_sums import WeightSums
@@ -98,15 +98,16 @@ class FromCheckpoints(Reversal[LoopT]):
     def _policies(cls, two_levels: bool, group: int) -> tuple[str, ...]:
         """The policies that a plan belongs to, which has a checkpoint for each group if `two_levels`."""
 
-    def state_avals(self) -> list[ShapedArray]:
-        """The types of the stacks of states."""
+    def stored_states(self) -> list[Variable]:
+        """New variables for the stacks of states."""
         body = self.replay.body
-        return [stacked(body.carry_avals[i], self.slots) for i in body.moving]
+        carry = body.carry_variables
+        return [stack_variable(carry[i], self.slots) for i in body.moving]
 
-    def buffer_avals(self) -> list[ShapedArray]:
-        """The types of the entry buffers, which are stored as they are at the end."""
-        body = self.replay.body
-        return [body.carry_avals[b.position] for b in body.entry_buffers]
+    def stored_buffers(self) -> list[Variable]:
+        """New variables for the entry buffers, which are stored as they are at the end."""
+        carry = self.replay.body.carry_variables
+        return [carry[b.position] for b in self.replay.body.entry_buffers]
 
     def walk(self, loop: LoopT, operands: Sequence[Any], ct_ys: Sequence[Any], buffers: Sequence[Any]) -> Walk:
         """The way back along the loop."""
@@ -152,9 +153,9 @@ class Checkpoints(FromCheckpoints[Scan]):
         """How many groups there are."""
         return -(-loop.length // self.group)
 
-    def stored_avals(self, loop: Scan) -> list[ShapedArray]:
-        """The types of what is stored: states, and entry buffers."""
-        return [*self.state_avals(), *self.buffer_avals()]
+    def stored(self, loop: Scan) -> list[Variable]:
+        """New variables for what is stored: states, and entry buffers."""
+        return [*self.stored_states(), *self.stored_buffers()]
 
     def forward(self, loop: Scan, operands: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         """Results of the loop, and the checkpoints."""

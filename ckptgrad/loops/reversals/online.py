@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.core import ShapedArray
 
+from ckptgrad.graph.graph import Variable
 from ckptgrad.graph.naming import counted
 from ckptgrad.loops.reversals.checkpoints import FromCheckpoints
 from ckptgrad.loops.reversals.reversal import reversal
@@ -95,10 +96,10 @@ class Online(FromCheckpoints[While]):
         """The plan in a few words."""
         return f"{counted(self.slots, 'checkpoint')}, {counted(self.group, 'step')}"
 
-    def stored_avals(self, loop: While) -> list[ShapedArray]:
-        """The types of what is stored: states, where they are, how many, the number of steps, and entry buffers."""
-        numbers = [ShapedArray(shape, jnp.dtype(jnp.int32)) for shape in ((self.slots,), (self.slots,), (), ())]
-        return [*self.state_avals(), *numbers, *self.buffer_avals()]
+    def stored(self, loop: While) -> list[Variable]:
+        """New variables for what is stored: states, where they are, how many, the number of steps, and entry buffers."""
+        types = [ShapedArray(shape, jnp.dtype(jnp.int32)) for shape in ((self.slots,), (self.slots,), (), ())]
+        return [*self.stored_states(), *map(Variable, types), *self.stored_buffers()]
 
     def forward(self, loop: While, operands: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         """Results of the loop, and the checkpoints."""

@@ -7,7 +7,7 @@ its policies can be asked for at `cg.scan` and its siblings, and the tests of th
 
 Laws, for every loop that a way takes:
     - the results of `forward` are those of `loop.definition`, and its effects happen once;
-    - what `forward` stores has the types `stored_avals`;
+    - what `forward` stores is like the variables `stored`;
     - `backward` gives the gradients of `loop.definition`;
     - the program does not grow with the number of steps.
 """
@@ -22,9 +22,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar, Generic, TypeVar
 
-from jax.core import ShapedArray
-
 from ckptgrad.errors import CkptgradError
+from ckptgrad.graph.graph import Variable
 from ckptgrad.interactive import is_defined_again
 from ckptgrad.loops.loop import Loop
 from ckptgrad.loops.replay import Replay
@@ -84,8 +83,8 @@ class Reversal(ABC, Generic[LoopT]):
         """The plan in a few words."""
 
     @abstractmethod
-    def stored_avals(self, loop: LoopT) -> list[ShapedArray]:
-        """The types of what the forward stores for the backward."""
+    def stored(self, loop: LoopT) -> list[Variable]:
+        """New variables for what the forward stores for the backward."""
 
     @abstractmethod
     def forward(self, loop: LoopT, operands: Sequence[Any]) -> tuple[list[Any], list[Any]]:

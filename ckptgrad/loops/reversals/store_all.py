@@ -8,11 +8,11 @@ from functools import partial
 from typing import Any
 
 from jax import lax
-from jax.core import ShapedArray
 
+from ckptgrad.graph.graph import Variable
 from ckptgrad.loops.reversals.reversal import Candidate, Offer, Reversal, reversal
 from ckptgrad.loops.scan import Scan
-from ckptgrad.loops.stacks import stacked
+from ckptgrad.loops.stacks import stack_variable
 from ckptgrad.loops.step_costs import StepCosts
 
 
@@ -59,11 +59,11 @@ class StoreAll(Reversal[Scan]):
         """The carried values that are read as they leave a step and stored as they enter the next."""
         return [i for i in self.replay.next_reads if i in self.replay.carry_reads]
 
-    def stored_avals(self, loop: Scan) -> list[ShapedArray]:
-        """The types of what is stored."""
-        replay, avals = self.replay, self.replay.body.carry_avals
-        each = [v.aval for v in replay.private] + [avals[i] for i in (*replay.carry_reads, *self._leaving)]
-        return [stacked(a, loop.length) for a in each] + [avals[i] for i in self._followed]
+    def stored(self, loop: Scan) -> list[Variable]:
+        """New variables for what is stored."""
+        replay, carry = self.replay, self.replay.body.carry_variables
+        each = [*replay.private, *(carry[i] for i in (*replay.carry_reads, *self._leaving))]
+        return [*(stack_variable(v, loop.length) for v in each), *(carry[i] for i in self._followed)]
 
     def forward(self, loop: Scan, operands: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         """Results of the loop, and what is stored."""

@@ -53,7 +53,7 @@ class FromStart(Reversal[Scan]):
     def label(self, loop):
         return "from the start"
 
-    def stored_avals(self, loop):
+    def stored(self, loop):
         return []
 
     def forward(self, loop, operands):

@@ -1,0 +1,61 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+"""How the arguments of a call lie over several devices: as they say themselves, or as the user says of tracers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+from jax.core import Tracer
+from jax.sharding import AxisType, NamedSharding
+
+from ckptgrad.bytes import is_in_bytes
+from ckptgrad.doors.calling import Call
+from ckptgrad.errors import OptionError
+from ckptgrad.graph.naming import title
+from ckptgrad.request import Request
+
+Shardings = tuple[NamedSharding | None, ...]
+
+
+def leaf_shardings(call: Call, request: Request) -> Shardings:
+    """The shardings of the leaves of a call; None for what is on one device, or where it is not known.
+
+    Raises:
+        OptionError: `shardings` does not fit the arguments; or a budget in bytes is to be judged, the arguments are tracers
+            on a mesh whose axes are automatic, and nothing says how they lie on it.
+    """
+    if request.shardings is not None:
+        return _given(call, request.shardings)
+    found = tuple(None if isinstance(x, Tracer) else _on_several(getattr(x, "sharding", None)) for x in call.leaves)
+    if is_in_bytes(request.budget) and not any(found):
+        _check_seen(call)
+    return found
+
+
+def _given(call: Call, shardings: Any) -> Shardings:
+    def is_none(x: Any) -> bool:
+        return x is None
+
+    try:
+        full = jax.tree.broadcast(tuple(shardings), call.args, is_leaf=is_none)
+    except (TypeError, ValueError) as error:
+        raise OptionError(f"shardings= does not fit the arguments of {title(call.original)}: {error}") from error
+    # Leaves of the keywords come last.
+    of_args = [_on_several(s) for s in jax.tree.leaves(full, is_leaf=is_none)]
+    return (*of_args, *[None] * (len(call.leaves) - len(of_args)))
+
+
+def _on_several(sharding: Any) -> NamedSharding | None:
+    return sharding if isinstance(sharding, NamedSharding) and sharding.mesh.size > 1 else None
+
+
+def _check_seen(call: Call) -> None:
+    for x in call.leaves:
+        mesh = getattr(getattr(jax.typeof(x), "sharding", None), "mesh", None) if isinstance(x, Tracer) else None
+        if mesh is not None and mesh.size > 1 and {*mesh.axis_types} == {AxisType.Auto}:
+            raise OptionError(
+                f"a budget in bytes is for one device, and while {title(call.original)} is traced by jax.jit on a mesh of "
+                f"{mesh.size} devices nothing says how its arguments lie on it; pass shardings= (NamedShardings, as for "
+                f"in_shardings of jax.jit), call .compile(...) on arrays, or give a share as in '0.5x'"
+            )

@@ -1,0 +1,71 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+"""How the partitioner lays the values of a program over devices, where types do not say it.
+
+Under a mesh with automatic axes XLA's partitioner (Shardy) decides from the shardings of the arguments.  Here it is asked
+beforehand: the program is lowered with all values of interest as results, and the pass of propagation alone is run on it.
+Nothing is compiled, and what it decides depends on the program only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import jax
+from jax.extend.mlir import ir, passmanager
+from jax.extend.mlir.dialects import sdy
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
+
+_PROPAGATION = "builtin.module(sdy-propagation-pipeline)"
+_SHARDING = "sdy.sharding"
+
+
+def mesh_of(shardings: Iterable[Any]) -> Mesh | AbstractMesh | None:
+    """The mesh of several devices that shardings name, rather of some that there are than an abstract one."""
+    meshes = [s.mesh for s in shardings if isinstance(s, NamedSharding) and s.mesh.size > 1]
+    return next((mesh for mesh in meshes if isinstance(mesh, Mesh)), meshes[0] if meshes else None)
+
+
+def result_shardings(
+    function: Callable[..., list[Any]], structs: Sequence[Any], mesh: Mesh | AbstractMesh
+) -> list[NamedSharding]:
+    """The shardings that the partitioner gives the results of a function.
+
+    Args:
+        function: from arrays to a list of arrays.
+        structs: the types of its arguments, with their shardings.
+        mesh: of these.
+    """
+    traced = jax.jit(function).trace(*structs)
+    # What the partitioner decides does not depend on the platform.
+    lowered = traced.lower() if isinstance(mesh, Mesh) else traced.lower(lowering_platforms=("cpu",))
+    if not jax.config.jax_use_shardy_partitioner:  # type: ignore[attr-defined]
+        return [s if isinstance(s, NamedSharding) else NamedSharding(mesh, PartitionSpec()) for s in _compiled(lowered)]
+    module: Any = lowered.compiler_ir("stablehlo")
+    with module.context:
+        passmanager.PassManager.parse(_PROPAGATION).run(module.operation)
+        main = next(op for op in module.body.operations if "main" in str(getattr(op, "sym_name", "")))
+        results = [ir.DictAttr(attributes) for attributes in main.attributes["res_attrs"]]
+        return [NamedSharding(mesh, _spec(attributes, mesh)) for attributes in results]
+
+
+def _compiled(lowered: jax.stages.Lowered) -> list[Any]:
+    return list(lowered.compile().output_shardings)
+
+
+def _spec(attributes: Any, mesh: Mesh | AbstractMesh) -> PartitionSpec:
+    """The specification that the attributes of a result state; along axes of another mesh nothing is known to be cut."""
+    if _SHARDING not in attributes:
+        return PartitionSpec()
+    stated = sdy.TensorShardingAttr(attributes[_SHARDING]).dimension_shardings
+    return _specification([_axes(dimension, mesh) for dimension in stated])
+
+
+def _axes(dimension: Any, mesh: Mesh | AbstractMesh) -> tuple[str, ...]:
+    axes = [sdy.AxisRefAttr(axis) for axis in sdy.DimensionShardingAttr(dimension).axes]
+    known = all(axis.name in mesh.shape and axis.sub_axis_info is None for axis in axes)
+    return tuple(axis.name for axis in axes) if known else ()
+
+
+def _specification(axes: Sequence[tuple[str, ...]]) -> PartitionSpec:
+    return PartitionSpec(*(part[0] if len(part) == 1 else part or None for part in axes))

@@ -1,0 +1,54 @@
+"""How the arguments of a call lie over devices."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.sharding import AbstractMesh, AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import ckptgrad as cg
+from ckptgrad.doors.calling import make_call
+from ckptgrad.doors.placing import leaf_shardings
+from ckptgrad.errors import OptionError
+from ckptgrad.request import Request
+
+MESH = AbstractMesh((4,), ("data",), axis_types=(AxisType.Auto,))
+SPLIT, WHOLE = NamedSharding(MESH, P("data")), NamedSharding(MESH, P())
+X = jax.ShapeDtypeStruct((8, 3), jnp.float32)
+
+
+def loss(params, x, scale=1.0):
+    return scale * jnp.sum(jnp.tanh(x @ params["w"]) + params["b"])
+
+
+PARAMS = {"b": jax.ShapeDtypeStruct((3,), jnp.float32), "w": jax.ShapeDtypeStruct((3, 3), jnp.float32)}
+
+
+@pytest.mark.parametrize(
+    ("given", "leaves"),
+    [
+        (None, (None, None, None, None)),
+        ((WHOLE, SPLIT), (WHOLE, WHOLE, SPLIT, None)),
+        (({"b": None, "w": SPLIT}, None), (None, SPLIT, None, None)),
+    ],
+)
+def test_a_prefix_of_the_arguments_says_it(given, leaves):
+    call = make_call(loss, (PARAMS, X), {"scale": jnp.float32(2)}, 0)
+    assert leaf_shardings(call, Request(shardings=given)) == leaves
+
+
+def test_structs_say_it_themselves():
+    placed = jax.ShapeDtypeStruct((8, 3), jnp.float32, sharding=SPLIT)
+    assert leaf_shardings(make_call(loss, (PARAMS, placed), {}, 0), Request()) == (None, None, SPLIT)
+
+
+def test_what_does_not_fit_is_refused():
+    with pytest.raises(OptionError, match="shardings= does not fit the arguments of loss"):
+        cg.grad(loss, shardings=(WHOLE,)).plan(PARAMS, X)
+
+
+def test_plans_on_an_abstract_mesh_are_for_one_device():
+    both = cg.grad(loss).plan(PARAMS, X), cg.grad(loss, shardings=(WHOLE, SPLIT)).plan(PARAMS, X)
+    assert both[1].peak_bytes < both[0].peak_bytes

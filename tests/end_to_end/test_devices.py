@@ -1,0 +1,76 @@
+"""Budgets on several devices are bytes of one of them, and so are predictions and certificates."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import ckptgrad as cg
+from ckptgrad.errors import BudgetError, OptionError
+from ckptgrad.target.allocated import compiled_memory
+from tests.support.devices import on_devices
+
+DEPTH, WIDTH, ROWS = 6, 64, 8 * 512
+# The activation of a layer on one device.
+ACT = ROWS // 8 * WIDTH * 4
+
+
+def layers(ws, x):
+    for w in ws:
+        x = jnp.tanh(x @ w)
+    return (x**2).mean()
+
+
+def mesh_of_eight():
+    return jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+
+
+def data_parallel():
+    """Whole parameters, the batch over eight devices."""
+    mesh = mesh_of_eight()
+    whole, split = NamedSharding(mesh, P()), NamedSharding(mesh, P("data"))
+    w = jax.ShapeDtypeStruct((WIDTH, WIDTH), jnp.float32, sharding=whole)
+    return [w] * DEPTH, jax.ShapeDtypeStruct((ROWS, WIDTH), jnp.float32, sharding=split)
+
+
+def check_referee():
+    """What a device takes without a budget, with one between, and at least; a plan for one device's share says the same."""
+    args = data_parallel()
+    w, x = (jax.ShapeDtypeStruct((rows, WIDTH), jnp.float32) for rows in (WIDTH, ROWS // 8))
+    alone = [w] * DEPTH, x
+    everything = compiled_memory(jax.jit(jax.value_and_grad(layers)).lower(*args).compile()).peak_bytes
+    for budget in (None, 5 * ACT, "min"):
+        found = cg.value_and_grad(layers, budget=budget).compile(*args)
+        one = cg.value_and_grad(layers, budget=budget).compile(*alone)
+        assert found.peak_bytes <= everything + 2 * ACT
+        assert abs(found.plan.peak_bytes - one.plan.peak_bytes) < ACT
+        assert abs(found.plan.peak_bytes / found.peak_bytes - 1) < 0.25, (budget, found.plan.peak_bytes, found.peak_bytes)
+    with pytest.raises(BudgetError) as refused:
+        cg.value_and_grad(layers, budget=ACT).compile(*args)
+    assert ACT < refused.value.smallest < 5 * ACT
+
+
+def check_traced():
+    """Under jit a budget in bytes needs `shardings`; with them it is planned as by `compile`."""
+    ws, x = data_parallel()
+    args = [jax.device_put(jnp.eye(WIDTH), w.sharding) for w in ws], jax.device_put(jnp.ones(x.shape), x.sharding)
+    with pytest.raises(
+        OptionError, match=r"for one device, and while layers .* is traced .* mesh of 8 devices .* shardings="
+    ):
+        jax.jit(cg.grad(layers, budget=5 * ACT))(*args)
+    with pytest.raises(OptionError, match=r"shardings= does not fit the arguments of layers"):
+        cg.grad(layers, shardings=(x.sharding,)).plan(*args)
+    jax.jit(cg.grad(layers, budget="0.9x"))(*args)
+    told = cg.grad(layers, budget=5 * ACT, shardings=(ws[0].sharding, x.sharding))
+    found = compiled_memory(jax.jit(told).lower(*args).compile())
+    assert found.peak_bytes <= 6 * ACT
+    assert told.plan(*args).peak_bytes == cg.grad(layers, budget=5 * ACT).plan(*args).peak_bytes
+    np.testing.assert_allclose(jax.jit(told)(*args)[0], jax.grad(layers)(*args)[0], rtol=1e-6)
+
+
+def test_bytes_are_those_of_one_device():
+    on_devices(8, __name__, "check_referee(); check_traced()")
