@@ -167,7 +167,7 @@ def _within(trials: Trials, budget: int) -> Trial:
             return _within(trials, budget)
         excess, aim = trial.peak_bytes - budget, _aim(rung)
         if excess > FAR * budget or trials.count >= MAX_ROUNDS:
-            aim = min(aim, trial.plan.peak_bytes) - excess
+            aim = min(aim, trial.plan.simulation.peak) - excess
         rung = max(lowest, min(rung - 1, floor(log(max(aim, 1), RUNG))))
 
 
@@ -210,8 +210,8 @@ def _climbed(trials: Trials, first: int, budget: int) -> int:
         fastest = trials.build(None)[0].seconds if fastest is None else fastest
         following = trials.planned(_aim(rung + STEP))
         # The first plan that is not the same is above this rung's aim, wherever it is.
-        predicted = max(following[0].peak_bytes, _aim(rung))
-        error = trial.peak_bytes / max(1, trial.plan.peak_bytes)
+        predicted = max(following[0].simulation.peak, _aim(rung))
+        error = trial.peak_bytes / max(1, trial.plan.simulation.peak)
         if trial.plan.seconds <= fastest * WORTH or DIP * error * predicted > budget:
             break
         rung, trial = rung + STEP, trials.tried(*following)

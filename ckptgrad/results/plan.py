@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ckptgrad.chain.program import Program
+from ckptgrad.once import once
 from ckptgrad.planning.bound import least_seconds
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.frontier import Point
@@ -14,6 +15,7 @@ from ckptgrad.planning.imported import FORMAT
 from ckptgrad.planning.knee import quick_knee
 from ckptgrad.planning.referee import Simulation
 from ckptgrad.planning.schedule import Forward, Schedule
+from ckptgrad.results.lent import peak_less_lent
 from ckptgrad.results.outcomes import OUTCOMES, Outcome
 from ckptgrad.results.shown import Shown
 from ckptgrad.results.timeline import Timeline, predict
@@ -32,7 +34,7 @@ class Plan(Shown):
         program: the chain it is for.
         costs: the planner's view of the chain, in bytes and estimated seconds.
         schedule: the actions.
-        simulation: the referee's account of the schedule.
+        simulation: the referee's account of the schedule, in which each result has memory of its own all the time.
         budget: bytes beyond the arguments, or None.
         fenced: whether stages are isolated from each other; predictions are for stages that are.
     """
@@ -44,10 +46,10 @@ class Plan(Shown):
     budget: int | None
     fenced: bool = True
 
-    @property
+    @once
     def peak_bytes(self) -> int:
-        """Predicted bytes beyond the arguments at the worst moment: temporaries and outputs."""
-        return self.simulation.peak
+        """Predicted bytes beyond the arguments at the worst moment: temporaries and outputs (`results.lent`)."""
+        return peak_less_lent(self.program, self.costs, self.schedule, self.simulation.timeline)
 
     @property
     def temporary_bytes(self) -> int:
@@ -71,7 +73,7 @@ class Plan(Shown):
         None for plans beyond the knee or of another policy, and for chains of thousands of different stages.
         """
         knee = quick_knee(self.costs) if self.schedule.policy == "optimal" else None
-        below = knee and self.peak_bytes < knee.peak_bytes and self.seconds > knee.seconds
+        below = knee and self.simulation.peak < knee.peak_bytes and self.seconds > knee.seconds
         return knee if below else None
 
     @property

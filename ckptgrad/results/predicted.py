@@ -1,6 +1,7 @@
 """The memory of a schedule as predicted: what is held during each action, by kind, and each buffer of one moment.
 
-The totals are the ledger's (`planning.ledger`), action by action; here they are split into kinds and buffers.
+The totals are the ledger's (`planning.ledger`), action by action, without what results lend (`results.lent`); here they are
+split into kinds and buffers.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from ckptgrad.planning import ledger
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.ledger import follow
 from ckptgrad.planning.schedule import Backward, Forward, Schedule
+from ckptgrad.results.lent import Lending
 from ckptgrad.target.course import Course, lifted
 
 
@@ -52,14 +54,15 @@ def moments(program: Program, costs: ChainCosts, schedule: Schedule) -> list[Mom
     between = tuple(waiting_bytes(program))
     found: list[Moment] = []
     kept: dict[int, int | None] = {}
-    for moment in follow(costs, schedule):
+    lending = Lending(program, costs)
+    for moment, _ in zip(follow(costs, schedule), lending.follow(schedule), strict=True):
         action, course = moment.action, list[tuple[float, int]]()
         if isinstance(action, Forward):
             kept[action.stage] = action.keep
             course = forward_course(program.stages[action.stage].kind, action.keep)
         elif isinstance(action, Backward) and (keep := kept[action.stage]) is not None:
             course = backward_course(program.stages[action.stage].kind, keep)
-        found.append(_with_inside(_by_kind(moment, between), course))
+        found.append(_with_inside(_by_kind(moment, between, lending.bytes), course))
     return found
 
 
@@ -75,9 +78,13 @@ def _with_inside(moment: Moment, course: Course) -> Moment:
     return replace(moment, inside=tuple(inside))
 
 
-def _by_kind(moment: ledger.Moment, between: tuple[int, ...]) -> Moment:
-    """A moment of the ledger; what waits beside cotangents, which costs count with them, is counted by its own kind."""
+def _by_kind(moment: ledger.Moment, between: tuple[int, ...], lent: int) -> Moment:
+    """A moment of the ledger; what waits beside cotangents, which costs count with them, is counted by its own kind.
+
+    What results lend is counted as what stands there.
+    """
     bytes_ = moment.stored._asdict()
+    bytes_["results"] -= lent
     first, *later = (between[boundary] for boundary in moment.held.cotangents)
     bytes_["gradients"] -= first + sum(later)
     bytes_["boundaries"] += first
@@ -90,9 +97,10 @@ def _by_kind(moment: ledger.Moment, between: tuple[int, ...]) -> Moment:
 
 def buffers_during(program: Program, costs: ChainCosts, schedule: Schedule, index: int, total: int) -> list[Buffer]:
     """Each buffer held during the action at `index`, largest first; `total` bytes in total."""
-    moment = next(itertools.islice(follow(costs, schedule), index, None))
+    lending = Lending(program, costs)
+    moment, _ = next(itertools.islice(zip(follow(costs, schedule), lending.follow(schedule), strict=True), index, None))
     action, (boundaries, residuals, cotangents) = moment.action, moment.held
-    buffers = _results(program)
+    buffers = _results(program, dict(lending.lenders()))
     for i in sorted(boundaries - {0}):
         buffers += [_of_program(program, v, "boundaries", i - 1) for v in program.stages[i - 1].boundary_out]
     buffers += [_of_program(program, v, kind, None) for v, kind in waiting(program, cotangents[0])]
@@ -116,13 +124,15 @@ def buffers_during(program: Program, costs: ChainCosts, schedule: Schedule, inde
     return sorted((b for b in buffers if b.bytes), key=lambda b: -b.bytes)
 
 
-def _results(program: Program) -> list[Buffer]:
+def _results(program: Program, lent: Mapping[Variable, int]) -> list[Buffer]:
+    """Outputs and gradients, those without what they lend."""
     graph = program.graph
     makers = [graph.get_operation(a) if isinstance(a, Variable) else None for a in graph.outputs]
     buffers = [_array(program, "results", a, op, None, "output") for a, op in zip(graph.outputs, makers, strict=True)]
     if program.untraced_bytes:
         buffers.append(Buffer("results", program.untraced_bytes, "constant outputs"))
-    return buffers + [_of_program(program, v, "results", None, "gradient of an argument") for v in program.wrt]
+    gradients = [(_of_program(program, v, "results", None, "gradient of an argument"), lent.get(v, 0)) for v in program.wrt]
+    return buffers + [replace(buffer, bytes=buffer.bytes - less) for buffer, less in gradients]
 
 
 def _of_program(program: Program, v: Variable, kind: str, stage: int | None, what: str = "") -> Buffer:

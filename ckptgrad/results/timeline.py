@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ckptgrad.chain.program import Program
 from ckptgrad.meters.buffers import Buffer
 from ckptgrad.meters.meter import Reading
 from ckptgrad.planning.costs import ChainCosts
-from ckptgrad.planning.referee import simulate
 from ckptgrad.planning.schedule import Schedule
 from ckptgrad.results.predicted import Moment, buffers_during, moments
 from ckptgrad.results.shown import Shown
@@ -109,10 +108,9 @@ class Timeline(Shown):
 
 def predict(name: str, program: Program, costs: ChainCosts, schedule: Schedule, budget: int | None) -> Timeline:
     """The predicted timeline of a schedule."""
-    simulation = simulate(schedule, costs)
-    predicted = moments(program, costs, schedule)
-    alive = buffers_during(program, costs, schedule, simulation.peak_at, simulation.peak)
-    return Timeline(name, tuple(predicted), tuple(alive), budget)
+    timeline = Timeline(name, tuple(moments(program, costs, schedule)), (), budget)
+    alive = buffers_during(program, costs, schedule, timeline.peak_at, timeline.peak_bytes)
+    return replace(timeline, alive=tuple(alive))
 
 
 def places(timeline: Timeline, schedule: Schedule) -> Sequence[tuple[str | None, float, float]]:
