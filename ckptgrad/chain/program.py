@@ -87,7 +87,19 @@ class Program:
     @property
     def gradient_bytes(self) -> int:
         """Bytes of the gradients."""
-        return self.target.total_bytes(self.wrt)
+        return self.target.total_bytes(map(self.gradient_of, self.wrt))
+
+    def gradient_of(self, v: Variable) -> Atom:
+        """A value that lies as the gradient of `v` does, once it is complete; where nothing flows back, `v`."""
+        return self._gradients.get(v, v)
+
+    @once
+    def _gradients(self) -> dict[Variable, Atom]:
+        gradients: dict[Variable, Atom] = {}
+        for stage in reversed(self.stages):
+            pairs = zip(stage.differentiated, stage.kind.joint.gradients, strict=True)
+            gradients.update((v, g) for v, g in pairs if g is not None)
+        return gradients
 
     @once
     def _sums(self) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:

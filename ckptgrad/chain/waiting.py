@@ -12,8 +12,8 @@ from ckptgrad.graph.graph import Variable
 def waiting_bytes(program: Program) -> list[int]:
     """For each boundary, 0 to n, bytes of what is held beside it while the backward is there (`waiting`)."""
     steps = [0] * (len(program.stages) + 2)
-    for v, _, first, end in _waits(program):
-        size = program.target.bytes_of(v)
+    for v, kind, first, end in _waits(program):
+        size = program.target.bytes_of(program.gradient_of(v) if kind == "gradients" else v)
         steps[first] += size
         steps[end] -= size
     return list(itertools.accumulate(steps))[: len(program.stages) + 1]

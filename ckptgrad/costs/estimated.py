@@ -35,7 +35,8 @@ def estimated_costs(program: Program, *, keep_all: bool = False) -> ChainCosts:
         key = (id(stage.kind), summed, program.starting[i], between[i], between[i + 1])
         if key not in by_kind:
             terms, started = (
-                target.total_bytes(stage.differentiated[k] for k in ks) for ks in (summed, program.starting[i])
+                target.total_bytes(program.gradient_of(stage.differentiated[k]) for k in ks)
+                for ks in (summed, program.starting[i])
             )
             cost = _stage_cost(stage.kind, roofline, _keep_all(stage.kind) if keep_all else stage.kind.options)
             options = tuple(

@@ -142,7 +142,7 @@ def repetition(kind: StageKind, option: int, place: Place) -> Probe:
 
 def given_bytes(kind: StageKind, option: int, place: Place) -> int:
     """Bytes of the operands of an option's backward that a plan counts as held."""
-    totals = [kind.graph.inputs[kind.wrt[p]] for p in place.summed]
+    totals = [a for p in place.summed if (a := kind.joint.gradients[p]) is not None]
     return kind.target.total_bytes([*_held_outside(kind, option, place), *kind.joint.cotangents, *totals])
 
 

@@ -17,7 +17,7 @@ from typing import TypeAlias
 
 from ckptgrad.chain.kind import StageKind, private_residuals
 from ckptgrad.chain.program import Program
-from ckptgrad.graph.graph import Variable
+from ckptgrad.graph.graph import Atom, Variable
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.schedule import Action, Backward, Forward
 
@@ -51,7 +51,7 @@ class Lending:
     def __init__(self, program: Program, costs: ChainCosts):
         self._sizes, self._costs = _Sizes(program), costs
         self._unmade = _by_maker(program)
-        self._free = self._sizes.of(v for made in self._unmade.values() for v in made)
+        self._free = self._sizes.of_gradients(v for made in self._unmade.values() for v in made)
         self._held = Counter(self._sizes.cotangent(len(program.stages)))
         self._boundaries = {0}
         self._residuals: dict[int, int] = {}
@@ -71,7 +71,7 @@ class Lending:
         loans = self._loans()
         for _, variables in sorted(self._unmade.items()):
             for v in variables:
-                own = self._sizes.one(v)
+                own = self._sizes.of_gradient(v)
                 size = next((size for result, size in loans if result == own), None)
                 if size is not None:
                     loans -= Counter({(own, size): 1})
@@ -102,7 +102,7 @@ class Lending:
     def _backward(self, action: Backward) -> Iterator[Action]:
         i = action.stage
         keep = self._residuals.pop(i)
-        self._free -= self._sizes.of(self._unmade.pop(i, ()))
+        self._free -= self._sizes.of_gradients(self._unmade.pop(i, ()))
         # A backward that writes over what it reads holds less than the two together.
         overwrites = self._costs.stages[i].options[keep].backward_transient < 0
         if not overwrites:
@@ -134,13 +134,17 @@ class _Sizes:
         self._program = program
         self._known: dict[tuple[str | int, StageKind], Sizes] = {}
 
-    def one(self, v: Variable) -> int:
-        """Bytes of one array."""
-        return self._program.target.bytes_of(v)
+    def of_gradient(self, v: Variable) -> int:
+        """Bytes of the gradient of an argument."""
+        return self._program.target.bytes_of(self._program.gradient_of(v))
 
-    def of(self, variables: Iterable[Variable]) -> Sizes:
+    def of_gradients(self, variables: Iterable[Variable]) -> Sizes:
+        """Of the gradients of these arguments."""
+        return self.of(map(self._program.gradient_of, variables))
+
+    def of(self, arrays: Iterable[Atom]) -> Sizes:
         """Of these arrays, those without elements left out."""
-        return +Counter({size: n for size, n in Counter(map(self.one, variables)).items() if size})
+        return +Counter({size: n for size, n in Counter(map(self._program.target.bytes_of, arrays)).items() if size})
 
     def boundary(self, i: int) -> Sizes:
         """Of boundary i; that of the input is the caller's."""

@@ -131,7 +131,10 @@ def _results(program: Program, lent: Mapping[Variable, int]) -> list[Buffer]:
     buffers = [_array(program, "results", a, op, None, "output") for a, op in zip(graph.outputs, makers, strict=True)]
     if program.untraced_bytes:
         buffers.append(Buffer("results", program.untraced_bytes, "constant outputs"))
-    gradients = [(_of_program(program, v, "results", None, "gradient of an argument"), lent.get(v, 0)) for v in program.wrt]
+    gradients = [
+        (_array(program, "results", program.gradient_of(v), None, None, "gradient of an argument"), lent.get(v, 0))
+        for v in program.wrt
+    ]
     return buffers + [replace(buffer, bytes=buffer.bytes - less) for buffer, less in gradients]
 
 

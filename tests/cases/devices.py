@@ -1,0 +1,195 @@
+"""Ways to spread a model over eight devices, each a loss with its arguments laid out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+DEPTH, WIDTH, HIDDEN, ROWS = 4, 16, 32, 512
+
+
+def mesh_of(shape: tuple[int, ...], names: tuple[str, ...], kind: str = "Auto") -> Mesh:
+    return jax.make_mesh(shape, names, axis_types=(AxisType[kind],) * len(names))
+
+
+def numbers(shape: tuple[int, ...], seed: int, scale: float = 1.0) -> np.ndarray:
+    return scale * np.random.default_rng(seed).standard_normal(shape)
+
+
+def block(x, w):
+    """A layer with a hidden one inside, and a residual connection."""
+    return x + jnp.tanh(x @ w["in"]) @ w["out"]
+
+
+def layers(ws, x):
+    for w in ws:
+        x = block(x, w)
+    return (x**2).mean()
+
+
+def scanned(ws, x):
+    return (lax.scan(lambda x, w: (block(x, w), None), x, ws)[0] ** 2).mean()
+
+
+def parameters() -> list[dict[str, np.ndarray]]:
+    return [
+        {"in": numbers((WIDTH, HIDDEN), 2 * i, 0.3), "out": numbers((HIDDEN, WIDTH), 2 * i + 1, 0.3)} for i in range(DEPTH)
+    ]
+
+
+def placed(mesh: Mesh, values: Any, specs: Any) -> Any:
+    """Values on a mesh; `specs` is a prefix of them."""
+    full = jax.tree.broadcast(specs, values, is_leaf=lambda x: isinstance(x, P))
+    return jax.tree.map(lambda x, s: jax.device_put(jnp.asarray(x), NamedSharding(mesh, s)), values, full)
+
+
+def plain(shape, names, weights, rows, kind="Auto", loss=layers):
+    """Layers on a mesh: the specifications of the two weights of each, and of the batch."""
+    mesh = mesh_of(shape, names, kind)
+    specs = dict(zip(("in", "out"), weights, strict=True))
+    return loss, (placed(mesh, parameters(), [specs] * DEPTH), placed(mesh, numbers((ROWS, WIDTH), 99), rows))
+
+
+def stacked(shape, names, weights, rows, kind="Auto"):
+    mesh = mesh_of(shape, names, kind)
+    ws = jax.tree.map(lambda *xs: np.stack(xs), *parameters())
+    specs = dict(zip(("in", "out"), (P(None, *w) for w in weights), strict=True))
+    return scanned, (placed(mesh, ws, specs), placed(mesh, numbers((ROWS, WIDTH), 99), rows))
+
+
+def gathered(shape=(8,)):
+    """Parameters that are gathered where they are used, as the user says by constraints."""
+    mesh = mesh_of(shape, ("data",))
+    whole = NamedSharding(mesh, P())
+
+    def loss(ws, x):
+        return layers([jax.tree.map(lambda w: lax.with_sharding_constraint(w, whole), w) for w in ws], x)
+
+    _, args = plain(shape, ("data",), (P("data"), P("data")), P("data"))
+    return loss, args
+
+
+def sequence_parallel():
+    """Attention over a sequence that is spread over the devices: what is attended to is gathered."""
+    mesh = mesh_of((2, 4), ("data", "sequence"))
+
+    def loss(ws, x):
+        for w in ws:
+            q, k, v = (x @ w[name] for name in "qkv")
+            scores = jnp.einsum("bqd,bkd->bqk", q, k) / WIDTH**0.5
+            x = x + jnp.einsum("bqk,bkd->bqd", jax.nn.softmax(scores), v)
+            x = lax.with_sharding_constraint(x, NamedSharding(mesh, P("data", "sequence")))
+        return (x**2).mean()
+
+    ws = [{name: numbers((WIDTH, WIDTH), 3 * i + k, 0.3) for k, name in enumerate("qkv")} for i in range(DEPTH)]
+    return loss, (placed(mesh, ws, P()), placed(mesh, numbers((4, 16, WIDTH), 99), P("data", "sequence")))
+
+
+def experts():
+    """Layers of eight experts, one a device; the rows of each come from all devices."""
+    mesh = mesh_of((8,), ("expert",))
+    by_expert = NamedSharding(mesh, P("expert"))
+
+    def loss(ws, x):
+        for w in ws:
+            gate = jax.nn.softmax(x @ w["gate"])
+            sent = lax.with_sharding_constraint(jnp.einsum("re,rd->erd", gate, x), by_expert)
+            made = jnp.tanh(jnp.einsum("erd,edh->erh", sent, w["in"]))
+            x = x + jnp.einsum("erh,ehd->rd", made, w["out"])
+        return (x**2).mean()
+
+    ws = [
+        {
+            "gate": numbers((WIDTH, 8), 3 * i, 0.3),
+            "in": numbers((8, WIDTH, WIDTH), 3 * i + 1, 0.3),
+            "out": numbers((8, WIDTH, WIDTH), 3 * i + 2, 0.1),
+        }
+        for i in range(DEPTH)
+    ]
+    specs = [{"gate": P(), "in": P("expert"), "out": P("expert")}] * DEPTH
+    return loss, (placed(mesh, ws, specs), placed(mesh, numbers((ROWS, WIDTH), 99), P("expert")))
+
+
+def pipeline():
+    """Eight stages, one a device, through which parts of the batch pass: `shard_map` and `ppermute`."""
+    mesh, parts = mesh_of((8,), ("stage",)), 4
+
+    def loss(ws, x):
+        @partial(jax.shard_map, mesh=mesh, in_specs=(P("stage"), P()), out_specs=P("stage"))
+        def run(w, x):
+            number = lax.axis_index("stage")
+            here = lax.pcast(jnp.zeros_like(x[0]), ("stage",), to="varying")
+            done = []
+            for step in range(parts + 7):
+                here = jnp.where(number == 0, x[min(step, parts - 1)], here)
+                here = block(here, jax.tree.map(lambda a: a[0], w))
+                if step >= 7:
+                    done.append(here)
+                here = lax.ppermute(here, "stage", [(i, (i + 1) % 8) for i in range(8)])
+            return jnp.stack(done)[None]
+
+        return (run(ws, x)[-1] ** 2).mean()
+
+    ws = {"in": numbers((8, WIDTH, HIDDEN), 1, 0.3), "out": numbers((8, HIDDEN, WIDTH), 2, 0.3)}
+    return loss, (placed(mesh, ws, P("stage")), placed(mesh, numbers((parts, 8, WIDTH), 99), P()))
+
+
+def mapped(check: bool = True):
+    """A loss around layers in a `shard_map`, with parameters gathered by hand."""
+    mesh = mesh_of((8,), ("data",))
+
+    def loss(ws, x):
+        for w in ws:
+
+            @partial(jax.shard_map, mesh=mesh, in_specs=(P("data"), P("data")), out_specs=P("data"), check_vma=check)
+            def run(w, x):
+                return block(x, jax.tree.map(lambda a: lax.all_gather(a, "data", tiled=True), w))
+
+            x = run(w, x)
+        return (x**2).mean()
+
+    _, args = plain((8,), ("data",), (P("data"), P("data")), P("data"))
+    return loss, args
+
+
+def whole_loss_mapped():
+    """A loss that is a `shard_map` as a whole."""
+    mesh = mesh_of((8,), ("data",))
+
+    @partial(jax.shard_map, mesh=mesh, in_specs=(P(), P("data")), out_specs=P())
+    def loss(ws, x):
+        return lax.pmean(layers(ws, x), "data")
+
+    _, args = plain((8,), ("data",), (P(), P()), P("data"))
+    return loss, args
+
+
+_TWO = (4, 2), ("data", "model")
+# From the name of a way to what makes its loss and arguments.
+WAYS: dict[str, Callable[[], tuple[Any, Any]]] = {
+    "data parallel": partial(plain, (8,), ("data",), (P(), P()), P("data")),
+    "sharded parameters": partial(plain, (8,), ("data",), (P("data"), P("data")), P("data")),
+    "gathered parameters": gathered,
+    "tensor parallel": partial(plain, (8,), ("model",), (P(None, "model"), P("model")), P()),
+    "data x tensor": partial(plain, *_TWO, (P(None, "model"), P("model")), P("data")),
+    "sharded data x tensor": partial(plain, *_TWO, (P("data", "model"), P("model", "data")), P("data")),
+    "sequence parallel": sequence_parallel,
+    "experts": experts,
+    "pipeline": pipeline,
+    "mapped layers": mapped,
+    "mapped layers, untyped": partial(mapped, check=False),
+    "a mapped loss": whole_loss_mapped,
+    "scanned, data parallel": partial(stacked, (8,), ("data",), (P(), P()), P("data")),
+    "scanned, sharded parameters": partial(stacked, (8,), ("data",), (P("data"), P("data")), P("data")),
+    "scanned, data x tensor": partial(stacked, *_TWO, (P(None, "model"), P("model")), P("data")),
+    "explicit, data parallel": partial(plain, (8,), ("data",), (P(), P()), P("data"), "Explicit"),
+    "explicit, scanned": partial(stacked, (8,), ("data",), (P(), P()), P("data"), "Explicit"),
+}
