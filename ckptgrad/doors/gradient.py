@@ -91,8 +91,9 @@ class GradientFunction:
         def asked(budget: Budget) -> ChainCosts:
             return costs_within(traced.program, replace(self.request, budget=budget))
 
-        def build(costs: ChainCosts, limit: int | None, fenced: bool = True) -> tuple[Plan, Any]:
-            plan = make_plan(traced.program, self.request if least else replace(self.request, budget=limit), costs)
+        def build(costs: ChainCosts, limit: int | None, fenced: bool = True, policy: str | None = None) -> tuple[Plan, Any]:
+            request = self.request if least else replace(self.request, budget=limit)
+            plan = make_plan(traced.program, request if policy is None else replace(request, policy=policy), costs)
             plan = replace(plan, fenced=fenced)
 
             def run(*args: Any, **kwargs: Any) -> Any:

@@ -128,14 +128,15 @@ def certify(build: Build, args: Any, kwargs: Any, budget: int | None, may_open: 
         build: what makes a plan for an aim.
         args, kwargs: abstract arguments.
         budget: bytes, or None for none.
-        may_open: whether the fastest plan may leave its stages open to each other.
+        may_open: whether other plans than those of the ladder may be taken: the fastest one with its stages open to each
+            other, and uniform ones.
 
     Raises:
         BudgetError: the smallest plan does not fit; carries the smallest certified peak.
     """
     trials = Trials(build, args, kwargs)
     while True:
-        trial = _without_budget(trials, may_open) if budget is None else _within(trials, budget)
+        trial = _without_budget(trials, may_open) if budget is None else _within(trials, budget, may_open)
         if may_open and budget is not None:
             trial = _opened_if_faster(trials, trial, budget)
         # The bytes of a certificate are those of its executable, whatever was remembered.
@@ -144,8 +145,11 @@ def certify(build: Build, args: Any, kwargs: Any, budget: int | None, may_open: 
             return Certified(program.executable, trial.plan, program.memory, trials.compilations, budget)
 
 
-def _within(trials: Trials, budget: int) -> Trial:
+def _within(trials: Trials, budget: int, may_be_uniform: bool) -> Trial:
     """The plan for a budget: up from just above it, then down until one fits.
+
+    Where a compiler packs the arrays of a plan far worse than predicted, it may pack those of a uniform plan better: that is
+    tried too, and taken if it fits, unless a faster plan does.
 
     Raises:
         BudgetError: there is none.
@@ -155,16 +159,24 @@ def _within(trials: Trials, budget: int) -> Trial:
     # What was passed on the way up fits.
     lowest = top - STEP if top > first else 0
     rung = top
+    uniform: Trial | None = None
     while True:
-        trial = trials.tried(*trials.planned(_aim(rung)))
+        planned = trials.planned(_aim(rung))
+        if uniform is not None and uniform.plan.seconds <= planned[0].seconds:
+            return uniform
+        trial = trials.tried(*planned)
         if trial.peak_bytes <= budget:
             return trial
+        if may_be_uniform and uniform is None and trial.peak_bytes > (1 + FAR) * max(budget, trial.plan.peak_bytes):
+            uniform = trials.uniform(_aim(rung), budget)
         schedule = trial.plan.schedule
         if trials.least is not None and trials.least[0] == schedule:
+            if uniform is not None:
+                return uniform
             smallest, stage = trials.smallest, trials.least[1]
             if trials.confirmed(trial) and trials.confirmed(smallest):
                 raise BudgetError(budget, smallest.peak_bytes, stage, schedule.policy)
-            return _within(trials, budget)
+            return _within(trials, budget, may_be_uniform)
         excess, aim = trial.peak_bytes - budget, _aim(rung)
         if excess > FAR * budget or trials.count >= MAX_ROUNDS:
             aim = min(aim, trial.plan.simulation.peak) - excess

@@ -9,17 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass, fields
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import jax
 
 from ckptgrad.errors import BudgetError
-from ckptgrad.planning.schedule import Schedule
+from ckptgrad.planning.schedule import Action, Schedule
 from ckptgrad.results.outcomes import OUTCOMES, Outcome
 from ckptgrad.results.plan import Plan
 from ckptgrad.target.allocated import Memory
 from ckptgrad.target.remember import recalled, remember
 from ckptgrad.target.target import Target
+
+# Uniform plans that are tried where the compiler takes far more for a plan than predicted.
+MOST_UNIFORM = 3
 
 _QUANTITIES = tuple(f"{field.name} of a whole program" for field in fields(Memory))
 
@@ -27,10 +30,17 @@ _QUANTITIES = tuple(f"{field.name} of a whole program" for field in fields(Memor
 _OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
 
 
-class Build(Protocol):
-    """From an aim in bytes (None: no budget), and whether stages are fenced, to a plan within it and a jitted function."""
+# The actions of a plan, and whether its stages are fenced.
+_Key: TypeAlias = tuple[tuple[Action, ...], bool]
 
-    def __call__(self, limit: int | None, fenced: bool = True) -> tuple[Plan, Any]: ...
+
+class Build(Protocol):
+    """From an aim in bytes (None: no budget) to a plan within it and a jitted function.
+
+    `fenced` is whether its stages are kept apart, `policy` another one than asked for.
+    """
+
+    def __call__(self, limit: int | None, fenced: bool = True, policy: str | None = None) -> tuple[Plan, Any]: ...
 
 
 class _Program:
@@ -89,8 +99,8 @@ class Trials:
         self.build, self._args, self._kwargs = build, args, kwargs
         self.least: tuple[Schedule, int | None] | None = None
         self._believes = True
-        self._tried: dict[tuple[Schedule, bool], Trial] = {}
-        self._compiled: dict[tuple[Schedule, bool], _Program] = {}
+        self._tried: dict[_Key, Trial] = {}
+        self._compiled: dict[_Key, _Program] = {}
 
     @property
     def count(self) -> int:
@@ -116,9 +126,21 @@ class Trials:
             self.least = plan.schedule, error.stage
             return plan, jitted
 
+    def uniform(self, aim: int, budget: int) -> Trial | None:
+        """The first that takes no more than `budget` of the fastest few uniform plans for an aim; None where none does."""
+        for _ in range(MOST_UNIFORM):
+            try:
+                trial = self.tried(*self.build(aim, policy="uniform"))
+            except BudgetError:
+                return None
+            if trial.peak_bytes <= budget:
+                return trial
+            aim = trial.plan.peak_bytes - 1
+        return None
+
     def tried(self, plan: Plan, jitted: Any) -> Trial:
         """A plan with what its program takes; each schedule is lowered once."""
-        key = plan.schedule, plan.fenced
+        key = plan.schedule.actions, plan.fenced
         if key in self._tried:
             return Trial(plan, self._tried[key].program)
         program = self._compiled.get(key)

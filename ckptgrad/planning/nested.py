@@ -92,20 +92,21 @@ def write_nested(costs: ChainCosts, decide: Callable[[Segment], Decision], state
 
 def keep_fastest(costs: ChainCosts) -> Callable[[Segment], Decision]:
     """The decision to keep, everywhere, each stage's fastest option."""
-    return _keep(costs, lambda stage: stage.fastest)
+    return keep_by(costs, lambda stage: stage.fastest)
 
 
 def keep_lean(costs: ChainCosts) -> Callable[[Segment], Decision]:
     """The decision to keep, everywhere, the smallest of each stage's options that are about as fast as the fastest."""
-    return _keep(costs, lambda stage: stage.lean(len(costs)))
+    return keep_by(costs, lambda stage: stage.lean(len(costs)))
 
 
 def keep_most(costs: ChainCosts) -> Callable[[Segment], Decision]:
     """The decision to keep, everywhere, each stage's option of the most residual bytes."""
-    return _keep(costs, lambda stage: max(range(len(stage.options)), key=lambda k: stage.options[k].residual_bytes))
+    return keep_by(costs, lambda stage: max(range(len(stage.options)), key=lambda k: stage.options[k].residual_bytes))
 
 
-def _keep(costs: ChainCosts, choose: Callable[[StageCost], int]) -> Callable[[Segment], Decision]:
+def keep_by(costs: ChainCosts, choose: Callable[[StageCost], int]) -> Callable[[Segment], Decision]:
+    """The decision to keep, everywhere, the option that is chosen for the stage."""
     distinct = {id(stage): stage for stage in costs.stages}
     decisions = {number: Keep(choose(stage)) for number, stage in distinct.items()}
     stages = costs.stages

@@ -28,6 +28,7 @@ ROWS = [
     Row("every_k(3)", made=every_k(3)),
     Row("sqrt"),
     Row("revolve"),
+    Row("uniform"),
     Row("rotor", long=False),
     Row("optimal", long=False),
 ]

@@ -161,11 +161,13 @@ def test_slack_costs_no_compilation_where_no_plan_is_faster(inflated):
 class Imagined:
     """Plans that only have numbers: `predicted` bytes, ascending, and what a compiler takes for each.
 
-    The last number is that of the plan whose stages are open, on a device with `memory` bytes.
+    The last number is that of the plan whose stages are open, on a device with `memory` bytes. `uniform` are the numbers of
+    the plans that are uniform too.
     """
 
-    def __init__(self, predicted, taken, opened=0, memory=None):
+    def __init__(self, predicted, taken, opened=0, memory=None, uniform=()):
         self.predicted, self.taken, self.compilations = predicted, [*taken, opened], 0
+        self.uniform = set(uniform)
         self.stages = (SimpleNamespace(kind=self),)
         self.target = SimpleNamespace(
             key=("imagined", ""),
@@ -178,12 +180,14 @@ class Imagined:
             allocated=self.allocated,
         )
 
-    def build(self, limit, fenced=True):
+    def build(self, limit, fenced=True, policy=None):
         within = [i for i, p in enumerate(self.predicted) if limit is None or p <= limit]
+        if policy == "uniform":
+            within = [i for i in within if i in self.uniform]
         if not within:
             raise cg.BudgetError(limit, self.predicted[0], None, "imagined")
         number = within[-1]
-        schedule = cg.Schedule((), str(number))
+        schedule = cg.Schedule((cg.Forward(number),), policy or "imagined")
         plan = SimpleNamespace(
             program=self,
             schedule=schedule,
@@ -237,6 +241,27 @@ def test_the_open_program_is_taken_as_soon_as_a_budget_has_room_for_it(seed):
         numbers.append(found.plan.number)
         assert found.plan.fenced == (budget < opened)
     assert numbers == sorted(numbers)
+
+
+def test_a_uniform_plan_is_taken_where_the_compiler_packs_the_others_badly():
+    """The fastest of four plans takes half more than predicted: the aim is lowered by as much, beyond two plans that fit."""
+
+    def found(budget, uniform=()):
+        imagined = Imagined([1000, 2000, 2900, 3000], [900, 2000, 2900, 4500], uniform=uniform)
+        return certify_module.certify(imagined.build, (), {}, budget, may_open=True).plan.number
+
+    assert found(3000) == 0
+    assert found(3000, uniform=(2,)) == 2
+    assert found(3000, uniform=(1, 3)) == 1
+    assert found(3000, uniform=(0,)) == 0
+    with pytest.raises(cg.BudgetError) as caught:
+        found(800, uniform=(0,))
+    assert caught.value.smallest == 900
+
+
+def test_a_uniform_plan_gives_way_to_a_faster_one():
+    imagined = Imagined([1000, 2000, 2900, 3000], [900, 2000, 2900, 3400], uniform=(0,))
+    assert certify_module.certify(imagined.build, (), {}, 3000, may_open=True).plan.number == 1
 
 
 @pytest.mark.parametrize(("memory", "fenced"), [(None, False), (6000, False), (5999, True)])
