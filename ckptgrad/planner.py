@@ -103,15 +103,26 @@ def _ask_of_smallest(asked: AskedCosts, program: Program, request: Request, smal
     return asked.ask_everything(most=MOST_PROBES)
 
 
+def asks_within_budget(program: Program, request: Request) -> bool:
+    """Whether the compiler is asked about stages with loops only once it is known which plans matter.
+
+    A stage with a loop has many programs, one per way to reverse it and number of checkpoints.
+    """
+    return request.costs == "auto" and any(kind.has_loops for kind in program.kinds)
+
+
 def costs_to_compile(program: Program, request: Request) -> ChainCosts:
     """The costs by which a program is planned that is going to be compiled.
 
+    Of stages with loops, `budget="min"` asks the compiler about the smallest plans alone.
     Where compiling a stage takes a while, `costs="auto"` asks about the options that some plans choose, not about all: the
     fastest plan, the smallest, and the one within the budget.
 
     Raises:
         OptionError: nothing here compiles for the program's target.
     """
+    if request.asks_for_least and asks_within_budget(program, request):
+        return costs_within(program, request)
     if request.costs != "auto" or program.target.platform.quick_probes or count_probes(program) > MOST_PROBES:
         return program_costs(program, request.costs, compiling=True)
     program.target.check_compiles()

@@ -6,24 +6,22 @@ import functools
 import types
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import jax
 
 from ckptgrad.bytes import Budget
 from ckptgrad.doors.calling import check_function, check_runs, make_call, split_arguments
+from ckptgrad.doors.compiling import compile_within
 from ckptgrad.doors.inputs import check_inputs
 from ckptgrad.doors.placing import Shardings
 from ckptgrad.doors.tracing import TracedChain, trace_chain
-from ckptgrad.errors import BudgetError
-from ckptgrad.execution.certify import Certified, certify
+from ckptgrad.execution.certify import Certified
 from ckptgrad.execution.interpreter import Execution, split_at_backward
 from ckptgrad.graph.naming import name_of
 from ckptgrad.graph.static import SplitCall
 from ckptgrad.graph.value_types import cotangent_type, filled
-from ckptgrad.planner import costs_to_compile, costs_within, limit_bytes, make_plan
-from ckptgrad.planning.costs import ChainCosts
+from ckptgrad.planner import make_plan
 from ckptgrad.planning.schedule import Schedule
 from ckptgrad.request import Request
 from ckptgrad.results.plan import Plan
@@ -83,39 +81,7 @@ class GradientFunction:
         traced.returned.check_compiled(self.fun)
         # The tracers of the program that is compiled do not say how the arguments lie over devices.
         inside = GradientFunction(split.fun, self.request, with_value=self.with_value, shardings=traced.shardings)
-        # There is no number of bytes that the smallest plan could exceed.
-        least = self.request.asks_for_least
-        # Of stages with loops only the programs of some plans are compiled, once it is known which plans matter.
-        asks_later = self.request.costs == "auto" and any(kind.has_loops for kind in traced.program.kinds)
-
-        def asked(budget: Budget) -> ChainCosts:
-            return costs_within(traced.program, replace(self.request, budget=budget))
-
-        def build(costs: ChainCosts, limit: int | None, fenced: bool = True, policy: str | None = None) -> tuple[Plan, Any]:
-            request = self.request if least else replace(self.request, budget=limit)
-            plan = make_plan(traced.program, request if policy is None else replace(request, policy=policy), costs)
-            plan = replace(plan, fenced=fenced)
-
-            def run(*args: Any, **kwargs: Any) -> Any:
-                return inside._run(inside.trace(*args, **kwargs), plan)
-
-            return plan, jax.jit(run)
-
-        if least and asks_later:
-            costs = asked("min")
-        else:
-            costs = costs_to_compile(traced.program, self.request)
-        budget = None if least else limit_bytes(traced.program, self.request, costs)
-        may_open = self.request.policy == "optimal" and not least
-        try:
-            certified = certify(partial(build, costs), split.args, split.kwargs, budget, may_open)
-        except BudgetError as error:
-            if not asks_later:
-                raise
-            try:
-                certified = certify(partial(build, asked(budget)), split.args, split.kwargs, budget, may_open)
-            except BudgetError as again:
-                raise min(error, again, key=lambda e: e.smallest) from None
+        certified = compile_within(traced.program, self.request, inside._jitted, split.args, split.kwargs)
         return replace(certified, traced_parts=split.settings().traced_parts) if split.kept else certified
 
     def split(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> SplitCall:
@@ -130,6 +96,14 @@ class GradientFunction:
 
     def _plan(self, traced: TracedChain) -> Plan:
         return make_plan(traced.program, self.request)
+
+    def _jitted(self, plan: Plan) -> Any:
+        """The gradient by this plan, to be compiled."""
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            return self._run(self.trace(*args, **kwargs), plan)
+
+        return jax.jit(run)
 
     def _run(self, traced: TracedChain, plan: Plan) -> Any:
         program = traced.program

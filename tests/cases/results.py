@@ -16,7 +16,7 @@ from ckptgrad.rules.coverage import Coverage
 from ckptgrad.target.target import described
 
 KIB = 1024
-LINE = SourceLine("/home/user/model.py", 12, "loss.<locals>.layer")
+LINE = SourceLine("models/model.py", 12, "loss.<locals>.layer")
 
 
 def moment(action: str, start: float, end: float, inside: tuple[tuple[float, int], ...] = (), **held: int) -> Moment:

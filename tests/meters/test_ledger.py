@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-import jax.numpy as jnp
-
 import ckptgrad as cg
+from tests.cases.tanh import tanh_arguments, tanh_loss
 
-WIDTH, BATCH = 32, 128
-X = jnp.ones((BATCH, WIDTH))
-WS = [0.1 * jnp.eye(WIDTH)] * 6
-
-
-def tanh_loss(ws, x):
-    for w in ws:
-        x = x + jnp.tanh(x @ w)
-    return jnp.mean(x**2)
+WS, X = tanh_arguments(32, 128)
 
 
 def test_the_ledger_counts_what_is_held_between_actions():

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import jax.numpy as jnp
 import pytest
 
 import ckptgrad as cg
 from ckptgrad.meters.meter import meters
+from tests.cases.tanh import tanh_arguments, tanh_loss
 
-WIDTH, BATCH = 32, 64
-X = jnp.ones((BATCH, WIDTH))
-WS = [0.1 * jnp.eye(WIDTH)] * 6
-
-
-def tanh_loss(ws, x):
-    for w in ws:
-        x = x + jnp.tanh(x @ w)
-    return jnp.mean(x**2)
+WS, X = tanh_arguments(32, 64)
 
 
 def test_an_unknown_meter_is_refused_with_those_there_are():

@@ -9,6 +9,7 @@ from ckptgrad.meters.meter import Subject
 from ckptgrad.meters.resident import resident
 from ckptgrad.target.allocated import compiled_memory
 from ckptgrad.target.attached import attached
+from tests.cases.tanh import tanh_arguments, tanh_loss
 
 MIB = 2**20
 
@@ -40,16 +41,8 @@ def test_program_that_calls_python_has_a_reason_and_no_bytes():
     assert "serialised" in reading.reason
 
 
-def tanh_loss(ws, x):
-    for w in ws:
-        x = x + jnp.tanh(x @ w)
-    return jnp.mean(x**2)
-
-
 def test_the_resident_curve_covers_one_call():
-    reading = cg.timeline(tanh_loss, [0.1 * jnp.eye(32)] * 6, jnp.ones((1 << 15, 32)), observe="resident").readings[
-        "resident"
-    ]
+    reading = cg.timeline(tanh_loss, *tanh_arguments(32, 1 << 15), observe="resident").readings["resident"]
     if reading.bytes is not None:
         assert reading.curve
         assert all(0 <= share <= 1 for share, _ in reading.curve)

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import jax.numpy as jnp
 import pytest
 
 import ckptgrad as cg
 from ckptgrad.validation import jax_grad_point
+from tests.cases.tanh import tanh_arguments, tanh_loss
 
-X = jnp.ones((64, 16))
-WS = [0.1 * jnp.eye(16)] * 6
-
-
-def loss(ws, x):
-    for w in ws:
-        x = x + jnp.tanh(x @ w)
-    return jnp.mean(x**2)
+WS, X = tanh_arguments(16, 64)
 
 
 @pytest.fixture(scope="session")
 def shown():
     return {
-        "plan": cg.plan(loss, WS, X, budget="min"),
-        "timeline": cg.timeline(loss, WS, X, budget="0.6x", observe=("xla", "ledger")),
-        "frontier": cg.frontier(loss, WS, X).beside(jax_grad_point(loss, WS, X)),
-        "validation": cg.validate(loss, WS, X, budget="0.6x", repeats=1, meters=()),
+        "plan": cg.plan(tanh_loss, WS, X, budget="min"),
+        "timeline": cg.timeline(tanh_loss, WS, X, budget="0.6x", observe=("xla", "ledger")),
+        "frontier": cg.frontier(tanh_loss, WS, X).beside(jax_grad_point(tanh_loss, WS, X)),
+        "validation": cg.validate(tanh_loss, WS, X, budget="0.6x", repeats=1, meters=()),
     }

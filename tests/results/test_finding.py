@@ -41,7 +41,7 @@ def test_what_could_not_be_decided_says_why():
 
 def test_plain_data_is_json():
     found = json.loads(json.dumps(WRONG.to_dict()))
-    assert found["source"] == "/home/user/model.py:12 (loss.<locals>.layer)"
+    assert found["source"] == "models/model.py:12 (loss.<locals>.layer)"
     assert (found["stage"], found["inside"], found["shape"], found["relative_difference"]) == (5, ["scan"], [4, 8], 0.5)
     assert found["message"] == WRONG.message
 

@@ -13,16 +13,11 @@ from ckptgrad.meters.assignment import read_assignment
 from ckptgrad.meters.buffers import KINDS
 from ckptgrad.results.lent import Lending
 from ckptgrad.target.allocated import compiled_memory
+from tests.cases import tanh
+from tests.cases.tanh import tanh_arguments, tanh_loss
 
 WIDTH, BATCH = 32, 256
-X = jnp.ones((BATCH, WIDTH))
-WS = [0.1 * jnp.eye(WIDTH)] * 6
-
-
-def tanh_loss(ws, x):
-    for w in ws:
-        x = x + jnp.tanh(x @ w)
-    return jnp.mean(x**2)
+WS, X = tanh_arguments(WIDTH, BATCH)
 
 
 def norm_loss(ws, x):
@@ -83,7 +78,7 @@ def test_scopes_and_lines_reach_xla():
     text = cg.value_and_grad(tanh_loss).compile(WS, X).executable.as_text()
     assert "forward_0/" in text
     assert "backward_5/" in text
-    assert __file__ in text
+    assert tanh.__file__ in text
     assert "tanh_loss" in text
 
 
@@ -111,7 +106,7 @@ def test_structs_will_do_for_meters_that_do_not_run_it():
 
 def test_the_text_names_peak_kinds_lines_and_meters():
     text = str(cg.timeline(tanh_loss, WS, X, budget="0.6x", observe=("xla", "ledger")))
-    for part in ("predicted peak", "^ peak", "boundaries", "test_timeline.py", "XLA's buffer assignment", "- budget"):
+    for part in ("predicted peak", "^ peak", "boundaries", "tanh.py", "XLA's buffer assignment", "- budget"):
         assert part in text
 
 

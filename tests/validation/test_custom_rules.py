@@ -11,6 +11,7 @@ from jax import lax
 import ckptgrad as cg
 from ckptgrad.validation.custom_rules import Deviation, deviations, function_of, has_rule_to_check
 from ckptgrad.validation.local_cotangents import spots
+from tests.cases.custom_rules import called_back_cube
 
 X, Y, CT = jnp.array([0.3, -1.7, 2.0]), jnp.array([1.0, 2.0, 3.0]), jnp.array([0.5, 1.0, -1.0])
 
@@ -69,15 +70,7 @@ def test_in_single_precision_a_body_may_have_no_derivative():
 
 
 def test_a_function_without_a_derivative_is_compared_with_differences():
-    def cube(factor):
-        @jax.custom_vjp
-        def run(x):
-            return jax.pure_callback(lambda v: v**3, jax.ShapeDtypeStruct(x.shape, x.dtype), x)
-
-        run.defvjp(lambda x: (run(x), x), lambda x, ct: (factor * 3 * ct * x**2,))
-        return run
-
-    assert [deviations_of(cube(factor), X)[0].is_wrong for factor in (1.0, 1.1)] == [False, True]
+    assert [deviations_of(called_back_cube(factor), X)[0].is_wrong for factor in (1.0, 1.1)] == [False, True]
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from ckptgrad.errors import ValidationError
 from ckptgrad.results.finding import CUSTOM, RULE, UNCHECKED, UNLOCATED
 from ckptgrad.validation import validate
 from ckptgrad.validation.locate import locate_wrong
+from tests.cases.custom_rules import called_back_cube
 
 LAYERS, FACTOR = 8, 1.05
 QUICK = {"repeats": 1, "meters": (), "policies": ["store_all"]}
@@ -41,17 +42,6 @@ def jvp_rule(factor):
 
     squash.defjvps(lambda t, ans, x: factor * t * (1 - ans**2))
     return squash
-
-
-def called_back(factor):
-    """A function without derivative but that of its rule."""
-
-    @jax.custom_vjp
-    def cube(x):
-        return jax.pure_callback(lambda v: v**3, jax.ShapeDtypeStruct(x.shape, x.dtype), x)
-
-    cube.defvjp(lambda x: (cube(x), x), lambda x, ct: (factor * 3 * ct * x**2,))
-    return cube
 
 
 @jax.custom_vjp
@@ -234,7 +224,7 @@ WRONG = {
         (),
         1,
     ),
-    "by differences": (lambda x: called_back(FACTOR)(x).sum(), (SMALL,), "cube", (), 0),
+    "by differences": (lambda x: called_back_cube(FACTOR)(x).sum(), (SMALL,), "cube", (), 0),
     "small cotangents": (lambda x: 0.01 * clipped(x).sum(), (SMALL,), "clipped", (), 0),
     "zero cotangents": (lambda x: 0 * vjp_rule(FACTOR)(x).sum(), (SMALL,), "squash", (), 0),
 }
@@ -253,7 +243,7 @@ RIGHT = {
     "custom_jvp": (lambda x: jvp_rule(1)(x).sum(), SMALL),
     "in a scan": (lambda x: scanned(jnp.eye(4), x, vjp_rule(1)), SMALL),
     "bfloat16": (lambda x: jvp_rule(1)(x).sum().astype(jnp.float32), SMALL.astype(jnp.bfloat16)),
-    "by differences": (lambda x: called_back(1)(x).sum(), SMALL),
+    "by differences": (lambda x: called_back_cube(1)(x).sum(), SMALL),
     # The function's own derivative has a kink there, or overflows.
     "relu at zero": (lambda x: jax.nn.relu(x).sum(), jnp.array([0.0, 1.0])),
     "softplus of large values": (lambda x: softplus(x).sum(), jnp.array([100.0, -100.0, 0.5])),

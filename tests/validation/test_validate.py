@@ -13,15 +13,10 @@ import ckptgrad as cg
 from ckptgrad.autodiff.rule import unregister
 from ckptgrad.errors import BudgetError, GradientTypeError, OptionError, ValidationError
 from ckptgrad.validation import reference_memory, validate
+from tests.cases.tanh import tanh_loss
 from tests.support.targets import compile_only
 
 DEPTH, WIDTH, BATCH = 8, 16, 256
-
-
-def loss(weights, x):
-    for w in weights:
-        x = x + jnp.tanh(x @ w)
-    return jnp.mean(x**2)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +28,7 @@ def args():
 
 @pytest.fixture(scope="module")
 def table(args):
-    return validate(loss, *args, budget="0.5x", repeats=1, meters=())
+    return validate(tanh_loss, *args, budget="0.5x", repeats=1, meters=())
 
 
 def test_rows_are_references_and_policies(table):
@@ -49,14 +44,14 @@ def test_gradients_agree_and_budget_holds(table):
 
 
 def test_without_budget_only_the_optimal_policy(args):
-    found = validate(loss, *args, repeats=1, meters=())
+    found = validate(tanh_loss, *args, repeats=1, meters=())
     assert [row.name for row in found.rows] == ["jax.grad", "jax.checkpoint", "optimal"]
     assert found.budget is None
     assert "no budget" in str(found)
 
 
 def test_the_least_budget_is_called_so(args):
-    found = validate(loss, *args, budget="min", policies=["optimal"], repeats=1, meters=())
+    found = validate(tanh_loss, *args, budget="min", policies=["optimal"], repeats=1, meters=())
     assert found.budget is None
     assert "budget min; time relative to jax.grad, median of 1 round\n" in str(found)
 
@@ -77,8 +72,8 @@ def test_text_names_every_row(table):
 
 
 def test_policy_that_cannot_meet_the_budget_has_a_row_that_says_so(args):
-    least = cg.plan(loss, *args, budget="min").peak_bytes
-    table = validate(loss, *args, budget=2 * least, policies=["optimal", "store_all"], repeats=1, meters=())
+    least = cg.plan(tanh_loss, *args, budget="min").peak_bytes
+    table = validate(tanh_loss, *args, budget=2 * least, policies=["optimal", "store_all"], repeats=1, meters=())
     assert not table["store_all"].feasible
     assert table["store_all"].smallest_peak_bytes > table.budget
     assert "cannot meet the budget" in str(table)
@@ -86,12 +81,12 @@ def test_policy_that_cannot_meet_the_budget_has_a_row_that_says_so(args):
 
 def test_no_policy_that_meets_the_budget_is_an_error(args):
     with pytest.raises(BudgetError, match="smallest feasible peak"):
-        validate(loss, *args, budget=100, policies=["optimal"])
+        validate(tanh_loss, *args, budget=100, policies=["optimal"])
 
 
 def test_schedule_as_policy(args):
-    schedule = cg.plan(loss, *args, budget="0.5x").schedule
-    table = validate(loss, *args, policies=[schedule], repeats=1, meters=())
+    schedule = cg.plan(tanh_loss, *args, budget="0.5x").schedule
+    table = validate(tanh_loss, *args, policies=[schedule], repeats=1, meters=())
     assert table.rows[-1].name == "optimal"
 
 
@@ -106,8 +101,8 @@ def test_argnums_aux_keywords_integers_and_keys():
 
 
 def test_partial_keeps_its_name(args):
-    found = validate(functools.partial(loss, x=args[1]), args[0], repeats=1, meters=())
-    assert found.function == "loss"
+    found = validate(functools.partial(tanh_loss, x=args[1]), args[0], repeats=1, meters=())
+    assert found.function == "tanh_loss"
 
 
 FACTOR = 1.001
@@ -145,7 +140,7 @@ def test_wider_tolerance_can_be_asked_for(wrong_rule):
 @pytest.mark.parametrize("options", [{"repeats": 0}, {"policies": []}, {"repeats": 1.5}])
 def test_bad_options(options, args):
     with pytest.raises(OptionError):
-        validate(loss, *args, **options)
+        validate(tanh_loss, *args, **options)
 
 
 def test_function_without_scalar_output(args):
@@ -154,7 +149,7 @@ def test_function_without_scalar_output(args):
 
 
 def test_reference_memory_is_that_of_the_grad_row(args, table):
-    memory = reference_memory(loss, *args)
+    memory = reference_memory(tanh_loss, *args)
     assert memory.peak_bytes == table["jax.grad"].certified.bytes
     assert memory.temporary_bytes == table["jax.grad"].certified_temporary_bytes
 

@@ -11,19 +11,14 @@ import ckptgrad as cg
 from ckptgrad.report.views.plan import MOST_ROWS
 from ckptgrad.results.outcomes import Outcome
 from ckptgrad.results.plan import Plan
+from tests.cases.tanh import tanh_loss
 
 X, W = jnp.ones((64, 16)), jnp.eye(16)
 
 
-def loss(ws, x):
-    for w in ws:
-        x = x + jnp.tanh(x @ w)
-    return jnp.mean(x**2)
-
-
 @pytest.fixture(scope="module")
 def least():
-    return cg.plan(loss, [W] * 6, X, budget="min", costs="estimate")
+    return cg.plan(tanh_loss, [W] * 6, X, budget="min", costs="estimate")
 
 
 def summary(plan):
@@ -65,7 +60,7 @@ def test_stages_that_repeat_are_written_once(least):
     """One row for two stages, whose forwards run equally often."""
     found = stages(least)
     forwards = [int(row.split()[-1]) for row in found]
-    assert found[0].startswith("0, 1 test_plan.py:")
+    assert found[0].startswith("0, 1 tanh.py:")
     assert " 4.0 KiB input 0 B " in found[0]
     assert forwards[0] * 2 + sum(forwards[1:]) == least.schedule.forwards
 
