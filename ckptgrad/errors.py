@@ -38,7 +38,7 @@ class BudgetError(CkptgradError):
         True
     """
 
-    def __init__(self, budget: int, smallest: int, stage: int | None = None, policy: str | None = None):
+    def __init__(self, budget: int, smallest: int, stage: int | None = None, policy: str | None = None) -> None:
         self.budget = budget
         self.smallest = smallest
         self.stage = stage
@@ -68,7 +68,7 @@ class ScheduleError(CkptgradError, ValueError):
         ckptgrad.errors.ScheduleError: action 0 (B0): ...
     """
 
-    def __init__(self, message: str, index: int | None = None, action: object = None):
+    def __init__(self, message: str, index: int | None = None, action: object = None) -> None:
         self.index = index
         self.action = action
         super().__init__(message if index is None else f"action {index} ({action}): {message}")
@@ -91,7 +91,7 @@ class MissingRuleError(CkptgradError, NotImplementedError):
         ckptgrad.errors.MissingRuleError: no bprop rule for the primitive 'unheard_of'...
     """
 
-    def __init__(self, primitive: str, source: object = None, remedies: Sequence[str] = ()):
+    def __init__(self, primitive: str, source: object = None, remedies: Sequence[str] = ()) -> None:
         self.primitive = primitive
         self.source = source
         self.remedies = tuple(remedies)
@@ -118,7 +118,7 @@ class NoDerivativeError(CkptgradError, NotImplementedError):
         ckptgrad.errors.NoDerivativeError: the primitive 'scatter'...
     """
 
-    def __init__(self, primitive: str, reason: str, source: object = None):
+    def __init__(self, primitive: str, reason: str, source: object = None) -> None:
         self.primitive = primitive
         self.source = source
         where = f" at {source}" if source is not None else ""
@@ -154,14 +154,14 @@ class ForwardModeError(NoDerivativeError, TypeError):
         ckptgrad.errors.ForwardModeError: the primitive 'custom_vjp_call'...
     """
 
-    def __init__(self, primitive: str, source: object = None):
+    def __init__(self, primitive: str, source: object = None) -> None:
         super().__init__(primitive, "can't apply forward-mode autodiff (jvp) to a custom_vjp function", source)
 
 
 class DuplicateRuleError(CkptgradError, ValueError):
     """A second rule was registered for one primitive."""
 
-    def __init__(self, primitive: str):
+    def __init__(self, primitive: str) -> None:
         self.primitive = primitive
         super().__init__(
             f"the primitive '{primitive}' has a bprop rule already; to replace it, first call "
@@ -192,7 +192,7 @@ class BudgetFormatError(CkptgradError, ValueError):
         ckptgrad.errors.BudgetFormatError: cannot read the budget 'a lot': ...
     """
 
-    def __init__(self, budget: object, reason: str):
+    def __init__(self, budget: object, reason: str) -> None:
         self.budget = budget
         super().__init__(
             f"cannot read the budget {_brief(budget)}: {reason}. Give bytes as an int, or a string such as "
@@ -226,7 +226,7 @@ class ReferenceTypeError(CkptgradError, TypeError):
 
     def __init__(
         self, source: object = None, where: str = "from outside the differentiated function", problem: str | None = None
-    ):
+    ) -> None:
         self.source = source
         at = f", used at {source}," if source is not None else ""
         super().__init__(
@@ -259,7 +259,7 @@ class StaticArgumentError(CkptgradError, TypeError, ValueError):
         ckptgrad.errors.StaticArgumentError: ...
     """
 
-    def __init__(self, function: str, argument: str, compiled: object, called: object):
+    def __init__(self, function: str, argument: str, compiled: object, called: object) -> None:
         now = "it was changed in place since" if called is compiled else f"is called with {called!r}"
         super().__init__(
             f"this gradient of {function} was compiled for {argument} = {compiled!r}, which is not traced, and {now}; "
@@ -330,7 +330,7 @@ class ValidationError(CkptgradError, AssertionError):
         'square'
     """
 
-    def __init__(self, message: str, validation: object = None):
+    def __init__(self, message: str, validation: object = None) -> None:
         self.validation = validation
         super().__init__(message)
 
@@ -346,7 +346,7 @@ class NotAttachedError(CkptgradError, RuntimeError):
         ckptgrad.errors.NotAttachedError: ...
     """
 
-    def __init__(self, target: str):
+    def __init__(self, target: str) -> None:
         super().__init__(
             f"this is planned and compiled for {target}, which is not attached to this process: it can be asked for its "
             f"bytes, and run only there. To run it here, leave target= out"
@@ -364,5 +364,5 @@ class MissingExtraError(CkptgradError):
         ckptgrad.errors.MissingExtraError: ... pip install 'ckptgrad[gpu-target]'
     """
 
-    def __init__(self, what: str, package: str, extra: str):
+    def __init__(self, what: str, package: str, extra: str) -> None:
         super().__init__(f"{what} needs {package}, which is not installed: pip install 'ckptgrad[{extra}]'")

@@ -16,7 +16,7 @@ class once(Generic[T]):
     another thread.  Threads that ask at the same time may compute it twice; all of them get the same value.
     """
 
-    def __init__(self, function: Callable[[Any], T]):
+    def __init__(self, function: Callable[[Any], T]) -> None:
         self.function, self.__doc__ = function, function.__doc__
 
     def __set_name__(self, owner: type, name: str) -> None:

@@ -15,7 +15,7 @@ import psutil
 from ckptgrad.bench.peers import PEERS
 
 PACKAGES = ("jax", "jaxlib", "numpy", "scipy", "ckptgrad")
-_PACKAGE = Path(__file__).parents[1]
+PACKAGE = Path(__file__).parents[1]
 
 
 def environment() -> dict[str, Any]:
@@ -53,7 +53,7 @@ def commit() -> str | None:
 
 def _git(*words: str) -> str | None:
     try:
-        done = subprocess.run(["git", "-C", str(_PACKAGE), *words], check=False, capture_output=True, text=True)
+        done = subprocess.run(["git", "-C", str(PACKAGE), *words], check=False, capture_output=True, text=True)
     except OSError:  # no git
         return None
     return done.stdout.strip() if done.returncode == 0 else None

@@ -35,7 +35,7 @@ def gradient(loss: Callable) -> Callable:
     return jax.value_and_grad(loss, (0, 1, 2))
 
 
-def cell(w, b, h):
+def cell(w: jax.Array, b: jax.Array, h: jax.Array) -> jax.Array:
     """One step."""
     return jnp.tanh(h @ w + b)
 
@@ -43,7 +43,7 @@ def cell(w, b, h):
 def scan_loss(length: int) -> Callable:
     """The loss after a scan of `length` steps."""
 
-    def loss(w, b, h):
+    def loss(w: jax.Array, b: jax.Array, h: jax.Array) -> jax.Array:
         return jnp.mean(lax.scan(lambda c, _: (cell(w, b, c), None), h, None, length=length)[0] ** 2)
 
     return loss
@@ -52,9 +52,9 @@ def scan_loss(length: int) -> Callable:
 def nested_scan_loss(length: int, inner: int) -> Callable:
     """The loss after two nested scans, of which the inner one has `inner` steps and is under jax.checkpoint."""
 
-    def loss(w, b, h):
+    def loss(w: jax.Array, b: jax.Array, h: jax.Array) -> jax.Array:
         @jax.checkpoint
-        def outer(c, _):
+        def outer(c: jax.Array, _: None) -> tuple[jax.Array, None]:
             return lax.scan(lambda c, _: (cell(w, b, c), None), c, None, length=inner)[0], None
 
         return jnp.mean(lax.scan(outer, h, None, length=length // inner)[0] ** 2)
@@ -62,7 +62,7 @@ def nested_scan_loss(length: int, inner: int) -> Callable:
     return loss
 
 
-def while_loop_loss(w, b, h, n):
+def while_loop_loss(w: jax.Array, b: jax.Array, h: jax.Array, n: jax.Array) -> jax.Array:
     """The loss after a while loop of n steps, where n is known only at run time."""
     return jnp.mean(lax.while_loop(lambda s: s[0] < n, lambda s: (s[0] + 1, cell(w, b, s[1])), (0, h))[1] ** 2)
 
@@ -70,7 +70,7 @@ def while_loop_loss(w, b, h, n):
 def equinox_scan(loops: Any, length: int, checkpoints: int) -> Callable:
     """The loss after Equinox's checkpointed scan; `loops` is `equinox.internal`."""
 
-    def loss(w, b, h):
+    def loss(w: jax.Array, b: jax.Array, h: jax.Array) -> jax.Array:
         final, _ = loops.scan(
             lambda c, _: (cell(w, b, c), None), h, None, length=length, kind="checkpointed", checkpoints=checkpoints
         )
@@ -82,7 +82,7 @@ def equinox_scan(loops: Any, length: int, checkpoints: int) -> Callable:
 def equinox_while(loops: Any, checkpoints: int) -> Callable:
     """The loss after Equinox's checkpointed while loop; `loops` is `equinox.internal`."""
 
-    def loss(w, b, h, n):
+    def loss(w: jax.Array, b: jax.Array, h: jax.Array, n: jax.Array) -> jax.Array:
         final = loops.while_loop(
             lambda s: s[0] < n, lambda s: (s[0] + 1, cell(w, b, s[1])), (0, h), kind="checkpointed", checkpoints=checkpoints
         )
@@ -94,7 +94,7 @@ def equinox_while(loops: Any, checkpoints: int) -> Callable:
 def diffrax_steps(diffrax: Any, checkpoints: int) -> Callable:
     """The loss after diffrax's Euler steps, of length one, for dh/dt = cell(h) - h: each is a step of the cell."""
 
-    def loss(w, b, h, n):
+    def loss(w: jax.Array, b: jax.Array, h: jax.Array, n: jax.Array) -> jax.Array:
         term = diffrax.ODETerm(lambda t, h, args: cell(args[0], args[1], h) - h)
         adjoint = diffrax.RecursiveCheckpointAdjoint(checkpoints=checkpoints)
         final = diffrax.diffeqsolve(

@@ -6,75 +6,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from ckptgrad.bench.registry import Bench
-from ckptgrad.example_models import Problem, Weights, Zeros, apply_layers, gelu_stack, plain, resnet, transformer
-
-
-def attention_blocks(blocks=4, width=1024, heads=16, context=1024, batch=8, wrap=plain, weights=Weights):
-    """A transformer's blocks alone: no embedding, no mask, no biases, and the mean square as the loss."""
-    normal = weights()
-
-    def new_block():
-        return {
-            "g1": jnp.ones(width), "qkv": normal(width, 3 * width), "out": normal(width, width),
-            "g2": jnp.ones(width), "up": normal(width, 4 * width), "down": normal(4 * width, width),
-        }  # fmt: skip
-
-    def norm(x, gain):
-        mean = x.mean(-1, keepdims=True)
-        variance = ((x - mean) ** 2).mean(-1, keepdims=True)
-        return (x - mean) * jax.lax.rsqrt(variance + 1e-5) * gain
-
-    def block(p, x):
-        qkv = (norm(x, p["g1"]) @ p["qkv"]).reshape(batch, context, 3, heads, width // heads)
-        q, k, v = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
-        scores = jnp.einsum("bqhd,bkhd->bhqk", q, k) / (width // heads) ** 0.5
-        mixed = jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(scores, -1), v)
-        x = x + mixed.reshape(batch, context, width) @ p["out"]
-        return x + jax.nn.gelu(norm(x, p["g2"]) @ p["up"]) @ p["down"]
-
-    block = wrap(block)
-
-    def loss(params, x):
-        return jnp.mean(apply_layers(block, params, x).astype(jnp.float32) ** 2)
-
-    return loss, ([new_block() for _ in range(blocks)], normal(batch, context, width))
-
-
-def experts(layers=6, width=1024, hidden=4096, count=8, groups=8, tokens=2048, spare=1.25, wrap=plain, weights=Weights):
-    """Layers of experts of which each token is sent to one, as in GShard (Lepikhin et al. 2020, section 2.2 and appendix).
-
-    Tokens are sent and fetched by products with one-hot tensors. In each group an expert takes `spare` times its share of
-    the tokens; those beyond are passed by.
-    """
-    normal = weights()
-    capacity = int(spare * tokens / count)
-
-    def new_layer():
-        return {
-            "router": normal(width, count), "up": normal(count, width, hidden), "down": normal(count, hidden, width),
-        }  # fmt: skip
-
-    def layer(p, x):
-        shares = jax.nn.softmax((x @ p["router"]).astype(jnp.float32), -1)
-        chosen = jax.nn.one_hot(jnp.argmax(shares, -1), count)
-        place = (jnp.cumsum(chosen, 1) * chosen - 1).astype(int)
-        sent = jax.nn.one_hot(place, capacity, dtype=x.dtype)
-        inputs = jnp.einsum("gtec,gtd->egcd", sent, x)
-        outputs = jnp.einsum("egch,ehd->egcd", jax.nn.gelu(jnp.einsum("egcd,edh->egch", inputs, p["up"])), p["down"])
-        fetched = sent * shares[..., None].astype(x.dtype)
-        return x + jnp.einsum("gtec,egcd->gtd", fetched, outputs)
-
-    layer = wrap(layer)
-
-    def loss(params, x):
-        return jnp.mean(apply_layers(layer, params, x).astype(jnp.float32) ** 2)
-
-    return loss, ([new_layer() for _ in range(layers)], normal(groups, tokens, width))
+from ckptgrad.example_models import (
+    Problem,
+    attention_blocks,
+    experts,
+    gelu_stack,
+    plain,
+    resnet,
+    transformer,
+    without_arrays,
+)
 
 
 @dataclass(frozen=True)
@@ -88,19 +32,8 @@ class TargetModel:
 
     def __call__(self, bench: Bench, dtype: DTypeLike, wrap: Callable[[Callable], Callable] = plain) -> Problem:
         """The loss and the types of its arguments, those of real numbers in `dtype`; `wrap` is applied to the block."""
-        losses: list[Callable] = []
-
-        def arguments() -> tuple[Any, ...]:
-            options = bench.size(self.sizes, self.quick) | ({"dtype": dtype} if self.make is transformer else {})
-            loss, args = self.make(wrap=wrap, weights=Zeros, **options)
-            losses.append(loss)
-            return args
-
-        def in_dtype(a: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-            return jax.ShapeDtypeStruct(a.shape, dtype if jnp.issubdtype(a.dtype, jnp.floating) else a.dtype)
-
-        types = jax.tree.map(in_dtype, jax.eval_shape(arguments))
-        return losses[0], types
+        options = bench.size(self.sizes, self.quick) | ({"dtype": dtype} if self.make is transformer else {})
+        return without_arrays(self.make, dtype, wrap=wrap, **options)
 
 
 _GELU = {"layers": 12, "width": 1024, "hidden": 4096, "batch": 16384}

@@ -46,7 +46,7 @@ def gradient(params: Any, tokens: Any, heads: int, checkpointed: bool) -> Callab
     """A function without arguments that returns the loss and the gradients of all parameters.
 
     Args:
-        params, tokens: NumPy arrays, as `models.transformer` makes them.
+        params, tokens: NumPy arrays, as `example_models.transformer` makes them.
         heads: attention heads.
         checkpointed: whether every block is under torch.utils.checkpoint.
     """
@@ -56,12 +56,12 @@ def gradient(params: Any, tokens: Any, heads: int, checkpointed: bool) -> Callab
     params, tokens = on_torch(params), on_torch(tokens)
     parameters = leaves(params)
 
-    def block(p, x):
+    def block(p: dict[str, Any], x: Any) -> Any:
         if checkpointed:
             return checkpoint(transformer_block, p, x, heads, use_reentrant=False)
         return transformer_block(p, x, heads)
 
-    def loss():
+    def loss() -> Any:
         x = params["embedding"][tokens[:, :-1]] + params["position"]
         for p in params["blocks"]:
             x = block(p, x)
@@ -69,21 +69,21 @@ def gradient(params: Any, tokens: Any, heads: int, checkpointed: bool) -> Callab
         logits = torch.log_softmax(x @ params["embedding"].T, -1)
         return -torch.gather(logits, -1, tokens[:, 1:, None]).mean()
 
-    def call():
+    def call() -> tuple[Any, tuple[Any, ...]]:
         value = loss()
         return value.detach(), torch.autograd.grad(value, parameters)
 
     return call
 
 
-def layer_norm(x, gain, bias):
-    """`models.layer_norm` by torch's own kernel."""
+def layer_norm(x: Any, gain: Any, bias: Any) -> Any:
+    """The models' layer norm by torch's own kernel."""
     import torch
 
     return torch.nn.functional.layer_norm(x, x.shape[-1:], gain, bias, 1e-5)
 
 
-def transformer_block(p, x, heads):
+def transformer_block(p: dict[str, Any], x: Any, heads: int) -> Any:
     """Attention and a feed-forward layer, each with a norm before it and a residual connection."""
     import torch
 

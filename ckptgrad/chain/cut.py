@@ -40,7 +40,7 @@ def find_cuts(graph: Graph, target: Target) -> list[int]:
 class _Crossings:
     """Bytes that cross each position of a graph, and the cuts that follow from them."""
 
-    def __init__(self, graph: Graph, target: Target):
+    def __init__(self, graph: Graph, target: Target) -> None:
         self.n = n = len(graph.operations)
         weights = _heavy_operations(graph)
         self.heavy_before = np.concatenate([[0], np.cumsum(weights)])

@@ -57,7 +57,7 @@ class StageKind:
         boundary_out: Sequence[int],
         target: Target,
         saveable: Saveable | None = None,
-    ):
+    ) -> None:
         self.graph, self.target, self.saveable = graph, target, saveable
         self.wrt, self.seeds = tuple(wrt), tuple(seeds)
         self.boundary_in, self.boundary_out = tuple(boundary_in), tuple(boundary_out)
@@ -138,7 +138,7 @@ class PerKind(Generic[T]):
     It is stored on the kind, because what is kept may refer to the kind itself.
     """
 
-    def __init__(self, make: Callable[[StageKind], T]):
+    def __init__(self, make: Callable[[StageKind], T]) -> None:
         self._make = make
 
     def __call__(self, kind: StageKind) -> T:

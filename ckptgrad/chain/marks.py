@@ -65,7 +65,7 @@ class Chain:
         3
     """
 
-    def __init__(self, stages: Sequence[Callable[..., Any]]):
+    def __init__(self, stages: Sequence[Callable[..., Any]]) -> None:
         if not stages:
             raise StageError("a chain needs at least one stage")
         marked: dict[Any, Callable[..., Any]] = {}

@@ -190,7 +190,7 @@ class _Builder:
         target: Target,
         cuts: Sequence[int],
         saveable: Saveable | None,
-    ):
+    ) -> None:
         self.target, self.saveable = target, saveable
         self.graph, self.wrt, self.seeds = graph, tuple(wrt), tuple(dict.fromkeys(seeds))
         edges = [0, *cuts, len(graph.operations)]

@@ -28,7 +28,7 @@ class AskedCosts:
         costs: as they are known now.
     """
 
-    def __init__(self, program: Program):
+    def __init__(self, program: Program) -> None:
         self._program = program
         self._estimated = self.costs = estimated_costs(program)
         self._places = places_of(program, self.costs)

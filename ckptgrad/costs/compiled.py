@@ -71,7 +71,7 @@ class _ProbedStage:
 
     def __init__(
         self, kind: StageKind, place: Place, cost: StageCost, asked: Collection[Probe], boundary: int, leaving: int
-    ):
+    ) -> None:
         self.kind, self.place, self.estimated, self.asked = kind, place, cost, asked
         self.boundary, self.leaving = boundary, leaving
         known = [(self._backward(k), option) for k, option in enumerate(cost.options)]

@@ -42,7 +42,7 @@ class GradientFunction:
         *,
         with_value: bool,
         shardings: Shardings | None = None,
-    ):
+    ) -> None:
         check_function(fun)
         self.fun, self.request, self.with_value, self._shardings = fun, request, with_value, shardings
         functools.update_wrapper(self, fun, updated=())

@@ -164,7 +164,7 @@ def hessian(
 class JacobianFunction:
     """What `jacobian` returns: call it for the Jacobian, `plan` it for the count of multiplications."""
 
-    def __init__(self, fun: Callable, request: Request, mode: Mode):
+    def __init__(self, fun: Callable, request: Request, mode: Mode) -> None:
         check_function(fun)
         self.fun, self.request = fun, request
         self.mode: Mode = mode

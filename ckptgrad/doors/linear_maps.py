@@ -58,7 +58,7 @@ class Closure:
         structs: the types of its arguments.
     """
 
-    def __init__(self, run: Callable[..., Sequence[Any]], structs: Sequence[Any]):
+    def __init__(self, run: Callable[..., Sequence[Any]], structs: Sequence[Any]) -> None:
         self._run, self._structs = run, structs
         self._flat: tuple[list[Any], ClosedJaxpr] | None = None
 

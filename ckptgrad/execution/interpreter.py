@@ -34,7 +34,7 @@ from ckptgrad.target.platform import Form, Isolation
 class StageFunctions:
     """The forwards and backwards of one kind of stage, isolated where their operands are `fenced`, or left open."""
 
-    def __init__(self, kind: StageKind, fenced: bool = True):
+    def __init__(self, kind: StageKind, fenced: bool = True) -> None:
         self.kind = kind
         self._isolation = kind.target.platform.isolation if fenced else Isolation.NONE
         self._apply = apply_in_forms(kind.target.platform.forms)
@@ -97,7 +97,7 @@ class Execution:
         latest: the cotangents that came last.
     """
 
-    def __init__(self, program: Program, args: Sequence[Any], fenced: bool = True):
+    def __init__(self, program: Program, args: Sequence[Any], fenced: bool = True) -> None:
         self.program = program
         self.functions = {kind: (stage_functions if fenced else _open_functions)(kind) for kind in program.kinds}
         self._isolation = program.target.platform.isolation if fenced else Isolation.NONE

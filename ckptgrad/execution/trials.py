@@ -51,7 +51,7 @@ class _Program:
         memory: what the compiler allocates, or allocated before.
     """
 
-    def __init__(self, target: Target, lowered: jax.stages.Lowered, believes: bool):
+    def __init__(self, target: Target, lowered: jax.stages.Lowered, believes: bool) -> None:
         self._target, self._lowered, self._text = target, lowered, lowered.as_text()
         self.executable: Any = None
         known = recalled(target, _QUANTITIES, self._text) if believes else None
@@ -95,7 +95,7 @@ class Trials:
         least: the smallest plan and the stage that sets its peak, once an aim was below it.
     """
 
-    def __init__(self, build: Build, args: Any, kwargs: Any):
+    def __init__(self, build: Build, args: Any, kwargs: Any) -> None:
         self.build, self._args, self._kwargs = build, args, kwargs
         self.least: tuple[Schedule, int | None] | None = None
         self._believes = True

@@ -36,7 +36,7 @@ class Variable:
 
     __slots__ = ("aval", "sharding")
 
-    def __init__(self, aval: Aval, sharding: NamedSharding | None = None):
+    def __init__(self, aval: Aval, sharding: NamedSharding | None = None) -> None:
         self.aval = aval
         self.sharding = sharding
 
@@ -63,7 +63,7 @@ class Constant:
     __slots__ = ("aval", "value")
     sharding = None
 
-    def __init__(self, value: Any, aval: Aval):
+    def __init__(self, value: Any, aval: Aval) -> None:
         self.value = value
         self.aval = aval
 

@@ -79,7 +79,7 @@ class _Identity:
 
     __slots__ = ("_hash", "_of")
 
-    def __init__(self, value: Any):
+    def __init__(self, value: Any) -> None:
         self._hash = id(value)
         try:
             self._of: Callable[[], Any] = weakref.ref(value)

@@ -78,7 +78,7 @@ class Operation:
         context: Any = None,
         effects: frozenset[Any] = frozenset(),
         known_cost: KnownCost | None = None,
-    ):
+    ) -> None:
         self.primitive = primitive
         self.inputs = tuple(inputs)
         self.outputs = tuple(outputs)
@@ -156,7 +156,7 @@ class Graph:
         operations: Sequence[Operation],
         constants: Mapping[Variable, Array] | None = None,
         stage_marks: Sequence[tuple[int, int]] = (),
-    ):
+    ) -> None:
         self.inputs = tuple(inputs)
         self.outputs = tuple(outputs)
         self.operations = tuple(operations)

@@ -96,7 +96,7 @@ class _Cell:
         stopped: the reference is of a kind whose values have no derivative.
     """
 
-    def __init__(self, value: Any, stopped: bool = False):
+    def __init__(self, value: Any, stopped: bool = False) -> None:
         self.stopped = stopped
         self.write(value)
 
@@ -224,7 +224,7 @@ _OPERATIONS: dict[str, Callable[..., list[Any]]] = {
 class _Held:
     """The references among the operands of an operation, each once, and its programs as functions of their values."""
 
-    def __init__(self, operands: Sequence[Any]):
+    def __init__(self, operands: Sequence[Any]) -> None:
         self.operands = operands
         self.cells = list(dict.fromkeys(v for v in operands if isinstance(v, _Cell)))
 

@@ -219,7 +219,7 @@ def _identity(value: Any, met: dict[int, int]) -> Hashable:
 class _Same:
     """Equal to another about the same object, which it keeps alive: an address may be used again."""
 
-    def __init__(self, value: Any):
+    def __init__(self, value: Any) -> None:
         self.value = value
 
     def __eq__(self, other: object) -> bool:

@@ -122,7 +122,9 @@ class _Frame:
         whole: it isolates a stage by barriers, which are for the compiler, not for derivatives.
     """
 
-    def __init__(self, jaxpr: Jaxpr, consts: Sequence[Atom], inputs: Sequence[Atom], call: Any = None, start: int = 0):
+    def __init__(
+        self, jaxpr: Jaxpr, consts: Sequence[Atom], inputs: Sequence[Atom], call: Any = None, start: int = 0
+    ) -> None:
         self.jaxpr, self.call, self.start = jaxpr, call, start
         self.rest = iter(jaxpr.eqns)
         self.env: dict[Any, Atom] = dict(zip(jaxpr.constvars, consts, strict=True))

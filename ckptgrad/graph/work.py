@@ -1,8 +1,8 @@
 """How much arithmetic an operation does.
 
 A rule may state how the work of its primitive is counted (`flops=`): products, convolutions and scans do. Otherwise an
-operation that holds programs counts these, once each, and any other counts one per element of its largest operand or
-result.
+operation that holds programs counts these, once each, and any other counts one per element of its largest operand, or of
+its first result if that has more.
 """
 
 from __future__ import annotations

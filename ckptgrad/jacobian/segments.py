@@ -106,7 +106,7 @@ def _segment(graph: Graph, operations: Sequence[Operation], inside: Any, outside
 class Values:
     """The values at every boundary, from one evaluation of the graph."""
 
-    def __init__(self, graph: Graph, args: Sequence[Any], segments: Sequence[Segment]):
+    def __init__(self, graph: Graph, args: Sequence[Any], segments: Sequence[Segment]) -> None:
         env: dict[Variable, Any] = {**graph.constants, **dict(zip(graph.inputs, args, strict=True))}
         kept = {v for s in segments for v in s.graph.inputs} | set(variables_of(graph.outputs))
         for op in graph.operations:
@@ -159,7 +159,7 @@ def _identity(variables: Sequence[Variable]) -> Any:
 def _push_columns(segment: Segment, values: Values, matrix: Any) -> Any:
     inputs, rest = values.inputs(segment), [None] * len(segment.unmoved)
 
-    def one(column):
+    def one(column: Any) -> Any:
         _, tangents = push_tangents(segment.graph, inputs, [*split(column, segment.inside), *rest])
         return joined(tangents, segment.outside)
 
@@ -169,7 +169,7 @@ def _push_columns(segment: Segment, values: Values, matrix: Any) -> Any:
 def _pull_rows(segment: Segment, values: Values, matrix: Any) -> Any:
     tape = forward(segment.graph, values.inputs(segment), segment.inside)
 
-    def one(row):
+    def one(row: Any) -> Any:
         seeds = dict(zip(segment.outside, split(row, segment.outside), strict=True))
         return joined(backpropagate(tape, seeds, segment.inside), segment.inside)
 

@@ -46,7 +46,7 @@ class Body:
         planned: bool = False,
         entry_buffers: Sequence[EntryBuffer] = (),
         used: Sequence[bool] | None = None,
-    ):
+    ) -> None:
         self.graph, self.planned, self.entry_buffers, self.used = graph, planned, tuple(entry_buffers), used
         self.num_consts, self.num_carry = n, c = num_consts, num_carry
         self.needs = carried(graph, needs, n, c)

@@ -26,7 +26,7 @@ class Replay:
         stacked_only: outputs that are not carried on, entry buffers included: a step that runs again need not make them.
     """
 
-    def __init__(self, body: Body, part: Partition):
+    def __init__(self, body: Body, part: Partition) -> None:
         self.body, self.part = body, part
         n, c = body.num_consts, body.num_carry
         position = {v: i for i, v in reversed([*enumerate(part.joint.inputs)])}

@@ -40,7 +40,7 @@ class StepCosts:
 
     def __init__(
         self, replay: Replay, roofline: Roofline, loop: Loop, inner: str = "", weight_sums: WeightSums | None = None
-    ):
+    ) -> None:
         self.loop, self.replay, self.roofline, self.inner, self.weight_sums = loop, replay, roofline, inner, weight_sums
         self.length = USUAL_LENGTH if loop.length is None else loop.length
         part, body = replay.part, replay.body

@@ -55,7 +55,7 @@ class _Reads:
         through: as both: what leaves one step enters the next.
     """
 
-    def __init__(self, replay: Replay):
+    def __init__(self, replay: Replay) -> None:
         enter, leave, moving = replay.carry_reads, replay.next_reads, replay.body.moving
         self.constant = [i for i in enter if i not in moving]
         self.entering = [i for i in enter if i not in leave and i in moving]
@@ -88,7 +88,7 @@ class Walk:
         operands: Sequence[Any],
         ct_ys: Sequence[Any],
         buffers: Sequence[Any],
-    ):
+    ) -> None:
         self.replay, self.slots, self.group, self.weight_sums = replay, slots, group, weight_sums
         self.loop, self.ct_ys = loop, ct_ys
         self.consts, self.init, self.xs = loop.divide(operands)

@@ -85,7 +85,7 @@ class WeightSums:
         stacked: the values that are stacked for them, besides what is stored of the step anyway.
     """
 
-    def __init__(self, replay: Replay):
+    def __init__(self, replay: Replay) -> None:
         self.replay = replay
         self._operations = replay.part.backward_run.operations
         joint, body = replay.part.joint, replay.body

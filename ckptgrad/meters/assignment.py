@@ -246,7 +246,7 @@ def _is_temporary(allocation: Any) -> bool:
 
 
 def _is_result(allocation: Any) -> bool:
-    """Whether an allocation holds (part of) a result that is no argument passed through; tables of pointers count."""
+    """Whether an allocation holds (part of) a result that is not an argument passed through; tables of pointers count."""
     return allocation.is_live_out and not allocation.is_parameter
 
 

@@ -42,7 +42,7 @@ def _step(change: Change) -> _Step:
 class _Moves:
     """All moves of a chain, with the bytes of each action read off the ledger once."""
 
-    def __init__(self, costs: ChainCosts):
+    def __init__(self, costs: ChainCosts) -> None:
         self.n, stages = len(costs), costs.stages
         self.options = [stage.options for stage in stages]
         self.frees = [_step(free_change(costs.boundary_bytes(i))) for i in range(self.n + 1)]

@@ -160,7 +160,7 @@ class Ledger:
         seconds: of the actions so far.
     """
 
-    def __init__(self, costs: ChainCosts):
+    def __init__(self, costs: ChainCosts) -> None:
         self.costs = costs
         self.boundaries = {0}
         self.residuals: dict[int, int] = {}

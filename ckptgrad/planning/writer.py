@@ -23,7 +23,7 @@ class ScheduleWriter:
     Actions are counted when a figure is asked for, all since the last time in one loop: there may be millions of them.
     """
 
-    def __init__(self, costs: ChainCosts):
+    def __init__(self, costs: ChainCosts) -> None:
         self.costs = costs
         self.actions: list[Action] = []
         self._ledger = Ledger(costs)

@@ -38,7 +38,7 @@ _Key = tuple[tuple[ReferenceType[StageKind], ...], Schedule]
 class Outcomes:
     """Outcomes by the stages of a program and its schedule; stages are held weakly, the oldest outcomes are dropped."""
 
-    def __init__(self, most: int = MOST_OUTCOMES):
+    def __init__(self, most: int = MOST_OUTCOMES) -> None:
         self._most = most
         self._by_first_stage: WeakKeyDictionary[StageKind, OrderedDict[_Key, Outcome]] = WeakKeyDictionary()
         self._lock = Lock()

@@ -6,6 +6,7 @@ slope 1 at 0, and a clamp sends nothing at its bounds.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -14,28 +15,31 @@ import numpy as np
 from jax import lax
 from jax.extend.core import primitives as p
 
+from ckptgrad.autodiff.cotangent import Entry
+from ckptgrad.autodiff.rule import Application
+from ckptgrad.graph.atoms import Array
 from ckptgrad.rules.decorators import bprop, cast, const, elementwise, linear, match, transcendental
 
 
 @linear(p.add_p, cost="elementwise")
-def add(op, g):
+def add(op: Application, g: Array) -> Sequence[Entry]:
     x, y = op.in_avals
     return lambda: match(g, x), lambda: match(g, y)
 
 
 @linear(p.sub_p, cost="elementwise")
-def sub(op, g):
+def sub(op: Application, g: Array) -> Sequence[Entry]:
     x, y = op.in_avals
     return lambda: match(g, x), lambda: lax.neg(match(g, y))
 
 
 @linear(p.add_jaxvals_p, cost="elementwise")
-def add_any(op, g):
+def add_any(op: Application, g: Array) -> Sequence[Entry]:
     return g, g
 
 
 @linear(p.neg_p, cost="elementwise")
-def neg(op, g):
+def neg(op: Application, g: Array) -> Sequence[Entry]:
     return (lambda: lax.neg(g),)
 
 
@@ -79,23 +83,23 @@ elementwise("one_minus_square", lambda g, y, x: lax.mul(g, lax.mul(const(y, -2),
 
 
 @bprop("polynomial", cost="elementwise")
-def polynomial(op, g):
+def polynomial(op: Application, g: Array) -> Sequence[Entry]:
     """Of x and its coefficients, that of the lowest power first; the slope is a polynomial again."""
     x, *coefficients = op.inputs
 
-    def of_x():
+    def of_x() -> Array:
         slope = [lax.mul(const(c, k), c) for k, c in enumerate(coefficients[1:], 1)]
         value = slope[0] if len(slope) == 1 else op.op.primitive.bind(x, *slope, **op.params)
         return match(jnp.multiply(g, value), op.in_avals[0])
 
-    def of_coefficient(k):
+    def of_coefficient(k: int) -> Array:
         return match(jnp.multiply(g, lax.integer_pow(x, k)), op.in_avals[1 + k])
 
     return [of_x, *(partial(of_coefficient, k) for k in range(len(coefficients)))]
 
 
 @bprop(p.integer_pow_p, cost="elementwise")
-def integer_pow(op, g):
+def integer_pow(op: Application, g: Array) -> Sequence[Entry]:
     (x,), n = op.inputs, op.params["y"]
     if n == 0:
         return (None,)
@@ -135,12 +139,12 @@ transcendental(
 
 
 @bprop(p.abs_p, cost="elementwise")
-def abs_(op, g):
+def abs_(op: Application, g: Array) -> Sequence[Entry]:
     (x,) = op.inputs
     if not jnp.issubdtype(x.dtype, np.complexfloating):
         return (lambda: lax.select(lax.ge(x, const(x, 0)), g, lax.neg(g)),)
 
-    def phase():
+    def phase() -> Array:
         # |z| has the derivative conj(z)/|z| in JAX's convention, read as 0 at z = 0.
         size = _where(lax.eq(op.out, const(op.out, 0)), const(op.out, 1), op.out)
         zero = lax.full_like(g, 0)
@@ -173,11 +177,11 @@ elementwise(
 
 
 @linear(p.select_n_p, cost="elementwise")
-def select_n(op, g):
+def select_n(op: Application, g: Array) -> Sequence[Entry]:
     which, *cases = op.inputs
     zero = lax.full_like(g, 0)
 
-    def entry(i):
+    def entry(i: int) -> Array:
         if which.dtype == np.bool_:
             return lax.select(which, g, zero) if i else lax.select(which, zero, g)
         return lax.select(lax.eq(which, const(which, i)), g, zero)
@@ -186,6 +190,6 @@ def select_n(op, g):
 
 
 @linear(p.convert_element_type_p, cost="view")
-def convert_element_type(op, g):
+def convert_element_type(op: Application, g: Array) -> Sequence[Entry]:
     (x,) = op.in_avals
     return (lambda: cast(g, x.dtype),)

@@ -76,7 +76,7 @@ def _of_needed(op: Application) -> tuple[Any, list[Any]]:
     """The operation as a function of the inputs that are differentiated, and these."""
     places = [i for i, n in enumerate(op.needs) if n]
 
-    def fun(*xs):
+    def fun(*xs: Any) -> Any:
         inputs = list(op.inputs)
         for i, x in zip(places, xs, strict=True):
             inputs[i] = x

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from jax.extend.core import primitives as p
@@ -37,8 +37,8 @@ def cond(op: Application) -> WithPull:
     parts = [_kept(g, needs, seeded) for g in graphs]
     slots, places = _share_slots([[v.aval for v in part.residuals] for part in parts])
 
-    def forward_branch(part: Partition, place: Sequence[int]):
-        def run(*xs):
+    def forward_branch(part: Partition, place: Sequence[int]) -> Callable[..., Any]:
+        def run(*xs: Any) -> Any:
             outputs, residuals = part.run_forward(xs)
             filled = [None] * len(slots)
             for k, r in zip(place, residuals, strict=True):
@@ -54,10 +54,10 @@ def cond(op: Application) -> WithPull:
     def pull(*cotangents: Any) -> list[Any]:
         seeds = [instantiate(cotangents[i], op.out_avals[i]) for i in seeded]
 
-        def backward_branch(graph: Graph, part: Partition, place: Sequence[int]):
+        def backward_branch(graph: Graph, part: Partition, place: Sequence[int]) -> Callable[..., Any]:
             inputs = dict(zip(part.joint.inputs, range(len(operands)), strict=True))
 
-            def run(kept, seeds, operands):
+            def run(kept: list[Any], seeds: list[Any], operands: list[Any]) -> Any:
                 gradients = iter(
                     part.run_backward([kept[k] for k in place], [operands[inputs[v]] for v in part.reads], seeds)
                 )

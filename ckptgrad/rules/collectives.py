@@ -7,20 +7,25 @@ other's transpose.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from jax import lax
 from jax.extend.core import primitives as p
 
 from ckptgrad import compat
+from ckptgrad.autodiff.cotangent import Entry
+from ckptgrad.autodiff.rule import Application
+from ckptgrad.graph.atoms import Array
 from ckptgrad.rules.decorators import linear
 from ckptgrad.rules.reductions import spread
 
 
 @linear(p.psum_p, cost="heavy")
-def psum(op, g):
+def psum(op: Application, g: Array) -> Sequence[Entry]:
     named = tuple(a for a in op.params["axes"] if not isinstance(a, int))
     here = tuple(a for a in op.params["axes"] if isinstance(a, int))
 
-    def entry():
+    def entry() -> Array:
         ct = spread(g, op.in_avals[0], here) if here else g
         return p.psum_p.bind(ct, axes=named, axis_index_groups=op.params["axis_index_groups"])
 
@@ -28,23 +33,23 @@ def psum(op, g):
 
 
 @linear("psum_invariant", cost="heavy")
-def psum_invariant(op, g):
+def psum_invariant(op: Application, g: Array) -> Sequence[Entry]:
     return (lambda: lax.pcast(g, op.params["axes"], to="varying"),)
 
 
 @linear("pvary", cost="view")
-def pvary(op, g):
+def pvary(op: Application, g: Array) -> Sequence[Entry]:
     return (lambda: lax.psum(g, op.params["axes"]),)
 
 
 @linear(p.ppermute_p, cost="heavy")
-def ppermute(op, g):
+def ppermute(op: Application, g: Array) -> Sequence[Entry]:
     back = [(target, source) for source, target in op.params["perm"]]
     return (lambda: lax.ppermute(g, op.params["axis_name"], back),)
 
 
 @linear(p.all_gather_p, cost="heavy")
-def all_gather(op, g):
+def all_gather(op: Application, g: Array) -> Sequence[Entry]:
     return (
         lambda: lax.psum_scatter(
             g,
@@ -57,10 +62,10 @@ def all_gather(op, g):
 
 
 @linear("all_gather_invariant", cost="heavy")
-def all_gather_invariant(op, g):
+def all_gather_invariant(op: Application, g: Array) -> Sequence[Entry]:
     axis, size = op.params["all_gather_dimension"], op.params["axis_size"]
 
-    def entry():
+    def entry() -> Array:
         mine = lax.axis_index(op.params["axis_name"])
         if not op.params["tiled"]:
             return lax.dynamic_index_in_dim(g, mine, axis, keepdims=False)
@@ -71,7 +76,7 @@ def all_gather_invariant(op, g):
 
 
 @linear("reduce_scatter", cost="heavy")
-def reduce_scatter(op, g):
+def reduce_scatter(op: Application, g: Array) -> Sequence[Entry]:
     return (
         lambda: lax.all_gather(
             g,
@@ -84,7 +89,7 @@ def reduce_scatter(op, g):
 
 
 @linear(p.all_to_all_p, cost="heavy")
-def all_to_all(op, g):
+def all_to_all(op: Application, g: Array) -> Sequence[Entry]:
     return (
         lambda: lax.all_to_all(
             g,
@@ -98,11 +103,11 @@ def all_to_all(op, g):
 
 
 @linear("pbroadcast", cost="elementwise")
-def pbroadcast(op, g):
+def pbroadcast(op: Application, g: Array) -> Sequence[Entry]:
     """All cotangents are summed where the value came from."""
     name, source = op.params["axis_name"], op.params["source"]
 
-    def entry():
+    def entry() -> Array:
         total = lax.psum(g, name)
         return lax.select(lax.axis_index(name) == source, total, lax.full_like(total, 0))
 
@@ -113,36 +118,36 @@ def pbroadcast(op, g):
 
 
 @linear("preduced", cost="view")
-def preduced(op, g):
+def preduced(op: Application, g: Array) -> Sequence[Entry]:
     return (lambda: lax.psum(g, op.params["axes"]),)
 
 
 @linear("unreduced_psum", cost="heavy")
-def unreduced_psum(op, g):
+def unreduced_psum(op: Application, g: Array) -> Sequence[Entry]:
     return (lambda: lax.pcast(g, op.params["axes"], to="reduced"),)
 
 
 for _name in compat.VARY_UNREDUCED_CAST:
 
     @linear(_name, cost="view")
-    def vary_unreduced_cast(op, g):
+    def vary_unreduced_cast(op: Application, g: Array) -> Sequence[Entry]:
         return (lambda: lax.pcast(g, op.params["axes"], to="varying"),)
 
 
 for _name in compat.REDUCED_VARY_CAST:
 
     @linear(_name, cost="view")
-    def reduced_vary_cast(op, g):
+    def reduced_vary_cast(op: Application, g: Array) -> Sequence[Entry]:
         return (lambda: lax.pcast(g, op.params["axes"], to="unreduced"),)
 
 
 @linear("all_gather_reduced", cost="heavy")
-def all_gather_reduced(op, g):
+def all_gather_reduced(op: Application, g: Array) -> Sequence[Entry]:
     axis, tiled = op.params["all_gather_dimension"], op.params["tiled"]
     return (lambda: lax.psum_scatter(g, op.params["axis_name"], scatter_dimension=axis, tiled=tiled),)
 
 
 @linear("unreduced_reduce_scatter", cost="heavy")
-def unreduced_reduce_scatter(op, g):
+def unreduced_reduce_scatter(op: Application, g: Array) -> Sequence[Entry]:
     axis, tiled = op.params["scatter_dimension"], op.params["tiled"]
     return (lambda: lax.all_gather(g, op.params["axis_name"], axis=axis, tiled=tiled, to="reduced"),)

@@ -17,6 +17,9 @@ from typing import Any
 from jax import lax
 from jax.extend.core import primitives as p
 
+from ckptgrad.autodiff.cotangent import Entry
+from ckptgrad.autodiff.rule import Application
+from ckptgrad.graph.atoms import Array
 from ckptgrad.rules.decorators import bprop, cast
 
 Pairs = list[tuple[int, int]]
@@ -29,7 +32,7 @@ def _flops(ins: Sequence[Any], outs: Sequence[Any], params: Mapping[str, Any]) -
 
 
 @bprop(p.conv_general_dilated_p, cost="product", flops=_flops)
-def conv_general_dilated(op, g):
+def conv_general_dilated(op: Application, g: Array) -> Sequence[Entry]:
     return lambda: towards_input(op, g), lambda: towards_kernel(op, g)
 
 

@@ -7,13 +7,16 @@ needed, and no division.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import primitives as p
 
+from ckptgrad.autodiff.cotangent import Entry
+from ckptgrad.autodiff.rule import Application
+from ckptgrad.graph.atoms import Array
 from ckptgrad.rules.arithmetic import share
 from ckptgrad.rules.decorators import bprop, const, linear
 
@@ -22,7 +25,7 @@ Partial = Callable[[Any, Any, Any, Any], Any]
 
 
 @linear(p.cumsum_p, cost="heavy")
-def cumsum(op, g):
+def cumsum(op: Application, g: Array) -> Sequence[Entry]:
     return (lambda: lax.cumsum(g, op.params["axis"], not op.params["reverse"]),)
 
 
@@ -30,10 +33,10 @@ def cumulative(primitive: Any, combine: Combine, partial: Partial) -> None:
     """Register a scan of a symmetric `combine`, where `partial(g, z, a, b)` is g * dz/da."""
 
     @bprop(primitive, cost="heavy")
-    def rule(op, g):
+    def rule(op: Application, g: Array) -> Sequence[Entry]:
         (x,), axis = op.inputs, op.params["axis"]
 
-        def entry():
+        def entry() -> Array:
             flip = (lambda a: lax.rev(a, (axis,))) if op.params["reverse"] else (lambda a: a)
             _, pull = scan(combine, partial, flip(x), axis)
             return flip(pull(flip(g)))
@@ -47,7 +50,7 @@ def scan(combine: Combine, partial: Partial, x: Any, axis: int) -> tuple[Any, Ca
     if n < 2:
         return x, lambda g: g
 
-    def cut(a, start, stop=None, stride=1):
+    def cut(a: Array, start: int, stop: int | None = None, stride: int = 1) -> Array:
         return lax.slice_in_dim(a, start, stop, stride, axis)
 
     left, right = cut(x, 0, n - 1, 2), cut(x, 1, None, 2)
@@ -57,7 +60,7 @@ def scan(combine: Combine, partial: Partial, x: Any, axis: int) -> tuple[Any, Ca
     filled = combine(before, new)
     even = lax.concatenate([cut(x, 0, 1), filled], axis)
 
-    def pull(g):
+    def pull(g: Array) -> Array:
         g_even, g_odd = cut(g, 0, None, 2), cut(g, 1, None, 2)
         g_filled = cut(g_even, 1)
         g_before = partial(g_filled, filled, before, new)
@@ -83,7 +86,7 @@ def interleaved(even: Any, odd: Any, axis: int) -> Any:
     """even[0], odd[0], even[1], ..."""
     last = 1 if even.shape[axis] == odd.shape[axis] else 0
 
-    def spaced(x, low, high):
+    def spaced(x: Array, low: int, high: int) -> Array:
         config = [(low, high, 1) if i == axis else (0, 0, 0) for i in range(x.ndim)]
         return lax.pad(x, const(x, 0), config)
 

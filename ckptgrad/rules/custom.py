@@ -15,7 +15,7 @@ from jax import dtypes, lax
 from jax.custom_derivatives import SymbolicZero
 
 from ckptgrad import compat
-from ckptgrad.autodiff.cotangent import accumulate
+from ckptgrad.autodiff.cotangent import Entry, accumulate
 from ckptgrad.autodiff.reverse import backpropagate, forward, is_differentiable
 from ckptgrad.autodiff.rule import Application, WithPull, WithTangents
 from ckptgrad.autodiff.transpose import pull_from
@@ -187,7 +187,7 @@ def _seed(ct: Any, aval: Any, symbolic_zeros: bool) -> Any:
 
 
 @bprop("linear_call", cost="heavy")
-def linear_call(op: Application, *cotangents: Any):
+def linear_call(op: Application, *cotangents: Any) -> Sequence[Entry]:
     """The user's transpose of a function that is linear in its last arguments."""
     fixed = op.params["num_callee_consts"] + op.params["num_res"]
     if any(op.needs[:fixed]):

@@ -10,13 +10,16 @@ Equal eigenvalues or singular values make the derivative of the vectors infinite
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import primitives as p
 
+from ckptgrad.autodiff.rule import Application
 from ckptgrad.errors import NoDerivativeError
+from ckptgrad.graph.atoms import Array
 from ckptgrad.rules.decorators import tangent
 
 
@@ -60,7 +63,7 @@ def reciprocal_gaps(values: Any) -> Any:
 
 
 @tangent(p.cholesky_p, cost="heavy")
-def cholesky(op, da):
+def cholesky(op: Application, da: Array) -> Sequence[Array | None]:
     factor = jnp.tril(op.out)
     inner = solve_lower(factor, adjoint(solve_lower(factor, adjoint(da))))
     half = jnp.tril(inner) / (1 + eye(inner))
@@ -68,7 +71,7 @@ def cholesky(op, da):
 
 
 @tangent(p.eigh_p, cost="heavy")
-def eigh(op, da):
+def eigh(op: Application, da: Array) -> Sequence[Array | None]:
     v, w = op.outputs
     n = op.in_avals[0].shape[-1]
     if op.params["subset_by_index"] not in (None, (0, n)):
@@ -78,7 +81,7 @@ def eigh(op, da):
 
 
 @tangent(p.eig_p, cost="heavy")
-def eig(op, da):
+def eig(op: Application, da: Array) -> Sequence[Array | None]:
     params = op.params
     left, right = params["compute_left_eigenvectors"], params["compute_right_eigenvectors"]
     if (left or right) and not params.get("enable_eigvec_derivs", False):
@@ -113,7 +116,7 @@ def eigenvectors(w: Any, v: Any, da: Any) -> tuple[Any, Any]:
 
 
 @tangent(p.svd_p, cost="heavy")
-def svd(op, da):
+def svd(op: Application, da: Array) -> Sequence[Array | None]:
     params, (m, n) = op.params, op.in_avals[0].shape[-2:]
     if params["compute_uv"] and params["full_matrices"] and m != n:
         raise NoDerivativeError(op.op.name, "singular vectors with full_matrices=True", op.op.source)
@@ -145,7 +148,7 @@ def svd(op, da):
 
 
 @tangent(p.lu_p, cost="heavy")
-def lu(op, da):
+def lu(op: Application, da: Array) -> Sequence[Array | None]:
     factors, _, order = op.outputs
     m, n = op.in_avals[0].shape[-2:]
     k = min(m, n)
@@ -160,7 +163,7 @@ def lu(op, da):
 
 
 @tangent(p.qr_p, cost="heavy")
-def qr(op, da):
+def qr(op: Application, da: Array) -> Sequence[Array | None]:
     q, r = op.outputs[:2]
     pivots = op.outputs[2:]
     x = op.inputs[0]

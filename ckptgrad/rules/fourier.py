@@ -11,17 +11,20 @@ import numpy as np
 from jax import lax
 from jax.extend.core import primitives as p
 
+from ckptgrad.autodiff.cotangent import Entry
+from ckptgrad.autodiff.rule import Application
+from ckptgrad.graph.atoms import Array
 from ckptgrad.rules.decorators import linear
 
 FULL = (lax.FftType.FFT, lax.FftType.IFFT)
 
 
 @linear(p.fft_p, cost="heavy")
-def fft(op, g):
+def fft(op: Application, g: Array) -> Sequence[Entry]:
     kind, lengths = op.params["fft_type"], op.params["fft_lengths"]
     (x,) = op.in_avals
 
-    def entry():
+    def entry() -> Array:
         if kind in FULL:
             return lax.fft(g, kind, lengths)
         if kind == lax.FftType.RFFT:

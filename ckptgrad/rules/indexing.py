@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 from jax import lax
 from jax.extend.core import primitives as p
 
-from ckptgrad.autodiff.cotangent import Part
+from ckptgrad.autodiff.cotangent import Entry, Part
+from ckptgrad.autodiff.rule import Application
+from ckptgrad.graph.atoms import Array
 from ckptgrad.rules.decorators import bprop, linear
 
 # The operations clamp negative places; JAX's functions, unless told otherwise, count them from the end.
@@ -16,17 +19,17 @@ _put = partial(lax.dynamic_update_slice, allow_negative_indices=False)
 
 
 @linear(p.dynamic_slice_p, cost="elementwise")
-def dynamic_slice(op, g):
+def dynamic_slice(op: Application, g: Array) -> Sequence[Entry]:
     x, (_, *starts) = op.in_avals[0], op.inputs
 
-    def add(total):
+    def add(total: Array) -> Array:
         return _put(total, lax.add(_taken(total, starts, g.shape), g), starts)
 
     return Part(lambda: lax.full(x.shape, 0, g.dtype), add), *(None for _ in starts)
 
 
 @linear(p.dynamic_update_slice_p, cost="gathering")
-def dynamic_update_slice(op, g):
+def dynamic_update_slice(op: Application, g: Array) -> Sequence[Entry]:
     update, (_, _, *starts) = op.in_avals[1], op.inputs
     return (
         lambda: _put(g, lax.full(update.shape, 0, g.dtype), starts),
@@ -36,7 +39,7 @@ def dynamic_update_slice(op, g):
 
 
 @bprop(p.gather_p, cost="gathering")
-def gather(op, g):
+def gather(op: Application, g: Array) -> Sequence[Entry]:
     """Each gathered slice is added at the place where it was read; dropped reads add nothing.
 
     Not linear as it stands: a read outside gives the fill value, whose tangent is zero.
@@ -50,7 +53,7 @@ def gather(op, g):
         scatter_indices_batching_dims=d.start_indices_batching_dims,
     )
 
-    def add(total):
+    def add(total: Array) -> Array:
         return lax.scatter_add(
             total,
             indices,

@@ -19,7 +19,10 @@ from jax import lax
 from jax.extend.core import primitives as p
 from jax.sharding import PartitionSpec as P
 
+from ckptgrad.autodiff.cotangent import Entry
+from ckptgrad.autodiff.rule import Application
 from ckptgrad.errors import NoDerivativeError
+from ckptgrad.graph.atoms import Array, Aval
 from ckptgrad.graph.value_types import explicit_sharding, partitions
 from ckptgrad.rules.decorators import bprop, cast
 
@@ -42,7 +45,7 @@ def _dot_flops(ins: Sequence[Any], outs: Sequence[Any], params: Mapping[str, Any
 
 
 @bprop(p.dot_general_p, cost="product", flops=_dot_flops)
-def dot_general(op, g):
+def dot_general(op: Application, g: Array) -> Sequence[Entry]:
     x, y = op.inputs
     (x_contract, y_contract), (x_batch, y_batch) = op.params["dimension_numbers"]
     x_free, y_free = free(x.ndim, x_contract, x_batch), free(y.ndim, y_contract, y_batch)
@@ -50,7 +53,7 @@ def dot_general(op, g):
     first, last = len(x_batch), len(x_batch) + len(x_free)
     g_batch, g_x, g_y = tuple(range(first)), tuple(range(first, last)), tuple(range(last, g.ndim))
 
-    def product(a, b, contract, batch, order, aval):
+    def product(a: Array, b: Array, contract: Any, batch: Any, order: Any, aval: Aval) -> Array:
         options = {k: op.params[k] for k in ("precision", "preferred_element_type")}
         sharding = explicit_sharding(aval) or _replicated(a, b, aval.ndim)
         if sharding is not None:
@@ -60,12 +63,12 @@ def dot_general(op, g):
         result = contracted(a, b, contract, batch, out_sharding=sharding, **options)
         return cast(transposed(result, np.argsort(order)), aval.dtype)
 
-    def towards_x():
+    def towards_x() -> Array:
         # Its axes: batch, those free in x, then the contracted ones in y's order.
         order = [*x_batch, *x_free, *(x_contract[i] for i in np.argsort(y_contract))]
         return product(g, y, (g_y, y_free), (g_batch, y_batch), order, op.in_avals[0])
 
-    def towards_y():
+    def towards_y() -> Array:
         # Its axes: batch, the contracted ones in x's order, then those free in y.
         order = [*y_batch, *(y_contract[i] for i in np.argsort(x_contract)), *y_free]
         return product(x, g, (x_free, g_x), (x_batch, g_batch), order, op.in_avals[1])
@@ -123,7 +126,7 @@ def _ragged_flops(ins: Sequence[Any], outs: Sequence[Any], params: Mapping[str, 
 
 
 @bprop("ragged_dot_general", cost="product", flops=_ragged_flops)
-def ragged_dot_general(op, g):
+def ragged_dot_general(op: Application, g: Array) -> Sequence[Entry]:
     """A matrix product in groups (a mixture of experts).
 
     Groups of rows: x [batch, m, k] and y [group, batch, k, n] give [batch, m, n]; the cotangent of
@@ -154,12 +157,12 @@ def _groups_of_rows(op: Any, g: Any) -> tuple[Any, Any]:
     b, m = len(x_batch), len(x_free)
     g_batch, g_x, g_y = range(b), range(b, b + m), range(b + m, g.ndim)
 
-    def left():
+    def left() -> Array:
         order = [*x_batch, *x_free, *(x_contract[i] for i in np.argsort(y_contract))]
         numbers = ((g_y, y_free), (g_batch, y_batch)), [b + list(x_free).index(ragged)], group
         return cast(_grouped(op, g, cast(y, g.dtype), numbers, order), x.dtype)
 
-    def right():
+    def right() -> Array:
         order = [*group, *y_batch, *(y_contract[i] for i in np.argsort(x_contract)), *y_free]
         numbers = ((x_free, g_x), (x_batch, g_batch)), [ragged], []
         return cast(_grouped(op, cast(x, g.dtype), g, numbers, order), y.dtype)
@@ -175,12 +178,12 @@ def _groups_of_summands(op: Any, g: Any) -> tuple[Any, Any]:
     b, m = len(x_batch), len(x_free)
     g_batch, g_x, g_y = range(1, 1 + b), range(1 + b, 1 + b + m), range(1 + b + m, g.ndim)
 
-    def left():
+    def left() -> Array:
         order = [*x_batch, *(x_contract[i] for i in np.argsort(y_contract)), *x_free]
         rows = y_contract[list(x_contract).index(ragged)]
         return cast(_grouped(op, cast(y, g.dtype), g, (((y_free, g_y), (y_batch, g_batch)), [rows], [0]), order), x.dtype)
 
-    def right():
+    def right() -> Array:
         order = [*y_batch, *(y_contract[i] for i in np.argsort(x_contract)), *y_free]
         return cast(_grouped(op, cast(x, g.dtype), g, (((x_free, g_x), (x_batch, g_batch)), [ragged], [0]), order), y.dtype)
 

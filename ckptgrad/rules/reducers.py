@@ -12,6 +12,7 @@ from jax import lax
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.extend.core import primitives as p
 
+from ckptgrad.graph.atoms import Array
 from ckptgrad.rules.decorators import defined
 
 Arrays = Sequence[Any]
@@ -30,7 +31,7 @@ def filled(values: Arrays, shape: Sequence[int]) -> list[Any]:
 
 
 @defined(p.reduce_p, cost="reduction")
-def reduce(params, *inputs):
+def reduce(params: dict[str, Any], *inputs: Array) -> Sequence[Array]:
     """Halves are combined until one value is left, then the initial value."""
     xs, init = inputs[: len(inputs) // 2], inputs[len(inputs) // 2 :]
     shape, axes = xs[0].shape, params["dimensions"]
@@ -40,7 +41,7 @@ def reduce(params, *inputs):
     xs = [lax.reshape(lax.transpose(x, [*axes, *kept]), flat) for x in xs]
     combine = over_arrays(params["jaxpr"], len(flat))
 
-    def part(values, start, stop):
+    def part(values: Sequence[Array], start: int, stop: int) -> list[Array]:
         return [lax.slice_in_dim(v, start, stop) for v in values]
 
     while (n := xs[0].shape[0]) > 1:
@@ -52,7 +53,7 @@ def reduce(params, *inputs):
 
 
 @defined(p.reduce_window_p, cost="heavy")
-def reduce_window(params, *inputs):
+def reduce_window(params: dict[str, Any], *inputs: Array) -> Sequence[Array]:
     """One offset within the window after another, in row-major order."""
     xs, init = inputs[: len(inputs) // 2], inputs[len(inputs) // 2 :]
     strides, dilation = params["window_strides"], params["window_dilation"]

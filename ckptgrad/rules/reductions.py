@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from jax import lax
 from jax.extend.core import primitives as p
 
+from ckptgrad.autodiff.cotangent import Entry
+from ckptgrad.autodiff.rule import Application
+from ckptgrad.graph.atoms import Array
 from ckptgrad.graph.value_types import explicit_sharding
 from ckptgrad.rules.decorators import bprop, const, linear
 from ckptgrad.rules.products import transposed
@@ -20,16 +24,16 @@ def spread(reduced: Any, aval: Any, axes: tuple[int, ...]) -> Any:
 
 
 @linear(p.reduce_sum_p, cost="reduction")
-def reduce_sum(op, g):
+def reduce_sum(op: Application, g: Array) -> Sequence[Entry]:
     (x,) = op.in_avals
     return (lambda: spread(g, x, op.params["axes"]),)
 
 
-def _reduce_extremum(op, g):
+def _reduce_extremum(op: Application, g: Array) -> Sequence[Entry]:
     """Every place that attains the extremum gets an equal share."""
     (x,), (aval,), axes = op.inputs, op.in_avals, op.params["axes"]
 
-    def entry():
+    def entry() -> Array:
         chosen = lax.convert_element_type(lax.eq(x, spread(op.out, aval, axes)), g.dtype)
         share = lax.div(g, lax.reduce_sum(chosen, axes))
         return lax.mul(spread(share, aval, axes), chosen)
@@ -42,13 +46,13 @@ bprop(p.reduce_min_p, cost="reduction")(_reduce_extremum)
 
 
 @bprop(p.reduce_prod_p, cost="reduction")
-def reduce_prod(op, g):
+def reduce_prod(op: Application, g: Array) -> Sequence[Entry]:
     """Back along a balanced tree of products: no division, so zeros need no special case."""
     (x,), axes = op.inputs, op.params["axes"]
     kept = [i for i in range(x.ndim) if i not in axes]
     order = [*axes, *kept]
 
-    def entry():
+    def entry() -> Array:
         count = math.prod(x.shape[i] for i in axes)
         flat = lax.reshape(transposed(x, order), [count, *(x.shape[i] for i in kept)])
         moved = lax.reshape(tree_product_pull(flat, g), [x.shape[i] for i in order])

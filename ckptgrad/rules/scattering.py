@@ -7,14 +7,17 @@ the scatter dropped (out of bounds) get zero.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from jax import lax
 from jax.extend.core import primitives as p
 
+from ckptgrad.autodiff.cotangent import Entry
 from ckptgrad.autodiff.rule import Application
 from ckptgrad.errors import NoDerivativeError
+from ckptgrad.graph.atoms import Array
 from ckptgrad.rules.decorators import bprop, const, linear
 
 
@@ -53,17 +56,17 @@ def write(op: Application, scatter: Any, x: Any, updates: Any) -> Any:
 
 
 @linear(p.scatter_add_p, cost="heavy")
-def scatter_add(op, g):
+def scatter_add(op: Application, g: Array) -> Sequence[Entry]:
     return g, None, lambda: read_back(op, g)
 
 
 @linear("scatter-sub", cost="heavy")
-def scatter_sub(op, g):
+def scatter_sub(op: Application, g: Array) -> Sequence[Entry]:
     return g, None, lambda: lax.neg(read_back(op, g))
 
 
 @linear(p.scatter_p, cost="heavy")
-def scatter(op, g):
+def scatter(op: Application, g: Array) -> Sequence[Entry]:
     """What was overwritten gets zero; of updates to the same place the one that won gets all."""
     updates = op.in_avals[2]
     if op.params["update_jaxpr"] is not None:
@@ -81,10 +84,10 @@ def scatter(op, g):
     numbers = np.arange(1, math.prod(updates.shape) + 1, dtype=np.int32).reshape(updates.shape)
     winners = write(op, lax.scatter, lax.full(g.shape, 0, numbers.dtype), numbers)
 
-    def operand():
+    def operand() -> Array:
         return lax.select(lax.eq(winners, const(winners, 0)), g, lax.full_like(g, 0))
 
-    def update():
+    def update() -> Array:
         won = lax.eq(read_back(op, winners), numbers)
         return lax.select(won, read_back(op, g), lax.full(updates.shape, 0, g.dtype))
 
@@ -92,10 +95,10 @@ def scatter(op, g):
 
 
 @bprop(p.scatter_mul_p, cost="heavy")
-def scatter_mul(op, g):
+def scatter_mul(op: Application, g: Array) -> Sequence[Entry]:
     x, _, updates = op.inputs
 
-    def update():
+    def update() -> Array:
         if not op.params["unique_indices"]:
             raise NoDerivativeError(op.op.name, "towards its updates it needs unique_indices=True, as in JAX", op.op.source)
         return read_back(op, lax.mul(g, x))
@@ -103,7 +106,7 @@ def scatter_mul(op, g):
     return lambda: write(op, lax.scatter_mul, g, updates), None, update
 
 
-def _scatter_extremum(op, g):
+def _scatter_extremum(op: Application, g: Array) -> Sequence[Entry]:
     """Operand and updates that attain the extremum at a place share its cotangent equally."""
     x, _, updates = op.inputs
     kept = lax.convert_element_type(lax.eq(x, op.out), g.dtype)

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from jax import lax
 from jax.extend.core import primitives as p
 
+from ckptgrad.autodiff.cotangent import Entry
+from ckptgrad.autodiff.rule import Application
+from ckptgrad.graph.atoms import Array
 from ckptgrad.graph.value_types import explicit_sharding
 from ckptgrad.rules.decorators import const, instantiate, linear
 
 
 @linear(p.broadcast_in_dim_p, cost="view")
-def broadcast_in_dim(op, g):
+def broadcast_in_dim(op: Application, g: Array) -> Sequence[Entry]:
     """The sum over the new axes and over those that were stretched from size 1."""
     x = op.in_avals[0]
     units = [i for i, n in enumerate(x.shape) if n == 1]
     kept = {d for i, d in enumerate(op.params["broadcast_dimensions"]) if i not in units}
 
-    def entry():
+    def entry() -> Array:
         axes = tuple(i for i in range(g.ndim) if i not in kept)
         total = lax.reduce_sum(g, axes) if axes else g
         return lax.expand_dims(total, units) if units else total
@@ -26,10 +31,10 @@ def broadcast_in_dim(op, g):
 
 
 @linear(p.reshape_p, cost="view")
-def reshape(op, g):
+def reshape(op: Application, g: Array) -> Sequence[Entry]:
     x, order = op.in_avals[0], op.params.get("dimensions")
 
-    def entry():
+    def entry() -> Array:
         if order is None:
             return lax.reshape(g, x.shape, out_sharding=explicit_sharding(x))
         return lax.transpose(lax.reshape(g, [x.shape[d] for d in order]), np.argsort(order))
@@ -38,22 +43,22 @@ def reshape(op, g):
 
 
 @linear(p.transpose_p, cost="view")
-def transpose(op, g):
+def transpose(op: Application, g: Array) -> Sequence[Entry]:
     return (lambda: lax.transpose(g, np.argsort(op.params["permutation"])),)
 
 
 @linear(p.squeeze_p, cost="view")
-def squeeze(op, g):
+def squeeze(op: Application, g: Array) -> Sequence[Entry]:
     return (lambda: lax.expand_dims(g, op.params["dimensions"]),)
 
 
 @linear(p.rev_p, cost="view")
-def rev(op, g):
+def rev(op: Application, g: Array) -> Sequence[Entry]:
     return (lambda: lax.rev(g, op.params["dimensions"]),)
 
 
 @linear(p.slice_p, cost="view")
-def slice_(op, g):
+def slice_(op: Application, g: Array) -> Sequence[Entry]:
     """Zeros around the slice, and strides - 1 zeros between its elements."""
     (x,), start = op.in_avals, op.params["start_indices"]
     strides = op.params["strides"] or (1,) * g.ndim
@@ -63,11 +68,11 @@ def slice_(op, g):
 
 
 @linear(p.pad_p, cost="elementwise")
-def pad(op, g):
+def pad(op: Application, g: Array) -> Sequence[Entry]:
     """The operand gets the cotangent at its places, the padding value the sum of the rest."""
     low, high, interior = zip(*op.params["padding_config"], strict=True) if g.ndim else ((), (), ())
 
-    def operand():
+    def operand() -> Array:
         ct, start = g, low
         if min((*low, *high), default=0) < 0:
             # Negative padding cropped the operand: what was cropped gets zeros.
@@ -77,7 +82,7 @@ def pad(op, g):
             stop = tuple(n - hi for n, hi in zip(g.shape, high, strict=True))
         return lax.slice(ct, start, stop, [i + 1 for i in interior])
 
-    def value():
+    def value() -> Array:
         axes = tuple(range(g.ndim))
         return lax.sub(lax.reduce_sum(g, axes), lax.reduce_sum(operand(), axes))
 
@@ -85,7 +90,7 @@ def pad(op, g):
 
 
 @linear(p.concatenate_p, cost="gathering")
-def concatenate(op, g):
+def concatenate(op: Application, g: Array) -> Sequence[Entry]:
     axis = op.params["dimension"]
     ends = np.cumsum([x.shape[axis] for x in op.in_avals]).tolist()
     return [
@@ -95,26 +100,26 @@ def concatenate(op, g):
 
 
 @linear("split", cost="view")
-def split(op, *gs):
+def split(op: Application, *gs: Array) -> Sequence[Entry]:
     parts = [instantiate(g, aval) for g, aval in zip(gs, op.out_avals, strict=True)]
     return (lambda: lax.concatenate(parts, op.params["axis"]),)
 
 
 @linear("stack", cost="gathering")
-def stack(op, g):
+def stack(op: Application, g: Array) -> Sequence[Entry]:
     axis = op.params["axis"]
     return [lambda i=i: lax.index_in_dim(g, i, axis, keepdims=False) for i in range(len(op.in_avals))]
 
 
 @linear("unstack", cost="view")
-def unstack(op, *gs):
+def unstack(op: Application, *gs: Array) -> Sequence[Entry]:
     axis = op.params["axis"]
     parts = [instantiate(g, aval) for g, aval in zip(gs, op.out_avals, strict=True)]
     return (lambda: lax.concatenate([lax.expand_dims(part, (axis,)) for part in parts], axis),)
 
 
 @linear("tile", cost="view")
-def tile(op, g):
+def tile(op: Application, g: Array) -> Sequence[Entry]:
     (x,), reps = op.in_avals, op.params["reps"]
     sizes = [n for pair in zip(reps, x.shape, strict=True) for n in pair]
     return (lambda: lax.reduce_sum(lax.reshape(g, sizes), tuple(range(0, len(sizes), 2))),)

@@ -7,6 +7,7 @@ over the devices that differ, and enters the backward map the same way.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -14,8 +15,10 @@ from jax import lax
 from jax.extend.core import ClosedJaxpr
 from jax.sharding import PartitionSpec as P
 
-from ckptgrad.autodiff.rule import Application
+from ckptgrad.autodiff.cotangent import Entry
+from ckptgrad.autodiff.rule import Application, WithPull, WithTangents
 from ckptgrad.compat import spmd_axis_names
+from ckptgrad.graph.atoms import Array
 from ckptgrad.graph.graph import Graph
 from ckptgrad.graph.trace import from_jaxpr
 from ckptgrad.graph.value_types import cotangent_spec, cotangent_type, manual_axes, partitions, varying_axes
@@ -48,7 +51,7 @@ def body_of(op: Application) -> Graph:
     return from_jaxpr(ClosedJaxpr(op.params["jaxpr"], ()))
 
 
-def push_shard_map(op: Application, *tangents: Any):
+def push_shard_map(op: Application, *tangents: Any) -> WithTangents:
     body = body_of(op)
     active = active_outputs(body, op.needs)
     run = push_through(body, op.needs, active)
@@ -66,7 +69,7 @@ def push_shard_map(op: Application, *tangents: Any):
 
 
 @pullback("shard_map", push=push_shard_map, cost="heavy")
-def shard_map(op: Application):
+def shard_map(op: Application) -> WithPull:
     body = body_of(op)
     seeded = [i for i, a in enumerate(active_outputs(body, op.needs)) if a]
     part = split_under_mesh(op, body, seeded)
@@ -77,11 +80,11 @@ def shard_map(op: Application):
     wrt_specs = [cotangent_spec(s) for s, n in zip(in_specs, op.needs, strict=True) if n]
     typed, sizes = op.params["check_vma"], dict(op.params["mesh"].shape)
 
-    def forward(*xs: Any):
+    def forward(*xs: Any) -> tuple[Array, ...]:
         outputs, residuals = part.run_forward(xs)
         return (*outputs, *(r if r.ndim else lax.expand_dims(r, (0,)) for r in residuals))
 
-    def backward(*operands: Any):
+    def backward(*operands: Any) -> tuple[Array, ...]:
         kept, values, cts = operands[: len(kept_specs)], operands[len(kept_specs) : -len(seeded)], operands[-len(seeded) :]
         kept = [r if v.shape else lax.squeeze(r, (0,)) for r, v in zip(kept, part.residuals, strict=True)]
         # Without types, every device that holds an output holds the whole cotangent.
@@ -96,7 +99,7 @@ def shard_map(op: Application):
     results = under_mesh(op, forward, in_specs, [*out_specs, *kept_specs])(*op.inputs)
     outputs, residuals = results[: len(out_specs)], results[len(out_specs) :]
 
-    def pull(*cotangents: Any):
+    def pull(*cotangents: Any) -> Sequence[Entry]:
         cts = [instantiate(cotangents[i], op.out_avals[i]) for i in seeded]
         specs = [*kept_specs, *(in_specs[i] for i in reads), *(cotangent_spec(out_specs[i]) for i in seeded)]
         mapped = under_mesh(op, backward, specs, wrt_specs)
@@ -109,7 +112,7 @@ def split_under_mesh(op: Application, body: Graph, seeded: list[int]) -> Partiti
     """Forward and backward of the body, differentiated where its collectives know their axes."""
     parts: list[Partition] = []
 
-    def differentiate(*_: Any):
+    def differentiate(*_: Any) -> tuple[()]:
         joined = joint_of(body, op.needs, seeded)
         parts.append(partition(joined, joined.frontier))
         return ()

@@ -5,6 +5,7 @@ With A X = B and Y the solution of A^T Y = G, the cotangent of B is Y and that o
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -12,20 +13,22 @@ from jax import lax
 from jax.extend.core import jaxpr_as_fun
 from jax.extend.core import primitives as p
 
+from ckptgrad.autodiff.cotangent import Entry
 from ckptgrad.autodiff.of_function import pulled_back, pushed_forward
 from ckptgrad.autodiff.rule import Application, Rule, register
 from ckptgrad.errors import GradientTypeError
+from ckptgrad.graph.atoms import Array
 from ckptgrad.rules.decompositions import mm, transpose
 from ckptgrad.rules.decorators import bprop, instantiate
 
 
 @bprop(p.triangular_solve_p, cost="heavy")
-def triangular_solve(op, g):
+def triangular_solve(op: Application, g: Array) -> Sequence[Entry]:
     a, _ = op.inputs
     params = op.params
     y = lax.linalg.triangular_solve(a, g, **{**params, "transpose_a": not params["transpose_a"]})
 
-    def matrix():
+    def matrix() -> Array:
         x = op.out
         ct = -mm(y, transpose(x)) if params["left_side"] else -mm(transpose(x), y)
         ct = transpose(ct) if params["transpose_a"] else ct
@@ -36,7 +39,7 @@ def triangular_solve(op, g):
     return matrix, lambda: y
 
 
-def _shifted(x, by):
+def _shifted(x: Array, by: int) -> Array:
     """x moved along its last axis, zeros coming in: x[i + by] at i."""
     n = x.shape[-1]
     gap = [(0, 0)] * (x.ndim - 1)
@@ -44,11 +47,11 @@ def _shifted(x, by):
 
 
 @bprop(p.tridiagonal_solve_p, cost="heavy")
-def tridiagonal_solve(op, g):
+def tridiagonal_solve(op: Application, g: Array) -> Sequence[Entry]:
     below, main, above, _ = op.inputs
     y = p.tridiagonal_solve_p.bind(_shifted(above, -1), main, _shifted(below, 1), g, **op.params)
 
-    def diagonal(by):
+    def diagonal(by: int) -> Array:
         """Row i of the system reads x[i + by]."""
         x = transpose(op.out)
         return -jnp.sum(transpose(y) * (_shifted(x, by) if by else x), -2)
@@ -59,7 +62,7 @@ def tridiagonal_solve(op, g):
 class _Parts:
     """The operands of a call of `lax.custom_linear_solve` by what reads them, and which results are the solution."""
 
-    def __init__(self, op: Application):
+    def __init__(self, op: Application) -> None:
         lengths = op.params["const_lengths"]
         counts = [lengths.matvec, lengths.vecmat, lengths.solve, lengths.transpose_solve]
         ends = [sum(counts[: i + 1]) for i in range(4)]
@@ -69,7 +72,7 @@ class _Parts:
         self.size = len(op.inputs) - ends[3]
         self.solution = op.outputs[: self.size]
 
-    def product(self, op: Application):
+    def product(self, op: Application) -> Callable[..., Any]:
         """The matrix times the solution, as a function of what `matvec` reads."""
         matvec = jaxpr_as_fun(op.params["jaxprs"].matvec)
         return lambda *consts: matvec(*consts, *self.solution)

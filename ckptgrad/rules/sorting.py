@@ -8,6 +8,9 @@ from typing import Any
 from jax import lax
 from jax.extend.core import primitives as p
 
+from ckptgrad.autodiff.cotangent import Entry
+from ckptgrad.autodiff.rule import Application
+from ckptgrad.graph.atoms import Array
 from ckptgrad.rules.decorators import bprop
 
 
@@ -32,7 +35,7 @@ def send_back(g: Any, places: Any, shape: Sequence[int], axis: int) -> Any:
 
 
 @bprop(p.sort_p, cost="heavy")
-def sort(op, *gs):
+def sort(op: Application, *gs: Array) -> Sequence[Entry]:
     """Sort once more with the positions as a passenger: they say where each value came from."""
     shape, axis = op.in_avals[0].shape, op.params["dimension"]
     *_, places = lax.sort(
@@ -45,14 +48,14 @@ def sort(op, *gs):
 
 
 @bprop(p.top_k_p, cost="heavy")
-def top_k(op, g, _):
+def top_k(op: Application, g: Array, _: Array) -> Sequence[Entry]:
     if g is None:
         return (None,)
     return (lambda: send_back(g, op.outputs[1], op.in_avals[0].shape, op.params["axis"]),)
 
 
 @bprop(p.approx_top_k_p, cost="heavy")
-def approx_top_k(op, g, _):
+def approx_top_k(op: Application, g: Array, _: Array) -> Sequence[Entry]:
     if g is None:
         return (None,)
     axis = op.params["reduction_dimension"] % g.ndim

@@ -14,7 +14,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from ckptgrad.autodiff.cotangent import Entry
 from ckptgrad.autodiff.rule import Application
+from ckptgrad.graph.atoms import Array
 from ckptgrad.rules.decorators import bprop, defined, refused, tangent
 from ckptgrad.rules.third_party import use_implementation
 
@@ -76,12 +78,12 @@ def _dot_general(data: Any, indices: Any, rhs: Any, params: dict[str, Any]) -> A
 
 
 @defined("bcoo_dot_general", cost="heavy")
-def bcoo_dot_general(params, data, indices, rhs):
+def bcoo_dot_general(params: dict[str, Any], data: Array, indices: Array, rhs: Array) -> Array:
     return [_dot_general(data, indices, rhs, params)]
 
 
 @defined("bcsr_dot_general", cost="heavy")
-def bcsr_dot_general(params, data, indices, indptr, rhs):
+def bcsr_dot_general(params: dict[str, Any], data: Array, indices: Array, indptr: Array, rhs: Array) -> Array:
     indices = jnp.stack([_rows(indices, indptr), indices], -1)
     return [_dot_general(data, indices, rhs, params)]
 
@@ -90,7 +92,7 @@ def _rows(indices: Any, indptr: Any) -> Any:
     """The row of each stored entry of a compressed format; beyond the last one for padding."""
     position = jnp.arange(indices.shape[-1], dtype=indptr.dtype)
 
-    def rows(ends):
+    def rows(ends: Array) -> Array:
         return (jnp.searchsorted(ends, position, side="right") - 1).astype(indices.dtype)
 
     for _ in range(indices.ndim - 1):
@@ -99,32 +101,32 @@ def _rows(indices: Any, indptr: Any) -> Any:
 
 
 @defined("coo_todense", cost="heavy")
-def coo_todense(params, data, row, col):
+def coo_todense(params: dict[str, Any], data: Array, row: Array, col: Array) -> Array:
     return [jnp.zeros(params["spinfo"].shape, data.dtype).at[row, col].add(data)]
 
 
 @defined("csr_todense", cost="heavy")
-def csr_todense(params, data, indices, indptr):
+def csr_todense(params: dict[str, Any], data: Array, indices: Array, indptr: Array) -> Array:
     return [jnp.zeros(params["shape"], data.dtype).at[_rows(indices, indptr), indices].add(data)]
 
 
 @defined("coo_matvec", cost="heavy")
-def coo_matvec(params, data, row, col, v):
+def coo_matvec(params: dict[str, Any], data: Array, row: Array, col: Array, v: Array) -> Array:
     return [_product(data, row, col, v, params["spinfo"].shape, params["transpose"])]
 
 
 @defined("coo_matmat", cost="heavy")
-def coo_matmat(params, data, row, col, v):
+def coo_matmat(params: dict[str, Any], data: Array, row: Array, col: Array, v: Array) -> Array:
     return [_product(data, row, col, v, params["spinfo"].shape, params["transpose"])]
 
 
 @defined("csr_matvec", cost="heavy")
-def csr_matvec(params, data, indices, indptr, v):
+def csr_matvec(params: dict[str, Any], data: Array, indices: Array, indptr: Array, v: Array) -> Array:
     return [_product(data, _rows(indices, indptr), indices, v, params["shape"], params["transpose"])]
 
 
 @defined("csr_matmat", cost="heavy")
-def csr_matmat(params, data, indices, indptr, v):
+def csr_matmat(params: dict[str, Any], data: Array, indices: Array, indptr: Array, v: Array) -> Array:
     return [_product(data, _rows(indices, indptr), indices, v, params["shape"], params["transpose"])]
 
 
@@ -137,13 +139,13 @@ def _product(data: Any, row: Any, col: Any, v: Any, shape: Sequence[int], transp
 
 
 @tangent("coo_fromdense", cost="heavy")
-def coo_fromdense(op: Application, t: Any):
+def coo_fromdense(op: Application, t: Any) -> Sequence[Array | None]:
     data, row, col = op.outputs
     return _stored(data, t[row, col]), None, None
 
 
 @tangent("csr_fromdense", cost="heavy")
-def csr_fromdense(op: Application, t: Any):
+def csr_fromdense(op: Application, t: Any) -> Sequence[Array | None]:
     data, indices, indptr = op.outputs
     return _stored(data, t[_rows(indices, indptr), indices]), None, None
 
@@ -154,7 +156,7 @@ def _stored(data: Any, t: Any) -> Any:
 
 
 @bprop("spsolve", cost="heavy")
-def spsolve(op: Application, g: Any):
+def spsolve(op: Application, g: Any) -> Sequence[Entry]:
     """With A x = b: the cotangent of b solves with the transpose of A, that of an entry of A is minus it times x."""
     data, indices, indptr, _ = op.inputs
     row = _rows(indices, indptr)

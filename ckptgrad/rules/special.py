@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,10 @@ from jax.extend.core import Primitive
 from jax.extend.core import primitives as p
 from jax.numpy import finfo
 
+from ckptgrad.autodiff.cotangent import Entry
+from ckptgrad.autodiff.rule import Application
 from ckptgrad.errors import NoDerivativeError
+from ckptgrad.graph.atoms import Array
 from ckptgrad.rules.decorators import bprop, const, transcendental
 
 mul, div, add, sub, neg, exp, log = lax.mul, lax.div, lax.add, lax.sub, lax.neg, lax.exp, lax.log
@@ -29,12 +32,12 @@ transcendental(p.digamma_p, lambda g, y, x: mul(g, lax.polygamma(const(y, 1), x)
 transcendental(p.polygamma_p, None, lambda g, y, m, x: mul(g, lax.polygamma(add(m, const(y, 1)), x)))
 
 
-def gamma_density(a, x):
+def gamma_density(a: Array, x: Array) -> Array:
     """The derivative of igamma(a, x) in x: x^(a-1) exp(-x) / gamma(a)."""
     return exp(sub(add(neg(x), mul(sub(a, const(a, 1)), log(x))), lax.lgamma(a)))
 
 
-def beta_density(a, b, x):
+def beta_density(a: Array, b: Array, x: Array) -> Array:
     """The derivative of betainc(a, b, x) in x: x^(a-1) (1-x)^(b-1) / beta(a, b)."""
     log_beta = sub(add(lax.lgamma(a), lax.lgamma(b)), lax.lgamma(add(a, b)))
     powers = add(mul(sub(b, const(b, 1)), lax.log1p(neg(x))), mul(sub(a, const(a, 1)), log(x)))
@@ -56,7 +59,7 @@ transcendental(
 def without(primitive: Primitive, argument: str) -> Callable:
     """The partial derivative of an argument that has none."""
 
-    def partial(g, *_):
+    def partial(g: Array, *_: Array) -> Array:
         raise NoDerivativeError(primitive.name, f"its derivative with respect to {argument} is not implemented, as in JAX")
 
     return partial
@@ -70,7 +73,7 @@ transcendental(
 )
 
 
-def bessel_i1e_slope(y, x):
+def bessel_i1e_slope(y: Array, x: Array) -> Array:
     """i0e(x) - y (sign(x) + 1/x), which is 1/2 at 0."""
     eps = const(x, finfo(x.dtype).eps)
     regular = lax.gt(lax.abs(x), eps)
@@ -86,10 +89,10 @@ transcendental(p.zeta_p, without(p.zeta_p, "x"), lambda g, z, x, q: neg(mul(g, m
 
 
 @bprop(p.random_gamma_p, cost="heavy")
-def random_gamma(op, g):
+def random_gamma(op: Application, g: Array) -> Sequence[Entry]:
     """Towards the shape parameter, by implicit differentiation of the distribution function."""
 
-    def entry():
+    def entry() -> Array:
         shape, sample = op.inputs[1], op.out
         if op.params["log_space"]:
             tiny = np.array(finfo(sample.dtype).tiny, sample.dtype)

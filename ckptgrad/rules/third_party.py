@@ -12,9 +12,11 @@ from typing import Any
 from jax import lax
 from jax.extend.core import Primitive
 
+from ckptgrad.autodiff.cotangent import Entry
 from ckptgrad.autodiff.of_function import pulled_back, pushed_forward
 from ckptgrad.autodiff.rule import Application, Rule, register, registered, remedy
 from ckptgrad.errors import NoDerivativeError
+from ckptgrad.graph.atoms import Array
 from ckptgrad.graph.graph import Operation
 from ckptgrad.graph.trace import trace
 from ckptgrad.graph.traits import CostClass
@@ -62,15 +64,15 @@ def _impl(op: Operation) -> Callable[..., Any]:
     return op.primitive.impl
 
 
-def _implementation(op: Application):
-    def run(*inputs):
+def _implementation(op: Application) -> Callable[..., Any]:
+    def run(*inputs: Array) -> Any:
         out = _impl(op.op)(*inputs, **op.params)
         return list(out) if op.op.primitive.multiple_results else [out]
 
     return run
 
 
-def _checked(op: Application):
+def _checked(op: Application) -> Callable[..., Any]:
     """The implementation, unless it uses the primitive itself (as JAX's own do), which would never end."""
     run = _implementation(op)
     if op.op.name in trace(run, *op.inputs).counts:
@@ -104,17 +106,17 @@ refused("nontraceable", "the package that made it says that it must not be trans
 
 
 @linear("nonbatchable", cost="view")
-def nonbatchable(op, g):
+def nonbatchable(op: Application, g: Array) -> Sequence[Entry]:
     return (g,)
 
 
 @linear("select_if_vmap", cost="elementwise")
-def select_if_vmap(op, g):
+def select_if_vmap(op: Application, g: Array) -> Sequence[Entry]:
     """The first case, or under vmap the case that the predicate chooses; the zeros go the same way."""
     chosen, nothing = op.op.primitive, lax.full_like(g, 0)
     return None, lambda: chosen.bind(op.inputs[0], g, nothing), lambda: chosen.bind(op.inputs[0], nothing, g)
 
 
 @bprop("nondifferentiable_backward", cost="view")
-def nondifferentiable_backward(op, g):
+def nondifferentiable_backward(op: Application, g: Array) -> Sequence[Entry]:
     raise NoDerivativeError(op.op.name, op.params["msg"], op.op.source)

@@ -10,16 +10,17 @@ from jax import lax
 from jax.extend.core import primitives as p
 
 from ckptgrad.compat import ACOSH_BY_FACTORS
+from ckptgrad.graph.atoms import Array
 from ckptgrad.rules.decorators import const, transcendental
 
 mul, div, add, sub, neg = lax.mul, lax.div, lax.add, lax.sub, lax.neg
 
 
-def one(x):
+def one(x: Array) -> Array:
     return const(x, 1)
 
 
-def tanh_slope(g, y):
+def tanh_slope(g: Array, y: Array) -> Array:
     """g * (1 - y^2) as h + h*y with h = g * (1 - y), which does not cancel near y = -1."""
     h = mul(g, sub(one(y), y))
     return add(h, mul(h, y))
@@ -51,7 +52,7 @@ transcendental(p.tanh_p, lambda g, y, x: tanh_slope(g, y))
 transcendental(p.asinh_p, lambda g, y, x: mul(g, lax.rsqrt(add(lax.square(x), one(y)))))
 
 
-def acosh_slope(g, y, x):
+def acosh_slope(g: Array, y: Array, x: Array) -> Array:
     if ACOSH_BY_FACTORS:
         return mul(g, mul(lax.rsqrt(sub(x, one(x))), lax.rsqrt(add(x, one(x)))))
     return mul(g, lax.rsqrt(sub(lax.square(x), one(x))))

@@ -7,12 +7,16 @@ The gradient of a maximum over windows sends each cotangent to the chosen elemen
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from jax import lax
 from jax.extend.core import primitives as p
 
+from ckptgrad.autodiff.cotangent import Entry
+from ckptgrad.autodiff.rule import Application
+from ckptgrad.graph.atoms import Array
 from ckptgrad.rules.convolution import dilated, padding_towards_input
 from ckptgrad.rules.decorators import bprop, const, linear
 
@@ -33,7 +37,7 @@ def undilated(ndim: int) -> Geometry:
 
 
 @linear(p.reduce_window_sum_p, cost="heavy")
-def reduce_window_sum(op, g):
+def reduce_window_sum(op: Application, g: Array) -> Sequence[Entry]:
     """Each input gets the sum of the cotangents of the windows that hold it."""
     (x,), where = op.in_avals, geometry(op)
     around = padding_towards_input(
@@ -47,7 +51,7 @@ def reduce_window_sum(op, g):
     )
     config = [(lo, hi, s - 1) for (lo, hi), s in zip(around, where["window_strides"], strict=True)]
 
-    def entry():
+    def entry() -> Array:
         return p.reduce_window_sum_p.bind(
             lax.pad(g, const(g, 0), config),
             window_dimensions=where["window_dimensions"],
@@ -120,23 +124,23 @@ def scatter_by_offsets(g: Any, x: Any, choice: Any, where: Geometry) -> Any:
 
 
 @bprop(p.reduce_window_max_p, cost="heavy")
-def reduce_window_max(op, g):
+def reduce_window_max(op: Application, g: Array) -> Sequence[Entry]:
     return (lambda: scatter_to_chosen(g, op.inputs[0], p.ge_p, geometry(op)),)
 
 
 @bprop(p.reduce_window_min_p, cost="heavy")
-def reduce_window_min(op, g):
+def reduce_window_min(op: Application, g: Array) -> Sequence[Entry]:
     return (lambda: scatter_to_chosen(g, op.inputs[0], p.le_p, geometry(op)),)
 
 
 @bprop(p.select_and_gather_add_p, cost="heavy")
-def select_and_gather_add(op, g):
+def select_and_gather_add(op: Application, g: Array) -> Sequence[Entry]:
     return lambda: scatter_to_chosen(g, op.inputs[1], op.params["select_prim"], geometry(op)), None
 
 
 @bprop(p.select_and_scatter_add_p, cost="heavy")
-def select_and_scatter_add(op, g):
-    def source():
+def select_and_scatter_add(op: Application, g: Array) -> Sequence[Entry]:
+    def source() -> Array:
         return p.select_and_gather_add_p.bind(
             g, op.inputs[1], select_prim=op.params["select_prim"], **geometry(op), **undilated(g.ndim)
         )

@@ -55,7 +55,7 @@ class KeepNetwork:
         boundary: Collection[Variable],
         roofline: Roofline,
         may_keep: Callable[[Operation], bool] | None = None,
-    ):
+    ) -> None:
         self.operations = joint.forward_operations
         self.roofline = roofline
         arriving = [v for v in joint.inputs if v in boundary]

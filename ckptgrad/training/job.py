@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -82,7 +82,7 @@ class Training:
         state = self.optimiser.init(self.params)
 
         @partial(jax.jit, donate_argnums=(0, 1))
-        def update(params, state, gradient):
+        def update(params: Any, state: Any, gradient: Any) -> tuple[Any, Any]:
             change, state = self.optimiser.update(gradient, state, params)
             return optax.apply_updates(params, change), state
 

@@ -35,7 +35,7 @@ def test_a_commit_with_changes_is_marked(monkeypatch, tmp_path):
         subprocess.run(["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=b", *words], check=True)
 
     (tmp_path / "__init__.py").write_text("")
-    monkeypatch.setattr(environment, "_PACKAGE", tmp_path)
+    monkeypatch.setattr(environment, "PACKAGE", tmp_path)
     assert environment.commit() is None
     git("init", "-q")
     git("add", ".")

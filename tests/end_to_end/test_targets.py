@@ -10,18 +10,22 @@ import jax.numpy as jnp
 import pytest
 
 import ckptgrad as cg
-from ckptgrad.bench.registry import Bench
-from ckptgrad.bench.target_models import TargetModel, attention_blocks
-from ckptgrad.example_models import gelu_stack
+from ckptgrad.example_models import attention_blocks, gelu_stack, plain, without_arrays
 from tests.support.targets import compile_only
 
-GELU = TargetModel("", gelu_stack, {"layers": 4, "width": 512, "hidden": 2048, "batch": 8192}, {})
-BLOCKS = TargetModel("", attention_blocks, {"blocks": 3, "width": 512, "heads": 8, "context": 512, "batch": 16}, {})
-WIDE = TargetModel("", gelu_stack, {"layers": 3, "width": 1024, "hidden": 4096, "batch": 16384}, {})
+MODELS = {
+    "gelu": (gelu_stack, {"layers": 4, "width": 512, "hidden": 2048, "batch": 8192}),
+    "blocks": (attention_blocks, {"blocks": 3, "width": 512, "heads": 8, "context": 512, "batch": 16}),
+    "wide": (gelu_stack, {"layers": 3, "width": 1024, "hidden": 4096, "batch": 16384}),
+}
 
 
-def temporaries_and_peak(target, problem):
-    loss, args = problem
+def problem(model, dtype, wrap=plain):
+    make, sizes = MODELS[model]
+    return without_arrays(make, dtype, wrap=wrap, **sizes)
+
+
+def temporaries_and_peak(target, loss, args):
     memory = target.allocated(target.compile(target.lower(jax.jit(jax.value_and_grad(loss)), *args)))
     return memory.temporary_bytes, memory.peak_bytes
 
@@ -29,15 +33,15 @@ def temporaries_and_peak(target, problem):
 @pytest.mark.parametrize(
     ("name", "model", "dtype", "most"),
     [
-        pytest.param("h100", GELU, jnp.float32, 13.01, id="h100-gelu"),
-        pytest.param("h100", BLOCKS, jnp.float32, 33.04, id="h100-blocks", marks=pytest.mark.slow),
-        pytest.param("v5e:2x2", WIDE, jnp.bfloat16, None, id="v5e-gelu", marks=pytest.mark.slow),
+        pytest.param("h100", "gelu", jnp.float32, 13.01, id="h100-gelu"),
+        pytest.param("h100", "blocks", jnp.float32, 33.04, id="h100-blocks", marks=pytest.mark.slow),
+        pytest.param("v5e:2x2", "wide", jnp.bfloat16, None, id="v5e-gelu", marks=pytest.mark.slow),
     ],
 )
 def test_a_plan_fits_in_the_bytes_of_a_checkpoint_around_each_block(name, model, dtype, most):
-    target, bench = compile_only(name), Bench()
-    loss, (params, x) = model(bench, dtype)
-    rival, peak = temporaries_and_peak(target, model(bench, dtype, jax.checkpoint))
+    target = compile_only(name)
+    loss, (params, x) = problem(model, dtype)
+    rival, peak = temporaries_and_peak(target, *problem(model, dtype, jax.checkpoint))
     ours = cg.value_and_grad(loss, budget=peak, target=target).compile(params, x)
     assert ours.temporary_bytes <= rival
     if most is not None:
@@ -49,14 +53,14 @@ def test_a_plan_fits_in_the_bytes_of_a_checkpoint_around_each_block(name, model,
 @pytest.mark.parametrize(
     ("name", "model", "dtype"),
     [
-        pytest.param("h100", GELU, jnp.float32, id="h100-gelu"),
-        pytest.param("h100", BLOCKS, jnp.bfloat16, id="h100-blocks"),
-        pytest.param("v5e:2x2", WIDE, jnp.bfloat16, id="v5e-gelu"),
+        pytest.param("h100", "gelu", jnp.float32, id="h100-gelu"),
+        pytest.param("h100", "blocks", jnp.bfloat16, id="h100-blocks"),
+        pytest.param("v5e:2x2", "wide", jnp.bfloat16, id="v5e-gelu"),
     ],
 )
 def test_where_memory_allows_neither_bytes_nor_time_exceed_those_of_jax_grad(name, model, dtype, within):
     target = compile_only(name)
-    loss, args = model(Bench(), dtype)
+    loss, args = problem(model, dtype)
     rival = target.compile(target.lower(jax.jit(jax.value_and_grad(loss)), *args))
     peak = target.allocated(rival).peak_bytes
     budget = peak if within == "the same bytes" else None

@@ -54,5 +54,5 @@ def test_a_stand_in_has_the_name_and_the_parameters_of_the_users_function():
     assert (name_of(stand_in), title(stand_in)) == ("loss", title(loss))
     assert inspect.signature(stand_in) == inspect.signature(loss)
     assert list(inspect.signature(standing_for(loss, max, ["x", "params"])).parameters) == ["x", "params"]
-    # What is no name of a parameter (`rest[0]`) is none of the stand-in's.
+    # What is not the name of a parameter (`rest[0]`) is not one of the stand-in's.
     assert inspect.signature(standing_for(loss, max, ["rest[0]"])) == inspect.signature(loss)

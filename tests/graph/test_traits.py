@@ -138,7 +138,7 @@ def test_a_rule_states_its_class(own, way, kind):
 @pytest.mark.parametrize("way", STATING)
 def test_an_unknown_class_is_refused(own, way):
     with pytest.raises(cg.OptionError, match="there are product, heavy"):
-        STATING[way](own, "dear")
+        STATING[way](own, "expensive")
     assert own.name not in registered()
 
 

@@ -1,4 +1,4 @@
-"""Schedules as text and as numbers; whoever follows one refuses what is no action."""
+"""Schedules as text and as numbers; whoever follows one refuses what is not an action."""
 
 from __future__ import annotations
 

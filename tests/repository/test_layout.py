@@ -11,6 +11,7 @@ import pytest
 
 import ckptgrad
 from ckptgrad.bench import registry as benchmarks
+from ckptgrad.example_models import SWEEP
 from ckptgrad.loops.reversals.reversal import registered as reversals
 from tests.cases.policies import ROWS
 from tests.cases.rules import CASES
@@ -61,6 +62,7 @@ TABLES: dict[str, Callable[[], set[str]]] = {
     "planning/policies": lambda: stems({row.policy.__module__ for row in ROWS}),  # tests/cases/policies.py
     "loops/reversals": lambda: stems({r.way.__module__ for r in reversals().values()}),  # loops/test_reversals.py
     "bench/cases": benchmarks_by_file,  # cli/test_bench.py
+    "example_models": lambda: stems({make.__module__ for make, _ in SWEEP.values()}),  # test_example_models.py
 }
 
 # Files that run in processes of their own, and the tests that start these.

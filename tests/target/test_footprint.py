@@ -33,7 +33,7 @@ SOLID = {
     "elementwise work is fused": (lambda x: jnp.sin(x * 2 + 1), [X], ["sin"]),
     "operands and results of a product": (lambda x, w: jnp.tanh(jnp.sin(x) @ w) * 2, [X, W], ["sin", "dot_general", "mul"]),
     "reductions": (lambda x: x * 2 - (x * 3).max(), [X], ["reduce_max", "sub"]),
-    "a dear value read twice": (lambda x: (lambda e: e * e.sum() + 1)(jnp.exp(x)), [X], ["exp", "reduce_sum", "add"]),
+    "an expensive value read twice": (lambda x: (lambda e: e * e.sum() + 1)(jnp.exp(x)), [X], ["exp", "reduce_sum", "add"]),
     "a cheap value read twice": (lambda x: (lambda e: e * e.sum() + 1)(x * 2), [X], ["reduce_sum", "add"]),
     "views": (lambda x: x.T[:4] * 2, [X], ["mul"]),
     "a reduction of axes apart": (

@@ -20,7 +20,7 @@ BUDGET = 64 * 2**20
 VISCOSITY, UNTIL = 0.1, 1.0
 
 
-def step(u, dt):
+def step(u: jax.Array, dt: float) -> jax.Array:
     """One explicit step of u_t + u u_x = viscosity u_xx on a circle."""
     dx = 2 * jnp.pi / u.shape[0]
     ahead, behind = jnp.roll(u, -1), jnp.roll(u, 1)
@@ -37,12 +37,12 @@ def burgers(bench: Bench) -> Iterator[Row]:
     x = jnp.linspace(0, 2 * jnp.pi, points, endpoint=False)
     truth, start = jnp.sin(x) + 0.5 * jnp.cos(2 * x), jnp.zeros(points)
 
-    def solve(u):
+    def solve(u: jax.Array) -> jax.Array:
         return lax.fori_loop(0, steps, lambda _, u: step(u, dt), u)
 
     observed = jax.jit(solve)(truth)
 
-    def misfit(u):
+    def misfit(u: jax.Array) -> jax.Array:
         return jnp.mean((solve(u) - observed) ** 2)
 
     group = f"{points:,} points, {steps:,} steps"
@@ -51,7 +51,7 @@ def burgers(bench: Bench) -> Iterator[Row]:
     certified = cg.value_and_grad(misfit, budget=BUDGET).compile(start)
     history: list[float] = []
 
-    def evaluate(u):
+    def evaluate(u: np.ndarray) -> tuple[float, np.ndarray]:
         bench.announce(f"gradient {len(history) + 1} of about {gradients}")
         value, slope = certified(jnp.asarray(u, jnp.float32))
         history.append(float(value))

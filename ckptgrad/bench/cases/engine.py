@@ -47,7 +47,7 @@ def graph(bench: Bench) -> Iterator[Row]:
     run = f"{4 * repeats + 1:,} operations traced and differentiated"
     bench.announce(run)
 
-    def deep(x):
+    def deep(x: jax.Array) -> jax.Array:
         for _ in range(repeats):
             x = jnp.sin(x) * 1.01 + x
             x = x / 1.5
@@ -96,7 +96,7 @@ def jacobian(bench: Bench) -> Iterator[Row]:
     wide = jax.random.normal(jax.random.key(0), (400, 4)) / 20
     bench.announce("jacobian")
 
-    def hourglass(x):
+    def hourglass(x: jax.Array) -> jax.Array:
         for _ in range(4):
             x = jnp.sin(wide @ jnp.tanh(wide.T @ x))
         return x

@@ -40,7 +40,7 @@ Setting: TypeAlias = tuple[Callable, tuple[Any, ...], dict[str, Budget]]  # a lo
 class Cap:
     """Which sizes to leave out, extrapolated from the two sizes before."""
 
-    def __init__(self, seconds: float):
+    def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self._history: dict[str, list[tuple[int, float]]] = {}
 

@@ -165,7 +165,7 @@ class Candidate:
         backward_bytes: int,
         forward_seconds: float,
         backward_seconds: float,
-    ):
+    ) -> None:
         self._costs, self._make, self.policies, self.stored = costs, make, policies, stored
         self.forward_bytes, self.backward_bytes = forward_bytes, backward_bytes
         self.forward_seconds, self.backward_seconds = forward_seconds, backward_seconds

@@ -179,7 +179,7 @@ class Optimum:
 class _Walk:
     """Decides one schedule, in exact bytes. A segment's state is the bytes left for it."""
 
-    def __init__(self, optimum: Optimum, values: np.ndarray | None, slot: int, curves: list[Curve] | None):
+    def __init__(self, optimum: Optimum, values: np.ndarray | None, slot: int, curves: list[Curve] | None) -> None:
         costs = optimum.costs
         self.costs, self.optimum, self.values, self.slot, self.curves = costs, optimum, values, slot, curves
         self.least, self.seconds = optimum.least

@@ -140,7 +140,7 @@ class Bound:
     together within the budget, or runs again later: the relaxed knapsack of `bound`, for the stages of the sweep.
     """
 
-    def __init__(self, costs: ChainCosts, budget: int | None):
+    def __init__(self, costs: ChainCosts, budget: int | None) -> None:
         self.costs = costs
         self.budget = float("inf") if budget is None else budget - costs.held_bytes
         self.options = [stage.options for stage in costs.stages]
@@ -189,7 +189,7 @@ class Bound:
 class _Moves:
     """All moves of a chain, with the bytes and seconds of each action read off the ledger once."""
 
-    def __init__(self, costs: ChainCosts):
+    def __init__(self, costs: ChainCosts) -> None:
         self.n, stages = len(costs), costs.stages
         self.options = [stage.options for stage in stages]
         self.frees = [_step(Free(i), free_change(costs.boundary_bytes(i))) for i in range(self.n)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from ckptgrad import example_models as models
@@ -54,34 +53,3 @@ def test_scanned_layers_compute_what_unrolled_ones_do(make):
     assert_same(*quick(lambda: (scanned(*stacked), plain(*args)))(), scale=8)
     names = {eqn.primitive.name for eqn in jax.make_jaxpr(scanned)(*stacked).eqns}
     assert "scan" in names
-
-
-def test_zeros_take_the_place_of_weights_of_any_size():
-    params, _ = jax.eval_shape(lambda: models.gelu_stack(1, 2**20, 2**20, 1, weights=models.Zeros)[1])
-    assert params[0]["up"].shape == (2**20, 2**20)
-
-
-def test_weights_are_seeded_and_scaled_by_their_inputs():
-    assert_same(models.Weights()(3, 2), models.Weights()(3, 2), bits=True)
-    normal = models.Weights()
-    assert float(jnp.std(normal(100, 50))) == pytest.approx(0.1, rel=0.05)
-    assert float(jnp.std(models.Weights(0.5)(100, 50))) == pytest.approx(0.5, rel=0.05)
-
-
-def test_norms_and_pools_are_what_they_are_called():
-    x = np.random.default_rng(0).normal(size=(2, 4, 4, 16)).astype(np.float32)
-    gain, bias = np.full(16, 2.0, np.float32), np.ones(16, np.float32)
-
-    @quick
-    def run(x):
-        return models.group_norm(x, gain, bias, 4), models.layer_norm(x, gain, bias), models.max_pool(x)
-
-    grouped, layered, pooled = run(x)
-    groups = ((np.asarray(grouped) - 1) / 2).reshape(2, 4, 4, 4, 4)
-    np.testing.assert_allclose(groups.mean((1, 2, 4)), 0, atol=1e-5)
-    np.testing.assert_allclose(groups.var((1, 2, 4)), 1, rtol=1e-3)
-    np.testing.assert_allclose(np.asarray(layered).mean(-1), 1, atol=1e-5)
-    np.testing.assert_array_equal(pooled, x.reshape(2, 2, 2, 2, 2, 16).max((2, 4)))
-    kernel = np.zeros((1, 1, 16, 16), np.float32)
-    kernel[0, 0] = np.eye(16)
-    np.testing.assert_array_equal(models.conv(x, kernel, stride=2), x[:, ::2, ::2])
