@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ckptgrad.example_models.images import resnet, unet
+from ckptgrad.example_models.layered import gelu_stack, mixed_widths, recurrent, tanh_chain, tied
 from ckptgrad.example_models.parts import Problem, plain, without_arrays
-from ckptgrad.example_models.stacks import gelu_stack, mixed_widths, recurrent, tanh_chain, tied
 from ckptgrad.example_models.transformers import attention_blocks, bfloat16_transformer, experts, mixer, transformer
 
 # For sweeps over budgets: small enough to compile many plans, large enough that small arrays do not matter.

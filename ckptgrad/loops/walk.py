@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from ckptgrad.graph.graph import Variable
-from ckptgrad.loops import binomial
+from ckptgrad.loops import binomial_steps
 from ckptgrad.loops.loop import Loop
 from ckptgrad.loops.replay import Replay
 from ckptgrad.loops.stacks import down_from, put, put_each, stack_like, take, take_each, up_to, zeros_stack
@@ -161,7 +161,7 @@ class Walk:
             slots, positions, top, at, carry = state
             # Without a free slot it goes the rest of the way in one run, and does not store the state.
             free = top < self.slots - 1
-            far = at + binomial.advance(last + 1 - at, self.slots - top, self.slots)
+            far = at + binomial_steps.advance(last + 1 - at, self.slots - top, self.slots)
             far = jnp.where(free, far, last)
             carry = self.advance(carry, at * self.group, far * self.group)
             top = jnp.where(free, top + 1, top)

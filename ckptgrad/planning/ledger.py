@@ -92,8 +92,8 @@ class Held(NamedTuple):
     cotangents: tuple[int, ...]
 
 
-class Moment(NamedTuple):
-    """One action: what is held at its worst moment, by bytes and by number, and when it runs, in seconds."""
+class Balance(NamedTuple):
+    """The balance of one action: what is held at its worst moment, by bytes and by number, and when it runs, in seconds."""
 
     action: Action
     stored: Storage
@@ -236,12 +236,12 @@ class Ledger:
         return Held(boundaries, residuals, cotangents)
 
 
-def follow(costs: ChainCosts, actions: Iterable[Action]) -> Iterator[Moment]:
-    """The moments of a schedule, one per action."""
+def follow(costs: ChainCosts, actions: Iterable[Action]) -> Iterator[Balance]:
+    """The balances of a schedule, one per action."""
     ledger, stored, start = Ledger(costs), opening(costs), 0.0
     for action in actions:
         held = ledger.during(action)
         change = next(ledger.changes((action,)))
         stored, end = stored.plus(change.made), start + change.seconds
-        yield Moment(action, stored, change.transients, held, start, end)
+        yield Balance(action, stored, change.transients, held, start, end)
         stored, start = stored.minus(change.freed), end

@@ -52,8 +52,8 @@ def spacetime(schedule: Schedule, costs: ChainCosts) -> SpaceTime:
     seen: dict[tuple[str, int], None] = {}
     residuals: set[int] = set()
     time = 0
-    for moment in follow(costs, schedule):
-        action, now = moment.action, moment.held.boundaries
+    for balance in follow(costs, schedule):
+        action, now = balance.action, balance.held.boundaries
         held += [(boundary, since.pop(boundary), time) for boundary in sorted(since.keys() - now)]
         since |= {boundary: time for boundary in now - since.keys() if 0 < boundary < len(costs)}
         if action.scope is not None:
@@ -61,10 +61,10 @@ def spacetime(schedule: Schedule, costs: ChainCosts) -> SpaceTime:
             again = (name, action.about) in seen
             seen[name, action.about] = None
             marks.setdefault(f"repeated {name}" if again else name, []).append((time, action.about))
-            if moment.held.residuals.keys() - residuals:
+            if balance.held.residuals.keys() - residuals:
                 marks[KEPT].append((time, action.about))
             time += 1
-        residuals = {*moment.held.residuals}
+        residuals = {*balance.held.residuals}
     held += [(boundary, start, time) for boundary, start in since.items()]
     *others, last = dict.fromkeys(f"{name}s" for name, _ in seen)
     counted = f"{', '.join(others)} and {last}"

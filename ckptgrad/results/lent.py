@@ -48,7 +48,7 @@ def peak_less_lent(program: Program, costs: ChainCosts, schedule: Iterable[Actio
 class Lending:
     """What gradients of arguments that are not made yet lend, action by action."""
 
-    def __init__(self, program: Program, costs: ChainCosts):
+    def __init__(self, program: Program, costs: ChainCosts) -> None:
         self._sizes, self._costs = _Sizes(program), costs
         self._unmade = _by_maker(program)
         self._free = self._sizes.of_gradients(v for made in self._unmade.values() for v in made)
@@ -130,7 +130,7 @@ class Lending:
 class _Sizes:
     """Arrays of a program by their bytes: how many of each size."""
 
-    def __init__(self, program: Program):
+    def __init__(self, program: Program) -> None:
         self._program = program
         self._known: dict[tuple[str | int, StageKind], Sizes] = {}
 

@@ -10,15 +10,14 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from ckptgrad.chain.course import backward_course, forward_course
 from ckptgrad.chain.kind import private_residuals
 from ckptgrad.chain.program import Program
+from ckptgrad.chain.stage_course import backward_course, forward_course
 from ckptgrad.chain.waiting import waiting, waiting_bytes
 from ckptgrad.graph.graph import Atom, Operation, Variable
 from ckptgrad.meters.buffers import Buffer
-from ckptgrad.planning import ledger
 from ckptgrad.planning.costs import ChainCosts
-from ckptgrad.planning.ledger import follow
+from ckptgrad.planning.ledger import Balance, follow
 from ckptgrad.planning.schedule import Backward, Forward, Schedule
 from ckptgrad.results.lent import Lending
 from ckptgrad.target.course import Course, lifted
@@ -55,14 +54,14 @@ def moments(program: Program, costs: ChainCosts, schedule: Schedule) -> list[Mom
     found: list[Moment] = []
     kept: dict[int, int | None] = {}
     lending = Lending(program, costs)
-    for moment, _ in zip(follow(costs, schedule), lending.follow(schedule), strict=True):
-        action, course = moment.action, list[tuple[float, int]]()
+    for balance, _ in zip(follow(costs, schedule), lending.follow(schedule), strict=True):
+        action, course = balance.action, list[tuple[float, int]]()
         if isinstance(action, Forward):
             kept[action.stage] = action.keep
             course = forward_course(program.stages[action.stage].kind, action.keep)
         elif isinstance(action, Backward) and (keep := kept[action.stage]) is not None:
             course = backward_course(program.stages[action.stage].kind, keep)
-        found.append(_with_inside(_by_kind(moment, between, lending.bytes), course))
+        found.append(_with_inside(_by_kind(balance, between, lending.bytes), course))
     return found
 
 
@@ -78,28 +77,29 @@ def _with_inside(moment: Moment, course: Course) -> Moment:
     return replace(moment, inside=tuple(inside))
 
 
-def _by_kind(moment: ledger.Moment, between: tuple[int, ...], lent: int) -> Moment:
-    """A moment of the ledger; what waits beside cotangents, which costs count with them, is counted by its own kind.
+def _by_kind(balance: Balance, between: tuple[int, ...], lent: int) -> Moment:
+    """A moment from a balance of the ledger.
 
-    What results lend is counted as what stands there.
+    What waits beside cotangents, which costs count with them, is counted by its own kind, and what results lend as what
+    stands there.
     """
-    bytes_ = moment.stored._asdict()
+    bytes_ = balance.stored._asdict()
     bytes_["results"] -= lent
-    first, *later = (between[boundary] for boundary in moment.held.cotangents)
+    first, *later = (between[boundary] for boundary in balance.held.cotangents)
     bytes_["gradients"] -= first + sum(later)
     bytes_["boundaries"] += first
-    transients = moment.transients + sum(later)
+    transients = balance.transients + sum(later)
     # A backward that writes over what it reads holds less than the two together.
     bytes_["gradients"] += min(transients, 0)
     bytes_["transients"] = max(transients, 0)
-    return Moment(str(moment.action), moment.action.about, moment.start, moment.end, bytes_)
+    return Moment(str(balance.action), balance.action.about, balance.start, balance.end, bytes_)
 
 
 def buffers_during(program: Program, costs: ChainCosts, schedule: Schedule, index: int, total: int) -> list[Buffer]:
     """Each buffer held during the action at `index`, largest first; `total` bytes in total."""
     lending = Lending(program, costs)
-    moment, _ = next(itertools.islice(zip(follow(costs, schedule), lending.follow(schedule), strict=True), index, None))
-    action, (boundaries, residuals, cotangents) = moment.action, moment.held
+    balance, _ = next(itertools.islice(zip(follow(costs, schedule), lending.follow(schedule), strict=True), index, None))
+    action, (boundaries, residuals, cotangents) = balance.action, balance.held
     buffers = _results(program, dict(lending.lenders()))
     for i in sorted(boundaries - {0}):
         buffers += [_of_program(program, v, "boundaries", i - 1) for v in program.stages[i - 1].boundary_out]

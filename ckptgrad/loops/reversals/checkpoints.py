@@ -20,7 +20,7 @@ import numpy as np
 from ckptgrad.binomial import extra_forwards
 from ckptgrad.graph.graph import Variable
 from ckptgrad.graph.naming import counted
-from ckptgrad.loops.binomial import first_pass
+from ckptgrad.loops.binomial_steps import first_pass
 from ckptgrad.loops.reversals.reversal import Candidate, LoopT, Offer, Reversal, reversal
 from ckptgrad.loops.scan import Scan
 from ckptgrad.loops.stacks import down_from, put_each, stack_like, stack_variable, take, up_to

@@ -1,4 +1,4 @@
-"""The ledger: arrays held while a plan is run stage by stage, each buffer counted once."""
+"""The meter `ledger`: the arrays held while a plan is run stage by stage, each buffer counted once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ckptgrad.meters.meter import Reading, Subject, meter
     sees="boundaries, residuals, gradients and results as they are held between the actions of the plan",
     cannot_see="what a stage holds inside while it runs, and results before they are made",
 )
-def ledger(subject: Subject) -> Reading:
+def held_arrays(subject: Subject) -> Reading:
     """Run the plan action by action, and add up the arrays that are held after each, of sharded ones what a device holds."""
     if subject.staged is None:
         return Reading(None, "the program is not a plan's, and cannot be run stage by stage")

@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ckptgrad import binomial
-from ckptgrad.loops.binomial import advance, first_pass
+from ckptgrad.loops.binomial_steps import advance, first_pass
 from ckptgrad.planning.loop_referee import offline_starts, steps_run
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 import ckptgrad as cg
-from ckptgrad.chain.course import backward_course, forward_course
+from ckptgrad.chain.stage_course import backward_course, forward_course
 
 X, W = jnp.ones((64, 16)), jnp.eye(16)
 
