@@ -74,3 +74,8 @@ def test_unknown_options_are_refused_at_once(door, option, names):
     with pytest.raises(cg.CkptgradError, match=names) as caught:
         door(jnp.sum, **option)
     assert repr(next(iter(option.values()))) in str(caught.value)
+
+
+def test_an_unknown_policy_is_an_unknown_option():
+    with pytest.raises(cg.OptionError, match="no policy is called 'optimum'"):
+        Request(policy="optimum")

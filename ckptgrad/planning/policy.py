@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TypeAlias, cast
 
-from ckptgrad.errors import CkptgradError
+from ckptgrad.errors import OptionError
 from ckptgrad.interactive import is_defined_again
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.schedule import Schedule
@@ -33,7 +33,7 @@ class Registration:
     references: tuple[str, ...]
 
 
-class PolicyError(CkptgradError):
+class PolicyError(OptionError):
     """A policy's name is unknown or taken."""
 
 
