@@ -103,27 +103,19 @@ def _ask_of_smallest(asked: AskedCosts, program: Program, request: Request, smal
     return asked.ask_everything(most=MOST_PROBES)
 
 
-def asks_within_budget(program: Program, request: Request) -> bool:
-    """Whether the compiler is asked about stages with loops only once it is known which plans matter.
-
-    A stage with a loop has many programs, one per way to reverse it and number of checkpoints.
-    """
-    return request.costs == "auto" and any(kind.has_loops for kind in program.kinds)
-
-
 def costs_to_compile(program: Program, request: Request) -> ChainCosts:
     """The costs by which a program is planned that is going to be compiled.
 
-    Of stages with loops, `budget="min"` asks the compiler about the smallest plans alone.
-    Where compiling a stage takes a while, `costs="auto"` asks about the options that some plans choose, not about all: the
-    fastest plan, the smallest, and the one within the budget.
+    Those of every option, or, where that takes too long (`_asks_about_few`), of those that some plans choose: the fastest
+    plan, the smallest, and the one within the budget. For the smallest plan, of stages with loops or very many programs
+    those that it runs.
 
     Raises:
         OptionError: nothing here compiles for the program's target.
     """
-    if request.asks_for_least and asks_within_budget(program, request):
+    if request.asks_for_least and _asks_within_budget(program, request):
         return costs_within(program, request)
-    if request.costs != "auto" or program.target.platform.quick_probes or count_probes(program) > MOST_PROBES:
+    if not _asks_about_few(program, request):
         return program_costs(program, request.costs, compiling=True)
     program.target.check_compiles()
     asked = AskedCosts(program)
@@ -137,6 +129,35 @@ def costs_to_compile(program: Program, request: Request) -> ChainCosts:
             break
         budgets = (request.budget,)
     return asked.costs
+
+
+def costs_before_refusing(program: Program, request: Request, budget: int | None) -> ChainCosts | None:
+    """Other costs, by which a budget may be kept that is not by those of `costs_to_compile`; None where there are none.
+
+    Of stages with loops or very many programs those of plans within the budget, else those of every option.
+    """
+    if _asks_within_budget(program, request):
+        return costs_within(program, replace(request, budget=budget))
+    return program_costs(program, "compile") if _asks_about_few(program, request) else None
+
+
+def _asks_within_budget(program: Program, request: Request) -> bool:
+    """Whether the compiler is asked only once it is known which plans matter, as there are very many programs.
+
+    A stage with a loop has one for each way to reverse it and number of checkpoints.
+    """
+    has_many = count_probes(program) > MOST_PROBES or any(kind.has_loops for kind in program.kinds)
+    return request.costs == "auto" and has_many
+
+
+def _asks_about_few(program: Program, request: Request) -> bool:
+    """Whether the compiler is asked about some options only: where a stage takes it a while, and `costs="auto"`.
+
+    What is not asked about is taken to exceed its estimate by as much as what was, so that a smaller plan may be missed.
+    """
+    platform = program.target.platform
+    takes_a_while = platform.slow_probes or not (platform.quick_probes or request.asks_for_least)
+    return request.costs == "auto" and takes_a_while and count_probes(program) <= MOST_PROBES
 
 
 def limit_bytes(program: Program, request: Request, costs: ChainCosts) -> int | None:

@@ -1,10 +1,20 @@
-"""Which budget a plan is made for."""
+"""Which budget a plan is made for, and by which costs one is that will be compiled."""
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
+import pytest
 
 import ckptgrad as cg
+from ckptgrad import planner
+from ckptgrad.bench.registry import Bench
+from ckptgrad.bench.target_models import TargetModel, experts
+from ckptgrad.costs import source
+from ckptgrad.costs.estimated import estimated_costs
+from ckptgrad.planner import costs_before_refusing, costs_to_compile
+from ckptgrad.request import Request
+from tests.support.targets import compile_only
 
 X = jnp.array([1.0, 2.0])
 
@@ -19,3 +29,31 @@ def test_relative_budgets_and_words():
     assert cg.plan(total, X, budget="min").budget <= whole
     assert cg.plan(total, X, budget="auto").budget > 2**20
     assert cg.plan(total, X).budget is None
+
+
+def attention(ws, x):
+    for w in ws:
+        x = x + jax.nn.softmax(jnp.einsum("bqd,bkd->bqk", x @ w, x), -1) @ x
+    return jnp.mean(x**2)
+
+
+def test_of_very_many_programs_those_of_the_plans_within_a_budget_are_asked_about_before_it_is_refused(monkeypatch):
+    args = [jax.ShapeDtypeStruct((16, 16), jnp.float32)] * 2, jax.ShapeDtypeStruct((8, 64, 16), jnp.float32)
+    least = cg.grad(attention, budget="min").compile(*args).peak_bytes
+    program, request = cg.plan(attention, *args).program, Request(budget=least)
+    assert costs_before_refusing(program, request, least) is None
+    for module in (planner, source):
+        monkeypatch.setattr(module, "count_probes", lambda program: 1 + source.MOST_PROBES)
+    assert costs_to_compile(program, request) == estimated_costs(program)
+    assert cg.grad(attention, budget=least).compile(*args).peak_bytes <= least
+
+
+@pytest.mark.slow
+def test_a_gpus_compiler_is_asked_about_every_option_for_the_smallest_plan_and_before_a_budget_is_refused():
+    """What few options take more than estimated, the others need not."""
+    target = compile_only("h100")
+    sizes = {"layers": 2, "width": 128, "hidden": 512, "count": 8, "groups": 8, "tokens": 256}
+    loss, args = TargetModel("", experts, sizes, sizes)(Bench(), jnp.bfloat16)
+    least = cg.grad(loss, budget="min", target=target, costs="compile").compile(*args).peak_bytes
+    assert cg.grad(loss, budget="min", target=target).compile(*args).peak_bytes == least
+    assert cg.grad(loss, budget=least, target=target).compile(*args).peak_bytes <= least

@@ -10,7 +10,7 @@ from typing import Any
 from ckptgrad.chain.program import Program
 from ckptgrad.errors import BudgetError
 from ckptgrad.execution.certify import Certified, certify
-from ckptgrad.planner import asks_within_budget, costs_to_compile, costs_within, limit_bytes, make_plan
+from ckptgrad.planner import costs_before_refusing, costs_to_compile, limit_bytes, make_plan
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.request import Request
 from ckptgrad.results.plan import Plan
@@ -41,10 +41,11 @@ def compile_within(program: Program, request: Request, jitted: Callable[[Plan], 
     try:
         return certified(costs)
     except BudgetError as error:
-        if not asks_within_budget(program, request):
+        others = costs_before_refusing(program, request, budget)
+        if others is None:
             raise
         try:
-            return certified(costs_within(program, replace(request, budget=budget)))
+            return certified(others)
         except BudgetError as again:
             raise min(error, again, key=lambda e: e.smallest) from None
 

@@ -19,6 +19,7 @@ PLATFORM = Platform(
     open_if_stored=True,
     # The last two axes are laid out in tiles.
     reshapes_in_place=False,
+    slow_probes=True,
     # The runtime and the compiler keep about as much for themselves.
     reserve=0.02,
     compilers=("libtpu",),
