@@ -135,7 +135,7 @@ class Trials:
                 return None
             if trial.peak_bytes <= budget:
                 return trial
-            aim = trial.plan.peak_bytes - 1
+            aim = trial.plan.simulation.peak - 1
         return None
 
     def tried(self, plan: Plan, jitted: Any) -> Trial:

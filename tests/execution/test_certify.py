@@ -193,6 +193,7 @@ class Imagined:
             schedule=schedule,
             fenced=fenced,
             seconds=1 / (1 + number),
+            peak_bytes=self.predicted[number],
             simulation=SimpleNamespace(peak=self.predicted[number]),
             number=number if fenced else len(self.predicted),
         )
