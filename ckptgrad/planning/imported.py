@@ -135,7 +135,7 @@ def load_plan(source: str | Path) -> Policy:
         if here != options:
             at = next((i for i, (a, b) in enumerate(zip(here, options, strict=False)) if a != b), None)
             what = f"{len(options)} stages, not {len(here)}" if at is None else f"other save options at stage {at}"
-            raise ScheduleError(f"the saved plan is for {what}; plan this function anew")
+            raise ScheduleError(f"the saved plan is for {what}; plan this function again")
         simulate(schedule, costs)
         writer = ScheduleWriter(costs)
         writer.replay(schedule)
@@ -173,9 +173,9 @@ def _saved(text: str) -> tuple[Schedule, list[tuple[str, ...]]]:
         raise ScheduleError(f"this plan is saved in format {format!r}, and this version of ckptgrad reads format {FORMAT}")
     policy, actions, options = fields.get("policy"), fields.get("schedule"), fields.get("options")
     if not isinstance(policy, str):
-        raise _no_plan("its 'policy' is not a text")
+        raise _no_plan("its 'policy' is not a string")
     if not _are_texts(actions):
-        raise _no_plan("its 'schedule' is not a list of texts")
+        raise _no_plan("its 'schedule' is not a list of strings")
     if not _are_named_options(options):
         raise _no_plan("its 'options' are not one list of names per stage")
     schedule = Schedule.parse(actions, policy)

@@ -191,7 +191,7 @@ def linear_call(op: Application, *cotangents: Any) -> Sequence[Entry]:
     """The user's transpose of a function that is linear in its last arguments."""
     fixed = op.params["num_callee_consts"] + op.params["num_res"]
     if any(op.needs[:fixed]):
-        raise NoDerivativeError(op.op.name, "a derivative towards the arguments that it is not linear in", op.op.source)
+        raise NoDerivativeError(op.op.name, "an argument is differentiated in which it is not linear", op.op.source)
     program, consts = op.params["transpose_thunk"]()
     seeds = [instantiate(ct, aval) for ct, aval in zip(cotangents, op.out_avals, strict=True)]
     count = op.params["num_res"]

@@ -75,7 +75,7 @@ def eigh(op: Application, da: Array) -> Sequence[Array | None]:
     v, w = op.outputs
     n = op.in_avals[0].shape[-1]
     if op.params["subset_by_index"] not in (None, (0, n)):
-        raise NoDerivativeError(op.op.name, "a part of the eigenvalues only", op.op.source)
+        raise NoDerivativeError(op.op.name, "it returns only some of the eigenvalues, as subset_by_index says", op.op.source)
     inner = mm(adjoint(v), da, v)
     return mm(v, reciprocal_gaps(w.astype(v.dtype)) * inner), diagonal(inner.real)
 
@@ -119,7 +119,7 @@ def eigenvectors(w: Any, v: Any, da: Any) -> tuple[Any, Any]:
 def svd(op: Application, da: Array) -> Sequence[Array | None]:
     params, (m, n) = op.params, op.in_avals[0].shape[-2:]
     if params["compute_uv"] and params["full_matrices"] and m != n:
-        raise NoDerivativeError(op.op.name, "singular vectors with full_matrices=True", op.op.source)
+        raise NoDerivativeError(op.op.name, "it returns all singular vectors, with full_matrices=True", op.op.source)
     if params["compute_uv"]:
         s, u, vh = op.outputs
     else:

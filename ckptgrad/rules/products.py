@@ -138,7 +138,9 @@ def ragged_dot_general(op: Application, g: Array) -> Sequence[Entry]:
     (contract, _), (batch, _) = numbers.dot_dimension_numbers
     (ragged,) = numbers.lhs_ragged_dimensions
     if ragged in batch:
-        raise NoDerivativeError(op.op.name, "a ragged batch dimension, as in JAX", op.op.source)
+        raise NoDerivativeError(
+            op.op.name, "its batch dimension is ragged, for which JAX has no derivative either", op.op.source
+        )
     return (*(_groups_of_summands if ragged in contract else _groups_of_rows)(op, g), None)
 
 

@@ -100,7 +100,9 @@ def scatter_mul(op: Application, g: Array) -> Sequence[Entry]:
 
     def update() -> Array:
         if not op.params["unique_indices"]:
-            raise NoDerivativeError(op.op.name, "towards its updates it needs unique_indices=True, as in JAX", op.op.source)
+            raise NoDerivativeError(
+                op.op.name, "with respect to its updates it needs unique_indices=True, as in JAX", op.op.source
+            )
         return read_back(op, lax.mul(g, x))
 
     return lambda: write(op, lax.scatter_mul, g, updates), None, update
