@@ -8,10 +8,9 @@ import pytest
 
 import ckptgrad as cg
 from ckptgrad import planner
-from ckptgrad.bench.registry import Bench
-from ckptgrad.bench.target_models import TargetModel, experts
 from ckptgrad.costs import source
 from ckptgrad.costs.estimated import estimated_costs
+from ckptgrad.example_models import experts, without_arrays
 from ckptgrad.planner import costs_before_refusing, costs_to_compile
 from ckptgrad.request import Request
 from tests.support.targets import compile_only
@@ -53,7 +52,7 @@ def test_a_gpus_compiler_is_asked_about_every_option_for_the_smallest_plan_and_b
     """What few options take more than estimated, the others need not."""
     target = compile_only("h100")
     sizes = {"layers": 2, "width": 128, "hidden": 512, "count": 8, "groups": 8, "tokens": 256}
-    loss, args = TargetModel("", experts, sizes, sizes)(Bench(), jnp.bfloat16)
+    loss, args = without_arrays(experts, jnp.bfloat16, **sizes)
     least = cg.grad(loss, budget="min", target=target, costs="compile").compile(*args).peak_bytes
     assert cg.grad(loss, budget="min", target=target).compile(*args).peak_bytes == least
     assert cg.grad(loss, budget=least, target=target).compile(*args).peak_bytes <= least

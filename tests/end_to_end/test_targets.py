@@ -10,12 +10,19 @@ import jax.numpy as jnp
 import pytest
 
 import ckptgrad as cg
+from ckptgrad.costs.probes import Place, Probe
 from ckptgrad.example_models import attention_blocks, gelu_stack, plain, without_arrays
+from ckptgrad.graph.traits import is_product
+from ckptgrad.graph.work import flops
+from ckptgrad.target.hlo.products import product_of
+from ckptgrad.target.hlo.text import read_module
+from ckptgrad.target.hlo.walk import total_seconds
 from tests.support.targets import compile_only
 
 MODELS = {
     "gelu": (gelu_stack, {"layers": 4, "width": 512, "hidden": 2048, "batch": 8192}),
     "blocks": (attention_blocks, {"blocks": 3, "width": 512, "heads": 8, "context": 512, "batch": 16}),
+    "small": (gelu_stack, {"layers": 4, "width": 256, "hidden": 512, "batch": 1024}),
     "wide": (gelu_stack, {"layers": 3, "width": 1024, "hidden": 4096, "batch": 16384}),
 }
 
@@ -67,3 +74,44 @@ def test_where_memory_allows_neither_bytes_nor_time_exceed_those_of_jax_grad(nam
     ours = cg.value_and_grad(loss, budget=budget, target=target).compile(*args)
     assert ours.peak_bytes <= peak
     assert target.compiled_seconds(ours.executable) <= target.compiled_seconds(rival)
+
+
+def planned_work(plan):
+    """Multiplications and additions of the products in all that a plan runs."""
+    kept, total = {}, 0
+    for action in plan.schedule:
+        if isinstance(action, cg.Free):
+            continue
+        kind = plan.program.stages[action.stage].kind
+        if isinstance(action, cg.Forward):
+            kept[action.stage] = action.keep
+            probe = Probe(kind, "forward" if action.output else "hidden", action.keep)
+        else:
+            probe = Probe(kind, "backward", kept[action.stage], Place(False, (), ()))
+        total += sum(flops(op) for op in probe.program.operations if is_product(op))
+    return total
+
+
+def compiled_work(executable):
+    """The same of all products of a compiled program, wherever they were fused."""
+    module = read_module(executable.as_text())
+
+    def work(instruction, inside):
+        product = product_of(instruction, inside)
+        fused = [module.computations[name] for name in instruction.called if instruction.opcode == "fusion"]
+        return (product.flops if product else 0) + sum(work(i, body) for body in fused for i in body.values())
+
+    return total_seconds(module, work)
+
+
+@pytest.mark.parametrize("name", ["h100", pytest.param("v5e:2x2", marks=pytest.mark.slow)])
+def test_what_a_plan_repeats_is_repeated_by_the_program(name):
+    """The compiler merged no repetition with the first time, and left none out."""
+    target = compile_only(name)
+    loss, args = problem("small", jnp.float32)
+    plan = cg.plan(loss, *args, budget="min", target=target, costs="estimate")
+    gradient = jax.jit(cg.value_and_grad(loss, policy=plan.schedule, target=target))
+    rival = target.compile(target.lower(jax.jit(jax.value_and_grad(loss)), *args))
+    work = compiled_work(target.compile(target.lower(gradient, *args)))
+    assert work == planned_work(plan)
+    assert work > 1.2 * compiled_work(rival)

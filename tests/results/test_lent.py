@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import pytest
 
 import ckptgrad as cg
-from ckptgrad.bench.registry import Bench
-from ckptgrad.bench.target_models import TargetModel, experts
+from ckptgrad.example_models import experts, without_arrays
 from ckptgrad.results.lent import Lending
 from tests.support.targets import compile_only
 
@@ -83,7 +80,7 @@ def test_xla_takes_what_is_predicted_where_the_stream_has_a_gradient(budget):
     assert certified.peak_bytes == pytest.approx(plan.peak_bytes, rel=0.02)
 
 
-EXPERTS = TargetModel("", partial(experts, layers=3, width=256, hidden=512, count=4, groups=4, tokens=512), {}, {})
+EXPERTS = {"layers": 3, "width": 256, "hidden": 512, "count": 4, "groups": 4, "tokens": 512}
 
 
 @pytest.mark.slow
@@ -91,7 +88,7 @@ EXPERTS = TargetModel("", partial(experts, layers=3, width=256, hidden=512, coun
 def test_a_gpus_compiler_takes_what_is_predicted_of_experts(budget):
     """Weights, one set for each expert, are as large as what passes between layers."""
     target = compile_only("h100")
-    problem, args = EXPERTS(Bench(), jnp.bfloat16)
+    problem, args = without_arrays(experts, jnp.bfloat16, **EXPERTS)
     plan = cg.plan(problem, *args, budget=budget, target=target, costs="compile")
     gradient = jax.jit(cg.value_and_grad(problem, policy=plan.schedule, target=target))
     memory = target.allocated(target.compile(target.lower(gradient, *args)))
