@@ -27,6 +27,8 @@ from ckptgrad.results.plan import Plan
 FAR_BELOW = 4
 # Bytes of a whole program below which no budget is worth a compilation.
 WORTH_ASKING = 2**18
+# A budget within this factor of the smallest plan's bytes is near it: what no plan chose so far may be what fits best.
+NEAR = 1.3
 # How often a plan is made again once the compiler was asked about the one before, where compiling takes a while.
 MOST_QUESTIONS = 3
 
@@ -107,8 +109,8 @@ def costs_to_compile(program: Program, request: Request) -> ChainCosts:
     """The costs by which a program is planned that is going to be compiled.
 
     Those of every option, or, where that takes too long (`_asks_about_few`), of those that some plans choose: the fastest
-    plan, the smallest, and the one within the budget. For the smallest plan, of stages with loops or very many programs
-    those that it runs.
+    plan, the smallest, and the one within the budget, unless that is near the smallest one's bytes. For the smallest plan,
+    of stages with loops or very many programs those that it runs.
 
     Raises:
         OptionError: nothing here compiles for the program's target.
@@ -128,6 +130,9 @@ def costs_to_compile(program: Program, request: Request) -> ChainCosts:
         if not asked.ask(actions, sure=True, most=MOST_PROBES):
             break
         budgets = (request.budget,)
+    limit = limit_bytes(program, request, asked.costs)
+    if limit is not None and not program.target.platform.slow_probes and limit <= NEAR * minimum_peak(asked.costs)[0]:
+        return program_costs(program, "compile")
     return asked.costs
 
 

@@ -42,7 +42,7 @@ def compile_within(program: Program, request: Request, jitted: Callable[[Plan], 
         return certified(costs)
     except BudgetError as error:
         others = costs_before_refusing(program, request, budget)
-        if others is None:
+        if others is None or others == costs:
             raise
         try:
             return certified(others)
