@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -48,6 +48,27 @@ def compile_within(program: Program, request: Request, jitted: Callable[[Plan], 
             return certified(others)
         except BudgetError as again:
             raise min(error, again, key=lambda e: e.smallest) from None
+
+
+def first_within(attempts: Iterable[Callable[[], Certified]], *, least: bool) -> Certified:
+    """What the first attempt compiles that does not exceed the budget; for the smallest plan (`least`), of all the smallest.
+
+    Raises:
+        BudgetError: all attempts do; of all, the one that names the fewest bytes.
+    """
+    found: list[Certified] = []
+    errors: list[BudgetError] = []
+    for attempt in attempts:
+        try:
+            found.append(attempt())
+        except BudgetError as error:
+            errors.append(error)
+            continue
+        if not least:
+            break
+    if not found:
+        raise min(errors, key=lambda error: error.smallest)
+    return min(found, key=lambda certified: certified.peak_bytes)
 
 
 def _build(

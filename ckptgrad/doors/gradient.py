@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import functools
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
 
 from ckptgrad.bytes import Budget
 from ckptgrad.doors.calling import check_function, check_runs, make_call, split_arguments
-from ckptgrad.doors.compiling import compile_within
+from ckptgrad.doors.compiling import compile_within, first_within
 from ckptgrad.doors.inputs import check_inputs
 from ckptgrad.doors.placing import Shardings
 from ckptgrad.doors.tracing import TracedChain, trace_chain
@@ -42,9 +43,11 @@ class GradientFunction:
         *,
         with_value: bool,
         shardings: Shardings | None = None,
+        whole_blocks: bool = False,
     ) -> None:
         check_function(fun)
-        self.fun, self.request, self.with_value, self._shardings = fun, request, with_value, shardings
+        self.fun, self.request, self.with_value = fun, request, with_value
+        self._shardings, self._whole_blocks = shardings, whole_blocks
         functools.update_wrapper(self, fun, updated=())
         self.__name__ = name_of(fun)
 
@@ -76,13 +79,28 @@ class GradientFunction:
             BudgetError: no plan is within the budget; carries the smallest feasible peak.
         """
         split = self.split(args, kwargs)
-        door = GradientFunction(split.fun, self.request, with_value=self.with_value)
-        traced = door.trace(*split.args, **split.kwargs)
-        traced.returned.check_compiled(self.fun)
-        # The tracers of the program that is compiled do not say how the arguments lie over devices.
-        inside = GradientFunction(split.fun, self.request, with_value=self.with_value, shardings=traced.shardings)
-        certified = compile_within(traced.program, self.request, inside._jitted, split.args, split.kwargs)
+        certified = first_within(self._compiled(split), least=self.request.asks_for_least)
         return replace(certified, traced_parts=split.settings().traced_parts) if split.kept else certified
+
+    def _tries_whole_blocks(self) -> bool:
+        """Whether stages may be whole blocks: the target asks for it, and there is a budget to plan for."""
+        request = self.request
+        chosen = request.budget is not None and not isinstance(request.policy, Schedule)
+        return chosen and request.compiled_for.platform.whole_blocks
+
+    def _compiled(self, split: SplitCall) -> Iterator[Callable[[], Certified]]:
+        """How to compile the call: first with whole blocks as stages, where the target asks for it, then with finer ones."""
+        tried: set[int] = set()
+        for whole_blocks in (True, False) if self._tries_whole_blocks() else (False,):
+            make = partial(GradientFunction, split.fun, self.request, with_value=self.with_value, whole_blocks=whole_blocks)
+            traced = make().trace(*split.args, **split.kwargs)
+            traced.returned.check_compiled(self.fun)
+            program = traced.program
+            if len(program.stages) not in tried:
+                tried.add(len(program.stages))
+                # The tracers of the program that is compiled do not say how the arguments lie over devices.
+                inside = make(shardings=traced.shardings)
+                yield partial(compile_within, program, self.request, inside._jitted, split.args, split.kwargs)
 
     def split(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> SplitCall:
         """A call as a function of what is traced of its arguments, and these."""
@@ -92,7 +110,7 @@ class GradientFunction:
         """The call as a chain of stages."""
         call = make_call(self.fun, args, kwargs, self.request.argnums)
         check_inputs(call, self.request.allow_int, self.request.holomorphic)
-        return trace_chain(call, self.request, scalar=True, shardings=self._shardings)
+        return trace_chain(call, self.request, scalar=True, shardings=self._shardings, whole_blocks=self._whole_blocks)
 
     def _plan(self, traced: TracedChain) -> Plan:
         return make_plan(traced.program, self.request)

@@ -15,6 +15,7 @@ from jax.extend.core import ClosedJaxpr
 from ckptgrad.autodiff.reach import reached
 from ckptgrad.chain.laid_out import lay_out_graph
 from ckptgrad.chain.program import Program, build_program
+from ckptgrad.costs.blocks import block_program
 from ckptgrad.doors.calling import Call
 from ckptgrad.doors.leaves import NUMBERS, float0_zeros, has_gradient
 from ckptgrad.doors.outputs import check_are_arrays, check_scalar, output_and_aux
@@ -191,7 +192,9 @@ class TracedChain(Traced):
         return jax.tree.unflatten(self.call.primals_tree, filled)
 
 
-def trace_chain(call: Call, request: Request, *, scalar: bool = False, shardings: Shardings | None = None) -> TracedChain:
+def trace_chain(
+    call: Call, request: Request, *, scalar: bool = False, shardings: Shardings | None = None, whole_blocks: bool = False
+) -> TracedChain:
     """Trace a call and cut it into a chain.
 
     Args:
@@ -199,6 +202,7 @@ def trace_chain(call: Call, request: Request, *, scalar: bool = False, shardings
         request: says whether there is aux, which gets no cotangent, and what stages may keep.
         scalar: whether the output must be a real scalar (a complex one for a holomorphic function).
         shardings: those of the leaves; None: as the request or the leaves themselves say.
+        whole_blocks: whether to cut at the boundaries of blocks only, if there are any.
 
     Raises:
         OptionError: as from `leaf_shardings`.
@@ -215,6 +219,8 @@ def trace_chain(call: Call, request: Request, *, scalar: bool = False, shardings
     wrt = [graph.inputs[k] for k in differentiated]
     placed = leaf_shardings(call, request) if shardings is None else shardings
     lay_out_graph(graph, placed)
-    program = build_program(graph, wrt, seeds, request.compiled_for, saveable=request.saveable)
+    target, saveable = request.compiled_for, request.saveable
+    program = block_program(graph, wrt, seeds, target, saveable) if whole_blocks else None
+    program = program or build_program(graph, wrt, seeds, target, saveable=saveable)
     program = replace(program, untraced_bytes=returned.untraced_bytes)
     return TracedChain(call, graph, returned, request.has_aux, program, differentiated, placed)

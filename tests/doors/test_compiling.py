@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import pytest
 
 import ckptgrad as cg
+from ckptgrad.doors.compiling import first_within
 from tests.cases.tanh import tanh_arguments, tanh_loss
 
 WS, X = tanh_arguments(16, 64, layers=3)
@@ -30,3 +33,30 @@ def test_the_bytes_that_a_refusal_names_are_enough(loss, ws):
     smallest = refused.value.smallest
     assert refused.value.budget == 100
     assert cg.value_and_grad(loss, budget=smallest).compile(ws, X).peak_bytes <= smallest
+
+
+def refused(smallest):
+    def attempt():
+        raise cg.BudgetError(100, smallest, None, "optimal")
+
+    return attempt
+
+
+def taking(peak_bytes):
+    return lambda: SimpleNamespace(peak_bytes=peak_bytes)
+
+
+def test_the_first_attempt_that_fits_is_taken_and_no_further_one_made():
+    never = refused(0)
+    found = first_within(iter([refused(300), taking(90), never]), least=False)
+    assert found.peak_bytes == 90
+
+
+def test_of_attempts_at_the_smallest_plan_the_smallest_is_taken():
+    assert first_within([taking(90), refused(300), taking(80), taking(85)], least=True).peak_bytes == 80
+
+
+def test_where_no_attempt_fits_the_fewest_bytes_are_named():
+    with pytest.raises(cg.BudgetError) as caught:
+        first_within([refused(300), refused(200), refused(250)], least=False)
+    assert caught.value.smallest == 200

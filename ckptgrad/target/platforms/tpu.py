@@ -17,6 +17,7 @@ PLATFORM = Platform(
     # The order of magnitude of one in a data centre.
     rates=Rates(1e14, 4e12, 1e12, 8e11, 8e11, 1e-6, 1e8),
     open_if_stored=True,
+    whole_blocks=True,
     # The last two axes are laid out in tiles.
     reshapes_in_place=False,
     slow_probes=True,

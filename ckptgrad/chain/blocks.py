@@ -1,0 +1,55 @@
+"""Where a chain repeats: cuts at the boundaries of its blocks only.
+
+A stack of equal blocks (attention and a feed-forward layer, say) is cut inside its blocks too, which is what small budgets
+ask for.  Each cut costs time where stages are kept apart by barriers, so that coarser cuts, one stage a block as users write
+`jax.checkpoint`, are the better ones wherever a whole block fits.  A block is a run of stages that returns; where in it the
+period begins is not said by the graph, so every beginning is offered.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+from ckptgrad.graph.graph import Graph
+
+
+def block_cuts(graph: Graph, cuts: Sequence[int]) -> list[list[int]]:
+    """For each place at which a block may begin the cuts, of those given, that stand between blocks.
+
+    Args:
+        graph: the whole forward graph.
+        cuts: positions at which a stage ends, ascending.
+
+    Returns:
+        Lists of positions; none where no run of several stages is repeated.
+    """
+    edges = [0, *cuts, len(graph.operations)]
+    shapes = [_shape(graph, a, b) for a, b in itertools.pairwise(edges)]
+    period, first, last = _repetition(shapes)
+    if period < 2:
+        return []
+    starts = range(first, min(first + period, last))
+    return [sorted({edges[i] for i in range(start, last + 1, period)} - {0, edges[-1]}) for start in starts]
+
+
+def _shape(graph: Graph, start: int, end: int) -> tuple[Any, ...]:
+    """What a run of operations does, up to its operands."""
+    return tuple((op.primitive, *((v.aval.shape, v.aval.dtype) for v in op.outputs)) for op in graph.operations[start:end])
+
+
+def _repetition(shapes: Sequence[Any]) -> tuple[int, int, int]:
+    """The shortest period with which most stages repeat, and the first and the end of those that do.
+
+    A period of 0 where none holds for half of the stages, and for more than two blocks: the first and the last are often
+    cut, or joined to what is around them, in a way of their own.
+    """
+    n = len(shapes)
+    for period in range(1, n // 2):
+        same = [shapes[i] == shapes[i + period] for i in range(n - period)]
+        runs = [(k, list(g)) for k, g in itertools.groupby(range(n - period), key=lambda i: same[i])]
+        first, length = max(((g[0], len(g)) for k, g in runs if k), key=lambda run: run[1], default=(0, 0))
+        if length > period and length + period >= n / 2:
+            return period, first, first + length + period
+    return 0, 0, 0

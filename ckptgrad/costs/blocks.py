@@ -1,0 +1,32 @@
+"""The chain of a program whose stages are whole blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ckptgrad.chain.blocks import block_cuts
+from ckptgrad.chain.cut import find_cuts
+from ckptgrad.chain.program import Program, build_program
+from ckptgrad.costs.estimated import estimated_costs
+from ckptgrad.graph.graph import Atom, Graph, Variable
+from ckptgrad.planning.optimal.dynamic_programming import minimum_peak
+from ckptgrad.stage.save_options import Saveable
+from ckptgrad.target.target import Target
+
+
+def block_program(
+    graph: Graph, wrt: Sequence[Variable], seeds: Sequence[Atom], target: Target, saveable: Saveable | None = None
+) -> Program | None:
+    """The program cut at the boundaries of its blocks, which begin where the smallest plan is estimated to take least.
+
+    None where no blocks repeat, or the user has marked the stages.
+    """
+    if graph.stage_marks:
+        return None
+    cuts = block_cuts(graph, find_cuts(graph, target))
+    programs = [build_program(graph, wrt, seeds, target, positions, saveable) for positions in cuts]
+    return min(programs, key=_least_bytes, default=None)
+
+
+def _least_bytes(program: Program) -> int:
+    return minimum_peak(estimated_costs(program))[0]

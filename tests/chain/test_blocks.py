@@ -1,0 +1,51 @@
+"""Where blocks repeat, and the cuts that are left when stages are whole blocks."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import pytest
+
+import ckptgrad as cg
+from ckptgrad.chain.blocks import block_cuts
+
+X = jnp.ones((4, 8))
+W = jnp.ones((8, 8))
+
+
+def layers(*widths):
+    """Stages of these widths, one product each: equal numbers are equal stages."""
+
+    def run(x):
+        for width in widths:
+            x = jnp.tanh(x @ jnp.ones((x.shape[1], width)))
+        return x.sum()
+
+    return run
+
+
+def graph_and_cuts(*widths):
+    """The graph, and a cut after every tanh but the last."""
+    graph = cg.trace(layers(*widths), X)
+    ends = [k + 1 for k, op in enumerate(graph.operations) if op.name == "tanh"]
+    return graph, ends[:-1]
+
+
+@pytest.mark.parametrize(
+    ("widths", "blocks"),
+    [
+        pytest.param((8,) * 6, [], id="equal stages"),
+        pytest.param((3, 5, 7, 9), [], id="no two alike"),
+        pytest.param((8, 5, 8, 5), [], id="too few"),
+        # The first stage reads another width than later ones, and the sum belongs to the last one.
+        pytest.param((8, 5) * 4, [[1, 3, 5, 7], [2, 4, 6]], id="two stages"),
+        pytest.param((8, 5, 3) * 3, [[1, 4, 7], [2, 5, 8], [3, 6]], id="three stages"),
+        pytest.param((9, *(8, 5) * 4, 7), [[2, 4, 6, 8], [3, 5, 7, 9]], id="between others"),
+        pytest.param((9, 7, 6, 4, 3, 2, *(8, 5) * 3), [], id="less than half"),
+    ],
+)
+def test_blocks_begin_at_every_place_of_their_period(widths, blocks):
+    graph, cuts = graph_and_cuts(*widths)
+    found = block_cuts(graph, cuts)
+    after = {position: stage for stage, position in enumerate(cuts, 1)}
+    assert [[after[p] for p in positions] for positions in found] == blocks
+    assert all(positions == sorted(set(positions)) for positions in found)
