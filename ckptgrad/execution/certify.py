@@ -201,9 +201,9 @@ def _without_budget(trials: Trials, may_open: bool) -> Trial:
 
 
 def _opened_if_faster(trials: Trials, fenced: Trial, budget: int) -> Trial:
-    """The open program instead, if the budget has room beyond the fastest plan and fences cost time."""
+    """The open program instead, if that is within the budget, as the fastest plan is, and fences cost time."""
     fast = fenced.plan.seconds <= WORTH * trials.build(None)[0].seconds
-    if not fast or fenced.peak_bytes >= (1 - SLACK) * budget or not open_is_faster(fenced.plan.program):
+    if not fast or not open_is_faster(fenced.plan.program):
         return fenced
     opened = trials.opened()
     return fenced if opened is None or opened.peak_bytes > budget else opened
