@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ckptgrad.chain.program import Program
-from ckptgrad.once import once
 from ckptgrad.planning.bound import least_seconds
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.frontier import Point
@@ -15,7 +14,6 @@ from ckptgrad.planning.imported import FORMAT
 from ckptgrad.planning.knee import quick_knee
 from ckptgrad.planning.referee import Simulation
 from ckptgrad.planning.schedule import Forward, Schedule
-from ckptgrad.results.lent import peak_less_lent
 from ckptgrad.results.outcomes import OUTCOMES, Outcome
 from ckptgrad.results.shown import Shown
 from ckptgrad.results.timeline import Timeline, predict
@@ -34,7 +32,7 @@ class Plan(Shown):
         program: the chain it is for.
         costs: the planner's view of the chain, in bytes and estimated seconds.
         schedule: the actions.
-        simulation: the referee's account of the schedule, in which each result has memory of its own all the time.
+        simulation: the referee's account of the schedule.
         budget: bytes beyond the arguments, or None.
         fenced: whether stages are isolated from each other; predictions are for stages that are.
     """
@@ -46,10 +44,10 @@ class Plan(Shown):
     budget: int | None
     fenced: bool = True
 
-    @once
+    @property
     def peak_bytes(self) -> int:
-        """Predicted bytes beyond the arguments at the worst moment: temporaries and outputs (`results.lent`)."""
-        return peak_less_lent(self.program, self.costs, self.schedule, self.simulation.timeline)
+        """Predicted bytes beyond the arguments at the worst moment: temporaries and outputs."""
+        return self.simulation.peak
 
     @property
     def temporary_bytes(self) -> int:

@@ -1,7 +1,6 @@
 """The memory of a schedule as predicted: what is held during each action, by kind, and each buffer of one moment.
 
-The totals are the ledger's (`planning.ledger`), action by action, without what results lend (`results.lent`); here they are
-split into kinds and buffers.
+The totals are the ledger's (`planning.ledger`), action by action; here they are split into kinds and buffers.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from ckptgrad.meters.buffers import Buffer
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.ledger import Balance, follow
 from ckptgrad.planning.schedule import Backward, Forward, Schedule
-from ckptgrad.results.lent import Lending
 from ckptgrad.target.course import Course, lifted
 
 
@@ -53,15 +51,14 @@ def moments(program: Program, costs: ChainCosts, schedule: Schedule) -> list[Mom
     between = tuple(waiting_bytes(program))
     found: list[Moment] = []
     kept: dict[int, int | None] = {}
-    lending = Lending(program, costs)
-    for balance, _ in zip(follow(costs, schedule), lending.follow(schedule), strict=True):
+    for balance in follow(costs, schedule):
         action, course = balance.action, list[tuple[float, int]]()
         if isinstance(action, Forward):
             kept[action.stage] = action.keep
             course = forward_course(program.stages[action.stage].kind, action.keep)
         elif isinstance(action, Backward) and (keep := kept[action.stage]) is not None:
             course = backward_course(program.stages[action.stage].kind, keep)
-        found.append(_with_inside(_by_kind(balance, between, lending.bytes), course))
+        found.append(_with_inside(_by_kind(balance, between), course))
     return found
 
 
@@ -77,14 +74,12 @@ def _with_inside(moment: Moment, course: Course) -> Moment:
     return replace(moment, inside=tuple(inside))
 
 
-def _by_kind(balance: Balance, between: tuple[int, ...], lent: int) -> Moment:
+def _by_kind(balance: Balance, between: tuple[int, ...]) -> Moment:
     """A moment from a balance of the ledger.
 
-    What waits beside cotangents, which costs count with them, is counted by its own kind, and what results lend as what
-    stands there.
+    What waits beside cotangents, which costs count with them, is counted by its own kind.
     """
     bytes_ = balance.stored._asdict()
-    bytes_["results"] -= lent
     first, *later = (between[boundary] for boundary in balance.held.cotangents)
     bytes_["gradients"] -= first + sum(later)
     bytes_["boundaries"] += first
@@ -97,10 +92,9 @@ def _by_kind(balance: Balance, between: tuple[int, ...], lent: int) -> Moment:
 
 def buffers_during(program: Program, costs: ChainCosts, schedule: Schedule, index: int, total: int) -> list[Buffer]:
     """Each buffer held during the action at `index`, largest first; `total` bytes in total."""
-    lending = Lending(program, costs)
-    balance, _ = next(itertools.islice(zip(follow(costs, schedule), lending.follow(schedule), strict=True), index, None))
+    balance = next(itertools.islice(follow(costs, schedule), index, None))
     action, (boundaries, residuals, cotangents) = balance.action, balance.held
-    buffers = _results(program, dict(lending.lenders()))
+    buffers = _results(program)
     for i in sorted(boundaries - {0}):
         buffers += [_of_program(program, v, "boundaries", i - 1) for v in program.stages[i - 1].boundary_out]
     buffers += [_of_program(program, v, kind, None) for v, kind in waiting(program, cotangents[0])]
@@ -124,18 +118,14 @@ def buffers_during(program: Program, costs: ChainCosts, schedule: Schedule, inde
     return sorted((b for b in buffers if b.bytes), key=lambda b: -b.bytes)
 
 
-def _results(program: Program, lent: Mapping[Variable, int]) -> list[Buffer]:
-    """Outputs and gradients, those without what they lend."""
+def _results(program: Program) -> list[Buffer]:
     graph = program.graph
     makers = [graph.get_operation(a) if isinstance(a, Variable) else None for a in graph.outputs]
     buffers = [_array(program, "results", a, op, None, "output") for a, op in zip(graph.outputs, makers, strict=True)]
     if program.untraced_bytes:
         buffers.append(Buffer("results", program.untraced_bytes, "constant outputs"))
-    gradients = [
-        (_array(program, "results", program.gradient_of(v), None, None, "gradient of an argument"), lent.get(v, 0))
-        for v in program.wrt
-    ]
-    return buffers + [replace(buffer, bytes=buffer.bytes - less) for buffer, less in gradients]
+    gradients = map(program.gradient_of, program.wrt)
+    return buffers + [_array(program, "results", g, None, None, "gradient of an argument") for g in gradients]
 
 
 def _of_program(program: Program, v: Variable, kind: str, stage: int | None, what: str = "") -> Buffer:
