@@ -10,8 +10,8 @@ from nbclient import NotebookClient
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 
-# The notebooks that a newcomer reads first run among the quick tests, the long ones among the slow tests.
-LONG = ("3_cross_checking", "5_long_recurrence", "6_your_own")
+# The notebook that a newcomer reads first runs among the quick tests, the others among the slow tests.
+LONG = ("2_frontier", "3_cross_checking", "4_backpropagation", "5_long_recurrence", "6_your_own")
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=[p.stem for p in NOTEBOOKS])
