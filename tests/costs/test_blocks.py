@@ -67,6 +67,7 @@ def test_where_a_target_asks_for_whole_blocks_the_gradient_is_the_same(budget, m
     """And plans are of whole blocks, where these fit."""
     monkeypatch.setitem(vars(cg.target("cpu").platform), "whole_blocks", True)
     found = cg.value_and_grad(loss, budget=budget).compile(WS, X)
-    assert_same(found(WS, X), jax.value_and_grad(loss)(WS, X), scale=8)
+    # What a softmax hands back cancels in part: rounding is that of the largest entries.
+    assert_same(found(WS, X), jax.value_and_grad(loss)(WS, X), scale=8, whole=True)
     if budget == 10**9:
         assert len(found.plan.program.stages) == len(block_program_of(loss, cg.target("cpu")).stages)
