@@ -8,8 +8,9 @@ from functools import partial
 from typing import Any
 
 from ckptgrad.chain.program import Program
-from ckptgrad.errors import BudgetError
+from ckptgrad.errors import BudgetError, ScheduleError
 from ckptgrad.execution.certify import Certified, certify
+from ckptgrad.graph.naming import title
 from ckptgrad.planner import costs_before_refusing, costs_to_compile, limit_bytes, make_plan
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.request import Request
@@ -69,6 +70,20 @@ def first_within(attempts: Iterable[Callable[[], Certified]], *, least: bool) ->
     if not found:
         raise min(errors, key=lambda error: error.smallest)
     return min(found, key=lambda certified: certified.peak_bytes)
+
+
+def check_planned(fun: Callable[..., Any], plan: Plan, program: Program) -> None:
+    """Reject a program of which a plan knows other stages: what it does not know of would not be differentiated.
+
+    Raises:
+        ScheduleError: the function was another one when it was planned.
+    """
+    planned, stages = len(plan.costs), len(program.stages)
+    if planned != stages:
+        raise ScheduleError(
+            f"{title(fun)} has {stages} stages, and had {planned} when it was planned: it changes from trace to trace; make "
+            f"what it depends on an argument, or constant"
+        )
 
 
 def _build(

@@ -13,7 +13,7 @@ import jax
 
 from ckptgrad.bytes import Budget
 from ckptgrad.doors.calling import check_function, check_runs, make_call, split_arguments
-from ckptgrad.doors.compiling import compile_within, first_within
+from ckptgrad.doors.compiling import check_planned, compile_within, first_within
 from ckptgrad.doors.inputs import check_inputs
 from ckptgrad.doors.placing import Shardings
 from ckptgrad.doors.tracing import TracedChain, trace_chain
@@ -69,14 +69,16 @@ class GradientFunction:
 
         With `costs="auto"` transients are taken from XLA's buffer assignment of each distinct stage, unless there are
         too many of these.  While the certified peak exceeds the budget, it plans again for fewer bytes than the budget;
-        while bytes are left, for more.  A larger budget never gives a slower plan.  Where the fastest plan fits, its stages
-        may be left open to each other: without a budget where that takes fewer bytes, and wherever it is faster.
+        while bytes are left, for more.  A larger budget never gives a slower plan where XLA takes about what is predicted;
+        on TPUs it may, where stages become whole blocks.  Where the fastest plan fits, its stages may be left open to each
+        other: without a budget where that takes fewer bytes, and wherever it is faster.
 
         Returns:
             A callable with the attributes `plan`, `peak_bytes` and `temporary_bytes`.
 
         Raises:
             BudgetError: no plan is within the budget; carries the smallest feasible peak.
+            ScheduleError: the function is another one when it is traced again.
         """
         split = self.split(args, kwargs)
         certified = first_within(self._compiled(split), least=self.request.asks_for_least)
@@ -125,6 +127,7 @@ class GradientFunction:
 
     def _run(self, traced: TracedChain, plan: Plan) -> Any:
         program = traced.program
+        check_planned(self.fun, plan, program)
         execution = Execution(program, traced.call.leaves, plan.fenced)
         forward, backward = split_at_backward(plan.schedule)
         execution.run(forward)

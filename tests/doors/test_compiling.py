@@ -35,6 +35,21 @@ def test_the_bytes_that_a_refusal_names_are_enough(loss, ws):
     assert cg.value_and_grad(loss, budget=smallest).compile(ws, X).peak_bytes <= smallest
 
 
+@pytest.mark.parametrize("change", [1, -1, 2])
+@pytest.mark.parametrize("budget", [None, "min"])
+def test_a_function_that_changes_from_trace_to_trace_is_refused(change, budget):
+    depth = [5]
+
+    def changing(ws, x):
+        depth[0] += change
+        for w in ws[: depth[0]]:
+            x = cg.stage(lambda w, x: x + jnp.tanh(x @ w))(w, x)
+        return jnp.mean(x**2)
+
+    with pytest.raises(cg.ScheduleError, match=r"changing .* has \d+ stages, and had \d+ when it was planned"):
+        cg.value_and_grad(changing, budget=budget).compile(WS * 3, X)
+
+
 def refused(smallest):
     def attempt():
         raise cg.BudgetError(100, smallest, None, "optimal")

@@ -57,6 +57,7 @@ def check_compiled(loss: str, kind: str, context: bool, *spec: str | None) -> No
             plain = compiled_memory(jax.jit(door).lower(*args).compile())
             for given in (args, structs(args)):
                 certified = door.compile(*given)
+                # While tracing, plans are made from estimates.
                 assert certified.peak_bytes <= plain.peak_bytes
                 check_same(certified(*args), wanted)
 
@@ -70,10 +71,11 @@ def check_same(found, wanted) -> None:
 def check_other_doors() -> None:
     """`validate`, `timeline` and `frontier` take sharded arguments; what one device holds is observed."""
     mesh = jax.make_mesh((4,), ("d",), axis_types=(AxisType.Auto,))
-    args = jax.device_put(W, NamedSharding(mesh, P())), jax.device_put(X, NamedSharding(mesh, P("d")))
+    x = np.linspace(-1, 1, 4096 * 16, dtype=np.float32).reshape(4096, 16)
+    args = jax.device_put(W, NamedSharding(mesh, P())), jax.device_put(x, NamedSharding(mesh, P("d")))
     assert cg.validate(layers, *args, budget="min", policies="optimal", meters=("resident",), repeats=1).passed
     course = cg.timeline(layers, *args, budget="min", observe=("xla", "ledger"))
-    assert course.readings["ledger"].bytes <= course.readings["xla"].bytes < X.nbytes + 2 * W.nbytes
+    assert course.readings["ledger"].bytes <= course.readings["xla"].bytes < x.nbytes + W.nbytes
     assert cg.frontier(layers, *args, costs="compile").points
 
 

@@ -35,7 +35,7 @@ def _prices(costs: ChainCosts) -> list[float]:
         exchanged.update(_exchanges(stage))
     prices = [0.0, *sorted(exchanged)]
     step = -(-len(prices) // MOST_PRICES)
-    return [*prices[::step], prices[-1]]
+    return sorted({*prices[::step], prices[-1]})
 
 
 def _exchanges(stage: StageCost) -> Iterator[float]:
