@@ -201,9 +201,12 @@ def _without_budget(trials: Trials, may_open: bool) -> Trial:
 
 
 def _opened_if_faster(trials: Trials, fenced: Trial, budget: int) -> Trial:
-    """The open program instead, if that is within the budget, as the fastest plan is, and fences cost time."""
-    fast = fenced.plan.seconds <= WORTH * trials.build(None)[0].seconds
-    if not fast or not open_is_faster(fenced.plan.program):
+    """The open program instead, if that is within the budget and fences cost time.
+
+    It is tried where the fastest plan is predicted to fit, or nearly so (`FAR`): the open one may take less.
+    """
+    near = trials.build(None)[0].simulation.peak <= (1 + FAR) * budget
+    if not near or not open_is_faster(fenced.plan.program):
         return fenced
     opened = trials.opened()
     return fenced if opened is None or opened.peak_bytes > budget else opened

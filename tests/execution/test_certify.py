@@ -248,7 +248,7 @@ def test_a_uniform_plan_is_taken_where_the_compiler_packs_the_others_badly():
     """The fastest of four plans takes half more than predicted: the aim is lowered by as much, beyond two plans that fit."""
 
     def found(budget, uniform=()):
-        imagined = Imagined([1000, 2000, 2900, 3000], [900, 2000, 2900, 4500], uniform=uniform)
+        imagined = Imagined([1000, 2000, 2900, 3000], [900, 2000, 2900, 4500], opened=10**6, uniform=uniform)
         return certify_module.certify(imagined.build, (), {}, budget, may_open=True).plan.number
 
     assert found(3000) == 0
@@ -261,8 +261,15 @@ def test_a_uniform_plan_is_taken_where_the_compiler_packs_the_others_badly():
 
 
 def test_a_uniform_plan_gives_way_to_a_faster_one():
-    imagined = Imagined([1000, 2000, 2900, 3000], [900, 2000, 2900, 3400], uniform=(0,))
+    imagined = Imagined([1000, 2000, 2900, 3000], [900, 2000, 2900, 3400], opened=10**6, uniform=(0,))
     assert certify_module.certify(imagined.build, (), {}, 3000, may_open=True).plan.number == 1
+
+
+@pytest.mark.parametrize(("opened", "fenced"), [(2000, False), (2001, True)])
+def test_the_open_program_is_tried_where_the_fastest_plan_takes_a_little_too_much(opened, fenced):
+    imagined = Imagined([1000, 1990], [900, 2010], opened)
+    found = certify_module.certify(imagined.build, (), {}, 2000, may_open=True)
+    assert (found.plan.fenced, found.peak_bytes) == (fenced, 900 if fenced else 2000)
 
 
 @pytest.mark.parametrize(("memory", "fenced"), [(None, False), (6000, False), (5999, True)])
