@@ -100,6 +100,11 @@ def _in_range(number: Any, unit: int, budget: Any) -> int:
     return int(exact)
 
 
+def device_words(devices: int) -> str:
+    """Whose bytes they are, after a number of them: " a device, of 8"; nothing where there is one device."""
+    return f" a device, of {devices}" if devices > 1 else ""
+
+
 def format_bytes(n: float) -> str:
     """Bytes for people: '1.5 MiB'."""
     for unit in ("B", "KiB", "MiB", "GiB"):

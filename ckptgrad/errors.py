@@ -27,7 +27,8 @@ def _brief(value: object) -> str:
 class BudgetError(CkptgradError):
     """The budget is below the smallest peak that the policy can reach.
 
-    `budget` and `smallest` are bytes; `stage` is the 0-based stage that sets `smallest`, or None if unknown.
+    `budget` and `smallest` are bytes, of one device where there are several (`devices`); `stage` is the 0-based stage that
+    sets `smallest`, or None if unknown.
 
     Example:
         >>> import jax.numpy as jnp, ckptgrad as cg
@@ -38,11 +39,14 @@ class BudgetError(CkptgradError):
         True
     """
 
-    def __init__(self, budget: int, smallest: int, stage: int | None = None, policy: str | None = None) -> None:
+    def __init__(
+        self, budget: int, smallest: int, stage: int | None = None, policy: str | None = None, devices: int = 1
+    ) -> None:
         self.budget = budget
         self.smallest = smallest
         self.stage = stage
         self.policy = policy
+        self.devices = devices
         by = f" of policy {policy!r}" if policy else ""
         at = f", set by stage {stage}" if stage is not None else ""
         remedy = f"raise the budget to at least {smallest} bytes"
@@ -51,7 +55,12 @@ class BudgetError(CkptgradError):
         if policy not in (None, "optimal"):
             remedy += ", or use policy 'optimal'"
         least = f"the smallest feasible peak{by}: {smallest} bytes ({smallest / 2**20:.4g} MiB){at}"
-        super().__init__(f"a budget of {budget} bytes ({budget / 2**20:.4g} MiB) is below {least}; {remedy}")
+        each = f" a device, of {devices}," if devices > 1 else ""
+        super().__init__(f"a budget of {budget} bytes ({budget / 2**20:.4g} MiB){each} is below {least}; {remedy}")
+
+    def on(self, devices: int) -> BudgetError:
+        """The same, said of one of several devices."""
+        return BudgetError(self.budget, self.smallest, self.stage, self.policy, devices)
 
 
 class ScheduleError(CkptgradError, ValueError):

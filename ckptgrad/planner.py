@@ -49,7 +49,10 @@ def make_plan(program: Program, request: Request, costs: ChainCosts | None = Non
     if costs is None and _asks(program, request):
         costs = costs_within(program, request)
     costs = costs or program_costs(program, request.costs)
-    schedule, simulation, limit = _decide(program, request, costs)
+    try:
+        schedule, simulation, limit = _decide(program, request, costs)
+    except BudgetError as error:
+        raise error.on(program.devices) from None
     check_effects(program, schedule)
     return Plan(program, costs, schedule, simulation, limit)
 

@@ -27,6 +27,7 @@ from ckptgrad.graph.graph import Atom, Graph, Operation, Variable, variables_of
 from ckptgrad.graph.source import SourceLine
 from ckptgrad.once import once
 from ckptgrad.stage.save_options import Saveable
+from ckptgrad.target.partitioner import mesh_of
 from ckptgrad.target.target import Target
 
 
@@ -83,6 +84,12 @@ class Program:
     def kinds(self) -> list[StageKind]:
         """The distinct stages, in order of first appearance."""
         return list(dict.fromkeys(s.kind for s in self.stages))
+
+    @property
+    def devices(self) -> int:
+        """The number of devices over which its values lie; all bytes are those of one of them."""
+        mesh = mesh_of(v.sharding for v in self.graph.variables)
+        return 1 if mesh is None else mesh.size
 
     @property
     def gradient_bytes(self) -> int:

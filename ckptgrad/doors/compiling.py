@@ -44,11 +44,11 @@ def compile_within(program: Program, request: Request, jitted: Callable[[Plan], 
     except BudgetError as error:
         others = costs_before_refusing(program, request, budget)
         if others is None or others == costs:
-            raise
+            raise error.on(program.devices) from None
         try:
             return certified(others)
         except BudgetError as again:
-            raise min(error, again, key=lambda e: e.smallest) from None
+            raise min(error, again, key=lambda e: e.smallest).on(program.devices) from None
 
 
 def first_within(attempts: Iterable[Callable[[], Certified]], *, least: bool) -> Certified:

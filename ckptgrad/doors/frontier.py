@@ -56,7 +56,7 @@ def frontier(
             limited = replace(request, saveable=getattr(jax.checkpoint_policies, name))
             costs_of_policy = GradientFunction(fun, limited, with_value=True).plan(*args, **kwargs).costs
             others.append(keeping_most(f"jax.checkpoint, {name}", costs_of_policy))
-    return Frontier(tuple(frontier_points(plan.costs)), tuple(others), plan.costs, plan.program.target)
+    return Frontier(tuple(frontier_points(plan.costs)), tuple(others), plan.costs, plan.program.target, plan.program.devices)
 
 
 def keeping_most(name: str, costs: ChainCosts) -> Point:

@@ -32,6 +32,7 @@ class Frontier(Shown):
             policies; their bytes and seconds are estimated in the same way.
         costs: the planner's view of the chain.
         target: what the plans are for.
+        devices: the number of devices over which values lie; all bytes are those of one of them.
 
     Example:
         >>> import jax.numpy as jnp, ckptgrad as cg
@@ -50,6 +51,7 @@ class Frontier(Shown):
     others: tuple[Point, ...]
     costs: ChainCosts
     target: Target
+    devices: int = 1
 
     @property
     def smallest_peak_bytes(self) -> int:
@@ -77,7 +79,7 @@ class Frontier(Shown):
             return self.points[-1]
         fitting = [point for point in self.points if point.peak_bytes <= limit]
         if not fitting:
-            raise BudgetError(limit, self.smallest_peak_bytes, None, "optimal")
+            raise BudgetError(limit, self.smallest_peak_bytes, None, "optimal", self.devices)
         return fitting[-1]
 
     def to_dict(self) -> dict[str, Any]:
@@ -87,7 +89,12 @@ class Frontier(Shown):
             return [{"policy": p.policy, "peak_bytes": p.peak_bytes, "seconds": p.seconds} for p in points]
 
         knee = self.knee
-        return {"points": rows(self.points), "others": rows(self.others), "knee": rows([knee])[0] if knee else None}
+        return {
+            "devices": self.devices,
+            "points": rows(self.points),
+            "others": rows(self.others),
+            "knee": rows([knee])[0] if knee else None,
+        }
 
     def to_json(self) -> str:
         """The frontier as JSON."""

@@ -119,6 +119,7 @@ class Plan(Shown):
             "policy": self.schedule.policy,
             "budget_bytes": self.budget,
             "fenced": self.fenced,
+            "devices": self.program.devices,
             "peak_bytes": self.peak_bytes,
             "temporary_bytes": self.temporary_bytes,
             "output_bytes": self.program.output_bytes,

@@ -31,6 +31,7 @@ class Timeline(Shown):
         readings: what each meter observed, by the meter's name: a peak and, where the meter can see them, the curve and
             the buffers alive at its peak.
         least: whether the smallest plan was asked for, with no number of bytes to keep.
+        devices: the number of devices; all bytes are those of one of them.
 
     Example:
         >>> import jax.numpy as jnp, ckptgrad as cg
@@ -47,6 +48,7 @@ class Timeline(Shown):
     budget: int | None = None
     readings: Mapping[str, Reading] = field(default_factory=dict[str, Reading])
     least: bool = False
+    devices: int = 1
 
     @property
     def peak_at(self) -> int:
@@ -90,6 +92,7 @@ class Timeline(Shown):
         return {
             "function": self.name,
             "budget_bytes": self.budget,
+            "devices": self.devices,
             "peak_bytes": self.peak_bytes,
             "peak_at": self.moments[self.peak_at].action,
             "moments": [
@@ -108,7 +111,7 @@ class Timeline(Shown):
 
 def predict(name: str, program: Program, costs: ChainCosts, schedule: Schedule, budget: int | None) -> Timeline:
     """The predicted timeline of a schedule."""
-    timeline = Timeline(name, tuple(moments(program, costs, schedule)), (), budget)
+    timeline = Timeline(name, tuple(moments(program, costs, schedule)), (), budget, devices=program.devices)
     alive = buffers_during(program, costs, schedule, timeline.peak_at, timeline.peak_bytes)
     return replace(timeline, alive=tuple(alive))
 

@@ -114,6 +114,7 @@ class Validation(Shown):
             derivative of the function; else None.
         least: whether the smallest plan was asked for, with no number of bytes to keep.
         target: what was compiled for.
+        devices: the number of devices over which values lie; all bytes are those of one of them.
 
     Example:
         >>> import jax.numpy as jnp, ckptgrad as cg
@@ -132,6 +133,7 @@ class Validation(Shown):
     checked: int | None = None
     least: bool = False
     target: str = ""
+    devices: int = 1
 
     def __getitem__(self, name: str) -> Row:
         return next(row for row in self.rows if row.name == name)
@@ -168,6 +170,7 @@ class Validation(Shown):
         return {
             "function": self.function,
             "target": self.target,
+            "devices": self.devices,
             "budget_bytes": self.budget,
             "repeats": self.repeats,
             "tolerance": self.tolerance,

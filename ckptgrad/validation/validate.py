@@ -138,6 +138,7 @@ def validate(
         tuple(borrowed_in(traced.program.graph)),
         least=doors[0].request.asks_for_least,
         target=str(compiled_for),
+        devices=traced.program.devices,
     )
     if locate:
         located = run.locate(traced, references[0], table[len(references) :])

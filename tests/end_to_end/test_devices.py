@@ -49,9 +49,27 @@ def check_referee():
         assert found.peak_bytes <= everything + 2 * ACT
         assert abs(found.plan.peak_bytes - one.plan.peak_bytes) < ACT
         assert abs(found.plan.peak_bytes / found.peak_bytes - 1) < 0.25, (budget, found.plan.peak_bytes, found.peak_bytes)
-    with pytest.raises(BudgetError) as refused:
+    with pytest.raises(BudgetError, match=r"a budget of 131072 bytes \(0.125 MiB\) a device, of 8, is below") as refused:
         cg.value_and_grad(layers, budget=ACT).compile(*args)
     assert ACT < refused.value.smallest < 5 * ACT
+
+
+def check_reports():
+    """What is shown says whose bytes they are."""
+    args = data_parallel()
+    plan = cg.plan(layers, *args)
+    assert " a device, of 8 beyond the arguments" in str(plan)
+    assert (plan.to_dict()["devices"], plan.timeline().to_dict()["devices"]) == (8, 8)
+    assert " a device, of 8 during " in str(plan.timeline())
+    assert "budgets a device, of 8 at which" in str(cg.frontier(layers, *args))
+    with pytest.raises(BudgetError, match="a device, of 8"):
+        cg.plan(layers, *args, budget=ACT)
+    table = cg.validate(layers, *jax.tree.map(placed, args), policies="optimal", repeats=1)
+    assert "peak bytes a device, of 8 beyond the arguments" in str(table)
+
+
+def placed(struct):
+    return jax.device_put(np.ones(struct.shape, struct.dtype) / WIDTH, struct.sharding)
 
 
 def check_traced():
@@ -73,4 +91,4 @@ def check_traced():
 
 
 def test_bytes_are_those_of_one_device():
-    on_devices(8, __name__, "check_referee(); check_traced()")
+    on_devices(8, __name__, "check_referee(); check_traced(); check_reports()")

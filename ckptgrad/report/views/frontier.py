@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import RenderableType
 from rich.text import Text
 
-from ckptgrad.bytes import format_bytes
+from ckptgrad.bytes import device_words, format_bytes
 from ckptgrad.graph.naming import counted
 from ckptgrad.planning.frontier import Point
 from ckptgrad.report import registry
@@ -39,8 +39,8 @@ def parts(frontier: Frontier) -> list[RenderableType]:
         table.add_row(*_point_cells(point, fastest), _ratio(within[-1].seconds, fastest.seconds) if within else NOTHING)
     left_out = f" ({len(points) - len(shown)} more)" if len(points) > len(shown) else ""
     head = Text(
-        f"{counted(len(points), 'budget')} at which the plan changes{left_out}; estimated times relative to the fastest "
-        f"plan; the last column is the time of the optimal plan within the same peak"
+        f"{counted(len(points), 'budget')}{device_words(frontier.devices)} at which the plan changes{left_out}; estimated "
+        f"times relative to the fastest plan; the last column is the time of the optimal plan within the same peak"
     )
     if knee:
         head.append(f"; with less than at the knee, {format_bytes(knee.peak_bytes)}, time rises faster than bytes fall")

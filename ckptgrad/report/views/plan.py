@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import RenderableType
 from rich.table import Table
 
-from ckptgrad.bytes import format_bytes
+from ckptgrad.bytes import device_words, format_bytes
 from ckptgrad.graph.naming import counted
 from ckptgrad.planning.schedule import Forward
 from ckptgrad.report import registry
@@ -57,7 +57,8 @@ def _summary(plan: Plan) -> Table:
     grid.add_row("policy", f"{plan.schedule.policy}, {budget_words(plan.budget)}")
     grid.add_row(
         "predicted peak",
-        f"{format_bytes(plan.peak_bytes)} beyond the arguments: {format_bytes(plan.temporary_bytes)} temporaries, "
+        f"{format_bytes(plan.peak_bytes)}{device_words(program.devices)} beyond the arguments: "
+        f"{format_bytes(plan.temporary_bytes)} temporaries, "
         f"{format_bytes(program.output_bytes)} outputs, {format_bytes(program.gradient_bytes)} gradients",
     )
     fastest = sum(s.options[s.fastest].time for s in plan.costs.stages)

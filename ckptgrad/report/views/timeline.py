@@ -12,7 +12,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ckptgrad.bytes import format_bytes
+from ckptgrad.bytes import device_words, format_bytes
 from ckptgrad.meters.buffers import KINDS, Buffer
 from ckptgrad.meters.meter import meters
 from ckptgrad.report import registry
@@ -49,7 +49,7 @@ def parts(timeline: Timeline) -> list[RenderableType]:
     peak = timeline.moments[timeline.peak_at]
     head = (
         f"{timeline.name}: live bytes beyond the arguments, {budget_words(timeline.budget, timeline.least)}; predicted peak "
-        f"{format_bytes(timeline.peak_bytes)} during {_in_words(peak.action)}"
+        f"{format_bytes(timeline.peak_bytes)}{device_words(timeline.devices)} during {_in_words(peak.action)}"
     )
     shown: list[RenderableType] = [Text(head), _chart(timeline)]
     shown += [Text("alive at the predicted peak"), alive_table(timeline.alive)]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import RenderableType
 from rich.text import Text
 
-from ckptgrad.bytes import format_bytes
+from ckptgrad.bytes import device_words, format_bytes
 from ckptgrad.graph.naming import counted
 from ckptgrad.meters.meter import Reading
 from ckptgrad.report import registry
@@ -33,7 +33,7 @@ def parts(validation: Validation) -> list[RenderableType]:
     for row in validation.rows:
         table.add_row(row.name, *(_cells(row, meters, ran) if row.feasible else _reason(row, len(columns) - 1)))
     budget = budget_words(validation.budget, validation.least)
-    head = f"{validation.function}: peak bytes beyond the arguments, {budget}; "
+    head = f"{validation.function}: peak bytes{device_words(validation.devices)} beyond the arguments, {budget}; "
     head += (
         f"time relative to jax.grad, median of {counted(validation.repeats, 'round')}"
         if ran
