@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from ckptgrad.cli.deliver import deliver, working
-from ckptgrad.cli.options import Arguments, AsJson, Asked, Function, HtmlFile, PngPath, asks
+from ckptgrad.cli.meshes import read_mesh
+from ckptgrad.cli.options import Arguments, AsJson, Asked, Function, HtmlFile, MeshOption, PngPath, asks
 from ckptgrad.cli.output import say
 from ckptgrad.cli.users_code import load_call
 from ckptgrad.doors.frontier import frontier as make_frontier
@@ -23,13 +24,14 @@ def plan(
     function: Function,
     arguments: Arguments,
     asked: Asked,
+    mesh: MeshOption = None,
     diagram: Annotated[bool, typer.Option("--diagram", help="Also draw the schedule in letters.")] = False,
     as_json: AsJson = False,
     html: HtmlFile = None,
     png: PngPath = None,
 ) -> None:
     """Show what would be stored and recomputed, and the predicted peak and time."""
-    fun, args = load_call(function, arguments)
+    fun, args = load_call(function, arguments, read_mesh(mesh, asked["target"], compiles=False))
     with working("planning"):
         planned = make_plan(fun, *args, **asked)
     sections = {"Plan": planned, "Predicted timeline": planned.timeline(function)}
@@ -43,6 +45,7 @@ def timeline(
     function: Function,
     arguments: Arguments,
     asked: Asked,
+    mesh: MeshOption = None,
     observe: Annotated[
         str,
         typer.Option(help=f"Meters, separated by commas: {', '.join(meters())}; all; none: only predict."),
@@ -53,7 +56,7 @@ def timeline(
 ) -> None:
     """Show live bytes over the course of the gradient, predicted and observed, and what is alive at the peak."""
     get_meters(observe)
-    fun, args = load_call(function, arguments)
+    fun, args = load_call(function, arguments, read_mesh(mesh, asked["target"], compiles=observe != "none"))
     with working("planning, compiling and observing"):
         course = make_timeline(fun, *args, observe=observe, **asked)
     deliver(f"Timeline of {function}", {"Timeline": course}, as_json, html, png)
@@ -64,13 +67,14 @@ def frontier(
     function: Function,
     arguments: Arguments,
     asked: Asked,
+    mesh: MeshOption = None,
     reference: Annotated[bool, typer.Option(help="Also compile jax.grad, and show where it stands.")] = True,
     as_json: AsJson = False,
     html: HtmlFile = None,
     png: PngPath = None,
 ) -> None:
     """Show every budget at which the optimal plan changes, with its time, and where other policies stand."""
-    fun, args = load_call(function, arguments)
+    fun, args = load_call(function, arguments, read_mesh(mesh, asked["target"], compiles=reference))
     with working("planning for every budget"):
         curve = make_frontier(fun, *args, **asked)
     if reference:

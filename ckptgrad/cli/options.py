@@ -22,6 +22,15 @@ Arguments = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 HtmlFile = Annotated[Path | None, typer.Option("--html", help="Write one HTML file that opens in a browser.")]
 PngPath = Annotated[Path | None, typer.Option("--png", help="Draw into this .png file, or every picture into this folder.")]
+MeshOption = Annotated[
+    str | None,
+    typer.Option(
+        "--mesh",
+        metavar="AXIS=DEVICES,...",
+        help="Axes of a mesh over the target's devices, as data=4,model=2, given as `mesh` to the functions that take it: "
+        "the one of the arguments returns them with their NamedShardings.",
+    ),
+]
 MetersOption = Annotated[
     str,
     typer.Option(

@@ -13,6 +13,7 @@ from typing import Any
 
 import typer
 
+from ckptgrad.cli.meshes import AnyMesh, given_mesh, lies_on, needs_mesh
 from ckptgrad.cli.output import results_alone
 from ckptgrad.errors import CkptgradError
 
@@ -71,22 +72,28 @@ def load(spec: str) -> Any:
     return thing
 
 
-def load_call(function: str, arguments: str) -> tuple[Callable, tuple[Any, ...]]:
+def load_call(function: str, arguments: str, mesh: AnyMesh | None = None) -> tuple[Callable, tuple[Any, ...]]:
     """A function and the positional arguments for it.
 
     Args:
         function: `module:function`.
-        arguments: `module:example_args`, a tuple, or a function without parameters that returns one.
+        arguments: `module:example_args`, a tuple, or a function that returns one, and has no parameters but `mesh`.
+        mesh: given to either function as its parameter `mesh`, if it has one.
 
     Raises:
-        UserCodeError: one of them is not of that form, or the function does not take these arguments.
+        UserCodeError: one of them is not of that form, the function does not take these arguments, a mesh is missing, or
+            nothing lies on the one that there is.
     """
     fun, args = load(function), load(arguments)
     if not callable(fun):
         raise UserCodeError(f"{function!r} is a {type(fun).__name__}, not a function; name the function to differentiate")
+    for name, code in ((function, fun), (arguments, args)):
+        if mesh is None and callable(code) and needs_mesh(code):
+            raise UserCodeError(f"{name!r} takes a mesh; say which, as in --mesh data=4,model=2")
+    fun = given_mesh(fun, mesh)
     if callable(args):
         try:
-            args = args()
+            args = given_mesh(args, mesh)()
         except (Exception, SystemExit) as error:  # whatever the user's function raises
             raise UserCodeError(f"{arguments!r} raised {type(error).__name__}: {error}") from error
     if not isinstance(args, (tuple, list)):
@@ -100,4 +107,10 @@ def load_call(function: str, arguments: str) -> tuple[Callable, tuple[Any, ...]]
         raise UserCodeError(f"{function!r} does not take the {len(args)} arguments of {arguments!r}: {error}") from None
     except ValueError:  # no signature to check against
         pass
+    if mesh is not None and not lies_on(args, mesh):
+        raise UserCodeError(
+            f"nothing of {arguments!r} lies on the mesh of --mesh, or some lies on other devices; make it a function with a "
+            f"parameter `mesh` that returns arrays, or jax.ShapeDtypeStruct(shape, dtype, sharding=...) where the devices "
+            f"are not here, with shardings jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(...))"
+        )
     return fun, tuple(args)

@@ -8,7 +8,8 @@ import typer
 
 from ckptgrad import validation
 from ckptgrad.cli.deliver import deliver, stepping
-from ckptgrad.cli.options import Arguments, AsJson, Asked, Function, HtmlFile, MetersOption, PngPath, asks
+from ckptgrad.cli.meshes import read_mesh
+from ckptgrad.cli.options import Arguments, AsJson, Asked, Function, HtmlFile, MeshOption, MetersOption, PngPath, asks
 from ckptgrad.cli.users_code import load_call
 from ckptgrad.errors import ValidationError
 from ckptgrad.meters.meter import get_meters
@@ -21,6 +22,7 @@ def validate(
     function: Function,
     arguments: Arguments,
     asked: Asked,
+    mesh: MeshOption = None,
     policy: Annotated[list[str] | None, typer.Option("--policy", help="A policy to compare; may be repeated.")] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds of timing.")] = 5,
     meters: MetersOption = "resident",
@@ -36,7 +38,7 @@ def validate(
     for name in policy or ():
         get_policy(name)
     get_meters(meters)
-    fun, args = load_call(function, arguments)
+    fun, args = load_call(function, arguments, read_mesh(mesh, asked["target"]))
     title = f"Validation of {function}"
     try:
         with stepping("validating") as on_progress:

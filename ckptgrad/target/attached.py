@@ -50,6 +50,12 @@ def attached_cpu() -> Target:
     return target_of((jax.local_devices(backend="cpu")[0],))
 
 
+def with_neighbours(target: Target) -> Target:
+    """An attached target with all devices of its kind that this process has, for a mesh over them."""
+    kind = target.device_kind
+    return target_of(tuple(d for d in jax.local_devices(backend=target.devices[0].platform) if d.device_kind == kind))
+
+
 def target_of(devices: tuple[Device, ...], chip: Chip | None = None) -> Target:
     """Devices of one kind as a target, whether they are attached to this process or known to a compiler only.
 
