@@ -26,6 +26,7 @@ from ckptgrad.errors import (
     NoDerivativeError,
     NotAttachedError,
     OptionError,
+    ProcessesError,
     ScheduleError,
     StageError,
     StaticArgumentError,
@@ -55,9 +56,9 @@ __all__ = [
     "CkptgradError", "EffectError", "fori_loop", "Forward", "Free", "from_checkpoint_schedules", "Frontier", "frontier",
     "get_consumers", "get_inputs", "get_operation", "grad", "GradientTypeError", "Graph", "hessian", "hvp", "jacfwd",
     "jacobian", "jacrev", "jvp", "linearize", "load_plan", "MismatchError", "MissingExtraError", "MissingRuleError",
-    "NoDerivativeError", "NotAttachedError", "Operation", "OptionError", "plan", "policy", "rules", "scan", "Schedule",
-    "ScheduleError", "stage", "StageError", "StaticArgumentError", "Target", "target", "Timeline", "timeline", "trace",
-    "use_implementation", "use_jax_rule", "validate", "Validation", "ValidationError", "value_and_grad", "Variable",
+    "NoDerivativeError", "NotAttachedError", "Operation", "OptionError", "plan", "policy", "ProcessesError", "rules", "scan",
+    "Schedule", "ScheduleError", "stage", "StageError", "StaticArgumentError", "Target", "target", "Timeline", "timeline",
+    "trace", "use_implementation", "use_jax_rule", "validate", "Validation", "ValidationError", "value_and_grad", "Variable",
     "vjp", "while_loop",
 ]  # fmt: skip
 

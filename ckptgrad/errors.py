@@ -362,6 +362,18 @@ class NotAttachedError(CkptgradError, RuntimeError):
         )
 
 
+class ProcessesError(CkptgradError, RuntimeError):
+    """Processes that share a program do different things, or one of them cannot go on.
+
+    Example:
+        >>> import ckptgrad as cg
+        >>> raise cg.errors.ProcessesError("process 0 plans within 1 GiB, process 1 within 2 GiB")
+        Traceback (most recent call last):
+        ...
+        ckptgrad.errors.ProcessesError: process 0 plans within 1 GiB, process 1 within 2 GiB
+    """
+
+
 class MissingExtraError(CkptgradError):
     """A part of ckptgrad needs a package that is not installed.
 

@@ -12,7 +12,7 @@ from ckptgrad.compat import is_ordered
 from ckptgrad.costs.asked import AskedCosts
 from ckptgrad.costs.compiled import count_probes
 from ckptgrad.costs.source import MOST_PROBES, program_costs
-from ckptgrad.errors import BudgetError, EffectError, ScheduleError
+from ckptgrad.errors import BudgetError, EffectError, OptionError, ScheduleError
 from ckptgrad.graph.graph import Operation
 from ckptgrad.planning.budget import budget_bytes, everything_peak
 from ckptgrad.planning.costs import ChainCosts
@@ -22,6 +22,7 @@ from ckptgrad.planning.referee import Simulation, simulate
 from ckptgrad.planning.schedule import Action, Forward, Schedule
 from ckptgrad.request import Request
 from ckptgrad.results.plan import Plan
+from ckptgrad.target.processes import several_processes
 
 # No compiler takes more than an estimate by this factor.
 FAR_BELOW = 4
@@ -43,10 +44,13 @@ def make_plan(program: Program, request: Request, costs: ChainCosts | None = Non
 
     Raises:
         BudgetError: the budget is below what the policy can reach.
+        OptionError: one of several processes is to plan, while tracing, by what the others may see differently.
         ScheduleError: the policy returned something else than a schedule, or the schedule breaks a rule.
         EffectError: the schedule would have a side effect twice.
     """
-    if costs is None and _asks(program, request):
+    if costs is None and program.target.attached and several_processes():
+        _check_same_for_all(request)
+    elif costs is None and _asks(program, request):
         costs = costs_within(program, request)
     costs = costs or program_costs(program, request.costs)
     try:
@@ -55,6 +59,23 @@ def make_plan(program: Program, request: Request, costs: ChainCosts | None = Non
         raise error.on(program.devices) from None
     check_effects(program, schedule)
     return Plan(program, costs, schedule, simulation, limit)
+
+
+def _check_same_for_all(request: Request) -> None:
+    """Refuse to plan, as one of several processes, by what others may see differently: here nobody tells them.
+
+    Estimates follow from the program alone.
+
+    Raises:
+        OptionError: the budget is what is free, or costs are asked of a compiler or a clock.
+    """
+    free = isinstance(request.budget, str) and request.budget.strip().lower() == "auto"
+    if free or request.costs not in ("auto", "estimate"):
+        option = "budget='auto'" if free else f"costs={request.costs!r}"
+        raise OptionError(
+            f"{option} may give each of the processes that jax.distributed joins another plan while they trace; use "
+            f".compile, where they agree on one, or {'give a budget in bytes' if free else 'leave it out, for estimates'}"
+        )
 
 
 def _decide(program: Program, request: Request, costs: ChainCosts) -> tuple[Schedule, Simulation, int | None]:

@@ -73,11 +73,15 @@ class GradientFunction:
         on TPUs it may, where stages become whole blocks.  Where the fastest plan fits, its stages may be left open to each
         other: without a budget where that takes fewer bytes, and wherever it is faster.
 
+        Processes that `jax.distributed` has joined compile together what lies on the devices of several of them: each must
+        call this. All get the same plan, and its bytes are those of the fullest device.
+
         Returns:
             A callable with the attributes `plan`, `peak_bytes` and `temporary_bytes`.
 
         Raises:
             BudgetError: no plan is within the budget; carries the smallest feasible peak.
+            ProcessesError: processes ask for different things, or one of them cannot go on.
             ScheduleError: the function is another one when it is traced again.
         """
         split = self.split(args, kwargs)
@@ -188,7 +192,8 @@ def value_and_grad(
         BudgetFormatError, OptionError: at once, for a malformed budget or option.
         MissingExtraError: at once, where the compiler of the target is not installed.
         BudgetError: when called, for a budget below what is feasible.
-        OptionError: when called, for a budget in bytes where it is not known how tracers lie over several devices.
+        OptionError: when called, for a budget in bytes where it is not known how tracers lie over several devices; in one of
+            several processes for options by which each may plan differently, unless they plan together, in `.compile`.
         NotAttachedError: when called, and the target is not attached to this process.
         GradientTypeError: when called, for a non-scalar loss or arguments without gradient.
 

@@ -15,6 +15,7 @@ from ckptgrad.results.outcomes import OUTCOMES, Outcome
 from ckptgrad.results.plan import Plan
 from ckptgrad.target.allocated import Memory
 from ckptgrad.target.calibrate import best_seconds
+from ckptgrad.target.processes import ALONE, Processes
 from ckptgrad.target.target import Target
 
 # Plans that are tried rung by rung; after these the aim is lowered by the whole excess.
@@ -44,7 +45,7 @@ class Certified:
 
     Attributes:
         plan: the plan that was compiled.
-        memory: what XLA allocates.
+        memory: what XLA allocates; of several processes, on the device where it allocates most.
         rounds: how many plans were compiled until this one fitted, itself included; not those whose bytes are remembered.
         budget: the bytes that it keeps, as asked for; None for none. The plan's own budget is the aim that led to it.
         traced_parts: from arguments to those that the executable takes, where some are not traced: the program is that
@@ -112,7 +113,9 @@ def _aim(rung: int) -> int:
     return max(1, int(RUNG**rung))
 
 
-def certify(build: Build, args: Any, kwargs: Any, budget: int | None, may_open: bool = False) -> Certified:
+def certify(
+    build: Build, args: Any, kwargs: Any, budget: int | None, may_open: bool = False, processes: Processes = ALONE
+) -> Certified:
     """Compile plans for one aim after another until the compiler's peak is within the budget and uses it.
 
     Aims are the rungs of one ladder, whatever the budget. Every `STEP`-th rung is climbed from just above the budget: while
@@ -130,11 +133,12 @@ def certify(build: Build, args: Any, kwargs: Any, budget: int | None, may_open: 
         budget: bytes, or None for none.
         may_open: whether other plans than those of the ladder may be taken: the fastest one with its stages open to each
             other, and uniform ones.
+        processes: those that compile the program together.
 
     Raises:
         BudgetError: the smallest plan does not fit; carries the smallest certified peak.
     """
-    trials = Trials(build, args, kwargs)
+    trials = Trials(build, args, kwargs, processes)
     while True:
         trial = _without_budget(trials, may_open) if budget is None else _within(trials, budget, may_open)
         if may_open and budget is not None:

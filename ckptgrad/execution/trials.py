@@ -7,17 +7,19 @@ program is its own key: its text as it is lowered, beside the target, the compil
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass, fields
 from typing import Any, Protocol, TypeAlias
 
 import jax
 
-from ckptgrad.errors import BudgetError
+from ckptgrad.errors import BudgetError, ProcessesError
 from ckptgrad.planning.schedule import Action, Schedule
 from ckptgrad.results.outcomes import OUTCOMES, Outcome
 from ckptgrad.results.plan import Plan
 from ckptgrad.target.allocated import Memory
+from ckptgrad.target.processes import ALONE, Processes
 from ckptgrad.target.remember import recalled, remember
 from ckptgrad.target.target import Target
 
@@ -46,24 +48,33 @@ class Build(Protocol):
 class _Program:
     """A lowered program.
 
+    What is remembered counts for a process alone only: several compile each program, and the fullest of them counts.
+
     Attributes:
         executable: what it was compiled to; None as long as what is remembered was enough.
         memory: what the compiler allocates, or allocated before.
     """
 
-    def __init__(self, target: Target, lowered: jax.stages.Lowered, believes: bool) -> None:
+    def __init__(self, target: Target, lowered: jax.stages.Lowered, believes: bool, processes: Processes) -> None:
         self._target, self._lowered, self._text = target, lowered, lowered.as_text()
+        self._processes = processes
         self.executable: Any = None
-        known = recalled(target, _QUANTITIES, self._text) if believes else None
+        known = recalled(target, _QUANTITIES, self._text) if believes and not processes.several else None
         self.memory = self.compile() if known is None else Memory(*map(int, known))
 
     def compile(self) -> Memory:
         """What the compiler allocates, read from the executable."""
         if self.executable is None:
-            self.executable = self._target.compile(self._lowered)
-            self.memory = self._target.allocated(self.executable)
-            remember(self._target, _QUANTITIES, self._text, astuple(self.memory))
+            digest = hashlib.sha256(self._text.encode()).hexdigest()
+            taken = self._processes.each(f"the program whose text has the hash {digest[:12]}", self._compile_here)
+            self.memory = max(taken, key=lambda memory: (memory.peak_bytes, memory.argument_bytes))
         return self.memory
+
+    def _compile_here(self) -> Memory:
+        self.executable = self._target.compile(self._lowered)
+        memory = self._target.allocated(self.executable)
+        remember(self._target, _QUANTITIES, self._text, astuple(memory))
+        return memory
 
 
 @dataclass(frozen=True)
@@ -90,13 +101,14 @@ class Trials:
     Args:
         build: what makes a plan for an aim.
         args, kwargs: abstract arguments.
+        processes: those that compile the programs together.
 
     Attributes:
         least: the smallest plan and the stage that sets its peak, once an aim was below it.
     """
 
-    def __init__(self, build: Build, args: Any, kwargs: Any) -> None:
-        self.build, self._args, self._kwargs = build, args, kwargs
+    def __init__(self, build: Build, args: Any, kwargs: Any, processes: Processes = ALONE) -> None:
+        self.build, self._args, self._kwargs, self._processes = build, args, kwargs, processes
         self.least: tuple[Schedule, int | None] | None = None
         self._believes = True
         self._tried: dict[_Key, Trial] = {}
@@ -146,7 +158,8 @@ class Trials:
         program = self._compiled.get(key)
         if program is None:
             target = plan.program.target
-            program = _Program(target, target.lower(jitted, *self._args, **self._kwargs), self._believes)
+            lowered = target.lower(jitted, *self._args, **self._kwargs)
+            program = _Program(target, lowered, self._believes, self._processes)
         self._tried[key] = trial = Trial(plan, program)
         self._observe(trial)
         return trial
@@ -157,12 +170,13 @@ class Trials:
         target = plan.program.target
         try:
             trial = self.tried(plan, jitted)
-        except jax.errors.JaxRuntimeError as error:
+        except (jax.errors.JaxRuntimeError, ProcessesError) as error:
             if _OUT_OF_MEMORY in str(error):
                 return None
             raise
-        memory, available = trial.program.memory, target.memory_bytes
-        return trial if available is None or memory.peak_bytes + memory.argument_bytes <= available else None
+        memory = trial.program.memory
+        available = self._processes.each("the bytes of a device", lambda: target.memory_bytes)
+        return trial if all(b is None or memory.peak_bytes + memory.argument_bytes <= b for b in available) else None
 
     def confirmed(self, trial: Trial) -> bool:
         """Whether the executable takes what was remembered of it; if not, nothing that is remembered is believed any more.

@@ -12,6 +12,7 @@ import jax
 from ckptgrad.target.chips.chip import Chip
 from ckptgrad.target.chips.known import known_chip
 from ckptgrad.target.platform import platform_named
+from ckptgrad.target.processes import Processes, processes_of
 from ckptgrad.target.rates import Rates
 from ckptgrad.target.target import Device, MemorySpace, Target
 
@@ -48,6 +49,11 @@ def _default_device() -> Device:
 def attached_cpu() -> Target:
     """The first CPU device of this process, which is there whatever else is."""
     return target_of((jax.local_devices(backend="cpu")[0],))
+
+
+def all_processes() -> Processes:
+    """Those that `jax.distributed` has joined, this one included."""
+    return processes_of(jax.devices())
 
 
 def with_neighbours(target: Target) -> Target:

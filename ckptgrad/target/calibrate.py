@@ -13,9 +13,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ckptgrad.target.attached import attached, use_rates
+from ckptgrad.target.attached import all_processes, attached, use_rates
 from ckptgrad.target.rates import Rates
 from ckptgrad.target.remember import remembered
+from ckptgrad.target.target import Target
 
 REPEATS = 7
 _SIDE, _WIDE = 1024, 1 << 25
@@ -28,7 +29,8 @@ def calibrate() -> Rates:
     """Measure the rates by which plans estimate times on the default device, and use them from now on.
 
     Takes about a second, once per device: the rates are remembered on disk. Without it, rates of a typical device of the
-    platform are used.
+    platform are used. Of processes that `jax.distributed` has joined all must call it, and use the rates of the first, so
+    that they plan alike.
 
     Returns:
         The rates: floating point operations per second in products, elementwise operations, transcendental functions,
@@ -40,11 +42,7 @@ def calibrate() -> Rates:
         True
     """
     target = attached()
-    measured = cache(measure_rates)
-    measured_rates = {
-        name: remembered(target, f"rate: {name}", "", lambda n=name: getattr(measured(), n), positive=name.endswith("_rate"))
-        for name in _MEASURED
-    }
+    measured_rates = all_processes().first("measuring rates", lambda: _measured(target))
     known = target.rates
     # Other precisions are taken to differ from what is published as much as the one that was measured does.
     faster = measured_rates["product_rate"] / known.product_rate
@@ -52,6 +50,14 @@ def calibrate() -> Rates:
     rates = replace(known, **measured_rates, **scaled)
     use_rates(target, rates)
     return rates
+
+
+def _measured(target: Target) -> dict[str, float]:
+    measured = cache(measure_rates)
+    return {
+        name: remembered(target, f"rate: {name}", "", lambda n=name: getattr(measured(), n), positive=name.endswith("_rate"))
+        for name in _MEASURED
+    }
 
 
 def measure_rates() -> Rates:
