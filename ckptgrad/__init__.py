@@ -34,7 +34,7 @@ from ckptgrad.errors import (
 )
 from ckptgrad.graph.graph import Graph, Operation, Variable, get_consumers, get_inputs, get_operation
 from ckptgrad.graph.trace import trace
-from ckptgrad.planning.imported import from_checkpoint_schedules, load_plan
+from ckptgrad.planning.imported_schedules import from_checkpoint_schedules, load_plan
 from ckptgrad.planning.policy import policy
 from ckptgrad.planning.schedule import Backward, Forward, Free, Schedule
 from ckptgrad.report.renderer import RENDERER as _RENDERER

@@ -13,7 +13,6 @@ import jax.numpy as jnp
 
 from ckptgrad.graph.atoms import Array, Atom
 
-# A cotangent, None, a `Part`, or a function of no arguments that returns one of these.
 Entry: TypeAlias = Any
 
 
@@ -43,7 +42,7 @@ class _Waiting:
 
 
 def computed(entry: Entry) -> Array | Part | None:
-    """The cotangent of an entry; a part stays one."""
+    """The cotangent of an entry; a `Part` is left as it is."""
     return entry() if callable(entry) else entry
 
 
@@ -54,7 +53,7 @@ def force(entry: Entry) -> Array | None:
 
 
 def accumulate(table: dict[Any, Any], key: Atom, contribution: Array | Part) -> None:
-    """Add a contribution to the gradient of a variable; parts of an array wait for the whole that they are added to."""
+    """Add a contribution to the gradient of a variable; parts of an array wait for a whole array to be added to."""
     present = table.get(key)
     if present is None:
         table[key] = _Waiting((contribution,)) if isinstance(contribution, Part) else contribution

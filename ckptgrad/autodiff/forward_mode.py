@@ -27,8 +27,8 @@ def push_tangents(
 ) -> tuple[list[Array], list[Array | None]]:
     """Evaluate a graph with tangents.
 
-    A tangent on which no used one depends is not computed, so that what has no forward mode may stand where it
-    does not matter, as in JAX.
+    A tangent on which no used one depends is not computed: as in JAX, what has no forward mode may stand where its
+    tangents are not used.
 
     Args:
         graph: the graph.
@@ -37,7 +37,7 @@ def push_tangents(
         used: for each output, whether its tangent is used; None: all.
 
     Returns:
-        (outputs, tangents of the outputs), a tangent being None where it is zero; where it is not used it may be None.
+        (outputs, tangents of the outputs); a tangent is None where it is zero, and may be None where it is not used.
     """
     moving = reaching(graph, variables_where(graph.outputs, [True] * len(graph.outputs) if used is None else used))
     env: dict[Variable, Array] = dict(graph.constants)

@@ -1,4 +1,7 @@
-"""Which results a derivative can reach, and from where; inside loops and branches each value is followed by itself."""
+"""Where derivatives flow: `reaching` backward from results, `reached` forward from inputs.
+
+Inside loops and branches each value is followed on its own.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ def reaching(graph: Graph, seeds: Collection[Variable]) -> set[Variable]:
 
 
 def grown(flags: Sequence[bool], places: Sequence[int], follow: Callable[[list[bool]], Sequence[bool]]) -> list[bool]:
-    """`flags`, with those of carried values that follow from them after any number of steps.
+    """The flags, with those of carried values that are set by them after any number of steps.
 
     Args:
         flags: of the inputs of a loop's body, or of its outputs.
@@ -99,14 +102,14 @@ _FROM: dict[str, Callable[[Operation, list[bool]], list[bool]]] = {
     "cond": _from_cond,
 }
 
-# From which inputs of a program move to which of its outputs do.
+# From which inputs of a program are moving to which of its outputs are.
 Follow: TypeAlias = Callable[[Graph, Sequence[bool]], list[bool]]
 
 
 def reached(graph: Graph, moving: Sequence[bool]) -> list[bool]:
     """Which outputs have a tangent where the moving inputs have one.
 
-    Finer than `active_variables`, for which a loop is one operation, all of whose results depend on all its operands.
+    Finer than `active_variables`, for which every result of a loop depends on every operand.
     """
     active = {v for v, m in zip(graph.inputs, moving, strict=True) if m and is_differentiable(v.aval)}
     for op in graph.operations:
@@ -158,7 +161,7 @@ def _cond(op: Operation, flags: list[bool], follow: Follow) -> list[bool]:
 
 
 def _custom_jvp(op: Operation, flags: list[bool], follow: Follow) -> list[bool]:
-    """By what the function reads: its rule may give a derivative to what has none by itself."""
+    """By what the function reads: its rule may give a derivative where the operations inside have none."""
     return _read(from_jaxpr(custom_jvp_call(op.params).primal), flags)
 
 

@@ -157,7 +157,7 @@ def fill(tape: Tape, table: dict[Atom, Array], keep: Collection[Variable]) -> No
 
 
 def _placed(contribution: Array | Part, aval: Aval) -> Array | Part:
-    """A cotangent is sharded, and varies, as its value does, where that is part of the type."""
+    """The contribution, sharded and varying as its value is, where that is part of the type."""
     if is_manual(aval):
         contribution = as_cotangent(force(contribution), aval)
     if explicit_sharding(aval) is None:

@@ -99,7 +99,7 @@ class Rule:
         push: `push(application, *tangents)` returns (outputs, tangents): forward mode of a rule
             with a pullback.  A tangent that is not used may be None.
         partials: derivatives of an elementwise primitive, one per argument.
-        reason: why the derivative is refused, or where else it is taken.
+        reason: why the derivative is refused, or where it comes from.
         cost: the primitive's class of cost (`graph.traits`); None leaves what was stated before.
         foreign: it is refused because JAX does not see the code.
     """
@@ -139,7 +139,7 @@ _CHANGES: list[str] = []
 
 
 def generation() -> int:
-    """A number that grows with every change of the rules: what was derived before is stale."""
+    """A number that grows with every change of the rules; what was derived under a smaller one is stale."""
     return len(_CHANGES)
 
 
@@ -167,7 +167,7 @@ def registered() -> dict[str, Rule]:
     return dict(_RULES)
 
 
-# What gives a primitive a rule besides writing one: from an operation to a call and what it does, or None.
+# Ways to give a primitive a rule without writing one: from an operation to a call and what it does, or None.
 _REMEDIES: list[Callable[[Operation], str | None]] = []
 
 

@@ -49,5 +49,5 @@ def _targets(graph: Graph, wrt: Variable | int | Sequence[Variable | int] | None
         if v not in known:
             raise GradientTypeError(f"{v!r} is not a variable of the graph")
         if not is_differentiable(v.aval):
-            raise GradientTypeError(f"{v!r} is not a float or complex array: it has no gradient")
+            raise GradientTypeError(f"{v!r} is not a float or complex array, so it has no gradient")
     return targets

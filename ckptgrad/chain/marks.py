@@ -14,7 +14,7 @@ from typing import Any
 import jax
 
 from ckptgrad.errors import StageError
-from ckptgrad.graph.static import Settings, split_call
+from ckptgrad.graph.static_arguments import Settings, split_call
 from ckptgrad.graph.trace import STAGE_NAME
 
 

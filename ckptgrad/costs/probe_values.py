@@ -24,7 +24,7 @@ from jax import dtypes, lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ckptgrad.graph.atoms import parts_of
-from ckptgrad.graph.keys import from_numbers, is_key, numbers_struct
+from ckptgrad.graph.random_keys import from_numbers, is_key, numbers_struct
 from ckptgrad.target.partitioner import mesh_of
 from ckptgrad.target.platform import Isolation
 

@@ -14,7 +14,7 @@ from jax.core import Tracer
 from ckptgrad.doors.leaves import NUMBERS, dtype_of
 from ckptgrad.errors import ArgnumsError, GradientTypeError, OptionError
 from ckptgrad.graph.naming import argument_name, leaf_names, standing_for, title
-from ckptgrad.graph.static import SplitCall, split_call
+from ckptgrad.graph.static_arguments import SplitCall, split_call
 from ckptgrad.once import once
 from ckptgrad.target.target import Target
 

@@ -22,7 +22,7 @@ from ckptgrad.doors.tracing import trace_graph
 from ckptgrad.errors import GradientTypeError, MismatchError
 from ckptgrad.graph.evaluate import needed_operations, read
 from ckptgrad.graph.naming import title
-from ckptgrad.graph.static import SplitCall
+from ckptgrad.graph.static_arguments import SplitCall
 from ckptgrad.graph.value_types import cotangent_struct
 from ckptgrad.planning.schedule import Schedule
 from ckptgrad.request import Request

@@ -20,7 +20,7 @@ from ckptgrad.doors.tracing import TracedChain, trace_chain
 from ckptgrad.execution.certify import Certified
 from ckptgrad.execution.interpreter import Execution, split_at_backward
 from ckptgrad.graph.naming import name_of
-from ckptgrad.graph.static import SplitCall
+from ckptgrad.graph.static_arguments import SplitCall
 from ckptgrad.graph.value_types import cotangent_type, filled
 from ckptgrad.planner import make_plan
 from ckptgrad.planning.schedule import Schedule

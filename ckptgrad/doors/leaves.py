@@ -11,7 +11,7 @@ import numpy as np
 from jax import dtypes
 
 from ckptgrad.errors import GradientTypeError
-from ckptgrad.graph.static import is_traced
+from ckptgrad.graph.static_arguments import is_traced
 
 NUMBERS = (bool, int, float, complex, np.generic)
 

@@ -21,11 +21,11 @@ from ckptgrad.doors.leaves import NUMBERS, float0_zeros, has_gradient
 from ckptgrad.doors.outputs import check_are_arrays, check_scalar, output_and_aux
 from ckptgrad.doors.placing import Shardings, leaf_shardings
 from ckptgrad.errors import GradientTypeError, ReferenceTypeError
-from ckptgrad.graph.depth import deep_stack
 from ckptgrad.graph.evaluate import like_aval
 from ckptgrad.graph.graph import Atom, Constant, Graph, aval_bytes
 from ckptgrad.graph.naming import standing_for, title
 from ckptgrad.graph.references import opened
+from ckptgrad.graph.stack_depth import deep_stack
 from ckptgrad.graph.trace import from_jaxpr
 from ckptgrad.request import Request
 

@@ -1,4 +1,4 @@
-"""Whether a part of a program can run alone, or needs the other devices of a mesh or a named axis of a map."""
+"""Whether a part of a program can run by itself, or needs the other devices of a mesh or the named axis of a map."""
 
 from __future__ import annotations
 

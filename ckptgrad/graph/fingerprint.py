@@ -35,14 +35,14 @@ from ckptgrad.graph.atoms import Aval, type_of
 from ckptgrad.graph.custom_calls import RuleCall, rule_call
 from ckptgrad.graph.graph import Atom, Constant, Operation, Variable
 
-# A key: nested tuples of hashable values. Named so that what is a key is seen; equality is all that is asked of one.
+# A key: nested tuples of hashable values. Keys are compared and hashed, never read.
 Key: TypeAlias = tuple[Any, ...]
 
-# Packages whose values say truly whether they are equal; JAX's own caches trust them as well.
+# Packages whose values can be trusted to say whether they are equal; JAX's own caches trust them too.
 _TRUSTED = frozenset({"jax", "jaxlib", "numpy", "ml_dtypes"})
 _PLAIN = (type(None), bool, int, str, bytes, complex)
 
-# Rules inside rules that are followed.
+# Rules are followed into rules this deep.
 MAX_RULE_DEPTH = 3
 
 # The rules inside which a key is being made, outermost first.
@@ -99,8 +99,8 @@ class _Identity:
 def _rule_key(call: RuleCall) -> Any:
     """The key of a custom rule: that of the programs to which it traces.
 
-    A rule often calls the function to which it belongs.  Where this is the very rule inside which it is met, on the same
-    types, its key is how far out that is.  Rules inside rules beyond some depth (a rule may call ever new functions) are
+    A rule often calls the function to which it belongs.  Where a rule occurs inside itself, on the same types, its key is
+    how many rules further out it was entered.  Rules inside rules beyond some depth (a rule may call ever new functions) are
     distinguished by identity, as are those that cannot be traced (a user's rule may refuse what it is never asked for).
     """
     identity, entered = call.identity(), _ENTERED.get()

@@ -39,7 +39,7 @@ class KnownCost:
 
     Attributes:
         seconds, bytes: how long it takes, and what it holds inside at its worst moment.
-        course: how that goes over time, computed when it is asked for: seconds, and bytes that are held inside for as long.
+        course: those bytes over time, computed when asked for: pairs of seconds and the bytes held inside for as long.
         carried: the positions of results that are written over an operand of their type, where nothing else reads that.
     """
 

@@ -24,7 +24,7 @@ from ckptgrad.graph.atoms import Array
 from ckptgrad.graph.branching import branched
 from ckptgrad.graph.evaluate import apply
 from ckptgrad.graph.graph import Operation
-from ckptgrad.graph.indexing import read_at, written_at
+from ckptgrad.graph.reference_views import read_at, written_at
 from ckptgrad.graph.source import at_line_of, user_line
 from ckptgrad.graph.value_types import struct
 

@@ -1,9 +1,9 @@
 # pyright: reportUnknownMemberType=false
 """From a JAX function to a Graph: `jax.make_jaxpr`, with nested jits inlined.
 
-Inlined (`compat.CALLS`): `jit`, `closed_call`, `composite` and `jax.checkpoint` (the plan decides what is kept).  Kept as
-one operation with subgraphs: `scan`, `while`, `cond`, `custom_jvp_call`, `custom_vjp_call` and whatever
-else carries a jaxpr.
+Inlined: what only calls a program (`compat.CALLS`), such as `jit`, `composite` and `jax.checkpoint` (the plan decides what
+is kept).  Kept as one operation with subgraphs: `scan`, `while`, `cond`, `custom_jvp_call`, `custom_vjp_call` and whatever
+else holds a program.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
 from ckptgrad.compat import as_plain, called_program, names_axis
-from ckptgrad.graph.depth import deep_stack
 from ckptgrad.graph.graph import Atom, Constant, Graph, Operation, Variable
 from ckptgrad.graph.naming import standing_for
 from ckptgrad.graph.references import without_references
-from ckptgrad.graph.static import split_call
+from ckptgrad.graph.stack_depth import deep_stack
+from ckptgrad.graph.static_arguments import split_call
 
 # The name of a jit whose body is one stage of a chain (see `chain.marks`).
 STAGE_NAME = "ckptgrad_stage"
@@ -119,7 +119,7 @@ class _Frame:
 
     Attributes:
         start: the number of operations before it.
-        whole: it isolates a stage by barriers, which are for the compiler, not for derivatives.
+        whole: whether it isolates a stage by barriers; these are for the compiler, so they are not traced.
     """
 
     def __init__(

@@ -20,8 +20,8 @@ CostClass: TypeAlias = Literal["product", "heavy", "reduction", "gathering", "tr
 # "elementwise"     cheap, fused by compilers with what reads it
 # "view"            free to repeat: no arithmetic, usually no memory of its own once compiled
 CLASSES: tuple[CostClass, ...] = get_args(CostClass)
-# The classes of which compilers make the same everywhere.  How the others are lowered depends on the operation, its operands
-# and the compiler: an estimate of what they hold is unsure.
+# The classes that every compiler lowers alike.  How the others are lowered depends on the operation, its operands and the
+# compiler: an estimate of what they hold is uncertain.
 _MODELLED: frozenset[CostClass] = frozenset(("product", "reduction", "transcendental", "elementwise", "view"))
 
 # By primitive. A class belongs to the primitive: it stays when the rule beside which it was stated is removed.
@@ -39,7 +39,7 @@ def stated_class(primitive: str) -> CostClass | None:
 
 
 def cost_class(primitive: str) -> CostClass:
-    """The class of a primitive; one of which nothing was stated counts as elementwise."""
+    """The class of a primitive; one without a stated class counts as elementwise."""
     return _STATED.get(primitive, "elementwise")
 
 

@@ -1,7 +1,7 @@
 """The Jacobian of a graph as a product along its cuts.
 
-At every position of the operations the values that depend on the inputs and are still read form a
-boundary, so any graph is a chain.  `cut_where_small` chooses the positions, `jacobian.bracketing` the
+Between any two operations the values that depend on the inputs and are still to be read form a
+boundary, so every graph is a chain.  `cut_where_small` chooses the positions, `jacobian.bracketing` the
 order of multiplication, and `evaluate_bracket` computes each factor when the sweep comes to it.
 """
 
@@ -25,6 +25,7 @@ from ckptgrad.graph.work import flops
 from ckptgrad.jacobian.bracketing import Bracket
 from ckptgrad.once import once
 
+# A Jacobian is a product of at most this many factors.
 MOST_STAGES = 40
 
 
@@ -39,7 +40,7 @@ class Segment:
 
     @once
     def multiplications(self) -> int:
-        """Of one tangent through the segment: one for each active input of an elementwise operation."""
+        """The multiplications of one tangent through the segment: one per active input of an elementwise operation."""
         active = active_variables(self.graph, self.inside)
         return sum(_multiplications(op, sum(a in active for a in op.inputs)) for op in self.graph.operations)
 
@@ -51,6 +52,7 @@ def _multiplications(op: Operation, active_inputs: int) -> int:
 
 
 def size_of(variables: Sequence[Variable]) -> int:
+    """How many numbers variables hold together."""
     return sum(math.prod(v.shape) for v in variables)
 
 

@@ -1,7 +1,7 @@
 """A lower bound on the seconds of every schedule within a budget, nested or not.
 
-Argument: look at the moment before the first backward.  Each stage but the last either holds residuals there, in
-their bytes, or its forward must still run again, after one that ran for the stages behind it.  Choosing for each
+Argument: look at the moment before the first backward.  There each stage but the last either holds residuals, which take
+bytes, or must run forward once more, after the forward that ran for the stages behind it.  Choosing for each
 stage one or the other, all residuals together within the budget, with the least seconds, is a multiple-choice
 knapsack; its linear relaxation is solved by taking the steps of each stage's lower convex hull in the order of
 seconds gained per byte (Sinha and Zoltners 1979).

@@ -26,8 +26,9 @@ class SaveOption:
     boundaries, once. The transients are scratch that lives only while the forward or the backward runs. That of the
     backward is negative where the backward overwrites what it reads: less is then held at its worst moment than what
     it reads and what it writes together. `hidden_bytes` is what a forward that does not produce boundary i + 1 takes
-    beyond its transient: scratch that is gone before an output is written takes no less if none is. `output_time` is
-    what such a forward saves of `forward_time`, and of that of a forward that keeps nothing: what the output alone needs.
+    beyond its transient: scratch that is gone before the output would be written is not saved by not writing it.
+    `output_time` is what such a forward saves: the part of `forward_time`, and of the time of a forward that keeps nothing,
+    that the output alone needs.
     """
 
     name: str
@@ -51,7 +52,7 @@ class SaveOption:
 
     @property
     def time_alone(self) -> float:
-        """As `time`, of a forward that does not produce the stage's output."""
+        """The same for a forward that does not produce the stage's output."""
         return self.forward_time - self.output_time + self.backward_time
 
 
@@ -95,7 +96,7 @@ class StageCost:
         return option.forward_time - (0.0 if output else option.output_time)
 
     def lean(self, stages: int) -> int:
-        """Index of the option of the fewest bytes among those about as fast as the fastest one.
+        """Index of the option with the fewest bytes among those about as fast as the fastest.
 
         Seconds are estimates, bytes are not: a few per cent of the former are not worth any of the latter.  Residuals of
         all `stages` of a chain are held together, transients one after the other.
@@ -107,7 +108,7 @@ class StageCost:
         return min(alike, key=lambda k: (held[k], options[k].time))
 
 
-# Estimated times nearer than this are taken for equal where no budget decides.
+# Estimated times that differ by less than this share are taken as equal where no budget decides.
 ABOUT_AS_FAST = 0.05
 
 

@@ -1,10 +1,11 @@
 """The fastest schedule of all, nested or not, by Dijkstra's algorithm over everything a runtime could hold.
 
 State: the boundaries held; the option whose residuals are held, stage by stage; the stage whose backward comes
-next. Any forward, backward or free that fits the budget is a move. Bytes and seconds of a move are the ledger's, which
-the referee of schedules checks; moves and search are written apart from the planner's. Regime: up to seven stages.
-Boundaries that no move can read any more are freed at once, and no forward starts at or behind them: holding on to
-them never helps.
+next. Any forward, backward or free that fits the budget is a move. Boundaries that no move can read any more are freed at
+once, and no forward starts at or behind them: holding on to them never helps.
+Judges: the dynamic programme and the exhaustive search, of which it shares neither moves nor search. Bytes and seconds
+of a move are the ledger's, which `referee` checks.
+Regime: up to seven stages.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ T = TypeVar("T")
 
 
 class _State(NamedTuple):
+    """The boundaries held, the save option of each stage's residuals, and the number of stages still to go back."""
+
     boundaries: tuple[bool, ...]
     residuals: tuple[int, ...]
     following: int
-    """The number of stages whose backward is still to come."""
 
 
 class _Step(NamedTuple):

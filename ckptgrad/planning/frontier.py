@@ -1,8 +1,8 @@
 """The whole curve of seconds against peak bytes of a chain, and where the policies stand beside it.
 
 Algorithm: one solve of the optimal policy's recurrences gives the least seconds for every number of bytes; the budgets
-at which they change are the points.  Exact bytes where the curves are affordable, else a table of slots; for chains
-beyond a table, groups at budgets between the ends.
+at which they change are the points.  Bytes are exact where the curves are affordable, else those of a table of slots; a
+chain beyond a table gets the points of `grouped` at a few budgets between the ends.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from ckptgrad.planning.policies.revolve import with_checkpoints
 from ckptgrad.planning.policy import get_policy
 from ckptgrad.planning.writer import ScheduleWriter
 
+# Budgets tried for a chain beyond a table, both ends counted.
 LONG_POINTS = 16
 
 
@@ -78,7 +79,7 @@ def _nested(optimum: Optimum, most: int, curve: Curve | None) -> Iterator[Point]
 
 
 def policy_points(costs: ChainCosts) -> list[Point]:
-    """Where the policies of the literature stand: each by its own best use of memory, without a budget."""
+    """Where the policies of the literature stand, each planning without a budget."""
     points: list[Point] = []
     for name in ("store_all", "sqrt", "recompute_all"):
         writer = ScheduleWriter(costs)

@@ -1,9 +1,9 @@
 """The knee of a frontier: the point after which fewer bytes cost disproportionately more time.
 
 Definition: both axes scaled so that the ends of the curve are (0, 1) and (1, 0), the knee is the point farthest below the
-straight line between them; of equals the one of fewest bytes.
+straight line between them; of equals, the one with the fewest bytes.
 Aliases: the knee or elbow of Kneedle (Satopaa, Albrecht, Irwin and Raghavan 2011, "Finding a 'Kneedle' in a haystack"),
-without its smoothing and its threshold: a frontier is falling, and its points are exact.
+without its smoothing and its threshold: a frontier falls everywhere, and its points are exact.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The model of memory: what is held while a schedule runs, what each action adds to it, and what it frees.
 
 The only place where planning counts bytes: the schedule writer, the predicted timeline, the searches and the policies read
-them from here; the vectorised recurrences start from these numbers and are tested equal to them.  The referee
+them here; the vectorised recurrences start from these numbers and are tested equal to them.  The referee
 (`referee`) is a second, independent writing of the same sentences and shares no code with this one.
 To add a kind of storage: a field of `Storage`, and the actions that change it.  To add an action: its change in
 `Ledger.changes`, and what is held during it in `Ledger.during`.
@@ -93,7 +93,7 @@ class Held(NamedTuple):
 
 
 class Balance(NamedTuple):
-    """The balance of one action: what is held at its worst moment, by bytes and by number, and when it runs, in seconds."""
+    """The balance of one action: what is held at its worst moment, in bytes and by number, and when it runs, in seconds."""
 
     action: Action
     stored: Storage
@@ -171,7 +171,7 @@ class Ledger:
         self.seconds = 0.0
 
     def changes(self, actions: Iterable[object]) -> Iterator[Change]:
-        """Run actions on paper, one by one: what each does to memory; from then on is held what it left.
+        """Run actions on paper, one by one, and say what each does to memory.
 
         Raises:
             ScheduleError: one of them is not an action.

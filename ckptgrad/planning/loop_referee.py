@@ -1,7 +1,7 @@
 """The referee of loops: which steps run when a loop is reversed from a stack of checkpoints.
 
 Plain numbers, step by step: the groups of a loop, the checkpoints that the first pass leaves, and the way back, on which
-further ones are stored in the slots that are free.  Where the next checkpoint stands is found by trying every place for
+further ones are stored in the slots that are free.  The place of the next checkpoint is found by trying all of them for
 the fewest forwards, not by the closed form that loops and policies use; nothing is imported from either.
 """
 

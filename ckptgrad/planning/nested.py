@@ -1,5 +1,4 @@
-"""Nested schedules: a segment either keeps its first stage's residuals, or is split and its right part done
-first.
+"""Nested schedules: a segment either keeps its first stage's residuals, or is split and its right part is done first.
 
 Algorithm: reverse segment a..b of a chain. Keep: forward stage a with a save option, reverse a+1..b, run a's
 backward. Split at j: forward a..j-1 keeping nothing, reverse j..b from boundary j, then restart from boundary

@@ -18,8 +18,7 @@ def random_chain(
     hides: float = 0.5,
     cotangent: int | None = None,
 ) -> ChainCosts:
-    """An uneven chain of sizes up to `largest` bytes that ends in a result of no bytes, as a scalar loss
-    about has.
+    """An uneven chain of sizes up to `largest` bytes, whose result has no bytes, as good as a scalar loss.
 
     `reads` is the chance that a backward reads its stage's input, and that it reads its output. A forward
     that keeps residuals needs no larger transients than one that does not, so that forwarding twice on the
@@ -57,11 +56,11 @@ def random_chain(
 
 
 def simple_chain(n: int, options: int, seed: int) -> ChainCosts:
-    """Uneven, but backwards read residuals only, cotangents are equal, forwards hide nothing: the classical model."""
+    """An uneven chain of the classical model: backwards read residuals only, cotangents are equal, forwards hide nothing."""
     return random_chain(n, options, seed, reads=0.0, hides=0.0, cotangent=4)
 
 
 def mixed_units(n: int, *, residual_bytes: int = 1) -> ChainCosts:
-    """Unit boundaries and residuals, no result, backwards that read residuals only: the mixed model."""
+    """A chain of the mixed model: unit boundaries, no result, backwards that read residuals only."""
     costs = ChainCosts.uniform(n, residual_bytes=residual_bytes, cotangent_bytes=0)
     return replace(costs, stages=(*costs.stages[:-1], replace(costs.stages[-1], boundary_bytes=0)))

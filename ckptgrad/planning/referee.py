@@ -2,7 +2,7 @@
 
 Algorithm: one pass that follows what is held: boundaries, residuals, one cotangent. Shares no code with the
 ledger, the policies or the writer.
-Bytes are those of the worst moment *during* each action: what is held and written and its transients.
+Bytes are those of the worst moment *during* each action: what is held, what it writes, and its transients.
 Regime: any schedule of forwards, backwards and frees of a chain, nested or not.
 Does not: judge whether a schedule is good, or model allocators, fragmentation or overlap.
 """
@@ -21,8 +21,8 @@ from ckptgrad.planning.schedule import Backward, Forward, Free, Schedule, is_wel
 class Simulation:
     """What a schedule costs: `peak` and `timeline` (one entry per action) in bytes, `time` in seconds.
 
-    `peak_at` is the index of the first action that reaches the peak; `recomputations` counts the forwards of
-    stages that had been forwarded before.
+    `peak_at` is the index of the first action that reaches the peak; `forwards` counts all forwards, `recomputations`
+    those of stages that had run forward before.
     """
 
     peak: int
@@ -35,7 +35,7 @@ class Simulation:
 
 @dataclass
 class _State:
-    """What is held: the cotangent of one boundary, boundaries, and residuals of stages by save option."""
+    """What is held: boundaries, the residuals of stages by save option, and the cotangent of one boundary."""
 
     costs: ChainCosts
     cotangent: int
@@ -75,7 +75,7 @@ def simulate(schedule: Schedule, costs: ChainCosts) -> Simulation:
 
 
 class _Bad(Exception):
-    """What is bad about the action at hand."""
+    """Which rule the action at hand breaks."""
 
 
 def _forward(state: _State, action: Forward) -> int:

@@ -2,7 +2,7 @@
 
 Each action is read as a sentence. Residuals, and the cotangent that a backward consumes, are dropped by the
 backward itself; boundaries are dropped by `Free` only. Boundary 0 and the cotangent of boundary n are there
-from the start. At the end boundary n, the chain's result, is still held and nothing else is.
+from the start. At the end the chain's result, boundary n, and the cotangent of boundary 0 are held, and nothing else.
 Does not: know sizes or times (`costs`), or check itself (`simulate`).
 """
 
@@ -19,8 +19,7 @@ from ckptgrad.errors import ScheduleError
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """Read boundary `stage`, run the stage, hold boundary `stage + 1` and the residuals of save option
-    `keep`.
+    """Read boundary `stage`, run the stage, hold boundary `stage + 1` and the residuals of save option `keep`.
 
     `keep=None` keeps no residuals. `output=False` does not produce boundary `stage + 1`: nothing
     reads it right before the stage's own backward. A boundary that is held already is replaced by the one produced.
@@ -51,8 +50,7 @@ class Forward:
 
 @dataclass(frozen=True, slots=True)
 class Backward:
-    """Turn the cotangent of boundary `stage + 1` into that of boundary `stage`; drop the former and the
-    residuals.
+    """Turn the cotangent of boundary `stage + 1` into that of boundary `stage`; drop the former and the residuals.
 
     Example:
         >>> import ckptgrad as cg
@@ -185,7 +183,7 @@ def _is_bool(value: object) -> bool:
     return isinstance(value, bool)
 
 
-# Longer numbers than any chain has stages are refused.
+# At most 18 digits: no chain has as many stages.
 _ACTION = re.compile(
     r"F(?P<forward>[0-9]{1,18})(:(?P<keep>[0-9]{1,18}))?(?P<bare>~)?|B(?P<backward>[0-9]{1,18})|-(?P<free>[0-9]{1,18})"
 )

@@ -1,7 +1,7 @@
 """Writes a schedule action by action and keeps its books: live bytes, peak bytes, seconds.
 
 For policies, which must know what their schedule costs before they offer it and may not ask the referee.
-Does not: check anything; a policy that writes nonsense gets nonsense, and `simulate` refuses it.
+Does not: check anything: a policy that writes nonsense gets nonsense, which `simulate` then refuses.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class ScheduleWriter:
     def sweep(self, first: int, end: int) -> None:
         """Append forwards of stages `first` to `end` - 1 that keep nothing, each boundary between them freed behind.
 
-        What many short actions would write, at the price of one: minimal memory takes a quadratic number of forwards.
+        Writes what the single actions would, at the price of one: minimal memory takes a quadratic number of forwards.
         """
         ledger = self._books()
         if not ledger.boundaries.isdisjoint(range(first + 1, end + 1)):

@@ -10,7 +10,7 @@ from ckptgrad.chain.program import Program
 from ckptgrad.planning.bound import least_seconds
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.frontier import Point
-from ckptgrad.planning.imported import FORMAT
+from ckptgrad.planning.imported_schedules import FORMAT
 from ckptgrad.planning.knee import quick_knee
 from ckptgrad.planning.referee import Simulation
 from ckptgrad.planning.schedule import Forward, Schedule

@@ -1,4 +1,4 @@
-"""Bprop rules, one file per family of primitives; importing the package registers them all.
+"""Derivative rules, one file per family of primitives; importing the package registers them all.
 
 Example:
     >>> from ckptgrad.autodiff.rule import registered

@@ -24,7 +24,7 @@ from ckptgrad.graph.evaluate import read
 from ckptgrad.graph.graph import Graph, Variable
 from ckptgrad.graph.trace import from_jaxpr
 from ckptgrad.graph.value_types import filled
-from ckptgrad.rules.checkified import Errors, errors_around
+from ckptgrad.rules.checkify_errors import Errors, errors_around
 from ckptgrad.rules.decorators import bprop, instantiate, pullback
 from ckptgrad.rules.subgraphs import some
 
@@ -111,7 +111,7 @@ def pulled_by_rule(op: Application, call: compat.JvpRule) -> WithPull:
 
 
 def _inlined(op: Application, call: compat.JvpRule) -> WithPull:
-    """By the function itself, which is linear in tangents: a rule that applies the function to them would never end."""
+    """Through the function itself, which is linear in tangents: its rule may apply it to tangents, which would never end."""
     graph = from_jaxpr(call.primal)
     wrt = [v for v, n in zip(graph.inputs, op.needs, strict=True) if n]
     tape = forward(graph, op.inputs, wrt, linear=True)
@@ -134,15 +134,15 @@ def push_custom_vjp(op: Application, *tangents: Any) -> WithTangents:
 
 
 def refuse_tangents(op: Application) -> None:
-    """Refused as in JAX: a rule for cotangents need not be linear, so it has no transpose; fine if no tangent is used."""
+    """Refuse, as JAX does, unless no tangent is used: a rule for cotangents need not be linear, so it has no transpose."""
     if any(op.used_outputs):
         raise ForwardModeError(op.op.name, op.op.source)
 
 
 def refuse_closed_over(op: Application, count: int) -> None:
-    """Refused as in JAX: a rule says nothing about the first operands, the values that its function closes over."""
+    """Refuse, as JAX does: a rule says nothing about the first operands, the values that its function closes over."""
     if any(op.needs[:count]):
-        reason = "a custom_vjp function closes over a value that is differentiated; make it an argument, and its rule too"
+        reason = "a custom_vjp function closes over a value that is differentiated; make it an argument, of its rule too"
         raise NoDerivativeError(op.op.name, reason, op.op.source)
 
 
@@ -191,7 +191,7 @@ def linear_call(op: Application, *cotangents: Any) -> Sequence[Entry]:
     """The user's transpose of a function that is linear in its last arguments."""
     fixed = op.params["num_callee_consts"] + op.params["num_res"]
     if any(op.needs[:fixed]):
-        raise NoDerivativeError(op.op.name, "an argument is differentiated in which it is not linear", op.op.source)
+        raise NoDerivativeError(op.op.name, "it is differentiated in an argument in which it is not linear", op.op.source)
     program, consts = op.params["transpose_thunk"]()
     seeds = [instantiate(ct, aval) for ct, aval in zip(cotangents, op.out_avals, strict=True)]
     count = op.params["num_res"]

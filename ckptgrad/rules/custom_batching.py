@@ -1,7 +1,7 @@
 """`jax.custom_batching.custom_vmap`: derivatives are batched as the user's rule says, like values.
 
-The derivative of such a function is again one with a rule of its own.  Under `vmap` it is the derivative of what the user's
-rule makes of the function, whole batches at a time; where an argument is shared by the batch and its tangents or
+The derivative of such a function is again a function with a rule of its own.  Under `vmap` it is the derivative of what the
+user's rule makes of the function, whole batches at a time; where an argument is shared by the batch and its tangents or
 cotangents are not, one example at a time.
 """
 

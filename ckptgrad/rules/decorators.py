@@ -116,7 +116,7 @@ def pullback(
 def tangent(primitive: Primitive | str, *, cost: CostClass) -> Callable[[Callable], Callable]:
     """Register `rule(application, *tangents) -> tangents`; reverse mode transposes it.
 
-    A tangent of an input without one is None; so may be a tangent that is zero among the results.
+    The tangent of an input that is not differentiated is None; the rule may return None for a tangent that is zero.
     """
 
     def decorate(rule: Callable) -> Callable:
@@ -135,7 +135,7 @@ def tangent(primitive: Primitive | str, *, cost: CostClass) -> Callable[[Callabl
 
 @contextmanager
 def _promoting() -> Iterator[None]:
-    """Rules mix ranks and dtypes, whatever a user forbids functions of `jax.numpy` to do."""
+    """Rules mix ranks and dtypes, whatever promotion a user forbids."""
     with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
         yield
 
@@ -192,12 +192,12 @@ def elementwise(primitive: Primitive | str, *partials: Callable | None, cost: Co
     register(Rule(name_of(primitive), "elementwise", bprop=rule, partials=partials, cost=cost))
 
 
-# The same for one that is slow to compute.
+# The same for a primitive that is slow to compute.
 transcendental = partial(elementwise, cost="transcendental")
 
 
 def linear(primitive: Primitive | str, *, cost: CostClass) -> Callable[[Callable], Callable]:
-    """Register the transpose of a primitive; reads no input that it is linear in."""
+    """Register the transpose of a primitive; the rule reads no input in which the primitive is linear."""
 
     def decorate(rule: Callable) -> Callable:
         register(Rule(name_of(primitive), "linear", bprop=rule, cost=cost))

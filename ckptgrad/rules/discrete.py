@@ -33,6 +33,6 @@ zero(p.random_seed_p, p.random_split_p, p.random_fold_in_p, p.rng_uniform_p, cos
 zero("random_wrap", "random_unwrap", "random_clone", "iota_2x32_shape", cost="elementwise")
 zero("threefry4x32", "philox2x32", "philox4x32", cost="elementwise")
 
-# positions of rows, and what a program does besides computing
+# pivots, and what a program does besides computing
 zero("lu_pivots_to_permutation", cost="elementwise")
 zero("debug_callback", "debug_print", cost="elementwise")

@@ -41,7 +41,7 @@ def sharding_constraint(op: Application, g: Array) -> Sequence[Entry]:
 
 @linear("reshard", cost="elementwise")
 def reshard(op: Application, g: Array) -> Sequence[Entry]:
-    """The engine brings every cotangent to the sharding of its value."""
+    """The engine gives every cotangent the sharding of its value."""
     return (g,)
 
 

@@ -77,7 +77,7 @@ def dot_general(op: Application, g: Array) -> Sequence[Entry]:
 
 
 def _replicated(a: Any, b: Any, ndim: int) -> Any:
-    """Every device holds all of the cotangent of a value that knows no mesh, where one of these operands does."""
+    """The sharding of a value whose type names no mesh, beside operands that name one: whole on every device; else None."""
     sharding = explicit_sharding(jax.typeof(a)) or explicit_sharding(jax.typeof(b))
     return None if sharding is None else sharding.update(spec=P(*[None] * ndim))
 

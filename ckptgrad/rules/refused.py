@@ -38,7 +38,7 @@ for name, words in (
 ):
     register(Rule(name, "refused", reason=words, foreign=True))
 
-refused(p.ragged_all_to_all_p, "its transpose runs on accelerators only and is not written yet", cost="heavy")
+refused(p.ragged_all_to_all_p, "its transpose runs on accelerators only, and is not implemented yet", cost="heavy")
 for primitive in (p.custom_lin_p.name, "call_hi_primitive_linearized"):
     refused(primitive, "it stands in JAX's own linearisation only and never in a traced function")
 

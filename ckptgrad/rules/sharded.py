@@ -35,7 +35,7 @@ def under_mesh(op: Application, fun: Any, in_specs: Any, out_specs: Any) -> Any:
 
 
 def absent(op: Application, spec: Any, *also: str) -> tuple[Any, ...]:
-    """The mesh axes of the operation that a specification neither mentions nor lists as unreduced, nor under `also`."""
+    """The mesh axes of the operation that a specification neither mentions nor lists as unreduced, or as `also` says."""
     mentioned = {n for part in partitions(spec) if part is not None for n in (part if isinstance(part, tuple) else (part,))}
     # Unreduced shares are summed by whoever reduces them.
     mentioned.update(*(getattr(spec, how, None) or () for how in ("unreduced", *also)))

@@ -151,7 +151,7 @@ def csr_fromdense(op: Application, t: Any) -> Sequence[Array | None]:
 
 
 def _stored(data: Any, t: Any) -> Any:
-    """Padding is zero whatever the matrix is; what is stored is not."""
+    """Tangents of stored entries; padding stays zero whatever the matrix is."""
     return jnp.where(data != 0, t, 0)
 
 

@@ -57,7 +57,7 @@ transcendental(
 
 
 def without(primitive: Primitive, argument: str) -> Callable:
-    """The partial derivative of an argument that has none."""
+    """A partial derivative that is refused, with respect to one argument."""
 
     def partial(g: Array, *_: Array) -> Array:
         raise NoDerivativeError(primitive.name, f"its derivative with respect to {argument} is not implemented, as in JAX")

@@ -1,4 +1,4 @@
-"""What the rules of `cond`, `scan` and `while` share: differentiation of their subgraphs."""
+"""What the rules of `cond`, `shard_map` and loops share: differentiation of their subgraphs."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def carried(graph: Graph, needs: Sequence[bool], carry: int, count: int) -> list
         graph: the body; its first outputs are the new carried values.
         needs: of its inputs.
         carry: where its carried inputs begin.
-        count: how many there are.
+        count: the number of carried inputs.
     """
     return grown(needs, range(carry, carry + count), lambda flags: active_outputs(graph, flags))
 

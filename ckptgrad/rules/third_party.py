@@ -29,7 +29,7 @@ def use_implementation(primitive: Primitive | str, *, cost: CostClass | None = N
 
     The implementation is traced and differentiated like any other function, so nothing of JAX's
     differentiation is borrowed.  It must be made of operations that can be traced.  A primitive that
-    is differentiated by a definition already is left as it is.
+    already has such a rule is left as it is.
 
     Args:
         primitive: the primitive or its name.

@@ -16,10 +16,10 @@ import jax
 from ckptgrad.autodiff.cotangent import accumulate
 from ckptgrad.autodiff.reach import reaching
 from ckptgrad.autodiff.reverse import backpropagate, forward
-from ckptgrad.graph.depth import deep_stack
 from ckptgrad.graph.evaluate import needed_operations, read
 from ckptgrad.graph.graph import Atom, Graph, Operation, Variable, variables_of
 from ckptgrad.graph.simplify import merge_common
+from ckptgrad.graph.stack_depth import deep_stack
 from ckptgrad.graph.trace import from_jaxpr
 from ckptgrad.graph.value_types import cotangent_struct, struct
 from ckptgrad.once import once

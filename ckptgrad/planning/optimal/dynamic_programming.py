@@ -5,14 +5,16 @@ down that takes every decision anew with exact bytes. Values only are tabulated;
 own.
 Aliases: Rotor's persistent dynamic programme (Beaumont, Eyraud-Dubois, Herrmann, Joly and Shilova 2019) with
 inputs that are freed early; on equal stages of unit sizes the mixed checkpointing of Maddison (2024).
-Claim: optimal among nested freeable-input schedules under the additive cost model, bytes rounded up. Bytes
-need no rounding where a common divisor of all sizes leaves few slots. Feasibility is never rounded: a
-byte-exact table of least peaks decides it, and its schedules bound the others.
-Regime: up to some hundred different stages, or some thousand equal ones.
+Claim: optimal among nested freeable-input schedules under the additive cost model, bytes rounded up to slots.
+Nothing is rounded for chains of few different stages (`exact_curves`), or where a common divisor of all sizes
+leaves few slots. Feasibility is never rounded: a byte-exact table of least peaks decides it, and its schedules
+bound the others.
+Regime: up to a few hundred different stages, or a few thousand equal ones.
 Does not: look at schedules that are not nested, which may be faster or smaller. Three kinds are known:
 a stage's residuals kept while the input that its backward reads is dropped and computed again; a checkpoint
-dropped for a hungry stage and computed again; a forward moved before a backward as residuals are smaller
-than a cotangent. Does not offload; beyond a table's reach `LongChain` is raised, and Revolve plans at once.
+dropped for a hungry stage and computed again; a forward moved before a backward because its residuals are smaller
+than a cotangent. Does not offload, or plan chains beyond a table's reach: `LongChain` is raised, and policy
+`optimal` turns to `grouped`.
 """
 
 from __future__ import annotations
@@ -36,12 +38,15 @@ from ckptgrad.planning.optimal.numba_kernels import Kernels, compiled_kernels
 from ckptgrad.planning.optimal.segments import Segments, segments_of
 from ckptgrad.planning.writer import ScheduleWriter
 
+# Slots of a table: as many as WORK visits of a split at a slot allow, and TABLE_BYTES.
 FEWEST_SLOTS, MOST_SLOTS = 500, 2048
-INTERPRETED_SPLITS = 10_000
 WORK = 4e8
+TABLE_BYTES = 1 << 30
+# Up to this many splits the recurrences run interpreted: loading their compiled form takes longer.
+INTERPRETED_SPLITS = 10_000
 # Chains of at most this many stages are searched for their smallest peak, visiting at most this many states.
 SMALLEST_STAGES, SMALLEST_LIMIT = 7, 30_000
-TABLE_BYTES = 1 << 30
+# Chains beyond either are too long for a table.
 MOST_STAGES, MOST_SPLITS = 4000, 4e8
 # Additions of two curves: in a plan at once, and for a frontier.
 QUICK_MERGES, MOST_MERGES = 4000, 400_000
@@ -64,8 +69,8 @@ class Optimum:
         segments = segments_of(self.costs) if n <= MOST_STAGES else None
         if segments is None or (segments.classes.length - 1).sum() > MOST_SPLITS:
             raise LongChain(
-                f"{n} stages have too many different segments for the optimal policy; "
-                "use policy 'revolve' or 'every_k', or merge stages"
+                f"{n} stages have too many different segments for a table; "
+                "use policy 'optimal', which then plans without one, 'revolve' or 'every_k', or merge stages"
             )
         return segments
 
@@ -154,7 +159,7 @@ class Optimum:
 
     @property
     def is_quick(self) -> bool:
-        """Whether the curves take some tenths of a second at most."""
+        """Whether the curves are there already, or take a few tenths of a second at most."""
         return 2 * self.splits <= QUICK_MERGES or "curves" in self.__dict__
 
     def write(self, budget: int, *, fast: bool = True) -> ScheduleWriter:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ckptgrad.planning.optimal.recurrences import option_needs, walk_heads
 from ckptgrad.planning.optimal.segments import Classes, Kinds
 
-# Entries of one list; longer ones are those of hundreds of stages of random sizes.
+# Entries of one curve at most; only hundreds of stages of random sizes have more.
 MOST_POINTS = 20_000
 
 

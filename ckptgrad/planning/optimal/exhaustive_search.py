@@ -1,11 +1,12 @@
 """The best of all schedules of a short chain, nested or not.
 
-Algorithm: A* over what a runtime can hold: boundaries; the residuals' options, stage by stage; whose backward
-is next. The order is by bytes over the budget first, seconds second, so that the
-search ends with the fastest schedule within the budget, or else with one of the smallest peak.
+Algorithm: A* over what a runtime can hold: the boundaries, each stage's residuals by their save option, and the stage
+whose backward is next. The order is by bytes over the budget first, by seconds second, so that the search ends with
+the fastest schedule within the budget, or else with one of the smallest peak.
 Claim: optimal among all schedules under the additive cost model, unless `limit` states were not enough.
 Lower bound on the seconds to come: every stage's cheapest backward, with the forward that it still needs; and for the
-stages that are forwarded before the next backward, what keeping residuals within the budget or a forward more takes.
+stages that are forwarded before the next backward, the least that keeping residuals within the budget, or running
+forward once more, takes.
 Regime: chains that are `searchable`; beyond, the nested schedules of `dynamic_programming` are close.
 """
 
@@ -22,7 +23,7 @@ from ckptgrad.planning.ledger import Change, backward_change, forward_change, fr
 from ckptgrad.planning.schedule import Action, Backward, Forward, Free
 from ckptgrad.planning.writer import ScheduleWriter
 
-# Conceivable states of a chain that is searched for faster schedules; of these a fifth at most is visited, in 0.3 s.
+# Conceivable states of a chain that is searched for faster schedules; at most a fifth of them is visited, in 0.3 s.
 MOST_STATES = 50_000
 
 _NOT_YET = float("inf"), float("inf")
@@ -31,11 +32,17 @@ T = TypeVar("T")
 
 
 class State(NamedTuple):
+    """What a runtime holds between two actions.
+
+    Attributes:
+        boundaries: for each boundary, whether it is held.
+        options: for each stage, the save option whose residuals are held; None where none are.
+        following: the number of stages whose backward is still to come.
+    """
+
     boundaries: tuple[bool, ...]
-    """Whether each is held."""
     options: tuple[int | None, ...]
     following: int
-    """The number of stages whose backward is still to come."""
 
 
 class _Step(NamedTuple):
@@ -69,7 +76,7 @@ def search(
         costs: a chain.
         budget: bytes, `held_bytes` included.
         faster_than: seconds; look only for schedules within the budget that take less.
-        limit: how many states to visit at most.
+        limit: visit at most this many states.
 
     Returns:
         The schedule, or None if there is none so fast, or the limit was reached.

@@ -28,7 +28,7 @@ ATTEMPTS = 12
 
 
 class Groups(NamedTuple):
-    """Groups of `size` stages, a last one of `tail` stages, and how many `checkpoints`, the chain's input counted."""
+    """Groups of `size` stages and a last one of `tail` stages, with `checkpoints` held, the chain's input among them."""
 
     checkpoints: int
     size: int
@@ -73,7 +73,7 @@ def best_groups(costs: ChainCosts, budget: int) -> ScheduleWriter:
 
 
 def smallest_groups(costs: ChainCosts) -> ScheduleWriter:
-    """A schedule of small peak that is no slower than a logarithmic number of forwards per stage."""
+    """A schedule of small peak with a number of forwards per stage that grows as the logarithm of the chain's length."""
     return grouped(costs, Groups(1 + len(costs).bit_length(), 1, 1), _options(costs, 1.0))
 
 

@@ -1,7 +1,7 @@
 """The recurrences compiled by numba, which is imported on the first use only, and need not be installed.
 
 Regime: chains beyond a few dozen stages. Importing numba costs about a second and the very first compilation
-several (then cached on disk), so small chains run the same functions interpreted; without numba all chains do.
+several (cached on disk from then on), so small chains run the same functions interpreted; without numba all chains do.
 Does not: contain a recurrence, or a loop.
 """
 

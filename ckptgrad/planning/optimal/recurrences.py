@@ -96,8 +96,7 @@ def fill_least(kinds: Kinds, classes: ListClasses, heads: list[int], least: list
 
 
 class Table(NamedTuple, Generic[Column, Floats]):
-    """Least seconds for 0, 1, ... slots of `slot` bytes: `values[row, slots]`, constant from slot `full[row]`
-    on.
+    """Least seconds for 0, 1, ... slots of `slot` bytes: `values[row, slots]`, constant from slot `full[row]` on.
 
     `least` and `seconds` are those of `fill_least`, the former in slots, rounded up. Scratch: `pending`
     constants of the row at hand, from their slot on (as `values`, infinite at first), `nothing` (zeros) and
@@ -135,7 +134,7 @@ def fill_times(kinds: Kinds, classes: ListClasses, table: ListTable) -> None:
 
 
 def relax_keeps(kinds: Kinds, classes: ListClasses, table: ListTable, s: int, owned: int, row: int) -> None:
-    """Lower a row to what keeping an option of the first stage takes."""
+    """Lower a row to the seconds of keeping an option of the first stage."""
     a, last = classes.first[s], classes.last[s]
     cotangent, result = kinds.output_cotangent[last], kinds.result[last]
     alone = classes.length[s] == 1
@@ -155,7 +154,7 @@ def relax_keeps(kinds: Kinds, classes: ListClasses, table: ListTable, s: int, ow
 
 
 def relax_splits(kinds: Kinds, classes: ListClasses, table: ListTable, s: int, owned: int, row: int) -> None:
-    """Lower a row to what splitting takes."""
+    """Lower a row to the seconds of splitting."""
     count, length, last = len(classes.first), classes.length[s], classes.last[s]
     slots, slot = table.values.shape[1], table.slot
     right, kind = s, classes.first[s]
@@ -184,8 +183,7 @@ def relax_splits(kinds: Kinds, classes: ListClasses, table: ListTable, s: int, o
 def relax(
     table: ListTable, row: int, x: int, x_shift: int, y: int, y_shift: int, time: float, low: int, ceiling: int
 ) -> None:
-    """Lower row[m] to time + x[m - x_shift] + y[m - y_shift] from `low` on; constant from `ceiling` on; y -1
-    is zero.
+    """Lower row[m] to time + x[m - x_shift] + y[m - y_shift] from `low` on; constant from `ceiling` on; y = -1 is zero.
 
     Where the row is as low as that constant already, more memory cannot help: those slots are not visited.
     """

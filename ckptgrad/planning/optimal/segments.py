@@ -83,7 +83,7 @@ class Segments(NamedTuple):
         classes: what segments have in common, by class.
         kind_of: the kind of each stage.
         matrix: at [a, b] the class of the segment of stages a to b.
-        divisor: what divides all bytes, those of the chain's end excepted.
+        divisor: the largest number that divides all bytes, those of the chain's result aside.
     """
 
     kinds: Kinds
@@ -162,7 +162,7 @@ def _kinds(kinds: list[_Kind]) -> Kinds:
 
 
 def _divisor(kinds: list[_Kind]) -> int:
-    """The largest number that divides all bytes of a chain, its end excepted; 1 where all are 0."""
+    """The largest number that divides all bytes of a chain, its result aside; 1 where all are 0."""
     sizes: list[int] = []
     for kind in kinds:
         stage = kind.stage
@@ -200,7 +200,7 @@ def _classify(kind_of: Integers, kinds: int) -> tuple[Classes[Integers], NDArray
 
 
 def _turn(first: Integers, last: Integers, n: int) -> Integers:
-    """When segments are solved: by bands of first stages from the chain's end on, then by last stage.
+    """The order in which segments are solved: by bands of first stages from the chain's end on, then by last stage.
 
     What is right of a split is then read once per band, and what is left of it lies close together.
     """

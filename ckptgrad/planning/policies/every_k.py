@@ -47,7 +47,7 @@ def every_k(k: int) -> Policy:
 def smallest_k(costs: ChainCosts, budget: int | None = None) -> Schedule:
     """The smallest k whose peak is within `budget` bytes; without one, k = 1.
 
-    Tried are all k up to 32, and beyond these each about a sixteenth larger than the one before.
+    Every k up to 32 is tried; beyond, each is about a sixteenth larger than the one before.
     """
     return _first_fit((segments_of_k(costs, k) for k in _candidates(len(costs))), budget)
 

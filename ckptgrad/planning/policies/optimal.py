@@ -2,9 +2,9 @@
 
 Algorithm: `planning/optimal/dynamic_programming.py`, where the recurrences, the aliases and the regime stand.
 Claim: optimal among nested freeable-input schedules under the additive cost model, bytes rounded up. Where
-bytes were rounded, other policies are tried too, and the fastest schedule that fits is returned. Of short chains all
+bytes were rounded, other policies are tried too, and the fastest schedule that fits is returned. For short chains all
 schedules are searched, nested or not (`planning/optimal/exhaustive_search.py`). Chains too long for a table get
-binomial checkpointing of groups (`planning/optimal/grouped.py`), without that claim.
+binomial checkpointing of groups (`planning/optimal/grouped.py`), for which nothing is claimed.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from ckptgrad.planning.writer import ScheduleWriter
     ),
 )
 def optimal(costs: ChainCosts, budget: int | None = None) -> Schedule:
-    """The fastest nested schedule whose peak is within `budget` bytes; without one, each stage's smallest
-    option that is about as fast as its fastest.
+    """The fastest schedule whose peak is within `budget` bytes; without one, each stage keeps the smallest of its options
+    that are about as fast as its fastest.
     """
     if budget is None:
         return write_nested(costs, keep_lean(costs)).finish("optimal")

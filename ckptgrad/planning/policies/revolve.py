@@ -46,7 +46,7 @@ def with_checkpoints(costs: ChainCosts, checkpoints: int) -> ScheduleWriter:
 def revolve(costs: ChainCosts, budget: int | None = None) -> Schedule:
     """Binomial checkpointing with the most checkpoints that `budget` bytes hold, found by bisection.
 
-    Without a budget the number of checkpoints is 1 + ceil(log2 n), which keeps repetitions about as few.
+    Without a budget there are 1 + ceil(log2 n) checkpoints, so that no stage is repeated more often than about that.
     """
     if budget is None:
         return with_checkpoints(costs, 1 + (len(costs) - 1).bit_length()).finish("revolve")

@@ -5,8 +5,7 @@ options per stage. It is the recurrence of `dynamic_programming` for a chain who
 and output.
 Aliases: heterogeneous-chain checkpointing, PyTorch's `rotor`, Rockmate's `rk_rotor`.
 Regime: a baseline; backwards that read their input and output anyway.
-Does not: free an input that only the forward reads, so that it needs more memory than `optimal` for the same
-time.
+Does not: free an input that only the forward reads, and so needs more memory than `optimal` for the same time.
 """
 
 from __future__ import annotations

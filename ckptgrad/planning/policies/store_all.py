@@ -1,7 +1,7 @@
 """Store all: keep every stage's fastest save option, recompute nothing.
 
 Aliases: plain reverse mode, vanilla backpropagation. Regime: the chain fits.
-Does not: trade time for memory; below its one peak it raises BudgetError.
+Does not: trade time for memory: below its peak it raises BudgetError.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Aliases: one remat policy for every layer (`jax.checkpoint_policies`), selective activation recomputation.
 Regime: many equal layers. A compiler packs what equal layers hold into the same places, so that predictions hold.
-Does not: treat equal stages differently, forward one twice, or search all combinations of what different stages keep.
+Does not: treat equal stages differently, run one forward twice, or search all combinations of what stages keep.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MOST_PRICES = 64
 
 @policy("uniform", references=(KORTHIKANTI,))
 def uniform(costs: ChainCosts, budget: int | None = None) -> Schedule:
-    """The fastest such schedule within `budget` bytes, of those that are best at some price of a byte in seconds."""
+    """The fastest schedule within `budget` bytes among those that are best at some price of a byte in seconds."""
     writers = [write_nested(costs, keep_by(costs, lambda stage, p=price: _best(stage, p))) for price in _prices(costs)]
     fitting = [writer for writer in writers if writer.fits(budget)]
     chosen = min(fitting, key=lambda w: (w.time, w.peak)) if fitting else min(writers, key=lambda w: w.peak)
@@ -29,7 +29,7 @@ def uniform(costs: ChainCosts, budget: int | None = None) -> Schedule:
 
 
 def _prices(costs: ChainCosts) -> list[float]:
-    """Rising prices, from none to that at which the fewest bytes are kept: those at which some choice changes."""
+    """The prices at which some choice changes, rising from 0 to the one at which the fewest bytes are kept."""
     exchanged: set[float] = set()
     for stage in {id(stage): stage for stage in costs.stages}.values():
         exchanged.update(_exchanges(stage))
@@ -39,7 +39,7 @@ def _prices(costs: ChainCosts) -> list[float]:
 
 
 def _exchanges(stage: StageCost) -> Iterator[float]:
-    """Seconds a byte of keeping less."""
+    """The seconds per byte of exchanging one option for another that keeps less."""
     for more in stage.options:
         for less in stage.options:
             bytes_, seconds = more.residual_bytes - less.residual_bytes, less.time - more.time
@@ -50,6 +50,6 @@ def _exchanges(stage: StageCost) -> Iterator[float]:
 def _best(stage: StageCost, price: float) -> int:
     """The option that is best at a price; of equally good ones that of the fewest bytes."""
     ranks = [(option.time + price * option.residual_bytes, option.residual_bytes) for option in stage.options]
-    # At the very price of an exchange the sums of both differ by their rounding.
+    # Exactly at the price of an exchange the two sums differ by rounding only.
     least = (1 + 1e-12) * min(ranks)[0]
     return min((k for k, rank in enumerate(ranks) if rank[0] <= least), key=lambda k: ranks[k][1])

@@ -1,5 +1,5 @@
 # pyright: reportUnknownMemberType=false
-"""Keys of `jax.random.key`: arrays of a dtype of their own, made of unsigned integers."""
+"""Random keys (`jax.random.key`): arrays of a dtype of their own, made of unsigned integers."""
 
 from __future__ import annotations
 

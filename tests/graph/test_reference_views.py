@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ckptgrad.errors import ReferenceTypeError
-from ckptgrad.graph.indexing import read_at, written_at
+from ckptgrad.graph.reference_views import read_at, written_at
 
 X = np.arange(24.0, dtype=np.float32).reshape(4, 6)
 

@@ -1,4 +1,4 @@
-"""Reading and writing a value where a mutable reference is indexed, as JAX does where it compiles such programs.
+"""Reading and writing a value through the views (indices, reshapes) of a mutable reference, as JAX's compiled programs do.
 
 An index has an entry for each axis: a slice (`start`, `size`, `stride`), an integer or an array of integers.  Slices and
 single integers are kept within bounds, arrays of integers follow `jax.numpy`.

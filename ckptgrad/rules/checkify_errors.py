@@ -1,7 +1,7 @@
-"""Custom rules inside `jax.experimental.checkify`.
+"""The errors that `jax.experimental.checkify` threads through calls of functions with custom rules.
 
 Checkify makes a call of a custom function take the errors so far before its arguments and return the errors, with those
-of new checks, before its results.  The user's rule knows about neither.
+of new checks, before its results.  The user's rule knows nothing of either.
 """
 
 from __future__ import annotations

@@ -195,7 +195,7 @@ def _identity(value: Any, met: dict[int, int]) -> Hashable:
         return kind, str(plain.dtype), plain.shape, _Same(value) if plain.dtype.hasobject else plain.tobytes()
     if isinstance(value, (enum.Enum, *_WHOLE)):
         return kind, _Same(value)
-    if id(value) in met:  # it is identified where it was met first
+    if id(value) in met:  # identified where it occurred first
         return kind, met[id(value)]
     met[id(value)] = len(met)
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ckptgrad.errors import StaticArgumentError
-from ckptgrad.graph.static import identity, is_traced, split_call
+from ckptgrad.graph.static_arguments import identity, is_traced, split_call
 
 
 @dataclass

@@ -12,7 +12,7 @@ from jax.extend.core import ClosedJaxpr
 
 import ckptgrad as cg
 from ckptgrad.errors import NestingError
-from ckptgrad.graph.depth import DEEPEST, deep_stack
+from ckptgrad.graph.stack_depth import DEEPEST, deep_stack
 from ckptgrad.graph.trace import from_jaxpr
 
 X = jnp.array([0.5, 1.0, 2.0])

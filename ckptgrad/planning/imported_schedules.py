@@ -58,7 +58,7 @@ def from_checkpoint_schedules(schedule: Any) -> Policy:
 
 
 def _record(schedule: Any, n: int) -> Iterable[Any]:
-    """The actions of one reversal, the number of steps told to a schedule that waits for it."""
+    """The actions of one reversal; a schedule that waits for the number of steps is told it."""
     for action in schedule:
         if type(action).__name__ == "EndReverse":
             return
@@ -106,7 +106,7 @@ def _write(costs: ChainCosts, actions: Sequence[Any]) -> ScheduleWriter:
     return writer
 
 
-# Of plans saved as JSON: raised whenever what `load_plan` reads of them changes its meaning.
+# The format of plans saved as JSON: raised whenever something that `load_plan` reads changes its meaning.
 FORMAT = 1
 
 
@@ -164,20 +164,20 @@ def _saved(text: str) -> tuple[Schedule, list[tuple[str, ...]]]:
     try:
         data: Any = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise _no_plan(f"{type(error).__name__}: {error}") from None
+        raise _not_a_plan(f"{type(error).__name__}: {error}") from None
     if not isinstance(data, dict):
-        raise _no_plan("it is not a JSON object")
+        raise _not_a_plan("it is not a JSON object")
     fields = cast("dict[str, Any]", data)
-    format = fields.get("format", FORMAT)  # plans were saved without one before there was a second reader
+    format = fields.get("format", FORMAT)  # the first plans were saved without one
     if type(format) is not int or format != FORMAT:
         raise ScheduleError(f"this plan is saved in format {format!r}, and this version of ckptgrad reads format {FORMAT}")
     policy, actions, options = fields.get("policy"), fields.get("schedule"), fields.get("options")
     if not isinstance(policy, str):
-        raise _no_plan("its 'policy' is not a string")
+        raise _not_a_plan("its 'policy' is not a string")
     if not _are_texts(actions):
-        raise _no_plan("its 'schedule' is not a list of strings")
+        raise _not_a_plan("its 'schedule' is not a list of strings")
     if not _are_named_options(options):
-        raise _no_plan("its 'options' are not one list of names per stage")
+        raise _not_a_plan("its 'options' are not one list of names per stage")
     schedule = Schedule.parse(actions, policy)
     # Whatever the sizes and times are, and as if no backward read a boundary; that is judged when they are known.
     stages = (
@@ -199,5 +199,5 @@ def _are_named_options(value: Any) -> TypeGuard[list[list[str]]]:
     return bool(lists) and all(names and _are_texts(names) for names in lists)
 
 
-def _no_plan(why: str) -> ScheduleError:
+def _not_a_plan(why: str) -> ScheduleError:
     return ScheduleError(f"this is not a plan saved by ckptgrad: {why}")

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from ckptgrad.graph.keys import from_numbers, is_key, numbers_struct
+from ckptgrad.graph.random_keys import from_numbers, is_key, numbers_struct
 
 each_generator = pytest.mark.parametrize(("impl", "words"), [("threefry2x32", 2), ("rbg", 4)])
 

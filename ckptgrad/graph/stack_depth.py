@@ -1,4 +1,4 @@
-"""Room for deeply nested functions: JAX traces each nested `jit` about seven Python calls deeper."""
+"""Room on Python's stack for deeply nested functions: JAX traces each nested `jit` about seven calls deeper."""
 
 from __future__ import annotations
 
