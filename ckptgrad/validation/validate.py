@@ -97,55 +97,69 @@ def validate(
         >>> table.passed
         True
     """
-    if isinstance(repeats, bool) or not isinstance(repeats, int) or repeats < 1:
-        raise OptionError(f"repeats={repeats!r}: time at least 1 round")
-    policies = _chosen(policies, budget)
-    compiled_for = named_target(target)
-    extra_meters = [m for m in get_meters(meters) if m.name != "xla" and compiled_for.attached]
-    if locate and not compiled_for.attached:
-        raise OptionError(f"locate=True runs the function, and {compiled_for} is not attached to this process")
-    steps = _Steps(on_progress, (2 + len(policies)) * (1 + bool(extra_meters)) + 1 + locate)
-    # From here on as a function of what is traced: compiled references and meters take nothing else.
-    split = value_and_grad(fun, argnums, has_aux).split(args, kwargs)
-    fun, args, kwargs = split.fun, split.args, split.kwargs
-    options = {"allow_int": True, "budget": budget, "target": target}
-    doors = [value_and_grad(fun, argnums, has_aux, policy=p, **options) for p in policies]
-    traced = doors[0].trace(*args, **kwargs)
-    if traced.returned.references:
-        raise ReferenceTypeError(
-            problem=f"{name_of(fun)} writes a mutable reference from outside, so that no run repeats another"
-        )
-
-    run = _Run(compiled_for, args, kwargs, repeats, extra_meters, tolerance, steps)
-    attempts = [run.compile_policy(door, _name_of(policy)) for policy, door in zip(policies, doors, strict=True)]
-    compiled = [a for a in attempts if isinstance(a, _Compiled)]
-    if not compiled:
-        raise next(a for a in attempts if isinstance(a, BudgetError))
-    references = [
-        run.compile_reference(plain(fun, argnums, has_aux), "jax.grad"),
-        run.compile_reference(checkpointed(traced, argnums), "jax.checkpoint"),
-    ]
-    rows = iter(run.measure([*references, *compiled]))
-    table = [next(rows), next(rows)]
-    for policy, attempt in zip(policies, attempts, strict=True):
-        table.append(_infeasible(_name_of(policy), attempt) if isinstance(attempt, BudgetError) else next(rows))
-    result = Validation(
-        name_of(fun),
-        tuple(table),
-        compiled[0].budget,
-        repeats if compiled_for.attached else 0,
-        tolerance,
-        tuple(borrowed_in(traced.program.graph)),
-        least=doors[0].request.asks_for_least,
-        target=str(compiled_for),
-        devices=traced.program.devices,
-    )
-    if locate:
-        located = run.locate(traced, references[0], table[len(references) :])
-        result = replace(result, findings=located.findings, checked=located.checked)
+    policies, compiled_for = _chosen(policies, budget), named_target(target)
+    _check_options(repeats, locate, compiled_for)
+    observers = [m for m in get_meters(meters) if m.name != "xla" and compiled_for.attached]
+    steps = _Steps(on_progress, (2 + len(policies)) * (1 + bool(observers)) + 1 + locate)
+    call = _opened(fun, args, kwargs, argnums, has_aux, policies, budget, target)
+    result = _Run(call, compiled_for, repeats, observers, tolerance, steps).validation(locate)
     if not result.passed:
         raise ValidationError("; ".join(result.failures), result)
     return result
+
+
+def _check_options(repeats: int, locate: bool, target: Target) -> None:
+    """OptionError for what cannot be done, or not on this target."""
+    if isinstance(repeats, bool) or not isinstance(repeats, int) or repeats < 1:
+        raise OptionError(f"repeats={repeats!r}: time at least 1 round")
+    if locate and not target.attached:
+        raise OptionError(f"locate=True runs the function, and {target} is not attached to this process")
+
+
+@dataclass(frozen=True)
+class _Call:
+    """The call whose gradients are compared, as a function of what is traced, and a door per policy.
+
+    Attributes:
+        fun, args, kwargs: the call without what is not traced; compiled references and meters take nothing else.
+        argnums, has_aux: as for `value_and_grad`.
+        doors: by policy, in order; the name of the policy and its gradient function.
+        traced: the call as the doors trace it.
+    """
+
+    fun: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    argnums: int | Sequence[int]
+    has_aux: bool
+    doors: Sequence[tuple[str, GradientFunction]]
+    traced: TracedChain
+
+
+def _opened(
+    fun: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    argnums: int | Sequence[int],
+    has_aux: bool,
+    policies: Sequence[Policy],
+    budget: Budget,
+    target: TargetChoice,
+) -> _Call:
+    """The call with its doors.
+
+    Raises:
+        ReferenceTypeError: the function writes a mutable reference from outside.
+    """
+    split = value_and_grad(fun, argnums, has_aux).split(args, kwargs)
+    options = {"allow_int": True, "budget": budget, "target": target}
+    doors = [(_name_of(p), value_and_grad(split.fun, argnums, has_aux, policy=p, **options)) for p in policies]
+    traced = doors[0][1].trace(*split.args, **split.kwargs)
+    if traced.returned.references:
+        raise ReferenceTypeError(
+            problem=f"{name_of(split.fun)} writes a mutable reference from outside, so that no run repeats another"
+        )
+    return _Call(split.fun, split.args, split.kwargs, argnums, has_aux, doors, traced)
 
 
 def _chosen(policies: Sequence[Policy] | Policy | None, budget: Budget) -> Sequence[Policy]:
@@ -183,26 +197,69 @@ class _Steps:
 
 @dataclass(frozen=True)
 class _Run:
-    """The call for which programs are compiled, and how they are compared."""
+    """How the programs of a call are compiled, observed and compared."""
 
+    call: _Call
     target: Target
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
     repeats: int
     meters: Sequence[Meter]
     tolerance: float | None
     steps: _Steps
 
+    def validation(self, locate: bool) -> Validation:
+        """The whole comparison.
+
+        Raises:
+            BudgetError: no policy can meet the budget.
+        """
+        attempts = [self.compile_policy(door, name) for name, door in self.call.doors]
+        compiled = [a for a in attempts if isinstance(a, _Compiled)]
+        if not compiled:
+            raise next(a for a in attempts if isinstance(a, BudgetError))
+        references, traced = self.references(), self.call.traced
+        rows = self.table(references, attempts)
+        result = Validation(
+            name_of(self.call.fun),
+            tuple(rows),
+            compiled[0].budget,
+            self.repeats if self.target.attached else 0,
+            self.tolerance,
+            tuple(borrowed_in(traced.program.graph)),
+            least=self.call.doors[0][1].request.asks_for_least,
+            target=str(self.target),
+            devices=traced.program.devices,
+        )
+        if locate:
+            located = self.locate(references[0], rows[len(references) :])
+            result = replace(result, findings=located.findings, checked=located.checked)
+        return result
+
+    def references(self) -> list[_Compiled]:
+        """The programs of JAX that the others are compared with; the first is `jax.grad`'s."""
+        call = self.call
+        return [
+            self.compile_reference(plain(call.fun, call.argnums, call.has_aux), "jax.grad"),
+            self.compile_reference(checkpointed(call.traced, call.argnums), "jax.checkpoint"),
+        ]
+
+    def table(self, references: Sequence[_Compiled], attempts: Sequence[_Compiled | BudgetError]) -> list[Row]:
+        """The rows of the references and of all policies, those that cannot meet the budget among them."""
+        measured = iter(self.measure([*references, *(a for a in attempts if isinstance(a, _Compiled))]))
+        rows = [next(measured) for _ in references]
+        for (name, _), attempt in zip(self.call.doors, attempts, strict=True):
+            rows.append(_infeasible(name, attempt) if isinstance(attempt, BudgetError) else next(measured))
+        return rows
+
     def compile_reference(self, fun: Callable[..., Any], name: str) -> _Compiled:
         self.steps.next(f"compiling {name}")
-        executable = self.target.compile(self.target.lower(jax.jit(fun), *self.args, **self.kwargs))
+        executable = self.target.compile(self.target.lower(jax.jit(fun), *self.call.args, **self.call.kwargs))
         temporaries = self.target.allocated(executable).temporary_bytes
         return _Compiled(Row(name, certified_temporary_bytes=temporaries), executable)
 
     def compile_policy(self, door: GradientFunction, name: str) -> _Compiled | BudgetError:
         self.steps.next(f"compiling {name}")
         try:
-            certified = door.compile(*self.args, **self.kwargs)
+            certified = door.compile(*self.call.args, **self.call.kwargs)
         except BudgetError as error:
             return error
         row = Row(
@@ -217,33 +274,33 @@ class _Run:
         rows = [replace(p.row, readings={"xla": Reading(self.target.allocated(p.executable).peak_bytes)}) for p in programs]
         return self._observed(programs, rows) if self.target.attached else rows
 
-    def locate(self, traced: TracedChain, reference: _Compiled, rows: Sequence[Row]) -> Located:
+    def locate(self, reference: _Compiled, rows: Sequence[Row]) -> Located:
         """Where the gradient goes wrong, given the rows of the policies; the reference is `jax.grad`."""
         self.steps.next("locating")
         differing = [row.name for row in rows if row.gradient and row.gradient.excess > 1]
-        gradient = reference.executable(*self.args, **self.kwargs)[1] if differing else None
-        return locate_wrong(traced, self.tolerance, gradient, differing)
+        gradient = reference.executable(*self.call.args, **self.call.kwargs)[1] if differing else None
+        return locate_wrong(self.call.traced, self.tolerance, gradient, differing)
 
     def _observed(self, programs: Sequence[_Compiled], rows: list[Row]) -> list[Row]:
         rows = self._compared(programs, rows)
         for k, program in enumerate(programs):
             if self.meters:
                 self.steps.next(f"measuring {program.row.name}")
-            subject = Subject(program.executable, self.target, self.args, self.kwargs)
+            subject = Subject(program.executable, self.target, self.call.args, self.call.kwargs)
             readings = {meter.name: meter(subject) for meter in self.meters}
             rows[k] = replace(rows[k], readings={**rows[k].readings, **readings})
         self.steps.next("timing")
-        seconds = alternate([partial(p.executable, *self.args, **self.kwargs) for p in programs], self.repeats)
+        seconds = alternate([partial(p.executable, *self.call.args, **self.call.kwargs) for p in programs], self.repeats)
         return [
             replace(row, seconds=statistics.median(own), time_ratio=median_ratio(own, seconds[0]))
             for row, own in zip(rows, seconds, strict=True)
         ]
 
     def _compared(self, programs: Sequence[_Compiled], rows: Sequence[Row]) -> list[Row]:
-        reference_value, reference_gradient = programs[0].executable(*self.args, **self.kwargs)
+        reference_value, reference_gradient = programs[0].executable(*self.call.args, **self.call.kwargs)
         compared: list[Row] = []
         for program, row in zip(programs, rows, strict=True):
-            value, gradient = program.executable(*self.args, **self.kwargs)
+            value, gradient = program.executable(*self.call.args, **self.call.kwargs)
             gradient_differs = difference(gradient, reference_gradient, self.tolerance)
             value_differs = difference(value, reference_value, self.tolerance)
             compared.append(replace(row, gradient=gradient_differs, value=value_differs))

@@ -57,12 +57,20 @@ def at(indices: Any, method: str, **kw: Any) -> Callable:
     return lambda x, u: getattr(x.at[jnp.asarray(indices)], method)(u, **kw)
 
 
+# Places along an axis of size 4: within it, some of them outside, and with one that occurs twice.
+INSIDE, OUTSIDE, TWICE = I([0, 3, 1]), I([0, 7, -9]), I([1, 3, 1])
+
+
 def index_rows() -> list[Case]:
-    inside, outside, twice = I([0, 3, 1]), I([0, 7, -9]), I([1, 3, 1])
+    return [*mode_rows(), *gather_rows(), *scatter_rows(), *dynamic_rows()]
+
+
+def mode_rows() -> list[Case]:
+    """Reads and writes in each mode of places outside; the last two modes with such places."""
     rows = [
         Case(
             f"gather {mode}",
-            lambda x, mode=mode, i=(inside if mode == MODES[0] else outside): x.at[jnp.asarray(i)].get(
+            lambda x, mode=mode, i=(INSIDE if mode == MODES[0] else OUTSIDE): x.at[jnp.asarray(i)].get(
                 mode=mode, wrap_negative_indices=False, fill_value=7
             ),
             [(4, 2)],
@@ -71,7 +79,7 @@ def index_rows() -> list[Case]:
         for mode in MODES
     ]
     for mode in MODES:
-        i = inside if mode == MODES[0] else outside
+        i = INSIDE if mode == MODES[0] else OUTSIDE
         kw = {"mode": mode, "wrap_negative_indices": False}
         rows += [
             Case(f"scatter-add {mode}", at(i, "add", **kw), [(4, 2), (3, 2)], ["scatter-add", "gather"]),
@@ -85,33 +93,46 @@ def index_rows() -> list[Case]:
                 ["scatter-mul"],
             ),
         ]
+    return rows
+
+
+def gather_rows() -> list[Case]:
     return [
-        *rows,
-        Case("gather twice", lambda x: x[jnp.asarray(twice)], [(4, 2)], ["gather"]),
+        Case("gather twice", lambda x: x[jnp.asarray(TWICE)], [(4, 2)], ["gather"]),
         Case(
             "gather two axes",
-            lambda x: x[jnp.asarray(inside), :, jnp.asarray(twice)],
+            lambda x: x[jnp.asarray(INSIDE), :, jnp.asarray(TWICE)],
             [(4, 2, 5)],
             ["gather"],
         ),
         Case("take_along_axis", lambda x: jnp.take_along_axis(x, I([[0, 2], [1, 1]]), 1), [(2, 3)], ["gather"]),
-        Case("scatter twice", at(twice, "set"), [(4, 2), (3, 2)], ["scatter"]),
+    ]
+
+
+def scatter_rows() -> list[Case]:
+    return [
+        Case("scatter twice", at(TWICE, "set"), [(4, 2), (3, 2)], ["scatter"]),
         Case("scatter window", lambda x, u: x.at[1:3, I([0, 2])].set(u), [(4, 3), (2, 2)], ["scatter"]),
-        Case("scatter unique", at(inside, "set", unique_indices=True), [(4, 2), (3, 2)], ["scatter"]),
+        Case("scatter unique", at(INSIDE, "set", unique_indices=True), [(4, 2), (3, 2)], ["scatter"]),
         Case("scatter literal", lambda x: x.at[1].set(2.0), [(4,)], ["scatter"]),
-        Case("scatter-add twice", at(twice, "add"), [(4, 2), (3, 2)], ["scatter-add"]),
-        Case("scatter-sub", at(twice, "subtract"), [(4, 2), (3, 2)], ["scatter-sub"]),
-        Case("scatter-max", at(twice, "max"), [(4, 2), (3, 2)], ["scatter-max"], exact=False),
-        Case("scatter-min", at(twice, "min"), [(4, 2), (3, 2)], ["scatter-min"], exact=False),
+        Case("scatter-add twice", at(TWICE, "add"), [(4, 2), (3, 2)], ["scatter-add"]),
+        Case("scatter-sub", at(TWICE, "subtract"), [(4, 2), (3, 2)], ["scatter-sub"]),
+        Case("scatter-max", at(TWICE, "max"), [(4, 2), (3, 2)], ["scatter-max"], exact=False),
+        Case("scatter-min", at(TWICE, "min"), [(4, 2), (3, 2)], ["scatter-min"], exact=False),
         Case(
             "scatter-max ties",
-            at(twice, "max"),
+            at(TWICE, "max"),
             [np.float32([1, 2, 3, 4]), np.float32([2, 4, 2])],
             ["scatter-max"],
             exact=False,
             check=False,
             order=1,
         ),
+    ]
+
+
+def dynamic_rows() -> list[Case]:
+    return [
         Case("dynamic_slice", lambda x: lax.dynamic_slice(x, (I(1), I(9)), (2, 2)), [(4, 3)], ["dynamic_slice"]),
         Case(
             "dynamic_update_slice",
