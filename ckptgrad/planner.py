@@ -28,9 +28,9 @@ from ckptgrad.target.processes import several_processes
 FAR_BELOW = 4
 # Bytes of a whole program below which no budget is worth a compilation.
 WORTH_ASKING = 2**18
-# A budget within this factor of the smallest plan's bytes is near it: what no plan chose so far may be what fits best.
-NEAR = 1.3
-# How often a plan is made again once the compiler was asked about the one before, where compiling takes a while.
+# The budgets of the plans that the compiler is asked about, where it is not asked about every option.
+ASKED_BUDGETS: tuple[Budget, ...] = (None, "0.75x", "0.5x", "0.35x", "min")
+# How often these plans are made again once the compiler was asked about those before.
 MOST_QUESTIONS = 3
 
 
@@ -132,9 +132,9 @@ def _ask_of_smallest(asked: AskedCosts, program: Program, request: Request, smal
 def costs_to_compile(program: Program, request: Request) -> ChainCosts:
     """The costs by which a program is planned that is going to be compiled.
 
-    Those of every option, or, where that takes too long (`_asks_about_few`), of those that some plans choose: the fastest
-    plan, the smallest, and the one within the budget, unless that is near the smallest one's bytes. For the smallest plan,
-    of stages with loops or very many programs those that it runs.
+    Those of every option, or, where that takes too long (`_asks_about_few`), of those that some plans choose. Which these
+    are does not depend on the budget: plans by different costs cannot be compared, and a larger budget must not give a
+    slower one. For the smallest plan, of stages with loops or very many programs those that it runs.
 
     Raises:
         OptionError: nothing here compiles for the program's target.
@@ -145,18 +145,13 @@ def costs_to_compile(program: Program, request: Request) -> ChainCosts:
         return program_costs(program, request.costs, compiling=True)
     program.target.check_compiles()
     asked = AskedCosts(program)
-    budgets: tuple[Budget, ...] = (None, "min", request.budget)
     for _ in range(MOST_QUESTIONS):
         actions: list[Action] = []
-        for budget in dict.fromkeys(budgets):
+        for budget in (None,) if request.budget is None else ASKED_BUDGETS:
             with suppress(BudgetError):
                 actions += _decide(program, replace(request, budget=budget), asked.costs)[0]
         if not asked.ask(actions, sure=True, most=MOST_PROBES):
             break
-        budgets = (request.budget,)
-    limit = limit_bytes(program, request, asked.costs)
-    if limit is not None and not program.target.platform.slow_probes and limit <= NEAR * minimum_peak(asked.costs)[0]:
-        return program_costs(program, "compile")
     return asked.costs
 
 
@@ -185,7 +180,7 @@ def _asks_about_few(program: Program, request: Request) -> bool:
     What is not asked about is taken to exceed its estimate by as much as what was, so that a smaller plan may be missed.
     """
     platform = program.target.platform
-    takes_a_while = platform.slow_probes or not (platform.quick_probes or request.asks_for_least)
+    takes_a_while = platform.slow_probes or (request.budget is None and not platform.quick_probes)
     return request.costs == "auto" and takes_a_while and count_probes(program) <= MOST_PROBES
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -13,6 +15,7 @@ from ckptgrad.costs.estimated import estimated_costs
 from ckptgrad.example_models import experts, without_arrays
 from ckptgrad.planner import costs_before_refusing, costs_to_compile
 from ckptgrad.request import Request
+from ckptgrad.target.attached import attached
 from tests.support.targets import compile_only
 
 X = jnp.array([1.0, 2.0])
@@ -45,6 +48,18 @@ def test_of_very_many_programs_those_of_the_plans_within_a_budget_are_asked_abou
         monkeypatch.setattr(module, "count_probes", lambda program: 1 + source.MOST_PROBES)
     assert costs_to_compile(program, request) == estimated_costs(program)
     assert cg.grad(attention, budget=least).compile(*args).peak_bytes <= least
+
+
+def test_where_few_options_are_asked_about_costs_do_not_depend_on_the_budget():
+    """Plans by different costs cannot be compared: a larger budget would give a slower one."""
+    target = attached()
+    seconds = lambda module, rates, without: 1.0 + len(module.computations)
+    platform = replace(target.platform, quick_probes=False, slow_probes=True, compiled_seconds=seconds)
+    args = [jax.ShapeDtypeStruct((8, 8), jnp.float32)] * 3, jax.ShapeDtypeStruct((4, 8, 8), jnp.float32)
+    program = cg.plan(attention, *args, target=replace(target, platform=platform)).program
+    costs = [costs_to_compile(program, Request(budget=b)) for b in ("min", "0.45x", "0.6x", "0.9x")]
+    assert costs[0] != estimated_costs(program)
+    assert all(c == costs[0] for c in costs)
 
 
 @pytest.mark.slow

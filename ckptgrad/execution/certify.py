@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import floor, log
 from typing import Any
 
@@ -140,13 +140,15 @@ def certify(
     """
     trials = Trials(build, args, kwargs, processes)
     while True:
-        trial = _without_budget(trials, may_open) if budget is None else _within(trials, budget, may_open)
-        if may_open and budget is not None:
-            trial = _opened_if_faster(trials, trial, budget)
+        if budget is None:
+            trial = _without_budget(trials, may_open)
+        else:
+            trial = _faster(trials, budget) if may_open else _within(trials, budget, may_be_uniform=False)
         # The bytes of a certificate are those of its executable, whatever was remembered.
         if trials.confirmed(trial):
-            program = trial.program
-            return Certified(program.executable, trial.plan, program.memory, trials.compilations, budget)
+            plan, program = trial.plan, trial.program
+            plan = plan if plan.fenced else replace(plan, open_seconds=trial.seconds)
+            return Certified(program.executable, plan, program.memory, trials.compilations, budget)
 
 
 def _within(trials: Trials, budget: int, may_be_uniform: bool) -> Trial:
@@ -204,16 +206,37 @@ def _without_budget(trials: Trials, may_open: bool) -> Trial:
     return min(fenced, trials.tried(*trials.build(None, fenced=False)), key=lambda trial: trial.peak_bytes)
 
 
-def _opened_if_faster(trials: Trials, fenced: Trial, budget: int) -> Trial:
-    """The open program instead, if that is within the budget and fences cost time.
+def _faster(trials: Trials, budget: int) -> Trial:
+    """The plan for a budget, or the open program where that is within the budget and no slower.
+
+    If that is as fast as any plan with fences can be, none of these is compiled. A larger budget has both to choose from
+    that a smaller one had, or what is faster.
+
+    Raises:
+        BudgetError: neither is within the budget.
+    """
+    opened = _opened_within(trials, budget)
+    if opened is not None and opened.seconds <= opened.plan.least_seconds:
+        return opened
+    try:
+        fenced = _within(trials, budget, may_be_uniform=True)
+    except BudgetError:
+        if opened is None:
+            raise
+        return opened
+    return fenced if opened is None or fenced.seconds < opened.seconds else opened
+
+
+def _opened_within(trials: Trials, budget: int) -> Trial | None:
+    """The open program, if fences cost time and it is within the budget.
 
     It is tried where the fastest plan is predicted to fit, or nearly so (`FAR`): the open one may take less.
     """
-    near = trials.build(None)[0].simulation.peak <= (1 + FAR) * budget
-    if not near or not open_is_faster(fenced.plan.program):
-        return fenced
+    plan, _ = trials.build(None)
+    if plan.simulation.peak > (1 + FAR) * budget or not open_is_faster(plan.program):
+        return None
     opened = trials.opened()
-    return fenced if opened is None or opened.peak_bytes > budget else opened
+    return None if opened is None or opened.peak_bytes > budget else opened
 
 
 def _climbed(trials: Trials, first: int, budget: int) -> int:

@@ -15,12 +15,13 @@ from typing import Any, Protocol, TypeAlias
 import jax
 
 from ckptgrad.errors import BudgetError, ProcessesError
+from ckptgrad.once import once
 from ckptgrad.planning.schedule import Action, Schedule
 from ckptgrad.results.outcomes import OUTCOMES, Outcome
 from ckptgrad.results.plan import Plan
 from ckptgrad.target.allocated import Memory
 from ckptgrad.target.processes import ALONE, Processes
-from ckptgrad.target.remember import recalled, remember
+from ckptgrad.target.remember import recalled, remember, remembered
 from ckptgrad.target.target import Target
 
 # Uniform plans that are tried where the compiler takes far more for a plan than predicted.
@@ -70,6 +71,22 @@ class _Program:
             self.memory = max(taken, key=lambda memory: (memory.peak_bytes, memory.argument_bytes))
         return self.memory
 
+    def seconds(self) -> float | None:
+        """The seconds of the compiled program, as they are read from its instructions; None where that cannot be done."""
+        target = self._target
+        if target.platform.compiled_seconds is None:
+            return None
+        return max(self._processes.each("the seconds of a program", self._seconds_here))
+
+    def _seconds_here(self) -> float:
+        def read() -> float:
+            self.compile()
+            seconds = self._target.compiled_seconds(self.executable)
+            assert seconds is not None
+            return seconds
+
+        return remembered(self._target, f"seconds of a whole program by {self._target.rates}", self._text, read)
+
     def _compile_here(self) -> Memory:
         self.executable = self._target.compile(self._lowered)
         memory = self._target.allocated(self.executable)
@@ -93,6 +110,17 @@ class Trial:
     def temporary_bytes(self) -> int:
         """Bytes of temporaries."""
         return self.program.memory.temporary_bytes
+
+    @once
+    def seconds(self) -> float:
+        """Estimated seconds: those of the plan, or, where its stages are open, of the program as it is compiled.
+
+        Where these cannot be read from the program, it is taken to be as fast as any plan with fences can be.
+        """
+        if self.plan.fenced:
+            return self.plan.seconds
+        seconds = self.program.seconds()
+        return self.plan.least_seconds if seconds is None else seconds
 
 
 class Trials:

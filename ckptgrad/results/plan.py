@@ -34,7 +34,8 @@ class Plan(Shown):
         schedule: the actions.
         simulation: the referee's account of the schedule.
         budget: bytes beyond the arguments, or None.
-        fenced: whether stages are isolated from each other; predictions are for stages that are.
+        fenced: whether stages are isolated from each other; predictions of bytes are for stages that are.
+        open_seconds: of a plan that was compiled with its stages open to each other, the estimated seconds of that program.
     """
 
     program: Program
@@ -43,6 +44,7 @@ class Plan(Shown):
     simulation: Simulation
     budget: int | None
     fenced: bool = True
+    open_seconds: float | None = None
 
     @property
     def peak_bytes(self) -> int:
@@ -57,7 +59,7 @@ class Plan(Shown):
     @property
     def seconds(self) -> float:
         """Estimated seconds of one call; only ratios between plans mean much."""
-        return self.simulation.time
+        return self.simulation.time if self.open_seconds is None else self.open_seconds
 
     @property
     def least_seconds(self) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from types import SimpleNamespace
 
 import jax
@@ -158,14 +159,35 @@ def test_slack_costs_no_compilation_where_no_plan_is_faster(inflated):
     assert certified(most).rounds == len(readings) == 1
 
 
+@dataclasses.dataclass(frozen=True)
+class ImaginedPlan:
+    """A plan that only has numbers."""
+
+    program: Imagined
+    schedule: cg.Schedule
+    number: int
+    peak_bytes: int
+    least_seconds: float
+    fenced: bool = True
+    open_seconds: float | None = None
+
+    @property
+    def seconds(self):
+        return 1 / (1 + self.schedule.actions[0].stage) if self.open_seconds is None else self.open_seconds
+
+    @property
+    def simulation(self):
+        return SimpleNamespace(peak=self.peak_bytes)
+
+
 class Imagined:
     """Plans that only have numbers: `predicted` bytes, ascending, and what a compiler takes for each.
 
-    The last number is that of the plan whose stages are open, on a device with `memory` bytes. `uniform` are the numbers of
-    the plans that are uniform too.
+    The last number is that of the plan whose stages are open, on a device with `memory` bytes; `seconds` are what the
+    compiler says of that one. `uniform` are the numbers of the plans that are uniform too.
     """
 
-    def __init__(self, predicted, taken, opened=0, memory=None, uniform=()):
+    def __init__(self, predicted, taken, opened=0, memory=None, uniform=(), seconds=None):
         self.predicted, self.taken, self.compilations = predicted, [*taken, opened], 0
         self.uniform = set(uniform)
         self.stages = (SimpleNamespace(kind=self),)
@@ -174,9 +196,11 @@ class Imagined:
             compiler_options=(),
             compiler_versions=(),
             lower=lambda number: SimpleNamespace(number=number, as_text=lambda: f"plan {number}"),
-            platform=SimpleNamespace(isolation=Isolation.WHOLE),
+            platform=SimpleNamespace(isolation=Isolation.WHOLE, compiled_seconds=seconds),
+            rates="imagined",
             memory_bytes=memory,
             compile=self.compile,
+            compiled_seconds=lambda executable: seconds,
             allocated=self.allocated,
         )
 
@@ -188,15 +212,8 @@ class Imagined:
             raise cg.BudgetError(limit, self.predicted[0], None, "imagined")
         number = within[-1]
         schedule = cg.Schedule((cg.Forward(number),), policy or "imagined")
-        plan = SimpleNamespace(
-            program=self,
-            schedule=schedule,
-            fenced=fenced,
-            seconds=1 / (1 + number),
-            peak_bytes=self.predicted[number],
-            simulation=SimpleNamespace(peak=self.predicted[number]),
-            number=number if fenced else len(self.predicted),
-        )
+        number = number if fenced else len(self.predicted)
+        plan = ImaginedPlan(self, schedule, number, self.predicted[within[-1]], 1 / len(self.predicted), fenced)
         return plan, plan.number
 
     def compile(self, lowered):
@@ -242,6 +259,31 @@ def test_the_open_program_is_taken_as_soon_as_a_budget_has_room_for_it(seed):
         numbers.append(found.plan.number)
         assert found.plan.fenced == (budget < opened)
     assert numbers == sorted(numbers)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_with_an_open_program_to_choose_from_a_larger_budget_gives_no_slower_plan_either(seed):
+    random = np.random.default_rng(seed)
+    predicted = np.unique(np.geomspace(1000, 10_000, int(random.integers(4, 60))).astype(int))
+    taken = (predicted * random.uniform(0.8, 1.05, len(predicted))).astype(int).tolist()
+    opened = int(random.integers(8_000, 20_000))
+    # From as fast as no plan with fences, to slower than many of them.
+    open_seconds = float(random.uniform(0.5, 8)) / len(predicted)
+    seconds = []
+    for budget in range(int(1.05 * predicted[0]), 22_000, 237):
+        imagined = Imagined(predicted.tolist(), taken, opened, seconds=open_seconds)
+        found = certify_module.certify(imagined.build, (), {}, budget, may_open=True)
+        assert found.peak_bytes <= budget
+        assert found.plan.fenced or found.plan.seconds == open_seconds
+        seconds.append(found.plan.seconds)
+    assert all(b <= a for a, b in itertools.pairwise(seconds))
+
+
+@pytest.mark.parametrize(("seconds", "fenced", "compiled"), [(0.5, False, 1), (0.51, True, 2)])
+def test_no_plan_with_fences_is_compiled_beside_an_open_program_that_is_as_fast_as_any(seconds, fenced, compiled):
+    imagined = Imagined([1000, 1990], [900, 1900], 1950, seconds=seconds)
+    found = certify_module.certify(imagined.build, (), {}, 2000, may_open=True)
+    assert (found.plan.fenced, imagined.compilations) == (fenced, compiled)
 
 
 def test_a_uniform_plan_is_taken_where_the_compiler_packs_the_others_badly():
