@@ -111,7 +111,8 @@ def _figures(program: tuple[Target, str], lowered: jax.stages.Lowered) -> Figure
     target, text = program
     quantities = ["bytes of temporaries"]
     if target.platform.compiled_seconds is not None:
-        quantities.append(f"seconds by {target.rates}")
+        joined = f" and {target.links}" if len(target.devices) > 1 else ""
+        quantities.append(f"seconds by {target.rates}{joined}")
 
     def ask() -> list[float]:
         compiled = target.compile_probe(lowered)

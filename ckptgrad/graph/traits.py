@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Literal, TypeAlias, get_args
 
 from ckptgrad.graph.graph import Operation
+from ckptgrad.graph.spread import is_transfer
 
 CostClass: TypeAlias = Literal["product", "heavy", "reduction", "gathering", "transcendental", "elementwise", "view"]
 
@@ -50,7 +51,7 @@ def is_product(op: Operation) -> bool:
 
 def is_heavy(op: Operation) -> bool:
     """Whether an operation is worth keeping rather than repeating."""
-    return cost_class(op.name) in ("product", "heavy")
+    return cost_class(op.name) in ("product", "heavy") or is_transfer(op)
 
 
 def is_reduction(op: Operation) -> bool:
@@ -60,7 +61,7 @@ def is_reduction(op: Operation) -> bool:
 
 def is_materialised(op: Operation) -> bool:
     """Whether an operation's results get memory of their own even if read once."""
-    return cost_class(op.name) in ("product", "heavy", "reduction", "gathering")
+    return cost_class(op.name) in ("product", "heavy", "reduction", "gathering") or is_transfer(op)
 
 
 def is_view(op: Operation) -> bool:

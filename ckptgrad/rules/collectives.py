@@ -16,11 +16,12 @@ from ckptgrad import compat
 from ckptgrad.autodiff.cotangent import Entry
 from ckptgrad.autodiff.rule import Application
 from ckptgrad.graph.atoms import Array
+from ckptgrad.graph.spread import exchanged, gathered, passed, reduced
 from ckptgrad.rules.decorators import linear
 from ckptgrad.rules.reductions import spread
 
 
-@linear(p.psum_p, cost="heavy")
+@linear(p.psum_p, cost="heavy", ring=reduced)
 def psum(op: Application, g: Array) -> Sequence[Entry]:
     named = tuple(a for a in op.params["axes"] if not isinstance(a, int))
     here = tuple(a for a in op.params["axes"] if isinstance(a, int))
@@ -32,7 +33,7 @@ def psum(op: Application, g: Array) -> Sequence[Entry]:
     return (entry,)
 
 
-@linear("psum_invariant", cost="heavy")
+@linear("psum_invariant", cost="heavy", ring=reduced)
 def psum_invariant(op: Application, g: Array) -> Sequence[Entry]:
     return (lambda: lax.pcast(g, op.params["axes"], to="varying"),)
 
@@ -42,13 +43,13 @@ def pvary(op: Application, g: Array) -> Sequence[Entry]:
     return (lambda: lax.psum(g, op.params["axes"]),)
 
 
-@linear(p.ppermute_p, cost="heavy")
+@linear(p.ppermute_p, cost="heavy", ring=passed)
 def ppermute(op: Application, g: Array) -> Sequence[Entry]:
     back = [(target, source) for source, target in op.params["perm"]]
     return (lambda: lax.ppermute(g, op.params["axis_name"], back),)
 
 
-@linear(p.all_gather_p, cost="heavy")
+@linear(p.all_gather_p, cost="heavy", ring=gathered)
 def all_gather(op: Application, g: Array) -> Sequence[Entry]:
     return (
         lambda: lax.psum_scatter(
@@ -61,7 +62,7 @@ def all_gather(op: Application, g: Array) -> Sequence[Entry]:
     )
 
 
-@linear("all_gather_invariant", cost="heavy")
+@linear("all_gather_invariant", cost="heavy", ring=gathered)
 def all_gather_invariant(op: Application, g: Array) -> Sequence[Entry]:
     axis, size = op.params["all_gather_dimension"], op.params["axis_size"]
 
@@ -75,7 +76,7 @@ def all_gather_invariant(op: Application, g: Array) -> Sequence[Entry]:
     return (entry,)
 
 
-@linear("reduce_scatter", cost="heavy")
+@linear("reduce_scatter", cost="heavy", ring=exchanged)
 def reduce_scatter(op: Application, g: Array) -> Sequence[Entry]:
     return (
         lambda: lax.all_gather(
@@ -88,7 +89,7 @@ def reduce_scatter(op: Application, g: Array) -> Sequence[Entry]:
     )
 
 
-@linear(p.all_to_all_p, cost="heavy")
+@linear(p.all_to_all_p, cost="heavy", ring=exchanged)
 def all_to_all(op: Application, g: Array) -> Sequence[Entry]:
     return (
         lambda: lax.all_to_all(
@@ -102,7 +103,7 @@ def all_to_all(op: Application, g: Array) -> Sequence[Entry]:
     )
 
 
-@linear("pbroadcast", cost="elementwise")
+@linear("pbroadcast", cost="elementwise", ring=passed)
 def pbroadcast(op: Application, g: Array) -> Sequence[Entry]:
     """All cotangents are summed where the value came from."""
     name, source = op.params["axis_name"], op.params["source"]
@@ -122,7 +123,7 @@ def preduced(op: Application, g: Array) -> Sequence[Entry]:
     return (lambda: lax.psum(g, op.params["axes"]),)
 
 
-@linear("unreduced_psum", cost="heavy")
+@linear("unreduced_psum", cost="heavy", ring=reduced)
 def unreduced_psum(op: Application, g: Array) -> Sequence[Entry]:
     return (lambda: lax.pcast(g, op.params["axes"], to="reduced"),)
 
@@ -141,13 +142,13 @@ for _name in compat.REDUCED_VARY_CAST:
         return (lambda: lax.pcast(g, op.params["axes"], to="unreduced"),)
 
 
-@linear("all_gather_reduced", cost="heavy")
+@linear("all_gather_reduced", cost="heavy", ring=gathered)
 def all_gather_reduced(op: Application, g: Array) -> Sequence[Entry]:
     axis, tiled = op.params["all_gather_dimension"], op.params["tiled"]
     return (lambda: lax.psum_scatter(g, op.params["axis_name"], scatter_dimension=axis, tiled=tiled),)
 
 
-@linear("unreduced_reduce_scatter", cost="heavy")
+@linear("unreduced_reduce_scatter", cost="heavy", ring=exchanged)
 def unreduced_reduce_scatter(op: Application, g: Array) -> Sequence[Entry]:
     axis, tiled = op.params["scatter_dimension"], op.params["tiled"]
     return (lambda: lax.all_gather(g, op.params["axis_name"], axis=axis, tiled=tiled, to="reduced"),)

@@ -34,6 +34,7 @@ from ckptgrad.autodiff.of_function import pulled_back, pushed_forward
 from ckptgrad.autodiff.rule import Application, Rule, register
 from ckptgrad.autodiff.transpose import transposed
 from ckptgrad.errors import OptionError
+from ckptgrad.graph.spread import Ring, state_ring
 from ckptgrad.graph.traits import CLASSES, CostClass
 from ckptgrad.graph.value_types import filled
 from ckptgrad.graph.work import Count, state_flops
@@ -196,11 +197,16 @@ def elementwise(primitive: Primitive | str, *partials: Callable | None, cost: Co
 transcendental = partial(elementwise, cost="transcendental")
 
 
-def linear(primitive: Primitive | str, *, cost: CostClass) -> Callable[[Callable], Callable]:
-    """Register the transpose of a primitive; the rule reads no input in which the primitive is linear."""
+def linear(primitive: Primitive | str, *, cost: CostClass, ring: Ring | None = None) -> Callable[[Callable], Callable]:
+    """Register the transpose of a primitive; the rule reads no input in which the primitive is linear.
+
+    Of a collective `ring` tells what each device receives in it (`graph.spread`).
+    """
 
     def decorate(rule: Callable) -> Callable:
         register(Rule(name_of(primitive), "linear", bprop=rule, cost=cost))
+        if ring is not None:
+            state_ring(name_of(primitive), ring)
         return rule
 
     return decorate

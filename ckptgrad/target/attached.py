@@ -11,6 +11,7 @@ import jax
 
 from ckptgrad.target.chips.chip import Chip
 from ckptgrad.target.chips.known import known_chip
+from ckptgrad.target.links import Links
 from ckptgrad.target.platform import platform_named
 from ckptgrad.target.processes import Processes, processes_of
 from ckptgrad.target.rates import Rates
@@ -86,7 +87,8 @@ def _target(devices: tuple[Device, ...], chip: Chip | None, measured: Rates | No
     attached = _is_attached(first)
     size = _memory_size(first) if attached else None
     memory = MemorySpace("device", size or (chip.memory if chip else None))
-    return Target(platform, lowered_for, first.device_kind, rates, (memory,), devices, attached)
+    links = (chip and chip.links) or platform.links or Links(rates.read_rate)
+    return Target(platform, lowered_for, first.device_kind, rates, (memory,), devices, attached, links)
 
 
 def _is_attached(device: Device) -> bool:

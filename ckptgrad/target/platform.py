@@ -16,10 +16,11 @@ from functools import cache
 from typing import TypeAlias
 
 from ckptgrad.target.hlo.text import Module
+from ckptgrad.target.links import Links
 from ckptgrad.target.rates import Rates
 
-# From a compiled program, the rates of its device and the name of a scope to leave out, to seconds.
-SecondsReader: TypeAlias = Callable[[Module, Rates, str], float]
+# From a compiled program to seconds, by the rates of its device and the links between devices; a scope may be left out.
+SecondsReader: TypeAlias = Callable[[Module, Rates, Links | None, str], float]
 
 
 class Isolation(enum.Enum):
@@ -53,6 +54,7 @@ class Platform:
         lowered_for: JAX's names of what it lowers programs for, the default first.
         device_platforms: what `jax.Device.platform` says of such devices.
         rates: those of a typical device, for estimates until `calibrate` has measured.
+        links: those between typical devices; None: they are joined by the memory that they share.
         isolation: how stages are kept whole.
         open_if_stored: with barriers, the backward of a stage that has all its costly results stored stands open, as
             without a plan: its compiler fuses better than it would across a barrier.
@@ -76,6 +78,7 @@ class Platform:
     lowered_for: tuple[str, ...]
     device_platforms: tuple[str, ...]
     rates: Rates
+    links: Links | None = None
     isolation: Isolation = Isolation.BARRIERS
     open_if_stored: bool = False
     forms: frozenset[Form] = frozenset()

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from jax import numpy as jnp
 
 from ckptgrad.graph.graph import Operation, Variable
+from ckptgrad.graph.spread import devices_sharing, transfers
 from ckptgrad.graph.traits import is_heavy, is_materialised, is_transcendental, is_view
 from ckptgrad.graph.work import flops
 from ckptgrad.target.footprint import materialised, traffic
@@ -34,7 +35,7 @@ class Roofline:
         return self.target.rates
 
     def arithmetic(self, op: Operation) -> float:
-        """Seconds of an operation's arithmetic; of a planned loop all of it."""
+        """Seconds of an operation's arithmetic and of what devices send each other in it; of a planned loop all of it."""
         seconds = self._arithmetic.get(op)
         if seconds is None:
             seconds = self._arithmetic[op] = self._arithmetic_of(op)
@@ -44,8 +45,15 @@ class Roofline:
         if op.known_cost is not None:
             return op.known_cost.seconds
         if is_heavy(op):
-            return flops(op) / self._products(op)
-        return flops(op) / (self.rates.transcendental_rate if is_transcendental(op) else self.rates.element_rate)
+            rate = self._products(op)
+        else:
+            rate = self.rates.transcendental_rate if is_transcendental(op) else self.rates.element_rate
+        return flops(op) / devices_sharing(op) / rate + self._sending(op)
+
+    def _sending(self, op: Operation) -> float:
+        """Seconds in which a device receives what it needs of others."""
+        links = self.target.links
+        return 0.0 if links is None else sum(links.seconds(t.received, t.span) for t in transfers(op))
 
     def _products(self, op: Operation) -> float:
         """Operations per second of a product, of numbers of the type of its result."""

@@ -21,6 +21,7 @@ from ckptgrad.graph.atoms import Atom, device_bytes
 from ckptgrad.target.allocated import Memory, compiled_memory
 from ckptgrad.target.hlo.text import read_module
 from ckptgrad.target.kernel_cache import kernel_cache
+from ckptgrad.target.links import Links
 from ckptgrad.target.placed import placed
 from ckptgrad.target.platform import Platform, platform_named
 from ckptgrad.target.rates import Rates
@@ -58,6 +59,7 @@ class Target:
         memories: those of one device, the one that programs run in first.
         devices: the devices themselves; none where nothing can be compiled.
         attached: whether they are there, so that programs can be run; otherwise the compiler alone knows them.
+        links: between devices; None: what these send each other takes no time.
 
     Example:
         >>> import ckptgrad as cg
@@ -72,6 +74,7 @@ class Target:
     memories: tuple[MemorySpace, ...] = ()
     devices: tuple[Device, ...] = ()
     attached: bool = False
+    links: Links | None = None
 
     def __hash__(self) -> int:
         """By few fields: a target is part of the key of every stage."""
@@ -212,7 +215,7 @@ class Target:
             without: the name of a scope whose operations are left out.
         """
         read = self.platform.compiled_seconds
-        return None if read is None else read(read_module(executable.as_text()), self.rates, without)
+        return None if read is None else read(read_module(executable.as_text()), self.rates, self.links, without)
 
     def __str__(self) -> str:
         name = self.device_kind or self.lowered_for
@@ -234,4 +237,5 @@ def described(name: str, device_kind: str = "", memories: Sequence[MemorySpace] 
     """
     platform = platform_named(name)
     lowered_for = name if name in platform.lowered_for else platform.lowered_for[0]
-    return Target(platform, lowered_for, device_kind, platform.rates, tuple(memories))
+    links = platform.links or Links(platform.rates.read_rate)
+    return Target(platform, lowered_for, device_kind, platform.rates, tuple(memories), links=links)

@@ -45,7 +45,7 @@ def asked(monkeypatch):
 def test_seconds_are_those_that_are_read(asked):
     """Without what a probe makes and reads itself; equal programs are compiled once."""
     scopes = []
-    program = cg.plan(loss, WS, X, target=slow(lambda module, rates, without: scopes.append(without) or 3.0)).program
+    program = cg.plan(loss, WS, X, target=slow(lambda module, rates, links, without: scopes.append(without) or 3.0)).program
     for stage in compiled_costs(program).stages:
         assert stage.forward_time == 3
         assert {(o.forward_time, o.backward_time, o.output_time) for o in stage.options} == {(3, 3, 0)}
@@ -54,7 +54,7 @@ def test_seconds_are_those_that_are_read(asked):
 
 
 def test_seconds_that_are_not_asked_for_are_as_much_longer_than_estimated_as_others():
-    program = cg.plan(loss, WS, X, target=slow(lambda module, rates, without: 3.0)).program
+    program = cg.plan(loss, WS, X, target=slow(lambda module, rates, links, without: 3.0)).program
     estimated = estimated_costs(program)
     places, middle = places_of(program, estimated), len(program.stages) // 2
     probe = Probe(program.stages[middle].kind, "forward", 0)
@@ -68,7 +68,7 @@ def test_seconds_that_are_not_asked_for_are_as_much_longer_than_estimated_as_oth
 
 def test_a_repetition_takes_what_the_backward_takes_that_does_both():
     """Where barriers stand around both together; whatever the repetition keeps."""
-    target = slow(lambda module, rates, without: 3.0)
+    target = slow(lambda module, rates, links, without: 3.0)
     target = replace(target, platform=replace(target.platform, isolation=Isolation.BARRIERS))
     program = cg.plan(loss, WS, X, target=target).program
     costs = compiled_costs(program)

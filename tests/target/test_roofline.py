@@ -7,9 +7,12 @@ from dataclasses import replace
 import jax.numpy as jnp
 import pytest
 from jax import lax
+from jax.sharding import AbstractMesh, AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 import ckptgrad as cg
 from ckptgrad.graph.graph import KnownCost, Operation
+from ckptgrad.target.links import Links
 from ckptgrad.target.rates import Rates
 from ckptgrad.target.roofline import Roofline
 from ckptgrad.target.target import described
@@ -66,3 +69,15 @@ def test_a_planned_loop_takes_what_its_plan_says():
 
 def test_keeping_a_byte_writes_it_and_reads_it():
     assert ROOFLINE.keeping == pytest.approx(1 / 20 + 1 / 40)
+
+
+def test_devices_share_the_work_and_wait_for_what_they_send():
+    mesh = AbstractMesh((4,), ("data",), axis_types=(AxisType.Auto,))
+    unjoined = replace(ROOFLINE.target, links=None)
+    op = operation(jnp.dot, jnp.ones((16, 8)), jnp.ones((8, 32)))
+    alone = Roofline(unjoined).arithmetic(op)
+    for v, spec in zip((*op.inputs, *op.outputs), (P("data"), P("data"), P("data")), strict=True):
+        v.sharding = NamedSharding(mesh, spec)
+    assert Roofline(unjoined).arithmetic(op) == pytest.approx(alone / 4)
+    joined = replace(unjoined, links=Links(3.0))
+    assert Roofline(joined).arithmetic(op) == pytest.approx(alone / 4 + 4 * 8 * 32 * 3 / 4 / 3.0)

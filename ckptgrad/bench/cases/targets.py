@@ -134,7 +134,7 @@ def estimated_time(target: cg.Target, executable: Compiled) -> tuple[float, int 
     """The seconds that a program is expected to take, and the cycles where the compiler states them."""
     platform, rates = target.platform, target.rates
     assert platform.compiled_seconds is not None
-    seconds = platform.compiled_seconds(read_module(executable.as_text() or ""), rates, "")
+    seconds = platform.compiled_seconds(read_module(executable.as_text() or ""), rates, None, "")
     return seconds, round(seconds * rates.clock) if platform.compiled_seconds is cycle_seconds else None
 
 

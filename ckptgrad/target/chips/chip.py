@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ckptgrad.target.links import Links
 from ckptgrad.target.rates import Rates
 
 
@@ -16,9 +17,11 @@ class Chip:
         memory: bytes of the memory that programs run in.
         rates: by which times are estimated.
         description: the text from which XLA's GPU compiler knows it; empty for others.
+        links: between several of them; None where they are not known.
     """
 
     kind: str
     memory: int
     rates: Rates
     description: str = ""
+    links: Links | None = None

@@ -11,12 +11,17 @@ from pathlib import Path
 from ckptgrad.errors import OptionError
 from ckptgrad.target import chips
 from ckptgrad.target.chips.chip import Chip
+from ckptgrad.target.links import Links
 from ckptgrad.target.rates import Rates
 
 # How many times faster than multiply-adds of float32 products run on tensor cores, by the major version of the compute
 # capability: of float32 rounded to TF32, of elements of 16 bits, of float64. NVIDIA's papers on the architectures of V100,
 # A100, H100 and B200.
 _TENSOR_CORES = {7: (1.0, 8.0, 0.5), 8: (8.0, 16.0, 1.0), 9: (7.4, 14.8, 1.0), 10: (14.6, 29.2, 0.5)}
+# GPUs in a host of NVIDIA's DGX systems, and bytes per second in a direction by the major version: NVLink between them, the
+# network adapter of each to other hosts (data sheets of DGX-1V, A100, H100 and B200).
+HOST = 8
+_LINKS = {7: (150e9, 12.5e9), 8: (300e9, 25e9), 9: (450e9, 50e9), 10: (900e9, 50e9)}
 
 
 def gpu_names() -> list[str]:
@@ -60,4 +65,6 @@ def _read(text: str, where: str) -> Chip:
     bandwidth = number("memory_bandwidth")
     products, half, double = (plain * f for f in _TENSOR_CORES.get(int(number("major")), (1.0, 2.0, 0.5)))
     rates = Rates(products, plain, plain / 8, bandwidth, bandwidth, 4e-6, number("l2_cache_size"), half, plain, double)
-    return Chip(name[1] if name else where, int(number("device_memory_size")), rates, text)
+    near, far = _LINKS.get(int(number("major")), (32e9, 12.5e9))
+    kind = name[1] if name else where
+    return Chip(kind, int(number("device_memory_size")), rates, text, Links(near, HOST, far))

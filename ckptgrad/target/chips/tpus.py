@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ckptgrad.target.chips.chip import Chip
+from ckptgrad.target.links import Links
 from ckptgrad.target.rates import Rates
 
 
@@ -17,12 +18,14 @@ class Tpu:
         products: floating point operations per second in products of bfloat16, in which float32 is multiplied too.
         bandwidth: bytes per second of its memory.
         multipliers: multiply-adds per cycle of its matrix units.
+        port: bytes per second of one port to a neighbour, in a direction.
     """
 
     memory: int
     products: float
     bandwidth: float
     multipliers: int
+    port: float
 
     @property
     def clock(self) -> float:
@@ -47,15 +50,16 @@ class Tpu:
             exact_rate=products / 6,
             clock=self.clock,
         )
-        return Chip(kind, self.memory // devices, rates)
+        # A ring along an axis of the torus receives from both neighbours.
+        return Chip(kind, self.memory // devices, rates, links=Links(2 * self.port))
 
 
 TPUS = {
-    "TPU v2": Tpu(16 << 30, 46e12, 700e9, 2 << 14),
-    "TPU v3": Tpu(32 << 30, 123e12, 900e9, 4 << 14),
-    "TPU v4": Tpu(32 << 30, 275e12, 1228e9, 8 << 14),
-    "TPU v5 lite": Tpu(16 << 30, 197e12, 819e9, 4 << 14),
-    "TPU v5": Tpu(95 << 30, 459e12, 2765e9, 8 << 14),
-    "TPU v6 lite": Tpu(32 << 30, 918e12, 1640e9, 4 << 16),
-    "TPU7x": Tpu(192 << 30, 2307e12, 7380e9, 8 << 16),
+    "TPU v2": Tpu(16 << 30, 46e12, 700e9, 2 << 14, 62e9),
+    "TPU v3": Tpu(32 << 30, 123e12, 900e9, 4 << 14, 70e9),
+    "TPU v4": Tpu(32 << 30, 275e12, 1228e9, 8 << 14, 50e9),
+    "TPU v5 lite": Tpu(16 << 30, 197e12, 819e9, 4 << 14, 50e9),
+    "TPU v5": Tpu(95 << 30, 459e12, 2765e9, 8 << 14, 100e9),
+    "TPU v6 lite": Tpu(32 << 30, 918e12, 1640e9, 4 << 16, 100e9),
+    "TPU7x": Tpu(192 << 30, 2307e12, 7380e9, 8 << 16, 100e9),
 }

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from ckptgrad.target.hlo.products import product_of
 from ckptgrad.target.hlo.text import Instruction, Module
 from ckptgrad.target.hlo.walk import total_seconds
+from ckptgrad.target.links import Links
 from ckptgrad.target.rates import Rates
 
 # Instructions without a kernel of their own.
@@ -33,16 +34,17 @@ _MOVES = frozenset({"reshape", "copy", "convert", "transpose", "broadcast", "iot
 _WORKSPACE = frozenset({"u8", "s8"})
 
 
-def kernel_seconds(module: Module, rates: Rates, without: str = "") -> float:
+def kernel_seconds(module: Module, rates: Rates, links: Links | None = None, without: str = "") -> float:
     """The seconds of a program by the rates of its device.
 
     Args:
         module: the program.
         rates: of the device.
+        links: between devices; None: what they send each other takes no time.
         without: a scope that is left out.
     """
     kernels = _Kernels(module, rates)
-    return total_seconds(module, kernels.seconds, without)
+    return total_seconds(module, kernels.seconds, links, without)
 
 
 @dataclass(frozen=True)

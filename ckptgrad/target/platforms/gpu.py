@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ckptgrad.target.hlo.kernels import kernel_seconds
+from ckptgrad.target.links import Links
 from ckptgrad.target.platform import Form, Isolation, Platform
 from ckptgrad.target.rates import Rates
 
@@ -12,6 +13,7 @@ PLATFORM = Platform(
     device_platforms=("gpu", "cuda", "rocm"),
     # The order of magnitude of one in a data centre.
     rates=Rates(2e14, 2e13, 4e12, 2e12, 2e12, 4e-6, 4e7),
+    links=Links(3e11),
     # Where first forwards stand open, half precision holds up to 15 boundaries more than its stages do alone.
     isolation=Isolation.WHOLE,
     forms=frozenset({Form.MERGED_AXES, Form.PARAMETER_GRADIENTS_FIRST}),

@@ -7,6 +7,7 @@ in the order that it finds itself, with no barrier where none is needed.
 from __future__ import annotations
 
 from ckptgrad.target.hlo.cycles import cycle_seconds
+from ckptgrad.target.links import Links
 from ckptgrad.target.platform import Platform
 from ckptgrad.target.rates import Rates
 
@@ -16,6 +17,7 @@ PLATFORM = Platform(
     device_platforms=("tpu",),
     # The order of magnitude of one in a data centre.
     rates=Rates(1e14, 4e12, 1e12, 8e11, 8e11, 1e-6, 1e8),
+    links=Links(1e11),
     open_if_stored=True,
     whole_blocks=True,
     # The last two axes are laid out in tiles.

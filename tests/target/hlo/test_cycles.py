@@ -15,4 +15,4 @@ RATES = TPUS["TPU v5 lite"].device("TPU v5 lite", 1).rates
 @pytest.mark.parametrize(("without", "cycles"), [("", 12 * 1000 + 70), ("made", 12 * 1000)])
 def test_cycles(without, cycles):
     """What is inside a fusion is part of it."""
-    assert cycle_seconds(read_module(TPU), RATES, without) == pytest.approx(cycles / RATES.clock)
+    assert cycle_seconds(read_module(TPU), RATES, without=without) == pytest.approx(cycles / RATES.clock)

@@ -31,12 +31,12 @@ INDEX = 4
     ids=["products", "functions", "starts", "bytes"],
 )
 def test_a_loop(rates, of_a_trip):
-    assert kernel_seconds(read_module(GPU), rates, "made") == 12 * of_a_trip
+    assert kernel_seconds(read_module(GPU), rates, without="made") == 12 * of_a_trip
 
 
 def test_a_scope_is_left_out():
     module = read_module(GPU)
-    assert kernel_seconds(module, STARTS) == kernel_seconds(module, STARTS, "made") + 1
+    assert kernel_seconds(module, STARTS) == kernel_seconds(module, STARTS, without="made") + 1
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,211 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+"""How an operation is spread over several devices: what each receives from the others, and its share of the work.
+
+Inside a `shard_map` collectives say it themselves.  Elsewhere it follows from how operands and results lie over a mesh: what
+is cut along an axis of the mesh that another value needs differently is gathered, and sums over what is cut are reduced.
+Bytes are those of rings: Thakur, Rabenseifner and Gropp, Optimization of Collective Communication Operations in MPICH
+(2005), section 4.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from jax.extend.core import Jaxpr
+
+from ckptgrad.graph.atoms import Atom, aval_bytes, device_bytes
+from ckptgrad.graph.graph import Operation
+from ckptgrad.graph.work import inner_programs
+
+# A mesh as the sizes of its axes, in order.
+Sizes: TypeAlias = Mapping[str, int]
+# For each axis of an array the axes of the mesh that cut it.
+Cuts: TypeAlias = Sequence[frozenset[str]]
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What each device of a ring receives.
+
+    Attributes:
+        received: bytes.
+        span: of the numbers of the devices, from the first to the last of the ring.
+    """
+
+    received: float
+    span: int
+
+
+def gathered(held: float, axes: Iterable[str], sizes: Sizes) -> Transfer:
+    """A gather of parts of so many bytes from the devices along axes of a mesh."""
+    n, span = _ring(axes, sizes)
+    return Transfer(held * (n - 1), span)
+
+
+def reduced(held: float, axes: Iterable[str], sizes: Sizes) -> Transfer:
+    """A sum over the devices along axes of a mesh, each with so many bytes, that all of them get."""
+    n, span = _ring(axes, sizes)
+    return Transfer(2 * held * (n - 1) / n, span)
+
+
+def exchanged(held: float, axes: Iterable[str], sizes: Sizes) -> Transfer:
+    """So many bytes of each device that are dealt out to all devices along axes of a mesh, or summed in parts."""
+    n, span = _ring(axes, sizes)
+    return Transfer(held * (n - 1) / n, span)
+
+
+def passed(held: float, axes: Iterable[str], sizes: Sizes) -> Transfer:
+    """So many bytes of each device that are passed on to another one."""
+    n, span = _ring(axes, sizes)
+    return Transfer(held if n > 1 else 0.0, span)
+
+
+def _ring(axes: Iterable[str], sizes: Sizes) -> tuple[int, int]:
+    """The number of devices along axes of a mesh, and the span of their numbers."""
+    chosen, names = {*axes}, list(sizes)
+    n = math.prod(sizes[name] for name in chosen if name in sizes)
+    strides = {name: math.prod(sizes[other] for other in names[k + 1 :]) for k, name in enumerate(names)}
+    return n, 1 + sum((sizes[name] - 1) * strides[name] for name in chosen if name in sizes)
+
+
+# The transfer of one collective: by the bytes that a device holds of its operands, the axes, and the mesh.
+Ring: TypeAlias = Callable[[float, Iterable[str], Sizes], Transfer]
+_COLLECTIVES: dict[str, Ring] = {}
+
+
+def state_ring(primitive: str, ring: Ring) -> None:
+    """State what devices receive in a collective; the last statement holds."""
+    _COLLECTIVES[primitive] = ring
+
+
+def transfers(op: Operation) -> list[Transfer]:
+    """What each device receives from others in an operation; nothing where all is on one device, or it is not known."""
+    if any(a.sharding is not None for a in (*op.inputs, *op.outputs)):
+        found = _laid_out(op)
+        if found is not None:
+            return found[0]
+    return _of_programs(op.params, {})
+
+
+def devices_sharing(op: Operation) -> int:
+    """Over how many devices the work of an operation is divided.  Inside a `shard_map` work is counted for one device."""
+    if op.name == "shard_map":
+        return 1
+    found = _laid_out(op)
+    if found is not None:
+        return found[1]
+    cuts = [aval_bytes(a.aval) / (device_bytes(a) or 1) for a in (*op.inputs, *op.outputs) if a.sharding is not None]
+    return max(1, round(max(cuts, default=1.0)))
+
+
+def is_transfer(op: Operation) -> bool:
+    """Whether an operation does nothing but bring values to other devices."""
+    return op.name in _MOVING and bool(transfers(op))
+
+
+_MOVING = frozenset({"sharding_constraint", "reshard"})
+
+
+def _of_programs(params: Mapping[str, Any], sizes: Sizes) -> list[Transfer]:
+    mesh = params.get("mesh")
+    if mesh is not None and "newly_manual_axes" in params:
+        sizes = {**sizes, **dict(mesh.shape)}
+    length = params.get("length", 1)
+    return [Transfer(t.received * length, t.span) for program in inner_programs(params) for t in _of_program(program, sizes)]
+
+
+def _of_program(program: Jaxpr, sizes: Sizes) -> list[Transfer]:
+    found: list[Transfer] = []
+    for e in program.eqns:
+        ring = _COLLECTIVES.get(e.primitive.name)
+        if ring is None:
+            found += _of_programs(e.params, sizes)
+        else:
+            named = e.params.get("axes", e.params.get("axis_name", ()))
+            axes = [a for a in (named if isinstance(named, tuple) else (named,)) if isinstance(a, str)]
+            found.append(ring(sum(aval_bytes(a.aval) for a in e.invars), axes, sizes))
+    return [t for t in found if t.received]
+
+
+def _laid_out(op: Operation) -> tuple[list[Transfer], int] | None:
+    """The transfers of an operation and the devices that share its work, by how its values lie; None: not told."""
+    meshes = [a.sharding.mesh for a in (*op.inputs, *op.outputs) if a.sharding is not None]
+    if not meshes:
+        return None
+    sizes: Sizes = dict(meshes[0].shape)
+    if op.name in _MOVING:
+        found = _moved(op.inputs[0], op.outputs[0], sizes)
+    elif op.name == "dot_general":
+        return _product(op, sizes)
+    elif op.name.startswith("reduce_") and "axes" in op.params:
+        summed = {n for d in op.params["axes"] for n in _cuts(op.inputs[0])[d]} - _all(_cuts(op.outputs[0]))
+        found = [reduced(device_bytes(op.outputs[0]), summed, sizes)] if summed else []
+    else:
+        return None
+    return [t for t in found if t.received], _share([op.inputs[0], op.outputs[0]], (), sizes)
+
+
+def _moved(before: Atom, after: Atom, sizes: Sizes) -> list[Transfer]:
+    """Bringing a value from one layout to another: a gather, or parts that are dealt out, or nothing."""
+    missing = [b - a for b, a in zip(_cuts(before), _cuts(after), strict=True)]
+    axes = {n for part in missing for n in part}
+    if not axes:
+        return []
+    elsewhere = axes & _all(_cuts(after))
+    whole = axes - elsewhere
+    found = [exchanged(device_bytes(before), elsewhere, sizes)] if elsewhere else []
+    return [*found, gathered(device_bytes(before), whole, sizes)] if whole else found
+
+
+def _product(op: Operation, sizes: Sizes) -> tuple[list[Transfer], int]:
+    (contracted, batch), (left, right), result = op.params["dimension_numbers"], op.inputs, op.outputs[0]
+    cuts, out = [_cuts(left), _cuts(right)], _cuts(result)
+    free = [[d for d in range(len(c)) if d not in (*contracted[k], *batch[k])] for k, c in enumerate(cuts)]
+    # For each axis of an operand that the result has too, where.
+    places = [dict(zip(batch[k], range(len(batch[k])), strict=True)) for k in (0, 1)]
+    places[0].update(zip(free[0], range(len(batch[0]), len(batch[0]) + len(free[0])), strict=True))
+    places[1].update(zip(free[1], range(len(batch[0]) + len(free[0]), len(out)), strict=True))
+    found: list[Transfer] = []
+    sums: set[str] = set()
+    for k, operand in enumerate((left, right)):
+        needless: set[str] = set()
+        for d, axes in enumerate(cuts[k]):
+            if d in places[k]:
+                needless |= axes - out[places[k][d]]
+                continue
+            other = cuts[1 - k][contracted[1 - k][contracted[k].index(d)]]
+            # What both are cut along, and what only one is and nothing else uses, is summed over devices.
+            taken = _all(out) | (_all(cuts[1 - k]) - other)
+            both = axes & other
+            sums |= both | (axes - both - taken)
+            needless |= (axes - both) & taken
+        if needless:
+            found.append(gathered(device_bytes(operand), needless, sizes))
+    if sums:
+        inside = sums & _all(out)
+        found += [exchanged(device_bytes(result) * _count(inside, sizes), inside, sizes)] if inside else []
+        found += [reduced(device_bytes(result), sums - inside, sizes)] if sums - inside else []
+    return [t for t in found if t.received], _share([result], sums, sizes)
+
+
+def _share(values: Iterable[Atom], also: Iterable[str], sizes: Sizes) -> int:
+    """The number of devices along the axes that cut any of the values, and along others."""
+    return _count({*also, *(n for v in values for n in _all(_cuts(v)))}, sizes)
+
+
+def _count(axes: Iterable[str], sizes: Sizes) -> int:
+    return math.prod(sizes.get(n, 1) for n in {*axes})
+
+
+def _all(cuts: Cuts) -> frozenset[str]:
+    return frozenset[str]().union(*cuts)
+
+
+def _cuts(atom: Atom) -> Cuts:
+    ndim = len(getattr(atom.aval, "shape", ()))
+    spec = [] if atom.sharding is None else list(atom.sharding.spec)
+    padded = [*spec, *[None] * ndim][:ndim]
+    return [frozenset([part] if isinstance(part, str) else part or ()) for part in padded]
