@@ -24,6 +24,7 @@ from ckptgrad.cli.validate import validate
 from ckptgrad.errors import CkptgradError, ValidationError
 from ckptgrad.results.coverage import CoverageTable
 from ckptgrad.rules.coverage import MISSING, coverage
+from ckptgrad.training.launched import failing_at_once
 
 
 class _Group(TyperGroup):
@@ -83,4 +84,5 @@ for _command in (train, bench, rules):
 
 def main() -> None:
     """The entry point."""
-    app()
+    with failing_at_once():
+        app()

@@ -31,12 +31,8 @@ MeshOption = Annotated[
         "the one of the arguments returns them with their NamedShardings.",
     ),
 ]
-MetersOption = Annotated[
-    str,
-    typer.Option(
-        help=f"In addition to xla, separated by commas: {', '.join(name for name in meters() if name != 'xla')}; all; none."
-    ),
-]
+METERS_HELP = f"In addition to xla, separated by commas: {', '.join(name for name in meters() if name != 'xla')}; all; none."
+MetersOption = Annotated[str, typer.Option(help=METERS_HELP)]
 # The parameters of commands that name something in a module of the user.
 _NAMED = ("function", "arguments")
 # The options of a request by name, as the door takes them: the parameter that `asks` fills.

@@ -28,15 +28,25 @@ class OutputError(CkptgradError):
 _RESULTS: ContextVar[TextIO | None] = ContextVar("results", default=None)
 
 
+def results() -> TextIO:
+    """Where results go.
+
+    Raises:
+        OutputError: standard output is closed.
+    """
+    stream = _RESULTS.get() or sys.stdout
+    if stream is None:
+        raise OutputError("cannot write to standard output: it is closed")
+    return stream
+
+
 def say(text: str) -> None:
     """Write a result to standard output.
 
     Raises:
         OutputError: it cannot be written: the disk is full, the reader has gone, the stream is closed.
     """
-    stream = _RESULTS.get() or sys.stdout
-    if stream is None:
-        raise OutputError("cannot write to standard output: it is closed")
+    stream = results()
     try:
         typer.echo(text, file=stream)
     except (OSError, ValueError) as error:

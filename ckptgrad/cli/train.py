@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -11,14 +12,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ckptgrad.bytes import format_bytes
 from ckptgrad.cli.deliver import stepping, to_json, write
-from ckptgrad.cli.options import AsJson, Asked, HtmlFile, MetersOption, PngPath, asks
-from ckptgrad.cli.output import say
+from ckptgrad.cli.options import METERS_HELP, AsJson, Asked, HtmlFile, PngPath, asks
+from ckptgrad.cli.output import results, results_alone, say
 from ckptgrad.doors.gradient import value_and_grad
+from ckptgrad.errors import OptionError
 from ckptgrad.report.text import plain_console
 from ckptgrad.request import Request
 from ckptgrad.training.data import read_text
 from ckptgrad.training.job import Job, Training, prepare
+from ckptgrad.training.launched import is_launched, join, launch
 from ckptgrad.training.model import Shape
+from ckptgrad.validation import Validation
 
 SAMPLE_BYTES = 200
 PROMPT = b"The "
@@ -26,6 +30,7 @@ PROMPT = b"The "
 
 @asks(value_and_grad, without=("argnums", "has_aux", "target"))
 def train(
+    invoked: typer.Context,
     asked: Asked,
     depth: Annotated[int, typer.Option(min=1, help="Transformer blocks.")] = 8,
     width: Annotated[int, typer.Option(min=1, help="Features of the residual stream.")] = 128,
@@ -36,27 +41,70 @@ def train(
     learning_rate: Annotated[float, typer.Option(min=0.0, help="Peak learning rate.")] = 2e-3,
     text: Annotated[Path | None, typer.Option(help="A file to train on, instead of Python's own documentation.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the parameters, the data and the sample.")] = 0,
+    processes: Annotated[
+        int, typer.Option(min=1, help="Processes of this machine that train together, each with its part of every batch.")
+    ] = 1,
+    save: Annotated[
+        Path | None, typer.Option(help="Keep the state of the training in this file; go on from it if it is there.")
+    ] = None,
+    save_every: Annotated[int, typer.Option(min=1, help="Steps after which the state is written.")] = 25,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds of timing in the validation.")] = 3,
-    meters: MetersOption = "resident",
+    meters: Annotated[
+        str | None, typer.Option(help=f"{METERS_HELP} By default resident, of several processes none.")
+    ] = None,
     as_json: AsJson = False,
     html: HtmlFile = None,
     png: PngPath = None,
 ) -> None:
     """Train a deep byte-level transformer on real text under a memory budget, then validate it.
 
-    Without --budget, the budget is a quarter of jax.grad's temporaries, plus the outputs.
+    Without --budget, the budget is a quarter of jax.grad's temporaries, plus the outputs. With --processes bytes are those
+    of one device; the first process reports. Other launchers start each process with JAX_COORDINATOR_ADDRESS,
+    JAX_NUM_PROCESSES and JAX_PROCESS_ID set instead.
     """
-    shape = Shape(depth, width, heads, context)
-    job = Job(shape, read_text(text), batch, steps, Request(**asked), learning_rate, seed)
-    console = plain_console(stderr=as_json, soft_wrap=True)
-    with console.status("compiling jax.grad's program and ckptgrad's"):
-        training = prepare(job)
-    console.print(_memory_lines(training), highlight=False)
-    _run(training, console)
-    first, last = training.losses[0], training.losses[-1]
-    console.print(f"loss {first:.3f} -> {last:.3f} nats a byte in {steps} steps\n", highlight=False)
-    with stepping("validating") as on_progress:
-        table = training.validate(repeats, meters, on_progress)
+    if processes > 1 and not is_launched():
+        raise typer.Exit(launch([sys.executable, "-m", "ckptgrad.cli", "train", *_as_typed(invoked)], processes))
+    # What joins processes writes to standard output.
+    with results_alone():
+        join()
+        shape = Shape(depth, width, heads, context)
+        job = Job(shape, read_text(text), batch, steps, Request(**asked), learning_rate, seed, save, save_every)
+        console = plain_console(soft_wrap=True, **({"stderr": True} if as_json else {"file": results()}))
+        with console.status("compiling jax.grad's program and ckptgrad's"):
+            training = prepare(job)
+        console.print(_memory_lines(training), highlight=False)
+        _run(training, console)
+        first, last = training.losses[0], training.losses[-1]
+        console.print(f"loss {first:.3f} -> {last:.3f} nats a byte in {steps} steps\n", highlight=False)
+        with stepping("validating") as on_progress:
+            table = training.validate(repeats, _meters(meters, training.data.processes.several), on_progress)
+        if training.data.processes.is_first:
+            _deliver(training, table, as_json, html, png)
+
+
+def _as_typed(invoked: typer.Context) -> list[str]:
+    """The options of this command as they were typed."""
+    words: list[str] = []
+    for option in invoked.command.params:
+        source = invoked.get_parameter_source(option.name or "")
+        if source is not None and source.name == "COMMANDLINE":
+            value = invoked.params[option.name or ""]
+            words += [option.opts[0], *([] if isinstance(value, bool) else [str(value)])]
+    return words
+
+
+def _meters(asked: str | None, several: bool) -> str:
+    """The meters of the validation.
+
+    Raises:
+        OptionError: they are named, and observe one process where there are several.
+    """
+    if several and asked not in (None, "none"):
+        raise OptionError(f"--meters {asked} observes one process, and several train; leave it out")
+    return "none" if several else asked or "resident"
+
+
+def _deliver(training: Training, table: Validation, as_json: bool, html: Path | None, png: Path | None) -> None:
     sample = training.sample(SAMPLE_BYTES, PROMPT)
     if as_json:
         summary = {

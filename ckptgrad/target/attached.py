@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import jax
 
@@ -52,9 +53,14 @@ def attached_cpu() -> Target:
     return target_of((jax.local_devices(backend="cpu")[0],))
 
 
+def all_devices() -> tuple[Any, ...]:
+    """Those of JAX's default backend, of all processes."""
+    return tuple(jax.devices())
+
+
 def all_processes() -> Processes:
     """Those that `jax.distributed` has joined, this one included."""
-    return processes_of(jax.devices())
+    return processes_of(all_devices())
 
 
 def with_neighbours(target: Target) -> Target:

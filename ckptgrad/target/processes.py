@@ -79,6 +79,11 @@ class Processes:
         """Whether there are others than this one."""
         return len(self.numbers) > 1
 
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the one that speaks for all."""
+        return self.place == 0
+
     def each(self, doing: str, find: Callable[[], T]) -> list[T]:
         """What each process finds; all must call this, and do the same.
 
@@ -109,7 +114,7 @@ class Processes:
 
     def _kept(self, found: T) -> T:
         # What the others found is not sent.
-        return found if self.place == 0 else cast(T, None)
+        return found if self.is_first else cast(T, None)
 
     def _check(self, reports: Sequence[_Report], own: Exception | None) -> None:
         try:

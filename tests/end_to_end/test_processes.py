@@ -140,9 +140,9 @@ def test_two_processes_compile_one_plan_or_say_why_not():
 @pytest.mark.slow
 def test_what_processes_see_differently_decides_for_all_or_for_none():
     calls = "check_alone(); check_unequal_hosts(); check_a_mesh_inside(); check_while_tracing(); check_rates()"
-    assert_same(on_processes(2, __name__, f"{calls}; check_same_plan('min', costs='measure')", devices=2, timeout=200))
+    assert_same(on_processes(2, __name__, f"{calls}; check_same_plan('min', costs='measure')", devices=2, timeout=400))
 
 
 @pytest.mark.slow
 def test_four_processes_compile_one_plan_for_every_budget():
-    assert_same(on_processes(4, __name__, "check_same_plan(None, '0.6x', '0.5x', 'min', 'auto')", timeout=200))
+    assert_same(on_processes(4, __name__, "check_same_plan(None, '0.6x', '0.5x', 'min', 'auto')", timeout=400))

@@ -15,7 +15,7 @@ _CODE = """
 import os, jax
 jax.config.update("jax_cpu_collectives_implementation", "gloo")
 jax.config.update("jax_num_cpu_devices", {devices})
-jax.distributed.initialize("localhost:{port}", {count}, {number}, initialization_timeout=30, heartbeat_timeout_seconds=20)
+jax.distributed.initialize("localhost:{port}", {count}, {number}, initialization_timeout=100)
 from {module} import *
 {calls}
 print("all checked")
@@ -30,7 +30,7 @@ def free_port() -> int:
         return taken.getsockname()[1]
 
 
-def on_processes(count: int, module: str, calls: str, *, devices: int = 1, timeout: float = 60) -> list[str]:
+def on_processes(count: int, module: str, calls: str, *, devices: int = 1, timeout: float = 150) -> list[str]:
     """Run calls of a test module's functions in fresh processes that share a mesh.
 
     Hash seeds differ, and so do the folders of what is measured.
