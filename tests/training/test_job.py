@@ -59,7 +59,7 @@ def test_what_was_trained_is_validated_with_the_schedule_that_was_used(training)
 def test_without_a_budget_it_is_a_share_of_what_jax_takes():
     trained = prepare(Job(Shape(8, 16, 2, 32), TEXT, batch=8, steps=2))
     reference = trained.reference
-    assert trained.gradient.plan.budget == reference.temporary_bytes // BUDGET_SHARE + reference.output_bytes
+    assert trained.gradient.budget == reference.temporary_bytes // BUDGET_SHARE + reference.output_bytes
     steps = []
     trained.run(lambda step, loss: steps.append((step, loss)))
     assert steps == [*enumerate(trained.losses, 1)]
