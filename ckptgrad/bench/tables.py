@@ -106,8 +106,8 @@ def section(result: Result) -> RenderableType:
 PREFACE = """Everything that `ckptgrad bench` compares, as measured. Bytes come from XLA's buffer assignment unless a column
 says otherwise, and are the same in every run. Times are medians, interleaved in one process, on a shared machine. Programs
 for other chips come first; they were compiled here and not run."""
-# Names of cases whose sections come first begin so.
-FIRST = "targets-"
+# The names of cases that are compiled for other chips begin like this; their sections come first.
+FIRST = ("scale-", "targets-")
 
 
 def page(book: Book, pictures: Sequence[Path] = ()) -> str:

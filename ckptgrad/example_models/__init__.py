@@ -9,6 +9,7 @@ from typing import Any
 
 from ckptgrad.example_models.images import resnet, unet
 from ckptgrad.example_models.layered import gelu_stack, mixed_widths, recurrent, tanh_chain, tied
+from ckptgrad.example_models.llama import argument_axes, llama
 from ckptgrad.example_models.parts import Problem, plain, without_arrays
 from ckptgrad.example_models.transformers import attention_blocks, bfloat16_transformer, experts, mixer, transformer
 
@@ -27,6 +28,6 @@ SWEEP: dict[str, tuple[Callable[..., Problem], dict[str, Any]]] = {
 }
 
 __all__ = [
-    "SWEEP", "Problem", "attention_blocks", "bfloat16_transformer", "experts", "gelu_stack", "mixed_widths", "mixer",
-    "plain", "recurrent", "resnet", "tanh_chain", "tied", "transformer", "unet", "without_arrays",
+    "SWEEP", "Problem", "argument_axes", "attention_blocks", "bfloat16_transformer", "experts", "gelu_stack", "llama",
+    "mixed_widths", "mixer", "plain", "recurrent", "resnet", "tanh_chain", "tied", "transformer", "unet", "without_arrays",
 ]  # fmt: skip

@@ -42,10 +42,10 @@ def test_text_and_markdown():
 
 
 def test_accelerators_come_first():
-    named = [replace(RESULT, name=name) for name in ("mine", "sweep", "targets-h100-mlp")]
+    named = [replace(RESULT, name=name) for name in ("mine", "scale-h100-64", "sweep", "targets-h100-mlp")]
     lines = page(Book({result.name: result for result in named})).splitlines()
     titles = [line.partition(":")[0] for line in lines if line.startswith("## ")]
-    assert titles == ["## targets-h100-mlp", "## mine", "## sweep"]
+    assert titles == ["## scale-h100-64", "## targets-h100-mlp", "## mine", "## sweep"]
 
 
 def test_comparison_shows_what_changed():

@@ -14,9 +14,8 @@ from ckptgrad.costs.probes import Place, Probe
 from ckptgrad.example_models import attention_blocks, gelu_stack, plain, without_arrays
 from ckptgrad.graph.traits import is_product
 from ckptgrad.graph.work import flops
-from ckptgrad.target.hlo.products import product_of
+from ckptgrad.target.hlo.counts import product_flops
 from ckptgrad.target.hlo.text import read_module
-from ckptgrad.target.hlo.walk import total_seconds
 from tests.support.targets import compile_only
 
 MODELS = {
@@ -93,15 +92,8 @@ def planned_work(plan):
 
 
 def compiled_work(executable):
-    """The same of all products of a compiled program, wherever they were fused."""
-    module = read_module(executable.as_text())
-
-    def work(instruction, inside):
-        product = product_of(instruction, inside)
-        fused = [module.computations[name] for name in instruction.called if instruction.opcode == "fusion"]
-        return (product.flops if product else 0) + sum(work(i, body) for body in fused for i in body.values())
-
-    return total_seconds(module, work)
+    """The same of all products of a compiled program."""
+    return product_flops(read_module(executable.as_text()))
 
 
 @pytest.mark.parametrize("name", ["h100", pytest.param("v5e:2x2", marks=pytest.mark.slow)])

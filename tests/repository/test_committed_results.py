@@ -11,7 +11,7 @@ from ckptgrad.bench.book import Book
 from ckptgrad.bench.cases.resident import AGREE_BYTES, AGREE_SHARE
 from ckptgrad.bench.registry import registered
 from ckptgrad.bench.rows import Row
-from ckptgrad.bench.tables import MIB, page
+from ckptgrad.bench.tables import FIRST, MIB, page
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "benchmarks"
@@ -26,7 +26,7 @@ def test_every_case_is_complete_and_described_as_registered(book):
     """The compilers of other chips are not everywhere: what they allocate may still be missing."""
     cases = registered()
     assert set(book.results) <= set(cases)
-    assert all(name.startswith("targets-") for name in set(cases) - set(book.results))
+    assert all(name.startswith(FIRST) for name in set(cases) - set(book.results))
     for name, result in book.results.items():
         assert (result.title, result.about) == (cases[name].title, cases[name].about)
         assert not result.failure

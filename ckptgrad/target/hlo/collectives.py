@@ -40,6 +40,12 @@ def kind_of(instruction: Instruction) -> str | None:
     return name if name in _RECEIVED else None
 
 
+def channel_of(instruction: Instruction) -> str:
+    """What tells a collective from others of its computation."""
+    channel = _CHANNEL.search(instruction.attributes)
+    return channel[1] if channel else instruction.name
+
+
 @dataclass(frozen=True)
 class Sent:
     """What devices send each other in one collective.
@@ -66,8 +72,7 @@ def collectives_of(
     """
     kind = kind_of(instruction)
     if kind is not None:
-        channel = _CHANNEL.search(instruction.attributes)
-        yield Sent(channel[1] if channel else instruction.name, _seconds(instruction, kind, links, inside))
+        yield Sent(channel_of(instruction), _seconds(instruction, kind, links, inside))
     elif instruction.opcode in ("fusion", "async-start"):
         for name in instruction.called:
             body = module.computations.get(name, {})
