@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import dtypes
+from jax.experimental.multihost_utils import process_allgather
 
 from ckptgrad.results.validation import Difference
 from ckptgrad.validation.double_precision import as_numpy_double
@@ -71,10 +72,17 @@ def differences(result: Any, reference: Any, tolerance: float | None = None) -> 
 def _leaves(tree: Any) -> list[tuple[str, np.ndarray]]:
     """Path and value of each leaf that is a float or complex array."""
     return [
-        (jax.tree_util.keystr(path), np.asarray(leaf))
+        (jax.tree_util.keystr(path), _whole(leaf))
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
         if dtypes.issubdtype(jnp.result_type(leaf) if np.isscalar(leaf) else leaf.dtype, jnp.inexact)
     ]
+
+
+def _whole(leaf: Any) -> np.ndarray:
+    """The value of a leaf, of which this process may have a part."""
+    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable and not leaf.is_fully_replicated:
+        return np.asarray(process_allgather(leaf, tiled=True))
+    return np.asarray(leaf)
 
 
 def _largest(x: np.ndarray) -> float:

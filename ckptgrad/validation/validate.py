@@ -69,7 +69,7 @@ def validate(
         argnums, has_aux: as for `value_and_grad`.
         repeats: the number of rounds of timing, at least 1.
         meters: what to measure with besides XLA's buffer assignment: "resident" (a fresh process for each row, some
-            seconds each), "device"; "all", or () for none.
+            seconds each), "device"; "all", or () for none, as where several processes validate together.
         tolerance: the largest relative difference allowed, by default that of each dtype
             (`validation.compare.TOLERANCES`).
         locate: whether to find the stage, operation and line where a gradient goes wrong. Then rules of
@@ -100,12 +100,20 @@ def validate(
     policies, compiled_for = _chosen(policies, budget), named_target(target)
     _check_options(repeats, locate, compiled_for)
     observers = [m for m in get_meters(meters) if m.name != "xla" and compiled_for.attached]
+    if observers:
+        _check_observed(args, kwargs)
     steps = _Steps(on_progress, (2 + len(policies)) * (1 + bool(observers)) + 1 + locate)
     call = _opened(fun, args, kwargs, argnums, has_aux, policies, budget, target)
     result = _Run(call, compiled_for, repeats, observers, tolerance, steps).validation(locate)
     if not result.passed:
         raise ValidationError("; ".join(result.failures), result)
     return result
+
+
+def _check_observed(args: Any, kwargs: Any) -> None:
+    """OptionError where meters would have to observe several processes."""
+    if any(isinstance(x, jax.Array) and not x.is_fully_addressable for x in jax.tree.leaves((args, kwargs))):
+        raise OptionError("meters observe one process, and the arguments lie on several; leave them out: meters=()")
 
 
 def _check_options(repeats: int, locate: bool, target: Target) -> None:

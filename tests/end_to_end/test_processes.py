@@ -15,6 +15,7 @@ import ckptgrad as cg
 from ckptgrad.costs import probes
 from ckptgrad.errors import ProcessesError
 from ckptgrad.target.target import Target
+from tests.cases.devices import WAYS
 from tests.support.processes import on_processes
 
 W = 0.1 * np.eye(64, dtype=np.float32)
@@ -116,6 +117,30 @@ def check_while_tracing() -> None:
     np.testing.assert_allclose(value, loss([W] * 6, X), rtol=1e-5)
 
 
+def check_way(way: str) -> None:
+    """Gradients are those of `jax.value_and_grad`, in their shardings, as far as this process has them."""
+    jax.config.update("jax_enable_x64", True)
+    fun, args = WAYS[way]()
+    wanted = jax.tree.leaves(jax.jit(jax.value_and_grad(fun, (0, 1)))(*args))
+    for budget in ("min", None):
+        compiled = cg.value_and_grad(fun, (0, 1), budget=budget).compile(*args)
+        show(compiled)
+        for found, w in zip(jax.tree.leaves(compiled(*args)), wanted, strict=True):
+            assert found.sharding.is_equivalent_to(w.sharding, w.ndim)
+            for a, b in zip(found.addressable_shards, w.addressable_shards, strict=True):
+                np.testing.assert_allclose(a.data, b.data, rtol=1e-12, atol=1e-12)
+
+
+def check_validation() -> None:
+    """Whole gradients are compared, of which each process has a part."""
+    fun, args = WAYS["sharded parameters"]()
+    with pytest.raises(cg.OptionError, match="meters observe one process"):
+        cg.validate(fun, *args)
+    table = cg.validate(fun, *args, budget="min", meters=(), repeats=1)
+    assert table.passed
+    print([row.gradient for row in table.rows])
+
+
 def check_alone() -> None:
     """What one process does for itself the others need not know of."""
     if jax.process_index() == 0:
@@ -135,6 +160,17 @@ def assert_same(outputs: list[str]) -> None:
 
 def test_two_processes_compile_one_plan_or_say_why_not():
     assert_same(on_processes(2, __name__, "check_same_plan('0.5x'); check_disagreement()"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["data x tensor", "sharded parameters", "pipeline", "a mapped loss", "explicit, scanned"])
+def test_processes_that_share_a_model(way):
+    assert_same(on_processes(2, __name__, f"check_way({way!r})", devices=4, timeout=300))
+
+
+@pytest.mark.slow
+def test_processes_validate_together():
+    assert_same(on_processes(2, __name__, "check_validation()", devices=4, timeout=300))
 
 
 @pytest.mark.slow

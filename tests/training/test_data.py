@@ -1,4 +1,4 @@
-"""Text as bytes, and random windows of it."""
+"""Text as bytes, random windows of it, and batches as one process has them; `test_job.py` has several."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ckptgrad.errors import OptionError
-from ckptgrad.training.data import read_text, windows
+from ckptgrad.training.data import Data, read_text, windows
 
 TEXT = bytes(range(100))
 
@@ -44,3 +44,12 @@ def test_a_seed_is_a_stream():
 def test_a_text_shorter_than_a_window_is_refused():
     with pytest.raises(OptionError, match="the text has 100 bytes, but a window takes 101"):
         next(windows(TEXT, 1, 101, seed=0))
+
+
+def test_one_process_has_whole_batches():
+    data = Data.of(TEXT, 4, 10, seed=0)
+    for found, drawn in zip(islice(data.batches(), 3), windows(TEXT, 4, 10, seed=0), strict=False):
+        np.testing.assert_array_equal(found, drawn)
+        np.testing.assert_array_equal(data.here(data.everywhere(drawn)), drawn)
+    assert data.mesh is None
+    assert not data.processes.several
