@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from math import inf
 from typing import Any
 
 import jax
 
 from ckptgrad.chain.program import Program
 from ckptgrad.compat import VERSIONS
+from ckptgrad.costs.source import program_costs
 from ckptgrad.errors import BudgetError, ScheduleError
-from ckptgrad.execution.certify import Certified, certify
+from ckptgrad.execution.certify import Certified, certify_faster
 from ckptgrad.graph.meshes import devices_named
 from ckptgrad.graph.naming import name_of, title
 from ckptgrad.planner import costs_before_refusing, costs_to_compile, limit_bytes, make_plan
@@ -23,71 +25,107 @@ from ckptgrad.results.plan import Plan
 from ckptgrad.target.processes import ALONE, Processes, processes_of, several_processes
 
 
-def compile_within(program: Program, request: Request, jitted: Callable[[Plan], Any], args: Any, kwargs: Any) -> Certified:
+@dataclass(frozen=True)
+class Cut:
+    """One way to cut a call into stages: the chain, and from a plan of it to the jitted function that runs it."""
+
+    program: Program
+    jitted: Callable[[Plan], Any]
+
+
+def compile_within(cuts: Sequence[Cut], request: Request, args: Any, kwargs: Any) -> Certified:
     """Compile the program of a plan that is certified to be within the request's budget.
 
-    Where no plan fits, and the compiler was not asked about the plans near the budget, it is asked, and those are tried.
-    Processes that share the program compile it together: all get the same plan, and the certificate is that of the
-    fullest of them.
+    Where a call may be cut in several ways, each has its plan, and the fastest of these is taken, the first of equally fast
+    ones; of the smallest plans the smallest. So what holds for each, that a larger budget never gives a slower plan, holds
+    for all together, where the compiler takes no less than predicted. An open program is taken to be faster than the plans
+    of other cuts. Where no plan fits, and the compiler was not asked about the plans near the budget, it is asked, and those
+    are tried. Processes that share the program compile it together: all get the same plan, and the certificate is that of
+    the fullest of them.
 
     Args:
-        program: the chain.
+        cuts: the ways to cut the call, the finest first: it is what fractions of "store all" refer to, and what is compiled
+            without a budget.
         request: what is asked for.
-        jitted: from a plan to the jitted function that runs it.
-        args, kwargs: abstract arguments of that function.
+        args, kwargs: abstract arguments of the jitted functions.
 
     Raises:
         BudgetError: no plan is within the budget; carries the smallest feasible peak.
         ProcessesError: processes that share the program ask for different things, or one of them cannot go on.
     """
-    processes = _sharing(program)
+    processes = _sharing(cuts[0].program)
     certified: list[Certified] = []
-
-    def compile_here() -> None:
-        search = partial(_certified, program, request, jitted, args, kwargs, processes)
-        certified.append(_within(program, request, search, processes))
-
-    processes.each("a compiled gradient", compile_here)
+    processes.each("a compiled gradient", lambda: certified.append(_Search(cuts, request, args, kwargs, processes).found()))
     return certified[0]
 
 
-def _within(
-    program: Program, request: Request, search: Callable[[ChainCosts, int | None], Certified], processes: Processes
-) -> Certified:
-    """What a search finds by the costs that a plan is made from, or by others before a budget is refused."""
-    costs = processes.first(f"the costs of {_asked(program, request)}", lambda: costs_to_compile(program, request))
-    # The smallest plan has no number of bytes to keep to.
-    budgets = [None] if request.asks_for_least else _budgets(program, request, costs, processes)
-    budget = None if None in budgets else min(b for b in budgets if b is not None)
-    try:
-        return search(costs, budget)
-    except BudgetError as error:
-        others = processes.first("other costs of stages", lambda: costs_before_refusing(program, request, budget))
-        if others is None or others == costs:
-            raise error.on(program.devices) from None
+@dataclass(frozen=True)
+class _Search:
+    """The search for a plan of one call, cut in one of several ways."""
+
+    cuts: Sequence[Cut]
+    request: Request
+    args: Any
+    kwargs: Any
+    processes: Processes
+
+    def found(self) -> Certified:
+        """The best plan by the costs that plans are made from, or by others before a budget is refused."""
+        request, program = self.request, self.cuts[0].program
+        costs = self._first(self.cuts[0], lambda: costs_to_compile(program, request))
+        # The smallest plan has no number of bytes to keep to.
+        budgets = [None] if request.asks_for_least else _budgets(program, request, costs, self.processes)
+        budget = None if None in budgets else min(b for b in budgets if b is not None)
+        errors: list[BudgetError] = []
+        best = self._better(None, self.cuts[0], costs, budget, errors)
+        for cut in self.cuts[1:] if best is None or _may_be_better(best) else ():
+            whole = self._first(cut, partial(program_costs, cut.program, request.costs, compiling=True))
+            best = self._better(best, cut, whole, budget, errors)
+        if best is None:
+            others = self.processes.first("other costs of stages", lambda: costs_before_refusing(program, request, budget))
+            if others is not None and others != costs:
+                best = self._better(None, self.cuts[0], others, budget, errors)
+        if best is None:
+            raise min(errors, key=lambda error: error.smallest).on(program.devices) from None
+        return best
+
+    def _first(self, cut: Cut, find: Callable[[], ChainCosts]) -> ChainCosts:
+        return self.processes.first(f"the costs of {_asked(cut.program, self.request)}", find)
+
+    def _better(
+        self, best: Certified | None, cut: Cut, costs: ChainCosts, budget: int | None, errors: list[BudgetError]
+    ) -> Certified | None:
+        """What is better of the best so far and the plan of one more cut, if that fits."""
+        least, finest = self.request.asks_for_least, cut is self.cuts[0]
+        others = self.request.policy == "optimal" and not least
         try:
-            return search(others, budget)
-        except BudgetError as again:
-            raise min(error, again, key=lambda e: e.smallest).on(program.devices) from None
+            found = certify_faster(
+                partial(_build, cut, self.request, costs),
+                self.args,
+                self.kwargs,
+                budget,
+                inf if best is None or least else best.plan.seconds,
+                may_open=others and finest,
+                may_be_uniform=others,
+                processes=self.processes,
+            )
+        except BudgetError as error:
+            errors.append(error)
+            return best
+        if best is None or found is None:
+            return found or best
+        return min(best, found, key=lambda certified: certified.peak_bytes) if least else found
+
+
+def _may_be_better(best: Certified) -> bool:
+    """Whether other stages may give a better plan than this: an open program is not compared with them, as to ask the
+    compiler about these takes long."""
+    return best.plan.fenced
 
 
 def _budgets(program: Program, request: Request, costs: ChainCosts, processes: Processes) -> list[int | None]:
     """The budget in bytes of each process: what is free may differ."""
     return processes.each("the bytes of a budget", lambda: limit_bytes(program, request, costs))
-
-
-def _certified(
-    program: Program,
-    request: Request,
-    jitted: Callable[[Plan], Any],
-    args: Any,
-    kwargs: Any,
-    processes: Processes,
-    costs: ChainCosts,
-    budget: int | None,
-) -> Certified:
-    may_open = request.policy == "optimal" and not request.asks_for_least
-    return certify(partial(_build, program, request, jitted, costs), args, kwargs, budget, may_open, processes)
 
 
 def _sharing(program: Program) -> Processes:
@@ -108,27 +146,6 @@ def _asked(program: Program, request: Request) -> str:
     )
 
 
-def first_within(attempts: Iterable[Callable[[], Certified]], *, least: bool) -> Certified:
-    """What the first attempt compiles that does not exceed the budget; for the smallest plan (`least`), of all the smallest.
-
-    Raises:
-        BudgetError: all attempts do; of all, the one that names the fewest bytes.
-    """
-    found: list[Certified] = []
-    errors: list[BudgetError] = []
-    for attempt in attempts:
-        try:
-            found.append(attempt())
-        except BudgetError as error:
-            errors.append(error)
-            continue
-        if not least:
-            break
-    if not found:
-        raise min(errors, key=lambda error: error.smallest)
-    return min(found, key=lambda certified: certified.peak_bytes)
-
-
 def check_planned(fun: Callable[..., Any], plan: Plan, program: Program) -> None:
     """Reject a program of which a plan knows other stages: what it does not know of would not be differentiated.
 
@@ -144,13 +161,7 @@ def check_planned(fun: Callable[..., Any], plan: Plan, program: Program) -> None
 
 
 def _build(
-    program: Program,
-    request: Request,
-    jitted: Callable[[Plan], Any],
-    costs: ChainCosts,
-    limit: int | None,
-    fenced: bool = True,
-    policy: str | None = None,
+    cut: Cut, request: Request, costs: ChainCosts, limit: int | None, fenced: bool = True, policy: str | None = None
 ) -> tuple[Plan, Any]:
     """The plan for an aim, and the jitted function that runs it; `policy` is another one than the request's."""
     within = replace(
@@ -158,5 +169,5 @@ def _build(
         budget=request.budget if request.asks_for_least else limit,
         policy=request.policy if policy is None else policy,
     )
-    plan = replace(make_plan(program, within, costs), fenced=fenced)
-    return plan, jitted(plan)
+    plan = replace(make_plan(cut.program, within, costs), fenced=fenced)
+    return plan, cut.jitted(plan)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -13,7 +13,7 @@ import jax
 
 from ckptgrad.bytes import Budget
 from ckptgrad.doors.calling import check_function, check_runs, make_call, split_arguments
-from ckptgrad.doors.compiling import check_planned, compile_within, first_within
+from ckptgrad.doors.compiling import Cut, check_planned, compile_within
 from ckptgrad.doors.inputs import check_inputs
 from ckptgrad.doors.placing import Shardings
 from ckptgrad.doors.tracing import TracedChain, trace_chain
@@ -69,9 +69,9 @@ class GradientFunction:
 
         With `costs="auto"` transients are taken from XLA's buffer assignment of each distinct stage, unless there are
         too many of these.  While the certified peak exceeds the budget, it plans again for fewer bytes than the budget;
-        while bytes are left, for more.  A larger budget never gives a slower plan where XLA takes about what is predicted;
-        on TPUs it may, where stages become whole blocks.  Where the fastest plan fits, its stages may be left open to each
-        other: without a budget where that takes fewer bytes, and wherever it is faster.
+        while bytes are left, for more.  A larger budget never gives a slower plan where XLA takes about what is predicted.
+        On TPUs plans with whole blocks as stages are tried too, and the fastest is taken.  Where the fastest plan fits, its
+        stages may be left open to each other: without a budget where that takes fewer bytes, and wherever it is faster.
 
         Processes that `jax.distributed` has joined compile together what lies on the devices of several of them: each must
         call this. All get the same plan, and its bytes are those of the fullest device.
@@ -85,7 +85,7 @@ class GradientFunction:
             ScheduleError: the function is another one when it is traced again.
         """
         split = self.split(args, kwargs)
-        certified = first_within(self._compiled(split), least=self.request.asks_for_least)
+        certified = compile_within(self._cuts(split), self.request, split.args, split.kwargs)
         return replace(certified, traced_parts=split.settings().traced_parts) if split.kept else certified
 
     def _tries_whole_blocks(self) -> bool:
@@ -94,19 +94,17 @@ class GradientFunction:
         chosen = request.budget is not None and not isinstance(request.policy, Schedule)
         return chosen and request.compiled_for.platform.whole_blocks
 
-    def _compiled(self, split: SplitCall) -> Iterator[Callable[[], Certified]]:
-        """How to compile the call: first with whole blocks as stages, where the target asks for it, then with finer ones."""
-        tried: set[int] = set()
-        for whole_blocks in (True, False) if self._tries_whole_blocks() else (False,):
+    def _cuts(self, split: SplitCall) -> list[Cut]:
+        """The ways to cut the call: as finely as it can be, and into whole blocks, where the target asks for these."""
+        cuts: dict[int, Cut] = {}
+        for whole_blocks in (False, True) if self._tries_whole_blocks() else (False,):
             make = partial(GradientFunction, split.fun, self.request, with_value=self.with_value, whole_blocks=whole_blocks)
             traced = make().trace(*split.args, **split.kwargs)
             traced.returned.check_compiled(self.fun)
-            program = traced.program
-            if len(program.stages) not in tried:
-                tried.add(len(program.stages))
-                # The tracers of the program that is compiled do not say how the arguments lie over devices.
-                inside = make(shardings=traced.shardings)
-                yield partial(compile_within, program, self.request, inside._jitted, split.args, split.kwargs)
+            # The tracers of the program that is compiled do not say how the arguments lie over devices.
+            inside = make(shardings=traced.shardings)
+            cuts.setdefault(len(traced.program.stages), Cut(traced.program, inside._jitted))
+        return list(cuts.values())
 
     def split(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> SplitCall:
         """A call as a function of what is traced of its arguments, and these."""

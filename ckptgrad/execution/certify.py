@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from math import floor, log
+from math import floor, inf, log
 from typing import Any
 
 from ckptgrad.bytes import format_bytes
@@ -138,12 +138,39 @@ def certify(
     Raises:
         BudgetError: the smallest plan does not fit; carries the smallest certified peak.
     """
+    found = certify_faster(build, args, kwargs, budget, inf, may_open=may_open, may_be_uniform=may_open, processes=processes)
+    assert found is not None
+    return found
+
+
+def certify_faster(
+    build: Build,
+    args: Any,
+    kwargs: Any,
+    budget: int | None,
+    than: float,
+    *,
+    may_open: bool,
+    may_be_uniform: bool,
+    processes: Processes = ALONE,
+) -> Certified | None:
+    """As `certify`, where that is estimated to take less than `than` seconds; None where it is not.
+
+    Nothing is compiled where the plan for the budget, which climbs no rung, is not faster already.
+
+    Raises:
+        BudgetError: as from `certify`, where the smallest plan is faster.
+    """
     trials = Trials(build, args, kwargs, processes)
     while True:
         if budget is None:
             trial = _without_budget(trials, may_open)
+        elif may_open:
+            trial = _open_or_within(trials, budget, may_be_uniform, than)
         else:
-            trial = _faster(trials, budget) if may_open else _within(trials, budget, may_be_uniform=False)
+            trial = _within(trials, budget, may_be_uniform, than)
+        if trial is None or trial.seconds >= than:
+            return None
         # The bytes of a certificate are those of its executable, whatever was remembered.
         if trials.confirmed(trial):
             plan, program = trial.plan, trial.program
@@ -151,8 +178,8 @@ def certify(
             return Certified(program.executable, plan, program.memory, trials.compilations, budget)
 
 
-def _within(trials: Trials, budget: int, may_be_uniform: bool) -> Trial:
-    """The plan for a budget: up from just above it, then down until one fits.
+def _within(trials: Trials, budget: int, may_be_uniform: bool, than: float) -> Trial | None:
+    """The plan for a budget: up from just above it, then down until one fits; None where that is no faster than `than`.
 
     Where a compiler packs the arrays of a plan far worse than predicted, it may pack those of a uniform plan better: that is
     tried too, and taken if it fits, unless a faster plan does.
@@ -161,6 +188,8 @@ def _within(trials: Trials, budget: int, may_be_uniform: bool) -> Trial:
         BudgetError: there is none.
     """
     first = STEP * (floor(log(max(budget, 1), RUNG) / STEP) + 1)
+    if trials.planned(_aim(first))[0].seconds >= than:
+        return None
     top = _climbed(trials, first, budget)
     # What was passed on the way up fits.
     lowest = top - STEP if top > first else 0
@@ -170,6 +199,8 @@ def _within(trials: Trials, budget: int, may_be_uniform: bool) -> Trial:
         planned = trials.planned(_aim(rung))
         if uniform is not None and uniform.plan.seconds <= planned[0].seconds:
             return uniform
+        if planned[0].seconds >= than:
+            return None
         trial = trials.tried(*planned)
         if trial.peak_bytes <= budget:
             return trial
@@ -182,7 +213,7 @@ def _within(trials: Trials, budget: int, may_be_uniform: bool) -> Trial:
             smallest, stage = trials.smallest, trials.least[1]
             if trials.confirmed(trial) and trials.confirmed(smallest):
                 raise BudgetError(budget, smallest.peak_bytes, stage, schedule.policy)
-            return _within(trials, budget, may_be_uniform)
+            return _within(trials, budget, may_be_uniform, than)
         excess, aim = trial.peak_bytes - budget, _aim(rung)
         if excess > FAR * budget or trials.count >= MAX_ROUNDS:
             aim = min(aim, trial.plan.simulation.peak) - excess
@@ -206,7 +237,7 @@ def _without_budget(trials: Trials, may_open: bool) -> Trial:
     return min(fenced, trials.tried(*trials.build(None, fenced=False)), key=lambda trial: trial.peak_bytes)
 
 
-def _faster(trials: Trials, budget: int) -> Trial:
+def _open_or_within(trials: Trials, budget: int, may_be_uniform: bool, than: float) -> Trial | None:
     """The plan for a budget, or the open program where that is within the budget and no slower.
 
     If that is as fast as any plan with fences can be, none of these is compiled. A larger budget has both to choose from
@@ -219,12 +250,14 @@ def _faster(trials: Trials, budget: int) -> Trial:
     if opened is not None and opened.seconds <= opened.plan.least_seconds:
         return opened
     try:
-        fenced = _within(trials, budget, may_be_uniform=True)
+        fenced = _within(trials, budget, may_be_uniform, than)
     except BudgetError:
         if opened is None:
             raise
         return opened
-    return fenced if opened is None or fenced.seconds < opened.seconds else opened
+    if fenced is None or opened is None:
+        return fenced or opened
+    return fenced if fenced.seconds < opened.seconds else opened
 
 
 def _opened_within(trials: Trials, budget: int) -> Trial | None:

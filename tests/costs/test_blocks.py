@@ -64,7 +64,7 @@ def test_there_are_none_where_users_have_marked_stages_or_nothing_repeats():
 
 @pytest.mark.parametrize("budget", ["0.6x", "min", 10**9])
 def test_where_a_target_asks_for_whole_blocks_the_gradient_is_the_same(budget, monkeypatch):
-    """And plans are of whole blocks, where these fit."""
+    """And plans are of whole blocks, where these are faster."""
     monkeypatch.setitem(vars(cg.target("cpu").platform), "whole_blocks", True)
     found = cg.value_and_grad(loss, budget=budget).compile(WS, X)
     # What a softmax hands back cancels in part: rounding is that of the largest entries.

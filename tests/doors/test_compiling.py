@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from contextlib import suppress
+from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import ckptgrad as cg
-from ckptgrad.doors.compiling import first_within
+from ckptgrad.doors import compiling
+from ckptgrad.doors.compiling import Cut, compile_within
+from ckptgrad.request import Request
 from tests.cases.tanh import tanh_arguments, tanh_loss
+from tests.execution.test_certify import Imagined
 
 WS, X = tanh_arguments(16, 64, layers=3)
 
@@ -50,28 +55,65 @@ def test_a_function_that_changes_from_trace_to_trace_is_refused(change, budget):
         cg.value_and_grad(changing, budget=budget).compile(WS * 3, X)
 
 
-def refused(smallest):
-    def attempt():
-        raise cg.BudgetError(100, smallest, None, "optimal")
+@pytest.fixture
+def compile_imagined(monkeypatch):
+    """From imagined programs and a budget to what is certified: as `compile_within`, where programs only have numbers."""
+    monkeypatch.setattr(compiling, "costs_to_compile", lambda program, request: program)
+    monkeypatch.setattr(compiling, "program_costs", lambda program, source, compiling: program)
+    monkeypatch.setattr(compiling, "costs_before_refusing", lambda program, request, budget: None)
+    monkeypatch.setattr(compiling, "limit_bytes", lambda program, request, costs: request.budget)
+    monkeypatch.setattr(
+        compiling, "make_plan", lambda program, request, costs: program.build(program.limit(request.budget))[0]
+    )
 
-    return attempt
+    def compile_programs(programs, budget):
+        cuts = [Cut(program, program.number_of) for program in programs]
+        return compile_within(cuts, Request(budget=budget), (), {})
 
-
-def taking(peak_bytes):
-    return lambda: SimpleNamespace(peak_bytes=peak_bytes)
-
-
-def test_the_first_attempt_that_fits_is_taken_and_no_further_one_made():
-    never = refused(0)
-    found = first_within(iter([refused(300), taking(90), never]), least=False)
-    assert found.peak_bytes == 90
-
-
-def test_of_attempts_at_the_smallest_plan_the_smallest_is_taken():
-    assert first_within([taking(90), refused(300), taking(80), taking(85)], least=True).peak_bytes == 80
+    return compile_programs
 
 
-def test_where_no_attempt_fits_the_fewest_bytes_are_named():
+def two_cuts(seed):
+    """Ways to cut a call: the second has fewer plans, some of which are faster at the same bytes; neither takes less than is
+    predicted."""
+    random = np.random.default_rng(seed)
+    made = []
+    for count, least in ((40, 1000), (int(random.integers(3, 12)), int(random.integers(900, 3000)))):
+        predicted = np.unique(np.geomspace(least, 10_000, count).astype(int))
+        taken = (predicted * random.uniform(1, 1.07, len(predicted))).astype(int)
+        made.append((predicted.tolist(), taken.tolist(), float(random.uniform(4, 12)) if made else 1.0))
+    return [lambda m=m: Imagined(m[0], m[1], opened=10**6, pace=m[2]) for m in made]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_of_several_ways_to_cut_the_fastest_is_taken_and_a_larger_budget_is_never_slower(compile_imagined, seed):
+    makes = two_cuts(seed)
+    seconds = []
+    for budget in range(1080, 12_000, 177):
+        alone = []
+        for make in makes:
+            with suppress(cg.BudgetError):
+                alone.append(compile_imagined([make()], budget).plan.seconds)
+        found = compile_imagined([make() for make in makes], budget)
+        assert found.peak_bytes <= budget
+        assert found.plan.seconds == min(alone)
+        seconds.append(found.plan.seconds)
+    assert all(b <= a for a, b in pairwise(seconds))
+
+
+def test_of_the_smallest_plans_the_smallest_is_taken(compile_imagined):
+    fine, coarse = Imagined([900, 2000], [950, 2000]), Imagined([800, 2000], [940, 2000])
+    assert compile_imagined([fine, coarse], "min").peak_bytes == 940
+    assert compile_imagined([coarse, fine], "min").peak_bytes == 940
+
+
+def test_where_no_way_to_cut_fits_the_fewest_bytes_are_named(compile_imagined):
     with pytest.raises(cg.BudgetError) as caught:
-        first_within([refused(300), refused(200), refused(250)], least=False)
-    assert caught.value.smallest == 200
+        compile_imagined([Imagined([900], [950]), Imagined([800], [940])], 500)
+    assert caught.value.smallest == 940
+
+
+def test_no_other_stages_are_compiled_beside_an_open_program(compile_imagined):
+    fine, coarse = Imagined([900, 2000], [900, 2000], opened=1900), Imagined([800], [800], pace=100.0)
+    assert not compile_imagined([fine, coarse], 2000).plan.fenced
+    assert coarse.compilations == 0

@@ -165,15 +165,18 @@ class ImaginedPlan:
 
     program: Imagined
     schedule: cg.Schedule
-    number: int
     peak_bytes: int
     least_seconds: float
     fenced: bool = True
     open_seconds: float | None = None
 
     @property
+    def number(self):
+        return self.schedule.actions[0].stage
+
+    @property
     def seconds(self):
-        return 1 / (1 + self.schedule.actions[0].stage) if self.open_seconds is None else self.open_seconds
+        return 1 / (self.program.pace * (1 + self.number)) if self.open_seconds is None else self.open_seconds
 
     @property
     def simulation(self):
@@ -184,15 +187,17 @@ class Imagined:
     """Plans that only have numbers: `predicted` bytes, ascending, and what a compiler takes for each.
 
     The last number is that of the plan whose stages are open, on a device with `memory` bytes; `seconds` are what the
-    compiler says of that one. `uniform` are the numbers of the plans that are uniform too.
+    compiler says of that one. `uniform` are the numbers of the plans that are uniform too. Plans are
+    `pace` times as fast as those of another.
     """
 
-    def __init__(self, predicted, taken, opened=0, memory=None, uniform=(), seconds=None):
+    def __init__(self, predicted, taken, opened=0, memory=None, uniform=(), seconds=None, pace=1.0):
         self.predicted, self.taken, self.compilations = predicted, [*taken, opened], 0
-        self.uniform = set(uniform)
+        self.uniform, self.pace, self.devices = set(uniform), pace, 1
         self.stages = (SimpleNamespace(kind=self),)
         self.target = SimpleNamespace(
             key=("imagined", ""),
+            attached=False,
             compiler_options=(),
             compiler_versions=(),
             lower=lambda number: SimpleNamespace(number=number, as_text=lambda: f"plan {number}"),
@@ -204,6 +209,15 @@ class Imagined:
             allocated=self.allocated,
         )
 
+    @property
+    def floor(self):
+        """The seconds of the fastest plan."""
+        return 1 / (self.pace * len(self.predicted))
+
+    def limit(self, budget):
+        """A budget in bytes."""
+        return self.predicted[0] if budget == "min" else budget
+
     def build(self, limit, fenced=True, policy=None):
         within = [i for i, p in enumerate(self.predicted) if limit is None or p <= limit]
         if policy == "uniform":
@@ -212,9 +226,12 @@ class Imagined:
             raise cg.BudgetError(limit, self.predicted[0], None, "imagined")
         number = within[-1]
         schedule = cg.Schedule((cg.Forward(number),), policy or "imagined")
-        number = number if fenced else len(self.predicted)
-        plan = ImaginedPlan(self, schedule, number, self.predicted[within[-1]], 1 / len(self.predicted), fenced)
-        return plan, plan.number
+        plan = ImaginedPlan(self, schedule, self.predicted[number], self.floor, fenced)
+        return plan, self.number_of(plan)
+
+    def number_of(self, plan):
+        """That of a plan, or of the one whose stages are open."""
+        return plan.number if plan.fenced else len(self.predicted)
 
     def compile(self, lowered):
         self.compilations += 1
@@ -255,8 +272,7 @@ def test_the_open_program_is_taken_as_soon_as_a_budget_has_room_for_it(seed):
     for budget in range(int(1.05 * predicted[0]), 22_000, 137):
         found = certify_module.certify(Imagined(predicted.tolist(), taken, opened).build, (), {}, budget, may_open=True)
         assert found.peak_bytes <= budget
-        assert found.plan.fenced == (found.plan.number < len(predicted))
-        numbers.append(found.plan.number)
+        numbers.append(found.plan.number + (not found.plan.fenced))
         assert found.plan.fenced == (budget < opened)
     assert numbers == sorted(numbers)
 
