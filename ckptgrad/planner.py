@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -59,6 +60,36 @@ def make_plan(program: Program, request: Request, costs: ChainCosts | None = Non
         raise error.on(program.devices) from None
     check_effects(program, schedule)
     return Plan(program, costs, schedule, simulation, limit)
+
+
+def best_plan(programs: Sequence[Program], request: Request) -> Plan:
+    """The best plan of a call that may be cut in several ways: the fastest, the first of equally fast ones; of the smallest
+    plans the smallest.
+
+    Args:
+        programs: the ways to cut the call, the finest first: it is what fractions of "store all" refer to.
+        request: as for `make_plan`.
+
+    Raises:
+        BudgetError: of all plans none is within the budget; names the fewest bytes.
+        OptionError, ScheduleError, EffectError: as from `make_plan`.
+    """
+    finest, *others = programs
+    if not others:
+        return make_plan(finest, request)
+    if request.budget is not None and not request.asks_for_least:
+        request = replace(request, budget=limit_bytes(finest, request, program_costs(finest, request.costs)))
+    plans: list[Plan] = []
+    errors: list[BudgetError] = []
+    for program in programs:
+        try:
+            plans.append(make_plan(program, request))
+        except BudgetError as error:
+            errors.append(error)
+    if not plans:
+        raise min(errors, key=lambda error: error.smallest)
+    least = request.asks_for_least
+    return min(plans, key=lambda plan: (plan.peak_bytes, plan.seconds) if least else (plan.seconds, 0))
 
 
 def _check_same_for_all(request: Request) -> None:

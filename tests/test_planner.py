@@ -53,7 +53,7 @@ def test_of_very_many_programs_those_of_the_plans_within_a_budget_are_asked_abou
 def test_where_few_options_are_asked_about_costs_do_not_depend_on_the_budget():
     """Plans by different costs cannot be compared: a larger budget would give a slower one."""
     target = attached()
-    seconds = lambda module, rates, without: 1.0 + len(module.computations)
+    seconds = lambda module, rates, links, without: 1.0 + len(module.computations)
     platform = replace(target.platform, quick_probes=False, slow_probes=True, compiled_seconds=seconds)
     args = [jax.ShapeDtypeStruct((8, 8), jnp.float32)] * 3, jax.ShapeDtypeStruct((4, 8, 8), jnp.float32)
     program = cg.plan(attention, *args, target=replace(target, platform=platform)).program

@@ -9,8 +9,9 @@ from typing import Any
 import jax
 
 from ckptgrad.doors.gradient import GradientFunction
+from ckptgrad.planner import make_plan
 from ckptgrad.planning.costs import ChainCosts
-from ckptgrad.planning.frontier import Point, frontier_points, policy_points
+from ckptgrad.planning.frontier import Point, points_of_all, policy_points
 from ckptgrad.planning.nested import keep_most, write_nested
 from ckptgrad.request import Request
 from ckptgrad.results.frontier import Frontier
@@ -49,14 +50,19 @@ def frontier(
         True
     """
     request = Request(argnums, has_aux, allow_int=True, saveable=saveable, costs=costs, target=target)
-    plan = GradientFunction(fun, request, with_value=True).plan(*args, **kwargs)
+    # A call that is planned for a budget may be cut in several ways.
+    chains = GradientFunction(fun, replace(request, budget="min"), with_value=True).chains(*args, **kwargs)
+    plans = [make_plan(chain.program, request) for chain in chains]
+    plan = plans[0]
     others = policy_points(plan.costs)
     if saveable is None:
         for name in CHECKPOINT_POLICIES:
             limited = replace(request, saveable=getattr(jax.checkpoint_policies, name))
             costs_of_policy = GradientFunction(fun, limited, with_value=True).plan(*args, **kwargs).costs
             others.append(keeping_most(f"jax.checkpoint, {name}", costs_of_policy))
-    return Frontier(tuple(frontier_points(plan.costs)), tuple(others), plan.costs, plan.program.target, plan.program.devices)
+    return Frontier(
+        tuple(points_of_all([p.costs for p in plans])), tuple(others), plan.costs, plan.program.target, plan.program.devices
+    )
 
 
 def keeping_most(name: str, costs: ChainCosts) -> Point:

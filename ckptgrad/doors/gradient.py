@@ -22,7 +22,7 @@ from ckptgrad.execution.interpreter import Execution, split_at_backward
 from ckptgrad.graph.naming import name_of
 from ckptgrad.graph.static_arguments import SplitCall
 from ckptgrad.graph.value_types import cotangent_type, filled
-from ckptgrad.planner import make_plan
+from ckptgrad.planner import best_plan
 from ckptgrad.planning.schedule import Schedule
 from ckptgrad.request import Request
 from ckptgrad.results.plan import Plan
@@ -52,9 +52,10 @@ class GradientFunction:
         self.__name__ = name_of(fun)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        traced = self.trace(*args, **kwargs)
-        check_runs(traced.program.target, traced.call.leaves)
-        return self._run(traced, self._plan(traced))
+        chains = self.chains(*args, **kwargs)
+        check_runs(chains[0].program.target, chains[0].call.leaves)
+        plan = best_plan([chain.program for chain in chains], self.request)
+        return self._run(_chain_of(plan, chains), plan)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         """A function in a class is a method."""
@@ -62,7 +63,7 @@ class GradientFunction:
 
     def plan(self, *args: Any, **kwargs: Any) -> Plan:
         """What will be stored and recomputed for these arguments (arrays or ShapeDtypeStructs)."""
-        return self._plan(self.trace(*args, **kwargs))
+        return best_plan([chain.program for chain in self.chains(*args, **kwargs)], self.request)
 
     def compile(self, *args: Any, **kwargs: Any) -> Certified:
         """Compile for these arguments and certify the peak by XLA's own buffer assignment.
@@ -88,23 +89,16 @@ class GradientFunction:
         certified = compile_within(self._cuts(split), self.request, split.args, split.kwargs)
         return replace(certified, traced_parts=split.settings().traced_parts) if split.kept else certified
 
-    def _tries_whole_blocks(self) -> bool:
-        """Whether stages may be whole blocks: the target asks for it, and there is a budget to plan for."""
-        request = self.request
-        chosen = request.budget is not None and not isinstance(request.policy, Schedule)
-        return chosen and request.compiled_for.platform.whole_blocks
-
     def _cuts(self, split: SplitCall) -> list[Cut]:
-        """The ways to cut the call: as finely as it can be, and into whole blocks, where the target asks for these."""
-        cuts: dict[int, Cut] = {}
-        for whole_blocks in (False, True) if self._tries_whole_blocks() else (False,):
-            make = partial(GradientFunction, split.fun, self.request, with_value=self.with_value, whole_blocks=whole_blocks)
-            traced = make().trace(*split.args, **split.kwargs)
-            traced.returned.check_compiled(self.fun)
+        """The ways to cut the call, each with how a plan of it becomes a jitted function."""
+        make = partial(GradientFunction, split.fun, self.request, with_value=self.with_value)
+        cuts: list[Cut] = []
+        for chain in make().chains(*split.args, **split.kwargs):
+            chain.returned.check_compiled(self.fun)
             # The tracers of the program that is compiled do not say how the arguments lie over devices.
-            inside = make(shardings=traced.shardings)
-            cuts.setdefault(len(traced.program.stages), Cut(traced.program, inside._jitted))
-        return list(cuts.values())
+            inside = make(shardings=chain.shardings, whole_blocks=chain.whole_blocks)
+            cuts.append(Cut(chain.program, inside._jitted))
+        return cuts
 
     def split(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> SplitCall:
         """A call as a function of what is traced of its arguments, and these."""
@@ -116,8 +110,25 @@ class GradientFunction:
         check_inputs(call, self.request.allow_int, self.request.holomorphic)
         return trace_chain(call, self.request, scalar=True, shardings=self._shardings, whole_blocks=self._whole_blocks)
 
-    def _plan(self, traced: TracedChain) -> Plan:
-        return make_plan(traced.program, self.request)
+    def chains(self, *args: Any, **kwargs: Any) -> list[TracedChain]:
+        """The ways to cut the call into a chain of stages: as finely as it can be, and into whole blocks, where the target
+        asks for these and there is a budget to plan for. A given schedule is for the one that has as many stages.
+        """
+        finest, policy = self.trace(*args, **kwargs), self.request.policy
+        given = policy.stages if isinstance(policy, Schedule) else None
+        wants = self.request.budget is not None if given is None else given != len(finest.program.stages)
+        if not (wants and finest.program.target.platform.whole_blocks):
+            return [finest]
+        make = partial(GradientFunction, self.fun, self.request, with_value=self.with_value, shardings=self._shardings)
+        blocks = make(whole_blocks=True).trace(*args, **kwargs)
+        count = len(blocks.program.stages)
+        if given is not None:
+            return [blocks] if count == given else [finest]
+        return [finest] if count == len(finest.program.stages) else [finest, blocks]
+
+    def chain_of(self, plan: Plan, *args: Any, **kwargs: Any) -> TracedChain:
+        """The call as the chain that a plan of it is for."""
+        return _chain_of(plan, self.chains(*args, **kwargs))
 
     def _jitted(self, plan: Plan) -> Any:
         """The gradient by this plan, to be compiled."""
@@ -140,6 +151,12 @@ class GradientFunction:
         if self.with_value:
             return ((value, aux) if traced.has_aux else value), gradient
         return (gradient, aux) if traced.has_aux else gradient
+
+
+def _chain_of(plan: Plan, chains: Sequence[TracedChain]) -> TracedChain:
+    """Of the ways to cut a call the one of a plan; the first where there is none, which `check_planned` tells."""
+    count = len(plan.costs)
+    return next((chain for chain in chains if len(chain.program.stages) == count), chains[0])
 
 
 def value_and_grad(

@@ -75,7 +75,7 @@ def observe_compiled(
     predicted = replace(plan.timeline(name_of(door.fun)), budget=certified.budget, least=door.request.asks_for_least)
 
     def staged(observer: Callable[[Sequence[Any]], None]) -> None:
-        traced = door.trace(*args, **kwargs)
+        traced = door.chain_of(plan, *args, **kwargs)
         run_staged(traced.program, traced.call.leaves, plan.schedule, observer)
 
     split = door.split(args, kwargs)

@@ -178,11 +178,13 @@ class TracedChain(Traced):
         program: the chain.
         differentiated: positions of the leaves that have a gradient; the other selected ones get float0 zeros.
         shardings: how the leaves of the call lie over several devices.
+        whole_blocks: whether it was asked to be cut at the boundaries of blocks only.
     """
 
     program: Program
     differentiated: tuple[int, ...]
     shardings: Shardings
+    whole_blocks: bool = False
 
     def gradients(self, gradients: Sequence[Any]) -> tuple[Any, ...]:
         """Gradients as pytrees, one per argnum, from those of the leaves that have one."""
@@ -223,4 +225,4 @@ def trace_chain(
     program = block_program(graph, wrt, seeds, target, saveable) if whole_blocks else None
     program = program or build_program(graph, wrt, seeds, target, saveable=saveable)
     program = replace(program, untraced_bytes=returned.untraced_bytes)
-    return TracedChain(call, graph, returned, request.has_aux, program, differentiated, placed)
+    return TracedChain(call, graph, returned, request.has_aux, program, differentiated, placed, whole_blocks)

@@ -7,7 +7,7 @@ chain beyond a table gets the points of `grouped` at a few budgets between the e
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +40,11 @@ def frontier_points(costs: ChainCosts) -> list[Point]:
     """The points at which more bytes buy less time, from the smallest peak to that of the fastest schedule."""
     fastest, smallest = _fastest(costs), _point(smallest_schedule(costs))
     return _lowest([fastest, smallest, *_between(costs, smallest.peak_bytes, fastest.peak_bytes)])
+
+
+def points_of_all(several: Iterable[ChainCosts]) -> list[Point]:
+    """The points of one call that may be cut into several chains."""
+    return _lowest([point for costs in several for point in frontier_points(costs)])
 
 
 def quick_points(costs: ChainCosts) -> list[Point]:

@@ -59,7 +59,7 @@ class Platform:
         open_if_stored: with barriers, the backward of a stage that has all its costly results stored stands open, as
             without a plan: its compiler fuses better than it would across a barrier.
         forms: those in which operations run.
-        whole_blocks: barriers cost time: where a budget allows, stages that are compiled for it are whole blocks.
+        whole_blocks: barriers cost time: stages may be whole blocks, where plans of these are faster.
         copies_operands: products work on copies: of convolutions with channels last, of half precision in single.
         reshapes_in_place: a value and its reshape are one buffer.
         repeats_transcendentals: exp, tanh and the like are done again in each fusion that reads them, rather than stored.

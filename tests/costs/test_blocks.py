@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from itertools import pairwise
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import ckptgrad as cg
@@ -12,7 +16,10 @@ from ckptgrad.chain.cut import find_cuts
 from ckptgrad.chain.program import build_program
 from ckptgrad.costs.blocks import block_program
 from ckptgrad.costs.estimated import estimated_costs
+from ckptgrad.planner import make_plan
 from ckptgrad.planning import minimum_peak
+from ckptgrad.planning.budget import everything_peak
+from ckptgrad.request import Request
 from tests.support.compare import assert_same
 
 F32 = jnp.float32
@@ -62,7 +69,62 @@ def test_there_are_none_where_users_have_marked_stages_or_nothing_repeats():
     assert block_program_of(lambda ws, x: loss(ws[:1], x), target) is None
 
 
-@pytest.mark.parametrize("budget", ["0.6x", "min", 10**9])
+def budgets(target):
+    """From the smallest plan of any cut to that of storing everything."""
+    costs = [estimated_costs(program_of(loss, target)), estimated_costs(block_program_of(loss, target))]
+    return [int(b) for b in np.geomspace(min(minimum_peak(c)[0] for c in costs), everything_peak(costs[0]), 12)]
+
+
+def test_plans_and_frontiers_choose_between_blocks_and_finer_stages_as_what_is_compiled(monkeypatch):
+    """The fastest at each budget, so that a larger one is never slower; the smallest for the smallest."""
+    target = cg.target("cpu")
+    monkeypatch.setitem(vars(target.platform), "whole_blocks", True)
+    cuts = [program_of(loss, target), block_program_of(loss, target)]
+    curve = cg.frontier(loss, WS, X, costs="estimate")
+    seconds, counts = [], set()
+    for budget in budgets(target):
+        alone = []
+        for program in cuts:
+            with suppress(cg.BudgetError):
+                alone.append(make_plan(program, Request(budget=budget, costs="estimate")).seconds)
+        plan = cg.plan(loss, WS, X, budget=budget, costs="estimate")
+        assert plan.peak_bytes <= budget
+        assert plan.seconds == min(alone) == pytest.approx(curve.at(budget).seconds)
+        seconds.append(plan.seconds)
+        counts.add(len(plan.costs))
+    assert all(b <= a for a, b in pairwise(seconds))
+    assert counts == {len(program.stages) for program in cuts}
+    assert cg.plan(loss, WS, X, budget="min", costs="estimate").peak_bytes == budgets(target)[0]
+    with pytest.raises(cg.BudgetError) as caught:
+        cg.plan(loss, WS, X, budget=budgets(target)[0] - 1, costs="estimate")
+    assert caught.value.smallest == budgets(target)[0]
+
+
+@pytest.fixture
+def plan_of_blocks(monkeypatch):
+    """A plan that takes whole blocks as stages."""
+    target = cg.target("cpu")
+    monkeypatch.setitem(vars(target.platform), "whole_blocks", True)
+    count = len(block_program_of(loss, target).stages)
+    plans = (cg.plan(loss, WS, X, budget=b, costs="estimate") for b in budgets(target))
+    return next(plan for plan in plans if len(plan.costs) == count)
+
+
+def test_a_gradient_runs_by_a_plan_of_whole_blocks_and_by_its_schedule(plan_of_blocks):
+    by_budget = cg.grad(loss, budget=plan_of_blocks.budget, costs="estimate")
+    assert by_budget.plan(WS, X).schedule == plan_of_blocks.schedule
+    given = cg.grad(loss, policy=plan_of_blocks.schedule)
+    assert given.plan(WS, X).choices == plan_of_blocks.choices
+    assert_same(jax.jit(given)(WS, X), jax.grad(loss)(WS, X), scale=8, whole=True)
+
+
+@pytest.mark.slow
+def test_a_plan_of_whole_blocks_is_observed_stage_by_stage(plan_of_blocks):
+    course = cg.timeline(loss, WS, X, policy=plan_of_blocks.schedule, observe="ledger")
+    assert course.readings["ledger"].bytes > 0
+
+
+@pytest.mark.parametrize("budget", [pytest.param("0.6x", marks=pytest.mark.slow), "min", 10**9])
 def test_where_a_target_asks_for_whole_blocks_the_gradient_is_the_same(budget, monkeypatch):
     """And plans are of whole blocks, where these are faster."""
     monkeypatch.setitem(vars(cg.target("cpu").platform), "whole_blocks", True)
