@@ -28,6 +28,11 @@ def first_pass(steps: int, checkpoints: int) -> list[int]:
     return starts
 
 
+def climbed(steps: int, checkpoints: int) -> int:
+    """How many steps run forward again on the way back, to get to the starts of others."""
+    return binomial.extra_forwards(steps, checkpoints) - first_pass(steps, checkpoints)[-1]
+
+
 @cache
 def _served(checkpoints: int) -> np.ndarray:
     """C(c + r, c), at [c, r]: the steps that c checkpoints serve when each is run r times more."""

@@ -11,6 +11,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from ckptgrad.graph.graph import Variable
+from ckptgrad.graph.trips import stating_trips
 from ckptgrad.graph.value_types import explicit_sharding
 from ckptgrad.rules.decorators import instantiate
 
@@ -61,11 +62,12 @@ def take_each(stacks: Sequence[Any], index: Any) -> list[Any]:
     return [take(s, index) for s in stacks]
 
 
-def up_to(first: Any, end: Any, run: Callable[[Any, Any], Any], state: Any) -> Any:
-    """run(first, ...), ..., run(end - 1, ...)."""
-    return lax.fori_loop(first, end, run, state)
+def up_to(first: Any, end: Any, run: Callable[[Any, Any], Any], state: Any, trips: float | None = None) -> Any:
+    """run(first, ...), ..., run(end - 1, ...); `trips` as for `stating_trips`."""
+    with stating_trips(trips):
+        return lax.fori_loop(first, end, run, state)
 
 
-def down_from(end: Any, first: Any, run: Callable[[Any, Any], Any], state: Any) -> Any:
-    """run(end - 1, ...), ..., run(first, ...)."""
-    return lax.fori_loop(first, end, lambda i, s: run(end - 1 - (i - first), s), state)
+def down_from(end: Any, first: Any, run: Callable[[Any, Any], Any], state: Any, trips: float | None = None) -> Any:
+    """run(end - 1, ...), ..., run(first, ...); `trips` as for `stating_trips`."""
+    return up_to(first, end, lambda i, s: run(end - 1 - (i - first), s), state, trips)

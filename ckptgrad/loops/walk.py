@@ -97,6 +97,12 @@ class Walk:
         for buffer, at_end in zip(replay.body.entry_buffers, buffers, strict=True):
             self.init[buffer.position] = at_end, self.init[buffer.position]
 
+    @property
+    def _mean_count(self) -> float | None:
+        """The steps in a group on average; None where the length of the loop is not known."""
+        length = self.loop.length
+        return None if length is None else length / -(-length // self.group)
+
     def stacked_gradients(self) -> list[Any]:
         """Zeros for the gradients of stacked inputs."""
         body = self.replay.body
@@ -110,13 +116,13 @@ class Walk:
             carry[i] = value
         return carry
 
-    def advance(self, carry: Sequence[Any], first: Any, end: Any) -> list[Any]:
-        """The carried values at step `end`, from those at step `first`."""
+    def advance(self, carry: Sequence[Any], first: Any, end: Any, trips: float | None = None) -> list[Any]:
+        """The carried values at step `end`, from those at step `first`; `trips`: how many steps that is on average."""
 
         def run(i: Any, carry: list[Any]) -> list[Any]:
             return self.replay.advance(self.consts, carry, self.loop.inputs_at(self.xs, i))
 
-        return up_to(first, end, run, list(carry))
+        return up_to(first, end, run, list(carry), trips)
 
     def down(
         self,
@@ -127,6 +133,7 @@ class Walk:
         length: Any,
         gradients: Gradients,
         order: Any = None,
+        again: float | None = None,
     ) -> Gradients:
         """Back from the last group to the first.
 
@@ -137,6 +144,7 @@ class Walk:
             groups, length: the numbers of groups and of steps.
             gradients: at the end of the loop.
             order: the slot in which each checkpoint is; None: in order.
+            again: how many steps run again to the start of a group, on average over the groups; None where not known.
         """
 
         def where(k: Any) -> Any:
@@ -145,7 +153,7 @@ class Walk:
         def one_group(j: Any, state: Any) -> Any:
             slots, positions, top, gradients = state
             last = groups - 1 - j
-            slots, positions, top, carry = self._climb(slots, positions, top, last, where)
+            slots, positions, top, carry = self._climb(slots, positions, top, last, where, again)
             gradients = self.through_group(carry, last, length, gradients)
             top = jnp.where(take(positions, top) == last, jnp.maximum(top - 1, 0), top)
             return slots, positions, top, gradients
@@ -153,7 +161,9 @@ class Walk:
         state = slots, positions, jnp.asarray(top, jnp.int32), gradients
         return up_to(0, groups, one_group, state)[3]
 
-    def _climb(self, slots: list[Any], positions: Any, top: Any, last: Any, where: Any) -> tuple[Any, Any, Any, list[Any]]:
+    def _climb(
+        self, slots: list[Any], positions: Any, top: Any, last: Any, where: Any, again: float | None
+    ) -> tuple[Any, Any, Any, list[Any]]:
         """Forward from the last checkpoint to the start of group `last`; further checkpoints take the free slots."""
         moving = self.replay.body.moving
 
@@ -163,7 +173,8 @@ class Walk:
             free = top < self.slots - 1
             far = at + binomial_steps.advance(last + 1 - at, self.slots - top, self.slots)
             far = jnp.where(free, far, last)
-            carry = self.advance(carry, at * self.group, far * self.group)
+            # Stated of all runs to a group together: in how many it goes is not.
+            carry = self.advance(carry, at * self.group, far * self.group, again)
             top = jnp.where(free, top + 1, top)
             held = take_each(slots, where(top))
             stored = [jnp.where(free, carry[i], h) for i, h in zip(moving, held, strict=True)]
@@ -210,7 +221,9 @@ class Walk:
         )
         # The last step runs only if something that it makes is read.
         last_runs = bool(replay.private or reads.through or reads.leaving)
-        carry, *parts = up_to(0, count if last_runs else count - 1, forth, (carry, *room.parts()))
+        steps = count if last_runs else count - 1
+        trips = None if self._mean_count is None else self._mean_count - (not last_runs)
+        carry, *parts = up_to(0, steps, forth, (carry, *room.parts()), trips)
         stacks = _Stacks(*parts)
         if not last_runs:
             entering = put_each(stacks.entering, [carry[k] for k in reads.entering], count - 1)
@@ -235,7 +248,7 @@ class Walk:
             return (ct, sums, loop.put_at(d_xs, d_inputs, first + i)), waiting
 
         room = [] if weight_sums is None else weight_sums.room(rows)
-        (ct, sums, d_xs), waiting = down_from(count, 0, back, (gradients, room))
+        (ct, sums, d_xs), waiting = down_from(count, 0, back, (gradients, room), self._mean_count)
         if weight_sums is not None:
             positions = (*self._reads.entering, *self._reads.through)
             by_position = dict(zip(positions, (*stacks.entering, *stacks.through), strict=True))

@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ckptgrad import binomial
-from ckptgrad.loops.binomial_steps import advance, first_pass
+from ckptgrad.loops.binomial_steps import advance, climbed, first_pass
 from ckptgrad.planning.loop_referee import offline_starts, steps_run
 
 
@@ -19,6 +19,8 @@ def test_the_first_pass_and_its_extra_forwards_are_those_of_the_referee(steps, c
     assert starts == offline_starts(steps, checkpoints)
     extra = steps_run(steps, checkpoints, 1, starts) - steps - (steps - starts[-1])
     assert extra == binomial.extra_forwards(steps, checkpoints)
+    # In the first pass and for its own backward each step runs once.
+    assert climbed(steps, checkpoints) == steps_run(steps, checkpoints, 1, starts) - 2 * steps
 
 
 @given(st.integers(2, 100_000), st.integers(1, 32))

@@ -13,6 +13,8 @@ from jax import lax
 
 import ckptgrad as cg
 from ckptgrad.planning.loop_referee import offline_starts, online_starts, steps_run
+from ckptgrad.target.hlo.counts import product_flops
+from ckptgrad.target.hlo.text import read_module
 from tests.support.loop_plans import with_checkpoints
 
 CALLS = collections.Counter()
@@ -61,3 +63,20 @@ def test_a_compiled_program_runs_the_steps_that_the_referee_counts(slots, group,
     assert CALLS["steps"] == steps_run(length, slots, group, starts, bool(replay.private or replay.next_reads))
     theirs = jax.grad(lambda x: lax.fori_loop(0, length, lambda _, c: jnp.sin(c), x))(jnp.float32(0.3))
     np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("slots", "group", "length"), CASES)
+def test_a_compiled_program_states_the_steps_that_it_runs(slots, group, length):
+    """Though how often its loops turn is known only when it runs."""
+    groups = -(-length // group)
+    slots = min(slots, groups)
+
+    def loss(w, x):
+        return lax.scan(lambda x, _: (jnp.tanh(x @ w), None), x, None, length=length)[0].sum()
+
+    with with_checkpoints(slots, group) as plans:
+        compiled = jax.jit(cg.grad(loss)).lower(jnp.ones((4, 4)), jnp.ones((2, 4))).compile()
+    replay = plans[0].replay
+    forwards = steps_run(length, slots, group, offline_starts(groups, slots), bool(replay.private or replay.next_reads))
+    # A forward has one product, a backward two.
+    assert product_flops(read_module(compiled.as_text())) == (forwards + 2 * length) * 2 * 2 * 4 * 4

@@ -20,7 +20,7 @@ import numpy as np
 from ckptgrad.binomial import extra_forwards
 from ckptgrad.graph.graph import Variable
 from ckptgrad.graph.naming import counted
-from ckptgrad.loops.binomial_steps import first_pass
+from ckptgrad.loops.binomial_steps import climbed, first_pass
 from ckptgrad.loops.reversals.reversal import Candidate, LoopT, Offer, Reversal, reversal
 from ckptgrad.loops.scan import Scan
 from ckptgrad.loops.stacks import down_from, put_each, stack_like, stack_variable, take, up_to
@@ -175,7 +175,7 @@ class Checkpoints(FromCheckpoints[Scan]):
             i, carry, ys, slots = state
             slots = put_each(slots, [carry[j] for j in body.moving], k)
             end = take(ends, k)
-            carry, ys = up_to(i, end, run, (carry, ys))
+            carry, ys = up_to(i, end, run, (carry, ys), trips=loop.length / len(starts))
             return end, carry, ys, slots
 
         _, carry, ys, slots = up_to(0, len(starts), part, (jnp.int32(0), init, ys, slots))
@@ -199,6 +199,8 @@ class Checkpoints(FromCheckpoints[Scan]):
             gradients = down_from(groups, 0, back, start)
         else:
             positions = jnp.asarray([*starts, *[0] * (self.slots - len(starts))], np.int32)
-            gradients = walk.down(slots, positions, len(starts) - 1, groups, jnp.int32(loop.length), start)
+            again = climbed(groups, self.slots) * self.group / groups
+            top, length = len(starts) - 1, jnp.int32(loop.length)
+            gradients = walk.down(slots, positions, top, groups, length, start, again=again)
         d_init, sums, d_xs = gradients
         return loop.gradients(sums, d_init, d_xs)

@@ -15,12 +15,12 @@ class Executed(NamedTuple):
     """An instruction that runs, wherever it was fused.
 
     Attributes:
-        times: how often; inside loops, in every trip.
+        times: how often; inside loops, in every trip, of which there may be an average number only.
         instruction, inside: it, and the instructions of its computation by name.
         host: the scheduled computation that it runs in, or into a fusion of which it was fused.
     """
 
-    times: int
+    times: float
     instruction: Instruction
     inside: Mapping[str, Instruction]
     host: str
@@ -29,7 +29,7 @@ class Executed(NamedTuple):
 def executed(module: Module) -> Iterator[Executed]:
     """The instructions of a program, those of calls, loops and fusions among them; of branches those of each."""
 
-    def of(name: str, times: int, host: str) -> Iterator[Executed]:
+    def of(name: str, times: float, host: str) -> Iterator[Executed]:
         inside = module.computations.get(name, {})
         for i in inside.values():
             yield Executed(times, i, inside, host)
@@ -47,17 +47,17 @@ def executed(module: Module) -> Iterator[Executed]:
 def product_flops(module: Module) -> int:
     """The arithmetic of all products and convolutions of a program, on one device."""
     found = ((e.times, product_of(e.instruction, e.inside)) for e in executed(module))
-    return sum(times * product.flops for times, product in found if product is not None)
+    return round(sum(times * product.flops for times, product in found if product is not None))
 
 
 def collective_counts(module: Module) -> Counter[str]:
     """How many collectives of each kind, by XLA's name, a device takes part in; one that several fusions carry on is one."""
-    sent: dict[tuple[str, str], tuple[str, int]] = {}
+    sent: dict[tuple[str, str], tuple[str, float]] = {}
     for times, instruction, _, host in executed(module):
         kind = kind_of(instruction)
         if kind is not None:
             sent[host, channel_of(instruction)] = kind, times
-    counts = Counter[str]()
+    totals: dict[str, float] = {}
     for kind, times in sent.values():
-        counts[kind] += times
-    return counts
+        totals[kind] = totals.get(kind, 0.0) + times
+    return Counter({kind: round(total) for kind, total in totals.items()})

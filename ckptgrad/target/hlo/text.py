@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from math import prod
 
+from ckptgrad.graph.trips import stated_trips
 from ckptgrad.once import once
 
 _HEADER = re.compile(r"(ENTRY )?%?([\w.\-]+) .*\{$")
@@ -113,11 +114,17 @@ class Module:
     computations: dict[str, dict[str, Instruction]]
     entry: str
 
-    def trips(self, loop: Instruction) -> int:
-        """How often a loop runs its body: as the compiler states, or as its condition counts; 1 if neither is known."""
+    def trips(self, loop: Instruction) -> float:
+        """How often a loop runs its body: as the compiler or its name states, or its condition counts; 1 if none does.
+
+        What a name states (`graph.trips`) is an average over the runs of the loop.
+        """
         stated = _TRIPS.search(loop.attributes)
         if stated:
             return int(stated[1])
+        average = stated_trips(loop.op_name)
+        if average is not None:
+            return average
         condition = re.search(r"\bcondition=%([\w.\-]+)", loop.attributes)
         inside = self.computations.get(condition[1], {}) if condition else {}
         root = next((i for i in inside.values() if i.is_root), None)
