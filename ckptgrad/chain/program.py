@@ -254,9 +254,11 @@ class _Builder:
         self.kinds[key] = kind
         if seeds:
             self.received.update(inputs[k] for k, g in zip(wrt, kind.joint.gradients, strict=True) if g is not None)
-        return Stage(kind, tuple(inputs), tuple(outputs), _source(operations))
+        arriving = {inputs[k] for k in boundary_in}
+        first = [op for op in operations if not arriving.isdisjoint(op.inputs)]
+        return Stage(kind, tuple(inputs), tuple(outputs), _source([*first, *operations]))
 
 
 def _source(operations: Sequence[Operation]) -> SourceLine | None:
-    """The user's line of the first operation that knows one."""
+    """The user's line of the first operation of a list that knows one."""
     return next((s for s in (op.source for op in operations) if s is not None), None)

@@ -14,6 +14,7 @@ from jax.extend.core import ClosedJaxpr
 
 from ckptgrad.autodiff.reach import reached
 from ckptgrad.chain.laid_out import lay_out_graph
+from ckptgrad.chain.late import made_late
 from ckptgrad.chain.program import Program, build_program
 from ckptgrad.costs.blocks import block_program
 from ckptgrad.doors.calling import Call
@@ -215,7 +216,7 @@ def trace_chain(
         check_scalar(out, call.original, request.holomorphic)
 
     traced = trace_graph(call, request.has_aux, check if scalar else None)
-    graph, returned = traced.graph, traced.returned
+    graph, returned = made_late(traced.graph), traced.returned
     seeds = [a for a in traced.outputs if dtypes.issubdtype(a.aval.dtype, jnp.inexact)]
     differentiated = tuple(k for k in call.selected if has_gradient(call.leaves[k]))
     wrt = [graph.inputs[k] for k in differentiated]
