@@ -83,10 +83,14 @@ def test_a_repetition_takes_what_the_backward_takes_that_does_both():
             assert option.time_alone == 3
 
 
-def test_a_slow_compiler_is_asked_about_few_programs(asked):
-    """Where the budget is far from the smallest plan."""
-    safe = cg.value_and_grad(loss, budget="0.9x", target=slow(kernel_seconds)).compile(WS, X)
-    assert 0 < len(asked) < 0.7 * count_probes(safe.plan.program)
+def test_a_slow_compiler_is_asked_about_some_programs_whatever_the_budget(asked):
+    """About the same ones: plans by different costs could not be compared."""
+    target = slow(kernel_seconds)
+    safe = cg.value_and_grad(loss, budget="0.9x", target=target).compile(WS, X)
+    count = len(asked)
+    assert 0 < count < count_probes(safe.plan.program)
+    cg.value_and_grad(loss, budget="0.95x", target=target).compile(WS, X)
+    assert len(asked) == count
 
 
 def widths(n):
