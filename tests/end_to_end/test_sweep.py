@@ -16,6 +16,7 @@ from ckptgrad.planner import make_plan
 from ckptgrad.request import Request
 from ckptgrad.results.frontier import Frontier
 from ckptgrad.target.allocated import compiled_memory
+from tests.support.targets import compile_only
 
 ALL = pytest.mark.parametrize("name", SWEEP)
 
@@ -48,19 +49,29 @@ def test_plans_are_kept_and_monotone_over_thirty_budgets(name):
     assert all(p.least_seconds <= p.seconds * (1 + 1e-9) for p in plans)
 
 
-@pytest.mark.slow
-@ALL
-def test_thirty_certified_budgets_are_kept_and_a_larger_one_is_never_slower(name):
-    """From the smallest certified peak to that of storing all."""
+def check_certified(name, count, target=None):
+    """Budgets from the smallest certified peak to that of storing all are kept, and a larger one is never slower."""
     loss, args = model(name)
-    least = cg.grad(loss, budget="min").compile(*args).peak_bytes
-    most = cg.grad(loss, policy="store_all").compile(*args).peak_bytes
+    least = cg.grad(loss, budget="min", target=target).compile(*args).peak_bytes
+    most = cg.grad(loss, policy="store_all", target=target).compile(*args).peak_bytes
     seconds = []
-    for budget in np.geomspace(least, most, 30):
-        certified = cg.grad(loss, budget=int(budget)).compile(*args)
+    for budget in np.geomspace(least, most, count):
+        certified = cg.grad(loss, budget=int(budget), target=target).compile(*args)
         assert certified.peak_bytes <= int(budget)
         seconds.append(certified.plan.seconds)
     assert all(b <= a * (1 + 1e-9) for a, b in itertools.pairwise(seconds))
+
+
+@pytest.mark.slow
+@ALL
+def test_thirty_certified_budgets_are_kept_and_a_larger_one_is_never_slower(name):
+    check_certified(name, 30)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["gelu", "transformer"])
+def test_ten_certified_budgets_for_a_gpu_are_kept_and_a_larger_one_is_never_slower(name):
+    check_certified(name, 10, compile_only("h100"))
 
 
 def errors(name, costs, count):
