@@ -83,16 +83,19 @@ def state_ring(primitive: str, ring: Ring) -> None:
 
 def transfers(op: Operation) -> list[Transfer]:
     """What each device receives from others in an operation; nothing where all is on one device, or it is not known."""
-    if any(a.sharding is not None for a in (*op.inputs, *op.outputs)):
-        found = _laid_out(op)
-        if found is not None:
-            return found[0]
-    return _of_programs(op.params, {})
+    found = _laid_out(op)
+    if found is not None:
+        return found[0]
+    return [] if _PROGRAMS.isdisjoint(op.params) else _of_programs(op.params, {})
+
+
+# The parameters of primitives in which programs stand, so that others need not be searched.
+_PROGRAMS = frozenset({"jaxpr", "call_jaxpr", "fun_jaxpr", "body_jaxpr", "cond_jaxpr", "branches", "jaxprs"})
 
 
 def devices_sharing(op: Operation) -> int:
     """Over how many devices the work of an operation is divided.  Inside a `shard_map` work is counted for one device."""
-    if op.name == "shard_map":
+    if op.name == "shard_map" or not _is_laid_out(op):
         return 1
     found = _laid_out(op)
     if found is not None:
@@ -132,10 +135,9 @@ def _of_program(program: Jaxpr, sizes: Sizes) -> list[Transfer]:
 
 def _laid_out(op: Operation) -> tuple[list[Transfer], int] | None:
     """The transfers of an operation and the devices that share its work, by how its values lie; None: not told."""
-    meshes = [a.sharding.mesh for a in (*op.inputs, *op.outputs) if a.sharding is not None]
-    if not meshes:
+    if not _is_laid_out(op):
         return None
-    sizes: Sizes = dict(meshes[0].shape)
+    sizes: Sizes = next(dict(a.sharding.mesh.shape) for a in (*op.outputs, *op.inputs) if a.sharding is not None)
     if op.name in _MOVING:
         found = _moved(op.inputs[0], op.outputs[0], sizes)
     elif op.name == "dot_general":
@@ -146,6 +148,13 @@ def _laid_out(op: Operation) -> tuple[list[Transfer], int] | None:
     else:
         return None
     return [t for t in found if t.received], _share([op.inputs[0], op.outputs[0]], (), sizes)
+
+
+def _is_laid_out(op: Operation) -> bool:
+    """Whether it is known how a value of an operation lies: of all or none, but for literals."""
+    for v in op.outputs:
+        return v.sharding is not None
+    return False
 
 
 def _moved(before: Atom, after: Atom, sizes: Sizes) -> list[Transfer]:
