@@ -92,7 +92,7 @@ class Processes:
             find: gives what can be pickled; it may call `each` itself.
 
         Raises:
-            ProcessesError: processes do different things, or it went wrong for some; each raises this then.
+            ProcessesError: processes do different things, or it went wrong for some; each raises this then. Or one is gone.
             Exception: what `find` raises, where it is the same for all.
         """
         if not self.several:
@@ -104,7 +104,7 @@ class Processes:
             if raised is self._told:  # by a call of this inside: the others know
                 raise
             error = raised
-        reports = self._gathered(_Report(doing, value, f"{type(error).__name__}: {error}" if error else ""))
+        reports = self._told_by_all(_Report(doing, value, f"{type(error).__name__}: {error}" if error else ""))
         self._check(reports, error)
         return [report.value for report in reports]
 
@@ -132,6 +132,13 @@ class Processes:
         except Exception as raised:
             self._told = raised
             raise
+
+    def _told_by_all(self, report: _Report) -> list[_Report]:
+        try:
+            return self._gathered(report)
+        except (RuntimeError, ValueError) as error:  # what JAX raises where a process has gone
+            self._told = ProcessesError(f"at {report.doing}: another process of this program does not answer: {error}")
+            raise self._told from error
 
     def _gathered(self, report: _Report) -> list[_Report]:
         message = pickle.dumps(report)

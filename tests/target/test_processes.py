@@ -89,6 +89,19 @@ def test_one_that_leaves_early_is_not_waited_for():
     assert "process 1 at outer: KeyError: 'lost'" in found[0]
 
 
+def test_one_that_is_gone_is_not_asked_again():
+    asked = []
+
+    def broken(row):
+        asked.append(row)
+        raise ValueError("Connection closed by peer")
+
+    processes = Processes((0, 1), 0, broken)
+    with pytest.raises(ProcessesError, match=r"at inner: another process .* does not answer: Connection closed"):
+        processes.each("outer", lambda: processes.each("inner", lambda: 0))
+    assert len(asked) == 1
+
+
 def test_an_error_that_all_caught_is_over():
     def act(processes, k):
         with pytest.raises((KeyError, ProcessesError)):
