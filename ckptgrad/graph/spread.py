@@ -106,10 +106,11 @@ def devices_sharing(op: Operation) -> int:
 
 def is_transfer(op: Operation) -> bool:
     """Whether an operation does nothing but bring values to other devices."""
-    return op.name in _MOVING and bool(transfers(op))
+    return op.name in MOVING and bool(transfers(op))
 
 
-_MOVING = frozenset({"sharding_constraint", "reshard"})
+# The primitives that may do so.
+MOVING = frozenset({"sharding_constraint", "reshard"})
 
 
 def _of_programs(params: Mapping[str, Any], sizes: Sizes) -> list[Transfer]:
@@ -138,7 +139,7 @@ def _laid_out(op: Operation) -> tuple[list[Transfer], int] | None:
     if not _is_laid_out(op):
         return None
     sizes: Sizes = next(dict(a.sharding.mesh.shape) for a in (*op.outputs, *op.inputs) if a.sharding is not None)
-    if op.name in _MOVING:
+    if op.name in MOVING:
         found = _moved(op.inputs[0], op.outputs[0], sizes)
     elif op.name == "dot_general":
         return _product(op, sizes)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Literal, TypeAlias, get_args
 
 from ckptgrad.graph.graph import Operation
-from ckptgrad.graph.spread import is_transfer
+from ckptgrad.graph.spread import MOVING, is_transfer
 
 CostClass: TypeAlias = Literal["product", "heavy", "reduction", "gathering", "transcendental", "elementwise", "view"]
 
@@ -46,32 +46,32 @@ def cost_class(primitive: str) -> CostClass:
 
 def is_product(op: Operation) -> bool:
     """Whether an operation multiplies matrices or convolves."""
-    return cost_class(op.name) == "product"
+    return _STATED.get(op.name) == "product"
 
 
 def is_heavy(op: Operation) -> bool:
     """Whether an operation is worth keeping rather than repeating."""
-    return cost_class(op.name) in ("product", "heavy") or is_transfer(op)
+    return _STATED.get(op.name) in ("product", "heavy") or (op.name in MOVING and is_transfer(op))
 
 
 def is_reduction(op: Operation) -> bool:
     """Whether an operation folds axes."""
-    return cost_class(op.name) == "reduction"
+    return _STATED.get(op.name) == "reduction"
 
 
 def is_materialised(op: Operation) -> bool:
     """Whether an operation's results get memory of their own even if read once."""
-    return cost_class(op.name) in ("product", "heavy", "reduction", "gathering") or is_transfer(op)
+    return _STATED.get(op.name) in ("product", "heavy", "reduction", "gathering") or (op.name in MOVING and is_transfer(op))
 
 
 def is_view(op: Operation) -> bool:
     """Whether an operation is free to repeat."""
-    return cost_class(op.name) == "view"
+    return _STATED.get(op.name) == "view"
 
 
 def is_transcendental(op: Operation) -> bool:
     """Whether an operation is elementwise, but slow."""
-    return cost_class(op.name) == "transcendental"
+    return _STATED.get(op.name) == "transcendental"
 
 
 def is_modelled(op: Operation) -> bool:

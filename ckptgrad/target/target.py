@@ -101,8 +101,7 @@ class Target:
 
     def total_bytes(self, atoms: Iterable[Atom]) -> int:
         """Bytes that these values take together."""
-        bytes_of = self.bytes_of
-        return sum([bytes_of(a) for a in atoms])
+        return sum(map(device_bytes, atoms))
 
     @property
     def memory_bytes(self) -> int | None:
