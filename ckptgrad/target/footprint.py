@@ -186,9 +186,9 @@ def live_inside(
         dead = [v for v in dying.get(position, []) if v not in kept and v not in held_outside]
         made.update(fresh)
         grown = target.total_bytes(fresh)
-        freed = target.total_bytes(v for v in dead if v in made)
-        reused = _reused(_overwriting(op, fresh), dead, reusable)
-        yield live + grown + scratch(op, target) - target.total_bytes(reused)
+        freed = target.total_bytes([v for v in dead if v in made])
+        reused = target.total_bytes(_reused(_overwriting(op, fresh), dead, reusable)) if dead and fresh else 0
+        yield live + grown + scratch(op, target) - reused
         if not (is_product(op) and op.outputs[0].aval.ndim > 2 and not has_batch_dimensions(op)):
             reusable.update(fresh)
         live += grown - freed
