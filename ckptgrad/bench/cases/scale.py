@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -16,10 +15,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.stages import Compiled
 
 import ckptgrad as cg
+from ckptgrad.bench.on_target import RefusedError, for_target, kept_values, plan_for, rival_for
 from ckptgrad.bench.registry import Bench, case
 from ckptgrad.bench.rows import Row, row
-from ckptgrad.bytes import Budget, format_bytes
-from ckptgrad.errors import BudgetError, MissingExtraError
+from ckptgrad.bytes import Budget
 from ckptgrad.example_models import Problem, argument_axes, llama, plain, without_arrays
 from ckptgrad.target.hlo.counts import collective_counts, product_flops
 from ckptgrad.target.hlo.text import read_module
@@ -141,34 +140,21 @@ class Setting:
     def rival(self) -> Row:
         """jax.checkpoint of each layer."""
         loss, args = self.problem(jax.checkpoint)
-        start = time.perf_counter()
         try:
-            executable = self.target.compile(self.target.lower(jax.jit(jax.value_and_grad(loss)), *args))
-        except jax.errors.JaxRuntimeError as error:
-            return row("jax.checkpoint", self.group, skipped=_first_words(error))
-        seconds = time.perf_counter() - start
+            executable, seconds = rival_for(self.target, loss, args)
+        except RefusedError as refused:
+            return row("jax.checkpoint", self.group, skipped=str(refused))
         return row("jax.checkpoint", self.group, **self.judged(executable), compile_seconds=seconds)
 
     def ours(self, run: str, budget: Budget) -> Row:
         """Our plan within a budget."""
         self.bench.announce(f"{self.group}: {run}")
         loss, args = self.problem()
-        start = time.perf_counter()
         try:
-            certified = cg.value_and_grad(loss, budget=budget, target=self.target).compile(*args)
-        except BudgetError as error:
-            least = f"{format_bytes(error.budget)} is less than the smallest possible, {format_bytes(error.smallest)}"
-            return row(run, self.group, skipped=least)
-        except jax.errors.JaxRuntimeError as error:
-            return row(run, self.group, skipped=_first_words(error))
-        seconds = time.perf_counter() - start
-        values: dict[str, Any] = {"budget_bytes": certified.budget}
-        # Predictions are for stages that are fenced.
-        if certified.plan.fenced:
-            values["predicted_bytes"] = certified.plan.peak_bytes
-        values |= self.judged(certified.executable)
-        if certified.budget is not None:
-            values["kept"] = certified.peak_bytes <= certified.budget
+            certified, seconds = plan_for(self.target, loss, args, budget)
+        except RefusedError as refused:
+            return row(run, self.group, skipped=str(refused))
+        values = kept_values(certified) | self.judged(certified.executable)
         return row(run, self.group, **values, compile_seconds=seconds)
 
     def judged(self, executable: Compiled) -> dict[str, Any]:
@@ -195,19 +181,14 @@ def products_once(sizes: dict[str, int]) -> int:
     return 3 * 2 * tokens * (sizes["layers"] * layer + width * sizes["vocabulary"])
 
 
-def _first_words(error: Exception) -> str:
-    return str(error).splitlines()[0][:120]
-
-
 def on_pod(pod: Pod, bench: Bench) -> Iterator[Row]:
     """The rows of the model on a mesh; one with the reason where the target's compiler is not installed."""
-    try:
-        target = cg.target(pod.target)
-    except MissingExtraError as error:
-        yield row(pod.target, skipped=str(error))
-        return
-    for sequences in bench.size(pod.sequences, pod.sequences[:1]):
-        yield from Setting(bench, target, pod.shape, sequences).rows()
+
+    def rows(target: cg.Target) -> Iterator[Row]:
+        for sequences in bench.size(pod.sequences, pod.sequences[:1]):
+            yield from Setting(bench, target, pod.shape, sequences).rows()
+
+    return for_target(pod.target, rows)
 
 
 for _name, _pod in PODS.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
@@ -16,14 +15,13 @@ from jax.typing import DTypeLike
 
 import ckptgrad as cg
 from ckptgrad.bench.cases.sweep import sweep_model
+from ckptgrad.bench.on_target import RefusedError, for_target, kept_values, plan_for, rival_for
 from ckptgrad.bench.registry import Bench, case
 from ckptgrad.bench.rows import Row, row
 from ckptgrad.bench.target_models import MODELS, TargetModel
-from ckptgrad.bytes import Budget, format_bytes
-from ckptgrad.errors import BudgetError, MissingExtraError
+from ckptgrad.bytes import Budget
 from ckptgrad.example_models import plain
 from ckptgrad.target.hlo.cycles import cycle_seconds
-from ckptgrad.target.hlo.text import read_module
 
 ABOUT = """What XLA's compiler for this chip allocates, without the chip. jax.checkpoint is around every block, with the
 policy named. Each rival is followed by our plan within its certified bytes; "against rival" is our temporaries or estimated
@@ -84,12 +82,10 @@ class Setting:
     def rival(self, run: str, wrap: Callable[[Callable], Callable]) -> tuple[Row, Rival | None]:
         """jax.grad with `wrap` around each block."""
         loss, args = self.model(self.bench, self.dtype, wrap)
-        start = time.perf_counter()
         try:
-            executable = self.target.compile(self.target.lower(jax.jit(jax.value_and_grad(loss)), *args))
-        except jax.errors.JaxRuntimeError as error:
-            return row(run, self.group, skipped=_refusal(error)), None
-        seconds = time.perf_counter() - start
+            executable, seconds = rival_for(self.target, loss, args)
+        except RefusedError as refused:
+            return row(run, self.group, skipped=str(refused)), None
         values = self.judged(executable)
         rival = Rival(*(values[field.name] for field in fields(Rival)))
         return row(run, self.group, **values, compile_seconds=seconds), rival
@@ -98,22 +94,12 @@ class Setting:
         """Our plan within a budget, against a rival."""
         self.bench.announce(f"{self.group}: {run}")
         loss, args = self.model(self.bench, self.dtype)
-        start = time.perf_counter()
         try:
-            certified = cg.value_and_grad(loss, budget=budget, target=self.target).compile(*args)
-        except BudgetError as error:
-            least = f"{format_bytes(error.budget)} is less than the smallest possible, {format_bytes(error.smallest)}"
-            return row(run, self.group, skipped=least)
-        except jax.errors.JaxRuntimeError as error:
-            return row(run, self.group, skipped=_refusal(error))
-        seconds = time.perf_counter() - start
+            certified, seconds = plan_for(self.target, loss, args, budget)
+        except RefusedError as refused:
+            return row(run, self.group, skipped=str(refused))
         judged = self.judged(certified.executable)
-        values: dict[str, Any] = {"budget_bytes": certified.budget, **judged}
-        # Predictions are for stages that are fenced.
-        if certified.plan.fenced:
-            values["predicted_bytes"] = certified.plan.peak_bytes
-        if certified.budget is not None:
-            values["kept"] = certified.peak_bytes <= certified.budget
+        values = kept_values(certified) | judged
         if rival is not None:
             values["temporaries_against_rival_ratio"] = judged["temporaries_bytes"] / rival.temporaries_bytes
             values["time_against_rival_ratio"] = judged["estimated_seconds"] / rival.estimated_seconds
@@ -132,10 +118,9 @@ class Setting:
 
 def estimated_time(target: cg.Target, executable: Compiled) -> tuple[float, int | None]:
     """The seconds that a program is expected to take, and the cycles where the compiler states them."""
-    platform, rates = target.platform, target.rates
-    assert platform.compiled_seconds is not None
-    seconds = platform.compiled_seconds(read_module(executable.as_text() or ""), rates, None, "")
-    return seconds, round(seconds * rates.clock) if platform.compiled_seconds is cycle_seconds else None
+    seconds = target.compiled_seconds(executable)
+    assert seconds is not None
+    return seconds, round(seconds * target.rates.clock) if target.platform.compiled_seconds is cycle_seconds else None
 
 
 def _wraps() -> dict[str, Callable[[Callable], Callable]]:
@@ -144,11 +129,6 @@ def _wraps() -> dict[str, Callable[[Callable], Callable]]:
     for words, name in POLICIES.items():
         wraps[f"jax.checkpoint, {words}"] = partial(jax.checkpoint, policy=getattr(jax.checkpoint_policies, name))
     return wraps
-
-
-def _refusal(error: Exception) -> str:
-    """A compiler's first words on why it refuses a program, such as one that does not fit into the memory."""
-    return str(error).splitlines()[0][:120]
 
 
 def against_rivals(name: str, target: cg.Target, dtypes: Sequence[DTypeLike], bench: Bench) -> Iterator[Row]:
@@ -176,12 +156,7 @@ Rows: TypeAlias = Callable[[cg.Target, Sequence[DTypeLike], Bench], Iterator[Row
 def on_chip(chip: str, rows: Rows, bench: Bench) -> Iterator[Row]:
     """The rows for a chip; one with the reason where its compiler is not installed."""
     name, dtypes = TARGETS[chip]
-    try:
-        target = cg.target(name)
-    except MissingExtraError as error:
-        yield row(name, skipped=str(error))
-        return
-    yield from rows(target, dtypes, bench)
+    return for_target(name, lambda target: rows(target, dtypes, bench))
 
 
 for _chip, (_target, _) in TARGETS.items():
