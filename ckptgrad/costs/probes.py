@@ -111,8 +111,7 @@ def _figures(program: tuple[Target, str], lowered: jax.stages.Lowered) -> Figure
     target, text = program
     quantities = ["bytes of temporaries"]
     if target.platform.compiled_seconds is not None:
-        joined = f" and {target.links}" if len(target.devices) > 1 else ""
-        quantities.append(f"seconds by {target.rates}{joined}")
+        quantities.append(f"seconds by {target.priced_by}")
 
     def ask() -> list[float]:
         compiled = target.compile_probe(lowered)

@@ -85,7 +85,7 @@ class _Program:
             assert seconds is not None
             return seconds
 
-        return remembered(self._target, f"seconds of a whole program by {self._target.rates}", self._text, read)
+        return remembered(self._target, f"seconds of a whole program by {self._target.priced_by}", self._text, read)
 
     def _compile_here(self) -> Memory:
         self.executable = self._target.compile(self._lowered)

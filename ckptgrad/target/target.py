@@ -95,6 +95,11 @@ class Target:
         """The distributions of its compiler that are installed, with their versions."""
         return installed(self.platform.compilers)
 
+    @property
+    def priced_by(self) -> str:
+        """What seconds are computed from, in words: the rates, and of several devices the links between them."""
+        return f"{self.rates} and {self.links}" if len(self.devices) > 1 else str(self.rates)
+
     def bytes_of(self, atom: Atom) -> int:
         """Bytes that a value takes in one device's memory."""
         return device_bytes(atom)

@@ -202,7 +202,7 @@ class Imagined:
             compiler_versions=(),
             lower=lambda number: SimpleNamespace(number=number, as_text=lambda: f"plan {number}"),
             platform=SimpleNamespace(isolation=Isolation.WHOLE, compiled_seconds=seconds),
-            rates="imagined",
+            priced_by="imagined",
             memory_bytes=memory,
             compile=self.compile,
             compiled_seconds=lambda executable: seconds,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -16,6 +17,7 @@ from ckptgrad.costs.estimated import estimated_costs
 from ckptgrad.doors.gradient import GradientFunction
 from ckptgrad.errors import OptionError
 from ckptgrad.request import Request
+from ckptgrad.target.links import Links
 from ckptgrad.target.platform import Form, Isolation, platforms
 from ckptgrad.target.target import MemorySpace, described
 
@@ -134,3 +136,11 @@ def test_bytes_of_values_are_counted_in_one_place():
     files = [f for room in rooms for f in (package / room).rglob("*.py") if counts.search(f.read_text())]
     counting = {f.relative_to(package).as_posix() for f in files}
     assert counting == {"chain/recent.py", "target/calibrate.py", "target/target.py"}
+
+
+def test_seconds_of_several_devices_depend_on_the_links_between_them():
+    one = replace(described("cuda"), devices=tuple(jax.devices()[:1]))
+    several = replace(one, devices=tuple(jax.devices()[:1]) * 2)
+    faster = replace(several, links=Links(1.0))
+    assert one.priced_by == replace(one, links=Links(1.0)).priced_by
+    assert several.priced_by != faster.priced_by
