@@ -9,10 +9,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import jax
 import psutil
 
 from ckptgrad.bench.peers import PEERS
+from ckptgrad.target.attached import all_devices
 
 PACKAGES = ("jax", "jaxlib", "numpy", "scipy", "ckptgrad")
 PACKAGE = Path(__file__).parents[1]
@@ -25,7 +25,7 @@ def environment() -> dict[str, Any]:
 
 def machine() -> dict[str, Any]:
     """Processor, usable cores, memory, system and device."""
-    devices = jax.devices()
+    devices = all_devices()
     return {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),

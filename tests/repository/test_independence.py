@@ -1,6 +1,9 @@
-"""The engine differentiates by itself: it never calls JAX's differentiation."""
+"""The engine differentiates by itself: it never calls JAX's differentiation. One file asks what a process runs on."""
 
 from __future__ import annotations
+
+import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -97,3 +100,13 @@ def test_the_engine_never_calls_the_differentiation_of_jax(policy, without_jax):
     without_jax()
     found = cg.grad(loss, policy=policy)(w, x)
     assert jnp.allclose(found, wanted, rtol=1e-5, atol=1e-6)
+
+
+ROOT = Path(cg.__file__).parent
+# What a linter forbids elsewhere; the rooms that may differentiate with JAX are exempt from its rules altogether.
+_ATTACHED = re.compile(r"\bjax\.(default_backend|devices|local_devices|config\.jax_default_device)\b")
+
+
+def test_one_file_asks_what_is_attached():
+    asking = [path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py") if _ATTACHED.search(path.read_text())]
+    assert asking == ["target/attached.py"]

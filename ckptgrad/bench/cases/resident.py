@@ -40,7 +40,7 @@ def resident(bench: Bench) -> Iterator[Row]:
     program runs in its own process (on an accelerator, of the device's own counter). They agree if they differ by at most
     10 % plus 64 MiB. The budget of "middle" is the geometric mean of the smallest peak (8 MiB for the scan) and the peak
     without a budget."""
-    (meter,) = get_meters("resident" if jax.default_backend() == "cpu" else "device")
+    (meter,) = get_meters("resident" if attached().platform.host_memory else "device")
     for name, make in bench.size(MODELS, QUICK_MODELS).items():
         loss, args = make()
         bench.announce(name)

@@ -41,8 +41,9 @@ def torch(bench: Bench) -> Iterator[Row]:
     """The same parameters and shapes; torch uses its own kernels for layer norm, softmax and GELU, and one thread per core.
     Memory is the growth of the resident set, measured in a separate process for each row; times are interleaved in one
     process; "difference" is between the gradients and jax.grad's."""
-    if jax.default_backend() != "cpu":
-        yield row("torch", skipped=f"torch's CPU build is compared on a CPU only; JAX runs on the {jax.default_backend()}")
+    platform = attached().platform.name
+    if platform != "cpu":
+        yield row("torch", skipped=f"torch's CPU build is compared on a CPU only; JAX runs on the {platform}")
         return
     loss, args = MODEL(bench)
     bench.announce("jax.grad")
