@@ -33,6 +33,8 @@ WORTH_ASKING = 2**18
 ASKED_BUDGETS: tuple[Budget, ...] = (None, "0.75x", "0.5x", "0.35x", "min")
 # How often these plans are made again once the compiler was asked about those before.
 MOST_QUESTIONS = 3
+# The budgets of those plans where every question takes long.
+FEW_ASKED_BUDGETS: tuple[Budget, ...] = ("min",)
 
 
 def make_plan(program: Program, request: Request, costs: ChainCosts | None = None) -> Plan:
@@ -165,7 +167,9 @@ def costs_to_compile(program: Program, request: Request) -> ChainCosts:
 
     Those of every option, or, where that takes too long (`_asks_about_few`), of those that some plans choose. Which these
     are does not depend on the budget: plans by different costs cannot be compared, and a larger budget must not give a
-    slower one. For the smallest plan, of stages with loops or very many programs those that it runs.
+    slower one. Where every question takes long, about the backwards of the smallest plan alone: these set its peak, each of
+    them does its stage's forward again, and how far off they are is taken to hold for the stage's other programs. For the
+    smallest plan, of stages with loops or very many programs those that it runs.
 
     Raises:
         OptionError: nothing here compiles for the program's target.
@@ -175,13 +179,18 @@ def costs_to_compile(program: Program, request: Request) -> ChainCosts:
     if not _asks_about_few(program, request):
         return program_costs(program, request.costs, compiling=True)
     program.target.check_compiles()
+    slow = program.target.platform.slow_probes
+    if request.budget is None:
+        budgets: tuple[Budget, ...] = (None,)
+    else:
+        budgets = FEW_ASKED_BUDGETS if slow else ASKED_BUDGETS
     asked = AskedCosts(program)
-    for _ in range(MOST_QUESTIONS):
+    for _ in range(1 if slow else MOST_QUESTIONS):
         actions: list[Action] = []
-        for budget in (None,) if request.budget is None else ASKED_BUDGETS:
+        for budget in budgets:
             with suppress(BudgetError):
                 actions += _decide(program, replace(request, budget=budget), asked.costs)[0]
-        if not asked.ask(actions, sure=True, most=MOST_PROBES):
+        if not asked.ask(actions, sure=True, most=MOST_PROBES, only_backwards=slow):
             break
     return asked.costs
 

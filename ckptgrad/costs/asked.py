@@ -51,18 +51,20 @@ class AskedCosts:
         ]
         return replace(costs, stages=tuple(stages))
 
-    def ask(self, schedule: Iterable[Action], *, sure: bool, most: int) -> bool:
+    def ask(self, schedule: Iterable[Action], *, sure: bool, most: int, only_backwards: bool = False) -> bool:
         """Ask the compiler about the programs that a schedule runs.
 
         Args:
             schedule: the actions.
             sure: whether stages of which the estimate is sure are asked about too.
             most: the number of programs that may be asked about in total.
+            only_backwards: whether forwards are left out.
 
         Returns:
             Whether something was asked that had not been asked before.
         """
-        return self._ask(self._probes(schedule), sure, most)
+        probes = self._probes(schedule)
+        return self._ask((p for p in probes if p.run == "backward" or not only_backwards), sure, most)
 
     def ask_everything(self, *, most: int) -> bool:
         """As `ask`, about every program of the stages that have few."""

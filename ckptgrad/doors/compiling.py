@@ -12,7 +12,7 @@ import jax
 
 from ckptgrad.chain.program import Program
 from ckptgrad.compat import VERSIONS
-from ckptgrad.costs.source import program_costs
+from ckptgrad.costs.estimated import estimated_costs
 from ckptgrad.errors import BudgetError, ScheduleError
 from ckptgrad.execution.certify import Certified, certify_faster
 from ckptgrad.graph.meshes import devices_named
@@ -71,32 +71,60 @@ class _Search:
 
     def found(self) -> Certified:
         """The best plan by the costs that plans are made from, or by others before a budget is refused."""
-        request, program = self.request, self.cuts[0].program
-        costs = self._first(self.cuts[0], lambda: costs_to_compile(program, request))
+        request, finest, (first, *rest) = self.request, self.cuts[0], self._in_order
+        costs = self._costs(first)
         # The smallest plan has no number of bytes to keep to.
-        budgets = [None] if request.asks_for_least else _budgets(program, request, costs, self.processes)
+        budgets = [None] if request.asks_for_least else self._budgets(costs if first is finest else None)
         budget = None if None in budgets else min(b for b in budgets if b is not None)
         errors: list[BudgetError] = []
-        best = self._better(None, self.cuts[0], costs, budget, errors)
-        for cut in self.cuts[1:] if best is None or _may_be_better(best) else ():
-            whole = self._first(cut, partial(program_costs, cut.program, request.costs, compiling=True))
-            best = self._better(best, cut, whole, budget, errors)
+        best = self._better(None, first, costs, budget, errors)
+        for cut in rest:
+            if best is None or request.asks_for_least or self._may_be_better(best):
+                best = self._better(best, cut, self._costs(cut), budget, errors)
         if best is None:
-            others = self.processes.first("other costs of stages", lambda: costs_before_refusing(program, request, budget))
+            others = self.processes.first(
+                "other costs of stages", lambda: costs_before_refusing(finest.program, request, budget)
+            )
             if others is not None and others != costs:
-                best = self._better(None, self.cuts[0], others, budget, errors)
+                best = self._better(None, finest, others, budget, errors)
         if best is None:
-            raise min(errors, key=lambda error: error.smallest).on(program.devices) from None
+            raise min(errors, key=lambda error: error.smallest).on(finest.program.devices) from None
         return best
 
-    def _first(self, cut: Cut, find: Callable[[], ChainCosts]) -> ChainCosts:
-        return self.processes.first(f"the costs of {_asked(cut.program, self.request)}", find)
+    @property
+    def _blocks_first(self) -> bool:
+        """Whether the coarsest stages are tried first, and finer ones only where these do not fit.
+
+        Each way to cut has a compiler asked about other stages, and where that takes long the coarser ones are enough: they
+        cost least time there.
+        """
+        return self.request.costs == "auto" and self.cuts[0].program.target.platform.slow_probes
+
+    @property
+    def _in_order(self) -> Sequence[Cut]:
+        return self.cuts[::-1] if self._blocks_first else self.cuts
+
+    def _may_be_better(self, best: Certified) -> bool:
+        """Whether other stages may give a better plan than this: an open program is not compared with them, as to ask the
+        compiler about these takes long."""
+        return best.plan.fenced and not self._blocks_first
+
+    def _costs(self, cut: Cut) -> ChainCosts:
+        program, request = cut.program, self.request
+        return self.processes.first(f"the costs of {_asked(program, request)}", lambda: costs_to_compile(program, request))
+
+    def _budgets(self, costs: ChainCosts | None) -> list[int | None]:
+        """The budget in bytes of each process: what is free may differ. Fractions are of what the finest stages need, by
+        these costs, or by estimates where the compiler was not asked about them."""
+        program, request = self.cuts[0].program, self.request
+        scale = estimated_costs(program) if costs is None else costs
+        return self.processes.each("the bytes of a budget", lambda: limit_bytes(program, request, scale))
 
     def _better(
         self, best: Certified | None, cut: Cut, costs: ChainCosts, budget: int | None, errors: list[BudgetError]
     ) -> Certified | None:
         """What is better of the best so far and the plan of one more cut, if that fits."""
-        least, finest = self.request.asks_for_least, cut is self.cuts[0]
+        least = self.request.asks_for_least
         others = self.request.policy == "optimal" and not least
         try:
             found = certify_faster(
@@ -105,7 +133,7 @@ class _Search:
                 self.kwargs,
                 budget,
                 inf if best is None or least else best.plan.seconds,
-                may_open=others and finest,
+                may_open=others and cut is self._in_order[0],
                 may_be_uniform=others,
                 processes=self.processes,
             )
@@ -115,17 +143,6 @@ class _Search:
         if best is None or found is None:
             return found or best
         return min(best, found, key=lambda certified: certified.peak_bytes) if least else found
-
-
-def _may_be_better(best: Certified) -> bool:
-    """Whether other stages may give a better plan than this: an open program is not compared with them, as to ask the
-    compiler about these takes long."""
-    return best.plan.fenced
-
-
-def _budgets(program: Program, request: Request, costs: ChainCosts, processes: Processes) -> list[int | None]:
-    """The budget in bytes of each process: what is free may differ."""
-    return processes.each("the bytes of a budget", lambda: limit_bytes(program, request, costs))
 
 
 def _sharing(program: Program) -> Processes:

@@ -59,7 +59,7 @@ def test_a_function_that_changes_from_trace_to_trace_is_refused(change, budget):
 def compile_imagined(monkeypatch):
     """From imagined programs and a budget to what is certified: as `compile_within`, where programs only have numbers."""
     monkeypatch.setattr(compiling, "costs_to_compile", lambda program, request: program)
-    monkeypatch.setattr(compiling, "program_costs", lambda program, source, compiling: program)
+    monkeypatch.setattr(compiling, "estimated_costs", lambda program: program)
     monkeypatch.setattr(compiling, "costs_before_refusing", lambda program, request, budget: None)
     monkeypatch.setattr(compiling, "limit_bytes", lambda program, request, costs: request.budget)
     monkeypatch.setattr(
@@ -111,6 +111,20 @@ def test_where_no_way_to_cut_fits_the_fewest_bytes_are_named(compile_imagined):
     with pytest.raises(cg.BudgetError) as caught:
         compile_imagined([Imagined([900], [950]), Imagined([800], [940])], 500)
     assert caught.value.smallest == 940
+
+
+def test_where_questions_take_long_finer_stages_are_compiled_only_if_no_plan_of_blocks_fits(compile_imagined):
+    def two():
+        return [Imagined([900, 2000], [900, 2000], slow=True, pace=9), Imagined([1500, 1900], [1500, 1900], slow=True)]
+
+    fine, coarse = two()
+    assert compile_imagined([fine, coarse], 1600).plan.program is coarse
+    assert fine.compilations == 0
+    fine, coarse = two()
+    assert compile_imagined([fine, coarse], 1000).plan.program is fine
+    with pytest.raises(cg.BudgetError) as caught:
+        compile_imagined(two(), 500)
+    assert caught.value.smallest == 900
 
 
 def test_no_other_stages_are_compiled_beside_an_open_program(compile_imagined):

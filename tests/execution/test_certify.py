@@ -188,10 +188,10 @@ class Imagined:
 
     The last number is that of the plan whose stages are open, on a device with `memory` bytes; `seconds` are what the
     compiler says of that one. `uniform` are the numbers of the plans that are uniform too. Plans are
-    `pace` times as fast as those of another.
+    `pace` times as fast as those of another. To ask the compiler about a stage may be `slow`.
     """
 
-    def __init__(self, predicted, taken, opened=0, memory=None, uniform=(), seconds=None, pace=1.0):
+    def __init__(self, predicted, taken, opened=0, memory=None, uniform=(), seconds=None, pace=1.0, slow=False):
         self.predicted, self.taken, self.compilations = predicted, [*taken, opened], 0
         self.uniform, self.pace, self.devices = set(uniform), pace, 1
         self.stages = (SimpleNamespace(kind=self),)
@@ -201,7 +201,7 @@ class Imagined:
             compiler_options=(),
             compiler_versions=(),
             lower=lambda number: SimpleNamespace(number=number, as_text=lambda: f"plan {number}"),
-            platform=SimpleNamespace(isolation=Isolation.WHOLE, compiled_seconds=seconds),
+            platform=SimpleNamespace(isolation=Isolation.WHOLE, compiled_seconds=seconds, slow_probes=slow),
             priced_by="imagined",
             memory_bytes=memory,
             compile=self.compile,
