@@ -14,6 +14,7 @@ from ckptgrad.doors.calling import Call
 from ckptgrad.errors import OptionError
 from ckptgrad.graph.naming import title
 from ckptgrad.request import Request
+from ckptgrad.target.placed import on_devices
 
 Shardings = tuple[NamedSharding | None, ...]
 
@@ -21,13 +22,22 @@ Shardings = tuple[NamedSharding | None, ...]
 def leaf_shardings(call: Call, request: Request) -> Shardings:
     """The shardings of the leaves of a call; None for what is on one device, or where it is not known.
 
+    For a target that is not attached, what lies over several other devices lies alike over the target's.
+
     Raises:
-        OptionError: `shardings` does not fit the arguments; or a budget in bytes is to be judged, the arguments are tracers
+        OptionError: `shardings` does not fit the arguments; the target has fewer devices than they name; or a budget in bytes is to be judged, the arguments are tracers
             on a mesh whose axes are automatic, and nothing says how they lie on it.
     """
+    target = request.compiled_for
+
+    def there(sharding: NamedSharding | None) -> NamedSharding | None:
+        return sharding if sharding is None or target.attached else on_devices(sharding, target.devices)
+
     if request.shardings is not None:
-        return _given(call, request.shardings)
-    found = tuple(None if isinstance(x, Tracer) else _on_several(getattr(x, "sharding", None)) for x in call.leaves)
+        return tuple(map(there, _given(call, request.shardings)))
+    found = tuple(
+        None if isinstance(x, Tracer) else there(_on_several(getattr(x, "sharding", None))) for x in call.leaves
+    )
     if is_in_bytes(request.budget) and not any(found):
         _check_seen(call)
     return found
