@@ -25,8 +25,9 @@ def leaf_shardings(call: Call, request: Request) -> Shardings:
     For a target that is not attached, what lies over several other devices lies alike over the target's.
 
     Raises:
-        OptionError: `shardings` does not fit the arguments; the target has fewer devices than they name; or a budget in bytes is to be judged, the arguments are tracers
-            on a mesh whose axes are automatic, and nothing says how they lie on it.
+        OptionError: `shardings` does not fit the arguments; the target has fewer devices than they name; or a budget in
+            bytes is to be judged, the arguments are tracers on a mesh whose axes are automatic, and nothing says how they
+            lie on it.
     """
     target = request.compiled_for
 
@@ -35,9 +36,7 @@ def leaf_shardings(call: Call, request: Request) -> Shardings:
 
     if request.shardings is not None:
         return tuple(map(there, _given(call, request.shardings)))
-    found = tuple(
-        None if isinstance(x, Tracer) else there(_on_several(getattr(x, "sharding", None))) for x in call.leaves
-    )
+    found = tuple(None if isinstance(x, Tracer) else there(_on_several(getattr(x, "sharding", None))) for x in call.leaves)
     if is_in_bytes(request.budget) and not any(found):
         _check_seen(call)
     return found

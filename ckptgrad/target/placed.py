@@ -40,7 +40,7 @@ def placed(tree: Any, devices: Sequence[Any]) -> Any:
 def on_devices(sharding: NamedSharding, devices: Sequence[Any]) -> NamedSharding:
     """The same sharding over as many of these devices, if it names others.
 
-    So what lies over the devices of this machine, or over a mesh made for trying things out, is planned as it would lie there.
+    So what lies over the devices of this machine, or over a mesh made for trying things out, is planned as it would there.
 
     Raises:
         OptionError: there are fewer devices than in its mesh.
@@ -53,7 +53,8 @@ def on_devices(sharding: NamedSharding, devices: Sequence[Any]) -> NamedSharding
             f"an argument lies over a mesh of {mesh.size} devices, {dict(mesh.shape)}, and the target has {len(devices)}: "
             f"name as many, as in target='h100:{mesh.size}', or shard it over a mesh of the target's (target.mesh)"
         )
-    there = Mesh(np.array([*devices[: mesh.size]], dtype=object).reshape(mesh.devices.shape), mesh.axis_names, mesh.axis_types)
+    taken = np.array([*devices[: mesh.size]], dtype=object).reshape(mesh.devices.shape)
+    there = Mesh(taken, mesh.axis_names, mesh.axis_types)
     return NamedSharding(there, sharding.spec, memory_kind=sharding.memory_kind)
 
 

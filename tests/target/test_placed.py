@@ -39,7 +39,7 @@ def test_what_lies_over_other_devices_lies_alike_over_these():
     assert x.sharding == NamedSharding(target.mesh((2, 2), ("data", "model")), PartitionSpec("model", "data"))
     assert x.sharding.mesh.axis_types == (AxisType.Auto,) * 2
     assert on_devices(x.sharding, target.devices) is x.sharding
-    with pytest.raises(cg.OptionError, match="a mesh of 4 devices.*the target has 2"):
+    with pytest.raises(cg.OptionError, match=r"a mesh of 4 devices.*the target has 2"):
         on_devices(split, compile_only("h100:2").devices)
 
 
