@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ from ckptgrad.autodiff.reverse import active_variables
 from ckptgrad.autodiff.rule import generation
 from ckptgrad.chain.cut import find_cuts
 from ckptgrad.chain.kind import StageKind
+from ckptgrad.chain.layers import layer_of, named_values
 from ckptgrad.chain.recent import Recent
 from ckptgrad.compat import spmd_axis_names
 from ckptgrad.graph.fingerprint import segment_key
@@ -33,12 +34,18 @@ from ckptgrad.target.target import Target
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage: its kind, and the graph's variables in the kind's order."""
+    """One stage: its kind, and the graph's variables in the kind's order.
+
+    Attributes:
+        source: the user's line of the first operation that reads the boundary before it.
+        operations: the graph's, with their own lines and scopes; those of the kind are of the first such stage.
+    """
 
     kind: StageKind
     inputs: tuple[Variable, ...]
     outputs: tuple[Variable, ...]
     source: SourceLine | None
+    operations: tuple[Operation, ...] = ()
 
     @property
     def boundary_in(self) -> tuple[Variable, ...]:
@@ -70,6 +77,7 @@ class Program:
         held: values that live across several stages, and how many stages read each.
         target: what it is compiled for.
         untraced_bytes: what the function returns besides the graph's outputs.
+        arguments: the user's names of the graph's inputs, if they are known: "params['w']".
     """
 
     graph: Graph
@@ -79,6 +87,15 @@ class Program:
     held: dict[Variable, int]
     target: Target
     untraced_bytes: int = 0
+    arguments: tuple[str, ...] = ()
+
+    @once
+    def places(self) -> list[SourceLine | None]:
+        """Where each stage comes from: the user's line, within the layer as users call it (`chain.layers`)."""
+        names = dict(zip(self.graph.inputs, self.arguments, strict=False))
+        named = named_values(self.graph.operations, {v: names[v] for v in self.wrt if v in names})
+        layers = [layer_of(stage.operations, named) for stage in self.stages]
+        return [s.source and replace(s.source, scope=layer) for s, layer in zip(self.stages, layers, strict=True)]
 
     @property
     def kinds(self) -> list[StageKind]:
@@ -256,7 +273,7 @@ class _Builder:
             self.received.update(inputs[k] for k, g in zip(wrt, kind.joint.gradients, strict=True) if g is not None)
         arriving = {inputs[k] for k in boundary_in}
         first = [op for op in operations if not arriving.isdisjoint(op.inputs)]
-        return Stage(kind, tuple(inputs), tuple(outputs), _source([*first, *operations]))
+        return Stage(kind, tuple(inputs), tuple(outputs), _source([*first, *operations]), tuple(operations))
 
 
 def _source(operations: Sequence[Operation]) -> SourceLine | None:

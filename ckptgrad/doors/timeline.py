@@ -7,13 +7,15 @@ from dataclasses import replace
 from typing import Any
 
 from ckptgrad.bytes import Budget
+from ckptgrad.chain.program import Program
 from ckptgrad.doors.gradient import GradientFunction
 from ckptgrad.execution.certify import Certified
 from ckptgrad.execution.staged import run_staged
 from ckptgrad.graph.naming import name_of
-from ckptgrad.meters.meter import Subject, get_meters
+from ckptgrad.meters.meter import Reading, Subject, get_meters
 from ckptgrad.planning.schedule import Schedule
 from ckptgrad.request import Request
+from ckptgrad.results.predicted import within_layer
 from ckptgrad.results.timeline import Timeline, places
 from ckptgrad.target.named import TargetChoice
 
@@ -82,4 +84,11 @@ def observe_compiled(
     subject = Subject(
         certified.executable, plan.program.target, split.args, split.kwargs, places(predicted, plan.schedule), staged
     )
-    return replace(predicted, readings={meter.name: meter(subject) for meter in get_meters(observe)})
+    readings = {meter.name: meter(subject) for meter in get_meters(observe)}
+    return replace(predicted, readings={name: _within_layers(r, plan.program) for name, r in readings.items()})
+
+
+def _within_layers(reading: Reading, program: Program) -> Reading:
+    """A reading whose buffers say in which layer they were made."""
+    alive = (replace(b, source=within_layer(b.source, program, b.stage)) for b in reading.alive)
+    return replace(reading, alive=tuple(alive))

@@ -225,5 +225,5 @@ def trace_chain(
     target, saveable = request.compiled_for, request.saveable
     program = block_program(graph, wrt, seeds, target, saveable) if whole_blocks else None
     program = program or build_program(graph, wrt, seeds, target, saveable=saveable)
-    program = replace(program, untraced_bytes=returned.untraced_bytes)
+    program = replace(program, untraced_bytes=returned.untraced_bytes, arguments=tuple(call.names))
     return TracedChain(call, graph, returned, request.has_aux, program, differentiated, placed, whole_blocks)

@@ -65,10 +65,13 @@ def argument_name(fun: Callable[..., Any], place: int | str, count: int, kwargs:
 def leaf_names(fun: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[str]:
     """The user's names of all leaves of (args, kwargs), in JAX's order: `params['w']`."""
     names: list[str] = []
+    arguments: dict[int | str, str] = {}
     leaves = cast(list[tuple[Any, Any]], jax.tree_util.tree_flatten_with_path((tuple(args), dict(kwargs)))[0])
     for path, _ in leaves:
         place: int | str = path[1].idx if path[0].idx == 0 else path[1].key
-        names.append(argument_name(fun, place, len(args), kwargs) + jax.tree_util.keystr(path[2:]))
+        if place not in arguments:
+            arguments[place] = argument_name(fun, place, len(args), kwargs)
+        names.append(arguments[place] + jax.tree_util.keystr(path[2:]))
     return names
 
 

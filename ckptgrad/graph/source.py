@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sysconfig
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -20,6 +22,12 @@ _HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _MODELS = (_HERE + "bench", _HERE + "training", _HERE + "example_models")
 _STDLIB = sysconfig.get_paths()["stdlib"] + os.sep
 _SITE = sysconfig.get_paths()["purelib"] + os.sep
+# Where installed packages and their commands lie: a model is the user's, the library that it calls is not.
+_INSTALLED = tuple({sysconfig.get_paths()[name] + os.sep for name in ("purelib", "platlib", "scripts")})
+# What JAX writes around a scope inside a transformation, "vmap(encoder)", and for a call of a jitted function, "jit(gelu)".
+_TRANSFORMED = re.compile(r"^(\w+)\((.*)\)$")
+# Scopes that name no layer: this package's around the work of a stage, and Equinox's, which are names of its classes.
+_NO_LAYER = re.compile(r"^((forward|backward)_\d+|eqx\..*)$")
 
 # JAX's messages, and the metadata it gives XLA, name the user's frames rather than those of this package.
 for _entry in os.scandir(_HERE):
@@ -29,29 +37,89 @@ for _entry in os.scandir(_HERE):
 
 @dataclass(frozen=True)
 class SourceLine:
-    """A line of the user's code."""
+    """A line of the user's code.
+
+    Attributes:
+        file, line, function: where it is.
+        scope: the layer in which it ran: named scopes, such as the paths of Flax's modules. Lines that differ in it alone
+            are equal: a layer that is used twelve times has one line.
+    """
 
     file: str
     line: int
     function: str
+    scope: str = field(default="", compare=False)
 
     def __str__(self) -> str:
-        return f"{cell_name(self.file) or self.file}:{self.line} ({self.function})"
+        layer = f"{self.scope}, " if self.scope else ""
+        return f"{layer}{cell_name(self.file) or self.file}:{self.line} ({self.function})"
 
     @property
     def brief(self) -> str:
-        """Without the folder and the enclosing functions; in a notebook with the cell's number."""
-        file = cell_name(self.file) or os.path.basename(self.file)
-        return f"{file}:{self.line} ({self.function.rpartition('<locals>.')[2]})"
+        """Without the folder and the enclosing functions; in a notebook with the cell's number.
+
+        Example:
+            >>> SourceLine("/home/me/gpt.py", 6, "Attention.__call__", "GPT/Block_3/attn").brief
+            'GPT/Block_3/attn, gpt.py:6'
+            >>> SourceLine("/home/me/gpt.py", 6, "loss").brief
+            'gpt.py:6 (loss)'
+        """
+        place = f"{cell_name(self.file) or os.path.basename(self.file)}:{self.line}"
+        return f"{self.scope}, {place}" if self.scope else f"{place} ({self.function.rpartition('<locals>.')[2]})"
 
 
 def user_line(source_info: Any) -> SourceLine | None:
-    """The innermost frame outside JAX, this package and the standard library."""
+    """The user's nearest frame, with the named scopes around it; see `nearest_line`."""
     traceback = getattr(source_info, "traceback", None)
     if traceback is None:
         return None
     frames = ((f.file_name, f.line_num, f.function_name) for f in traceback.frames)
-    return next((SourceLine(*frame) for frame in frames if is_user_file(frame[0])), None)
+    return nearest_line(frames, scope_of(str(source_info.name_stack)))
+
+
+def nearest_line(frames: Iterable[tuple[str, int, str]], scope: str = "") -> SourceLine | None:
+    """The innermost frame outside JAX, this package, the standard library and, if there is one, installed packages.
+
+    Args:
+        frames: file, line and function, the innermost first.
+        scope: the named scopes around it.
+    """
+    fallback = None
+    for frame in frames:
+        if is_user_file(frame[0]):
+            if not is_installed(frame[0]):
+                return SourceLine(*frame, scope)
+            fallback = fallback or SourceLine(*frame, scope)
+    return fallback
+
+
+def scope_of(stack: str) -> str:
+    """The user's named scopes in a stack of names as JAX writes it.
+
+    Example:
+        >>> scope_of("jit(loss)/forward_3/vmap(GPT/Block_0)/jit(gelu)/attn")
+        'GPT/Block_0/attn'
+    """
+    names: list[str] = []
+    for part in _parts(stack):
+        match = _TRANSFORMED.match(part)
+        if match is None:
+            names += [] if _NO_LAYER.match(part) else [part]
+        elif match[1] not in ("jit", "pjit", "checkpoint", "remat"):
+            names += [inner] if (inner := scope_of(match[2])) else []
+    return "/".join(names)
+
+
+def _parts(stack: str) -> list[str]:
+    """The names of a stack; what stands in brackets is one."""
+    parts, depth = [""], 0
+    for letter in stack:
+        depth += (letter == "(") - (letter == ")")
+        if letter == "/" and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return [part for part in parts if part]
 
 
 def is_user_file(name: str) -> bool:
@@ -59,6 +127,23 @@ def is_user_file(name: str) -> bool:
     if name.startswith(_MODELS):
         return True
     return not name.startswith((_JAX, _HERE)) and (not name.startswith(_STDLIB) or name.startswith(_SITE))
+
+
+def is_installed(name: str) -> bool:
+    """Whether a file belongs to an installed package, or starts the interpreter, and not to the package's own models."""
+    return name.startswith((*_INSTALLED, "<frozen ")) and not name.startswith(_MODELS)
+
+
+def inside_call(source_info: Any, call: Any) -> Any:
+    """Where an operation of a called program comes from: within the scopes of the call; at its line, if it has none itself.
+
+    JAX traces what it calls once, for whichever call comes first, with frames and scopes of its own alone.
+    """
+    if getattr(source_info, "name_stack", None) is None or getattr(call, "name_stack", None) is None:
+        return source_info
+    line = user_line(source_info)
+    own = source_info.traceback if line is not None and not is_installed(line.file) else call.traceback
+    return source_info.replace(traceback=own, name_stack=call.name_stack + source_info.name_stack)
 
 
 def at_line_of(source_info: Any) -> AbstractContextManager[None]:

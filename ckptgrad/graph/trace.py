@@ -18,6 +18,7 @@ from ckptgrad.compat import as_plain, called_program, names_axis
 from ckptgrad.graph.graph import Atom, Constant, Graph, Operation, Variable
 from ckptgrad.graph.naming import standing_for
 from ckptgrad.graph.references import without_references
+from ckptgrad.graph.source import inside_call
 from ckptgrad.graph.stack_depth import deep_stack
 from ckptgrad.graph.static_arguments import split_call
 
@@ -96,22 +97,22 @@ class _Builder:
             if frame.whole and eqn.primitive.name == "optimization_barrier":
                 frame.env.update(zip(eqn.outvars, args, strict=True))
             elif (called := called_program(eqn.primitive, eqn.params)) is not None:
-                frames.append(self._called(eqn, called, args))
+                frames.append(self._called(frame, eqn, called, args))
             else:
                 outs = [Variable(v.aval) for v in eqn.outvars]
                 primitive, params = as_plain(eqn.primitive, eqn.params)
                 self.operations.append(
-                    Operation(primitive, args, outs, params, eqn.source_info, eqn.ctx, _side_effects(eqn))
+                    Operation(primitive, args, outs, params, frame.source_of(eqn), eqn.ctx, _side_effects(eqn))
                 )
                 frame.env.update(zip(eqn.outvars, outs, strict=True))
 
-    def _called(self, eqn: JaxprEqn, inner: Any, args: Sequence[Atom]) -> _Frame:
+    def _called(self, outer: _Frame, eqn: JaxprEqn, inner: Any, args: Sequence[Atom]) -> _Frame:
         """The program of a call, about to be inlined."""
         consts: list[Atom] = []
         if isinstance(inner, ClosedJaxpr):
             consts = [self.constant(c, v.aval) for c, v in zip(inner.consts, inner.jaxpr.constvars, strict=True)]
             inner = inner.jaxpr
-        return _Frame(inner, consts, args, eqn, len(self.operations))
+        return _Frame(inner, consts, args, eqn, len(self.operations), outer.source_of(eqn))
 
 
 class _Frame:
@@ -119,17 +120,28 @@ class _Frame:
 
     Attributes:
         start: the number of operations before it.
+        called_at: where the call comes from.
         whole: whether it isolates a stage by barriers; these are for the compiler, so they are not traced.
     """
 
     def __init__(
-        self, jaxpr: Jaxpr, consts: Sequence[Atom], inputs: Sequence[Atom], call: Any = None, start: int = 0
+        self,
+        jaxpr: Jaxpr,
+        consts: Sequence[Atom],
+        inputs: Sequence[Atom],
+        call: Any = None,
+        start: int = 0,
+        called_at: Any = None,
     ) -> None:
-        self.jaxpr, self.call, self.start = jaxpr, call, start
+        self.jaxpr, self.call, self.start, self.called_at = jaxpr, call, start, called_at
         self.rest = iter(jaxpr.eqns)
         self.env: dict[Any, Atom] = dict(zip(jaxpr.constvars, consts, strict=True))
         self.env.update(zip(jaxpr.invars, inputs, strict=True))
         self.whole = call is not None and str(call.params.get("name", "")).startswith(ISOLATED_NAME)
+
+    def source_of(self, eqn: JaxprEqn) -> Any:
+        """Where an equation of it comes from."""
+        return eqn.source_info if self.called_at is None else inside_call(eqn.source_info, self.called_at)
 
     def read(self, atom: Any) -> Atom:
         return Constant(atom.val, atom.aval) if isinstance(atom, Literal) else self.env[atom]

@@ -13,11 +13,11 @@ from __future__ import annotations
 import itertools
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ckptgrad.graph.source import SourceLine, is_user_file
+from ckptgrad.graph.source import SourceLine, is_user_file, nearest_line, scope_of
 from ckptgrad.meters.protos import parse
 
 # Element types of XLA by number (`xla_data.proto`), as JAX names them.
@@ -225,18 +225,21 @@ class _Reader:
         return -1 if life is None else life.last
 
     def source(self, metadata: Any) -> SourceLine | None:
-        """The innermost of the user's frames."""
-        stack, frame = self.module.stack, metadata.stack_frame
+        """The user's nearest frame, and the scopes that the operation ran in."""
+        scope = scope_of(metadata.op_name.rpartition("/")[0])
+        line = nearest_line(self.frames(metadata.stack_frame), scope)
+        if line is None and metadata.source_file and is_user_file(metadata.source_file):
+            return SourceLine(metadata.source_file, metadata.source_line, "", scope)
+        return line
+
+    def frames(self, frame: int) -> Iterator[tuple[str, int, str]]:
+        """File, line and function of a frame, by its number from 1, and of those that called it."""
+        stack = self.module.stack
         while frame:
             this = stack.frames[frame - 1]
             location = stack.locations[this.location - 1]
-            name = stack.files[location.file - 1]
-            if is_user_file(name):
-                return SourceLine(name, location.line, stack.functions[location.function - 1])
+            yield stack.files[location.file - 1], location.line, stack.functions[location.function - 1]
             frame = this.parent if this.parent != frame else 0
-        if metadata.source_file and is_user_file(metadata.source_file):
-            return SourceLine(metadata.source_file, metadata.source_line, "")
-        return None
 
 
 def _is_temporary(allocation: Any) -> bool:

@@ -14,6 +14,7 @@ from ckptgrad.chain.program import Program
 from ckptgrad.chain.stage_course import backward_course, forward_course
 from ckptgrad.chain.waiting import waiting, waiting_bytes
 from ckptgrad.graph.graph import Atom, Operation, Variable
+from ckptgrad.graph.source import SourceLine
 from ckptgrad.meters.buffers import Buffer
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.ledger import Balance, follow
@@ -113,7 +114,7 @@ def buffers_during(program: Program, costs: ChainCosts, schedule: Schedule, inde
             ]
     rest = total - sum(b.bytes for b in buffers)
     if rest > 0 and action.scope is not None:
-        doing, source = type(action).__name__.lower(), program.stages[action.about].source
+        doing, source = type(action).__name__.lower(), program.places[action.about]
         buffers.append(Buffer("transients", rest, f"inside the {doing}", stage=action.about, source=source))
     return sorted((b for b in buffers if b.bytes), key=lambda b: -b.bytes)
 
@@ -134,6 +135,13 @@ def _of_program(program: Program, v: Variable, kind: str, stage: int | None, wha
 
 def _array(program: Program, kind: str, a: Atom, maker: Operation | None, stage: int | None, what: str = "") -> Buffer:
     name, aval = what or (maker.name if maker else "argument"), a.aval
-    return Buffer(
-        kind, program.target.bytes_of(a), name, tuple(aval.shape), str(aval.dtype), stage, maker.source if maker else None
-    )
+    source = within_layer(maker.source if maker else None, program, stage)
+    return Buffer(kind, program.target.bytes_of(a), name, tuple(aval.shape), str(aval.dtype), stage, source)
+
+
+def within_layer(source: SourceLine | None, program: Program, stage: int | None) -> SourceLine | None:
+    """A line that says in which layer it ran: where no scope does, the layer of its stage; where it is unknown, its place."""
+    place = None if stage is None or not 0 <= stage < len(program.stages) else program.places[stage]
+    if source is None or place is None or source.scope:
+        return source or place
+    return replace(source, scope=place.scope)

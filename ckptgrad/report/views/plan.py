@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from rich.console import RenderableType
 from rich.table import Table
 
 from ckptgrad.bytes import device_words, format_bytes
+from ckptgrad.chain.layers import ranged
 from ckptgrad.graph.naming import counted
 from ckptgrad.planning.schedule import Forward
 from ckptgrad.report import registry
@@ -115,48 +118,61 @@ def _stage_table(plan: Plan) -> Table:
     return table
 
 
-def _stage_rows(plan: Plan) -> list[tuple[str, ...]]:
-    """What the table says about each stage, without the stage's number."""
+class _Row(NamedTuple):
+    """What the table says about a stage, without the stage's number; rows are alike if they differ in numbers of layers."""
+
+    place: SourceLine | None
+    cells: tuple[str, ...]
+
+    @property
+    def pattern(self) -> tuple[object, ...]:
+        return self.place, re.sub(r"\d+", "0", self.place.scope if self.place else ""), self.cells
+
+
+def _stage_rows(plan: Plan) -> list[_Row]:
     kept = plan.schedule.kept
     forwards = Counter(a.stage for a in plan.schedule if isinstance(a, Forward))
     rows = []
-    for i, (stage, cost) in enumerate(zip(plan.program.stages, plan.costs.stages, strict=True)):
+    for i, (place, cost) in enumerate(zip(plan.program.places, plan.costs.stages, strict=True)):
         option = cost.options[kept[i]] if i in kept else None
-        rows.append(
-            (
-                _place(stage.source),
-                format_bytes(cost.boundary_bytes),
-                option.name if option else NOTHING,
-                format_bytes(option.residual_bytes) if option else NOTHING,
-                str(forwards[i]),
-            )
+        cells = (
+            format_bytes(cost.boundary_bytes),
+            option.name if option else NOTHING,
+            format_bytes(option.residual_bytes) if option else NOTHING,
+            str(forwards[i]),
         )
+        rows.append(_Row(place, cells))
     return rows
 
 
-def _place(source: SourceLine | None) -> str:
-    return NOTHING if source is None else source.brief
+def place_of(places: Sequence[SourceLine | None]) -> str:
+    """Where stages with one line come from, with the layers of all of them."""
+    if places[0] is None:
+        return NOTHING
+    return replace(places[0], scope=ranged([place.scope for place in places if place])).brief
 
 
-def _collapse(rows: Sequence[tuple[str, ...]]) -> Iterator[tuple[str, tuple[str, ...]]]:
+def _collapse(rows: Sequence[_Row]) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Rows with their labels; a pattern of up to LONGEST_PERIOD rows that repeats is given only once.
 
     The rows of a pattern are labelled with their first stage, the next one and the last one: "2, 4 .. 16".
     """
+    patterns = [row.pattern for row in rows]
     start = 0
     while start < len(rows):
         period, times = max(
-            ((p, _repeats(rows, start, p)) for p in range(1, LONGEST_PERIOD + 1)),
+            ((p, _repeats(patterns, start, p)) for p in range(1, LONGEST_PERIOD + 1)),
             key=lambda pattern: ((pattern[1] - 1) * pattern[0], -pattern[0]),
         )
         if times == 1:
             period = 1
         for k in range(start, start + period):
-            yield _label(k, period, times), rows[k]
+            alike = rows[k : start + period * times : period]
+            yield _label(k, period, times), (place_of([row.place for row in alike]), *rows[k].cells)
         start += period * times
 
 
-def _repeats(rows: Sequence[tuple[str, ...]], start: int, period: int) -> int:
+def _repeats(rows: Sequence[tuple[object, ...]], start: int, period: int) -> int:
     """How many times in a row the `period` rows from `start` on occur."""
     times, pattern = 1, rows[start : start + period]
     while rows[start + times * period : start + (times + 1) * period] == pattern:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import string
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ckptgrad.bytes import device_words, format_bytes
+from ckptgrad.chain.layers import ranged
 from ckptgrad.meters.buffers import KINDS, Buffer
 from ckptgrad.meters.meter import meters
 from ckptgrad.report import registry
@@ -121,7 +123,8 @@ def alive_table(alive: Sequence[Buffer], most: int = MOST_ALIVE) -> Table:
         total = sum(b.bytes for b in group)
         kind = f"{first.type} x {len(group)}" if len(group) > 1 else first.type
         stages = sorted({b.stage for b in group if b.stage is not None})
-        place = "" if first.source is None else first.source.brief
+        layers = ranged([b.source.scope for b in group if b.source]) if first.source else ""
+        place = "" if first.source is None else replace(first.source, scope=layers).brief
         table.add_row(format_bytes(total), first.kind, kind, first.what, _ranges(stages), place)
     if len(groups) > most:
         rest = sum(b.bytes for group in groups[most:] for b in group)

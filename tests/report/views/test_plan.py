@@ -60,7 +60,7 @@ def test_stages_that_repeat_are_written_once(least):
     """One row for two stages, whose forwards run equally often."""
     found = stages(least)
     forwards = [int(row.split()[-1]) for row in found]
-    assert found[0].startswith("0, 1 tanh.py:")
+    assert found[0].startswith("0, 1 ws[{0..1}], tanh.py:")
     assert " 4.0 KiB input 0 B " in found[0]
     assert forwards[0] * 2 + sum(forwards[1:]) == least.schedule.forwards
 
@@ -75,7 +75,7 @@ def test_a_pattern_of_stages_is_written_once():
         return jnp.mean(x**2)
 
     found = stages(cg.plan(turning, [W] * 6, X, policy="store_all", costs="estimate"))
-    assert [row.split(" test_plan")[0] for row in found][:2] == ["0, 2 .. 10", "1, 3 .. 11"]
+    assert [row.split(" test_plan")[0] for row in found][:2] == ["0, 2 .. 10 ws[{0..5}],", "1, 3 .. 11"]
     assert len(found) <= 4
 
 
