@@ -362,6 +362,39 @@ class NotAttachedError(CkptgradError, RuntimeError):
         )
 
 
+class StagedError(CkptgradError, TypeError):
+    """A gradient with runtime="staged" where it cannot run: inside a transformation, or on several devices.
+
+    Example:
+        >>> import jax, ckptgrad as cg
+        >>> jax.jit(cg.grad(lambda x: x**2, runtime="staged"))(1.0)
+        Traceback (most recent call last):
+        ...
+        ckptgrad.errors.StagedError: ...
+    """
+
+    @classmethod
+    def inside_a_transformation(cls) -> StagedError:
+        """The error for values that are being traced."""
+        return cls(
+            "runtime='staged' runs the stages of a gradient one by one from Python, which cannot be inside jax.jit, "
+            "jax.vmap or another transformation: call the gradient outside of it, and jit what comes before and after, or use "
+            "runtime='compiled'"
+        )
+
+
+class LedgerError(CkptgradError, RuntimeError):
+    """A gradient that runs stage by stage would hold more bytes than is certified; it stops before it does.
+
+    Example:
+        >>> import ckptgrad as cg
+        >>> raise cg.errors.LedgerError("96 bytes are held, and 64 more are needed, of 128 that are allowed")
+        Traceback (most recent call last):
+        ...
+        ckptgrad.errors.LedgerError: 96 bytes are held, and 64 more are needed, of 128 that are allowed
+    """
+
+
 class ProcessesError(CkptgradError, RuntimeError):
     """Processes that share a program do different things, or one of them cannot go on.
 

@@ -20,6 +20,10 @@ from ckptgrad.target.named import target as named_target
 from ckptgrad.target.target import Target
 from ckptgrad.text_options import Text, TextOption, read_argnums
 
+# "compiled": one program. "staged": the actions of the plan one by one, from Python. "auto": the first, as long as compiling
+# one program is affordable.
+RUNTIMES = ("compiled", "staged", "auto")
+
 PolicyChoice: TypeAlias = str | Policy | Schedule
 
 # How the options are written on the command line and in magics.
@@ -28,6 +32,7 @@ _HAS_AUX = Text("The function returns (scalar, aux)")
 _BUDGET = Text('Bytes beyond the arguments: "512MiB", "0.25x" of store_all, "min", "auto"')
 _POLICY = Text("The policy that decides what to store", choices=registered)
 _COSTS = Text("How stages are judged", choices=lambda: source.CHOICES)
+_RUNTIME = Text("Whether the gradient is one program or runs stage by stage", choices=lambda: RUNTIMES)
 _TARGET = Text('What is compiled for, if not what is attached: "h100", "h100:8", "v5e:2x2", "cpu", a file about a GPU')
 
 
@@ -47,11 +52,14 @@ class Request:
         target: what is compiled for: given in any form that `ckptgrad.target` takes, kept as a Target; None: whatever is the
             default device of this process when the function is called.
         shardings: how the arguments lie over several devices, a prefix of the positional ones; None: as they say themselves.
+        runtime: how the gradient is run, one of `RUNTIMES`.
+        progress: of a gradient that runs stage by stage: whether a bar is shown, or what is told after each step how many
+            are done, of how many.
 
     Raises:
         BudgetFormatError: the budget is malformed.
         PolicyError: no policy has this name.
-        OptionError: `costs` or the target is unknown, or `argnums` is empty.
+        OptionError: `costs`, `runtime` or the target is unknown, or `argnums` is empty.
         MissingExtraError: the compiler of the target is not installed.
         ArgnumsError: `argnums` is not an int or an iterable of ints.
     """
@@ -66,6 +74,8 @@ class Request:
     costs: str = field(default="auto", metadata=_COSTS.metadata)
     target: TargetChoice = field(default=None, metadata=_TARGET.metadata)
     shardings: Any = None
+    runtime: str = field(default="compiled", metadata=_RUNTIME.metadata)
+    progress: bool | Callable[[int, int], object] = False
 
     def __post_init__(self) -> None:
         check_budget(self.budget)
@@ -73,6 +83,8 @@ class Request:
             get_policy(self.policy)
         if self.costs not in source.CHOICES:
             raise OptionError(f"costs={self.costs!r} is unknown; there are {', '.join(source.CHOICES)}")
+        if self.runtime not in RUNTIMES:
+            raise OptionError(f"runtime={self.runtime!r} is unknown; there are {', '.join(RUNTIMES)}")
         object.__setattr__(self, "argnums", _checked_argnums(self.argnums))
         if self.target is not None:
             object.__setattr__(self, "target", named_target(self.target))

@@ -55,11 +55,6 @@ def test_a_request_is_a_value():
         asked.budget = None
 
 
-def test_runtime_is_not_an_option():
-    with pytest.raises(TypeError, match="runtime"):
-        cg.grad(jnp.sum, runtime="compiled")
-
-
 @pytest.mark.parametrize("door", [cg.value_and_grad, cg.grad])
 @pytest.mark.parametrize(
     ("option", "names"),

@@ -145,7 +145,7 @@ class Program:
             for summed, present in pairs_by_stage[::-1]
         ]
 
-    @property
+    @once
     def summed(self) -> list[tuple[int, ...]]:
         """For each stage the positions among its gradients of those that are added to others made before.
 
@@ -153,7 +153,7 @@ class Program:
         """
         return [summed for summed, _ in self._sums]
 
-    @property
+    @once
     def starting(self) -> list[tuple[int, ...]]:
         """For each stage the positions of gradients of held values that come first, or to which others are added."""
         return [starting for _, starting in self._sums]

@@ -27,10 +27,14 @@ from ckptgrad.target.processes import ALONE, Processes, processes_of, several_pr
 
 @dataclass(frozen=True)
 class Cut:
-    """One way to cut a call into stages: the chain, and from a plan of it to the jitted function that runs it."""
+    """One way to cut a call into stages: the chain, and from a plan of it to the function that runs it, to be lowered.
+
+    `staged`: what it is lowered to runs stage by stage, so that no stage is ever open to another one.
+    """
 
     program: Program
     jitted: Callable[[Plan], Any]
+    staged: bool = False
 
 
 def compile_within(cuts: Sequence[Cut], request: Request, args: Any, kwargs: Any) -> Certified:
@@ -133,7 +137,7 @@ class _Search:
                 self.kwargs,
                 budget,
                 inf if best is None or least else best.plan.seconds,
-                may_open=others and cut is self._in_order[0],
+                may_open=others and cut is self._in_order[0] and not cut.staged,
                 may_be_uniform=others,
                 processes=self.processes,
             )

@@ -16,9 +16,11 @@ from ckptgrad.doors.calling import check_function, check_runs, make_call, split_
 from ckptgrad.doors.compiling import Cut, check_planned, compile_within
 from ckptgrad.doors.inputs import check_inputs
 from ckptgrad.doors.placing import Shardings
+from ckptgrad.doors.staging import check_repeatable, runs_staged
 from ckptgrad.doors.tracing import TracedChain, trace_chain
 from ckptgrad.execution.certify import Certified
 from ckptgrad.execution.interpreter import Execution, split_at_backward
+from ckptgrad.execution.staged.gradient import StagedGradient
 from ckptgrad.graph.naming import name_of
 from ckptgrad.graph.static_arguments import SplitCall
 from ckptgrad.graph.value_types import cotangent_type, filled
@@ -54,6 +56,10 @@ class GradientFunction:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         chains = self.chains(*args, **kwargs)
         check_runs(chains[0].program.target, chains[0].call.leaves)
+        if runs_staged(chains[0], self.request):
+            call = chains[0].call
+            cuts = [self._staged_cut(chain) for chain in chains]
+            return compile_within(cuts, self.request, call.args, call.kwargs)(*call.args, **call.kwargs)
         plan = best_plan([chain.program for chain in chains], self.request)
         return self._run(_chain_of(plan, chains), plan)
 
@@ -92,8 +98,12 @@ class GradientFunction:
     def _cuts(self, split: SplitCall) -> list[Cut]:
         """The ways to cut the call, each with how a plan of it becomes a jitted function."""
         make = partial(GradientFunction, split.fun, self.request, with_value=self.with_value)
+        chains = make().chains(*split.args, **split.kwargs)
+        if runs_staged(chains[0], self.request):
+            check_repeatable(chains[0])
+            return [self._staged_cut(chain) for chain in chains]
         cuts: list[Cut] = []
-        for chain in make().chains(*split.args, **split.kwargs):
+        for chain in chains:
             chain.returned.check_compiled(self.fun)
             # The tracers of the program that is compiled do not say how the arguments lie over devices.
             inside = make(shardings=chain.shardings, whole_blocks=chain.whole_blocks)
@@ -138,6 +148,16 @@ class GradientFunction:
 
         return jax.jit(run)
 
+    def _staged_cut(self, chain: TracedChain) -> Cut:
+        """A way to cut the call, whose plans run stage by stage; it holds none of the call's arrays."""
+        abstract = chain.without_arrays()
+        assemble = partial(self._assembled, abstract)
+
+        def staged(plan: Plan) -> StagedGradient:
+            return StagedGradient(plan.program, plan.schedule, assemble, self.request.progress)
+
+        return Cut(chain.program, staged, staged=True)
+
     def _run(self, traced: TracedChain, plan: Plan) -> Any:
         program = traced.program
         check_planned(self.fun, plan, program)
@@ -146,8 +166,13 @@ class GradientFunction:
         execution.run(forward)
         execution.seed([filled(cotangent_type(v.aval), 1) for v in program.seeds])
         execution.run(backward)
-        gradient = self.request.for_argnums(traced.gradients([execution.gradient(v) for v in program.wrt]))
-        value, aux = traced.restore([execution.output(a) for a in traced.graph.outputs])
+        gradients = [execution.gradient(v) for v in program.wrt]
+        return self._assembled(traced, gradients, [execution.output(a) for a in traced.graph.outputs])
+
+    def _assembled(self, traced: TracedChain, gradients: Sequence[Any], outputs: Sequence[Any]) -> Any:
+        """What the caller gets, from the gradients of the program's arguments and its outputs."""
+        gradient = self.request.for_argnums(traced.gradients(gradients))
+        value, aux = traced.restore(outputs)
         if self.with_value:
             return ((value, aux) if traced.has_aux else value), gradient
         return (gradient, aux) if traced.has_aux else gradient
@@ -172,6 +197,8 @@ def value_and_grad(
     costs: str = "auto",
     target: TargetChoice = None,
     shardings: Any = None,
+    runtime: str = "compiled",
+    progress: bool | Callable[[int, int], object] = False,
 ) -> GradientFunction:
     """A function that evaluates `fun` and its gradient, within a memory budget.
 
@@ -198,6 +225,11 @@ def value_and_grad(
         shardings: how the arguments lie over several devices, where that is not seen while tracing (`jax.jit` on a mesh with
             automatic axes): NamedShardings, a prefix of the positional arguments as in `in_shardings` of `jax.jit`. Bytes
             are those of one device.
+        runtime: "compiled": one program. "staged": the actions of the plan run one by one from Python, each distinct stage
+            compiled once, what is held certified and never exceeded; for chains of thousands of stages, which take minutes
+            to compile as one program. Not inside `jax.jit` or `jax.vmap`, nor on several devices. "auto": staged where one
+            program would take long to compile, and where it can be.
+        progress: of a staged gradient: True for a bar, or a function of steps done and steps in total.
 
     Returns:
         A function with the arguments of `fun` that returns (value, gradient), or
@@ -209,6 +241,7 @@ def value_and_grad(
         BudgetError: when called, for a budget below what is feasible.
         OptionError: when called, for a budget in bytes where it is not known how tracers lie over several devices; in one of
             several processes for options by which each may plan differently, unless they plan together, in `.compile`.
+        StagedError: when called with runtime="staged" inside a transformation, or for several devices.
         NotAttachedError: when called, and the target is not attached to this process.
         GradientTypeError: when called, for a non-scalar loss or arguments without gradient.
 
@@ -218,7 +251,9 @@ def value_and_grad(
         >>> [float(g) for g in grad]
         [0.0, 2.0, 4.0]
     """
-    request = Request(argnums, has_aux, holomorphic, allow_int, budget, policy, saveable, costs, target, shardings)
+    request = Request(
+        argnums, has_aux, holomorphic, allow_int, budget, policy, saveable, costs, target, shardings, runtime, progress
+    )
     return GradientFunction(fun, request, with_value=True)
 
 
@@ -235,6 +270,8 @@ def grad(
     costs: str = "auto",
     target: TargetChoice = None,
     shardings: Any = None,
+    runtime: str = "compiled",
+    progress: bool | Callable[[int, int], object] = False,
 ) -> GradientFunction:
     """A function that evaluates the gradient of `fun`; see `value_and_grad`.
 
@@ -246,5 +283,7 @@ def grad(
         >>> float(cg.grad(lambda x: x**3)(2.0))
         12.0
     """
-    request = Request(argnums, has_aux, holomorphic, allow_int, budget, policy, saveable, costs, target, shardings)
+    request = Request(
+        argnums, has_aux, holomorphic, allow_int, budget, policy, saveable, costs, target, shardings, runtime, progress
+    )
     return GradientFunction(fun, request, with_value=False)

@@ -10,7 +10,7 @@ from ckptgrad.bytes import Budget
 from ckptgrad.chain.program import Program
 from ckptgrad.doors.gradient import GradientFunction
 from ckptgrad.execution.certify import Certified
-from ckptgrad.execution.staged import run_staged
+from ckptgrad.execution.observed import run_observed
 from ckptgrad.graph.naming import name_of
 from ckptgrad.meters.meter import Reading, Subject, get_meters
 from ckptgrad.planning.schedule import Schedule
@@ -78,7 +78,7 @@ def observe_compiled(
 
     def staged(observer: Callable[[Sequence[Any]], None]) -> None:
         traced = door.chain_of(plan, *args, **kwargs)
-        run_staged(traced.program, traced.call.leaves, plan.schedule, observer)
+        run_observed(traced.program, traced.call.leaves, plan.schedule, observer)
 
     split = door.split(args, kwargs)
     subject = Subject(

@@ -25,7 +25,7 @@ from ckptgrad.errors import GradientTypeError, ReferenceTypeError
 from ckptgrad.graph.evaluate import like_aval
 from ckptgrad.graph.graph import Atom, Constant, Graph, aval_bytes
 from ckptgrad.graph.naming import standing_for, title
-from ckptgrad.graph.references import opened
+from ckptgrad.graph.references import is_reference, opened
 from ckptgrad.graph.stack_depth import deep_stack
 from ckptgrad.graph.trace import from_jaxpr
 from ckptgrad.request import Request
@@ -41,12 +41,14 @@ class Returned:
         tree, aux_tree: of the output and of aux.
         aux_leaves: the leaves of aux that are not results of the program.
         references: those from outside that the function wrote; what it left in them are the last results of the program.
+        reads_references: whether there are any from outside, which were read when the call was traced.
     """
 
     tree: Any
     aux_tree: Any
     aux_leaves: tuple[Any, ...]
     references: tuple[Any, ...] = ()
+    reads_references: bool = False
 
     @property
     def count(self) -> int:
@@ -152,11 +154,13 @@ def trace_graph(call: Call, has_aux: bool, check: Callable[[Any], None] | None =
     """
     program, returned = trace_program(call, has_aux, check)
     with deep_stack():
+        captures = any(map(is_reference, program.jaxpr.constvars))
         program, references = opened(program)
         graph = from_jaxpr(program)
     if references:
         _check_references(call, graph, references)
-    return Traced(call, graph, replace(returned, references=tuple(references)), has_aux)
+    returned = replace(returned, references=tuple(references), reads_references=captures)
+    return Traced(call, graph, returned, has_aux)
 
 
 def _check_references(call: Call, graph: Graph, references: Sequence[Any]) -> None:
@@ -193,6 +197,17 @@ class TracedChain(Traced):
         leaves = self.call.leaves
         filled = [of_leaf[k] if k in of_leaf else float0_zeros(leaves[k]) for k in self.call.selected]
         return jax.tree.unflatten(self.call.primals_tree, filled)
+
+    def without_arrays(self) -> TracedChain:
+        """The same with structs in place of the arrays of the call, so that it does not keep these."""
+
+        def abstract(x: Any) -> Any:
+            known = isinstance(x, (jax.Array, np.ndarray))
+            return jax.ShapeDtypeStruct(x.shape, x.dtype) if known else x
+
+        args, kwargs = jax.tree.map(abstract, (self.call.args, self.call.kwargs))
+        call = replace(self.call, args=args, kwargs=kwargs)
+        return replace(self, call=call)
 
 
 def trace_chain(

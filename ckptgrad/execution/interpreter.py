@@ -23,7 +23,7 @@ from ckptgrad.execution.isolated import add_isolated, fenced, isolated, wait_for
 from ckptgrad.execution.order import parameter_gradients_first
 from ckptgrad.execution.xla_forms import apply_in_forms
 from ckptgrad.graph.evaluate import like_aval, read
-from ckptgrad.graph.graph import Constant, Operation, Variable, variables_of
+from ckptgrad.graph.graph import Atom, Constant, Operation, Variable, variables_of
 from ckptgrad.graph.value_types import as_cotangent, cotangent_type, filled
 from ckptgrad.planning.schedule import Action, Backward, Forward, Free, Schedule, unknown_action
 from ckptgrad.stage.joint import Joint
@@ -32,11 +32,18 @@ from ckptgrad.target.platform import Form, Isolation
 
 
 class StageFunctions:
-    """The forwards and backwards of one kind of stage, isolated where their operands are `fenced`, or left open."""
+    """The forwards and backwards of one kind of stage.
 
-    def __init__(self, kind: StageKind, fenced: bool = True) -> None:
+    Args:
+        kind: of stage.
+        isolated: whether they are isolated where their operands are `fenced`.
+        alone: whether nothing runs beside them: as they are isolated, or as each of them is a program of its own.
+    """
+
+    def __init__(self, kind: StageKind, isolated: bool = True, alone: bool = True) -> None:
         self.kind = kind
-        self._isolation = kind.target.platform.isolation if fenced else Isolation.NONE
+        self._isolation = kind.target.platform.isolation if isolated else Isolation.NONE
+        self._alone = alone
         self._apply = apply_in_forms(kind.target.platform.forms)
         self._forward: dict[tuple[int | None, bool, bool], tuple[Run, Any]] = {}
         self._backward: dict[tuple[int, tuple[int, ...]], tuple[Run, Any]] = {}
@@ -62,12 +69,9 @@ class StageFunctions:
         """
         if (keep, summed) not in self._backward:
             part = self.kind.options[keep].partition
-            gradients, order = part.joint.gradients, Order(self._ties(part.joint), wait_for)
-            alone = {a for k, a in enumerate(gradients) if k not in summed}
-            terms = [a for k, a in enumerate(gradients) if k in summed and a is not None]
-            whole = part.backward_run
-            others = [v for v in whole.makes if v in alone]
-            run = Run(whole.operations, (*others, *variables_of(terms)))
+            order = Order(self._ties(part.joint), wait_for)
+            others, terms = self.backward_results(keep, summed)
+            run = Run(part.backward_run.operations, (*others, *variables_of(terms)))
 
             def stage_backward(operands: Any) -> list[Any]:
                 values, totals = operands
@@ -78,15 +82,24 @@ class StageFunctions:
             self._backward[keep, summed] = run, isolated(stage_backward, self._isolation)
         return self._backward[keep, summed]
 
+    def backward_results(self, keep: int, summed: tuple[int, ...] = ()) -> tuple[list[Variable], list[Atom]]:
+        """What a backward makes: gradients that come alone, and those that are added to totals."""
+        part = self.kind.options[keep].partition
+        gradients = part.joint.gradients
+        alone = {a for k, a in enumerate(gradients) if k not in summed}
+        terms = [a for k, a in enumerate(gradients) if k in summed and a is not None]
+        return [v for v in part.backward_run.makes if v in alone], terms
+
     def _ties(self, joint: Joint) -> dict[Operation, Tie]:
         target = self.kind.target
         # Open to each other, stages are one program, and its compiler knows the better order.
-        fixed = Form.PARAMETER_GRADIENTS_FIRST in target.platform.forms and self._isolation is not Isolation.NONE
+        fixed = Form.PARAMETER_GRADIENTS_FIRST in target.platform.forms and self._alone
         return parameter_gradients_first(joint, target) if fixed else {}
 
 
 stage_functions = PerKind(StageFunctions)
-_open_functions = PerKind(partial(StageFunctions, fenced=False))
+separate_functions = PerKind(partial(StageFunctions, isolated=False))
+_open_functions = PerKind(partial(StageFunctions, isolated=False, alone=False))
 
 
 class Execution:
@@ -226,6 +239,8 @@ class Execution:
 
     def _fenced_with_latest(self, inputs: list[Any]) -> list[Any]:
         """The inputs of a forward that runs again, fenced together with what came last, which goes on from there."""
+        if self._isolation is not Isolation.BARRIERS:
+            return inputs
         latest = self._latest
         inputs, passed = fenced((inputs, latest), self._isolation)
         behind = {id(old): new for old, new in zip(latest, passed, strict=True)}
@@ -252,7 +267,11 @@ class Execution:
 
     def _take(self, v: Variable) -> Any:
         ct = self.table.pop(v, None)
-        return filled(cotangent_type(v.aval)) if ct is None else ct
+        return self.fill(v, 0) if ct is None else ct
+
+    def fill(self, v: Variable, number: float) -> Any:
+        """A cotangent of a value that is one number everywhere."""
+        return filled(cotangent_type(v.aval), number)
 
     def _add(self, v: Variable, ct: Any) -> None:
         ct = as_cotangent(ct, v.aval)

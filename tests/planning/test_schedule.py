@@ -8,7 +8,7 @@ import pytest
 import ckptgrad as cg
 from ckptgrad.errors import ScheduleError
 from ckptgrad.execution.interpreter import Execution
-from ckptgrad.execution.staged import run_staged
+from ckptgrad.execution.observed import run_observed
 from ckptgrad.planning import Backward, Forward, Free, Schedule
 from ckptgrad.planning.ledger import Ledger, follow
 from ckptgrad.planning.writer import ScheduleWriter
@@ -48,7 +48,7 @@ FOLLOWERS = {
     "writer": lambda: ScheduleWriter(PLAN.costs).replay(STRANGE),
     "ledger": lambda: Ledger(PLAN.costs).run(STRANGE),
     "moments": lambda: list(follow(PLAN.costs, STRANGE)),
-    "stage by stage": lambda: run_staged(PLAN.program, [jnp.ones(3)], Schedule(STRANGE, "test"), lambda _: None),
+    "stage by stage": lambda: run_observed(PLAN.program, [jnp.ones(3)], Schedule(STRANGE, "test"), lambda _: None),
     "execution": lambda: Execution(PLAN.program, [jnp.ones(3)]).run(["F0"]),
     "chart": lambda: spacetime(Schedule(STRANGE, "test"), PLAN.costs),
     "plan": lambda: cg.plan(sines, jnp.ones(3), policy=Schedule(STRANGE, "test")),

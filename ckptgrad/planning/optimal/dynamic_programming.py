@@ -42,6 +42,8 @@ from ckptgrad.planning.writer import ScheduleWriter
 FEWEST_SLOTS, MOST_SLOTS = 500, 2048
 WORK = 4e8
 TABLE_BYTES = 1 << 30
+# Visits of a split at a slot that take many seconds: with so many even the fewest slots are too coarse to be worth it.
+SLOW_WORK = 4e9
 # Up to this many splits the recurrences run interpreted: loading their compiled form takes longer.
 INTERPRETED_SPLITS = 10_000
 # Chains of at most this many stages are searched for their smallest peak, visiting at most this many states.
@@ -81,6 +83,11 @@ class Optimum:
             return not self.segments
         except LongChain:
             return True
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether a table takes many seconds, while one of its slots is larger than what a stage stores."""
+        return 2 * self.splits * FEWEST_SLOTS > SLOW_WORK
 
     @once
     def splits(self) -> int:

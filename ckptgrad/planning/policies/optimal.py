@@ -3,8 +3,9 @@
 Algorithm: `planning/optimal/dynamic_programming.py`, where the recurrences, the aliases and the regime stand.
 Claim: optimal among nested freeable-input schedules under the additive cost model, bytes rounded up. Where
 bytes were rounded, other policies are tried too, and the fastest schedule that fits is returned. For short chains all
-schedules are searched, nested or not (`planning/optimal/exhaustive_search.py`). Chains too long for a table get
-binomial checkpointing of groups (`planning/optimal/grouped.py`), for which nothing is claimed.
+schedules are searched, nested or not (`planning/optimal/exhaustive_search.py`). Chains too long for a table, or for one
+whose slots are smaller than what a stage stores, get binomial checkpointing of groups (`planning/optimal/grouped.py`), for
+which nothing is claimed.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ def optimal(costs: ChainCosts, budget: int | None = None) -> Schedule:
         writer = smallest_schedule(costs)
         if not writer.fits(budget):
             raise BudgetError(budget, writer.peak, writer.peak_stage, "optimal")
+    elif optimum.is_slow and not optimum.is_exact(budget) and (groups := _groups_within(costs, budget)):
+        return groups.finish("optimal", budget)
     else:
         writer = optimum.write(budget)
         if not optimum.is_exact(budget):
@@ -56,6 +59,13 @@ def optimal(costs: ChainCosts, budget: int | None = None) -> Schedule:
     if exhaustive_search.searchable(costs):
         writer = exhaustive_search.search(costs, budget, faster_than=writer.time * (1 - 1e-9)) or writer
     return writer.finish("optimal", budget)
+
+
+def _groups_within(costs: ChainCosts, budget: int) -> ScheduleWriter | None:
+    """The fastest schedule of groups; None where a table alone may find one that fits."""
+    with suppress(BudgetError):
+        return best_groups(costs, budget)
+    return None
 
 
 def _rivals(costs: ChainCosts, budget: int) -> Iterator[ScheduleWriter]:

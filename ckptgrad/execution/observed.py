@@ -14,7 +14,9 @@ from ckptgrad.graph.value_types import cotangent_type, filled
 from ckptgrad.planning.schedule import Backward, Schedule
 
 
-def run_staged(program: Program, args: Sequence[Any], schedule: Schedule, observe: Callable[[Sequence[Any]], None]) -> None:
+def run_observed(
+    program: Program, args: Sequence[Any], schedule: Schedule, observe: Callable[[Sequence[Any]], None]
+) -> None:
     """Run the actions of a schedule one by one, and give `observe` all arrays that are held after each.
 
     Each distinct stage is compiled once.  `args` are the leaves of the arguments; these and captured constants are not

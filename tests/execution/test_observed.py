@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 import ckptgrad as cg
-from ckptgrad.execution.staged import run_staged
+from ckptgrad.execution.observed import run_observed
 from ckptgrad.planning import Free
 
 DEPTH = 4
@@ -23,7 +23,7 @@ def loss(ws, x):
 def observed(policy):
     """The plan, and the arrays that were held after each of its actions."""
     plan, held = cg.plan(loss, WS, X, policy=policy), []
-    run_staged(plan.program, jax.tree.leaves((WS, X)), plan.schedule, lambda arrays: held.append(list(arrays)))
+    run_observed(plan.program, jax.tree.leaves((WS, X)), plan.schedule, lambda arrays: held.append(list(arrays)))
     return plan, held
 
 

@@ -1,0 +1,45 @@
+"""Whether a gradient runs stage by stage: where that was asked for, or compiling it as one program would take long."""
+
+from __future__ import annotations
+
+from jax.core import Tracer
+
+from ckptgrad.doors.tracing import TracedChain
+from ckptgrad.errors import StagedError
+from ckptgrad.graph.naming import title
+from ckptgrad.request import Request
+from ckptgrad.target.processes import several_processes
+
+# Operations of the function from which on compiling its gradient as one program takes longer than most want to wait: a
+# compiler takes a millisecond or more for each of those that a plan runs, forwards, repetitions and backwards.
+LONG = 4000
+
+
+def runs_staged(chain: TracedChain, request: Request) -> bool:
+    """Whether a call runs stage by stage.
+
+    Raises:
+        StagedError: it was asked to, inside a transformation.
+    """
+    if request.runtime == "compiled":
+        return False
+    traced = any(isinstance(x, Tracer) for x in (*chain.call.leaves, *chain.graph.constants.values()))
+    if request.runtime == "staged":
+        if traced:
+            raise StagedError.inside_a_transformation()
+        return True
+    can = not traced and chain.program.devices == 1 and not several_processes() and not chain.returned.reads_references
+    return can and len(chain.graph.operations) >= LONG
+
+
+def check_repeatable(chain: TracedChain) -> None:
+    """Refuse to compile what would do something else when it is called again.
+
+    Raises:
+        StagedError: the function reads or writes a mutable reference from outside, whose value was read while it was traced.
+    """
+    if chain.returned.reads_references:
+        raise StagedError(
+            f"{title(chain.call.original)} uses a mutable reference from outside, which a gradient that is compiled stage "
+            f"by stage would not read again; call the gradient without .compile, or use runtime='compiled'"
+        )

@@ -1,0 +1,113 @@
+"""The account of a staged gradient: bytes that are held at every moment, beyond the arguments, on paper and as it runs."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ckptgrad.errors import LedgerError
+from ckptgrad.execution.staged.programs import Order, Ready
+from ckptgrad.execution.staged.recorded import Recording
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What one step holds.
+
+    Attributes:
+        action: the index of its action in the schedule.
+        held: bytes held before it.
+        taken: bytes that it takes when it starts: results that are written over nothing, and temporaries.
+        temporary: the part of `taken` that the compiler certifies as its temporaries.
+        given_back: bytes that are free once it has finished.
+    """
+
+    action: int
+    held: int
+    taken: int
+    temporary: int
+    given_back: int
+
+    @property
+    def total(self) -> int:
+        """Bytes while it runs."""
+        return self.held + self.taken
+
+
+def moments(recording: Recording, programs: Mapping[Order, Ready]) -> tuple[Moment, ...]:
+    """The account of a recording on paper, step by step, where each starts when the one before has finished.
+
+    Raises:
+        LedgerError: something is dropped twice, or what is held in the end is not what is returned.
+    """
+    size, held = recording.value_bytes, 0
+    found: list[Moment] = []
+    for step in recording.steps:
+        program = programs[step.order]
+        temporary, over = program.temporary_bytes, program.overwritten_bytes
+        taken = temporary + sum(size[p] for p in step.results) - over
+        given_back = temporary + sum(size[p] for p in step.dropped) - over
+        found.append(Moment(step.action, held, taken, temporary, given_back))
+        held += taken - given_back
+        if held < 0:
+            raise LedgerError(f"more is dropped than was held in action {step.action}")
+    returned = sum(size[p] for p in (*recording.gradients, *recording.outputs))
+    if held != returned:
+        raise LedgerError(f"{held} bytes are held in the end, {returned} of them are returned")
+    return tuple(found)
+
+
+class Account:
+    """The books of one call: what may be held by what has started and is not known to have finished.
+
+    Programs run ahead of Python.  What one of them drops counts as held until it is known to have finished, and what one of
+    them takes from when it is started: so whatever order they run in, no more is held than these books say.
+
+    Args:
+        limit: bytes that are never exceeded.
+        most_ahead: programs that may be under way.
+    """
+
+    def __init__(self, limit: int, most_ahead: int) -> None:
+        self.limit, self._most_ahead = limit, most_ahead
+        self.held = 0
+        self._under_way: deque[tuple[Any, int]] = deque()
+
+    def start(self, taken: int) -> None:
+        """Make room for a program that takes so many bytes, waiting for earlier ones where there is none yet.
+
+        Raises:
+            LedgerError: there is none, though all earlier ones have finished.
+        """
+        while self.held + taken > self.limit or len(self._under_way) >= self._most_ahead:
+            if not self._under_way:
+                raise LedgerError(
+                    f"{self.held} bytes are held, and {taken} more are needed, of {self.limit} that are allowed"
+                )
+            self._finish_one()
+        self.held += taken
+
+    def started(self, token: Any, given_back: int) -> None:
+        """Note that a program is under way, which gives back so many bytes when its token is there."""
+        self._under_way.append((token, given_back))
+
+    def finish(self) -> None:
+        """Wait for all that is under way."""
+        while self._under_way:
+            self._finish_one()
+
+    def forget(self) -> None:
+        """Let go of the tokens of what is under way."""
+        self._under_way.clear()
+
+    def _finish_one(self) -> None:
+        token, given_back = self._under_way.popleft()
+        token.block_until_ready()
+        self.held -= given_back
+
+
+def peak(account: Sequence[Moment]) -> int:
+    """The most bytes at one moment."""
+    return max(moment.total for moment in account)

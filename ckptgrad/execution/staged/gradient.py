@@ -1,0 +1,197 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+"""A gradient as a staged program: lowered, compiled and asked for its bytes like one that is compiled whole.
+
+`StagedGradient.lower(...).compile()` is to a plan what `jax.jit(...).lower(...).compile()` is: the certifier
+(`execution.certify`) needs to know no more.  Running it executes the steps of the plan one after the other, on arrays that
+are dropped as soon as no step needs them.  Does not: run inside a transformation, or on several devices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.core import Tracer
+
+from ckptgrad.chain.program import Program
+from ckptgrad.errors import MismatchError, StagedError
+from ckptgrad.execution.staged.account import Account, Moment, moments, peak
+from ckptgrad.execution.staged.programs import Order, Ready, ready
+from ckptgrad.execution.staged.progress import OnProgress, shown
+from ckptgrad.execution.staged.recorded import Recording, record
+from ckptgrad.graph.evaluate import like_aval
+from ckptgrad.planning.schedule import Schedule
+
+# Programs that are under way at once, at most: beyond these Python gains nothing by running ahead.
+MOST_AHEAD = 64
+
+# From gradients of the program's arguments and its outputs to what the caller gets.
+Assemble = Callable[[Sequence[Any], Sequence[Any]], Any]
+
+
+@dataclass(frozen=True, eq=False)
+class StagedGradient:
+    """A plan's gradient, to be compiled stage by stage.
+
+    Attributes:
+        program: the chain.
+        schedule: of the plan.
+        assemble: makes of the program's results what the caller gets.
+        progress: as the option of `Request`.
+    """
+
+    program: Program
+    schedule: Schedule
+    assemble: Assemble
+    progress: bool | OnProgress = False
+
+    def lower(self, *args: Any, **kwargs: Any) -> StagedLowered:
+        """The steps for these arguments, arrays or structs.
+
+        Raises:
+            StagedError: the program runs on several devices, or captures a value that is being traced.
+        """
+        if self.program.devices > 1:
+            raise StagedError(
+                f"a program on {self.program.devices} devices is not run stage by stage; use runtime='compiled'"
+            )
+        leaves, tree = jax.tree.flatten((args, kwargs))
+        recording = record(self.program, self.schedule, _device(leaves))
+        if any(isinstance(x, Tracer) for x in recording.constants.values()):
+            raise StagedError.inside_a_transformation()
+        programs = ready((step.order for step in recording.steps), self.program.target)
+        return StagedLowered(self, recording, programs, tree)
+
+
+@dataclass(frozen=True, eq=False)
+class StagedLowered:
+    """The steps of a staged gradient, and their programs."""
+
+    gradient: StagedGradient
+    recording: Recording
+    programs: Mapping[Order, Ready]
+    tree: Any
+
+    def as_text(self) -> str:
+        """The steps and their programs as text: equal for equal ones."""
+        numbers = {order: k for k, order in enumerate(self.programs)}
+        steps = (f"{numbers[s.order]} {s.operands} {s.results} {s.dropped}" for s in self.recording.steps)
+        distinct = dict.fromkeys(program.text for program in self.programs.values())
+        return "\n".join(["staged", *steps, *distinct])
+
+    def compile(self, compiler_options: Any = None) -> StagedExecutable:
+        """The programs are compiled already, with the options of the target."""
+        return StagedExecutable(self, moments(self.recording, self.programs))
+
+
+@dataclass(frozen=True)
+class MemoryStats:
+    """Bytes, by the names of `jax.stages.Compiled.memory_analysis()`."""
+
+    temp_size_in_bytes: int
+    output_size_in_bytes: int
+    argument_size_in_bytes: int
+    alias_size_in_bytes: int = 0
+
+
+class StagedExecutable:
+    """A gradient that runs step by step.
+
+    Attributes:
+        account: what each step holds, beyond the arguments.
+    """
+
+    def __init__(self, lowered: StagedLowered, account: tuple[Moment, ...]) -> None:
+        self.account = account
+        self._gradient, self._recording, self._tree = lowered.gradient, lowered.recording, lowered.tree
+        self._text = lowered.as_text
+        self._calls = [lowered.programs[step.order].executable for step in lowered.recording.steps]
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most bytes at one moment, beyond the arguments."""
+        return peak(self.account)
+
+    def memory_analysis(self) -> MemoryStats:
+        """Its bytes, as those of a compiled program."""
+        program, recording = self._gradient.program, self._recording
+        outputs = sum(recording.value_bytes[p] for p in (*recording.gradients, *recording.outputs))
+        return MemoryStats(self.peak_bytes - outputs, outputs, program.target.total_bytes(program.graph.inputs))
+
+    def as_text(self) -> str:
+        """As that of `StagedLowered`."""
+        return self._text()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The gradient; all of its programs have finished when it is returned.
+
+        Raises:
+            MismatchError: the arguments are not of the types that it was compiled for.
+            StagedError: it is called inside a transformation.
+            LedgerError: more would be held than is certified.
+        """
+        leaves, tree = jax.tree.flatten((args, kwargs))
+        self._check(leaves, tree)
+        values: list[Any] = [None] * self._recording.values
+        values[: len(leaves)] = [
+            x if isinstance(x, jax.Array) else jnp.asarray(x, v.aval.dtype) for x, v in self._paired(leaves)
+        ]
+        for place, constant in self._recording.constants.items():
+            values[place] = constant
+        try:
+            with shown(self._gradient.progress) as on_progress:
+                self._run(values, on_progress)
+            return self._returned(values)
+        finally:
+            # A traceback may hold on to this frame.
+            values.clear()
+            leaves.clear()
+
+    def _run(self, values: list[Any], on_progress: OnProgress | None) -> None:
+        account, count = Account(self.peak_bytes, MOST_AHEAD), len(self._calls)
+        try:
+            for done, (step, call, moment) in enumerate(
+                zip(self._recording.steps, self._calls, self.account, strict=True), 1
+            ):
+                account.start(moment.taken)
+                made = call(*[values[p] for p in step.operands])
+                account.started(made[0], moment.given_back)
+                for place, value in zip(step.results, made[1:], strict=True):
+                    values[place] = value
+                made = value = None
+                for place in step.dropped:
+                    values[place] = None
+                if on_progress is not None:
+                    on_progress(done, count)
+            account.finish()
+        finally:
+            made = value = None
+            account.forget()
+
+    def _returned(self, values: list[Any]) -> Any:
+        program, recording = self._gradient.program, self._recording
+        gradients = [like_aval(values[p], v.aval) for p, v in zip(recording.gradients, program.wrt, strict=True)]
+        outputs = [like_aval(values[p], a.aval) for p, a in zip(recording.outputs, program.graph.outputs, strict=True)]
+        return self._gradient.assemble(gradients, outputs)
+
+    def _paired(self, leaves: Sequence[Any]) -> zip[tuple[Any, Any]]:
+        return zip(leaves, self._gradient.program.graph.inputs, strict=True)
+
+    def _check(self, leaves: Sequence[Any], tree: Any) -> None:
+        if tree != self._tree:
+            raise MismatchError(f"this gradient was compiled for arguments of the structure {self._tree}, not {tree}")
+        if any(isinstance(x, Tracer) for x in leaves):
+            raise StagedError.inside_a_transformation()
+        for k, (leaf, v) in enumerate(self._paired(leaves)):
+            found, aval = jax.typeof(leaf), v.aval
+            if (found.shape, found.dtype) != (aval.shape, aval.dtype):
+                raise MismatchError(f"leaf {k} of the arguments is {found}; this gradient was compiled for {aval}")
+
+
+def _device(leaves: Sequence[Any]) -> Any:
+    """The device to which arguments are committed; None where they are to none."""
+    committed = (x for x in leaves if isinstance(x, jax.Array) and getattr(x, "committed", False))
+    return next((next(iter(x.devices())) for x in committed), None)

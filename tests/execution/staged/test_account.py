@@ -1,0 +1,75 @@
+"""Books that never promise more than there is."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from ckptgrad.errors import LedgerError
+from ckptgrad.execution.staged.account import Account, moments, peak
+from ckptgrad.execution.staged.programs import Ready
+from ckptgrad.execution.staged.recorded import Recording, Step
+
+
+class Token:
+    """Notes that it was waited for."""
+
+    def __init__(self, waited):
+        self._waited = waited
+
+    def block_until_ready(self):
+        self._waited.append(self)
+
+
+def test_room_is_made_by_waiting_for_the_oldest_and_no_further():
+    waited = []
+    account, tokens = Account(100, 10), [Token(waited) for _ in range(3)]
+    for token in tokens:
+        account.start(30)
+        account.started(token, 20)
+    assert (account.held, waited) == (90, [])
+    account.start(30)
+    assert (account.held, waited) == (100, tokens[:1])
+    account.started(tokens[0], 0)
+    account.finish()
+    assert account.held == 60
+
+
+def test_no_more_are_under_way_than_allowed():
+    waited = []
+    account = Account(1000, 2)
+    for k in range(5):
+        account.start(1)
+        account.started(Token(waited), 1)
+        assert len(waited) == max(0, k - 1)
+
+
+def test_more_than_there_is_is_refused():
+    account = Account(100, 10)
+    account.start(60)
+    account.started(Token([]), 10)
+    with pytest.raises(LedgerError, match="50 bytes are held, and 51 more are needed, of 100"):
+        account.start(51)
+
+
+def recording(*steps, returned, sizes):
+    made = [Step(k, order, *parts) for k, (order, *parts) in enumerate(steps)]
+    return Recording(tuple(made), 0, {}, len(sizes), returned, (), dict(enumerate(sizes)))
+
+
+def test_the_account_on_paper_counts_temporaries_and_what_is_written_over():
+    first, second = SimpleNamespace(name="first"), SimpleNamespace(name="second")
+    programs = {id(first): Ready(None, "", 7, 0), id(second): Ready(None, "", 5, 40)}
+    steps = recording((id(first), (), (0, 1), ()), (id(second), (0, 1), (2,), (0, 1)), returned=(2,), sizes=[40, 3, 40])
+    account = moments(steps, programs)
+    assert [(m.held, m.taken, m.temporary, m.given_back) for m in account] == [(0, 50, 7, 7), (43, 5, 5, 8)]
+    assert peak(account) == 50
+
+
+def test_books_that_do_not_close_are_refused():
+    programs = {0: Ready(None, "", 0, 0)}
+    with pytest.raises(LedgerError, match="4 bytes are held in the end, 0 of them are returned"):
+        moments(recording((0, (), (0,), ()), returned=(), sizes=[4]), programs)
+    with pytest.raises(LedgerError, match="more is dropped than was held"):
+        moments(recording((0, (), (), (0,)), returned=(), sizes=[4]), programs)
