@@ -378,7 +378,7 @@ class StagedError(CkptgradError, TypeError):
         """The error for values that are being traced."""
         return cls(
             "runtime='staged' runs the stages of a gradient one by one from Python, which cannot be inside jax.jit, "
-            "jax.vmap or another transformation: call the gradient outside of it, and jit what comes before and after, or use "
+            "jax.vmap or another transformation: call the gradient outside of it, jit what comes before and after, or use "
             "runtime='compiled'"
         )
 
