@@ -29,16 +29,20 @@ from ckptgrad.errors import (
     ProcessesError,
     ScheduleError,
     StageError,
+    StateError,
     StaticArgumentError,
     ValidationError,
 )
+from ckptgrad.execution.certify import Certified
 from ckptgrad.graph.graph import Graph, Operation, Variable, get_consumers, get_inputs, get_operation
 from ckptgrad.graph.trace import trace
+from ckptgrad.libraries import nnx
 from ckptgrad.planning.imported_schedules import from_checkpoint_schedules, load_plan
 from ckptgrad.planning.policy import policy
 from ckptgrad.planning.schedule import Backward, Forward, Free, Schedule
 from ckptgrad.report.renderer import RENDERER as _RENDERER
 from ckptgrad.results.frontier import Frontier
+from ckptgrad.results.plan import Plan
 from ckptgrad.results.shown import Shown as _Shown
 from ckptgrad.results.timeline import Timeline
 from ckptgrad.rules.borrowed import use_jax_rule
@@ -52,17 +56,22 @@ from ckptgrad.validation import Validation, validate
 __version__ = "0.1.0"
 
 __all__ = [
-    "ArgnumsError", "Backward", "bprop_rule", "BudgetError", "BudgetFormatError", "calibrate", "Chain", "checkpoint",
-    "CkptgradError", "EffectError", "fori_loop", "Forward", "Free", "from_checkpoint_schedules", "Frontier", "frontier",
-    "get_consumers", "get_inputs", "get_operation", "grad", "GradientTypeError", "Graph", "hessian", "hvp", "jacfwd",
-    "jacobian", "jacrev", "jvp", "linearize", "load_plan", "MismatchError", "MissingExtraError", "MissingRuleError",
-    "NoDerivativeError", "NotAttachedError", "Operation", "OptionError", "plan", "policy", "ProcessesError", "rules", "scan",
-    "Schedule", "ScheduleError", "stage", "StageError", "StaticArgumentError", "Target", "target", "Timeline", "timeline",
-    "trace", "use_implementation", "use_jax_rule", "validate", "Validation", "ValidationError", "value_and_grad", "Variable",
-    "vjp", "while_loop",
+    "ArgnumsError", "Backward", "bprop_rule", "BudgetError", "BudgetFormatError", "calibrate", "Certified", "Chain",
+    "checkpoint", "CkptgradError", "EffectError", "fori_loop", "Forward", "Free", "from_checkpoint_schedules", "Frontier",
+    "frontier", "get_consumers", "get_inputs", "get_operation", "grad", "GradientTypeError", "Graph", "hessian", "hvp",
+    "jacfwd", "jacobian", "jacrev", "jvp", "linearize", "load_plan", "MismatchError", "MissingExtraError",
+    "MissingRuleError", "nnx", "NoDerivativeError", "NotAttachedError", "Operation", "OptionError", "Plan", "plan", "policy",
+    "ProcessesError", "rules", "scan", "Schedule", "ScheduleError", "stage", "StageError", "StateError",
+    "StaticArgumentError", "Target", "target", "Timeline", "timeline", "trace", "use_implementation", "use_jax_rule",
+    "validate", "Validation", "ValidationError", "value_and_grad", "Variable", "vjp", "while_loop",
 ]  # fmt: skip
 
 _Shown.use(_RENDERER)
+
+
+def __dir__() -> list[str]:
+    """The public names, without the rooms that happen to be loaded."""
+    return [*__all__, *(name for name in globals() if name.startswith("__"))]
 
 
 def load_ipython_extension(shell: Any) -> None:

@@ -276,6 +276,41 @@ class StaticArgumentError(CkptgradError, TypeError, ValueError):
         )
 
 
+class StateError(CkptgradError, TypeError):
+    """An object changed in place where the change would be lost: the function is traced with a copy of its arguments.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, ckptgrad as cg
+        >>> @jax.tree_util.register_pytree_node_class
+        ... class Counter:
+        ...     def __init__(self, count): self.count = count
+        ...     def tree_flatten(self): return (self.count,), None
+        ...     @classmethod
+        ...     def tree_unflatten(cls, _, leaves): return cls(*leaves)
+        >>> def loss(x, counter):
+        ...     counter.count = counter.count + 1
+        ...     return x * counter.count
+        >>> cg.grad(loss)(2.0, Counter(jnp.ones(())))
+        Traceback (most recent call last):
+        ...
+        ckptgrad.errors.StateError: ...
+    """
+
+    def __init__(self, function: str, kind: str, changed: Sequence[str], nnx: bool = False) -> None:
+        self.changed = tuple(changed)
+        what = ", ".join(self.changed[:4]) + (f" and {len(self.changed) - 4} more" if len(self.changed) > 4 else "")
+        remedy = (
+            "use ckptgrad.nnx.value_and_grad or ckptgrad.nnx.grad, which update it as Flax's do (ckptgrad.nnx.pure for the "
+            "doors that only look), or nnx.split it, and nnx.merge it inside"
+            if nnx
+            else "return the new values as well, with has_aux=True"
+        )
+        super().__init__(
+            f"{function} changes an argument of type {kind} in place: {what}. What is differentiated is a copy, so that the "
+            f"change would be lost; {remedy}"
+        )
+
+
 class EffectError(CkptgradError, ValueError):
     """A side effect that must happen once stands in a part that the plan runs twice.
 

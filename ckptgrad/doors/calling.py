@@ -105,6 +105,15 @@ def check_runs(target: Target, values: Any) -> None:
         target.check_runs()
 
 
+def positional(fun: Callable, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """A call with as many of its arguments by position as its signature allows."""
+    try:
+        bound = inspect.signature(fun).bind(*args, **kwargs)
+    except (TypeError, ValueError):  # no signature, or a call that does not fit it, of which the function itself complains
+        return tuple(args), dict(kwargs)
+    return bound.args, bound.kwargs
+
+
 def make_call(fun: Callable, args: Sequence[Any], kwargs: dict[str, Any], argnums: int | Sequence[int]) -> Call:
     """The call of a function, differentiated with respect to the arguments that a request names.
 

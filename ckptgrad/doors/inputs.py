@@ -12,6 +12,7 @@ from ckptgrad.doors.calling import Call
 from ckptgrad.doors.leaves import dtype_of
 from ckptgrad.errors import GradientTypeError
 from ckptgrad.graph.naming import title
+from ckptgrad.graph.state import holds_nnx
 
 
 def check_inputs(call: Call, allow_int: bool, holomorphic: bool, door: str = "grad") -> None:
@@ -54,5 +55,7 @@ def check_real_inputs(call: Call, allow_int: bool, holomorphic: bool, door: str)
 
 def _refuse(call: Call, k: int, requirement: str, remedy: str) -> NoReturn:
     name, where = call.names[k], title(call.original)
+    if holds_nnx(call.primals):
+        remedy = "for modules of Flax NNX use ckptgrad.nnx.value_and_grad or ckptgrad.nnx.grad"
     dtype = dtype_of(call.leaves[k])
     raise GradientTypeError(f"{requirement}, but got {dtype} for the argument {name} of {where}; {remedy}")

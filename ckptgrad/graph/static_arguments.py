@@ -23,6 +23,7 @@ from jax import dtypes
 from ckptgrad.errors import StaticArgumentError
 from ckptgrad.graph.atoms import type_of
 from ckptgrad.graph.naming import argument_name, standing_for, title
+from ckptgrad.graph.state import losing_nothing
 
 # What is compared by identity alone: its state is not part of a function's arguments.
 _WHOLE = (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, jax.Array, jax.Ref)
@@ -91,7 +92,8 @@ class Settings:
     def call(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function, with what is not traced filled in."""
         whole = [self.kept[i].filled(x) if i in self.kept else x for i, x in enumerate(args)]
-        return self.fun(*whole, **{k: self.kept[k].filled(x) if k in self.kept else x for k, x in kwargs.items()})
+        named = {k: self.kept[k].filled(x) if k in self.kept else x for k, x in kwargs.items()}
+        return losing_nothing(self.fun, whole, named)(*whole, **named)
 
     def traced_parts(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Other arguments, None in place of what is not traced.
@@ -150,7 +152,7 @@ def split_call(
     places: list[tuple[int | str, Any]] = [(i, x) for i, x in enumerate(args) if i not in differentiated]
     kept = {p: argument for p, x in [*places, *kwargs.items()] if (argument := _argument(x, numbers)) is not None}
     if not kept:
-        return SplitCall(fun, fun, args, kwargs, kept)
+        return SplitCall(fun, losing_nothing(fun, args, kwargs), args, kwargs, kept)
     return SplitCall(fun, standing_for(fun, Settings(fun, kept, ()).call), *_traced_parts(kept, args, kwargs), kept)
 
 
