@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from math import floor, inf, log
 from typing import Any
 
-from ckptgrad.bytes import format_bytes
+from ckptgrad.bytes import device_words, format_bytes
 from ckptgrad.errors import BudgetError
 from ckptgrad.execution.trials import Build, Trial, Trials
 from ckptgrad.execution.xla_forms import open_is_faster
+from ckptgrad.graph.naming import counted
 from ckptgrad.results.outcomes import OUTCOMES, Outcome
 from ckptgrad.results.plan import Plan
 from ckptgrad.target.allocated import Memory
@@ -39,7 +40,7 @@ DIP = 0.95
 FEW_BYTES = 1 << 20
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Certified:
     """A compiled gradient whose peak XLA's buffer assignment vouches for.
 
@@ -50,6 +51,12 @@ class Certified:
         budget: the bytes that it keeps, as asked for; None for none. The plan's own budget is the aim that led to it.
         traced_parts: from arguments to those that the executable takes, where some are not traced: the program is that
             for their values, and others raise StaticArgumentError.
+
+    Example:
+        >>> import jax.numpy as jnp, ckptgrad as cg
+        >>> safe = cg.grad(lambda x: jnp.sum(jnp.sin(x)), budget="1KiB").compile(jnp.zeros(8))
+        >>> isinstance(safe, cg.Certified), safe.peak_bytes <= 1024, [float(g) for g in safe(jnp.zeros(8))[:2]]
+        (True, True, [1.0, 1.0])
     """
 
     executable: Any
@@ -64,6 +71,24 @@ class Certified:
         if self.traced_parts is not None:
             args, kwargs = self.traced_parts(args, kwargs)
         return self.executable(*args, **kwargs)
+
+    def __str__(self) -> str:
+        plan, memory = self.plan, self.memory
+        stages = f"{len(plan.program.stages)} stages, {plan.simulation.recomputations} forwards repeated"
+        rows = (
+            ("certified", f"{format_bytes(self.peak_bytes)}{device_words(plan.program.devices)} beyond the arguments"),
+            ("temporaries", format_bytes(self.temporary_bytes)),
+            ("outputs", format_bytes(memory.peak_bytes - memory.temporary_bytes)),
+            ("budget", "none" if self.budget is None else format_bytes(self.budget)),
+            ("predicted", format_bytes(plan.peak_bytes) if plan.fenced else "not for stages that are open to each other"),
+            ("plan", f"{stages}, {'fenced' if plan.fenced else 'open'}, policy {plan.schedule.policy}"),
+            ("compiled for", f"{self.target}, {counted(self.rounds, 'plan')} tried"),
+        )
+        width = max(len(what) for what, _ in rows) + 2
+        return "\n".join(f"{what:<{width}}{found}" for what, found in rows)
+
+    def __repr__(self) -> str:
+        return str(self)
 
     @property
     def target(self) -> Target:

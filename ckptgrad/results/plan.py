@@ -36,6 +36,12 @@ class Plan(Shown):
         budget: bytes beyond the arguments, or None.
         fenced: whether stages are isolated from each other; predictions of bytes are for stages that are.
         open_seconds: of a plan that was compiled with its stages open to each other, the estimated seconds of that program.
+
+    Example:
+        >>> import jax.numpy as jnp, ckptgrad as cg
+        >>> plan = cg.plan(lambda ws, x: jnp.sum(jnp.tanh(jnp.tanh(x @ ws[0]) @ ws[1])), [jnp.eye(8)] * 2, jnp.ones((64, 8)))
+        >>> isinstance(plan, cg.Plan), plan.peak_bytes > plan.temporary_bytes, plan.simulation.recomputations
+        (True, True, 0)
     """
 
     program: Program

@@ -440,3 +440,20 @@ def test_plans_tell_how_far_off_they_were_once_they_ran():
     assert plan.found.seconds == comparison.seconds > 0
     assert "s per call" in str(plan)
     assert plan.to_dict()["found_peak_bytes"] == safe.peak_bytes
+
+
+def test_a_certificate_prints_as_a_small_table():
+    safe = certified("0.5x")
+    lines = str(safe).splitlines()
+    assert [line.split("  ")[0] for line in lines] == [
+        "certified",
+        "temporaries",
+        "outputs",
+        "budget",
+        "predicted",
+        "plan",
+        "compiled for",
+    ]
+    assert f"{safe.peak_bytes / 2**10:.1f} KiB" in lines[0]
+    assert max(map(len, lines)) < 100
+    assert repr(safe) == str(safe)
