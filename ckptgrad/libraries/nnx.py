@@ -51,6 +51,8 @@ def value_and_grad(
     saveable: Callable[..., Any] | None = None,
     costs: str = "auto",
     target: TargetChoice = None,
+    runtime: str = "compiled",
+    progress: bool | Callable[[int, int], object] = False,
 ) -> Any:
     """A function that evaluates `fun` and its gradient within a memory budget, and updates the modules that it is given.
 
@@ -61,7 +63,8 @@ def value_and_grad(
             where this is a decorator.
         argnums: which positional arguments to differentiate: an int, which means the `nnx.Param`s of the modules in that
             argument, an `nnx.DiffState(argnum, filter)`, or a sequence of these.
-        has_aux, holomorphic, allow_int, budget, policy, saveable, costs, target: as for `ckptgrad.value_and_grad`.
+        has_aux, holomorphic, allow_int, budget, policy, saveable, costs, target, runtime, progress: as for
+            `ckptgrad.value_and_grad`.
 
     Returns:
         A function with the arguments of `fun` that returns (value, gradient), or ((value, aux), gradient); gradients are
@@ -99,6 +102,8 @@ def grad(
     saveable: Callable[..., Any] | None = None,
     costs: str = "auto",
     target: TargetChoice = None,
+    runtime: str = "compiled",
+    progress: bool | Callable[[int, int], object] = False,
 ) -> Any:
     """A function that evaluates the gradient of `fun`; see `value_and_grad`.
 
