@@ -430,6 +430,18 @@ class LedgerError(CkptgradError, RuntimeError):
     """
 
 
+class TierError(CkptgradError, RuntimeError):
+    """A tier cannot keep what is sent to it, or does not return what it kept; the gradient is not computed.
+
+    Example:
+        >>> import ckptgrad as cg
+        >>> cg.grad(abs, runtime="staged", tiers=["tape:1GiB"])
+        Traceback (most recent call last):
+        ...
+        ckptgrad.errors.TierError: 'tape:1GiB' is not a tier; ...
+    """
+
+
 class ProcessesError(CkptgradError, RuntimeError):
     """Processes that share a program do different things, or one of them cannot go on.
 

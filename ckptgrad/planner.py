@@ -14,13 +14,17 @@ from ckptgrad.costs.asked import AskedCosts
 from ckptgrad.costs.compiled import count_probes
 from ckptgrad.costs.source import MOST_PROBES, program_costs
 from ckptgrad.errors import BudgetError, EffectError, OptionError, ScheduleError
+from ckptgrad.execution.tiers.measured import measured_rates
+from ckptgrad.execution.tiers.tier import Tier
 from ckptgrad.graph.graph import Operation
 from ckptgrad.planning.budget import budget_bytes, everything_peak
 from ckptgrad.planning.costs import ChainCosts
+from ckptgrad.planning.makespan import simulate_makespan
 from ckptgrad.planning.optimal.dynamic_programming import minimum_peak
 from ckptgrad.planning.policy import get_policy
 from ckptgrad.planning.referee import Simulation, simulate
-from ckptgrad.planning.schedule import Action, Forward, Schedule
+from ckptgrad.planning.schedule import Action, Forward, Offload, Schedule
+from ckptgrad.planning.transfers import Room, tiered_schedule
 from ckptgrad.request import Request
 from ckptgrad.results.plan import Plan
 from ckptgrad.target.processes import several_processes
@@ -61,7 +65,38 @@ def make_plan(program: Program, request: Request, costs: ChainCosts | None = Non
     except BudgetError as error:
         raise error.on(program.devices) from None
     check_effects(program, schedule)
-    return Plan(program, costs, schedule, simulation, limit)
+    makespan = None
+    if any(isinstance(action, Offload) for action in schedule):
+        _check_tiers(request, schedule)
+        rates = [room.rates for room in _rooms(program, request)]
+        makespan = simulate_makespan(costs, schedule, rates, limit or simulation.peak).seconds
+    return Plan(program, costs, schedule, simulation, limit, makespan=makespan)
+
+
+def _rooms(program: Program, request: Request) -> list[Room]:
+    """The request's tiers as planning sees them, with their rates as they are measured once in a process.
+
+    Raises:
+        NotAttachedError: the target is not here, so that nothing can be measured.
+    """
+    program.target.check_runs()
+    device = program.target.devices[0]
+    return [Room(tier.capacity, measured_rates(tier, device)) for tier in request.tiers if isinstance(tier, Tier)]
+
+
+def _check_tiers(request: Request, schedule: Schedule) -> None:
+    """Refuse a given schedule that sends to a tier which is not given.
+
+    Raises:
+        ScheduleError: it does.
+    """
+    for index, action in enumerate(schedule):
+        if isinstance(action, Offload) and not 0 <= action.tier < len(request.tiers):
+            raise ScheduleError(
+                f"there is no tier {action.tier}; give runtime='staged' and tiers=, which has {len(request.tiers)}",
+                index,
+                action,
+            )
 
 
 def best_plan(programs: Sequence[Program], request: Request) -> Plan:
@@ -114,7 +149,12 @@ def _check_same_for_all(request: Request) -> None:
 def _decide(program: Program, request: Request, costs: ChainCosts) -> tuple[Schedule, Simulation, int | None]:
     """The schedule of the request's policy, what the referee says of it, and the budget in bytes."""
     limit, policy = limit_bytes(program, request, costs), request.policy
-    schedule = policy if isinstance(policy, Schedule) else get_policy(policy)(costs, limit)
+    if isinstance(policy, Schedule):
+        schedule = policy
+    elif request.tiers and limit is not None:
+        schedule = tiered_schedule(costs, limit, _rooms(program, request), get_policy(policy))
+    else:
+        schedule = get_policy(policy)(costs, limit)
     if not isinstance(schedule, Schedule):
         raise ScheduleError(f"the policy {policy!r} returned a {type(schedule).__name__}, not a ckptgrad.Schedule")
     simulation = simulate(schedule, costs)

@@ -12,6 +12,7 @@ import numpy as np
 from ckptgrad.bytes import Budget, check_budget
 from ckptgrad.costs import source
 from ckptgrad.errors import ArgnumsError, OptionError
+from ckptgrad.execution.tiers.tier import read_tiers
 from ckptgrad.planning.policy import Policy, get_policy, registered
 from ckptgrad.planning.schedule import Schedule
 from ckptgrad.stage.save_options import Saveable
@@ -33,6 +34,7 @@ _BUDGET = Text('Bytes beyond the arguments: "512MiB", "0.25x" of store_all, "min
 _POLICY = Text("The policy that decides what to store", choices=registered)
 _COSTS = Text("How stages are judged", choices=lambda: source.CHOICES)
 _RUNTIME = Text("Whether the gradient is one program or runs stage by stage", choices=lambda: RUNTIMES)
+_TIERS = Text('Where to send what does not fit: "host:64GiB", "disk:/scratch:500GiB"', read=tuple, repeats=True)
 _TARGET = Text('What is compiled for, if not what is attached: "h100", "h100:8", "v5e:2x2", "cpu", a file about a GPU')
 
 
@@ -55,11 +57,14 @@ class Request:
         runtime: how the gradient is run, one of `RUNTIMES`.
         progress: of a gradient that runs stage by stage: whether a bar is shown, or what is told after each step how many
             are done, of how many.
+        tiers: where boundaries are sent that do not fit, for `runtime="staged"`: "host:64GiB", "disk:/scratch:500GiB"; or
+            "auto". Kept as a tuple of `Tier`.
 
     Raises:
         BudgetFormatError: the budget is malformed.
         PolicyError: no policy has this name.
         OptionError: `costs`, `runtime` or the target is unknown, or `argnums` is empty.
+        TierError: a tier is malformed.
         MissingExtraError: the compiler of the target is not installed.
         ArgnumsError: `argnums` is not an int or an iterable of ints.
     """
@@ -76,6 +81,7 @@ class Request:
     shardings: Any = None
     runtime: str = field(default="compiled", metadata=_RUNTIME.metadata)
     progress: bool | Callable[[int, int], object] = False
+    tiers: Sequence[str] | str = field(default=(), metadata=_TIERS.metadata)
 
     def __post_init__(self) -> None:
         check_budget(self.budget)
@@ -86,6 +92,9 @@ class Request:
         if self.runtime not in RUNTIMES:
             raise OptionError(f"runtime={self.runtime!r} is unknown; there are {', '.join(RUNTIMES)}")
         object.__setattr__(self, "argnums", _checked_argnums(self.argnums))
+        if self.tiers and self.runtime == "compiled":
+            raise OptionError("tiers= needs runtime='staged': one program sends nothing")
+        object.__setattr__(self, "tiers", read_tiers(self.tiers))
         if self.target is not None:
             object.__setattr__(self, "target", named_target(self.target))
 

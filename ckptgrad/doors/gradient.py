@@ -21,6 +21,7 @@ from ckptgrad.doors.tracing import TracedChain, trace_chain
 from ckptgrad.execution.certify import Certified
 from ckptgrad.execution.interpreter import Execution, split_at_backward
 from ckptgrad.execution.staged.gradient import StagedGradient
+from ckptgrad.execution.tiers.tier import Tier
 from ckptgrad.graph.naming import name_of
 from ckptgrad.graph.static_arguments import SplitCall
 from ckptgrad.graph.value_types import cotangent_type, filled
@@ -152,9 +153,10 @@ class GradientFunction:
         """A way to cut the call, whose plans run stage by stage; it holds none of the call's arrays."""
         abstract = chain.without_arrays()
         assemble = partial(self._assembled, abstract)
+        tiers = tuple(tier for tier in self.request.tiers if isinstance(tier, Tier))
 
         def staged(plan: Plan) -> StagedGradient:
-            return StagedGradient(plan.program, plan.schedule, assemble, self.request.progress)
+            return StagedGradient(plan.program, plan.schedule, assemble, self.request.progress, tiers)
 
         return Cut(chain.program, staged, staged=True)
 
@@ -199,6 +201,7 @@ def value_and_grad(
     shardings: Any = None,
     runtime: str = "compiled",
     progress: bool | Callable[[int, int], object] = False,
+    tiers: Sequence[str] | str = (),
 ) -> GradientFunction:
     """A function that evaluates `fun` and its gradient, within a memory budget.
 
@@ -230,6 +233,9 @@ def value_and_grad(
             to compile as one program. Not inside `jax.jit` or `jax.vmap`, nor on several devices. "auto": staged where one
             program would take long to compile, and where it can be.
         progress: of a staged gradient: True for a bar, or a function of steps done and steps in total.
+        tiers: of a staged gradient with a budget: where boundaries are sent that the device has no room for, beside
+            computation: "host:64GiB", "disk:/scratch:500GiB", several in a list, the first to be filled first; "auto" is a
+            folder for temporary files. Files are checked when they are read, and removed when the gradient is there.
 
     Returns:
         A function with the arguments of `fun` that returns (value, gradient), or
@@ -241,6 +247,7 @@ def value_and_grad(
         BudgetError: when called, for a budget below what is feasible.
         OptionError: when called, for a budget in bytes where it is not known how tracers lie over several devices; in one of
             several processes for options by which each may plan differently, unless they plan together, in `.compile`.
+        TierError: at once for malformed tiers; when called, for a tier that cannot be used or does not keep what it is sent.
         StagedError: when called with runtime="staged" inside a transformation, or for several devices.
         NotAttachedError: when called, and the target is not attached to this process.
         GradientTypeError: when called, for a non-scalar loss or arguments without gradient.
@@ -252,7 +259,19 @@ def value_and_grad(
         [0.0, 2.0, 4.0]
     """
     request = Request(
-        argnums, has_aux, holomorphic, allow_int, budget, policy, saveable, costs, target, shardings, runtime, progress
+        argnums,
+        has_aux,
+        holomorphic,
+        allow_int,
+        budget,
+        policy,
+        saveable,
+        costs,
+        target,
+        shardings,
+        runtime,
+        progress,
+        tiers,
     )
     return GradientFunction(fun, request, with_value=True)
 
@@ -272,6 +291,7 @@ def grad(
     shardings: Any = None,
     runtime: str = "compiled",
     progress: bool | Callable[[int, int], object] = False,
+    tiers: Sequence[str] | str = (),
 ) -> GradientFunction:
     """A function that evaluates the gradient of `fun`; see `value_and_grad`.
 
@@ -284,6 +304,18 @@ def grad(
         12.0
     """
     request = Request(
-        argnums, has_aux, holomorphic, allow_int, budget, policy, saveable, costs, target, shardings, runtime, progress
+        argnums,
+        has_aux,
+        holomorphic,
+        allow_int,
+        budget,
+        policy,
+        saveable,
+        costs,
+        target,
+        shardings,
+        runtime,
+        progress,
+        tiers,
     )
     return GradientFunction(fun, request, with_value=False)

@@ -29,7 +29,7 @@ def runs_staged(chain: TracedChain, request: Request) -> bool:
             raise StagedError.inside_a_transformation()
         return True
     can = not traced and chain.program.devices == 1 and not several_processes() and not chain.returned.reads_references
-    return can and len(chain.graph.operations) >= LONG
+    return can and (bool(request.tiers) or len(chain.graph.operations) >= LONG)
 
 
 def check_repeatable(chain: TracedChain) -> None:

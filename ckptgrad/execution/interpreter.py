@@ -25,7 +25,7 @@ from ckptgrad.execution.xla_forms import apply_in_forms
 from ckptgrad.graph.evaluate import like_aval, read
 from ckptgrad.graph.graph import Atom, Constant, Operation, Variable, variables_of
 from ckptgrad.graph.value_types import as_cotangent, cotangent_type, filled
-from ckptgrad.planning.schedule import Action, Backward, Forward, Free, Schedule, unknown_action
+from ckptgrad.planning.schedule import Action, Backward, Fetch, Forward, Free, Offload, Schedule, unknown_action
 from ckptgrad.stage.joint import Joint
 from ckptgrad.stage.partition import Order, Run, Tie
 from ckptgrad.target.platform import Form, Isolation
@@ -148,7 +148,11 @@ class Execution:
                 case Backward(stage):
                     self.run_backward(stage)
                 case Free(boundary):
-                    self.boundaries.pop(boundary, None)
+                    self.free(boundary)
+                case Offload(boundary, tier):
+                    self.offload(boundary, tier)
+                case Fetch(boundary, tier):
+                    self.fetch(boundary, tier)
                 case _:
                     raise unknown_action(action)
         return self
@@ -162,6 +166,22 @@ class Execution:
         self.latest = list(cotangents)
         for v, ct in zip(self.program.seeds, cotangents, strict=True):
             self._add(v, ct)
+
+    def free(self, boundary: int) -> None:
+        """Drop a boundary."""
+        self.boundaries.pop(boundary, None)
+
+    def offload(self, boundary: int, tier: int) -> None:
+        """Send a boundary to a tier.
+
+        Raises:
+            ScheduleError: what runs here is one program, from which nothing is sent.
+        """
+        raise ScheduleError(f"boundary {boundary} is to be sent to a tier, which needs runtime='staged' and tiers=")
+
+    def fetch(self, boundary: int, tier: int) -> None:
+        """Fetch a boundary from a tier; as `offload`."""
+        self.offload(boundary, tier)
 
     def run_forward(self, i: int, keep: int | None, output: bool) -> None:
         stage, again = self.program.stages[i], i in self._ever

@@ -9,14 +9,16 @@ from ckptgrad.planning.costs import ChainCosts, SaveOption, StageCost
 from ckptgrad.planning.optimal.dynamic_programming import minimum_peak
 from ckptgrad.planning.policy import Policy, PolicyError, get_policy, policy, registered
 from ckptgrad.planning.referee import Simulation, simulate
-from ckptgrad.planning.schedule import Action, Backward, Forward, Free, Schedule
+from ckptgrad.planning.schedule import Action, Backward, Fetch, Forward, Free, Offload, Schedule
 
 __all__ = [
     "Action",
     "Backward",
     "ChainCosts",
+    "Fetch",
     "Forward",
     "Free",
+    "Offload",
     "Policy",
     "PolicyError",
     "SaveOption",

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, cast
 
 from ckptgrad.planning.costs import ChainCosts, StageCost
-from ckptgrad.planning.schedule import Action, Backward, Forward, Free, unknown_action
+from ckptgrad.planning.schedule import Action, Backward, Fetch, Forward, Free, Offload, unknown_action
 
 
 class Storage(NamedTuple):
@@ -135,6 +135,11 @@ def backward_change(stage: StageCost, keep: int, input_cotangent: int) -> Change
     return _new(Change, (0, 0, input_cotangent, transients, 0, residual, stage.cotangent_bytes, seconds))
 
 
+def fetch_change(boundary_bytes: int) -> Change:
+    """The change of holding a boundary again; how long it takes is the tier's affair, beside computation."""
+    return _new(Change, (boundary_bytes, 0, 0, 0, 0, 0, 0, 0.0))
+
+
 def free_change(boundary_bytes: int) -> Change:
     """The change of dropping a boundary."""
     return _new(Change, (0, 0, 0, 0, boundary_bytes, 0, 0, 0.0))
@@ -155,6 +160,7 @@ class Ledger:
 
     Attributes:
         boundaries, residuals, cotangent: what is held by number, residuals with their save option.
+        away: the boundaries of which a tier has a copy.
         live: bytes held.
         peak, peak_stage: bytes at the worst moment so far, and the stage of the first action that reached it, if any did.
         seconds: of the actions so far.
@@ -163,6 +169,7 @@ class Ledger:
     def __init__(self, costs: ChainCosts) -> None:
         self.costs = costs
         self.boundaries = {0}
+        self.away: set[int] = set()
         self.residuals: dict[int, int] = {}
         self.cotangent = len(costs)
         self.live = opening(costs).total
@@ -177,6 +184,7 @@ class Ledger:
             ScheduleError: one of them is not an action.
         """
         stages, costs, boundaries, residuals = self.costs.stages, self.costs, self.boundaries, self.residuals
+        away = self.away
         for action in actions:
             if isinstance(action, Forward):
                 stage, keep, output = action.stage, action.keep, action.output
@@ -190,8 +198,17 @@ class Ledger:
                 stage = self.cotangent = action.stage
                 yield backward_change(stages[stage], residuals.pop(stage), costs.cotangent_bytes(stage))
             elif isinstance(action, Free):
+                away.discard(action.boundary)
+                held = action.boundary in boundaries
+                boundaries.discard(action.boundary)
+                yield free_change(costs.boundary_bytes(action.boundary) if held else 0)
+            elif isinstance(action, Offload):
+                away.add(action.boundary)
                 boundaries.discard(action.boundary)
                 yield free_change(costs.boundary_bytes(action.boundary))
+            elif isinstance(action, Fetch):
+                boundaries.add(action.boundary)
+                yield fetch_change(costs.boundary_bytes(action.boundary))
             else:
                 raise unknown_action(action)
 
@@ -223,6 +240,16 @@ class Ledger:
         self.seconds += seconds
         self.boundaries.add(end)
 
+    def needs(self, action: Action) -> int:
+        """Bytes that an action which runs now takes at its worst moment, beyond those that are held."""
+        if isinstance(action, Forward):
+            replaces = action.output and action.stage + 1 in self.boundaries
+            return forward_change(self.costs.stages[action.stage], action.keep, action.output, replaces).during
+        if isinstance(action, Backward):
+            i = action.stage
+            return backward_change(self.costs.stages[i], self.residuals[i], self.costs.cotangent_bytes(i)).during
+        return self.costs.boundary_bytes(action.boundary) if isinstance(action, Fetch) else 0
+
     def during(self, action: Action) -> Held:
         """What is held at the worst moment of an action that runs now."""
         boundaries, residuals, cotangents = frozenset(self.boundaries), dict(self.residuals), (self.cotangent,)
@@ -233,6 +260,8 @@ class Ledger:
                 residuals[action.stage] = action.keep
         elif isinstance(action, Backward):
             cotangents += (action.stage,)
+        elif isinstance(action, Fetch):
+            boundaries |= {action.boundary}
         return Held(boundaries, residuals, cotangents)
 
 

@@ -3,8 +3,8 @@
 Algorithm: one pass that follows what is held: boundaries, residuals, one cotangent. Shares no code with the
 ledger, the policies or the writer.
 Bytes are those of the worst moment *during* each action: what is held, what it writes, and its transients.
-Regime: any schedule of forwards, backwards and frees of a chain, nested or not.
-Does not: judge whether a schedule is good, or model allocators, fragmentation or overlap.
+Regime: any schedule of forwards, backwards, frees and transfers of a chain, nested or not. Bytes are those of the device.
+Does not: judge whether a schedule is good, know what tiers can hold, or model allocators, fragmentation or overlap.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from ckptgrad.errors import ScheduleError
 from ckptgrad.planning.costs import ChainCosts, StageCost
-from ckptgrad.planning.schedule import Backward, Forward, Free, Schedule, is_well_formed, unknown_action
+from ckptgrad.planning.schedule import Backward, Fetch, Forward, Free, Offload, Schedule, is_well_formed, unknown_action
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +35,15 @@ class Simulation:
 
 @dataclass
 class _State:
-    """What is held: boundaries, the residuals of stages by save option, and the cotangent of one boundary."""
+    """What is held: boundaries, those sent to a tier with its number, the residuals of stages by save option, and the
+    cotangent of one boundary.
+    """
 
     costs: ChainCosts
     cotangent: int
     live: int
     boundaries: set[int] = field(default_factory=lambda: {0})
+    sent: dict[int, int] = field(default_factory=dict[int, int])
     residuals: dict[int, int] = field(default_factory=dict[int, int])
     time: float = 0.0
 
@@ -67,6 +70,12 @@ def simulate(schedule: Schedule, costs: ChainCosts) -> Simulation:
                 case Free():
                     timeline.append(state.live)
                     _free(state, action)
+                case Offload():
+                    timeline.append(state.live)
+                    _offload(state, action)
+                case Fetch():
+                    _fetch(state, action)
+                    timeline.append(state.live)
         except _Bad as bad:
             raise ScheduleError(str(bad), index, action) from None
     _check_end(state)
@@ -129,10 +138,32 @@ def _backward(state: _State, action: Backward) -> int:
 
 
 def _free(state: _State, action: Free) -> None:
+    sent = state.sent.pop(action.boundary, None)
+    if action.boundary in state.boundaries:
+        state.boundaries.remove(action.boundary)
+        state.live -= state.costs.boundary_bytes(action.boundary)
+    elif sent is None:
+        raise _Bad(f"boundary {action.boundary} is not held")
+
+
+def _offload(state: _State, action: Offload) -> None:
     if action.boundary not in state.boundaries:
         raise _Bad(f"boundary {action.boundary} is not held")
+    if action.boundary in (0, len(state.costs)):
+        raise _Bad("the chain's input and its result are the caller's, and stay")
+    if state.sent.setdefault(action.boundary, action.tier) != action.tier:
+        raise _Bad(f"boundary {action.boundary} is on tier {state.sent[action.boundary]} already")
     state.boundaries.remove(action.boundary)
     state.live -= state.costs.boundary_bytes(action.boundary)
+
+
+def _fetch(state: _State, action: Fetch) -> None:
+    if state.sent.get(action.boundary) != action.tier:
+        raise _Bad(f"boundary {action.boundary} is not on tier {action.tier}")
+    if action.boundary in state.boundaries:
+        raise _Bad(f"boundary {action.boundary} is held already")
+    state.boundaries.add(action.boundary)
+    state.live += state.costs.boundary_bytes(action.boundary)
 
 
 def _known_stage(state: _State, stage: int) -> StageCost:
@@ -149,5 +180,7 @@ def _check_end(state: _State) -> None:
         raise ScheduleError(f"at the end of the schedule: the chain's result, boundary {end}, is not held")
     if state.residuals:
         raise ScheduleError(f"at the end of the schedule: residuals of stages {sorted(state.residuals)} are still held")
+    if state.sent:
+        raise ScheduleError(f"at the end of the schedule: boundaries {sorted(state.sent)} are still on a tier")
     if len(state.boundaries) > 1:
         raise ScheduleError(f"at the end of the schedule: boundaries {sorted(state.boundaries)[:-1]} are still held")

@@ -1,8 +1,9 @@
 """Actions and schedules: what the runtime executes and what every policy writes.
 
 Each action is read as a sentence. Residuals, and the cotangent that a backward consumes, are dropped by the
-backward itself; boundaries are dropped by `Free` only. Boundary 0 and the cotangent of boundary n are there
-from the start. At the end the chain's result, boundary n, and the cotangent of boundary 0 are held, and nothing else.
+backward itself; boundaries are dropped by `Free`, and by `Offload`, after which `Fetch` holds them again. Boundary 0 and
+the cotangent of boundary n are there from the start. At the end the chain's result, boundary n, and the cotangent of
+boundary 0 are held, and nothing else.
 Does not: know sizes or times (`costs`), or check itself (`simulate`).
 """
 
@@ -99,7 +100,61 @@ class Free:
         return f"-{self.boundary}"
 
 
-Action: TypeAlias = Forward | Backward | Free
+@dataclass(frozen=True, slots=True)
+class Offload:
+    """Send boundary `boundary` to a tier, unless that holds it already, and drop it from the device.
+
+    The tier's copy is there until the boundary is freed.  `tier` is the number of the tier, among those that are given.
+
+    Example:
+        >>> import ckptgrad as cg
+        >>> print(cg.planning.Offload(3), cg.planning.Offload(3, tier=1))
+        >3 >3:1
+    """
+
+    boundary: int
+    tier: int = 0
+
+    @property
+    def about(self) -> int:
+        """The boundary."""
+        return self.boundary
+
+    @property
+    def scope(self) -> None:
+        """None: nothing is computed for it."""
+
+    def __str__(self) -> str:
+        return f">{self.boundary}{f':{self.tier}' if self.tier else ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Hold boundary `boundary`, which is on a tier, on the device again.
+
+    Example:
+        >>> import ckptgrad as cg
+        >>> print(cg.planning.Fetch(3))
+        <3
+    """
+
+    boundary: int
+    tier: int = 0
+
+    @property
+    def about(self) -> int:
+        """The boundary."""
+        return self.boundary
+
+    @property
+    def scope(self) -> None:
+        """None: nothing is computed for it."""
+
+    def __str__(self) -> str:
+        return f"<{self.boundary}{f':{self.tier}' if self.tier else ''}"
+
+
+Action: TypeAlias = Forward | Backward | Free | Offload | Fetch
 
 
 @dataclass(frozen=True)
@@ -107,7 +162,7 @@ class Schedule:
     """An order of actions, and the name of the policy that wrote it.
 
     As text: `F3` forwards stage 3, `F3:1` does and keeps option 1, `~` marks a forward without output,
-    `B3` is stage 3's backward, `-3` frees boundary 3.
+    `B3` is stage 3's backward, `-3` frees boundary 3; `>3` sends it to the first tier, `<3:1` fetches it from the second.
 
     Example:
         >>> import ckptgrad as cg
@@ -141,6 +196,13 @@ class Schedule:
         return cls(tuple(map(_parse, actions)), policy)
 
     @property
+    def without_transfers(self) -> Schedule:
+        """The same without sending and fetching, for where no tiers are: it holds more."""
+        moved = any(isinstance(action, Offload | Fetch) for action in self.actions)
+        stay = tuple(action for action in self.actions if not isinstance(action, Offload | Fetch))
+        return Schedule(stay, self.policy) if moved else self
+
+    @property
     def stages(self) -> int:
         """How many stages the schedule differentiates."""
         return sum(isinstance(action, Backward) for action in self.actions)
@@ -164,7 +226,8 @@ class Schedule:
 
 def unknown_action(action: object, index: int | None = None) -> ScheduleError:
     """The error to raise for an action that cannot be followed."""
-    what = f"{action!r} is not an action; write Forward(stage), Backward(stage) or Free(boundary), each with an int"
+    written = "Forward(stage), Backward(stage), Free(boundary), Offload(boundary) or Fetch(boundary)"
+    what = f"{action!r} is not an action; write {written}, each with an int"
     return ScheduleError(what, index, action)
 
 
@@ -172,6 +235,8 @@ def is_well_formed(action: object) -> bool:
     """Whether it is an action, and its numbers are integers."""
     if isinstance(action, Forward):
         return _is_integer(action.stage) and (action.keep is None or _is_integer(action.keep)) and _is_bool(action.output)
+    if isinstance(action, Offload | Fetch):
+        return _is_integer(action.boundary) and _is_integer(action.tier)
     return isinstance(action, Backward | Free) and _is_integer(action.about)
 
 
@@ -186,14 +251,17 @@ def _is_bool(value: object) -> bool:
 # At most 18 digits: no chain has as many stages.
 _ACTION = re.compile(
     r"F(?P<forward>[0-9]{1,18})(:(?P<keep>[0-9]{1,18}))?(?P<bare>~)?|B(?P<backward>[0-9]{1,18})|-(?P<free>[0-9]{1,18})"
+    r"|(?P<way>[<>])(?P<boundary>[0-9]{1,18})(:(?P<tier>[0-9]{1,18}))?"
 )
 
 
 def _parse(text: object) -> Action:
     match = _ACTION.fullmatch(text) if isinstance(text, str) else None
     if match is None:
-        raise ScheduleError(f"{text!r} is not an action; write F3, F3:1, F3:1~, B3 or -3")
+        raise ScheduleError(f"{text!r} is not an action; write F3, F3:1, F3:1~, B3, -3, >3 or <3")
     if match["forward"]:
         keep = None if match["keep"] is None else int(match["keep"])
         return Forward(int(match["forward"]), keep, match["bare"] is None)
+    if match["way"]:
+        return (Offload if match["way"] == ">" else Fetch)(int(match["boundary"]), int(match["tier"] or 0))
     return Backward(int(match["backward"])) if match["backward"] else Free(int(match["free"]))

@@ -36,6 +36,7 @@ class Plan(Shown):
         budget: bytes beyond the arguments, or None.
         fenced: whether stages are isolated from each other; predictions of bytes are for stages that are.
         open_seconds: of a plan that was compiled with its stages open to each other, the estimated seconds of that program.
+        makespan: of a plan that sends values to tiers, the simulated seconds, of which some pass beside transfers.
 
     Example:
         >>> import jax.numpy as jnp, ckptgrad as cg
@@ -51,6 +52,7 @@ class Plan(Shown):
     budget: int | None
     fenced: bool = True
     open_seconds: float | None = None
+    makespan: float | None = None
 
     @property
     def peak_bytes(self) -> int:
@@ -65,6 +67,8 @@ class Plan(Shown):
     @property
     def seconds(self) -> float:
         """Estimated seconds of one call; only ratios between plans mean much."""
+        if self.makespan is not None:
+            return self.makespan
         return self.simulation.time if self.open_seconds is None else self.open_seconds
 
     @property

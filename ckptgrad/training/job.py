@@ -151,13 +151,15 @@ class Training:
     ) -> Validation:
         """Cross-check the schedule used in training, on the trained parameters; processes do it together, without meters."""
         plan = self.gradient.plan
+        # It is compared as one program, from which nothing is sent.
+        schedule = plan.schedule.without_transfers
         tokens = next(self.data.batches())
         return validate(
             self.loss_function,
             self.params,
             tokens,
-            budget=plan.budget,
-            policies=[plan.schedule],
+            budget=plan.budget if schedule is plan.schedule else None,
+            policies=[schedule],
             repeats=repeats,
             meters=meters,
             on_progress=on_progress,

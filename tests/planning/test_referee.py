@@ -6,6 +6,7 @@ import pytest
 
 from ckptgrad.errors import ScheduleError
 from ckptgrad.planning import Backward, ChainCosts, Forward, Free, SaveOption, Schedule, StageCost
+from ckptgrad.planning.ledger import follow
 from ckptgrad.planning.referee import simulate
 
 F, B, X = Forward, Backward, Free
@@ -106,3 +107,31 @@ def test_bad_schedules_are_refused(actions, index, words):
         run(*actions)
     assert caught.value.index == index
     assert caught.value.action == (None if index is None else actions[index])
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("F0:0 >1 F1:0", "boundary 1, is not held"),
+        ("F0:0 >1 >1", "boundary 1 is not held"),
+        ("F0:0 >0", "the caller's"),
+        ("F0:0 F1:0 >2", "the caller's"),
+        ("F0:0 <1", "not on tier 0"),
+        ("F0:0 >1 <1:1", "not on tier 1"),
+        ("F0:0 >1 <1 <1", "held already"),
+        ("F0:0 >1 <1 >1:1", "on tier 0 already"),
+        ("F0:0 F1:0 >1 <1 B1 B0 -0", "still on a tier"),
+    ],
+)
+def test_transfers_that_cannot_be_are_refused(text, complaint):
+    costs = ChainCosts.uniform(2, reads_input=True)
+    with pytest.raises(ScheduleError, match=complaint):
+        simulate(Schedule.parse(text.split(), "test"), costs)
+
+
+def test_what_is_sent_is_held_no_longer():
+    costs = ChainCosts.uniform(3, residual_bytes=0, reads_input=True)
+    schedule = Schedule.parse(["F0:0", "F1:0", ">1", "F2:0", "B2", "-2", "<1", "B1", "-1", "B0", "-0"], "sent")
+    held = [*simulate(schedule, costs).timeline]
+    assert held == [balance.stored.total + balance.transients for balance in follow(costs, schedule)]
+    assert held[:7] == [3, 4, 4, 4, 5, 4, 4]

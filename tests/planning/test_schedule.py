@@ -9,7 +9,7 @@ import ckptgrad as cg
 from ckptgrad.errors import ScheduleError
 from ckptgrad.execution.interpreter import Execution
 from ckptgrad.execution.observed import run_observed
-from ckptgrad.planning import Backward, Forward, Free, Schedule
+from ckptgrad.planning import Backward, Fetch, Forward, Free, Offload, Schedule
 from ckptgrad.planning.ledger import Ledger, follow
 from ckptgrad.planning.writer import ScheduleWriter
 from ckptgrad.report.schedule import spacetime
@@ -28,7 +28,14 @@ def test_text_is_read_again():
     assert (schedule.stages, schedule.forwards, schedule.recomputations, schedule.kept) == (2, 3, 1, {1: 2, 0: 0})
 
 
-@pytest.mark.parametrize("text", ["", "F", "F-1", "B1:0", "B1~", "-1~", "F1:", "G1", "F1 F2"])
+def test_transfers_are_read_again():
+    texts = [">3", "<3", ">3:1", "<12:2"]
+    schedule = Schedule.parse(texts, "mine")
+    assert [str(action) for action in schedule] == texts
+    assert schedule.actions == (Offload(3), Fetch(3), Offload(3, 1), Fetch(12, 2))
+
+
+@pytest.mark.parametrize("text", [">", "<-1", ">3:", "", "F", "F-1", "B1:0", "B1~", "-1~", "F1:", "G1", "F1 F2"])
 def test_other_texts_are_refused(text):
     with pytest.raises(ScheduleError):
         Schedule.parse(["F0", text], "mine")

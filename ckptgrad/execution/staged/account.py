@@ -11,6 +11,9 @@ from ckptgrad.errors import LedgerError
 from ckptgrad.execution.staged.programs import Order, Ready
 from ckptgrad.execution.staged.recorded import Recording
 
+# The stream of programs; transfers have a stream each way.
+COMPUTING = "computing"
+
 
 @dataclass(frozen=True)
 class Moment:
@@ -45,8 +48,8 @@ def moments(recording: Recording, programs: Mapping[Order, Ready]) -> tuple[Mome
     size, held = recording.value_bytes, 0
     found: list[Moment] = []
     for step in recording.steps:
-        program = programs[step.order]
-        temporary, over = program.temporary_bytes, program.overwritten_bytes
+        program = programs[step.work] if isinstance(step.work, Order) else None
+        temporary, over = (program.temporary_bytes, program.overwritten_bytes) if program else (0, 0)
         taken = temporary + sum(size[p] for p in step.results) - over
         given_back = temporary + sum(size[p] for p in step.dropped) - over
         found.append(Moment(step.action, held, taken, temporary, given_back))
@@ -73,7 +76,8 @@ class Account:
     def __init__(self, limit: int, most_ahead: int) -> None:
         self.limit, self._most_ahead = limit, most_ahead
         self.held = 0
-        self._under_way: deque[tuple[Any, int]] = deque()
+        # By stream: what is in one of them finishes in its order.
+        self._under_way: dict[str, deque[tuple[tuple[Any, ...], int]]] = {}
 
     def start(self, taken: int) -> None:
         """Make room for a program that takes so many bytes, waiting for earlier ones where there is none yet.
@@ -81,30 +85,50 @@ class Account:
         Raises:
             LedgerError: there is none, though all earlier ones have finished.
         """
-        while self.held + taken > self.limit or len(self._under_way) >= self._most_ahead:
-            if not self._under_way:
+        if self._is_full(taken):
+            self._note_finished()
+        while self._is_full(taken):
+            streams = [stream for stream in self._under_way.values() if stream]
+            if not streams:
                 raise LedgerError(
                     f"{self.held} bytes are held, and {taken} more are needed, of {self.limit} that are allowed"
                 )
-            self._finish_one()
+            self._finish_one(streams[0])
+            self._note_finished()
         self.held += taken
 
-    def started(self, token: Any, given_back: int) -> None:
-        """Note that a program is under way, which gives back so many bytes when its token is there."""
-        self._under_way.append((token, given_back))
+    def started(self, token: Any, given_back: int, stream: str = COMPUTING) -> None:
+        """Note that a program or a transfer is under way, which gives back so many bytes when its token is there.
+
+        What is sent is given back no sooner than the programs before it have finished, which may read it too.
+        """
+        programs = self._under_way.get(COMPUTING)
+        tokens = (token, programs[-1][0][0]) if programs and stream != COMPUTING else (token,)
+        self._under_way.setdefault(stream, deque()).append((tokens, given_back))
 
     def finish(self) -> None:
         """Wait for all that is under way."""
-        while self._under_way:
-            self._finish_one()
+        for stream in self._under_way.values():
+            while stream:
+                self._finish_one(stream)
 
     def forget(self) -> None:
         """Let go of the tokens of what is under way."""
         self._under_way.clear()
 
-    def _finish_one(self) -> None:
-        token, given_back = self._under_way.popleft()
-        token.block_until_ready()
+    def _is_full(self, taken: int) -> bool:
+        programs = self._under_way.get(COMPUTING, ())
+        return self.held + taken > self.limit or len(programs) >= self._most_ahead
+
+    def _note_finished(self) -> None:
+        for stream in self._under_way.values():
+            while stream and all(token.is_ready() for token in stream[0][0]):
+                self._finish_one(stream)
+
+    def _finish_one(self, stream: deque[tuple[tuple[Any, ...], int]]) -> None:
+        tokens, given_back = stream.popleft()
+        for token in tokens:
+            token.block_until_ready()
         self.held -= given_back
 
 

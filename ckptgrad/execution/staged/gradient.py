@@ -21,7 +21,9 @@ from ckptgrad.errors import MismatchError, StagedError
 from ckptgrad.execution.staged.account import Account, Moment, moments, peak
 from ckptgrad.execution.staged.programs import Order, Ready, ready
 from ckptgrad.execution.staged.progress import OnProgress, shown
-from ckptgrad.execution.staged.recorded import Recording, record
+from ckptgrad.execution.staged.recorded import Recording, Step, Transfer, record
+from ckptgrad.execution.tiers.mover import Mover, Moving
+from ckptgrad.execution.tiers.tier import Tier
 from ckptgrad.graph.evaluate import like_aval
 from ckptgrad.planning.schedule import Schedule
 
@@ -41,12 +43,14 @@ class StagedGradient:
         schedule: of the plan.
         assemble: makes of the program's results what the caller gets.
         progress: as the option of `Request`.
+        tiers: by their numbers in the schedule.
     """
 
     program: Program
     schedule: Schedule
     assemble: Assemble
     progress: bool | OnProgress = False
+    tiers: tuple[Tier, ...] = ()
 
     def lower(self, *args: Any, **kwargs: Any) -> StagedLowered:
         """The steps for these arguments, arrays or structs.
@@ -59,11 +63,12 @@ class StagedGradient:
                 f"a program on {self.program.devices} devices is not run stage by stage; use runtime='compiled'"
             )
         leaves, tree = jax.tree.flatten((args, kwargs))
-        recording = record(self.program, self.schedule, _device(leaves))
+        device = _device(leaves)
+        recording = record(self.program, self.schedule, device)
         if any(isinstance(x, Tracer) for x in recording.constants.values()):
             raise StagedError.inside_a_transformation()
-        programs = ready((step.order for step in recording.steps), self.program.target)
-        return StagedLowered(self, recording, programs, tree)
+        programs = ready(recording.orders, self.program.target)
+        return StagedLowered(self, recording, programs, tree, device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,11 +79,15 @@ class StagedLowered:
     recording: Recording
     programs: Mapping[Order, Ready]
     tree: Any
+    device: Any = None
 
     def as_text(self) -> str:
         """The steps and their programs as text: equal for equal ones."""
         numbers = {order: k for k, order in enumerate(self.programs)}
-        steps = (f"{numbers[s.order]} {s.operands} {s.results} {s.dropped}" for s in self.recording.steps)
+        steps = (
+            f"{numbers[s.work] if isinstance(s.work, Order) else s.work} {s.operands} {s.results} {s.dropped}"
+            for s in self.recording.steps
+        )
         distinct = dict.fromkeys(program.text for program in self.programs.values())
         return "\n".join(["staged", *steps, *distinct])
 
@@ -108,12 +117,16 @@ class StagedExecutable:
         self.account = account
         self._gradient, self._recording, self._tree = lowered.gradient, lowered.recording, lowered.tree
         self._text = lowered.as_text
-        self._calls = [lowered.programs[step.order].executable for step in lowered.recording.steps]
+        self._device = lowered.device or lowered.gradient.program.target.devices[0]
+        self._calls: list[Any] = [
+            lowered.programs[step.work].executable if isinstance(step.work, Order) else None
+            for step in lowered.recording.steps
+        ]
 
     @property
     def peak_bytes(self) -> int:
-        """The most bytes at one moment, beyond the arguments."""
-        return peak(self.account)
+        """The most bytes at one moment, beyond the arguments; with those of one value on its way each way."""
+        return peak(self.account) + 2 * self._recording.largest_transfer
 
     def memory_analysis(self) -> MemoryStats:
         """Its bytes, as those of a compiled program."""
@@ -142,26 +155,35 @@ class StagedExecutable:
         for place, constant in self._recording.constants.items():
             values[place] = constant
         try:
-            with shown(self._gradient.progress) as on_progress:
-                self._run(values, on_progress)
+            with shown(self._gradient.progress) as on_progress, self._mover() as mover:
+                self._run(values, mover, on_progress)
             return self._returned(values)
         finally:
             # A traceback may hold on to this frame.
             values.clear()
             leaves.clear()
 
-    def _run(self, values: list[Any], on_progress: OnProgress | None) -> None:
+    def _mover(self) -> Mover:
+        """What moves values to the tiers, open for one call."""
+        tiers = self._gradient.tiers if self._recording.largest_transfer else ()
+        return Mover(tiers, self._device)
+
+    def _run(self, values: list[Any], mover: Mover, on_progress: OnProgress | None) -> None:
         account, count = Account(self.peak_bytes, MOST_AHEAD), len(self._calls)
+        made: Any = None
         try:
             for done, (step, call, moment) in enumerate(
                 zip(self._recording.steps, self._calls, self.account, strict=True), 1
             ):
                 account.start(moment.taken)
-                made = call(*[values[p] for p in step.operands])
-                account.started(made[0], moment.given_back)
-                for place, value in zip(step.results, made[1:], strict=True):
-                    values[place] = value
-                made = value = None
+                if isinstance(step.work, Transfer):
+                    self._move(step, values, mover, account, moment.given_back)
+                else:
+                    made = call(*[_arrived(values, p) for p in step.operands])
+                    account.started(made[0], moment.given_back)
+                    for place, value in zip(step.results, made[1:], strict=True):
+                        values[place] = value
+                    made = value = None
                 for place in step.dropped:
                     values[place] = None
                 if on_progress is not None:
@@ -170,6 +192,18 @@ class StagedExecutable:
         finally:
             made = value = None
             account.forget()
+
+    def _move(self, step: Step, values: list[Any], mover: Mover, account: Account, given_back: int) -> None:
+        assert isinstance(step.work, Transfer)
+        way, tier, key = step.work
+        if way == "drop":
+            mover.drop(tier, key)
+        elif way == "put":
+            account.started(mover.put(tier, key, _arrived(values, step.operands[0])), given_back, way)
+        else:
+            (place,) = step.results
+            values[place] = mover.get(tier, key, self._recording.fetched[place])
+            account.started(values[place], given_back, way)
 
     def _returned(self, values: list[Any]) -> Any:
         program, recording = self._gradient.program, self._recording
@@ -189,6 +223,14 @@ class StagedExecutable:
             found, aval = jax.typeof(leaf), v.aval
             if (found.shape, found.dtype) != (aval.shape, aval.dtype):
                 raise MismatchError(f"leaf {k} of the arguments is {found}; this gradient was compiled for {aval}")
+
+
+def _arrived(values: list[Any], place: int) -> Any:
+    """A value; of one that is being fetched, once it is there."""
+    value = values[place]
+    if isinstance(value, Moving):
+        value = values[place] = value.block_until_ready()
+    return value
 
 
 def _device(leaves: Sequence[Any]) -> Any:

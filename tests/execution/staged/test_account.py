@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 
 from ckptgrad.errors import LedgerError
 from ckptgrad.execution.staged.account import Account, moments, peak
-from ckptgrad.execution.staged.programs import Ready
+from ckptgrad.execution.staged.programs import Order, Ready
 from ckptgrad.execution.staged.recorded import Recording, Step
 
 
@@ -17,6 +15,9 @@ class Token:
 
     def __init__(self, waited):
         self._waited = waited
+
+    def is_ready(self):
+        return False
 
     def block_until_ready(self):
         self._waited.append(self)
@@ -55,21 +56,44 @@ def test_more_than_there_is_is_refused():
 
 def recording(*steps, returned, sizes):
     made = [Step(k, order, *parts) for k, (order, *parts) in enumerate(steps)]
-    return Recording(tuple(made), 0, {}, len(sizes), returned, (), dict(enumerate(sizes)))
+    return Recording(tuple(made), 0, {}, len(sizes), returned, (), dict(enumerate(sizes)), {})
 
 
 def test_the_account_on_paper_counts_temporaries_and_what_is_written_over():
-    first, second = SimpleNamespace(name="first"), SimpleNamespace(name="second")
-    programs = {id(first): Ready(None, "", 7, 0), id(second): Ready(None, "", 5, 40)}
-    steps = recording((id(first), (), (0, 1), ()), (id(second), (0, 1), (2,), (0, 1)), returned=(2,), sizes=[40, 3, 40])
+    first, second = Order("first", ()), Order("second", ())
+    programs = {first: Ready(None, "", 7, 0), second: Ready(None, "", 5, 40)}
+    steps = recording((first, (), (0, 1), ()), (second, (0, 1), (2,), (0, 1)), returned=(2,), sizes=[40, 3, 40])
     account = moments(steps, programs)
     assert [(m.held, m.taken, m.temporary, m.given_back) for m in account] == [(0, 50, 7, 7), (43, 5, 5, 8)]
     assert peak(account) == 50
 
 
 def test_books_that_do_not_close_are_refused():
-    programs = {0: Ready(None, "", 0, 0)}
+    order = Order("work", ())
+    programs = {order: Ready(None, "", 0, 0)}
     with pytest.raises(LedgerError, match="4 bytes are held in the end, 0 of them are returned"):
-        moments(recording((0, (), (0,), ()), returned=(), sizes=[4]), programs)
+        moments(recording((order, (), (0,), ()), returned=(), sizes=[4]), programs)
     with pytest.raises(LedgerError, match="more is dropped than was held"):
-        moments(recording((0, (), (), (0,)), returned=(), sizes=[4]), programs)
+        moments(recording((order, (), (), (0,)), returned=(), sizes=[4]), programs)
+
+
+def test_what_is_sent_counts_until_the_programs_before_it_have_finished():
+    waited = []
+    account, program, sent = Account(100, 10), Token(waited), Token(waited)
+    account.start(40)
+    account.started(program, 0)
+    account.started(sent, 40, "put")
+    account.start(70)
+    assert waited == [program, sent, program]
+    assert account.held == 70
+
+
+def test_what_has_finished_is_given_back_in_whatever_stream():
+    account, slow = Account(100, 10), Token([])
+    done = Token([])
+    done.is_ready = lambda: True
+    account.start(90)
+    account.started(slow, 10, "put")
+    account.started(done, 30)
+    account.start(40)
+    assert account.held == 100

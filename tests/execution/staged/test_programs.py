@@ -13,7 +13,7 @@ from tests.cases.tanh import tanh_arguments, tanh_loss
 
 def orders(layers, policy="recompute_all"):
     plan = cg.plan(tanh_loss, *tanh_arguments(16, 64, layers=layers), policy=policy)
-    return plan.program.target, [step.order for step in record(plan.program, plan.schedule).steps]
+    return plan.program.target, record(plan.program, plan.schedule).orders
 
 
 def test_the_number_of_programs_does_not_depend_on_the_number_of_stages():

@@ -1,0 +1,230 @@
+"""Boundaries sent to slower storage and fetched again, so that a schedule that holds too many fits into a device.
+
+Algorithm: a schedule that holds more than there is room for is followed action by action.  Where an action does not fit, the
+boundary that is read again last is sent away, and where it reads one that is away, that is fetched (Belady's rule, 1966).
+Then each sending moves up to right after the boundary was used last, and each fetch as far as the device has room, so that
+transfers go on beside computation.  Which schedule this is done to is decided by simulated time (`makespan`), over the
+optimal schedules at several prices of a boundary's bytes: the cheaper they are, the less runs again, and the more is sent.
+Regime: any schedule of a chain; bytes are exact.
+Does not: send residuals or gradients, or prove that no other choice is faster.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+from ckptgrad.errors import BudgetError
+from ckptgrad.planning.costs import ChainCosts, StageCost
+from ckptgrad.planning.ledger import Ledger
+from ckptgrad.planning.makespan import Rates, simulate_makespan
+from ckptgrad.planning.schedule import Action, Backward, Fetch, Forward, Free, Offload, Schedule
+
+# The prices of a boundary, as shares of its bytes, at which schedules are planned: at none, all are stored and sent.
+SHARES = (Fraction(0), Fraction(1, 16), Fraction(1, 4), Fraction(1, 2))
+# A fetch moves up by the time of this many transfers at most: more would take room that others need.
+AHEAD = 3
+
+
+@dataclass(frozen=True)
+class Room:
+    """One tier as planning sees it.
+
+    Attributes:
+        capacity: bytes that it may hold.
+        rates: of transfers to it and from it.
+    """
+
+    capacity: int
+    rates: Rates
+
+
+def tiered_schedule(
+    costs: ChainCosts, budget: int, rooms: Sequence[Room], plan: Callable[[ChainCosts, int | None], Schedule]
+) -> Schedule:
+    """The schedule of least simulated time within `budget` bytes of the device, of those tried.
+
+    Args:
+        costs: of the chain.
+        budget: bytes of the device.
+        rooms: the tiers, the first to be filled first.
+        plan: a policy, for the schedules without transfers.
+
+    Raises:
+        BudgetError: none fits.
+    """
+    # One boundary on its way out and one on its way in are held beside what is counted.
+    most = max(1, *(costs.boundary_bytes(i) for i in range(len(costs) + 1)))
+    inner = budget - 2 * most
+    best: tuple[float, Schedule] | None = None
+    smallest: BudgetError | None = None
+    try:
+        plain = plan(costs, budget)
+        best = simulate_makespan(costs, plain, [], budget).seconds, plain
+    except BudgetError as error:
+        smallest = error
+    for share, room in ((share, room) for share in SHARES for room in (inner - 2 * most, inner - 4 * most)):
+        with suppress(BudgetError):
+            sent = with_transfers(costs, plan(_priced(costs, share), room), inner, rooms) if room > 0 else None
+            if sent is not None:
+                seconds = simulate_makespan(costs, sent, [room.rates for room in rooms], budget).seconds
+                best = min(best or (seconds, sent), (seconds, sent), key=lambda found: found[0])
+    if best is None:
+        assert smallest is not None
+        raise smallest
+    return best[1]
+
+
+def _priced(costs: ChainCosts, share: Fraction) -> ChainCosts:
+    """The costs with boundaries at a share of their bytes: the rest is taken to be away."""
+    known: dict[int, StageCost] = {}
+    for stage in costs.stages:
+        if id(stage) not in known:
+            known[id(stage)] = replace(stage, boundary_bytes=int(stage.boundary_bytes * share))
+    return replace(costs, stages=tuple(known[id(stage)] for stage in costs.stages))
+
+
+def with_transfers(costs: ChainCosts, schedule: Schedule, budget: int, rooms: Sequence[Room]) -> Schedule | None:
+    """The schedule with boundaries sent away and fetched, so that it holds at most `budget` bytes; None if it cannot.
+
+    None also where the tiers are too small.
+    """
+    actions = _evicted(costs, schedule, budget, rooms)
+    if actions is None:
+        return None
+    moved = _fetched_early(costs, _sent_early(costs, actions), budget, rooms)
+    return Schedule(tuple(moved), f"{schedule.policy}, sent")
+
+
+def _evicted(costs: ChainCosts, schedule: Schedule, budget: int, rooms: Sequence[Room]) -> list[Action] | None:
+    reads = _reads(costs, schedule)
+    uses: dict[int, list[int]] = {}
+    for k, read in enumerate(reads):
+        for b in read:
+            uses.setdefault(b, []).append(k)
+    never = len(reads)
+
+    def next_use(b: int, k: int) -> int:
+        later = uses.get(b, [])
+        at = bisect_right(later, k)
+        return later[at] if at < len(later) else never
+
+    ledger, free = Ledger(costs), [room.capacity for room in rooms]
+    tier_of: dict[int, int] = {}
+    made: list[Action] = []
+
+    def run(action: Action) -> None:
+        ledger.run([action])
+        made.append(action)
+
+    def make_room(needed: int, reading: tuple[int, ...], k: int) -> bool:
+        while ledger.live + needed > budget:
+            others = [b for b in ledger.boundaries if b not in reading and costs.boundary_bytes(b) and b < len(costs)]
+            if not others:
+                return False
+            b = max(others, key=lambda b: (next_use(b, k), b))
+            if b not in tier_of:
+                size = costs.boundary_bytes(b)
+                tier = next((t for t, left in enumerate(free) if left >= size), None)
+                if tier is None:
+                    return False
+                tier_of[b] = tier
+                free[tier] -= size
+            run(Offload(b, tier_of[b]))
+        return True
+
+    for k, action in enumerate(schedule):
+        for b in reads[k]:
+            if b in ledger.away and b not in ledger.boundaries:
+                if not make_room(costs.boundary_bytes(b), reads[k], k):
+                    return None
+                run(Fetch(b, tier_of[b]))
+        if isinstance(action, Free):
+            if action.boundary in tier_of:
+                free[tier_of.pop(action.boundary)] += costs.boundary_bytes(action.boundary)
+        elif not make_room(ledger.needs(action), (*reads[k], action.about + 1), k):
+            return None
+        run(action)
+    return made
+
+
+def _reads(costs: ChainCosts, actions: Sequence[Action] | Schedule) -> list[tuple[int, ...]]:
+    """The boundaries that each action reads."""
+    keeps: dict[int, int] = {}
+    found: list[tuple[int, ...]] = []
+    for action in actions:
+        if isinstance(action, Forward):
+            if action.keep is not None:
+                keeps[action.stage] = action.keep
+            found.append((action.stage,))
+        elif isinstance(action, Backward):
+            option = costs.stages[action.stage].options[keeps[action.stage]]
+            read = [action.stage] * option.reads_input + [action.stage + 1] * option.reads_output
+            found.append(tuple(read))
+        else:
+            found.append(())
+    return found
+
+
+def _sent_early(costs: ChainCosts, actions: Sequence[Action]) -> list[Action]:
+    """Each sending right after the last action that makes or reads its boundary."""
+    reads, last = _reads(costs, actions), dict[int, int]()
+    after: dict[int, list[Action]] = {}
+    for k, action in enumerate(actions):
+        if isinstance(action, Offload):
+            after.setdefault(last.get(action.boundary, -1), []).append(action)
+            continue
+        for b in reads[k]:
+            last[b] = k
+        if isinstance(action, Forward) and action.output:
+            last[action.stage + 1] = k
+        if isinstance(action, Fetch):
+            last[action.boundary] = k
+    moved = list(after.get(-1, []))
+    for k, action in enumerate(actions):
+        if not isinstance(action, Offload):
+            moved.append(action)
+        moved += after.get(k, [])
+    return moved
+
+
+def _fetched_early(costs: ChainCosts, actions: Sequence[Action], budget: int, rooms: Sequence[Room]) -> list[Action]:
+    """Each fetch as early as the device has room for it, but not before its boundary was sent, nor much too early."""
+    ledger, during, seconds = Ledger(costs), list[int](), list[float]()
+    live = ledger.live
+    for change in ledger.changes(actions):
+        during.append(live + change.during)
+        live += change.after
+        seconds.append(change.seconds)
+    moved: list[tuple[int, int]] = []
+    for k, action in enumerate(actions):
+        if not isinstance(action, Fetch):
+            continue
+        size = costs.boundary_bytes(action.boundary)
+        ahead = AHEAD * rooms[action.tier].rates.get_seconds(size)
+        place, spent = k, 0.0
+        while place > 0 and spent < ahead:
+            before = actions[place - 1]
+            if isinstance(before, Offload | Fetch) and before.boundary == action.boundary:
+                break
+            if during[place - 1] + size > budget:
+                break
+            place -= 1
+            spent += seconds[place]
+        for j in range(place, k):
+            during[j] += size
+        moved.append((place, k))
+    fetches: dict[int, list[Action]] = {}
+    gone = set[int]()
+    for place, k in moved:
+        fetches.setdefault(place, []).append(actions[k])
+        gone.add(k)
+    result: list[Action] = []
+    for k, action in enumerate(actions):
+        result += fetches.get(k, [])
+        if k not in gone:
+            result.append(action)
+    return result
