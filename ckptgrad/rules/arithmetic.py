@@ -17,28 +17,29 @@ from jax.extend.core import primitives as p
 
 from ckptgrad.autodiff.cotangent import Entry
 from ckptgrad.autodiff.rule import Application
+from ckptgrad.axes import families as axes
 from ckptgrad.graph.atoms import Array
 from ckptgrad.rules.decorators import bprop, cast, const, elementwise, linear, match, transcendental
 
 
-@linear(p.add_p, cost="elementwise")
+@linear(p.add_p, cost="elementwise", axes=axes.elementwise)
 def add(op: Application, g: Array) -> Sequence[Entry]:
     x, y = op.in_avals
     return lambda: match(g, x), lambda: match(g, y)
 
 
-@linear(p.sub_p, cost="elementwise")
+@linear(p.sub_p, cost="elementwise", axes=axes.elementwise)
 def sub(op: Application, g: Array) -> Sequence[Entry]:
     x, y = op.in_avals
     return lambda: match(g, x), lambda: lax.neg(match(g, y))
 
 
-@linear(p.add_jaxvals_p, cost="elementwise")
+@linear(p.add_jaxvals_p, cost="elementwise", axes=axes.elementwise)
 def add_any(op: Application, g: Array) -> Sequence[Entry]:
     return g, g
 
 
-@linear(p.neg_p, cost="elementwise")
+@linear(p.neg_p, cost="elementwise", axes=axes.elementwise)
 def neg(op: Application, g: Array) -> Sequence[Entry]:
     return (lambda: lax.neg(g),)
 
@@ -82,7 +83,7 @@ transcendental(p.cbrt_p, lambda g, y, x: lax.mul(g, lax.mul(const(y, 1 / 3), lax
 elementwise("one_minus_square", lambda g, y, x: lax.mul(g, lax.mul(const(y, -2), x)))
 
 
-@bprop("polynomial", cost="elementwise")
+@bprop("polynomial", cost="elementwise", axes=axes.elementwise)
 def polynomial(op: Application, g: Array) -> Sequence[Entry]:
     """Of x and its coefficients, that of the lowest power first; the slope is a polynomial again."""
     x, *coefficients = op.inputs
@@ -98,7 +99,7 @@ def polynomial(op: Application, g: Array) -> Sequence[Entry]:
     return [of_x, *(partial(of_coefficient, k) for k in range(len(coefficients)))]
 
 
-@bprop(p.integer_pow_p, cost="elementwise")
+@bprop(p.integer_pow_p, cost="elementwise", axes=axes.elementwise)
 def integer_pow(op: Application, g: Array) -> Sequence[Entry]:
     (x,), n = op.inputs, op.params["y"]
     if n == 0:
@@ -138,7 +139,7 @@ transcendental(
 )
 
 
-@bprop(p.abs_p, cost="elementwise")
+@bprop(p.abs_p, cost="elementwise", axes=axes.elementwise)
 def abs_(op: Application, g: Array) -> Sequence[Entry]:
     (x,) = op.inputs
     if not jnp.issubdtype(x.dtype, np.complexfloating):
@@ -176,7 +177,7 @@ elementwise(
 )
 
 
-@linear(p.select_n_p, cost="elementwise")
+@linear(p.select_n_p, cost="elementwise", axes=axes.elementwise)
 def select_n(op: Application, g: Array) -> Sequence[Entry]:
     which, *cases = op.inputs
     zero = lax.full_like(g, 0)
@@ -189,7 +190,7 @@ def select_n(op: Application, g: Array) -> Sequence[Entry]:
     return None, *(lambda i=i: entry(i) for i in range(len(cases)))
 
 
-@linear(p.convert_element_type_p, cost="view")
+@linear(p.convert_element_type_p, cost="view", axes=axes.elementwise)
 def convert_element_type(op: Application, g: Array) -> Sequence[Entry]:
     (x,) = op.in_avals
     return (lambda: cast(g, x.dtype),)

@@ -16,6 +16,7 @@ from jax.extend.core import primitives as p
 
 from ckptgrad.autodiff.cotangent import Entry
 from ckptgrad.autodiff.rule import Application
+from ckptgrad.axes import families as axes
 from ckptgrad.graph.atoms import Array
 from ckptgrad.rules.arithmetic import share
 from ckptgrad.rules.decorators import bprop, const, linear
@@ -24,7 +25,10 @@ Combine = Callable[[Any, Any], Any]
 Partial = Callable[[Any, Any, Any, Any], Any]
 
 
-@linear(p.cumsum_p, cost="heavy")
+_SWEPT = axes.blocked(lambda op: (op.params["axis"],))
+
+
+@linear(p.cumsum_p, cost="heavy", axes=_SWEPT)
 def cumsum(op: Application, g: Array) -> Sequence[Entry]:
     return (lambda: lax.cumsum(g, op.params["axis"], not op.params["reverse"]),)
 
@@ -32,7 +36,7 @@ def cumsum(op: Application, g: Array) -> Sequence[Entry]:
 def cumulative(primitive: Any, combine: Combine, partial: Partial) -> None:
     """Register a scan of a symmetric `combine`, where `partial(g, z, a, b)` is g * dz/da."""
 
-    @bprop(primitive, cost="heavy")
+    @bprop(primitive, cost="heavy", axes=_SWEPT)
     def rule(op: Application, g: Array) -> Sequence[Entry]:
         (x,), axis = op.inputs, op.params["axis"]
 

@@ -24,6 +24,7 @@ from ckptgrad.graph.evaluate import read
 from ckptgrad.graph.graph import Graph, Variable
 from ckptgrad.graph.trace import from_jaxpr
 from ckptgrad.graph.value_types import filled
+from ckptgrad.rules import custom_axes
 from ckptgrad.rules.checkify_errors import Errors, errors_around
 from ckptgrad.rules.decorators import bprop, instantiate, pullback
 from ckptgrad.rules.subgraphs import some
@@ -76,7 +77,7 @@ def _errors_of_jvp(op: Application, call: compat.JvpRule, zero_outs: Sequence[bo
     return errors_around(op, taken, len(zero_outs) - taken)
 
 
-@pullback("custom_jvp_call", push=push_custom_jvp, cost="elementwise")
+@pullback("custom_jvp_call", push=push_custom_jvp, cost="elementwise", axes=custom_axes.custom_jvp)
 def custom_jvp_call(op: Application) -> WithPull:
     return pulled_by_rule(op, compat.custom_jvp_call(op.params))
 
@@ -146,7 +147,7 @@ def refuse_closed_over(op: Application, count: int) -> None:
         raise NoDerivativeError(op.op.name, reason, op.op.source)
 
 
-@pullback("custom_vjp_call", push=push_custom_vjp, cost="heavy")
+@pullback("custom_vjp_call", push=push_custom_vjp, cost="heavy", axes=custom_axes.custom_vjp)
 def custom_vjp_call(op: Application) -> WithPull:
     call = compat.custom_vjp_call(op.params)
     refuse_closed_over(op, call.num_consts)

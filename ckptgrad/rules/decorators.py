@@ -10,7 +10,7 @@
 `refused`      an error that says why
 
 Each serves reverse and forward mode: the other mode follows by transposition.  Each states beside the derivative what the
-primitive costs (`cost=`, a class of `graph.traits`).
+primitive costs (`cost=`, a class of `graph.traits`), and what it does to axes (`axes=`, `axes.statements`).
 
 An entry is a cotangent, None for zero, or a function of no arguments, called only where the
 cotangent is needed.  What a rule reads (inputs, outputs, neither) follows from tracing it.
@@ -33,6 +33,8 @@ from jax.extend.core import Primitive
 from ckptgrad.autodiff.of_function import pulled_back, pushed_forward
 from ckptgrad.autodiff.rule import Application, Rule, register
 from ckptgrad.autodiff.transpose import transposed
+from ckptgrad.axes.families import elementwise as elementwise_axes
+from ckptgrad.axes.statements import Axes, state_axes
 from ckptgrad.errors import OptionError
 from ckptgrad.graph.spread import Ring, state_ring
 from ckptgrad.graph.traits import CLASSES, CostClass
@@ -57,7 +59,7 @@ def checked_class(cost: CostClass | None) -> CostClass | None:
 
 
 def bprop(
-    primitive: Primitive | str, *, cost: CostClass | None = None, flops: Count | None = None
+    primitive: Primitive | str, *, cost: CostClass | None = None, flops: Count | None = None, axes: Axes | None = None
 ) -> Callable[[Callable], Callable]:
     """Register `rule(application, *cotangents) -> entries` for a primitive.
 
@@ -68,6 +70,8 @@ def bprop(
             None for the class that was stated for the primitive before, else "elementwise".
         flops: `flops(operand_types, result_types, params)` counts the floating point operations, for estimates of time;
             None: one per element, or what the programs among the parameters count.
+        axes: which entries of its operands each entry of its results needs, so that it may be run over chunks of an axis
+            (`axes.statements`); None: it is run whole.
 
     Raises:
         DuplicateRuleError: the primitive has a rule already.
@@ -92,13 +96,19 @@ def bprop(
         register(Rule(name_of(primitive), "bprop", bprop=rule, cost=cost))
         if flops is not None:
             state_flops(name_of(primitive), flops)
+        _state(primitive, axes)
         return rule
 
     return decorate
 
 
+def _state(primitive: Primitive | str, axes: Axes | None) -> None:
+    if axes is not None:
+        state_axes(name_of(primitive), axes)
+
+
 def pullback(
-    primitive: Primitive | str, push: Callable, *, cost: CostClass, flops: Count | None = None
+    primitive: Primitive | str, push: Callable, *, cost: CostClass, flops: Count | None = None, axes: Axes | None = None
 ) -> Callable[[Callable], Callable]:
     """Register `rule(application) -> (outputs, pull)` for a primitive that needs its own forward.
 
@@ -109,6 +119,7 @@ def pullback(
         register(Rule(name_of(primitive), "pullback", pullback=rule, push=push, cost=cost))
         if flops is not None:
             state_flops(name_of(primitive), flops)
+        _state(primitive, axes)
         return rule
 
     return decorate
@@ -175,7 +186,12 @@ def refused(primitive: Primitive | str, reason: str, *, cost: CostClass | None =
     register(Rule(name_of(primitive), "refused", reason=reason, cost=cost))
 
 
-def elementwise(primitive: Primitive | str, *partials: Callable | None, cost: CostClass = "elementwise") -> None:
+def elementwise(
+    primitive: Primitive | str,
+    *partials: Callable | None,
+    cost: CostClass = "elementwise",
+    axes: Axes | None = elementwise_axes,
+) -> None:
     """Register an elementwise primitive by its derivatives, one per argument (None: zero).
 
     Each is `f(g, y, *xs)`: the cotangent g times the partial derivative at inputs xs, output y.
@@ -191,13 +207,16 @@ def elementwise(primitive: Primitive | str, *partials: Callable | None, cost: Co
         return [entry(p, a) for p, a in zip(partials, op.in_avals, strict=True)]
 
     register(Rule(name_of(primitive), "elementwise", bprop=rule, partials=partials, cost=cost))
+    _state(primitive, axes)
 
 
 # The same for a primitive that is slow to compute.
 transcendental = partial(elementwise, cost="transcendental")
 
 
-def linear(primitive: Primitive | str, *, cost: CostClass, ring: Ring | None = None) -> Callable[[Callable], Callable]:
+def linear(
+    primitive: Primitive | str, *, cost: CostClass, ring: Ring | None = None, axes: Axes | None = None
+) -> Callable[[Callable], Callable]:
     """Register the transpose of a primitive; the rule reads no input in which the primitive is linear.
 
     Of a collective `ring` tells what each device receives in it (`graph.spread`).
@@ -207,15 +226,17 @@ def linear(primitive: Primitive | str, *, cost: CostClass, ring: Ring | None = N
         register(Rule(name_of(primitive), "linear", bprop=rule, cost=cost))
         if ring is not None:
             state_ring(name_of(primitive), ring)
+        _state(primitive, axes)
         return rule
 
     return decorate
 
 
-def zero(*primitives: Primitive | str, cost: CostClass) -> None:
+def zero(*primitives: Primitive | str, cost: CostClass, axes: Axes | None = None) -> None:
     """Register primitives through which no derivative flows."""
     for primitive in primitives:
         register(Rule(name_of(primitive), "zero", cost=cost))
+        _state(primitive, axes)
 
 
 def match(ct: Any, aval: Any) -> Any:

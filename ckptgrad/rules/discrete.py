@@ -7,24 +7,53 @@ from __future__ import annotations
 
 from jax.extend.core import primitives as p
 
+from ckptgrad.axes import families as axes
+from ckptgrad.axes.statements import Linked, Links
+from ckptgrad.graph.graph import Operation
 from ckptgrad.rules.decorators import zero
 
+
+def _counted(op: Operation) -> Links | None:
+    """The same along every axis but the one that it counts along."""
+    if op.params.get("sharding") is not None:
+        return None
+    n = len(op.params["shape"])
+    return Links([()] * len(op.inputs), [[None if d == op.params["dimension"] else d for d in range(n)]])
+
+
 # comparisons and logic
-zero(p.eq_p, p.ne_p, p.ge_p, p.gt_p, p.le_p, p.lt_p, p.eq_to_p, p.le_to_p, p.lt_to_p, p.is_finite_p, cost="elementwise")
-zero(p.and_p, p.or_p, p.xor_p, cost="elementwise")
-zero(p.not_p, cost="view")
-zero(p.reduce_and_p, p.reduce_or_p, p.reduce_xor_p, p.argmax_p, p.argmin_p, cost="reduction")
+zero(
+    p.eq_p,
+    p.ne_p,
+    p.ge_p,
+    p.gt_p,
+    p.le_p,
+    p.lt_p,
+    p.eq_to_p,
+    p.le_to_p,
+    p.lt_to_p,
+    cost="elementwise",
+    axes=axes.elementwise,
+)
+zero(p.is_finite_p, cost="elementwise", axes=axes.elementwise)
+zero(p.and_p, p.or_p, p.xor_p, cost="elementwise", axes=axes.elementwise)
+zero(p.not_p, cost="view", axes=axes.elementwise)
+zero(
+    p.reduce_and_p, p.reduce_or_p, p.reduce_xor_p, p.argmax_p, p.argmin_p,
+    cost="reduction", axes=axes.folded(lambda op: op.params["axes"]),
+)  # fmt: skip
 
 # integers
-zero(p.shift_left_p, p.shift_right_arithmetic_p, p.shift_right_logical_p, cost="elementwise")
-zero(p.population_count_p, p.clz_p, "mulhi", cost="elementwise")
-zero(p.bitcast_convert_type_p, cost="view")
+zero(p.shift_left_p, p.shift_right_arithmetic_p, p.shift_right_logical_p, cost="elementwise", axes=axes.elementwise)
+zero(p.population_count_p, p.clz_p, "mulhi", cost="elementwise", axes=axes.elementwise)
+zero(p.bitcast_convert_type_p, cost="view", axes=axes.elementwise)
 
 # piecewise constant
-zero(p.sign_p, p.floor_p, p.ceil_p, p.round_p, cost="elementwise")
+zero(p.sign_p, p.floor_p, p.ceil_p, p.round_p, cost="elementwise", axes=axes.elementwise)
 
 # no inputs, or none that matter
-zero(p.iota_p, p.stop_gradient_p, cost="view")
+zero(p.iota_p, cost="view", axes=Linked(_counted, axes.sized("shape")))
+zero(p.stop_gradient_p, cost="view", axes=axes.elementwise)
 zero(p.empty2_p, "empty", p.create_token_p, p.after_all_p, p.axis_index_p, cost="elementwise")
 
 # random bits and keys

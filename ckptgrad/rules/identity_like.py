@@ -14,21 +14,22 @@ from jax.extend.core import primitives as p
 
 from ckptgrad.autodiff.cotangent import Entry
 from ckptgrad.autodiff.rule import Application
+from ckptgrad.axes import families as axes
 from ckptgrad.graph.atoms import Array, Aval
 from ckptgrad.rules.decorators import linear
 
 
-@linear(p.copy_p, cost="view")
+@linear(p.copy_p, cost="view", axes=axes.elementwise)
 def copy(op: Application, g: Array) -> Sequence[Entry]:
     return (g,)
 
 
-@linear(p.name_p, cost="view")
+@linear(p.name_p, cost="view", axes=axes.elementwise)
 def name(op: Application, g: Array) -> Sequence[Entry]:
     return (g,)
 
 
-@linear(p.reduce_precision_p, cost="elementwise")
+@linear(p.reduce_precision_p, cost="elementwise", axes=axes.elementwise)
 def reduce_precision(op: Application, g: Array) -> Sequence[Entry]:
     bits = op.params["exponent_bits"], op.params["mantissa_bits"]
     return (lambda: lax.reduce_precision(g, *bits),)

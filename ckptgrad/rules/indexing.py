@@ -11,6 +11,7 @@ from jax.extend.core import primitives as p
 from ckptgrad.autodiff.cotangent import Entry, Part
 from ckptgrad.autodiff.rule import Application
 from ckptgrad.graph.atoms import Array
+from ckptgrad.rules import shape_axes as axes
 from ckptgrad.rules.decorators import bprop, linear
 
 # The operations clamp negative places; JAX's functions, unless told otherwise, count them from the end.
@@ -18,7 +19,7 @@ _taken = partial(lax.dynamic_slice, allow_negative_indices=False)
 _put = partial(lax.dynamic_update_slice, allow_negative_indices=False)
 
 
-@linear(p.dynamic_slice_p, cost="elementwise")
+@linear(p.dynamic_slice_p, cost="elementwise", axes=axes.dynamic_slice)
 def dynamic_slice(op: Application, g: Array) -> Sequence[Entry]:
     x, (_, *starts) = op.in_avals[0], op.inputs
 
@@ -28,7 +29,7 @@ def dynamic_slice(op: Application, g: Array) -> Sequence[Entry]:
     return Part(lambda: lax.full(x.shape, 0, g.dtype), add), *(None for _ in starts)
 
 
-@linear(p.dynamic_update_slice_p, cost="gathering")
+@linear(p.dynamic_update_slice_p, cost="gathering", axes=axes.dynamic_update_slice)
 def dynamic_update_slice(op: Application, g: Array) -> Sequence[Entry]:
     update, (_, _, *starts) = op.in_avals[1], op.inputs
     return (
@@ -38,7 +39,7 @@ def dynamic_update_slice(op: Application, g: Array) -> Sequence[Entry]:
     )
 
 
-@bprop(p.gather_p, cost="gathering")
+@bprop(p.gather_p, cost="gathering", axes=axes.gather)
 def gather(op: Application, g: Array) -> Sequence[Entry]:
     """Each gathered slice is added at the place where it was read; dropped reads add nothing.
 

@@ -21,8 +21,10 @@ from jax.sharding import PartitionSpec as P
 
 from ckptgrad.autodiff.cotangent import Entry
 from ckptgrad.autodiff.rule import Application
+from ckptgrad.axes.statements import Linked, Links
 from ckptgrad.errors import NoDerivativeError
 from ckptgrad.graph.atoms import Array, Aval
+from ckptgrad.graph.graph import Operation
 from ckptgrad.graph.value_types import explicit_sharding, partitions
 from ckptgrad.rules.decorators import bprop, cast
 
@@ -44,7 +46,22 @@ def _dot_flops(ins: Sequence[Any], outs: Sequence[Any], params: Mapping[str, Any
     return 2 * math.prod(outs[0].shape) * math.prod(ins[0].shape[i] for i in contracted_axes)
 
 
-@bprop(p.dot_general_p, cost="product", flops=_dot_flops)
+def _dot_axes(op: Operation) -> Links | None:
+    """As in a sum over indices: pairs of batch axes and of contracted ones share a label, the latter are summed over."""
+    if op.params.get("out_sharding") is not None:
+        return None
+    contract, batch = op.params["dimension_numbers"]
+    operands: list[list[Any]] = [[("free", k, d) for d in range(len(a.aval.shape))] for k, a in enumerate(op.inputs)]
+    for kind, pairs in (("summed", contract), ("batch", batch)):
+        for i, (x, y) in enumerate(zip(*pairs, strict=True)):
+            operands[0][x] = operands[1][y] = (kind, i)
+    left = [free(len(own), contract[k], batch[k]) for k, own in enumerate(operands)]
+    result = [("batch", i) for i in range(len(batch[0]))]
+    result += [operands[k][d] for k in (0, 1) for d in left[k]]
+    return Links(operands, [result], frozenset(("summed", i) for i in range(len(contract[0]))))
+
+
+@bprop(p.dot_general_p, cost="product", flops=_dot_flops, axes=Linked(_dot_axes))
 def dot_general(op: Application, g: Array) -> Sequence[Entry]:
     x, y = op.inputs
     (x_contract, y_contract), (x_batch, y_batch) = op.params["dimension_numbers"]

@@ -11,6 +11,7 @@ from jax.extend.core import primitives as p
 
 from ckptgrad.autodiff.cotangent import Entry
 from ckptgrad.autodiff.rule import Application
+from ckptgrad.axes import families as axes
 from ckptgrad.graph.atoms import Array
 from ckptgrad.graph.value_types import explicit_sharding
 from ckptgrad.rules.decorators import bprop, const, linear
@@ -23,7 +24,10 @@ def spread(reduced: Any, aval: Any, axes: tuple[int, ...]) -> Any:
     return lax.broadcast_in_dim(reduced, aval.shape, kept, out_sharding=explicit_sharding(aval))
 
 
-@linear(p.reduce_sum_p, cost="reduction")
+_FOLDED = axes.folded(lambda op: op.params["axes"])
+
+
+@linear(p.reduce_sum_p, cost="reduction", axes=axes.folded(lambda op: op.params["axes"], summed=True))
 def reduce_sum(op: Application, g: Array) -> Sequence[Entry]:
     (x,) = op.in_avals
     return (lambda: spread(g, x, op.params["axes"]),)
@@ -41,11 +45,11 @@ def _reduce_extremum(op: Application, g: Array) -> Sequence[Entry]:
     return (entry,)
 
 
-bprop(p.reduce_max_p, cost="reduction")(_reduce_extremum)
-bprop(p.reduce_min_p, cost="reduction")(_reduce_extremum)
+bprop(p.reduce_max_p, cost="reduction", axes=_FOLDED)(_reduce_extremum)
+bprop(p.reduce_min_p, cost="reduction", axes=_FOLDED)(_reduce_extremum)
 
 
-@bprop(p.reduce_prod_p, cost="reduction")
+@bprop(p.reduce_prod_p, cost="reduction", axes=_FOLDED)
 def reduce_prod(op: Application, g: Array) -> Sequence[Entry]:
     """Back along a balanced tree of products: no division, so zeros need no special case."""
     (x,), axes = op.inputs, op.params["axes"]

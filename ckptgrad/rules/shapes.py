@@ -12,10 +12,11 @@ from ckptgrad.autodiff.cotangent import Entry
 from ckptgrad.autodiff.rule import Application
 from ckptgrad.graph.atoms import Array
 from ckptgrad.graph.value_types import explicit_sharding
+from ckptgrad.rules import shape_axes as axes
 from ckptgrad.rules.decorators import const, instantiate, linear
 
 
-@linear(p.broadcast_in_dim_p, cost="view")
+@linear(p.broadcast_in_dim_p, cost="view", axes=axes.broadcast_in_dim)
 def broadcast_in_dim(op: Application, g: Array) -> Sequence[Entry]:
     """The sum over the new axes and over those that were stretched from size 1."""
     x = op.in_avals[0]
@@ -30,7 +31,7 @@ def broadcast_in_dim(op: Application, g: Array) -> Sequence[Entry]:
     return entry, *(None for _ in op.in_avals[1:])
 
 
-@linear(p.reshape_p, cost="view")
+@linear(p.reshape_p, cost="view", axes=axes.reshape)
 def reshape(op: Application, g: Array) -> Sequence[Entry]:
     x, order = op.in_avals[0], op.params.get("dimensions")
 
@@ -42,22 +43,22 @@ def reshape(op: Application, g: Array) -> Sequence[Entry]:
     return entry, *(None for _ in op.in_avals[1:])
 
 
-@linear(p.transpose_p, cost="view")
+@linear(p.transpose_p, cost="view", axes=axes.transpose)
 def transpose(op: Application, g: Array) -> Sequence[Entry]:
     return (lambda: lax.transpose(g, np.argsort(op.params["permutation"])),)
 
 
-@linear(p.squeeze_p, cost="view")
+@linear(p.squeeze_p, cost="view", axes=axes.squeeze)
 def squeeze(op: Application, g: Array) -> Sequence[Entry]:
     return (lambda: lax.expand_dims(g, op.params["dimensions"]),)
 
 
-@linear(p.rev_p, cost="view")
+@linear(p.rev_p, cost="view", axes=axes.rev)
 def rev(op: Application, g: Array) -> Sequence[Entry]:
     return (lambda: lax.rev(g, op.params["dimensions"]),)
 
 
-@linear(p.slice_p, cost="view")
+@linear(p.slice_p, cost="view", axes=axes.slice_)
 def slice_(op: Application, g: Array) -> Sequence[Entry]:
     """Zeros around the slice, and strides - 1 zeros between its elements."""
     (x,), start = op.in_avals, op.params["start_indices"]
@@ -67,7 +68,7 @@ def slice_(op: Application, g: Array) -> Sequence[Entry]:
     return (lambda: lax.pad(g, const(g, 0), config),)
 
 
-@linear(p.pad_p, cost="elementwise")
+@linear(p.pad_p, cost="elementwise", axes=axes.pad)
 def pad(op: Application, g: Array) -> Sequence[Entry]:
     """The operand gets the cotangent at its places, the padding value the sum of the rest."""
     low, high, interior = zip(*op.params["padding_config"], strict=True) if g.ndim else ((), (), ())
@@ -89,7 +90,7 @@ def pad(op: Application, g: Array) -> Sequence[Entry]:
     return operand, value
 
 
-@linear(p.concatenate_p, cost="gathering")
+@linear(p.concatenate_p, cost="gathering", axes=axes.concatenate)
 def concatenate(op: Application, g: Array) -> Sequence[Entry]:
     axis = op.params["dimension"]
     ends = np.cumsum([x.shape[axis] for x in op.in_avals]).tolist()
@@ -99,7 +100,7 @@ def concatenate(op: Application, g: Array) -> Sequence[Entry]:
     ]
 
 
-@linear("split", cost="view")
+@linear("split", cost="view", axes=axes.split)
 def split(op: Application, *gs: Array) -> Sequence[Entry]:
     parts = [instantiate(g, aval) for g, aval in zip(gs, op.out_avals, strict=True)]
     return (lambda: lax.concatenate(parts, op.params["axis"]),)
