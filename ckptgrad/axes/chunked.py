@@ -108,15 +108,14 @@ def chunkable(graph: Graph, start: Mapping[Variable, int], size: int | None = No
     """
     if not start:
         return None
-    if size is None:
-        size = min(v.aval.shape[axis] for v, axis in start.items())
-    if size < 2 or not all(may_be_cut(v, axis, size) for v, axis in start.items()):
+    entries = min(v.aval.shape[axis] for v, axis in start.items()) if size is None else size
+    if entries < 2 or not all(may_be_cut(v, axis, entries) for v, axis in start.items()):
         return None
     if any(op.effects for op in graph.operations):
         return None
     try:
         with deep_stack():
-            return _Analysis(graph, size, start).result()
+            return _Analysis(graph, entries, start).result()
     except NotChunkable:
         return None
 
