@@ -15,6 +15,8 @@ from ckptgrad.errors import ArgnumsError, OptionError
 from ckptgrad.execution.tiers.tier import read_tiers
 from ckptgrad.planning.policy import Policy, get_policy, registered
 from ckptgrad.planning.schedule import Schedule
+from ckptgrad.stage.encodings.encoding import check_encodings
+from ckptgrad.stage.encodings.encoding import registered as registered_encodings
 from ckptgrad.stage.save_options import Saveable
 from ckptgrad.target.named import TargetChoice
 from ckptgrad.target.named import target as named_target
@@ -34,6 +36,7 @@ _BUDGET = Text('Bytes beyond the arguments: "512MiB", "0.25x" of store_all, "min
 _POLICY = Text("The policy that decides what to store", choices=registered)
 _COSTS = Text("How stages are judged", choices=lambda: source.CHOICES)
 _RUNTIME = Text("Whether the gradient is one program or runs stage by stage", choices=lambda: RUNTIMES)
+_ENCODINGS = Text("In which forms values may be kept", choices=registered_encodings, read=tuple, repeats=True)
 _TIERS = Text('Where to send what does not fit: "host:64GiB", "disk:/scratch:500GiB"', read=tuple, repeats=True)
 _TARGET = Text('What is compiled for, if not what is attached: "h100", "h100:8", "v5e:2x2", "cpu", a file about a GPU')
 
@@ -57,6 +60,7 @@ class Request:
         runtime: how the gradient is run, one of `RUNTIMES`.
         progress: of a gradient that runs stage by stage: whether a bar is shown, or what is told after each step how many
             are done, of how many.
+        encodings: the names of forms in which values may be kept: "bits" keeps masks as bits. Kept as a tuple.
         tiers: where boundaries are sent that do not fit, for `runtime="staged"`: "host:64GiB", "disk:/scratch:500GiB"; or
             "auto". Kept as a tuple of `Tier`.
 
@@ -81,6 +85,7 @@ class Request:
     shardings: Any = None
     runtime: str = field(default="compiled", metadata=_RUNTIME.metadata)
     progress: bool | Callable[[int, int], object] = False
+    encodings: Sequence[str] | str = field(default=(), metadata=_ENCODINGS.metadata)
     tiers: Sequence[str] | str = field(default=(), metadata=_TIERS.metadata)
 
     def __post_init__(self) -> None:
@@ -92,6 +97,7 @@ class Request:
         if self.runtime not in RUNTIMES:
             raise OptionError(f"runtime={self.runtime!r} is unknown; there are {', '.join(RUNTIMES)}")
         object.__setattr__(self, "argnums", _checked_argnums(self.argnums))
+        object.__setattr__(self, "encodings", check_encodings(self.encodings))
         if self.tiers and self.runtime == "compiled":
             raise OptionError("tiers= needs runtime='staged': one program sends nothing")
         object.__setattr__(self, "tiers", read_tiers(self.tiers))

@@ -17,6 +17,7 @@ from ckptgrad.loops.layout import lay_out_joint
 from ckptgrad.loops.planned import open_loops
 from ckptgrad.once import once
 from ckptgrad.rules.products import merging_axes
+from ckptgrad.stage.encodings.encoding import with_codes
 from ckptgrad.stage.joint import Joint, joint
 from ckptgrad.stage.partition import Partition, partition
 from ckptgrad.stage.reshaped import read_from_boundaries
@@ -46,6 +47,7 @@ class StageKind:
         boundary_in, boundary_out: the positions of inputs and outputs that belong to a boundary.
         target: what it is compiled for.
         saveable: which operations' results may be kept, as in `jax.checkpoint_policies`.
+        encodings: the names of those in which values may be kept.
     """
 
     def __init__(
@@ -57,8 +59,9 @@ class StageKind:
         boundary_out: Sequence[int],
         target: Target,
         saveable: Saveable | None = None,
+        encodings: tuple[str, ...] = (),
     ) -> None:
-        self.graph, self.target, self.saveable = graph, target, saveable
+        self.graph, self.target, self.saveable, self.encodings = graph, target, saveable, encodings
         self.wrt, self.seeds = tuple(wrt), tuple(seeds)
         self.boundary_in, self.boundary_out = tuple(boundary_in), tuple(boundary_out)
         self.kept: dict[PerKind[Any], Any] = {}
@@ -74,7 +77,7 @@ class StageKind:
             boundary = variables_of(differentiated.outputs[i] for i in self.boundary_out)
             differentiated = read_from_boundaries(differentiated, boundary)
         lay_out_joint(differentiated, self._placed(differentiated))
-        return differentiated
+        return with_codes(differentiated, self.encodings)
 
     def _placed(self, joint: Joint) -> dict[Variable, NamedSharding | None]:
         """The shardings of what passes the edges of the stage; a cotangent lies as its value does."""

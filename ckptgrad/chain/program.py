@@ -174,6 +174,7 @@ def build_program(
     target: Target,
     cuts: Sequence[int] | None = None,
     saveable: Saveable | None = None,
+    encodings: tuple[str, ...] = (),
 ) -> Program:
     """Cut a graph into stages and recognise equal ones.
 
@@ -184,9 +185,10 @@ def build_program(
         target: what it is compiled for.
         cuts: positions in `graph.operations`; None finds them.
         saveable: which operations' results may be kept, as in `jax.checkpoint_policies`.
+        encodings: the names of those in which values may be kept.
     """
     return _Builder(
-        graph, wrt, variables_of(seeds), target, find_cuts(graph, target) if cuts is None else cuts, saveable
+        graph, wrt, variables_of(seeds), target, find_cuts(graph, target) if cuts is None else cuts, saveable, encodings
     ).build()
 
 
@@ -214,8 +216,9 @@ class _Builder:
         target: Target,
         cuts: Sequence[int],
         saveable: Saveable | None,
+        encodings: tuple[str, ...],
     ) -> None:
-        self.target, self.saveable = target, saveable
+        self.target, self.saveable, self.encodings = target, saveable, encodings
         self.graph, self.wrt, self.seeds = graph, tuple(wrt), tuple(dict.fromkeys(seeds))
         edges = [0, *cuts, len(graph.operations)]
         self.segments = [graph.operations[a:b] for a, b in itertools.pairwise(edges)]
@@ -233,7 +236,7 @@ class _Builder:
         # that times an infinite derivative is nan.
         self.received = set(self.seeds)
         # Equal stages share a kind only under the same jax_enable_x64, rules, predicate, target and mesh axes of a vmap.
-        self.environment = (str(jnp.result_type(float)), generation(), saveable, target, spmd_axis_names())
+        self.environment = (str(jnp.result_type(float)), generation(), saveable, encodings, target, spmd_axis_names())
 
     def build(self) -> Program:
         stages = tuple(self.stage(i) for i in reversed(range(len(self.segments))))[::-1]
@@ -266,7 +269,8 @@ class _Builder:
         kind = self.kinds.get(key) or _recall(key)
         if kind is None:
             graph = Graph(inputs, outputs, operations)
-            kind = StageKind(graph, wrt, seeds, boundary_in, boundary_out, self.target, self.saveable)
+            choice = self.target, self.saveable, self.encodings
+            kind = StageKind(graph, wrt, seeds, boundary_in, boundary_out, *choice)
             _RECENT.put(key, kind, (op.params for op in operations))
         self.kinds[key] = kind
         if seeds:

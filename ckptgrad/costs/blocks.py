@@ -15,7 +15,12 @@ from ckptgrad.target.target import Target
 
 
 def block_program(
-    graph: Graph, wrt: Sequence[Variable], seeds: Sequence[Atom], target: Target, saveable: Saveable | None = None
+    graph: Graph,
+    wrt: Sequence[Variable],
+    seeds: Sequence[Atom],
+    target: Target,
+    saveable: Saveable | None = None,
+    encodings: tuple[str, ...] = (),
 ) -> Program | None:
     """The program cut at the boundaries of its blocks, which begin where the smallest plan is estimated to take least.
 
@@ -24,7 +29,7 @@ def block_program(
     if graph.stage_marks:
         return None
     cuts = block_cuts(graph, find_cuts(graph, target))
-    programs = [build_program(graph, wrt, seeds, target, positions, saveable) for positions in cuts]
+    programs = [build_program(graph, wrt, seeds, target, positions, saveable, encodings) for positions in cuts]
     return min(programs, key=_least_bytes, default=None)
 
 

@@ -202,6 +202,7 @@ def value_and_grad(
     runtime: str = "compiled",
     progress: bool | Callable[[int, int], object] = False,
     tiers: Sequence[str] | str = (),
+    encodings: Sequence[str] | str = (),
 ) -> GradientFunction:
     """A function that evaluates `fun` and its gradient, within a memory budget.
 
@@ -236,6 +237,8 @@ def value_and_grad(
         tiers: of a staged gradient with a budget: where boundaries are sent that the device has no room for, beside
             computation: "host:64GiB", "disk:/scratch:500GiB", several in a list, the first to be filled first; "auto" is a
             folder for temporary files. Files are checked when they are read, and removed when the gradient is there.
+        encodings: forms in which values may be kept inside stages: "bits" keeps masks, as of relu and dropout, as bits. The
+            gradient is the same.
 
     Returns:
         A function with the arguments of `fun` that returns (value, gradient), or
@@ -271,6 +274,7 @@ def value_and_grad(
         shardings,
         runtime,
         progress,
+        encodings,
         tiers,
     )
     return GradientFunction(fun, request, with_value=True)
@@ -292,6 +296,7 @@ def grad(
     runtime: str = "compiled",
     progress: bool | Callable[[int, int], object] = False,
     tiers: Sequence[str] | str = (),
+    encodings: Sequence[str] | str = (),
 ) -> GradientFunction:
     """A function that evaluates the gradient of `fun`; see `value_and_grad`.
 
@@ -316,6 +321,7 @@ def grad(
         shardings,
         runtime,
         progress,
+        encodings,
         tiers,
     )
     return GradientFunction(fun, request, with_value=False)

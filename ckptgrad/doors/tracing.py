@@ -237,8 +237,8 @@ def trace_chain(
     wrt = [graph.inputs[k] for k in differentiated]
     placed = leaf_shardings(call, request) if shardings is None else shardings
     lay_out_graph(graph, placed)
-    target, saveable = request.compiled_for, request.saveable
-    program = block_program(graph, wrt, seeds, target, saveable) if whole_blocks else None
-    program = program or build_program(graph, wrt, seeds, target, saveable=saveable)
+    target, saveable, encodings = request.compiled_for, request.saveable, tuple(request.encodings)
+    program = block_program(graph, wrt, seeds, target, saveable, encodings) if whole_blocks else None
+    program = program or build_program(graph, wrt, seeds, target, saveable=saveable, encodings=encodings)
     program = replace(program, untraced_bytes=returned.untraced_bytes, arguments=tuple(call.names))
     return TracedChain(call, graph, returned, request.has_aux, program, differentiated, placed, whole_blocks)
