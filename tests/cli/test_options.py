@@ -42,7 +42,7 @@ def test_what_is_typed_is_read_and_checked_before_the_command_runs():
     def command(function: str, asked: Asked, diagram: bool = False) -> None:
         seen.append((function, asked, diagram))
 
-    typed = dict.fromkeys(WRITTEN) | {"has_aux": True, "argnums": ["0", "2"], "budget": "1MiB", "policy": "sqrt"}
+    typed = dict.fromkeys(text_names(cg.plan)) | {"has_aux": True, "argnums": ["0", "2"], "budget": "1MiB", "policy": "sqrt"}
     command(function="math:sin", diagram=True, **typed)
     ((function, asked, diagram),) = seen
     assert (function, diagram) == ("math:sin", True)

@@ -1,9 +1,9 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """Residuals kept in another form: encoded in the forward, decoded in the backward.
 
-The code becomes one more value of the joint graph, and the backward reads what is decoded from it.  Whether the code is kept,
-the value itself, or what both are made from is then for the minimum cut to decide, by bytes and seconds, as for any other
-values; the gradient is the same whichever it is.  To add an encoding: a file here that registers it, and an import of it in
+The code becomes one more value of the joint graph, and the backward reads what is decoded from it.  Whether the code is
+kept, the value itself, or what both are made from is then for the minimum cut to decide, by bytes and seconds, as for any
+other values; the gradient is the same whichever it is.  To add an encoding: a file here that registers it, and an import of it in
 this folder's `__init__`.  Does not: look inside loops, or at values that are spread over several devices.
 """
 
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import jax
@@ -109,7 +108,11 @@ def _there_and_back(encoding: Encoding, v: Variable) -> tuple[list[Operation], V
     """The operations that encode a value and decode it, and the variable that is decoded."""
     there = from_jaxpr(jax.make_jaxpr(encoding.encode)(struct(v.aval)))
     (code,) = there.outputs
-    back = from_jaxpr(jax.make_jaxpr(partial(encoding.decode, aval=v.aval))(struct(code.aval)))
+
+    def decode(code: Any) -> Any:
+        return encoding.decode(code, v.aval)
+
+    back = from_jaxpr(jax.make_jaxpr(decode)(struct(code.aval)))
     first, made = _spliced(there, v)
     second, decoded = _spliced(back, made)
     return [*first, *second], decoded
