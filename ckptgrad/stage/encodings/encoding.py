@@ -3,8 +3,8 @@
 
 The code becomes one more value of the joint graph, and the backward reads what is decoded from it.  Whether the code is
 kept, the value itself, or what both are made from is then for the minimum cut to decide, by bytes and seconds, as for any
-other values; the gradient is the same whichever it is.  To add an encoding: a file here that registers it, and an import of it in
-this folder's `__init__`.  Does not: look inside loops, or at values that are spread over several devices.
+other values; the gradient is the same whichever it is.  To add an encoding: a file here that registers it, and an import
+of it in this folder's `__init__`.  Does not: look inside loops, or at values that are spread over several devices.
 """
 
 from __future__ import annotations
