@@ -7,6 +7,9 @@ from ckptgrad.axes.cut import Split
 from ckptgrad.graph.atoms import aval_bytes
 from ckptgrad.graph.graph import Graph, Variable
 
+# What cuts less than this part of what the best axis does is not worth trying.
+_WORTH = 4
+
 
 def proposals(graph: Graph) -> list[dict[Variable, int]]:
     """Starts for `chunkable` that prove, each axis once however many inputs it cuts; the best first.
@@ -23,7 +26,8 @@ def proposals(graph: Graph) -> list[dict[Variable, int]]:
             if result is not None:
                 known.update(result.sliced.items())
                 found.append((bytes_cut(result), {v: axis}))
-    return [start for _, start in sorted(found, key=lambda pair: -pair[0])]
+    least = max((total for total, _ in found), default=0) / _WORTH
+    return [start for total, start in sorted(found, key=lambda pair: -pair[0]) if total >= least]
 
 
 def bytes_cut(found: Chunkable) -> int:

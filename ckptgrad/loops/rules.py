@@ -25,6 +25,7 @@ from ckptgrad.loops.plain import reverse_plainly
 from ckptgrad.loops.planned import left_open
 from ckptgrad.loops.scan import scan_of
 from ckptgrad.loops.while_loop import while_of
+from ckptgrad.rules import program_axes
 from ckptgrad.rules.decorators import instantiate, pullback
 from ckptgrad.rules.subgraphs import active_outputs, carried, push_through, some, typed
 
@@ -60,7 +61,7 @@ def _flops(ins: Sequence[Any], outs: Sequence[Any], params: Mapping[str, Any]) -
     return params["length"] * step if step else elements(ins, outs)
 
 
-@pullback(p.scan_p, push=push_scan, cost="heavy", flops=_flops)
+@pullback(p.scan_p, push=push_scan, cost="heavy", flops=_flops, axes=program_axes.scan)
 def scan(op: Application) -> tuple[list[Any], Callable[..., list[Any]]]:
     # A side effect happens once: no plan that may run a step again is asked for.
     planned = op.planned and not op.linear and op.params["length"] > 1 and not op.op.effects

@@ -11,6 +11,7 @@ from ckptgrad.autodiff.rule import Application, WithPull, WithTangents
 from ckptgrad.graph.branching import branched
 from ckptgrad.graph.graph import Graph
 from ckptgrad.graph.trace import from_jaxpr
+from ckptgrad.rules import program_axes
 from ckptgrad.rules.decorators import instantiate, pullback
 from ckptgrad.rules.subgraphs import active_outputs, joint_of, push_through, some, typed
 from ckptgrad.stage.partition import Partition, partition
@@ -28,7 +29,7 @@ def push_cond(op: Application, *tangents: Any) -> WithTangents:
     return outputs, some(used, pushed)
 
 
-@pullback(p.cond_p, push=push_cond, cost="heavy")
+@pullback(p.cond_p, push=push_cond, cost="heavy", axes=program_axes.cond)
 def cond(op: Application) -> WithPull:
     index, operands = op.inputs[0], op.inputs[1:]
     needs = op.needs[1:]

@@ -19,7 +19,9 @@ from jax.extend.core import primitives as p
 
 from ckptgrad.autodiff.cotangent import Entry
 from ckptgrad.autodiff.rule import Application
+from ckptgrad.axes.statements import Linked, Links
 from ckptgrad.graph.atoms import Array
+from ckptgrad.graph.graph import Operation
 from ckptgrad.rules.decorators import bprop, cast
 
 Pairs = list[tuple[int, int]]
@@ -31,7 +33,21 @@ def _flops(ins: Sequence[Any], outs: Sequence[Any], params: Mapping[str, Any]) -
     return 2 * math.prod(outs[0].shape) * math.prod(kernel) // max(out_features, 1)
 
 
-@bprop(p.conv_general_dilated_p, cost="product", flops=_flops)
+def _conv_axes(op: Operation) -> Links:
+    """The batch, and without groups features as in a product; space is needed whole."""
+    spec, grouped = op.params["dimension_numbers"], op.params["feature_group_count"] > 1
+    if op.params["batch_group_count"] > 1:
+        return Links([[None] * len(s) for s in spec[:2]], [[None] * len(spec.out_spec)])
+    names = (("batch", "in"), ("out", "in"), ("batch", "out"))
+    labels: list[list[str | None]] = []
+    for places, own in zip(spec, names, strict=True):
+        labels.append([None] * len(places))
+        for place, name in zip(places, own, strict=False):
+            labels[-1][place] = name if name == "batch" or not grouped else None
+    return Links(labels[:2], labels[2:], frozenset({"in"}))
+
+
+@bprop(p.conv_general_dilated_p, cost="product", flops=_flops, axes=Linked(_conv_axes))
 def conv_general_dilated(op: Application, g: Array) -> Sequence[Entry]:
     return lambda: towards_input(op, g), lambda: towards_kernel(op, g)
 

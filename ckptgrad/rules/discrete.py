@@ -21,6 +21,13 @@ def _counted(op: Operation) -> Links | None:
     return Links([()] * len(op.inputs), [[None if d == op.params["dimension"] else d for d in range(n)]])
 
 
+def _of_keys(op: Operation) -> Links:
+    """Of several keys each makes its own numbers; the numbers of one key are made together."""
+    ranks = axes.rank(op.inputs[0]), axes.rank(op.outputs[0])
+    labels = [[d if d < min(ranks) else None for d in range(n)] for n in ranks]
+    return Links(labels[:1], labels[1:])
+
+
 # comparisons and logic
 zero(
     p.eq_p,
@@ -57,9 +64,12 @@ zero(p.stop_gradient_p, cost="view", axes=axes.elementwise)
 zero(p.empty2_p, "empty", p.create_token_p, p.after_all_p, p.axis_index_p, cost="elementwise")
 
 # random bits and keys
-zero(p.random_bits_p, p.threefry2x32_p, p.rng_bit_generator_p, cost="heavy")
-zero(p.random_seed_p, p.random_split_p, p.random_fold_in_p, p.rng_uniform_p, cost="elementwise")
-zero("random_wrap", "random_unwrap", "random_clone", "iota_2x32_shape", cost="elementwise")
+zero(p.random_bits_p, cost="heavy", axes=Linked(_of_keys))
+zero(p.threefry2x32_p, p.rng_bit_generator_p, cost="heavy")
+zero(p.random_split_p, "random_wrap", "random_unwrap", cost="elementwise", axes=Linked(_of_keys))
+zero(p.random_seed_p, p.random_fold_in_p, cost="elementwise", axes=axes.elementwise)
+zero(p.rng_uniform_p, cost="elementwise")
+zero("random_clone", "iota_2x32_shape", cost="elementwise")
 zero("threefry4x32", "philox2x32", "philox4x32", cost="elementwise")
 
 # pivots, and what a program does besides computing

@@ -130,6 +130,29 @@ def _gathered(op: Operation, operands: Sequence[State], results: Sequence[State]
     return {"slice_sizes": placed(sizes, state, chunk)}
 
 
+def _stacked(op: Operation, parts: Sequence[Any], whole: Any) -> tuple[list[list[int]], list[int | None]]:
+    labels: list[int | None] = list(range(rank(parts[0])))
+    joined = labels.copy()
+    joined.insert(op.params["axis"] % rank(whole), None)
+    return [list(range(rank(parts[0])))] * len(parts), joined
+
+
+def _stack(op: Operation) -> Links:
+    parts, joined = _stacked(op, op.inputs, op.outputs[0])
+    return Links(parts, [joined])
+
+
+def _unstack(op: Operation) -> Links:
+    parts, joined = _stacked(op, op.outputs, op.inputs[0])
+    return Links([joined], parts)
+
+
+def _tile(op: Operation) -> Links:
+    """Axes that are not repeated."""
+    labels = [d if n == 1 else None for d, n in enumerate(op.params["reps"])]
+    return Links([labels], [labels])
+
+
 broadcast_in_dim = Linked(_broadcast, sized("shape"))
 reshape = Linked(
     _reshape,
@@ -137,6 +160,7 @@ reshape = Linked(
 )
 transpose, squeeze, rev, pad = Linked(_transpose), Linked(_squeeze), Linked(_rev), Linked(_pad)
 slice_ = Linked(_slice, _sliced)
+stack, unstack, tile = Linked(_stack), Linked(_unstack), Linked(_tile)
 concatenate, split = _along("dimension"), _along("axis")
 dynamic_slice = Linked(_dynamic_slice, sized("slice_sizes"))
 dynamic_update_slice = Linked(_dynamic_update_slice)

@@ -106,20 +106,20 @@ def split(op: Application, *gs: Array) -> Sequence[Entry]:
     return (lambda: lax.concatenate(parts, op.params["axis"]),)
 
 
-@linear("stack", cost="gathering")
+@linear("stack", cost="gathering", axes=axes.stack)
 def stack(op: Application, g: Array) -> Sequence[Entry]:
     axis = op.params["axis"]
     return [lambda i=i: lax.index_in_dim(g, i, axis, keepdims=False) for i in range(len(op.in_avals))]
 
 
-@linear("unstack", cost="view")
+@linear("unstack", cost="view", axes=axes.unstack)
 def unstack(op: Application, *gs: Array) -> Sequence[Entry]:
     axis = op.params["axis"]
     parts = [instantiate(g, aval) for g, aval in zip(gs, op.out_avals, strict=True)]
     return (lambda: lax.concatenate([lax.expand_dims(part, (axis,)) for part in parts], axis),)
 
 
-@linear("tile", cost="view")
+@linear("tile", cost="view", axes=axes.tile)
 def tile(op: Application, g: Array) -> Sequence[Entry]:
     (x,), reps = op.in_avals, op.params["reps"]
     sizes = [n for pair in zip(reps, x.shape, strict=True) for n in pair]

@@ -10,6 +10,7 @@ from jax.extend.core import primitives as p
 
 from ckptgrad.autodiff.cotangent import Entry
 from ckptgrad.autodiff.rule import Application
+from ckptgrad.axes import families as axes
 from ckptgrad.graph.atoms import Array
 from ckptgrad.rules.decorators import bprop
 
@@ -34,7 +35,7 @@ def send_back(g: Any, places: Any, shape: Sequence[int], axis: int) -> Any:
     )
 
 
-@bprop(p.sort_p, cost="heavy")
+@bprop(p.sort_p, cost="heavy", axes=axes.blocked(lambda op: (op.params["dimension"],)))
 def sort(op: Application, *gs: Array) -> Sequence[Entry]:
     """Sort once more with the positions as a passenger: they say where each value came from."""
     shape, axis = op.in_avals[0].shape, op.params["dimension"]
@@ -47,7 +48,7 @@ def sort(op: Application, *gs: Array) -> Sequence[Entry]:
     return [None if g is None else lambda g=g: send_back(g, places, shape, axis) for g in gs]
 
 
-@bprop(p.top_k_p, cost="heavy")
+@bprop(p.top_k_p, cost="heavy", axes=axes.blocked(lambda op: (op.params["axis"],)))
 def top_k(op: Application, g: Array, _: Array) -> Sequence[Entry]:
     if g is None:
         return (None,)

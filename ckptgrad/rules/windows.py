@@ -16,7 +16,9 @@ from jax.extend.core import primitives as p
 
 from ckptgrad.autodiff.cotangent import Entry
 from ckptgrad.autodiff.rule import Application
+from ckptgrad.axes.statements import Linked, Links
 from ckptgrad.graph.atoms import Array
+from ckptgrad.graph.graph import Operation
 from ckptgrad.rules.convolution import dilated, padding_towards_input
 from ckptgrad.rules.decorators import bprop, const, linear
 
@@ -36,7 +38,17 @@ def undilated(ndim: int) -> Geometry:
     return {"base_dilation": (1,) * ndim, "window_dilation": (1,) * ndim}
 
 
-@linear(p.reduce_window_sum_p, cost="heavy")
+def _window_axes(op: Operation) -> Links:
+    """Axes along which every window is one place of the operand."""
+    whole = [None] * len(op.params["window_dimensions"])
+    trivial = {"window_dimensions": 1, "window_strides": 1, "padding": (0, 0), "base_dilation": 1, "window_dilation": 1}
+    labels = [
+        d if all(where[d] == trivial[name] for name, where in geometry(op).items()) else None for d in range(len(whole))
+    ]
+    return Links([labels], [labels])
+
+
+@linear(p.reduce_window_sum_p, cost="heavy", axes=Linked(_window_axes))
 def reduce_window_sum(op: Application, g: Array) -> Sequence[Entry]:
     """Each input gets the sum of the cotangents of the windows that hold it."""
     (x,), where = op.in_avals, geometry(op)
@@ -123,12 +135,12 @@ def scatter_by_offsets(g: Any, x: Any, choice: Any, where: Geometry) -> Any:
     return lax.slice(cropped, (0,) * x.ndim, cropped.shape, base)
 
 
-@bprop(p.reduce_window_max_p, cost="heavy")
+@bprop(p.reduce_window_max_p, cost="heavy", axes=Linked(_window_axes))
 def reduce_window_max(op: Application, g: Array) -> Sequence[Entry]:
     return (lambda: scatter_to_chosen(g, op.inputs[0], p.ge_p, geometry(op)),)
 
 
-@bprop(p.reduce_window_min_p, cost="heavy")
+@bprop(p.reduce_window_min_p, cost="heavy", axes=Linked(_window_axes))
 def reduce_window_min(op: Application, g: Array) -> Sequence[Entry]:
     return (lambda: scatter_to_chosen(g, op.inputs[0], p.le_p, geometry(op)),)
 

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ckptgrad.axes.chunked import chunkable
 from ckptgrad.axes.cut import Partial, Split
@@ -42,7 +44,7 @@ def test_a_loss_head_sums_over_chunks_and_divides_after(axis):
     assert list(found.outputs.values()) == [Partial()]
     assert {v.dtype.name: a for v, a in found.sliced.items()} == {"float64": axis, "int64": axis}
     assert [op.name for op in found.after] == ["div", "neg"]
-    assert_as_whole(found, head, args)
+    assert_as_whole(found, head, args, gradients=axis == 0)
 
 
 def test_what_does_not_depend_on_the_cut_is_done_once_before():
@@ -71,7 +73,7 @@ def test_random_bits_are_those_of_the_whole():
     found = found_for(fun, args, {1: 0})
     assert found is not None
     assert "random_bits" in [op.name for op in found.before]
-    assert_as_whole(found, fun, args, gradients=False)
+    assert_as_whole(found, fun, args)
 
 
 def test_one_value_read_whole_and_in_parts():
@@ -80,7 +82,7 @@ def test_one_value_read_whole_and_in_parts():
     args = normal(5, 3), normal(5)
     found = found_for(fun, args, {0: 0})
     assert found is not None
-    assert_as_whole(found, fun, args)
+    assert_as_whole(found, fun, args, gradients=True)
     assert found_for(fun, args, {0: 0, 1: 0}) is None
 
 
@@ -152,6 +154,11 @@ ODD = {
     "padded behind": lambda x: jnp.pad(x, ((0, 0), (1, 2))),
     "joined behind": lambda x: jnp.concatenate([x, jnp.ones((4, 2)), x], 1),
     "in two": lambda x: sum(jnp.split(x, 2, 1)),
+    "sorted behind": lambda x: jnp.sort(x, 1) + jnp.argsort(x, 1) + jax.lax.top_k(x, 4)[0],
+    "repeated behind": lambda x: jnp.tile(x, (1, 2)) + jnp.stack([x[:, 0]] * 8, 1),
+    "keys for each": lambda x: jax.vmap(lambda k, row: row * jax.random.uniform(k, (4,)))(
+        jax.random.split(jax.random.key(0), 4), x
+    ),
     "custom": lambda x: jax.nn.relu(x) + jax.nn.silu(x) + jax.nn.gelu(x),
 }
 
@@ -162,6 +169,70 @@ def test_what_treats_entries_apart_is_found(name):
     found = found_for(ODD[name], args, {0: 0})
     assert found is not None
     assert_as_whole(found, ODD[name], args)
+
+
+def convolved(w, x):
+    y = jax.lax.conv_general_dilated(x, w, (2, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    return jax.lax.reduce_window(jnp.tanh(y), 0.0, jax.lax.add, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+
+
+@pytest.mark.parametrize(("cuts", "summed"), [({1: 0}, False), ({1: 3}, True), ({0: 3}, False)])
+def test_images(cuts, summed):
+    """Over the batch and over the features that are made; those that are summed over have a tanh after the loop."""
+    args = normal(3, 3, 2, 4), normal(3, 4, 4, 2)
+    found = found_for(convolved, args, cuts)
+    assert found is not None
+    assert_as_whole(found, convolved, args, gradients=cuts == {1: 0})
+    assert ("tanh" in [op.name for op in found.after]) == summed
+
+
+def test_space_is_needed_whole():
+    assert found_for(convolved, (normal(3, 3, 2, 4), normal(3, 4, 4, 2)), {1: 1}) is None
+
+
+STEPS = {
+    "sin": jnp.sin,
+    "scaled": lambda x: x * jnp.arange(1.0, x.shape[-1] + 1),
+    "relu": jax.nn.relu,
+    "merged": lambda x: x.reshape(-1, x.shape[-1]),
+    "split": lambda x: x.reshape(*x.shape[:-1], 1, x.shape[-1]),
+    "turned": lambda x: jnp.moveaxis(x, -1, 0),
+    "swapped": lambda x: x.swapaxes(0, -1),
+    "summed": lambda x: x.sum(-1, keepdims=True) * jnp.ones(2),
+    "summed in front": lambda x: x.sum(0),
+    "largest": lambda x: x - x.max(-1, keepdims=True),
+    "normal": lambda x: x / jnp.sqrt(1 + (x * x).mean(-1, keepdims=True)),
+    "softmax": jax.nn.softmax,
+    "gram": lambda x: jnp.einsum("...i,...j->...ij", x, x),
+    "correlated": lambda x: jnp.tensordot(x, x, ((0,), (0,))),
+    "rolled": lambda x: jnp.roll(x, 1, -1),
+    "added up": lambda x: jnp.cumsum(x, -1),
+    "joined": lambda x: jnp.concatenate([x, jnp.cos(x)], -1),
+    "cut": lambda x: x[..., : max(1, x.shape[-1] - 1)],
+    "picked": lambda x: x[..., np.arange(x.shape[-1])[::-1]],
+    "with itself": lambda x: x * x.reshape(x.shape[::-1]).T,
+}
+
+
+@pytest.mark.slow
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(st.lists(st.sampled_from(sorted(STEPS)), min_size=1, max_size=5))
+def test_random_programs(names):
+    """Wherever an axis is said to be chunkable, chunks give what the whole gives."""
+
+    def fun(x):
+        for name in names:
+            x = STEPS[name](x)
+            if x.size > 500 or x.ndim == 0:
+                break
+        return x, x.sum() / x.size
+
+    with jax.enable_x64():
+        args = (normal(4, 2, 4),)
+        for axis in range(3):
+            found = found_for(fun, args, {0: axis})
+            if found is not None:
+                assert_as_whole(found, fun, args)
 
 
 def test_nothing_to_cut():

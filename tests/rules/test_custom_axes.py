@@ -67,7 +67,7 @@ def test_the_users_rule_is_kept():
         args = jnp.asarray(X), jnp.asarray(X[0])
         found = found_for(fun, args, {0: 0})
         assert found is not None
-        assert_as_whole(found, fun, args)
+        assert_as_whole(found, fun, args, gradients=True)
         ours = cg.grad(lambda *xs: over_chunks(found, xs, 3)[0], argnums=(0, 1))(*args)
         for a, b in zip(ours, jax.grad(fun, (0, 1))(*args), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-12)
