@@ -4,7 +4,9 @@ from typing import Any
 
 from ckptgrad import rules
 from ckptgrad.chain.marks import Chain, stage
+from ckptgrad.doors.certify import certify
 from ckptgrad.doors.checkpoint import checkpoint
+from ckptgrad.doors.fit import fit
 from ckptgrad.doors.forward import hvp, jvp, linearize
 from ckptgrad.doors.frontier import frontier
 from ckptgrad.doors.gradient import grad, value_and_grad
@@ -31,6 +33,7 @@ from ckptgrad.errors import (
     StageError,
     StateError,
     StaticArgumentError,
+    StepMemoryError,
     ValidationError,
 )
 from ckptgrad.execution.certify import Certified
@@ -56,14 +59,15 @@ from ckptgrad.validation import Validation, validate
 __version__ = "0.1.0"
 
 __all__ = [
-    "ArgnumsError", "Backward", "bprop_rule", "BudgetError", "BudgetFormatError", "calibrate", "Certified", "Chain",
-    "checkpoint", "CkptgradError", "EffectError", "fori_loop", "Forward", "Free", "from_checkpoint_schedules", "Frontier",
-    "frontier", "get_consumers", "get_inputs", "get_operation", "grad", "GradientTypeError", "Graph", "hessian", "hvp",
-    "jacfwd", "jacobian", "jacrev", "jvp", "linearize", "load_plan", "MismatchError", "MissingExtraError",
-    "MissingRuleError", "nnx", "NoDerivativeError", "NotAttachedError", "Operation", "OptionError", "Plan", "plan", "policy",
-    "ProcessesError", "rules", "scan", "Schedule", "ScheduleError", "stage", "StageError", "StateError",
-    "StaticArgumentError", "Target", "target", "Timeline", "timeline", "trace", "use_implementation", "use_jax_rule",
-    "validate", "Validation", "ValidationError", "value_and_grad", "Variable", "vjp", "while_loop",
+    "ArgnumsError", "Backward", "bprop_rule", "BudgetError", "BudgetFormatError", "calibrate", "Certified", "certify",
+    "Chain", "checkpoint", "CkptgradError", "EffectError", "fit", "fori_loop", "Forward", "Free",
+    "from_checkpoint_schedules", "frontier", "Frontier", "get_consumers", "get_inputs", "get_operation", "grad",
+    "GradientTypeError", "Graph", "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jvp", "linearize", "load_plan",
+    "MismatchError", "MissingExtraError", "MissingRuleError", "nnx", "NoDerivativeError", "NotAttachedError",
+    "Operation", "OptionError", "plan", "Plan", "policy", "ProcessesError", "rules", "scan", "Schedule", "ScheduleError",
+    "stage", "StageError", "StateError", "StaticArgumentError", "StepMemoryError", "target", "Target", "timeline",
+    "Timeline", "trace", "use_implementation", "use_jax_rule", "validate", "Validation", "ValidationError",
+    "value_and_grad", "Variable", "vjp", "while_loop",
 ]  # fmt: skip
 
 _Shown.use(_RENDERER)

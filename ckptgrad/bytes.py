@@ -1,4 +1,4 @@
-"""Budgets as users write them: bytes, "512MiB", "0.25x", "min", "auto"."""
+"""Budgets as users write them: bytes, "512MiB", "0.25x", "min", "auto", "fit"."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from decimal import Decimal
 from numbers import Integral, Real
 from typing import Any
 
-from ckptgrad.errors import BudgetFormatError
+from ckptgrad.errors import BudgetFormatError, OptionError
 
 Budget = int | str | None
 
@@ -32,7 +32,21 @@ def check_budget(budget: Any) -> None:
     Raises:
         BudgetFormatError: naming the budget and the accepted forms.
     """
-    resolve_budget(budget, lambda: 1, lambda: 1, lambda: 1)
+    if not is_fit(budget):
+        resolve_budget(budget, lambda: 1, lambda: 1, lambda: 1)
+
+
+def is_fit(budget: Any) -> bool:
+    """Whether a budget is "fit": what the step around it leaves, which `ckptgrad.fit` decides."""
+    return isinstance(budget, str) and budget.strip().lower() == "fit"
+
+
+def outside_fit() -> OptionError:
+    """The error of a budget "fit" where nothing knows of a step."""
+    return OptionError(
+        "budget='fit' is what is left of the memory of a whole step, which is known only inside a function that is given to "
+        "ckptgrad.fit: call ckptgrad.fit(step, *args, memory=...) and what it returns, or give a budget in bytes"
+    )
 
 
 def resolve_budget(
@@ -45,9 +59,15 @@ def resolve_budget(
         everything: bytes that storing everything needs, asked for by "0.25x".
         minimum: the smallest feasible bytes, asked for by "min".
         free: the bytes that are free now, asked for by "auto".
+
+    Raises:
+        BudgetFormatError: it cannot be read.
+        OptionError: it is "fit", which has no bytes of its own.
     """
     if budget is None:
         return None
+    if is_fit(budget):
+        raise outside_fit()
     if not isinstance(budget, str):
         return _bytes_of_number(budget)
     text = budget.strip().lower()
@@ -74,7 +94,7 @@ def is_in_bytes(budget: Budget) -> bool:
     if not isinstance(budget, str):
         return budget is not None
     text = budget.strip().lower()
-    return text != "min" and not text.endswith("x")
+    return text not in ("min", "fit") and not text.endswith("x")
 
 
 def _bytes_of_number(budget: Any) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 
 class CkptgradError(Exception):
@@ -61,6 +62,39 @@ class BudgetError(CkptgradError):
     def on(self, devices: int) -> BudgetError:
         """The same, said of one of several devices."""
         return BudgetError(self.budget, self.smallest, self.stage, self.policy, devices)
+
+
+class StepMemoryError(BudgetError):
+    """A whole step takes more than the memory that it was to keep to.
+
+    `budget` and `smallest` are bytes of one device, arguments included; `certificate` tells what takes `smallest`, and
+    `remedies` what would help.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, ckptgrad as cg
+        >>> def step(w, x):
+        ...     return w - 0.1 * cg.grad(lambda w: jnp.mean((x @ w) ** 2), budget="fit")(w)
+        >>> try:
+        ...     cg.fit(step, jnp.ones((64, 64)), jnp.ones((64, 64)), memory="16KiB")
+        ... except cg.StepMemoryError as error:
+        ...     error.smallest > error.budget
+        True
+    """
+
+    def __init__(self, function: str, limit: int, certificate: Any, taken: Sequence[str], remedies: Sequence[str]) -> None:
+        super().__init__(limit, certificate.peak_bytes, devices=certificate.devices)
+        self.certificate = certificate
+        self.remedies = tuple(remedies)
+        each = f" on each of {self.devices} devices" if self.devices > 1 else ""
+        helps = f". What would help: {'; '.join(remedies)}" if remedies else ""
+        self.args = (
+            f"{function} takes at least {self.smallest} bytes ({self.smallest / 2**20:.4g} MiB){each}, and {limit} bytes "
+            f"({limit / 2**20:.4g} MiB) were asked for: {', '.join(taken)}{helps}",
+        )
+
+    def on(self, devices: int) -> BudgetError:
+        """Itself: it is said of one device already."""
+        return self
 
 
 class ScheduleError(CkptgradError, ValueError):
@@ -268,10 +302,10 @@ class StaticArgumentError(CkptgradError, TypeError, ValueError):
         ckptgrad.errors.StaticArgumentError: ...
     """
 
-    def __init__(self, function: str, argument: str, compiled: object, called: object) -> None:
+    def __init__(self, function: str, argument: str, compiled: object, called: object, what: str = "gradient of") -> None:
         now = "it was changed in place since" if called is compiled else f"is called with {called!r}"
         super().__init__(
-            f"this gradient of {function} was compiled for {argument} = {compiled!r}, which is not traced, and {now}; "
+            f"this {what} {function} was compiled for {argument} = {compiled!r}, which is not traced, and {now}; "
             f"compile again for the new value, or pass a number as an array so that it is traced"
         )
 

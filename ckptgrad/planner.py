@@ -14,6 +14,7 @@ from ckptgrad.costs.asked import AskedCosts
 from ckptgrad.costs.compiled import count_probes
 from ckptgrad.costs.source import MOST_PROBES, program_costs
 from ckptgrad.errors import BudgetError, EffectError, OptionError, ScheduleError
+from ckptgrad.execution.step_planner import step_planner
 from ckptgrad.execution.tiers.measured import measured_rates
 from ckptgrad.execution.tiers.tier import Tier
 from ckptgrad.graph.graph import Operation
@@ -51,10 +52,13 @@ def make_plan(program: Program, request: Request, costs: ChainCosts | None = Non
 
     Raises:
         BudgetError: the budget is below what the policy can reach.
-        OptionError: one of several processes is to plan, while tracing, by what the others may see differently.
+        OptionError: one of several processes is to plan, while tracing, by what the others may see differently; or the
+            budget is "fit", and no step is being fitted.
         ScheduleError: the policy returned something else than a schedule, or the schedule breaks a rule.
         EffectError: the schedule would have a side effect twice.
     """
+    if costs is None and request.asks_to_fit:
+        return step_planner().plan_of([program], request)
     if costs is None and program.target.attached and several_processes():
         _check_same_for_all(request)
     elif costs is None and _asks(program, request):
@@ -112,6 +116,8 @@ def best_plan(programs: Sequence[Program], request: Request) -> Plan:
         OptionError, ScheduleError, EffectError: as from `make_plan`.
     """
     finest, *others = programs
+    if request.asks_to_fit:
+        return step_planner().plan_of(programs, request)
     if not others:
         return make_plan(finest, request)
     if request.budget is not None and not request.asks_for_least:

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ckptgrad.bytes import Budget, check_budget
+from ckptgrad.bytes import Budget, check_budget, is_fit
 from ckptgrad.costs import source
 from ckptgrad.errors import ArgnumsError, OptionError
 from ckptgrad.execution.tiers.tier import read_tiers
@@ -113,6 +113,11 @@ class Request:
     def asks_for_least(self) -> bool:
         """Whether the budget is "min": the smallest plan, whatever it needs."""
         return isinstance(self.budget, str) and self.budget.strip().lower() == "min"
+
+    @property
+    def asks_to_fit(self) -> bool:
+        """Whether the budget is "fit": what the step around the call leaves."""
+        return is_fit(self.budget)
 
     def for_argnums(self, results: Sequence[Any]) -> Any:
         """One result per differentiated argument: as a tuple, or alone where `argnums` is an int."""

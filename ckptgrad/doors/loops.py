@@ -17,7 +17,7 @@ from jax.typing import DTypeLike
 
 from ckptgrad.autodiff.of_function import pushed_forward
 from ckptgrad.autodiff.reverse import is_differentiable
-from ckptgrad.bytes import Budget, check_budget, resolve_budget
+from ckptgrad.bytes import Budget, check_budget, is_fit, resolve_budget
 from ckptgrad.doors.calling import check_runs
 from ckptgrad.errors import BudgetError, OptionError
 from ckptgrad.graph.evaluate import apply, read
@@ -176,6 +176,10 @@ class _Options:
 
     def __post_init__(self) -> None:
         check_budget(self.budget)
+        if is_fit(self.budget):
+            raise OptionError(
+                "budget='fit' is not for a single loop: give it to the gradient around, which plans the loops inside it too"
+            )
         known = policies()
         if self.policy not in known:
             raise OptionError(f"policy={self.policy!r} is unknown for a loop; there are {', '.join(known)}")

@@ -56,8 +56,9 @@ def pull(call: Call, request: Request) -> tuple[Any, ...]:
     traced = trace_chain(call, request)
     program = traced.program
     check_runs(program.target, call.leaves)
-    forward, backward = split_at_backward(make_plan(program, request).schedule)
-    execution = Execution(program, call.leaves).run(forward)
+    plan = make_plan(program, request)
+    forward, backward = split_at_backward(plan.schedule)
+    execution = Execution(program, call.leaves, plan.fenced).run(forward)
     value, aux = traced.restore([execution.output(a) for a in traced.graph.outputs])
 
     def run(*cotangents: Any) -> list[Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ckptgrad.bytes import device_words, format_bytes
 from ckptgrad.errors import BudgetError
-from ckptgrad.execution.trials import Build, Trial, Trials
+from ckptgrad.execution.trials import AnyPlan, Build, Planned, Trial, Trials, actions_of
 from ckptgrad.execution.xla_forms import open_is_faster
 from ckptgrad.graph.naming import counted
 from ckptgrad.results.outcomes import OUTCOMES, Outcome
@@ -139,7 +139,7 @@ def _aim(rung: int) -> int:
 
 
 def certify(
-    build: Build, args: Any, kwargs: Any, budget: int | None, may_open: bool = False, processes: Processes = ALONE
+    build: Build[Plan], args: Any, kwargs: Any, budget: int | None, may_open: bool = False, processes: Processes = ALONE
 ) -> Certified:
     """Compile plans for one aim after another until the compiler's peak is within the budget and uses it.
 
@@ -169,7 +169,7 @@ def certify(
 
 
 def certify_faster(
-    build: Build,
+    build: Build[Plan],
     args: Any,
     kwargs: Any,
     budget: int | None,
@@ -186,6 +186,32 @@ def certify_faster(
     Raises:
         BudgetError: as from `certify`, where the smallest plan is faster.
     """
+    found = fastest_within(
+        build, args, kwargs, budget, than, may_open=may_open, may_be_uniform=may_be_uniform, processes=processes
+    )
+    if found is None:
+        return None
+    trial, rounds = found
+    plan = trial.plan if trial.plan.fenced else replace(trial.plan, open_seconds=trial.seconds)
+    return Certified(trial.program.executable, plan, trial.program.memory, rounds, budget)
+
+
+def fastest_within(
+    build: Build[AnyPlan],
+    args: Any,
+    kwargs: Any,
+    budget: int | None,
+    than: float = inf,
+    *,
+    may_open: bool,
+    may_be_uniform: bool,
+    processes: Processes = ALONE,
+) -> tuple[Trial[AnyPlan], int] | None:
+    """The search of `certify`, for whatever is compiled as one program: what it finds, compiled, and the compilations.
+
+    Raises:
+        BudgetError: as from `certify_faster`.
+    """
     trials = Trials(build, args, kwargs, processes)
     while True:
         if budget is None:
@@ -198,12 +224,10 @@ def certify_faster(
             return None
         # The bytes of a certificate are those of its executable, whatever was remembered.
         if trials.confirmed(trial):
-            plan, program = trial.plan, trial.program
-            plan = plan if plan.fenced else replace(plan, open_seconds=trial.seconds)
-            return Certified(program.executable, plan, program.memory, trials.compilations, budget)
+            return trial, trials.compilations
 
 
-def _within(trials: Trials, budget: int, may_be_uniform: bool, than: float) -> Trial | None:
+def _within(trials: Trials[AnyPlan], budget: int, may_be_uniform: bool, than: float) -> Trial[AnyPlan] | None:
     """The plan for a budget: up from just above it, then down until one fits; None where that is no faster than `than`.
 
     Where a compiler packs the arrays of a plan far worse than predicted, it may pack those of a uniform plan better: that is
@@ -219,7 +243,7 @@ def _within(trials: Trials, budget: int, may_be_uniform: bool, than: float) -> T
     # What was passed on the way up fits.
     lowest = top - STEP if top > first else 0
     rung = top
-    uniform: Trial | None = None
+    uniform: Trial[AnyPlan] | None = None
     while True:
         planned = trials.planned(_aim(rung))
         if uniform is not None and uniform.plan.seconds <= planned[0].seconds:
@@ -231,30 +255,29 @@ def _within(trials: Trials, budget: int, may_be_uniform: bool, than: float) -> T
             return trial
         if may_be_uniform and uniform is None and trial.peak_bytes > (1 + FAR) * max(budget, trial.plan.peak_bytes):
             uniform = trials.uniform(_aim(rung), budget)
-        schedule = trial.plan.schedule
-        if trials.least is not None and trials.least[0] == schedule:
+        if trials.least is not None and trials.least[0] == actions_of(trial.plan):
             if uniform is not None:
                 return uniform
             smallest, stage = trials.smallest, trials.least[1]
             if trials.confirmed(trial) and trials.confirmed(smallest):
-                raise BudgetError(budget, smallest.peak_bytes, stage, schedule.policy)
+                raise BudgetError(budget, smallest.peak_bytes, stage, trial.plan.parts[0].schedule.policy)
             return _within(trials, budget, may_be_uniform, than)
         excess, aim = trial.peak_bytes - budget, _aim(rung)
         if excess > FAR * budget or trials.count >= MAX_ROUNDS:
-            aim = min(aim, trial.plan.simulation.peak) - excess
+            aim = min(aim, trial.plan.peak_bytes) - excess
         rung = max(lowest, min(rung - 1, floor(log(max(aim, 1), RUNG))))
 
 
-def _without_budget(trials: Trials, may_open: bool) -> Trial:
+def _without_budget(trials: Trials[AnyPlan], may_open: bool) -> Trial[AnyPlan]:
     """The plan without a budget, with its stages fenced or open.
 
     Fences are for recomputation, which is merged away without them. So stages are open where fences cost time
     (`open_is_faster`), and, of a plan that repeats none, where the compiler keeps less in memory if it may fuse across.
     """
     plan, jitted = trials.build(None)
-    if may_open and open_is_faster(plan.program):
+    if may_open and _open_is_faster(plan):
         return trials.opened() or trials.tried(plan, jitted)
-    if not may_open or plan.simulation.recomputations:
+    if not may_open or any(part.simulation.recomputations for part in plan.parts):
         return trials.tried(plan, jitted)
     fenced = trials.tried(plan, jitted)
     if fenced.temporary_bytes <= FEW_BYTES:
@@ -262,7 +285,11 @@ def _without_budget(trials: Trials, may_open: bool) -> Trial:
     return min(fenced, trials.tried(*trials.build(None, fenced=False)), key=lambda trial: trial.peak_bytes)
 
 
-def _open_or_within(trials: Trials, budget: int, may_be_uniform: bool, than: float) -> Trial | None:
+def _open_is_faster(planned: Planned) -> bool:
+    return any(open_is_faster(plan.program) for plan in planned.parts)
+
+
+def _open_or_within(trials: Trials[AnyPlan], budget: int, may_be_uniform: bool, than: float) -> Trial[AnyPlan] | None:
     """The plan for a budget, or the open program where that is within the budget and no slower.
 
     If that is as fast as any plan with fences can be, none of these is compiled. A larger budget has both to choose from
@@ -285,19 +312,19 @@ def _open_or_within(trials: Trials, budget: int, may_be_uniform: bool, than: flo
     return fenced if fenced.seconds < opened.seconds else opened
 
 
-def _opened_within(trials: Trials, budget: int) -> Trial | None:
+def _opened_within(trials: Trials[AnyPlan], budget: int) -> Trial[AnyPlan] | None:
     """The open program, if fences cost time and it is within the budget.
 
     It is tried where the fastest plan is predicted to fit, or nearly so (`FAR`): the open one may take less.
     """
     plan, _ = trials.build(None)
-    if plan.simulation.peak > (1 + FAR) * budget or not open_is_faster(plan.program):
+    if plan.peak_bytes > (1 + FAR) * budget or not _open_is_faster(plan):
         return None
     opened = trials.opened()
     return None if opened is None or opened.peak_bytes > budget else opened
 
 
-def _climbed(trials: Trials, first: int, budget: int) -> int:
+def _climbed(trials: Trials[AnyPlan], first: int, budget: int) -> int:
     """The rung on which the climb ends: the first whose plan uses the budget, or after which no plan is worth trying.
 
     A plan is worth trying if some plan is faster than the last one (`WORTH`), and if its prediction, corrected by the last
@@ -310,8 +337,8 @@ def _climbed(trials: Trials, first: int, budget: int) -> int:
         fastest = trials.build(None)[0].seconds if fastest is None else fastest
         following = trials.planned(_aim(rung + STEP))
         # The first plan that is not the same is above this rung's aim, wherever it is.
-        predicted = max(following[0].simulation.peak, _aim(rung))
-        error = trial.peak_bytes / max(1, trial.plan.simulation.peak)
+        predicted = max(following[0].peak_bytes, _aim(rung))
+        error = trial.peak_bytes / max(1, trial.plan.peak_bytes)
         if trial.plan.seconds <= fastest * WORTH or DIP * error * predicted > budget:
             break
         rung, trial = rung + STEP, trials.tried(*following)

@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass, fields
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 import jax
 
 from ckptgrad.errors import BudgetError, ProcessesError
 from ckptgrad.once import once
-from ckptgrad.planning.schedule import Action, Schedule
+from ckptgrad.planning.schedule import Action
 from ckptgrad.results.outcomes import OUTCOMES, Outcome
 from ckptgrad.results.plan import Plan
 from ckptgrad.target.allocated import Memory
@@ -33,17 +33,48 @@ _QUANTITIES = tuple(f"{field.name} of a whole program" for field in fields(Memor
 _OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
 
 
-# The actions of a plan, and whether its stages are fenced.
-_Key: TypeAlias = tuple[tuple[Action, ...], bool]
+# The actions of what is planned, plan by plan.
+Actions: TypeAlias = tuple[tuple[Action, ...], ...]
+# These, and whether the stages are fenced.
+_Key: TypeAlias = tuple[Actions, bool]
 
 
-class Build(Protocol):
+class Planned(Protocol):
+    """What is compiled as one program: a plan, or a step with several (`parts`, at least one)."""
+
+    @property
+    def parts(self) -> tuple[Plan, ...]: ...
+    @property
+    def fenced(self) -> bool: ...
+    @property
+    def peak_bytes(self) -> int: ...
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def least_seconds(self) -> float: ...
+
+
+AnyPlan = TypeVar("AnyPlan", bound=Planned)
+_Made_co = TypeVar("_Made_co", bound=Planned, covariant=True)
+
+
+def actions_of(planned: Planned) -> Actions:
+    """The actions of what is planned, plan by plan."""
+    return tuple(plan.schedule.actions for plan in planned.parts)
+
+
+def target_of(planned: Planned) -> Target:
+    """What it is compiled for."""
+    return planned.parts[0].program.target
+
+
+class Build(Protocol[_Made_co]):
     """From an aim in bytes (None: no budget) to a plan within it and a jitted function.
 
     `fenced` is whether its stages are kept apart, `policy` another one than asked for.
     """
 
-    def __call__(self, limit: int | None, fenced: bool = True, policy: str | None = None) -> tuple[Plan, Any]: ...
+    def __call__(self, limit: int | None, fenced: bool = True, policy: str | None = None) -> tuple[_Made_co, Any]: ...
 
 
 class _Program:
@@ -52,12 +83,13 @@ class _Program:
     What is remembered counts for a process alone only: several compile each program, and the fullest of them counts.
 
     Attributes:
+        lowered: the program before it is compiled.
         executable: what it was compiled to; None as long as what is remembered was enough.
         memory: what the compiler allocates, or allocated before.
     """
 
     def __init__(self, target: Target, lowered: jax.stages.Lowered, believes: bool, processes: Processes) -> None:
-        self._target, self._lowered, self._text = target, lowered, lowered.as_text()
+        self._target, self.lowered, self._text = target, lowered, lowered.as_text()
         self._processes = processes
         self.executable: Any = None
         known = recalled(target, _QUANTITIES, self._text) if believes and not processes.several else None
@@ -88,17 +120,17 @@ class _Program:
         return remembered(self._target, f"seconds of a whole program by {self._target.priced_by}", self._text, read)
 
     def _compile_here(self) -> Memory:
-        self.executable = self._target.compile(self._lowered)
+        self.executable = self._target.compile(self.lowered)
         memory = self._target.allocated(self.executable)
         remember(self._target, _QUANTITIES, self._text, astuple(memory))
         return memory
 
 
 @dataclass(frozen=True)
-class Trial:
+class Trial(Generic[AnyPlan]):
     """A plan, and the program that it becomes."""
 
-    plan: Plan
+    plan: AnyPlan
     program: _Program
 
     @property
@@ -123,7 +155,7 @@ class Trial:
         return self.plan.least_seconds if seconds is None else seconds
 
 
-class Trials:
+class Trials(Generic[AnyPlan]):
     """The plans of one call that were tried.
 
     Args:
@@ -132,14 +164,14 @@ class Trials:
         processes: those that compile the programs together.
 
     Attributes:
-        least: the smallest plan and the stage that sets its peak, once an aim was below it.
+        least: the actions of the smallest plan and the stage that sets its peak, once an aim was below it.
     """
 
-    def __init__(self, build: Build, args: Any, kwargs: Any, processes: Processes = ALONE) -> None:
+    def __init__(self, build: Build[AnyPlan], args: Any, kwargs: Any, processes: Processes = ALONE) -> None:
         self.build, self._args, self._kwargs, self._processes = build, args, kwargs, processes
-        self.least: tuple[Schedule, int | None] | None = None
+        self.least: tuple[Actions, int | None] | None = None
         self._believes = True
-        self._tried: dict[_Key, Trial] = {}
+        self._tried: dict[_Key, Trial[AnyPlan]] = {}
         self._compiled: dict[_Key, _Program] = {}
 
     @property
@@ -153,20 +185,20 @@ class Trials:
         return sum(program.executable is not None for program in self._programs())
 
     @property
-    def smallest(self) -> Trial:
+    def smallest(self) -> Trial[AnyPlan]:
         """Of all that were tried, the one of the fewest bytes."""
         return min(self._tried.values(), key=lambda trial: trial.peak_bytes)
 
-    def planned(self, aim: int) -> tuple[Plan, Any]:
+    def planned(self, aim: int) -> tuple[AnyPlan, Any]:
         """The plan for an aim; the smallest plan if the aim is below it, since the prediction may be cautious."""
         try:
             return self.build(aim)
         except BudgetError as error:
             plan, jitted = self.build(max(1, error.smallest))
-            self.least = plan.schedule, error.stage
+            self.least = actions_of(plan), error.stage
             return plan, jitted
 
-    def uniform(self, aim: int, budget: int) -> Trial | None:
+    def uniform(self, aim: int, budget: int) -> Trial[AnyPlan] | None:
         """The first that takes no more than `budget` of the fastest few uniform plans for an aim; None where none does."""
         for _ in range(MOST_UNIFORM):
             try:
@@ -175,27 +207,27 @@ class Trials:
                 return None
             if trial.peak_bytes <= budget:
                 return trial
-            aim = trial.plan.simulation.peak - 1
+            aim = trial.plan.peak_bytes - 1
         return None
 
-    def tried(self, plan: Plan, jitted: Any) -> Trial:
+    def tried(self, plan: AnyPlan, jitted: Any) -> Trial[AnyPlan]:
         """A plan with what its program takes; each schedule is lowered once."""
-        key = plan.schedule.actions, plan.fenced
+        key = actions_of(plan), plan.fenced
         if key in self._tried:
             return Trial(plan, self._tried[key].program)
         program = self._compiled.get(key)
         if program is None:
-            target = plan.program.target
+            target = target_of(plan)
             lowered = target.lower(jitted, *self._args, **self._kwargs)
             program = _Program(target, lowered, self._believes, self._processes)
         self._tried[key] = trial = Trial(plan, program)
         self._observe(trial)
         return trial
 
-    def opened(self) -> Trial | None:
+    def opened(self) -> Trial[AnyPlan] | None:
         """The fastest plan with its stages open to each other; None where that takes more than the device's memory."""
         plan, jitted = self.build(None, fenced=False)
-        target = plan.program.target
+        target = target_of(plan)
         try:
             trial = self.tried(plan, jitted)
         except (jax.errors.JaxRuntimeError, ProcessesError) as error:
@@ -206,7 +238,7 @@ class Trials:
         available = self._processes.each("the bytes of a device", lambda: target.memory_bytes)
         return trial if all(b is None or memory.peak_bytes + memory.argument_bytes <= b for b in available) else None
 
-    def confirmed(self, trial: Trial) -> bool:
+    def confirmed(self, trial: Trial[AnyPlan]) -> bool:
         """Whether the executable takes what was remembered of it; if not, nothing that is remembered is believed any more.
 
         What was tried is forgotten then, so that the search can begin again.
@@ -222,6 +254,7 @@ class Trials:
     def _programs(self) -> Iterable[_Program]:
         return {*self._compiled.values(), *(trial.program for trial in self._tried.values())}
 
-    def _observe(self, trial: Trial) -> None:
-        if trial.plan.fenced and trial.program.executable is not None:
-            OUTCOMES.put(trial.plan.program, trial.plan.schedule, Outcome(trial.peak_bytes))
+    def _observe(self, trial: Trial[AnyPlan]) -> None:
+        plan = trial.plan
+        if isinstance(plan, Plan) and plan.fenced and trial.program.executable is not None:
+            OUTCOMES.put(plan.program, plan.schedule, Outcome(trial.peak_bytes))

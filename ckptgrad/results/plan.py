@@ -55,6 +55,11 @@ class Plan(Shown):
     makespan: float | None = None
 
     @property
+    def parts(self) -> tuple[Plan, ...]:
+        """The plans that are compiled together, which is this one alone; a step (`StepPlan`) may have several."""
+        return (self,)
+
+    @property
     def peak_bytes(self) -> int:
         """Predicted bytes beyond the arguments at the worst moment: temporaries and outputs."""
         return self.simulation.peak

@@ -180,7 +180,11 @@ class ImaginedPlan:
 
     @property
     def simulation(self):
-        return SimpleNamespace(peak=self.peak_bytes)
+        return SimpleNamespace(recomputations=0)
+
+    @property
+    def parts(self):
+        return (self,)
 
 
 class Imagined:

@@ -31,7 +31,7 @@ _PARTS = frozenset({"slice", "dynamic-slice", "gather"})
 # Instructions without arithmetic.
 _MOVES = frozenset({"reshape", "copy", "convert", "transpose", "broadcast", "iota", "fusion", *_PARTS})
 # The elements of the scratch that a library's call returns beside its results.
-_WORKSPACE = frozenset({"u8", "s8"})
+WORKSPACE = frozenset({"u8", "s8"})
 
 
 def kernel_seconds(module: Module, rates: Rates, links: Links | None = None, without: str = "") -> float:
@@ -103,7 +103,7 @@ class _Kernels:
     def _written(self, instruction: Instruction, inside: Mapping[str, Instruction]) -> int:
         """Bytes that a kernel writes: of an array updated in place, the update; of a library's call, no workspace."""
         if instruction.opcode == "custom-call":
-            return sum(a.bytes for a in instruction.arrays if a.dtype not in _WORKSPACE) or instruction.bytes
+            return sum(a.bytes for a in instruction.arrays if a.dtype not in WORKSPACE) or instruction.bytes
         bodies = list(self._fused(instruction))[:1] or [{instruction.name: instruction, **inside}]
         updates = [(i, body) for body in bodies for i in body.values() if i.opcode == "dynamic-update-slice"]
         if instruction.opcode != "fusion":

@@ -1,0 +1,192 @@
+"""`fit`: a whole training step within a device's memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from math import inf
+from typing import Any
+
+import jax
+
+from ckptgrad.bytes import Budget, format_bytes, is_in_bytes, resolve_budget
+from ckptgrad.doors.certify import certified, compile_whole, present_bytes
+from ckptgrad.doors.fit_calls import FitCall, Planned, Recorder, plan_step
+from ckptgrad.doors.step_call import JitOptions, Names, Places, StepCall, step_call
+from ckptgrad.errors import BudgetError, OptionError, StepMemoryError
+from ckptgrad.execution.certify import fastest_within
+from ckptgrad.execution.compiled_step import CompiledStep
+from ckptgrad.execution.step_planner import planned_by
+from ckptgrad.execution.trials import Trial
+from ckptgrad.graph.naming import title
+from ckptgrad.results.plan import Plan
+from ckptgrad.results.step_certificate import StepCertificate
+from ckptgrad.results.step_plan import StepPlan
+from ckptgrad.target.named import TargetChoice
+from ckptgrad.target.named import target as named_target
+from ckptgrad.target.target import Target
+
+
+def fit(
+    step: Callable[..., Any],
+    *args: Any,
+    memory: Budget = "auto",
+    donate_argnums: Places = None,
+    donate_argnames: Names = None,
+    static_argnums: Places = None,
+    static_argnames: Names = None,
+    in_shardings: Any = None,
+    out_shardings: Any = None,
+    target: TargetChoice = None,
+    **kwargs: Any,
+) -> CompiledStep:
+    """Compile a whole training step so that everything that a device holds for it is within its memory, certified.
+
+    Inside `step`, gradients whose budget is "fit" (`value_and_grad`, `grad`, `vjp`, `checkpoint`) get what the rest of the
+    step leaves: the fastest plans are taken with which arguments, results that are not written over donated arguments, and
+    temporaries are within `memory` by XLA's buffer assignment. Several such calls are each planned within the same bytes,
+    as calls that run one after another may be; the certificate is that of the whole in any case. A larger memory never
+    gives a slower plan where XLA takes about what is predicted.
+
+    Args:
+        step: the user's function: gradients, an optimizer, metrics, whatever.
+        *args, **kwargs: its arguments; ShapeDtypeStructs are enough.
+        memory: bytes of one device for all of it: an int, "16GiB"; "auto": what the target has, of an attached one what is
+            free now and what these arguments take already; None: whatever the fastest plans need.
+        donate_argnums, donate_argnames, static_argnums, static_argnames, in_shardings, out_shardings: as `jax.jit` takes
+            them. A function that is jitted already keeps its own.
+        target: what it is compiled for, as for `value_and_grad`; None: what is attached.
+
+    Returns:
+        The compiled step: call it as `step`; `print` it for the table of what takes the memory. `.peak_bytes` is everything
+        that the device holds, `.plan` (or `.plans`) what is stored and recomputed, `.certificate` the table as data.
+
+    Raises:
+        StepMemoryError: a BudgetError: no plans are within the memory; it says what takes how much, and what would help.
+        OptionError: options that do not fit the arguments, or memory that is not a number of bytes.
+        ScheduleError: the function is another one when it is traced again.
+
+    Example:
+        >>> import jax.numpy as jnp, ckptgrad as cg
+        >>> def step(w, x):
+        ...     loss, gradient = cg.value_and_grad(lambda w: jnp.mean(jnp.tanh(x @ w) ** 2), budget="fit")(w)
+        ...     return w - 0.1 * gradient, loss
+        >>> fitted = cg.fit(step, jnp.eye(64), jnp.ones((64, 64)), memory="1MiB", donate_argnums=0)
+        >>> fitted.peak_bytes <= 2**20
+        True
+        >>> w, loss = fitted(jnp.eye(64), jnp.ones((64, 64)))
+    """
+    if isinstance(memory, str) and not is_in_bytes(memory):
+        raise OptionError(f"memory={memory!r} must be bytes of a device: an int, '16GiB', 'auto', or None for no limit")
+    options = JitOptions(donate_argnums, donate_argnames, static_argnums, static_argnames, in_shardings, out_shardings)
+    return fit_call(step_call(step, args, kwargs, options), memory, named_target(target))
+
+
+def fit_call(call: StepCall, memory: Budget, target: Target) -> CompiledStep:
+    """As `fit`, of a call."""
+    limit = resolve_budget(memory, _no_share, _no_share, lambda: target.free_bytes() + present_bytes(call, target))
+    recorder = Recorder()
+    jax.eval_shape(call.under(partial(planned_by, recorder)), *call.args, **call.kwargs)
+    if not recorder.calls:
+        whole = compile_whole(call, target)
+        found = replace(whole, certificate=replace(whole.certificate, limit=limit))
+        if limit is not None and found.peak_bytes > limit:
+            raise _too_large(call, found.certificate, limit, planned=False)
+        return found
+    return _Search(call, tuple(recorder.calls), target, limit).found()
+
+
+def _no_share() -> int:
+    raise OptionError("the memory of a step must be a number of bytes")
+
+
+class _Search:
+    """The search for the plans of one step."""
+
+    def __init__(self, call: StepCall, calls: tuple[FitCall, ...], target: Target, limit: int | None) -> None:
+        self._call, self._calls, self._target, self._limit = call, calls, target, limit
+
+    def found(self) -> CompiledStep:
+        """The fastest plans that fit.
+
+        What the step holds around its gradients is read from the fastest plans, which are compiled first: no aim depends
+        on the memory, so that a larger one may use every plan that a smaller one may.
+        """
+        fastest = self._searched(0, None)
+        limit = self._limit
+        if limit is None or fastest.peak_bytes <= limit:
+            return fastest
+        arguments = fastest.certificate.argument_bytes
+        beyond = fastest.peak_bytes - arguments
+        around = max(0, beyond - max(plan.peak_bytes for plan in fastest.plans))
+        try:
+            within = self._searched(around, max(1, limit - arguments))
+        except BudgetError as error:
+            smallest = self._searched(around, error.smallest)
+            raise _too_large(self._call, smallest.certificate, limit) from None
+        return replace(within, rounds=within.rounds + fastest.rounds)
+
+    def _searched(self, around: int, budget: int | None) -> CompiledStep:
+        optimal = all(call.request.policy == "optimal" for call in self._calls)
+        found = fastest_within(
+            partial(self._build, around),
+            self._call.args,
+            self._call.kwargs,
+            budget,
+            inf,
+            may_open=optimal,
+            may_be_uniform=optimal,
+        )
+        assert found is not None
+        return self._certified(*found)
+
+    def _build(self, around: int, limit: int | None, fenced: bool = True, policy: str | None = None) -> tuple[StepPlan, Any]:
+        plan = plan_step(self._calls, around, limit, fenced, policy)
+        return plan, self._call.under(partial(_planned, title(self._call.fun), plan.parts))
+
+    def _certified(self, trial: Trial[StepPlan], rounds: int) -> CompiledStep:
+        program = trial.program
+        return certified(
+            self._call,
+            self._target,
+            program.lowered,
+            program.executable,
+            program.memory,
+            trial.plan.parts,
+            self._limit,
+            rounds,
+        )
+
+
+@contextmanager
+def _planned(function: str, plans: tuple[Plan, ...]) -> Iterator[None]:
+    planned = Planned(function, plans)
+    with planned_by(planned):
+        yield
+    planned.check_all_used()
+
+
+def _too_large(call: StepCall, certificate: StepCertificate, limit: int, planned: bool = True) -> StepMemoryError:
+    """The error of a step that does not fit: what takes how much, and what would help."""
+    taken = [f"{name.strip()} {format_bytes(held)}" for name, held, _ in certificate.rows() if held]
+    remedies: list[str] = []
+    donatable = certificate.donatable()
+    if donatable:
+        names = ", ".join(donatable)
+        remedies.append(
+            f"donate {names} (donate_argnames), over which results can be written: up to "
+            f"{format_bytes(sum(donatable.values()))} less"
+        )
+    if not planned:
+        remedies.append(
+            "plan its gradient, as nothing in it is planned: ckptgrad.value_and_grad(..., budget='fit') inside the step"
+        )
+    largest = max(certificate.of_arguments().items(), key=lambda item: item[1][0], default=None)
+    if certificate.temporary_bytes >= certificate.argument_bytes:
+        remedies.append("a smaller batch, as temporaries take most of it")
+    elif largest is not None:
+        remedies.append(f"fewer bytes of {largest[0]}: a narrower dtype, or shardings over more devices (in_shardings)")
+        remedies.append("a smaller batch")
+    return StepMemoryError(title(call.fun), limit, certificate, taken, remedies)

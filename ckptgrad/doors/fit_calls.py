@@ -1,0 +1,135 @@
+"""The calls inside a step whose budget is "fit": recorded while the step is traced, planned together, traced again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from ckptgrad.chain.program import Program
+from ckptgrad.costs.source import program_costs
+from ckptgrad.errors import BudgetError, ScheduleError
+from ckptgrad.planner import costs_to_compile, make_plan
+from ckptgrad.planning.costs import ChainCosts
+from ckptgrad.planning.schedule import Schedule
+from ckptgrad.request import Request
+from ckptgrad.results.plan import Plan
+from ckptgrad.results.step_plan import StepPlan
+
+
+@dataclass(frozen=True)
+class FitCall:
+    """One call: the ways to cut it with the costs of their stages, the finest first, and what is asked for."""
+
+    cuts: tuple[tuple[Program, ChainCosts], ...]
+    request: Request
+
+    def plan(self, limit: int | None, policy: str | None = None) -> Plan:
+        """The fastest plan within `limit` bytes.
+
+        Args:
+            limit: bytes beyond the arguments of the call; None for no limit.
+            policy: another one than is asked for.
+
+        Raises:
+            BudgetError: there is none; carries the fewest bytes.
+        """
+        request = replace(self.request, budget=limit, policy=policy or self.request.policy)
+        plans: list[Plan] = []
+        errors: list[BudgetError] = []
+        for program, costs in self.cuts if limit is not None else self.cuts[:1]:
+            try:
+                plans.append(make_plan(program, request, costs))
+            except BudgetError as error:
+                errors.append(error)
+        if not plans:
+            raise min(errors, key=lambda error: error.smallest)
+        return min(plans, key=lambda plan: plan.seconds)
+
+
+class Recorder:
+    """Plans the calls of a step that is traced for the first time: each as fast as it can be.
+
+    Attributes:
+        calls: those that were planned, in the order in which they were traced.
+    """
+
+    def __init__(self) -> None:
+        self.calls: list[FitCall] = []
+
+    def plan_of(self, programs: Sequence[Program], request: Request) -> Plan:
+        """The fastest plan of the next call."""
+        given = request.policy.stages if isinstance(request.policy, Schedule) else None
+        programs = [p for p in programs if len(p.stages) == given] or programs[:1] if given is not None else programs
+        finest, *others = programs
+        within = replace(request, budget="1x")  # there will be a budget
+        priced = [(finest, costs_to_compile(finest, within))]
+        priced += [(p, program_costs(p, request.costs, compiling=True)) for p in others]
+        self.calls.append(FitCall(tuple(priced), request))
+        return self.calls[-1].plan(None)
+
+
+class Planned:
+    """Gives the calls of a step that is traced again the plans that were made of them, in the order of the first trace."""
+
+    def __init__(self, function: str, plans: Sequence[Plan]) -> None:
+        self._function, self._plans, self._next = function, plans, 0
+
+    def plan_of(self, programs: Sequence[Program], request: Request) -> Plan:
+        """The plan of the next call.
+
+        Raises:
+            ScheduleError: the step is another one than when its calls were planned.
+        """
+        if self._next == len(self._plans):
+            raise self._changed(f"a planned call more than the {len(self._plans)} of before")
+        plan = self._plans[self._next]
+        self._next += 1
+        program = next((p for p in programs if len(p.stages) == len(plan.costs)), None)
+        if program is None:
+            raise self._changed(f"{len(programs[0].stages)} stages in a planned call that had {len(plan.costs)}")
+        return replace(plan, program=program)
+
+    def check_all_used(self) -> None:
+        """Raises:
+        ScheduleError: the step has fewer calls than when they were planned.
+        """
+        if self._next < len(self._plans):
+            raise self._changed(f"{self._next} planned calls instead of {len(self._plans)}")
+
+    def _changed(self, how: str) -> ScheduleError:
+        return ScheduleError(
+            f"{self._function} has {how}: it changes from trace to trace; make what it depends on an argument, or constant"
+        )
+
+
+def plan_step(
+    calls: Sequence[FitCall], around: int, limit: int | None, fenced: bool = True, policy: str | None = None
+) -> StepPlan:
+    """Plans of all calls of a step for one number of bytes.
+
+    Calls share the bytes by each being planned within all of them, as calls that run one after another may; where results
+    or residuals of several are held at once, the certificate of the whole says so, and the next number is smaller. A call
+    that cannot be planned within them gets its smallest plan.
+
+    Args:
+        calls: at least one.
+        around: bytes of the step beyond its arguments and beyond those of its largest call.
+        limit: bytes beyond the arguments of the step; None for no limit.
+        fenced, policy: as for `execution.trials.Build`.
+
+    Raises:
+        BudgetError: no call can be planned within them; carries the fewest bytes for which one can.
+    """
+    within = None if limit is None else max(1, limit - around)
+    plans: list[Plan] = []
+    errors: list[BudgetError] = []
+    for call in calls:
+        try:
+            plans.append(call.plan(within, policy))
+        except BudgetError as error:
+            errors.append(error)
+            plans.append(call.plan(error.smallest, policy))
+    if limit is not None and len(errors) == len(calls):
+        least = min(errors, key=lambda error: error.smallest)
+        raise BudgetError(limit, least.smallest + around, least.stage, least.policy)
+    return StepPlan(tuple(replace(plan, fenced=fenced) for plan in plans), around)

@@ -1,0 +1,61 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+"""Who plans the calls whose budget is "fit": the step around them, while it is traced.
+
+A context of JAX's, so that what `jax.jit` traced inside one step, for one of its plans, is used for no other, nor outside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from itertools import count
+from typing import Any, Protocol
+
+import jax
+
+from ckptgrad.bytes import outside_fit
+from ckptgrad.chain.program import Program
+from ckptgrad.results.plan import Plan
+
+
+class StepPlanner(Protocol):
+    """What plans the calls inside a step."""
+
+    def plan_of(self, programs: Sequence[Program], request: Any) -> Plan:
+        """The plan of the next call.
+
+        Args:
+            programs: the ways to cut it, the finest first.
+            request: what is asked for of the call, besides its bytes (`ckptgrad.request`).
+        """
+        ...
+
+
+# JAX keeps values of its context as long as what was traced under them: numbers, which hold nothing alive.
+_NUMBERS = count(1)
+_CONTEXT = jax.make_user_context(0)
+_PLANNERS: dict[int, StepPlanner] = {}
+
+
+@contextmanager
+def planned_by(planner: StepPlanner) -> Generator[None]:
+    """Let `planner` plan what is traced inside with a budget of "fit"."""
+    number = next(_NUMBERS)
+    _PLANNERS[number] = planner
+    try:
+        with _CONTEXT(number):
+            yield
+    finally:
+        del _PLANNERS[number]
+
+
+def step_planner() -> StepPlanner:
+    """Who plans the calls of the step that is being traced.
+
+    Raises:
+        OptionError: no step is.
+    """
+    planner = _PLANNERS.get(_CONTEXT.value)
+    if planner is None:
+        raise outside_fit()
+    return planner
