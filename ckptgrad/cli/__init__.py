@@ -1,4 +1,4 @@
-"""The command line: `ckptgrad plan`, `timeline`, `frontier`, `validate`, `train`, `bench`, `rules`."""
+"""The command line: `ckptgrad plan`, `timeline`, `frontier`, `validate`, `run`, `train`, `bench`, `rules`."""
 
 from ckptgrad.cli.commands import app, main
 

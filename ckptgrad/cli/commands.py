@@ -18,6 +18,7 @@ from ckptgrad.cli.deliver import deliver
 from ckptgrad.cli.memory import frontier, plan, timeline
 from ckptgrad.cli.options import AsJson, HtmlFile, PngPath
 from ckptgrad.cli.output import complain, drop, say, unwritten
+from ckptgrad.cli.run import run
 from ckptgrad.cli.train import train
 from ckptgrad.cli.users_code import runs_users_code
 from ckptgrad.cli.validate import validate
@@ -78,7 +79,7 @@ def _options(
 
 for _command in (plan, timeline, frontier, validate):
     app.command()(runs_users_code(_command))
-for _command in (train, bench, rules):
+for _command in (run, train, bench, rules):
     app.command()(_command)
 
 

@@ -18,6 +18,7 @@ from ckptgrad.doors.inputs import check_inputs
 from ckptgrad.doors.placing import Shardings
 from ckptgrad.doors.staging import check_repeatable, runs_staged
 from ckptgrad.doors.tracing import TracedChain, trace_chain
+from ckptgrad.doors.watching import tell
 from ckptgrad.execution.certify import Certified
 from ckptgrad.execution.interpreter import Execution, split_at_backward
 from ckptgrad.execution.staged.gradient import StagedGradient
@@ -62,6 +63,7 @@ class GradientFunction:
             cuts = [self._staged_cut(chain) for chain in chains]
             return compile_within(cuts, self.request, call.args, call.kwargs)(*call.args, **call.kwargs)
         plan = best_plan([chain.program for chain in chains], self.request)
+        tell(plan)
         return self._run(_chain_of(plan, chains), plan)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:

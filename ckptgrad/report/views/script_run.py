@@ -1,0 +1,36 @@
+"""The gradients of a script, as a table."""
+
+from __future__ import annotations
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from ckptgrad.bytes import format_bytes
+from ckptgrad.report import registry
+from ckptgrad.report.tables import NOTHING, table_of
+from ckptgrad.results.script_run import ScriptRun
+
+
+@registry.parts.register(ScriptRun)
+def parts(run: ScriptRun) -> list[RenderableType]:
+    """A line about the script, and a row for each gradient."""
+    planned = sum(not call.left for call in run.calls)
+    within = "no budget" if run.budget is None else f"budget {run.budget} for each"
+    head = Text(f"{run.script}: {planned} of {len(run.calls)} gradients planned, {within}; peaks are predicted")
+    if not run.calls:
+        return [Text(f"{run.script}: no gradient was asked for by jax.grad, jax.value_and_grad or flax.nnx's")]
+    columns = (
+        "function",
+        "asked for at",
+        "calls",
+        "peak beyond arguments",
+        "stages",
+        "repeated",
+        "left to its library because",
+    )
+    table = table_of(*columns, left=(columns[0], columns[1], columns[-1]), wrapped=columns)
+    for call in run.calls:
+        peak = NOTHING if call.peak_bytes is None else format_bytes(call.peak_bytes)
+        numbers = (str(call.stages), str(call.repeated)) if not call.left else (NOTHING, NOTHING)
+        table.add_row(call.function, call.place, str(call.times), peak, *numbers, call.left)
+    return [head, Text(), table]

@@ -1,0 +1,49 @@
+"""The gradients of a script that was run as it is."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ckptgrad.results.shown import Shown
+
+
+@dataclass(frozen=True)
+class GradientCall:
+    """Equal calls of one gradient.
+
+    Attributes:
+        function: the differentiated function, and its line.
+        place: the line that asked for the gradient.
+        peak_bytes: predicted, beyond the arguments; None for a gradient that was left to its library.
+        stages, repeated: of the plan: stages, and forwards that are repeated.
+        left: why it was left to its library; "" for a planned one.
+        times: how often it was called or, inside a jit, traced.
+    """
+
+    function: str
+    place: str
+    peak_bytes: int | None = None
+    stages: int = 0
+    repeated: int = 0
+    left: str = ""
+    times: int = 1
+
+
+@dataclass(frozen=True, repr=False)
+class ScriptRun(Shown):
+    """What was planned while a script ran.
+
+    Attributes:
+        script: its path, or the name of the module.
+        budget: of each gradient, as it was asked for.
+        calls: one for each function, line and plan, in the order in which they came.
+    """
+
+    script: str
+    budget: Any
+    calls: tuple[GradientCall, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The calls as plain data."""
+        return {"script": self.script, "budget": self.budget, "calls": [asdict(call) for call in self.calls]}

@@ -1,0 +1,83 @@
+"""Gradients asked for while the functions are replaced are planned, and equal those of their libraries."""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import nnx
+
+import ckptgrad as cg
+from ckptgrad.scripts.planned import PlannedGradients
+from tests.support.compare import assert_same
+
+X = jnp.linspace(-1, 1, 12).reshape(3, 4)
+
+
+def loss(w, x):
+    return jnp.sum(jnp.tanh(jnp.tanh(x @ w) @ w) ** 2)
+
+
+def opaque(x):
+    return jax.pure_callback(lambda x: x, x, x)
+
+
+W = jnp.eye(4)
+CALLS = {
+    "grad": lambda: jax.grad(loss)(W, X),
+    "value_and_grad": lambda: jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(W, X),
+    "second": lambda: jax.grad(jax.grad(lambda t: t**3))(2.0),
+    "equinox": lambda: eqx.filter_value_and_grad(lambda model: loss(model, X))(W),
+    "nnx": lambda: nnx.grad(lambda model: jnp.sum(model(X) ** 2))(nnx.Linear(4, 2, rngs=nnx.Rngs(0))),
+    "nnx by keyword": lambda: nnx.grad(f=lambda model: jnp.sum(model(X)))(nnx.Linear(4, 2, rngs=nnx.Rngs(0))),
+    "a decorator": lambda: nnx.grad(argnums=0)(lambda w: loss(w, X))(W),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_planned(call):
+    wanted, planned, originals = CALLS[call](), PlannedGradients({}), (jax.grad, nnx.grad)
+    with planned.in_place():
+        found = CALLS[call]()
+    assert_same(found, wanted, scale=4)
+    assert (jax.grad, nnx.grad) == originals
+    (entry,) = planned.calls
+    assert not entry.left
+    assert entry.peak_bytes > 0
+    assert "test_planned.py" in entry.place
+
+
+def test_equal_calls_are_one_entry():
+    planned = PlannedGradients({})
+    with planned.in_place():
+        for _ in range(3):
+            jax.grad(loss)(W, X)
+    assert [entry.times for entry in planned.calls] == [3]
+
+
+def test_what_cannot_be_planned_is_left_to_its_library():
+    planned = PlannedGradients({})
+    with planned.in_place():
+        with pytest.raises(ValueError, match="Pure callbacks do not support"):
+            jax.grad(opaque)(1.0)
+        with pytest.raises(TypeError, match="scalar"):
+            jax.grad(jnp.sin)(X)
+        tree = nnx.grad(lambda model: jnp.sum(model(X)), graph=False)(nnx.Linear(4, 2, rngs=nnx.Rngs(0)))
+    assert isinstance(tree, nnx.Linear)
+    reasons = [entry.left for entry in planned.calls]
+    assert ["pure_callback" in reasons[0], "scalar" in reasons[1], "no graph" in reasons[2]] == [True] * 3
+
+
+def test_state_of_modules_goes_on():
+    model, other, planned = (*(nnx.BatchNorm(4, rngs=nnx.Rngs(0)) for _ in range(2)), PlannedGradients({}))
+    nnx.grad(lambda m: jnp.sum(m(X) ** 2))(other)
+    with planned.in_place():
+        nnx.grad(lambda m: jnp.sum(m(X) ** 2))(model)
+    assert_same(nnx.state(model), nnx.state(other), scale=4)
+
+
+def test_a_budget_that_is_too_small_is_said():
+    with PlannedGradients({"budget": 10}).in_place(), pytest.raises(cg.BudgetError):
+        jax.grad(loss)(W, X)
+    assert jax.grad(loss)(W, X).shape == (4, 4)
