@@ -61,7 +61,8 @@ class DiskStore:
     def put(self, key: int, value: Any) -> None:
         """As `Store.put`."""
         data = _as_bytes(np.asarray(value))
-        held, path = sum(self._sizes.values()), self.path(key)
+        # Another thread drops values meanwhile.
+        held, path = sum([*self._sizes.values()]), self.path(key)
         if held + len(data) > self._capacity:
             raise TierError(
                 f"the tier disk:{self._parent} holds {held} of {self._capacity} bytes; {len(data)} more do not fit"

@@ -28,7 +28,7 @@ class HostStore:
     """Values in the host's memory."""
 
     def __init__(self, place: str, capacity: int, device: Any) -> None:
-        self._capacity, self._held = capacity, 0
+        self._capacity = capacity
         own = device.platform != "cpu" and any(memory.kind == PINNED for memory in device.addressable_memories())
         self._pinned = jax.sharding.SingleDeviceSharding(device, memory_kind=PINNED) if own else None
         self._device = device
@@ -36,17 +36,17 @@ class HostStore:
 
     def put(self, key: int, value: Any) -> None:
         """As `Store.put`."""
-        if self._held + value.nbytes > self._capacity:
+        # Another thread drops values meanwhile.
+        held = sum([x.nbytes for x in [*self._values.values()]])
+        if held + value.nbytes > self._capacity:
             raise TierError(
-                f"the tier host holds {self._held} of {self._capacity} bytes, and {value.nbytes} more do not fit; give it "
-                f"more"
+                f"the tier host holds {held} of {self._capacity} bytes, and {value.nbytes} more do not fit; give it more"
             )
         if self._pinned is None:
             copy: Any = np.array(value, copy=True)
         else:
             copy = jax.device_put(value, self._pinned).block_until_ready()
         self._values[key] = copy
-        self._held += value.nbytes
 
     def get(self, key: int, like: Any) -> Any:
         """As `Store.get`."""
@@ -58,10 +58,8 @@ class HostStore:
 
     def drop(self, key: int) -> None:
         """As `Store.drop`."""
-        value = self._values.pop(key, None)
-        self._held -= 0 if value is None else value.nbytes
+        self._values.pop(key, None)
 
     def close(self) -> None:
         """As `Store.close`."""
         self._values.clear()
-        self._held = 0
