@@ -11,6 +11,7 @@ from ckptgrad.doors.forward import hvp, jvp, linearize
 from ckptgrad.doors.frontier import frontier
 from ckptgrad.doors.gradient import grad, value_and_grad
 from ckptgrad.doors.jacobian import hessian, jacfwd, jacobian, jacrev
+from ckptgrad.doors.largest_batch import largest_batch
 from ckptgrad.doors.loops import fori_loop, scan, while_loop
 from ckptgrad.doors.plan import plan
 from ckptgrad.doors.timeline import timeline
@@ -62,12 +63,12 @@ __all__ = [
     "ArgnumsError", "Backward", "bprop_rule", "BudgetError", "BudgetFormatError", "calibrate", "Certified", "certify",
     "Chain", "checkpoint", "CkptgradError", "EffectError", "fit", "fori_loop", "Forward", "Free",
     "from_checkpoint_schedules", "frontier", "Frontier", "get_consumers", "get_inputs", "get_operation", "grad",
-    "GradientTypeError", "Graph", "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jvp", "linearize", "load_plan",
-    "MismatchError", "MissingExtraError", "MissingRuleError", "nnx", "NoDerivativeError", "NotAttachedError",
-    "Operation", "OptionError", "plan", "Plan", "policy", "ProcessesError", "rules", "scan", "Schedule", "ScheduleError",
-    "stage", "StageError", "StateError", "StaticArgumentError", "StepMemoryError", "target", "Target", "timeline",
-    "Timeline", "trace", "use_implementation", "use_jax_rule", "validate", "Validation", "ValidationError",
-    "value_and_grad", "Variable", "vjp", "while_loop",
+    "GradientTypeError", "Graph", "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jvp", "largest_batch", "linearize",
+    "load_plan", "MismatchError", "MissingExtraError", "MissingRuleError", "nnx", "NoDerivativeError",
+    "NotAttachedError", "Operation", "OptionError", "plan", "Plan", "policy", "ProcessesError", "rules", "scan",
+    "Schedule", "ScheduleError", "stage", "StageError", "StateError", "StaticArgumentError", "StepMemoryError", "target",
+    "Target", "timeline", "Timeline", "trace", "use_implementation", "use_jax_rule", "validate", "Validation",
+    "ValidationError", "value_and_grad", "Variable", "vjp", "while_loop",
 ]  # fmt: skip
 
 _Shown.use(_RENDERER)

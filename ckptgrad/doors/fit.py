@@ -78,15 +78,13 @@ def fit(
         True
         >>> w, loss = fitted(jnp.eye(64), jnp.ones((64, 64)))
     """
-    if isinstance(memory, str) and not is_in_bytes(memory):
-        raise OptionError(f"memory={memory!r} must be bytes of a device: an int, '16GiB', 'auto', or None for no limit")
     options = JitOptions(donate_argnums, donate_argnames, static_argnums, static_argnames, in_shardings, out_shardings)
     return fit_call(step_call(step, args, kwargs, options), memory, named_target(target))
 
 
 def fit_call(call: StepCall, memory: Budget, target: Target) -> CompiledStep:
     """As `fit`, of a call."""
-    limit = resolve_budget(memory, _no_share, _no_share, lambda: target.free_bytes() + present_bytes(call, target))
+    limit = memory_bytes(call, memory, target)
     recorder = Recorder()
     jax.eval_shape(call.under(partial(planned_by, recorder)), *call.args, **call.kwargs)
     if not recorder.calls:
@@ -96,6 +94,17 @@ def fit_call(call: StepCall, memory: Budget, target: Target) -> CompiledStep:
             raise _too_large(call, found.certificate, limit, planned=False)
         return found
     return _Search(call, tuple(recorder.calls), target, limit).found()
+
+
+def memory_bytes(call: StepCall, memory: Budget, target: Target) -> int | None:
+    """Memory as `fit` takes it, in bytes; what is free now, and what the arguments of the call take already, if "auto".
+
+    Raises:
+        BudgetFormatError, OptionError: it is no number of bytes.
+    """
+    if isinstance(memory, str) and not is_in_bytes(memory):
+        raise OptionError(f"memory={memory!r} must be bytes of a device: an int, '16GiB', 'auto', or None for no limit")
+    return resolve_budget(memory, _no_share, _no_share, lambda: target.free_bytes() + present_bytes(call, target))
 
 
 def _no_share() -> int:
