@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
 from ckptgrad.bytes import Budget
+from ckptgrad.chain.cutting import Ways
 from ckptgrad.chain.kind import StageKind
 from ckptgrad.chain.program import Program
 from ckptgrad.compat import is_ordered
@@ -18,6 +18,7 @@ from ckptgrad.execution.step_planner import step_planner
 from ckptgrad.execution.tiers.measured import measured_rates
 from ckptgrad.execution.tiers.tier import Tier
 from ckptgrad.graph.graph import Operation
+from ckptgrad.planning.bound import least_seconds
 from ckptgrad.planning.budget import budget_bytes, everything_peak
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.makespan import simulate_makespan
@@ -36,6 +37,8 @@ FAR_BELOW = 4
 WORTH_ASKING = 2**18
 # The budgets of the plans that the compiler is asked about, where it is not asked about every option.
 ASKED_BUDGETS: tuple[Budget, ...] = (None, "0.75x", "0.5x", "0.35x", "min")
+# Stages that run over chunks are considered where the others take this much longer than without a budget.
+CHUNKS_WORTH = 1.1
 # How often these plans are made again once the compiler was asked about those before.
 MOST_QUESTIONS = 3
 # The budgets of those plans where every question takes long.
@@ -103,36 +106,60 @@ def _check_tiers(request: Request, schedule: Schedule) -> None:
             )
 
 
-def best_plan(programs: Sequence[Program], request: Request) -> Plan:
+def best_plan(ways: Ways[Program], request: Request) -> Plan:
     """The best plan of a call that may be cut in several ways: the fastest, the first of equally fast ones; of the smallest
     plans the smallest.
 
     Args:
-        programs: the ways to cut the call, the finest first: it is what fractions of "store all" refer to.
+        ways: to cut the call, the finest first: it is what fractions of "store all" refer to.
         request: as for `make_plan`.
 
     Raises:
         BudgetError: of all plans none is within the budget; names the fewest bytes.
         OptionError, ScheduleError, EffectError: as from `make_plan`.
     """
-    finest, *others = programs
     if request.asks_to_fit:
-        return step_planner().plan_of(programs, request)
-    if not others:
-        return make_plan(finest, request)
-    if request.budget is not None and not request.asks_for_least:
-        request = replace(request, budget=limit_bytes(finest, request, program_costs(finest, request.costs)))
+        return step_planner().plan_of(ways.whole, request)
+    whole = ways.whole
+    if len(whole) > 1 and request.budget is not None and not request.asks_for_least:
+        request = replace(request, budget=limit_bytes(whole[0], request, program_costs(whole[0], request.costs)))
     plans: list[Plan] = []
     errors: list[BudgetError] = []
-    for program in programs:
+    other: ScheduleError | None = None
+    for program in whole:
         try:
             plans.append(make_plan(program, request))
         except BudgetError as error:
             errors.append(error)
+        except ScheduleError as error:
+            if ways.chunked is None:
+                raise
+            other = error  # A plan that was saved may be one over chunks.
+    if ways.chunked is not None and worth_chunking(min(plans, key=_seconds, default=None), request):
+        limits = [plan.budget for plan in plans] + [error.budget for error in errors]
+        if not request.asks_for_least and limits:
+            request = replace(request, budget=limits[0])
+        try:
+            plans.append(make_plan(ways.chunked(), request))
+        except BudgetError as error:
+            errors.append(error)
+        except ScheduleError as error:
+            raise other or error from None
     if not plans:
         raise min(errors, key=lambda error: error.smallest)
     least = request.asks_for_least
     return min(plans, key=lambda plan: (plan.peak_bytes, plan.seconds) if least else (plan.seconds, 0))
+
+
+def _seconds(plan: Plan) -> float:
+    return plan.seconds
+
+
+def worth_chunking(best: Plan | None, request: Request) -> bool:
+    """Whether stages that run over chunks may give a better plan than the best one with stages that run whole."""
+    if best is None or request.policy != "optimal":
+        return best is None
+    return request.asks_for_least or best.seconds > CHUNKS_WORTH * least_seconds(best.costs, None)
 
 
 def _check_same_for_all(request: Request) -> None:
@@ -256,18 +283,20 @@ def _asks_within_budget(program: Program, request: Request) -> bool:
 
     A stage with a loop has one for each way to reverse it and number of checkpoints.
     """
-    has_many = count_probes(program) > MOST_PROBES or any(kind.has_loops for kind in program.kinds)
+    has_many = count_probes(program) > MOST_PROBES and not program.chunked
+    has_many = has_many or any(kind.has_loops for kind in program.kinds)
     return request.costs == "auto" and has_many
 
 
 def _asks_about_few(program: Program, request: Request) -> bool:
-    """Whether the compiler is asked about some options only: where a stage takes it a while, and `costs="auto"`.
+    """Whether the compiler is asked about some options only: where a stage takes it a while, or stages may run over chunks,
+    in very many ways, and `costs="auto"`.
 
     What is not asked about is taken to exceed its estimate by as much as what was, so that a smaller plan may be missed.
     """
     platform = program.target.platform
     takes_a_while = platform.slow_probes or (request.budget is None and not platform.quick_probes)
-    return request.costs == "auto" and takes_a_while and count_probes(program) <= MOST_PROBES
+    return request.costs == "auto" and (program.chunked or (takes_a_while and count_probes(program) <= MOST_PROBES))
 
 
 def limit_bytes(program: Program, request: Request, costs: ChainCosts) -> int | None:

@@ -63,6 +63,7 @@ class Request:
         encodings: the names of forms in which values may be kept: "bits" keeps masks as bits. Kept as a tuple.
         tiers: where boundaries are sent that do not fit, for `runtime="staged"`: "host:64GiB", "disk:/scratch:500GiB"; or
             "auto". Kept as a tuple of `Tier`.
+        chunks: whether stages may run over chunks of an axis where a budget asks for it.
 
     Raises:
         BudgetFormatError: the budget is malformed.
@@ -87,6 +88,7 @@ class Request:
     progress: bool | Callable[[int, int], object] = False
     encodings: Sequence[str] | str = field(default=(), metadata=_ENCODINGS.metadata)
     tiers: Sequence[str] | str = field(default=(), metadata=_TIERS.metadata)
+    chunks: bool = True
 
     def __post_init__(self) -> None:
         check_budget(self.budget)

@@ -12,7 +12,12 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
+from ckptgrad.chain.cut import crossing_bytes, find_cuts
 from ckptgrad.graph.graph import Graph
+from ckptgrad.target.target import Target
+
+# A cut that more bytes cross than the median by this factor is left out where stages may run over chunks.
+FEW = 1.5
 
 
 def block_cuts(graph: Graph, cuts: Sequence[int]) -> list[list[int]]:
@@ -32,6 +37,23 @@ def block_cuts(graph: Graph, cuts: Sequence[int]) -> list[list[int]]:
         return []
     starts = range(first, min(first + period, last))
     return [sorted({edges[i] for i in range(start, last + 1, period)} - {0, edges[-1]}) for start in starts]
+
+
+def cuts_for_chunks(graph: Graph, target: Target) -> list[int]:
+    """Where to cut a graph into stages that may run over chunks: at few places, where few bytes cross.
+
+    What a stage holds inside then counts little. Between blocks, which begin where the fewest bytes cross; of the cuts of a
+    graph without blocks those where not many more bytes cross than at most others. The user's marks stay as they are.
+    """
+    cuts = find_cuts(graph, target)
+    if graph.stage_marks:
+        return cuts
+    crossing = crossing_bytes(graph, target)
+    of_blocks = block_cuts(graph, cuts)
+    if of_blocks:
+        cuts = min(of_blocks, key=lambda positions: sum(crossing[p] for p in positions))
+    usual = sorted(crossing[p] for p in cuts)[len(cuts) // 2] if cuts else 0
+    return [p for p in cuts if crossing[p] <= FEW * usual]
 
 
 def _shape(graph: Graph, start: int, end: int) -> tuple[Any, ...]:

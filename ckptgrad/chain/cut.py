@@ -37,6 +37,18 @@ def find_cuts(graph: Graph, target: Target) -> list[int]:
     return _Crossings(graph, target).best_cuts()
 
 
+def crossing_bytes(graph: Graph, target: Target) -> list[int]:
+    """For each position, the bytes of what is made before it and read at it or later."""
+    last = last_uses(graph)
+    change = [0] * (len(graph.operations) + 2)
+    for p, op in enumerate(graph.operations):
+        for v in op.outputs:
+            if v in last:
+                change[p + 1] += target.bytes_of(v)
+                change[last[v] + 1] -= target.bytes_of(v)
+    return [*itertools.accumulate(change)]
+
+
 class _Crossings:
     """Bytes that cross each position of a graph, and the cuts that follow from them."""
 

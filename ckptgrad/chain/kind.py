@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 from jax.core import Tracer
 from jax.sharding import Mesh, NamedSharding
 
+from ckptgrad.chunks.candidates import chunked_choices
 from ckptgrad.graph.alone import stands_alone
 from ckptgrad.graph.graph import Graph, Operation, Variable, variables_of
 from ckptgrad.graph.traits import is_materialised, is_transcendental
@@ -48,6 +49,7 @@ class StageKind:
         target: what it is compiled for.
         saveable: which operations' results may be kept, as in `jax.checkpoint_policies`.
         encodings: the names of those in which values may be kept.
+        chunked: whether it may also run over chunks of an axis.
     """
 
     def __init__(
@@ -60,8 +62,10 @@ class StageKind:
         target: Target,
         saveable: Saveable | None = None,
         encodings: tuple[str, ...] = (),
+        chunked: bool = False,
     ) -> None:
         self.graph, self.target, self.saveable, self.encodings = graph, target, saveable, encodings
+        self.chunked = chunked
         self.wrt, self.seeds = tuple(wrt), tuple(seeds)
         self.boundary_in, self.boundary_out = tuple(boundary_in), tuple(boundary_out)
         self.kept: dict[PerKind[Any], Any] = {}
@@ -113,14 +117,28 @@ class StageKind:
 
     @once
     def options(self) -> list[Option]:
-        """The save options, from most kept to least; with loops inside, for each way to reverse these."""
+        """The save options, from most kept to least, for each way to reverse the loops inside; then those over chunks."""
+        return [*self._whole, *self._over_chunks]
+
+    @once
+    def _whole(self) -> list[Option]:
         boundary = [self.joint.inputs[i] for i in self.boundary_in]
         choices = planned_choices(self.joint, boundary, Roofline(self.target), self.saveable)
         return [Option(name, part) for name, part in choices]
 
     @once
+    def _over_chunks(self) -> list[Option]:
+        """Options that run over chunks, from few of these to many; none for what lies on several devices."""
+        if not self.chunked or self.has_loops or not self.stands_alone or self.is_laid_out:
+            return []
+        graph = self.graph
+        wrt, seeds = [graph.inputs[i] for i in self.wrt], [graph.outputs[i] for i in self.seeds]
+        choices = chunked_choices(graph, wrt, variables_of(seeds), partition(self.joint, ()), Roofline(self.target))
+        return [Option(name, part) for name, part in choices]
+
+    @once
     def plain(self) -> Partition:
-        """The partition that keeps nothing: its forward makes the outputs alone."""
+        """The partition that keeps nothing: its forward makes the outputs alone, over the most chunks that are offered."""
         return partition(self.options[-1].partition.joint, ())
 
     @once

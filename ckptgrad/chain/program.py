@@ -76,6 +76,7 @@ class Program:
         seeds: the outputs that receive a cotangent.
         held: values that live across several stages, and how many stages read each.
         target: what it is compiled for.
+        chunked: whether its stages may run over chunks of an axis.
         untraced_bytes: what the function returns besides the graph's outputs.
         arguments: the user's names of the graph's inputs, if they are known: "params['w']".
     """
@@ -86,6 +87,7 @@ class Program:
     stages: tuple[Stage, ...]
     held: dict[Variable, int]
     target: Target
+    chunked: bool = False
     untraced_bytes: int = 0
     arguments: tuple[str, ...] = ()
 
@@ -175,6 +177,7 @@ def build_program(
     cuts: Sequence[int] | None = None,
     saveable: Saveable | None = None,
     encodings: tuple[str, ...] = (),
+    chunked: bool = False,
 ) -> Program:
     """Cut a graph into stages and recognise equal ones.
 
@@ -186,10 +189,10 @@ def build_program(
         cuts: positions in `graph.operations`; None finds them.
         saveable: which operations' results may be kept, as in `jax.checkpoint_policies`.
         encodings: the names of those in which values may be kept.
+        chunked: whether stages may run over chunks of an axis.
     """
-    return _Builder(
-        graph, wrt, variables_of(seeds), target, find_cuts(graph, target) if cuts is None else cuts, saveable, encodings
-    ).build()
+    cuts = find_cuts(graph, target) if cuts is None else cuts
+    return _Builder(graph, wrt, variables_of(seeds), target, cuts, saveable, encodings, chunked).build()
 
 
 # Kinds of recent programs: a function that is traced again is not differentiated again.
@@ -217,8 +220,9 @@ class _Builder:
         cuts: Sequence[int],
         saveable: Saveable | None,
         encodings: tuple[str, ...],
+        chunked: bool,
     ) -> None:
-        self.target, self.saveable, self.encodings = target, saveable, encodings
+        self.target, self.saveable, self.encodings, self.chunked = target, saveable, encodings, chunked
         self.graph, self.wrt, self.seeds = graph, tuple(wrt), tuple(dict.fromkeys(seeds))
         edges = [0, *cuts, len(graph.operations)]
         self.segments = [graph.operations[a:b] for a, b in itertools.pairwise(edges)]
@@ -236,12 +240,14 @@ class _Builder:
         # that times an infinite derivative is nan.
         self.received = set(self.seeds)
         # Equal stages share a kind only under the same jax_enable_x64, rules, predicate, target and mesh axes of a vmap.
-        self.environment = (str(jnp.result_type(float)), generation(), saveable, encodings, target, spmd_axis_names())
+        self.environment = (
+            str(jnp.result_type(float)), generation(), saveable, encodings, target, chunked, spmd_axis_names()
+        )  # fmt: skip
 
     def build(self) -> Program:
         stages = tuple(self.stage(i) for i in reversed(range(len(self.segments))))[::-1]
         held = {v: len(self.outside(v)) for v in self.maker if self.is_held(v)}
-        return Program(self.graph, self.wrt, self.seeds, stages, held, self.target)
+        return Program(self.graph, self.wrt, self.seeds, stages, held, self.target, self.chunked)
 
     def outside(self, v: Variable) -> set[int]:
         """The stages other than its maker that read a value."""
@@ -269,7 +275,7 @@ class _Builder:
         kind = self.kinds.get(key) or _recall(key)
         if kind is None:
             graph = Graph(inputs, outputs, operations)
-            choice = self.target, self.saveable, self.encodings
+            choice = self.target, self.saveable, self.encodings, self.chunked
             kind = StageKind(graph, wrt, seeds, boundary_in, boundary_out, *choice)
             _RECENT.put(key, kind, (op.params for op in operations))
         self.kinds[key] = kind

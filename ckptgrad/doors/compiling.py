@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from math import inf
@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 
+from ckptgrad.chain.cutting import Ways
 from ckptgrad.chain.program import Program
 from ckptgrad.compat import VERSIONS
 from ckptgrad.costs.estimated import estimated_costs
@@ -17,7 +18,7 @@ from ckptgrad.errors import BudgetError, ScheduleError
 from ckptgrad.execution.certify import Certified, certify_faster
 from ckptgrad.graph.meshes import devices_named
 from ckptgrad.graph.naming import name_of, title
-from ckptgrad.planner import costs_before_refusing, costs_to_compile, limit_bytes, make_plan
+from ckptgrad.planner import costs_before_refusing, costs_to_compile, limit_bytes, make_plan, worth_chunking
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.schedule import Schedule
 from ckptgrad.request import Request
@@ -37,7 +38,7 @@ class Cut:
     staged: bool = False
 
 
-def compile_within(cuts: Sequence[Cut], request: Request, args: Any, kwargs: Any) -> Certified:
+def compile_within(cuts: Ways[Cut], request: Request, args: Any, kwargs: Any) -> Certified:
     """Compile the program of a plan that is certified to be within the request's budget.
 
     Where a call may be cut in several ways, each has its plan, and the fastest of these is taken, the first of equally fast
@@ -49,7 +50,7 @@ def compile_within(cuts: Sequence[Cut], request: Request, args: Any, kwargs: Any
 
     Args:
         cuts: the ways to cut the call, the finest first: it is what fractions of "store all" refer to, and what is compiled
-            without a budget.
+            without a budget. The one over chunks is tried where the others are not about as fast as without a budget.
         request: what is asked for.
         args, kwargs: abstract arguments of the jitted functions.
 
@@ -57,7 +58,7 @@ def compile_within(cuts: Sequence[Cut], request: Request, args: Any, kwargs: Any
         BudgetError: no plan is within the budget; carries the smallest feasible peak.
         ProcessesError: processes that share the program ask for different things, or one of them cannot go on.
     """
-    processes = _sharing(cuts[0].program)
+    processes = _sharing(cuts.finest.program)
     certified: list[Certified] = []
     processes.each("a compiled gradient", lambda: certified.append(_Search(cuts, request, args, kwargs, processes).found()))
     return certified[0]
@@ -67,7 +68,7 @@ def compile_within(cuts: Sequence[Cut], request: Request, args: Any, kwargs: Any
 class _Search:
     """The search for a plan of one call, cut in one of several ways."""
 
-    cuts: Sequence[Cut]
+    cuts: Ways[Cut]
     request: Request
     args: Any
     kwargs: Any
@@ -75,7 +76,7 @@ class _Search:
 
     def found(self) -> Certified:
         """The best plan by the costs that plans are made from, or by others before a budget is refused."""
-        request, finest, (first, *rest) = self.request, self.cuts[0], self._in_order
+        request, finest, (first, *rest) = self.request, self.cuts.finest, self._in_order
         costs = self._costs(first)
         # The smallest plan has no number of bytes to keep to.
         budgets = [None] if request.asks_for_least else self._budgets(costs if first is finest else None)
@@ -85,6 +86,9 @@ class _Search:
         for cut in rest:
             if best is None or request.asks_for_least or self._may_be_better(best):
                 best = self._better(best, cut, self._costs(cut), budget, errors)
+        if self.cuts.chunked is not None and worth_chunking(None if best is None else best.plan, request):
+            cut = self.cuts.chunked()
+            best = self._better(best, cut, self._costs(cut), budget, errors)
         if best is None:
             others = self.processes.first(
                 "other costs of stages", lambda: costs_before_refusing(finest.program, request, budget)
@@ -102,11 +106,12 @@ class _Search:
         Each way to cut has a compiler asked about other stages, and where that takes long the coarser ones are enough: they
         cost least time there.
         """
-        return self.request.costs == "auto" and self.cuts[0].program.target.platform.slow_probes
+        return self.request.costs == "auto" and self.cuts.finest.program.target.platform.slow_probes
 
     @property
-    def _in_order(self) -> Sequence[Cut]:
-        return self.cuts[::-1] if self._blocks_first else self.cuts
+    def _in_order(self) -> list[Cut]:
+        whole = [*self.cuts.whole]
+        return whole[::-1] if self._blocks_first else whole
 
     def _may_be_better(self, best: Certified) -> bool:
         """Whether other stages may give a better plan than this: an open program is not compared with them, as to ask the
@@ -120,7 +125,7 @@ class _Search:
     def _budgets(self, costs: ChainCosts | None) -> list[int | None]:
         """The budget in bytes of each process: what is free may differ. Fractions are of what the finest stages need, by
         these costs, or by estimates where the compiler was not asked about them."""
-        program, request = self.cuts[0].program, self.request
+        program, request = self.cuts.finest.program, self.request
         scale = estimated_costs(program) if costs is None else costs
         return self.processes.each("the bytes of a budget", lambda: limit_bytes(program, request, scale))
 

@@ -52,7 +52,8 @@ def frontier(
     request = Request(argnums, has_aux, allow_int=True, saveable=saveable, costs=costs, target=target)
     # A call that is planned for a budget may be cut in several ways.
     chains = GradientFunction(fun, replace(request, budget="min"), with_value=True).chains(*args, **kwargs)
-    plans = [make_plan(chain.program, request) for chain in chains]
+    ways = [*chains.whole, *([] if chains.chunked is None else [chains.chunked()])]
+    plans = [make_plan(chain.program, request) for chain in ways]
     plan = plans[0]
     others = policy_points(plan.costs)
     if saveable is None:

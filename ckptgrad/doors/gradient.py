@@ -12,6 +12,8 @@ from typing import Any
 import jax
 
 from ckptgrad.bytes import Budget
+from ckptgrad.chain.cutting import Cutting, Ways
+from ckptgrad.chain.program import Program
 from ckptgrad.doors.calling import check_function, check_runs, make_call, split_arguments
 from ckptgrad.doors.compiling import Cut, check_planned, compile_within
 from ckptgrad.doors.inputs import check_inputs
@@ -47,24 +49,24 @@ class GradientFunction:
         *,
         with_value: bool,
         shardings: Shardings | None = None,
-        whole_blocks: bool = False,
+        cutting: Cutting = Cutting.FINEST,
     ) -> None:
         check_function(fun)
         self.fun, self.request, self.with_value = fun, request, with_value
-        self._shardings, self._whole_blocks = shardings, whole_blocks
+        self._shardings, self._cutting = shardings, cutting
         functools.update_wrapper(self, fun, updated=())
         self.__name__ = name_of(fun)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         chains = self.chains(*args, **kwargs)
-        check_runs(chains[0].program.target, chains[0].call.leaves)
-        if runs_staged(chains[0], self.request):
-            call = chains[0].call
-            cuts = [self._staged_cut(chain) for chain in chains]
+        check_runs(chains.finest.program.target, chains.finest.call.leaves)
+        if runs_staged(chains.finest, self.request):
+            call = chains.finest.call
+            cuts = Ways([self._staged_cut(chain) for chain in chains.whole])
             return compile_within(cuts, self.request, call.args, call.kwargs)(*call.args, **call.kwargs)
-        plan = best_plan([chain.program for chain in chains], self.request)
+        plan = best_plan(chains.map(_program_of), self.request)
         tell(plan)
-        return self._run(_chain_of(plan, chains), plan)
+        return self._run(_chain_of(plan.program, chains), plan)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         """A function in a class is a method."""
@@ -72,7 +74,7 @@ class GradientFunction:
 
     def plan(self, *args: Any, **kwargs: Any) -> Plan:
         """What will be stored and recomputed for these arguments (arrays or ShapeDtypeStructs)."""
-        return best_plan([chain.program for chain in self.chains(*args, **kwargs)], self.request)
+        return best_plan(self.chains(*args, **kwargs).map(_program_of), self.request)
 
     def compile(self, *args: Any, **kwargs: Any) -> Certified:
         """Compile for these arguments and certify the peak by XLA's own buffer assignment.
@@ -98,20 +100,20 @@ class GradientFunction:
         certified = compile_within(self._cuts(split), self.request, split.args, split.kwargs)
         return replace(certified, traced_parts=split.settings().traced_parts) if split.kept else certified
 
-    def _cuts(self, split: SplitCall) -> list[Cut]:
+    def _cuts(self, split: SplitCall) -> Ways[Cut]:
         """The ways to cut the call, each with how a plan of it becomes a jitted function."""
         make = partial(GradientFunction, split.fun, self.request, with_value=self.with_value)
         chains = make().chains(*split.args, **split.kwargs)
-        if runs_staged(chains[0], self.request):
-            check_repeatable(chains[0])
-            return [self._staged_cut(chain) for chain in chains]
-        cuts: list[Cut] = []
-        for chain in chains:
+        if runs_staged(chains.finest, self.request):
+            check_repeatable(chains.finest)
+            return Ways([self._staged_cut(chain) for chain in chains.whole])
+
+        def cut(chain: TracedChain) -> Cut:
             chain.returned.check_compiled(self.fun)
             # The tracers of the program that is compiled do not say how the arguments lie over devices.
-            inside = make(shardings=chain.shardings, whole_blocks=chain.whole_blocks)
-            cuts.append(Cut(chain.program, inside._jitted))
-        return cuts
+            return Cut(chain.program, make(shardings=chain.shardings, cutting=chain.cutting)._jitted)
+
+        return chains.map(cut)
 
     def split(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> SplitCall:
         """A call as a function of what is traced of its arguments, and these."""
@@ -121,27 +123,34 @@ class GradientFunction:
         """The call as a chain of stages."""
         call = make_call(self.fun, args, kwargs, self.request.argnums)
         check_inputs(call, self.request.allow_int, self.request.holomorphic)
-        return trace_chain(call, self.request, scalar=True, shardings=self._shardings, whole_blocks=self._whole_blocks)
+        return trace_chain(call, self.request, scalar=True, shardings=self._shardings, cutting=self._cutting)
 
-    def chains(self, *args: Any, **kwargs: Any) -> list[TracedChain]:
-        """The ways to cut the call into a chain of stages: as finely as it can be, and into whole blocks, where the target
-        asks for these and there is a budget to plan for. A given schedule is for the one that has as many stages.
+    def chains(self, *args: Any, **kwargs: Any) -> Ways[TracedChain]:
+        """The ways to cut the call into a chain of stages: as finely as it can be; into whole blocks, where the target asks
+        for these and there is a budget to plan for; into stages that may run over chunks, where there is one.
+
+        A given schedule is for the one that has as many stages.
         """
         finest, policy = self.trace(*args, **kwargs), self.request.policy
         given = policy.stages if isinstance(policy, Schedule) else None
+        make = partial(GradientFunction, self.fun, self.request, with_value=self.with_value, shardings=self._shardings)
+        # A plan that was saved may be one over chunks, whatever the budget.
+        wanted = self.request.budget is not None and policy == "optimal" if isinstance(policy, str) else True
+        chunked: Callable[[], TracedChain] | None = None
+        if self.request.chunks and wanted and finest.program.devices == 1:
+            chunked = functools.cache(lambda: make(cutting=Cutting.CHUNKED).trace(*args, **kwargs))
         wants = self.request.budget is not None if given is None else given != len(finest.program.stages)
         if not (wants and finest.program.target.platform.whole_blocks):
-            return [finest]
-        make = partial(GradientFunction, self.fun, self.request, with_value=self.with_value, shardings=self._shardings)
-        blocks = make(whole_blocks=True).trace(*args, **kwargs)
+            return Ways([finest], chunked)
+        blocks = make(cutting=Cutting.BLOCKS).trace(*args, **kwargs)
         count = len(blocks.program.stages)
         if given is not None:
-            return [blocks] if count == given else [finest]
-        return [finest] if count == len(finest.program.stages) else [finest, blocks]
+            return Ways([blocks] if count == given else [finest], chunked)
+        return Ways([finest] if count == len(finest.program.stages) else [finest, blocks], chunked)
 
     def chain_of(self, plan: Plan, *args: Any, **kwargs: Any) -> TracedChain:
         """The call as the chain that a plan of it is for."""
-        return _chain_of(plan, self.chains(*args, **kwargs))
+        return _chain_of(plan.program, self.chains(*args, **kwargs))
 
     def _jitted(self, plan: Plan) -> Any:
         """The gradient by this plan, to be compiled."""
@@ -182,10 +191,16 @@ class GradientFunction:
         return (gradient, aux) if traced.has_aux else gradient
 
 
-def _chain_of(plan: Plan, chains: Sequence[TracedChain]) -> TracedChain:
-    """Of the ways to cut a call the one of a plan; the first where there is none, which `check_planned` tells."""
-    count = len(plan.costs)
-    return next((chain for chain in chains if len(chain.program.stages) == count), chains[0])
+def _program_of(chain: TracedChain) -> Program:
+    return chain.program
+
+
+def _chain_of(program: Program, chains: Ways[TracedChain]) -> TracedChain:
+    """Of the ways to cut a call the one of a planned program; the first where there is none, which `check_planned` tells."""
+    if program.chunked and chains.chunked is not None:
+        return chains.chunked()
+    count = len(program.stages)
+    return next((chain for chain in chains.whole if len(chain.program.stages) == count), chains.finest)
 
 
 def value_and_grad(
@@ -205,6 +220,7 @@ def value_and_grad(
     progress: bool | Callable[[int, int], object] = False,
     tiers: Sequence[str] | str = (),
     encodings: Sequence[str] | str = (),
+    chunks: bool = True,
 ) -> GradientFunction:
     """A function that evaluates `fun` and its gradient, within a memory budget.
 
@@ -241,6 +257,8 @@ def value_and_grad(
             folder for temporary files. Files are checked when they are read, and removed when the gradient is there.
         encodings: forms in which values may be kept inside stages: "bits" keeps masks, as of relu and dropout, as bits. The
             gradient is the same.
+        chunks: whether stages may run over chunks of an axis (examples, tokens, ...) where that keeps a budget, or is the
+            faster way to: the axes are found, and proved to be independent.
 
     Returns:
         A function with the arguments of `fun` that returns (value, gradient), or
@@ -278,6 +296,7 @@ def value_and_grad(
         progress,
         encodings,
         tiers,
+        chunks,
     )
     return GradientFunction(fun, request, with_value=True)
 
@@ -299,6 +318,7 @@ def grad(
     progress: bool | Callable[[int, int], object] = False,
     tiers: Sequence[str] | str = (),
     encodings: Sequence[str] | str = (),
+    chunks: bool = True,
 ) -> GradientFunction:
     """A function that evaluates the gradient of `fun`; see `value_and_grad`.
 
@@ -325,5 +345,6 @@ def grad(
         progress,
         encodings,
         tiers,
+        chunks,
     )
     return GradientFunction(fun, request, with_value=False)

@@ -23,13 +23,14 @@ def plan(
     saveable: Callable[..., Any] | None = None,
     costs: str = "auto",
     target: TargetChoice = None,
+    chunks: bool = True,
     **kwargs: Any,
 ) -> Plan:
     """What `value_and_grad(fun, ...)` would store and recompute for these arguments.
 
     Args:
         fun, *args, **kwargs: the function and its arguments (arrays or ShapeDtypeStructs).
-        argnums, has_aux, budget, policy, saveable, costs, target: as for `value_and_grad`.
+        argnums, has_aux, budget, policy, saveable, costs, target, chunks: as for `value_and_grad`.
 
     Returns:
         A Plan; `print` it, or read `peak_bytes`, `choices`, `to_dict()`.
@@ -40,7 +41,15 @@ def plan(
         True
     """
     request = Request(
-        argnums, has_aux, allow_int=True, budget=budget, policy=policy, saveable=saveable, costs=costs, target=target
+        argnums,
+        has_aux,
+        allow_int=True,
+        budget=budget,
+        policy=policy,
+        saveable=saveable,
+        costs=costs,
+        target=target,
+        chunks=chunks,
     )
     door = GradientFunction(fun, request, with_value=True)
     return door.plan(*args, **kwargs)

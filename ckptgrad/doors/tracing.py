@@ -13,6 +13,8 @@ from jax import dtypes
 from jax.extend.core import ClosedJaxpr
 
 from ckptgrad.autodiff.reach import reached
+from ckptgrad.chain.blocks import cuts_for_chunks
+from ckptgrad.chain.cutting import Cutting
 from ckptgrad.chain.laid_out import lay_out_graph
 from ckptgrad.chain.late import made_late
 from ckptgrad.chain.program import Program, build_program
@@ -183,13 +185,13 @@ class TracedChain(Traced):
         program: the chain.
         differentiated: positions of the leaves that have a gradient; the other selected ones get float0 zeros.
         shardings: how the leaves of the call lie over several devices.
-        whole_blocks: whether it was asked to be cut at the boundaries of blocks only.
+        cutting: how it was asked to be cut.
     """
 
     program: Program
     differentiated: tuple[int, ...]
     shardings: Shardings
-    whole_blocks: bool = False
+    cutting: Cutting = Cutting.FINEST
 
     def gradients(self, gradients: Sequence[Any]) -> tuple[Any, ...]:
         """Gradients as pytrees, one per argnum, from those of the leaves that have one."""
@@ -211,7 +213,12 @@ class TracedChain(Traced):
 
 
 def trace_chain(
-    call: Call, request: Request, *, scalar: bool = False, shardings: Shardings | None = None, whole_blocks: bool = False
+    call: Call,
+    request: Request,
+    *,
+    scalar: bool = False,
+    shardings: Shardings | None = None,
+    cutting: Cutting = Cutting.FINEST,
 ) -> TracedChain:
     """Trace a call and cut it into a chain.
 
@@ -220,7 +227,7 @@ def trace_chain(
         request: says whether there is aux, which gets no cotangent, and what stages may keep.
         scalar: whether the output must be a real scalar (a complex one for a holomorphic function).
         shardings: those of the leaves; None: as the request or the leaves themselves say.
-        whole_blocks: whether to cut at the boundaries of blocks only, if there are any.
+        cutting: how to cut it.
 
     Raises:
         OptionError: as from `leaf_shardings`.
@@ -238,7 +245,12 @@ def trace_chain(
     placed = leaf_shardings(call, request) if shardings is None else shardings
     lay_out_graph(graph, placed)
     target, saveable, encodings = request.compiled_for, request.saveable, tuple(request.encodings)
-    program = block_program(graph, wrt, seeds, target, saveable, encodings) if whole_blocks else None
+    program: Program | None = None
+    if cutting is Cutting.CHUNKED:
+        cuts = cuts_for_chunks(graph, target)
+        program = build_program(graph, wrt, seeds, target, cuts, saveable, encodings, chunked=True)
+    elif cutting is Cutting.BLOCKS:
+        program = block_program(graph, wrt, seeds, target, saveable, encodings)
     program = program or build_program(graph, wrt, seeds, target, saveable=saveable, encodings=encodings)
     program = replace(program, untraced_bytes=returned.untraced_bytes, arguments=tuple(call.names))
-    return TracedChain(call, graph, returned, request.has_aux, program, differentiated, placed, whole_blocks)
+    return TracedChain(call, graph, returned, request.has_aux, program, differentiated, placed, cutting)

@@ -12,44 +12,32 @@ function of the operands, and the derivative flows through these.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.core import ShapedArray
-from jax.extend.core import Primitive
 
-from ckptgrad.autodiff.of_function import pulled_back, pushed_forward
 from ckptgrad.autodiff.reach import operands_reaching
 from ckptgrad.autodiff.reverse import is_differentiable
 from ckptgrad.graph.graph import Atom, KnownCost, Operation, Variable
-from ckptgrad.graph.traits import state_class
 from ckptgrad.loops.loop import Loop
 from ckptgrad.loops.plain import reverse_plainly
 from ckptgrad.loops.reversals.reversal import Candidate, Reversal
-from ckptgrad.rules.custom import tangent_zeros
+from ckptgrad.loops.running import Running, defined_by, marker
 from ckptgrad.rules.subgraphs import some
 from ckptgrad.stage.joint import Joint
 
 FORWARD, BACKWARD = "loop_forward", "loop_backward"
 
 
-def _marker(name: str, out_avals: Callable[..., list[Any]]) -> Primitive:
-    primitive = Primitive(name)
-    state_class(name, "heavy")
-    primitive.multiple_results = True
-    primitive.def_abstract_eval(out_avals)
-    return primitive
-
-
 def _token() -> ShapedArray:
     return ShapedArray((), jnp.dtype(jnp.float32))
 
 
-_forward_p = _marker(FORWARD, lambda *_, loop: [*loop.out_avals, _token()])
-_backward_p = _marker(
+_forward_p = marker(FORWARD, lambda *_, loop: [*loop.out_avals, _token()])
+_backward_p = marker(
     BACKWARD,
     lambda *_, loop, present: [
         a.update(weak_type=False) for a, d in zip(loop.operand_avals, loop.differentiated, strict=True) if d
@@ -94,14 +82,14 @@ def with_plans(joint: Joint, plans: Mapping[Loop, Candidate]) -> Joint:
             plan = plans[loop]
             *results, token = op.outputs
             stored[token] = plan.reversal.stored(loop)
-            run = _Running(FORWARD, forward_of(plan.reversal, loop))
+            run = Running(FORWARD, forward_of(plan.reversal, loop))
             carried = tuple(range(loop.body.num_carry))
             cost = KnownCost(plan.forward_seconds, plan.forward_bytes, plan.forward_course, carried)
             op = _running(run, op, op.inputs, [*results, *stored[token]], cost)
         elif is_open_backward(op):
             plan, count = plans[loop], len(loop.operand_avals)
             operands, token, cotangents = op.inputs[:count], op.inputs[count], op.inputs[count + 1 :]
-            run = _Running(BACKWARD, _backward_of(plan.reversal, loop, op.params["present"], len(stored[token])))
+            run = Running(BACKWARD, _backward_of(plan.reversal, loop, op.params["present"], len(stored[token])))
             inputs = [*operands, *stored[token], *cotangents]
             cost = KnownCost(plan.backward_seconds, plan.backward_bytes, plan.backward_course, _carried_gradients(loop))
             op = _running(run, op, inputs, op.outputs, cost)
@@ -113,25 +101,10 @@ def stored_by(joint: Joint) -> dict[Loop, list[Variable]]:
     """For each planned loop what its forward stores for its backward."""
     stored: dict[Loop, list[Variable]] = {}
     for op in joint.operations:
-        if isinstance(op.primitive, _Running) and op.name == FORWARD:
+        if isinstance(op.primitive, Running) and op.name == FORWARD:
             loop: Loop = op.params["loop"]
             stored[loop] = list(op.outputs[len(loop.out_avals) :])
     return stored
-
-
-@dataclass(frozen=True, eq=False)
-class _Running:
-    """Stands where a primitive stands: a function that runs a planned loop."""
-
-    name: str
-    run: Callable[..., list[Any]]
-    multiple_results = True
-
-    def get_bind_params(self, params: dict[str, Any]) -> dict[str, Any]:
-        return {}
-
-    def bind(self, *inputs: Any, **params: Any) -> list[Any]:
-        return self.run(*inputs)
 
 
 def _carried_gradients(loop: Loop) -> tuple[int, ...]:
@@ -141,7 +114,7 @@ def _carried_gradients(loop: Loop) -> tuple[int, ...]:
     return tuple(i for i, k in enumerate(operands) if first <= k < first + loop.body.num_carry)
 
 
-def _running(run: _Running, op: Operation, inputs: Sequence[Any], outputs: Sequence[Variable], cost: KnownCost) -> Operation:
+def _running(run: Running, op: Operation, inputs: Sequence[Any], outputs: Sequence[Variable], cost: KnownCost) -> Operation:
     params = {"loop": op.params["loop"]}
     return Operation(run, inputs, outputs, params, op.source_info, op.context, known_cost=cost)
 
@@ -157,7 +130,7 @@ def forward_of(reversal: Reversal[Any], loop: Loop) -> Callable[..., list[Any]]:
     def definition(*operands: Any) -> list[Any]:
         return list(loop.definition_again(*operands))
 
-    return _without_idle(loop, _defined_by(run, definition, range(len(loop.operand_avals)), loop.has_custom_vjp))
+    return _without_idle(loop, defined_by(run, definition, range(len(loop.operand_avals)), loop.has_custom_vjp))
 
 
 def _backward_of(reversal: Reversal[Any], loop: Loop, present: Sequence[bool], stored: int) -> Callable[..., list[Any]]:
@@ -175,7 +148,7 @@ def _backward_of(reversal: Reversal[Any], loop: Loop, present: Sequence[bool], s
         return differentiated(reverse_plainly(loop, xs[:count])[1](*some(present, xs[count:])))
 
     read = [*range(count), *range(count + stored, count + stored + sum(present))]
-    return _without_idle(loop, _defined_by(run, definition, read, loop.has_custom_vjp))
+    return _without_idle(loop, defined_by(run, definition, read, loop.has_custom_vjp))
 
 
 def _without_idle(loop: Loop, run: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
@@ -191,47 +164,3 @@ def _without_idle(loop: Loop, run: Callable[..., list[Any]]) -> Callable[..., li
         return run(*operands, *inputs[len(operands) :])
 
     return without
-
-
-def _defined_by(
-    run: Callable[..., list[Any]], definition: Callable[..., list[Any]], read: Sequence[int], reverse: bool
-) -> Callable[..., list[Any]]:
-    """`run`, differentiated by its definition.
-
-    Args:
-        run: a function of arrays.
-        definition: from some of them to the first of its results; no derivative flows through the others.
-        read: the positions of these arrays.
-        reverse: whether its derivative is known in reverse mode only.
-    """
-    if reverse:
-        return _with_cotangents(run, definition, read)
-    function = jax.custom_jvp(run)
-
-    @function.defjvp
-    def _(inputs: Sequence[Any], tangents: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-        results = function(*inputs)
-        known = [None if tangents[i].dtype == jax.dtypes.float0 else tangents[i] for i in read]
-        pushed = pushed_forward(definition, [inputs[i] for i in read], known)
-        pushed += [None] * (len(results) - len(pushed))
-        pairs = zip(pushed, map(jax.typeof, results), strict=True)
-        return results, [tangent_zeros(aval) if t is None else t for t, aval in pairs]
-
-    return function
-
-
-def _with_cotangents(
-    run: Callable[..., list[Any]], definition: Callable[..., list[Any]], read: Sequence[int]
-) -> Callable[..., list[Any]]:
-    function = jax.custom_vjp(run)
-
-    def bwd(inputs: Sequence[Any], cotangents: Sequence[Any]) -> tuple[Any, ...]:
-        operands = [inputs[i] for i in read]
-        needs = [is_differentiable(jax.typeof(x)) for x in operands]
-        count = len(jax.eval_shape(definition, *operands))
-        known = [None if ct.dtype == jax.dtypes.float0 else ct for ct in cotangents[:count]]
-        gradients = dict(zip(read, pulled_back(definition, operands, needs, known), strict=True))
-        return tuple(gradients.get(i) for i in range(len(inputs)))
-
-    function.defvjp(lambda *inputs: (run(*inputs), inputs), bwd)
-    return function

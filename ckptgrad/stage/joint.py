@@ -7,7 +7,7 @@ values besides its outputs, the backward recomputes whatever else it reads from 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,15 +111,34 @@ def joint(
         present[:] = [g is not None for g in gradients]
         return [read(tape.env, a) for a in graph.outputs], [g for g in gradients if g is not None]
 
-    structs = [struct(v.aval) for v in graph.inputs]
-    seed_structs = [cotangent_struct(v.aval) for v in (*seeds, *totals)]
+    return joint_of_run(run, graph.inputs, (*seeds, *totals), len(graph.outputs), present)
+
+
+def joint_of_run(
+    run: Callable[[Sequence[Any], Sequence[Any]], tuple[list[Any], list[Any]]],
+    inputs: Sequence[Variable],
+    seeds: Sequence[Atom],
+    outputs: int,
+    present: Sequence[bool],
+) -> Joint:
+    """The joint graph of a function from inputs and cotangents to outputs and gradients.
+
+    Args:
+        run: the function; it sets `present`, and returns the gradients that are.
+        inputs: values like its inputs.
+        seeds: values like its cotangents.
+        outputs: the number of its outputs.
+        present: for each differentiated input whether a gradient flows back, once it has run.
+    """
+    structs = [struct(v.aval) for v in inputs]
+    seed_structs = [cotangent_struct(v.aval) for v in seeds]
     with deep_stack():
         merged = merge_common(from_jaxpr(jax.make_jaxpr(run)(structs, seed_structs)))
-    gradients = iter(merged.outputs[len(graph.outputs) :])
+    gradients = iter(merged.outputs[outputs:])
     return Joint(
         merged.inputs[: len(structs)],
         merged.inputs[len(structs) :],
-        merged.outputs[: len(graph.outputs)],
+        merged.outputs[:outputs],
         tuple(next(gradients) if p else None for p in present),
         merged.operations,
         merged.constants,

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import ckptgrad as cg
+from ckptgrad.chain.cutting import Ways
 from ckptgrad.doors import compiling
 from ckptgrad.doors.compiling import Cut, compile_within
 from ckptgrad.request import Request
@@ -67,7 +68,7 @@ def compile_imagined(monkeypatch):
     )
 
     def compile_programs(programs, budget):
-        cuts = [Cut(program, program.number_of) for program in programs]
+        cuts = Ways([Cut(program, program.number_of) for program in programs])
         return compile_within(cuts, Request(budget=budget), (), {})
 
     return compile_programs

@@ -1,0 +1,1 @@
+"""Parts of a stage run over chunks of an axis: one more way to save memory."""

@@ -1,0 +1,107 @@
+"""Which loops over chunks are offered for a stage: one more kind of save option, which holds little inside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ckptgrad.axes.chunked import Chunkable, chunkable
+from ckptgrad.axes.proposed import proposals
+from ckptgrad.chunks.chunked import chunked_joint, loop_of, with_costs
+from ckptgrad.graph.graph import Graph, Variable, variables_of
+from ckptgrad.stage.joint import Joint
+from ckptgrad.stage.partition import Partition, partition
+from ckptgrad.target.footprint import peak_inside
+from ckptgrad.target.roofline import Roofline
+
+# About these numbers of chunks are tried, for at most so many axes of a stage, and so many offered.
+COUNTS = (2, 4, 8, 16, 32, 64)
+MOST_AXES, MOST_OFFERED = 2, 6
+# More chunks are worth it if they hold this much less inside.
+WORTH = 0.9
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    name: str
+    part: Partition
+    bytes: int
+    seconds: float
+
+
+def chunked_choices(
+    graph: Graph, wrt: Sequence[Variable], seeds: Sequence[Variable], whole: Partition, roofline: Roofline
+) -> list[tuple[str, Partition]]:
+    """Partitions of joint graphs whose operations run over chunks, from few chunks to many, each with its name.
+
+    They keep what the backward of the totals reads, and the incoming boundary.
+
+    Args:
+        graph: the forward graph of the stage.
+        wrt, seeds: what it is differentiated with respect to, and the outputs that receive a cotangent.
+        whole: the stage run whole, keeping nothing; loops over chunks are not taken to be any faster.
+        roofline: the rates by which they are timed.
+    """
+    if not wrt or not seeds or any(op.effects for op in graph.operations):
+        return []
+    found = [f for start in proposals(graph)[:MOST_AXES] if (f := chunkable(graph, start)) is not None]
+    candidates = [c for f in found for c in _candidates(graph, wrt, seeds, f, whole, roofline)]
+    kept: list[_Candidate] = []
+    for c in sorted(candidates, key=lambda c: (c.seconds, c.bytes)):
+        if not kept or c.bytes < WORTH * kept[-1].bytes:
+            kept.append(c)
+    return [(c.name, c.part) for c in kept[-MOST_OFFERED:]]
+
+
+def _candidates(
+    graph: Graph,
+    wrt: Sequence[Variable],
+    seeds: Sequence[Variable],
+    found: Chunkable,
+    whole: Partition,
+    roofline: Roofline,
+) -> Iterator[_Candidate]:
+    gradients = variables_of(g for g in whole.joint.gradients if g is not None)
+    floors = (
+        roofline.seconds(whole.forward_operations, variables_of(whole.joint.outputs)),
+        roofline.seconds(whole.backward_run.operations, gradients),
+    )
+    for entries in _sizes(found.size):
+        joint = chunked_joint(graph, wrt, seeds, found, entries, whole.joint)
+        if joint is None:
+            return
+        part = _keeping_totals(with_costs(joint, roofline, floors))
+        bytes_, seconds = _figures(part, roofline)
+        yield _Candidate(f"{-(-found.size // entries)} chunks of {entries}", part, bytes_, seconds)
+
+
+def _figures(part: Partition, roofline: Roofline) -> tuple[int, float]:
+    """The bytes that a stage holds inside at its worst moment, what is done before and after the loop included; seconds."""
+    joint, back = part.joint, part.backward_run.operations
+    outputs = [*variables_of(joint.outputs), *part.residuals]
+    gradients = variables_of(g for g in joint.gradients if g is not None)
+    given = {*joint.inputs, *joint.cotangents, *part.residuals}
+    held = max(
+        peak_inside(part.forward_operations, joint.inputs, outputs, roofline.target),
+        peak_inside(back, given, gradients, roofline.target),
+    )
+    return held, roofline.seconds(part.forward_operations, outputs) + roofline.seconds(back, gradients)
+
+
+def _sizes(size: int) -> list[int]:
+    """Entries of a chunk, from most to fewest: divisors of the number of entries where there are some near."""
+    sizes: list[int] = []
+    for count in COUNTS:
+        if count > size:
+            break
+        near = [d for d in range(count, min(size, (3 * count) // 2) + 1) if size % d == 0]
+        sizes.append(size // near[0] if near else -(-size // count))
+    return list(dict.fromkeys(sizes))
+
+
+def _keeping_totals(joint: Joint) -> Partition:
+    """What is read of totals is kept: they are small, and to make them again is to run the whole loop."""
+    loops = ((op, loop) for op in joint.operations if (loop := loop_of(op)) is not None)
+    return partition(
+        joint, [v for op, loop in loops for v, axis in zip(op.outputs, loop.result_axes, strict=True) if axis is None]
+    )

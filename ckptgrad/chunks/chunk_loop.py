@@ -1,0 +1,180 @@
+# pyright: reportUnknownMemberType=false
+"""`ChunkLoop`: operations of a stage run over chunks of an axis, forward and backward.
+
+Each chunk is sliced from where the operands are, results for it are written where they belong, and totals are summed in
+what the loop carries.  The backward of a chunk runs it forward again, so that nothing inside it outlives it: gradients of
+operands that are cut are written in place, those of operands that all chunks read whole are summed.  A last chunk with
+fewer entries follows after the loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax.numpy as jnp
+from jax import lax
+from jax.typing import DTypeLike
+
+from ckptgrad.axes.chunked import Chunkable
+from ckptgrad.axes.cut import Split
+from ckptgrad.graph.graph import Graph, Variable
+from ckptgrad.once import once
+from ckptgrad.rules.decorators import cast
+from ckptgrad.rules.subgraphs import calls_custom_rule, joint_of, typed
+from ckptgrad.stage.joint import Joint
+from ckptgrad.stage.partition import Partition, partition
+
+# From the first entry of a chunk, what is carried and the number of entries to what is carried on.
+_Step = Callable[[Any, list[Any], int], list[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class ChunkLoop:
+    """Operations that treat the entries of an axis independently, over chunks of these.
+
+    Attributes:
+        found: the operations, what of their operands is cut, and what becomes of their results.
+        entries: of each chunk but the last, which may have fewer.
+        needs: for each operand whether it gets a gradient.
+        seeded: for each result whether it gets a cotangent.
+        accumulate: the dtype in which gradients of operands that are read whole are summed, if it is wider than theirs.
+    """
+
+    found: Chunkable
+    entries: int
+    needs: tuple[bool, ...]
+    seeded: tuple[bool, ...]
+    accumulate: DTypeLike | None = None
+    _joints: dict[int, Joint] = field(default_factory=dict[int, Joint], init=False, repr=False)
+
+    @property
+    def operands(self) -> tuple[Variable, ...]:
+        """The operands as variables of the stage's graph."""
+        return self.found.inputs
+
+    @property
+    def results(self) -> tuple[Variable, ...]:
+        """The results as variables of the stage's graph."""
+        return tuple(self.found.outputs)
+
+    @once
+    def axes(self) -> list[int | None]:
+        """For each operand the axis along which it is cut; None where it is read whole."""
+        return [self.found.sliced.get(v) for v in self.operands]
+
+    @once
+    def result_axes(self) -> list[int | None]:
+        """For each result the axis along which it is cut; None for totals."""
+        return [kind.axis if isinstance(kind, Split) else None for kind in self.found.outputs.values()]
+
+    @property
+    def count(self) -> int:
+        """The number of chunks."""
+        return -(-self.found.size // self.entries)
+
+    def joint(self, entries: int) -> Joint:
+        """The joint graph of a chunk."""
+        if entries not in self._joints:
+            seeded = [i for i, s in enumerate(self.seeded) if s]
+            self._joints[entries] = joint_of(self.found.for_chunk(entries), self.needs, seeded)
+        return self._joints[entries]
+
+    def backward_part(self, entries: int) -> Partition:
+        """A chunk's backward, which runs it forward again from its operands."""
+        return partition(self.joint(entries), ())
+
+    def applied(self, entries: int) -> Graph:
+        """A chunk's forward, custom rules applied: under differentiation a custom function's value is what its rule says."""
+        graph = self.found.for_chunk(entries)
+        if not any(self.seeded) or not calls_custom_rule(graph):
+            return graph
+        joint = self.joint(entries)
+        operations = partition(joint, ()).forward_operations
+        return Graph(joint.inputs, joint.outputs, operations, joint.constants)
+
+    @once
+    def flowing(self) -> tuple[bool, ...]:
+        """For each operand whether a gradient flows back to it."""
+        gradients = iter(self.joint(self.entries).gradients)
+        return tuple(n and next(gradients) is not None for n in self.needs)
+
+    @property
+    def is_alike(self) -> bool:
+        """Whether the same gradients flow from chunks of every size, and from all entries at once."""
+        sizes = {self.entries, self.found.size % self.entries or self.entries, self.found.size}
+        return len({tuple(g is None for g in self.joint(n).gradients) for n in sizes}) == 1
+
+    def forward(self, *operands: Any) -> list[Any]:
+        """The results."""
+
+        def step(start: Any, carry: list[Any], entries: int) -> list[Any]:
+            values = self._cut(operands, self.axes, start, entries)
+            graph = self.applied(entries)
+            made = typed(graph(*values), [a.aval for a in graph.outputs])
+            return self._put(carry, made, self.result_axes, start)
+
+        room = [_zeros(v.aval) for v in self.results]
+        return self._over_chunks(step, room)
+
+    def backward(self, *inputs: Any) -> list[Any]:
+        """The gradients of the operands to which one flows.
+
+        Args:
+            *inputs: the operands, then the cotangents of the seeded results.
+        """
+        count = len(self.operands)
+        operands, cotangents = inputs[:count], inputs[count:]
+        cotangent_axes = [a for a, s in zip(self.result_axes, self.seeded, strict=True) if s]
+        axes = [a for a, f in zip(self.axes, self.flowing, strict=True) if f]
+        receiving = [v for v, f in zip(self.operands, self.flowing, strict=True) if f]
+
+        def step(start: Any, carry: list[Any], entries: int) -> list[Any]:
+            values = self._cut(operands, self.axes, start, entries)
+            gradients = self.pulled_back(entries, values, self._cut(cotangents, cotangent_axes, start, entries))
+            return self._put(carry, gradients, axes, start)
+
+        room = [_zeros(v.aval, None if a is not None else self.accumulate) for v, a in zip(receiving, axes, strict=True)]
+        return [cast(g, v.aval.dtype) for g, v in zip(self._over_chunks(step, room), receiving, strict=True)]
+
+    def pulled_back(self, entries: int, operands: Sequence[Any], cotangents: Sequence[Any]) -> list[Any]:
+        """The gradients of one chunk, of the operands to which one flows."""
+        part = self.backward_part(entries)
+        values = dict(zip(part.joint.inputs, operands, strict=True))
+        gradients = part.run_backward((), [values[v] for v in part.reads], cotangents)
+        return [g for g in gradients if g is not None]
+
+    def _over_chunks(self, step: _Step, carry: list[Any]) -> list[Any]:
+        whole, rest = divmod(self.found.size, self.entries)
+
+        def run(k: Any, carry: list[Any]) -> list[Any]:
+            return step(k * self.entries, carry, self.entries)
+
+        carry = lax.fori_loop(0, whole, run, carry)
+        return step(whole * self.entries, carry, rest) if rest else carry
+
+    def _cut(self, values: Sequence[Any], axes: Sequence[int | None], start: Any, entries: int) -> list[Any]:
+        return [
+            x
+            if axis is None
+            else lax.dynamic_slice_in_dim(x, start * self._each(x, axis), entries * self._each(x, axis), axis)
+            for x, axis in zip(values, axes, strict=True)
+        ]
+
+    def _put(self, carry: Sequence[Any], made: Sequence[Any], axes: Sequence[int | None], start: Any) -> list[Any]:
+        """What is carried with the results of a chunk: written where they belong, or added."""
+        return [
+            jnp.add(old, cast(new, old.dtype))
+            if axis is None
+            else lax.dynamic_update_slice_in_dim(old, cast(new, old.dtype), start * self._each(old, axis), axis)
+            for old, new, axis in zip(carry, made, axes, strict=True)
+        ]
+
+    def _each(self, value: Any, axis: int) -> int:
+        """Places along the axis of an array for each entry: more than one where axes are merged with it."""
+        return value.shape[axis] // self.found.size
+
+
+def _zeros(aval: Any, wider: DTypeLike | None = None) -> Any:
+    return jnp.zeros(aval.shape, aval.dtype if wider is None else jnp.promote_types(aval.dtype, wider))

@@ -1,0 +1,45 @@
+"""What a loop over chunks is estimated to cost."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from ckptgrad.chunks.chunk_loop import ChunkLoop
+from ckptgrad.graph.graph import KnownCost, Operation, Variable, variables_of
+from ckptgrad.target.footprint import peak_inside
+from ckptgrad.target.roofline import Roofline
+
+
+def forward_cost(loop: ChunkLoop, roofline: Roofline) -> KnownCost:
+    """Of the loop run forward: the bytes of one chunk, and the seconds of all of them."""
+    graph = loop.applied(loop.entries)
+    cut = [v for v, axis in zip(graph.inputs, loop.axes, strict=True) if axis is not None]
+    return _cost(loop, roofline, graph.operations, graph.inputs, cut, variables_of(graph.outputs))
+
+
+def backward_cost(loop: ChunkLoop, roofline: Roofline) -> KnownCost:
+    """The same of the loop run backward, which repeats the forward of each chunk."""
+    part = loop.backward_part(loop.entries)
+    joint = part.joint
+    seeded = [a for a, s in zip(loop.result_axes, loop.seeded, strict=True) if s]
+    pairs = [*zip(joint.inputs, loop.axes, strict=True), *zip(joint.cotangents, seeded, strict=True)]
+    cut = [v for v, axis in pairs if axis is not None]
+    gradients = variables_of(g for g in joint.gradients if g is not None)
+    inputs = (*joint.inputs, *joint.cotangents)
+    return _cost(loop, roofline, part.backward_run.operations, inputs, cut, gradients)
+
+
+def _cost(
+    loop: ChunkLoop,
+    roofline: Roofline,
+    operations: Sequence[Operation],
+    inputs: Collection[Variable],
+    cut: Sequence[Variable],
+    results: Sequence[Variable],
+) -> KnownCost:
+    chunks = set(cut)
+    whole = [v for v in inputs if v not in chunks]
+    read = {v for op in operations for v in variables_of(op.inputs)}
+    held = peak_inside(operations, whole, results, roofline.target, [v for v in cut if v in read])
+    seconds = loop.count * roofline.warm_seconds(operations, results)
+    return KnownCost(seconds, held)

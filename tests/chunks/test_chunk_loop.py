@@ -1,0 +1,51 @@
+"""A loop over chunks: slices, parts written in place, totals."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import ckptgrad as cg
+from ckptgrad.axes.chunked import chunkable
+from ckptgrad.chunks.chunk_loop import ChunkLoop
+
+W = jnp.linspace(-1, 1, 12).reshape(3, 4)
+X = jnp.linspace(-1, 1, 30).reshape(5, 2, 3)
+
+
+def parts_and_total(w, x):
+    return jnp.tanh(x @ w), jnp.sum(x**2)
+
+
+def loop(entries, **options):
+    graph = cg.trace(parts_and_total, W, X)
+    found = chunkable(graph, {graph.inputs[1]: 0})
+    return ChunkLoop(found, entries, tuple(True for _ in found.inputs), (True, True), **options)
+
+
+@pytest.mark.parametrize("entries", [1, 2, 5])
+def test_results_are_those_of_all_entries(entries):
+    chunks = loop(entries)
+    operands = [{W.shape: W, X.shape: X}[v.shape] for v in chunks.operands]
+    assert chunks.count == -(-5 // entries)
+    results = {r.shape: r for r in chunks.forward(*operands)}
+    part, total = parts_and_total(W, X)
+    np.testing.assert_allclose(results[part.shape], part, rtol=1e-6)
+    np.testing.assert_allclose(results[()], total, rtol=1e-6)
+
+
+def test_gradients_of_what_is_read_whole_are_summed():
+    chunks = loop(2)
+    operands = [{W.shape: W, X.shape: X}[v.shape] for v in chunks.operands]
+    cotangents = [jnp.ones(v.shape) for v in chunks.results]
+    found = {g.shape: g for g in chunks.backward(*operands, *cotangents)}
+    expected = jax.grad(lambda w, x: sum(map(jnp.sum, parts_and_total(w, x))), (0, 1))(W, X)
+    for g in expected:
+        np.testing.assert_allclose(found[g.shape], g, rtol=1e-5, atol=1e-6)
+
+
+def test_sums_are_carried_in_a_wider_dtype_where_asked(x64):
+    chunks = loop(1, accumulate=jnp.float64)
+    text = str(jax.make_jaxpr(chunks.backward)(*(jnp.zeros(v.shape, v.dtype) for v in (*chunks.operands, *chunks.results))))
+    assert "f64[3,4]" in text
+    assert chunks.is_alike

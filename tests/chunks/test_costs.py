@@ -1,0 +1,32 @@
+"""Loops over chunks cost the bytes of one chunk and the seconds of all."""
+
+import jax.numpy as jnp
+
+import ckptgrad as cg
+from ckptgrad.axes.chunked import chunkable
+from ckptgrad.chunks.chunk_loop import ChunkLoop
+from ckptgrad.chunks.costs import backward_cost, forward_cost
+from ckptgrad.target.roofline import Roofline
+
+ROOFLINE = Roofline(cg.target("cpu"))
+
+
+def loop(entries):
+    graph = cg.trace(lambda w, x: jnp.tanh(x @ w) @ w.T, jnp.ones((16, 1024)), jnp.ones((64, 16)))
+    found = chunkable(graph, {graph.inputs[1]: 0})
+    return ChunkLoop(found, entries, tuple(True for _ in found.inputs), (True,))
+
+
+def test_a_forward_holds_what_one_chunk_holds():
+    """The part that is read and the hidden layer, of so many entries."""
+    assert forward_cost(loop(32), ROOFLINE).bytes == 2 * forward_cost(loop(16), ROOFLINE).bytes
+
+
+def test_a_backward_holds_more_than_a_forward_and_takes_longer():
+    forward, backward = forward_cost(loop(8), ROOFLINE), backward_cost(loop(8), ROOFLINE)
+    assert backward.bytes > forward.bytes
+    assert backward.seconds > forward.seconds
+
+
+def test_many_chunks_take_longer_to_start():
+    assert backward_cost(loop(1), ROOFLINE).seconds > backward_cost(loop(32), ROOFLINE).seconds

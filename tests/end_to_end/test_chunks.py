@@ -1,0 +1,61 @@
+"""Stages over chunks of an axis, as users see them: below the peak of a stage, with the same gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import ckptgrad as cg
+
+WIDTH, HIDDEN, BATCH = 32, 512, 64
+WS = [np.random.default_rng(k).normal(size=(WIDTH, HIDDEN)).astype("float32") / 8 for k in range(3)]
+X = np.random.default_rng(9).normal(size=(BATCH, WIDTH)).astype("float32")
+
+
+def mlp(ws, x):
+    for w in ws:
+        x = x + jnp.tanh(x @ w) @ w.T
+    return jnp.mean(x**2)
+
+
+def assert_near(found, expected, error):
+    """To an error as a share of the largest entry: sums over chunks are added in another order."""
+    assert np.max(np.abs(found - expected)) <= error * np.max(np.abs(expected))
+
+
+@pytest.fixture(scope="module")
+def smallest():
+    """The smallest certified plans, with stages whole and over chunks."""
+    return [cg.value_and_grad(mlp, budget="min", chunks=chunks).compile(WS, X) for chunks in (False, True)]
+
+
+def test_the_smallest_plan_is_below_the_peak_of_a_stage(smallest):
+    whole, chunked = smallest
+    assert chunked.temporary_bytes < 0.75 * whole.temporary_bytes
+    assert any("chunks of" in choice for choice in chunked.plan.choices)
+    assert "chunks of" in str(chunked.plan)
+
+
+def test_gradients_are_those_of_stages_that_run_whole(smallest):
+    whole, chunked = (certified(WS, X) for certified in smallest)
+    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(chunked), strict=True):
+        assert_near(b, a, 5e-6)
+
+
+def test_they_are_the_same_in_double_precision(x64):
+    ws, x = [w.astype("float64") for w in WS], X.astype("float64")
+    found = jax.jit(cg.grad(mlp, budget="min"))(ws, x)
+    for a, b in zip(jax.grad(mlp)(ws, x), found, strict=True):
+        assert_near(b, a, 1e-14)
+
+
+def test_no_budget_chunks_nothing():
+    assert not cg.plan(mlp, WS, X).program.chunked
+    assert not cg.plan(mlp, WS, X, budget="2x").program.chunked
+
+
+def test_a_saved_plan_over_chunks_is_read_back(smallest):
+    plan = smallest[1].plan
+    again = cg.plan(mlp, WS, X, policy=cg.load_plan(plan.to_json()))
+    assert again.schedule.actions == plan.schedule.actions
+    assert again.choices == plan.choices
