@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from ckptgrad import __version__
 from ckptgrad.cli.bench import bench
 from ckptgrad.cli.deliver import deliver
+from ckptgrad.cli.fit import fit
 from ckptgrad.cli.memory import frontier, plan, timeline
 from ckptgrad.cli.options import AsJson, HtmlFile, PngPath
 from ckptgrad.cli.output import complain, drop, say, unwritten
@@ -77,7 +78,7 @@ def _options(
     pass
 
 
-for _command in (plan, timeline, frontier, validate):
+for _command in (plan, timeline, frontier, validate, fit):
     app.command()(runs_users_code(_command))
 for _command in (run, train, bench, rules):
     app.command()(_command)
