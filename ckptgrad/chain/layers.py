@@ -7,7 +7,7 @@ Flax opens around its modules), or, of models that open none, what the parameter
 
 from __future__ import annotations
 
-import os
+import itertools
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,8 +35,12 @@ def layer_of(operations: Sequence[Operation], names: Mapping[Variable, str]) -> 
         return "/".join(path)
     read = {v: names[v] for op in operations for v in variables_of(op.inputs) if v in names}
     modules = [(_module(name), aval_bytes(v.aval)) for v, name in read.items()]
-    common = tuple(os.path.commonprefix([path for path, _ in modules]))
+    common = [column[0] for column in itertools.takewhile(_is_one, zip(*(path for path, _ in modules), strict=False))]
     return _as_written(common if len(common) > 1 else _shared(modules))
+
+
+def _is_one(column: Sequence[str]) -> bool:
+    return len({*column}) == 1
 
 
 def named_values(operations: Iterable[Operation], names: Mapping[Variable, str]) -> dict[Variable, str]:
@@ -79,7 +83,7 @@ def _scopes(op: Operation) -> tuple[str, ...]:
 
 def _shared(paths: Sequence[tuple[tuple[str, ...], int]]) -> tuple[str, ...]:
     """The longest path in which more than half of the weight lies."""
-    whole, shared = sum(weight for _, weight in paths), ()
+    whole, shared = sum(weight for _, weight in paths), tuple[str, ...]()
     while True:
         weights: dict[tuple[str, ...], int] = defaultdict(int)
         for path, weight in paths:
@@ -93,9 +97,10 @@ def _shared(paths: Sequence[tuple[tuple[str, ...], int]]) -> tuple[str, ...]:
 
 def _module(name: str) -> tuple[str, ...]:
     """The path of what a leaf is a part of: the argument's name and the keys, without the last one if it is a name."""
-    match = _COMPONENT.search(name)
-    path = [next(filter(None, found)) for found in _COMPONENT.findall(name) if any(found)]
-    path = [name if match is None else name[: match.start()], *(part for part in path if part not in _WRAPPERS)]
+    found = list(_COMPONENT.finditer(name))
+    keys = [next(filter(None, match.groups()), "") for match in found]
+    argument = name[: found[0].start()] if found else name
+    path = [argument, *(key for key in keys if key and key not in _WRAPPERS)]
     return tuple(path if path[-1].isdigit() else path[:-1])
 
 

@@ -140,7 +140,7 @@ def _array(program: Program, kind: str, a: Atom, maker: Operation | None, stage:
 
 
 def within_layer(source: SourceLine | None, program: Program, stage: int | None) -> SourceLine | None:
-    """A line that says in which layer it ran: where no scope does, the layer of its stage; where it is unknown, its place."""
+    """A line with the layer of its stage, if no scope says in which it ran; the place of the stage, if there is no line."""
     place = None if stage is None or not 0 <= stage < len(program.stages) else program.places[stage]
     if source is None or place is None or source.scope:
         return source or place
