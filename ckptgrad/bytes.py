@@ -23,7 +23,6 @@ _UNITS = {
 _NUMBER = re.compile(r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?)\s*([a-z]*)")
 # Planners count bytes in 64 bits.
 MOST_BYTES = 2**63 - 1
-_MEANT = 'did you mean a share of what storing everything needs, as in "0.1x"?'
 
 
 def check_budget(budget: Any) -> None:
@@ -85,7 +84,7 @@ def resolve_budget(
         raise BudgetFormatError(budget, f"the unit {unit!r} is unknown")
     size = _in_range(number, _UNITS[unit], budget)
     if not size or (_UNITS[unit] == 1 and Decimal(number) != size):
-        raise BudgetFormatError(budget, f"it is not a whole number of bytes; {_MEANT}")
+        raise BudgetFormatError(budget, f"it is not a whole number of bytes; {_meant(number)}")
     return size
 
 
@@ -106,8 +105,12 @@ def _bytes_of_number(budget: Any) -> int:
         raise BudgetFormatError(budget, f"it is a {type(budget).__name__}")
     size = _in_range(number, 1, budget)
     if not size:
-        raise BudgetFormatError(budget, f"it is less than one byte; {_MEANT}")
+        raise BudgetFormatError(budget, f"it is less than one byte; {_meant(number)}")
     return size
+
+
+def _meant(number: Any) -> str:
+    return f'did you mean "{number}x", a share of what storing everything needs?'
 
 
 def _in_range(number: Any, unit: int, budget: Any) -> int:

@@ -54,7 +54,7 @@ def test_budgets_are_read_as_bytes(budget, size):
 
 def test_a_number_that_must_be_a_share_is_asked_about():
     for budget in (0.1, "0.1", "0.25", ".5"):
-        with pytest.raises(cg.BudgetFormatError, match=r'"0.1x"'):
+        with pytest.raises(cg.BudgetFormatError, match=f'did you mean "{budget}x"'):
             cg.grad(total, budget=budget)
 
 

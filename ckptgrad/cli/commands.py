@@ -23,7 +23,7 @@ from ckptgrad.cli.run import run
 from ckptgrad.cli.train import train
 from ckptgrad.cli.users_code import runs_users_code
 from ckptgrad.cli.validate import validate
-from ckptgrad.errors import CkptgradError, ValidationError
+from ckptgrad.errors import CkptgradError, OptionError, ValidationError
 from ckptgrad.results.coverage import CoverageTable
 from ckptgrad.rules.coverage import MISSING, coverage
 from ckptgrad.training.launched import failing_at_once
@@ -55,9 +55,18 @@ app = typer.Typer(
 )
 
 
-def rules(as_json: AsJson = False, html: HtmlFile = None, png: PngPath = None) -> None:
+def rules(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Only those with this in their names.")
+    ] = None,
+    as_json: AsJson = False,
+    html: HtmlFile = None,
+    png: PngPath = None,
+) -> None:
     """List JAX's primitives: differentiated, without a derivative, or refused and why."""
-    rows = coverage()
+    rows = [row for row in coverage() if not names or any(name in row.primitive for name in names)]
+    if not rows:
+        raise OptionError(f"no primitive has {' or '.join(map(repr, names or ()))} in its name")
     deliver("Rules", {"Primitives": CoverageTable(tuple(rows))}, as_json, html, png)
     if any(row.status == MISSING for row in rows):
         raise typer.Exit(1)

@@ -55,7 +55,6 @@ def write(title: str, sections: Mapping[str, Shown], html: Path | None, png: Pat
     if html is not None:
         text = page(title, sections)
         with writing(html):
-            html.parent.mkdir(parents=True, exist_ok=True)
             html.write_text(text, encoding="utf-8", errors="backslashreplace")
         typer.echo(f"written: {html}", err=True)
     if png is not None:

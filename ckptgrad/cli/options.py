@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeAlias
 import typer
 
 from ckptgrad.cli.users_code import load
+from ckptgrad.errors import OptionError
 from ckptgrad.meters.meter import meters
 from ckptgrad.request import Request, text_options
 from ckptgrad.text_options import TextOption
@@ -20,7 +21,18 @@ Arguments = Annotated[
     str, typer.Argument(metavar="MODULE:EXAMPLE_ARGS", help="Its arguments: a tuple, or a function that returns one.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-HtmlFile = Annotated[Path | None, typer.Option("--html", help="Write one HTML file that opens in a browser.")]
+
+
+def _in_a_folder(path: Path | None) -> Path | None:
+    """Refuse a file in a folder that is not there, before any work."""
+    if path is not None and not path.parent.is_dir():
+        raise OptionError(f"cannot write {path}: there is no folder {str(path.parent)!r}")
+    return path
+
+
+HtmlFile = Annotated[
+    Path | None, typer.Option("--html", callback=_in_a_folder, help="Write one HTML file that opens in a browser.")
+]
 PngPath = Annotated[Path | None, typer.Option("--png", help="Draw into this .png file, or every picture into this folder.")]
 MeshOption = Annotated[
     str | None,

@@ -39,8 +39,6 @@ def run(
     Inside the script's own jit, peaks are predicted. What cannot be planned is left to JAX, and reported. The exit code is
     the script's; 2 for a budget that is too small.
     """
-    if html is not None and not html.parent.is_dir():
-        raise OptionError(f"--html {html}: there is no folder {html.parent}")
     words = list(words or ())
     if module is None and (not words or not Path(words[0]).is_file()):
         raise OptionError(f"there is no script {words[0]!r}" if words else "name a script, or a module by -m")

@@ -81,6 +81,17 @@ def test_rules_lists_every_primitive(run):
     assert sum(row["public"] for row in rows) >= 170
 
 
+def test_rules_whose_names_have_a_part(run):
+    rows = json.loads(run("rules", "cumsum", "cosh", "--json").output)
+    assert {"cumsum", "cosh", "acosh"} <= {row["primitive"] for row in rows}
+    assert all("cumsum" in row["primitive"] or "cosh" in row["primitive"] for row in rows)
+    assert "no primitive has 'nothing like it'" in run("rules", "nothing like it", code=2).stderr
+
+
+def test_a_page_in_a_folder_that_is_not_there_is_refused_before_any_work(run):
+    assert "there is no folder 'missing'" in run("plan", "no:such", "no:args", "--html", "missing/a.html", code=2).stderr
+
+
 def test_rules_as_a_page_and_a_picture(run, tmp_path):
     run("rules", "--html", "rules.html", "--png", "rules.png")
     assert "<td>dot_general</td>" in (tmp_path / "rules.html").read_text()

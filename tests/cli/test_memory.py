@@ -32,6 +32,7 @@ def test_arguments_from_a_function(run):
 
 @pytest.mark.parametrize("command", ["plan", "timeline", "frontier"])
 def test_pages_and_pictures(run, command, tmp_path):
+    (tmp_path / "out").mkdir()
     result = run(command, *TARGET, "--html", "out/report.html", "--png", "out/picture.png")
     html = (tmp_path / "out/report.html").read_text()
     assert "climodel" in html
