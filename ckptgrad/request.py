@@ -88,7 +88,7 @@ class Request:
     progress: bool | Callable[[int, int], object] = False
     encodings: Sequence[str] | str = field(default=(), metadata=_ENCODINGS.metadata)
     tiers: Sequence[str] | str = field(default=(), metadata=_TIERS.metadata)
-    chunks: bool = True
+    chunks: bool = False
 
     def __post_init__(self) -> None:
         check_budget(self.budget)

@@ -47,9 +47,10 @@ def named_values(operations: Iterable[Operation], names: Mapping[Variable, str])
     """Names of parameters, and of what is made of one parameter alone, as a cast or a slice is."""
     named = dict(names)
     for op in operations:
-        read = set(variables_of(op.inputs))
-        if len(read) == 1 and (name := named.get(*read)) is not None:
-            named.update((v, name) for v in op.outputs)
+        read = [*dict.fromkeys(variables_of(op.inputs))]
+        name = named.get(read[0]) if len(read) == 1 else None
+        if name is not None:
+            named.update(dict.fromkeys(op.outputs, name))
     return named
 
 

@@ -127,7 +127,7 @@ class GradientFunction:
 
     def chains(self, *args: Any, **kwargs: Any) -> Ways[TracedChain]:
         """The ways to cut the call into a chain of stages: as finely as it can be; into whole blocks, where the target asks
-        for these and there is a budget to plan for; into stages that may run over chunks, where there is one.
+        for these and there is a budget to plan for; into stages that may run over chunks, where there is one and that was asked for.
 
         A given schedule is for the one that has as many stages.
         """
@@ -137,7 +137,7 @@ class GradientFunction:
         # A plan that was saved may be one over chunks, whatever the budget.
         wanted = self.request.budget is not None and policy == "optimal" if isinstance(policy, str) else True
         chunked: Callable[[], TracedChain] | None = None
-        if self.request.chunks and wanted and finest.program.devices == 1:
+        if (self.request.chunks or given is not None) and wanted and finest.program.devices == 1:
             chunked = functools.cache(lambda: make(cutting=Cutting.CHUNKED).trace(*args, **kwargs))
         wants = self.request.budget is not None if given is None else given != len(finest.program.stages)
         if not (wants and finest.program.target.platform.whole_blocks):
@@ -220,7 +220,7 @@ def value_and_grad(
     progress: bool | Callable[[int, int], object] = False,
     tiers: Sequence[str] | str = (),
     encodings: Sequence[str] | str = (),
-    chunks: bool = True,
+    chunks: bool = False,
 ) -> GradientFunction:
     """A function that evaluates `fun` and its gradient, within a memory budget.
 
@@ -258,7 +258,7 @@ def value_and_grad(
         encodings: forms in which values may be kept inside stages: "bits" keeps masks, as of relu and dropout, as bits. The
             gradient is the same.
         chunks: whether stages may run over chunks of an axis (examples, tokens, ...) where that keeps a budget, or is the
-            faster way to: the axes are found, and proved to be independent.
+            faster way to: the axes are found, and proved to be independent. Planning takes longer then.
 
     Returns:
         A function with the arguments of `fun` that returns (value, gradient), or
@@ -318,7 +318,7 @@ def grad(
     progress: bool | Callable[[int, int], object] = False,
     tiers: Sequence[str] | str = (),
     encodings: Sequence[str] | str = (),
-    chunks: bool = True,
+    chunks: bool = False,
 ) -> GradientFunction:
     """A function that evaluates the gradient of `fun`; see `value_and_grad`.
 

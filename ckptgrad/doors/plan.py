@@ -23,7 +23,7 @@ def plan(
     saveable: Callable[..., Any] | None = None,
     costs: str = "auto",
     target: TargetChoice = None,
-    chunks: bool = True,
+    chunks: bool = False,
     **kwargs: Any,
 ) -> Plan:
     """What `value_and_grad(fun, ...)` would store and recompute for these arguments.

@@ -44,14 +44,18 @@ def test_gradients_are_those_of_stages_that_run_whole(smallest):
 
 def test_they_are_the_same_in_double_precision(x64):
     ws, x = [w.astype("float64") for w in WS], X.astype("float64")
-    found = jax.jit(cg.grad(mlp, budget="min"))(ws, x)
+    found = jax.jit(cg.grad(mlp, budget="min", chunks=True))(ws, x)
     for a, b in zip(jax.grad(mlp)(ws, x), found, strict=True):
         assert_near(b, a, 1e-14)
 
 
 def test_no_budget_chunks_nothing():
-    assert not cg.plan(mlp, WS, X).program.chunked
-    assert not cg.plan(mlp, WS, X, budget="2x").program.chunked
+    assert not cg.plan(mlp, WS, X, chunks=True).program.chunked
+    assert not cg.plan(mlp, WS, X, budget="2x", chunks=True).program.chunked
+
+
+def test_chunks_are_asked_for():
+    assert not cg.plan(mlp, WS, X, budget="min").program.chunked
 
 
 def test_a_saved_plan_over_chunks_is_read_back(smallest):
