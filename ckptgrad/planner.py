@@ -144,7 +144,8 @@ def best_plan(ways: Ways[Program], request: Request) -> Plan:
         except BudgetError as error:
             errors.append(error)
         except ScheduleError as error:
-            raise other or error from None
+            if not errors:
+                raise other or error from None
     if not plans:
         raise min(errors, key=lambda error: error.smallest)
     least = request.asks_for_least

@@ -127,7 +127,7 @@ class GradientFunction:
 
     def chains(self, *args: Any, **kwargs: Any) -> Ways[TracedChain]:
         """The ways to cut the call into a chain of stages: as finely as it can be; into whole blocks, where the target asks
-        for these and there is a budget to plan for; into stages that may run over chunks, where there is one and that was asked for.
+        for these and there is a budget to plan for; into stages that may run over chunks, where that was asked for.
 
         A given schedule is for the one that has as many stages.
         """
@@ -135,9 +135,9 @@ class GradientFunction:
         given = policy.stages if isinstance(policy, Schedule) else None
         make = partial(GradientFunction, self.fun, self.request, with_value=self.with_value, shardings=self._shardings)
         # A plan that was saved may be one over chunks, whatever the budget.
-        wanted = self.request.budget is not None and policy == "optimal" if isinstance(policy, str) else True
+        wanted = self.request.chunks and self.request.budget is not None and policy == "optimal"
         chunked: Callable[[], TracedChain] | None = None
-        if (self.request.chunks or given is not None) and wanted and finest.program.devices == 1:
+        if (wanted or not isinstance(policy, str)) and finest.program.devices == 1:
             chunked = functools.cache(lambda: make(cutting=Cutting.CHUNKED).trace(*args, **kwargs))
         wants = self.request.budget is not None if given is None else given != len(finest.program.stages)
         if not (wants and finest.program.target.platform.whole_blocks):
