@@ -100,7 +100,7 @@ def memory_bytes(call: StepCall, memory: Budget, target: Target) -> int | None:
     """Memory as `fit` takes it, in bytes; what is free now, and what the arguments of the call take already, if "auto".
 
     Raises:
-        BudgetFormatError, OptionError: it is no number of bytes.
+        BudgetFormatError, OptionError: it is not a number of bytes.
     """
     if isinstance(memory, str) and not is_in_bytes(memory):
         raise OptionError(f"memory={memory!r} must be bytes of a device: an int, '16GiB', 'auto', or None for no limit")

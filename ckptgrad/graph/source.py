@@ -59,9 +59,9 @@ class SourceLine:
         """Without the folder and the enclosing functions; in a notebook with the cell's number.
 
         Example:
-            >>> SourceLine("/home/me/gpt.py", 6, "Attention.__call__", "GPT/Block_3/attn").brief
+            >>> SourceLine("models/gpt.py", 6, "Attention.__call__", "GPT/Block_3/attn").brief
             'GPT/Block_3/attn, gpt.py:6'
-            >>> SourceLine("/home/me/gpt.py", 6, "loss").brief
+            >>> SourceLine("models/gpt.py", 6, "loss").brief
             'gpt.py:6 (loss)'
         """
         place = f"{cell_name(self.file) or os.path.basename(self.file)}:{self.line}"

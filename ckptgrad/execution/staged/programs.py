@@ -215,7 +215,7 @@ def _lowered(order: Order, target: Target) -> jax.stages.Lowered:
 
 
 def donations(operands: Sequence[Any], free: Sequence[int], results: Sequence[Atom]) -> tuple[int, ...]:
-    """Of the positions of operands that nobody needs any more, those over which a result of the same type can be written."""
+    """The positions, among those of operands no longer needed, that a result of the same type can overwrite."""
     wanted: dict[tuple[Any, ...], int] = {}
     for atom in results:
         key = (tuple(atom.aval.shape), atom.aval.dtype)

@@ -62,7 +62,7 @@ class Step:
         action: the index of the action that it belongs to; that after the last for what is done at the end.
         work: the program, or the transfer.
         operands, results: the values that it reads and makes.
-        dropped: the values that nobody needs after it, donated ones included.
+        dropped: the values no longer needed after it, including donated ones.
     """
 
     action: int
