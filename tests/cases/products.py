@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from tests.cases import ROUNDED_AS_WE_DO, Case
+from tests.cases import Case
 
 
 def dot(dimension_numbers: Any, **kw: Any) -> Callable:
@@ -42,7 +42,7 @@ PRODUCTS = [
         lambda x, y: jnp.einsum("bij,kjb->ik", x, y),
         [(2, 3, 4), (5, 4, 2)],
         ["dot_general"],
-        exact=ROUNDED_AS_WE_DO,
+        exact=False,  # XLA adds up in an order that depends on the machine where operands are laid out differently
     ),
     Case(
         "ragged_dot",
