@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import pickle
 
 import ckptgrad as cg
 from ckptgrad import errors
@@ -16,3 +17,7 @@ def test_every_error_is_a_ckptgrad_error():
         assert c.__doc__
         if c.__name__ in cg.__all__:
             assert getattr(cg, c.__name__) is c
+        assert c.__module__ == "ckptgrad.errors"
+    assert {c.__name__ for c in classes} == {*errors.__all__}
+    assert {name for name in cg.__all__ if name.endswith("Error")} <= {*errors.__all__}
+    assert pickle.loads(pickle.dumps(errors.StageError("a chain"))).args == ("a chain",)
