@@ -1,4 +1,4 @@
-"""The committed results: they are complete and consistent, and README's figures come from them."""
+"""The committed results: they are complete and consistent, and the figures of README and docs/ come from them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from ckptgrad.bench.tables import FIRST, MIB, page
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "benchmarks"
+DOCS = ROOT / "docs"
 
 
 @pytest.fixture(scope="module")
@@ -81,12 +82,12 @@ RUNS = "jax.grad", "jax.checkpoint, nothing", "ours, no budget", "ours for check
 
 
 @pytest.mark.parametrize(("case", "group"), CHIPS)
-def test_the_readme_shows_chips(book, case, group):
+def test_figures_show_chips(book, case, group):
     """Temporaries, and the estimated time in proportion to jax.grad's."""
     values = {row.run: row.values for row in book.results[case].rows if row.group == group}
     grad = values["jax.grad"]["estimated_seconds"]
     cells = (f"{values[run]['temporaries_bytes'] / GIB:.2f} ({values[run]['estimated_seconds'] / grad:.2f})" for run in RUNS)
-    assert f"| {CHIPS[case, group]} | {' | '.join(cells)} |" in (ROOT / "README.md").read_text()
+    assert f"| {CHIPS[case, group]} | {' | '.join(cells)} |" in (DOCS / "figures.md").read_text()
 
 
 SWEPT = {
@@ -97,7 +98,7 @@ SWEPT = {
 
 
 @pytest.mark.parametrize("run", SWEPT)
-def test_the_readme_shows_the_sweep(book, run):
+def test_guarantees_show_the_sweep(book, run):
     (row,) = (row for row in book.results["sweep"].rows if row.run == run)
     v = row.values
     cells = [
@@ -105,26 +106,27 @@ def test_the_readme_shows_the_sweep(book, run):
         "yes" if v["monotone"] else "no", f"{v['plans_compiled_mean']:.1f}",
         f"{v['off_median_share']:.1%}".replace("%", " %"), f"{v['off_worst_share']:.1%}".replace("%", " %"),
     ]  # fmt: skip
-    assert f"| {' | '.join(cells)} |" in (ROOT / "README.md").read_text()
+    assert f"| {' | '.join(cells)} |" in (DOCS / "guarantees.md").read_text()
 
 
 def ratios(book, case):
     return {f"{row.values['time_ratio']:.2f}" for row in book.results[case].rows}
 
 
-def readme_after(start):
-    return (ROOT / "README.md").read_text().partition(start)[2].partition("\n\n")[0].splitlines()
+def lines_after(page, start):
+    return (DOCS / page).read_text().partition(start)[2].partition("\n\n")[0].splitlines()
 
 
-def test_the_readme_shows_the_ratios_of_the_engine(book):
-    lines = readme_after("| time, against JAX (`ckptgrad bench engine`)")[2:]
+def test_the_page_of_the_engine_shows_its_ratios(book):
+    lines = lines_after("engine.md", "| time, against JAX (`ckptgrad bench engine`)")[2:]
     figures = [line.strip("| ").split(" | ")[-1] for line in lines]
     assert len(figures) == len(book.results["engine"].rows)
     assert set(figures) == ratios(book, "engine")
 
 
-def test_the_readme_shows_the_ratios_of_the_while_loop(book):
-    figures = [cell.strip("* ") for cell in readme_after("| time, against jax.grad of the scan |")[0].strip("| ").split("|")]
+def test_the_page_of_loops_shows_the_ratios_of_the_while_loop(book):
+    line = lines_after("loops.md", "| time, against jax.grad of the scan |")[0]
+    figures = [cell.strip("* ") for cell in line.strip("| ").split("|")]
     assert len(figures) == 6
     assert set(figures) <= ratios(book, "while")
 
@@ -147,10 +149,37 @@ HEADLINES = {
 
 
 @pytest.mark.parametrize("start", HEADLINES)
-def test_the_readme_shows_these_results(book, start):
-    """Every figure of README's tables of models and loops is a row of its case."""
+def test_figures_show_these_results(book, start):
+    """Every figure of the tables of models and loops is a row of its case."""
     case, group = HEADLINES[start]
-    (line,) = (line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith(start))
+    (line,) = (line for line in (DOCS / "figures.md").read_text().splitlines() if line.startswith(start))
     figures = re.findall(r"[\d,]+ \(\d\.\d\d\)", line)
     assert len(figures) >= 3
     assert set(figures) <= {shown(row) for row in book.results[case].rows if row.group.startswith(group)}
+
+
+README = {
+    "| H100: ": ("targets-h100-transformer", "bfloat16", "ours for checkpoint, nothing"),
+    "| TPU v5e: ": ("targets-v5e-transformer", "bfloat16", "ours for checkpoint, nothing"),
+    "| CPU: ": ("transformer", "", "10 %"),
+}
+
+
+@pytest.mark.parametrize("start", README)
+def test_the_readme_shows_a_row_for_each_kind_of_device(book, start):
+    case, group, planned = README[start]
+    (line,) = (line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith(start))
+    values = {row.run: row.values for row in book.results[case].rows if row.group == group}
+    ours = "ours, no budget" if "ours, no budget" in values else "no budget"
+    rival = "jax.checkpoint, nothing" if "jax.checkpoint, nothing" in values else "jax.checkpoint"
+    cells = " | ".join(in_words(values[run], values["jax.grad"]) for run in ("jax.grad", rival, ours, planned))
+    assert line.endswith(f"| {cells} | `ckptgrad bench {case}` |")
+
+
+def in_words(values, grad):
+    """Temporaries and time, against jax.grad's: measured, or estimated where nothing ran."""
+    ratio = values.get("time_ratio") or values["estimated_seconds"] / grad["estimated_seconds"]
+    size = values["temporaries_bytes"]
+    return (
+        f"{size / GIB:.2f} GiB ({ratio:.2f})" if grad["temporaries_bytes"] >= GIB else f"{size / MIB:.0f} MiB ({ratio:.2f})"
+    )
