@@ -4,6 +4,7 @@ from typing import Any
 
 from ckptgrad import rules
 from ckptgrad.chain.marks import Chain, stage
+from ckptgrad.doors.apply_gradients import apply_gradients
 from ckptgrad.doors.certify import certify
 from ckptgrad.doors.checkpoint import checkpoint
 from ckptgrad.doors.fit import fit
@@ -60,15 +61,15 @@ from ckptgrad.validation import Validation, validate
 __version__ = "0.1.0"
 
 __all__ = [
-    "ArgnumsError", "Backward", "bprop_rule", "BudgetError", "BudgetFormatError", "calibrate", "Certified", "certify",
-    "Chain", "checkpoint", "CkptgradError", "EffectError", "fit", "fori_loop", "Forward", "Free",
+    "apply_gradients", "ArgnumsError", "Backward", "bprop_rule", "BudgetError", "BudgetFormatError", "calibrate",
+    "Certified", "certify", "Chain", "checkpoint", "CkptgradError", "EffectError", "fit", "fori_loop", "Forward", "Free",
     "from_checkpoint_schedules", "frontier", "Frontier", "get_consumers", "get_inputs", "get_operation", "grad",
     "GradientTypeError", "Graph", "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jvp", "largest_batch", "linearize",
-    "load_plan", "MismatchError", "MissingExtraError", "MissingRuleError", "nnx", "NoDerivativeError",
-    "NotAttachedError", "Operation", "OptionError", "plan", "Plan", "policy", "ProcessesError", "rules", "scan",
-    "Schedule", "ScheduleError", "stage", "StageError", "StateError", "StaticArgumentError", "StepMemoryError", "target",
-    "Target", "timeline", "Timeline", "trace", "use_implementation", "use_jax_rule", "validate", "Validation",
-    "ValidationError", "value_and_grad", "Variable", "vjp", "while_loop",
+    "load_plan", "MismatchError", "MissingExtraError", "MissingRuleError", "nnx", "NoDerivativeError", "NotAttachedError",
+    "Operation", "OptionError", "plan", "Plan", "policy", "ProcessesError", "rules", "scan", "Schedule", "ScheduleError",
+    "stage", "StageError", "StateError", "StaticArgumentError", "StepMemoryError", "target", "Target", "timeline",
+    "Timeline", "trace", "use_implementation", "use_jax_rule", "validate", "Validation", "ValidationError", "value_and_grad",
+    "Variable", "vjp", "while_loop",
 ]  # fmt: skip
 
 _Shown.use(_RENDERER)

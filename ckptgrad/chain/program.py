@@ -65,6 +65,12 @@ class Stage:
         """The inputs that get a gradient."""
         return tuple(self.inputs[i] for i in self.kind.wrt)
 
+    @property
+    def gradients(self) -> dict[Variable, Atom]:
+        """The gradients of inputs, as the kind names them, without those that are zero."""
+        pairs = zip(self.differentiated, self.kind.joint.gradients, strict=True)
+        return {v: g for v, g in pairs if g is not None}
+
 
 @dataclass(frozen=True)
 class Program:
@@ -79,6 +85,7 @@ class Program:
         chunked: whether its stages may run over chunks of an axis.
         untraced_bytes: what the function returns besides the graph's outputs.
         arguments: the user's names of the graph's inputs, if they are known: "params['w']".
+        consumed: whether each gradient is used, and gone, as soon as it is complete.
     """
 
     graph: Graph
@@ -90,6 +97,7 @@ class Program:
     chunked: bool = False
     untraced_bytes: int = 0
     arguments: tuple[str, ...] = ()
+    consumed: bool = False
 
     @once
     def places(self) -> list[SourceLine | None]:
@@ -112,8 +120,24 @@ class Program:
 
     @property
     def gradient_bytes(self) -> int:
-        """Bytes of the gradients."""
-        return self.target.total_bytes(map(self.gradient_of, self.wrt))
+        """Bytes of the gradients; if they are consumed, of those that are there at once."""
+        if not self.consumed:
+            return self.target.total_bytes(map(self.gradient_of, self.wrt))
+        there, most, wrt = set[Variable](), 0, {*self.wrt}
+        for stage, complete in zip(reversed(self.stages), reversed(self.completed), strict=True):
+            there |= wrt.intersection(stage.gradients)
+            most = max(most, self.target.total_bytes(map(self.gradient_of, there)))
+            there -= {*complete}
+        return most
+
+    @once
+    def completed(self) -> list[tuple[Variable, ...]]:
+        """For each stage those of `wrt` of which nothing flows back from the stages before it: their gradients are complete
+        after its backward."""
+        first: dict[Variable, int] = {}
+        for i, stage in reversed([*enumerate(self.stages)]):
+            first.update(dict.fromkeys(stage.gradients, i))
+        return [tuple(v for v in self.wrt if first.get(v) == i) for i in range(len(self.stages))]
 
     def gradient_of(self, v: Variable) -> Atom:
         """A value that lies as the gradient of `v` does, once it is complete; where nothing flows back, `v`."""
@@ -123,8 +147,7 @@ class Program:
     def _gradients(self) -> dict[Variable, Atom]:
         gradients: dict[Variable, Atom] = {}
         for stage in reversed(self.stages):
-            pairs = zip(stage.differentiated, stage.kind.joint.gradients, strict=True)
-            gradients.update((v, g) for v, g in pairs if g is not None)
+            gradients.update(stage.gradients)
         return gradients
 
     @once

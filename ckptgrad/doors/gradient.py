@@ -64,9 +64,9 @@ class GradientFunction:
             call = chains.finest.call
             cuts = Ways([self._staged_cut(chain) for chain in chains.whole])
             return compile_within(cuts, self.request, call.args, call.kwargs)(*call.args, **call.kwargs)
-        plan = best_plan(chains.map(_program_of), self.request)
+        plan = best_plan(chains.map(program_of), self.request)
         tell(plan)
-        return self._run(_chain_of(plan.program, chains), plan)
+        return self._run(chain_of_program(plan.program, chains), plan)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         """A function in a class is a method."""
@@ -74,7 +74,7 @@ class GradientFunction:
 
     def plan(self, *args: Any, **kwargs: Any) -> Plan:
         """What will be stored and recomputed for these arguments (arrays or ShapeDtypeStructs)."""
-        return best_plan(self.chains(*args, **kwargs).map(_program_of), self.request)
+        return best_plan(self.chains(*args, **kwargs).map(program_of), self.request)
 
     def compile(self, *args: Any, **kwargs: Any) -> Certified:
         """Compile for these arguments and certify the peak by XLA's own buffer assignment.
@@ -150,7 +150,7 @@ class GradientFunction:
 
     def chain_of(self, plan: Plan, *args: Any, **kwargs: Any) -> TracedChain:
         """The call as the chain that a plan of it is for."""
-        return _chain_of(plan.program, self.chains(*args, **kwargs))
+        return chain_of_program(plan.program, self.chains(*args, **kwargs))
 
     def _jitted(self, plan: Plan) -> Any:
         """The gradient by this plan, to be compiled."""
@@ -191,11 +191,11 @@ class GradientFunction:
         return (gradient, aux) if traced.has_aux else gradient
 
 
-def _program_of(chain: TracedChain) -> Program:
+def program_of(chain: TracedChain) -> Program:
     return chain.program
 
 
-def _chain_of(program: Program, chains: Ways[TracedChain]) -> TracedChain:
+def chain_of_program(program: Program, chains: Ways[TracedChain]) -> TracedChain:
     """Of the ways to cut a call the one of a planned program; the first where there is none, which `check_planned` tells."""
     if program.chunked and chains.chunked is not None:
         return chains.chunked()

@@ -9,7 +9,7 @@ become the program's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -121,6 +121,8 @@ class Execution:
         self.table: dict[Variable, Any] = {}
         self.latest: list[Any] = []
         self._newest: list[Any] = []
+        # What work that is done again, and the next backward, wait for.
+        self._awaited: list[Any] = []
         self._ever: set[int] = set()
         # The stage whose residuals were made again just now, and the inputs that were read for it.
         self._region: tuple[int, list[Any]] | None = None
@@ -193,7 +195,7 @@ class Execution:
                 inputs = self._fenced_with_latest(inputs)
             env = {**part.joint.constants, **dict(zip(part.joint.inputs, inputs, strict=True))}
             # A repetition is told from the first run, and put after it, by what came last.
-            latest = self._latest if again else ()
+            latest = [*self._latest, *self._take_awaited()] if again else ()
             env.update(zip(run.makes, call([env[v] for v in run.reads], latest), strict=True))
         crossing = {*stage.boundary_out}
         pairs = list(zip(stage.outputs, part.joint.outputs, strict=True))
@@ -233,7 +235,7 @@ class Execution:
                 values, totals = fenced((values, totals), self._isolation)
             else:
                 totals = fenced(totals, self._isolation)
-            made = call((values, totals))
+            made = call((values, totals), self._take_awaited())
         alone = len(made) - len(summed)
         env.update(zip(run.makes[:alone], made[:alone], strict=True))
         sums = dict(zip(summed, made[alone:], strict=True))
@@ -246,6 +248,23 @@ class Execution:
         gradient = self.table.get(v)
         return like_aval(filled(cotangent_type(v.aval)) if gradient is None else gradient, v.aval)
 
+    def consume(self, v: Variable, use: Callable[[Any, Isolation], dict[Variable, Any]]) -> dict[Variable, Any]:
+        """Use the complete gradient of an input, and let go of it: what is made of it is there before the next backward.
+
+        Args:
+            v: the input.
+            use: from the gradient, and how it is to be isolated, to what is made of it.
+        """
+        gradient = self.gradient(v)
+        self.table.pop(v, None)
+        made = use(gradient, self._isolation)
+        if self._isolation is not Isolation.BARRIERS:
+            self._awaited += made.values()
+            return made
+        values, latest = fenced(([*made.values()], self._latest), self._isolation)
+        self._go_on_from(latest)
+        return dict(zip(made, values, strict=True))
+
     def output(self, atom: Variable | Constant) -> Any:
         """The value of an output of the program."""
         if isinstance(atom, Constant):
@@ -257,13 +276,21 @@ class Execution:
         """The cotangents that came last; before there are any, the boundary."""
         return self.latest or self._newest
 
+    def _take_awaited(self) -> list[Any]:
+        awaited, self._awaited = self._awaited, []
+        return awaited
+
     def _fenced_with_latest(self, inputs: list[Any]) -> list[Any]:
         """The inputs of a forward that runs again, fenced together with what came last, which goes on from there."""
         if self._isolation is not Isolation.BARRIERS:
             return inputs
-        latest = self._latest
-        inputs, passed = fenced((inputs, latest), self._isolation)
-        behind = {id(old): new for old, new in zip(latest, passed, strict=True)}
+        inputs, passed = fenced((inputs, self._latest), self._isolation)
+        self._go_on_from(passed)
+        return inputs
+
+    def _go_on_from(self, passed: list[Any]) -> None:
+        """Put what came last, now behind a barrier, in its own place wherever it is held."""
+        behind = {id(old): new for old, new in zip(self._latest, passed, strict=True)}
 
         def after(values: dict[Variable, Any]) -> dict[Variable, Any]:
             return {v: behind.get(id(x), x) for v, x in values.items()}
@@ -271,7 +298,6 @@ class Execution:
         self.table = after(self.table)
         self.boundaries = {k: after(values) for k, values in self.boundaries.items()}
         self.latest, self._newest = ([behind.get(id(x), x) for x in xs] for xs in (self.latest, self._newest))
-        return inputs
 
     def _inputs(self, i: int, stage: Stage, only: Sequence[int] | None = None) -> list[Any]:
         positions = range(len(stage.inputs)) if only is None else only
