@@ -92,7 +92,7 @@ class UpdateFunction:
             changed = jax.tree.structure(changes, is_leaf=_is_none)
             if changed != jax.tree.structure(params_, is_leaf=_is_none):
                 raise GradientTypeError(
-                    f"the optimizer's update must have the structure of the parameters, {tree}, not {changed}"
+                    f"the optimizer's update must be structured as the parameters, {tree}, not as {changed}"
                 )
             new = jax.tree.map(_changed, params_, changes, is_leaf=_is_none)
             after[:] = [jax.tree.structure(new_state)]
