@@ -18,6 +18,7 @@ from ckptgrad.planning.schedule import Schedule
 from ckptgrad.stage.encodings.encoding import check_encodings
 from ckptgrad.stage.encodings.encoding import registered as registered_encodings
 from ckptgrad.stage.save_options import Saveable
+from ckptgrad.stage.written_saveable import choices, read_saveable
 from ckptgrad.target.named import TargetChoice
 from ckptgrad.target.named import target as named_target
 from ckptgrad.target.target import Target
@@ -34,6 +35,7 @@ _ARGNUMS = Text("Arguments to differentiate: 0, or 0,1 for a tuple of gradients"
 _HAS_AUX = Text("The function returns (scalar, aux)")
 _BUDGET = Text('Bytes beyond the arguments: "512MiB", "0.25x" of store_all, "min", "auto"')
 _POLICY = Text("The policy that decides what to store", choices=registered)
+_SAVEABLE = Text("What may be kept inside stages", choices=choices, read=read_saveable)
 _COSTS = Text("How stages are judged", choices=lambda: source.CHOICES)
 _RUNTIME = Text("Whether the gradient is one program or runs stage by stage", choices=lambda: RUNTIMES)
 _ENCODINGS = Text("In which forms values may be kept", choices=registered_encodings, read=tuple, repeats=True)
@@ -80,7 +82,7 @@ class Request:
     allow_int: bool = False
     budget: Budget = field(default=None, metadata=_BUDGET.metadata)
     policy: PolicyChoice = field(default="optimal", metadata=_POLICY.metadata)
-    saveable: Saveable | None = None
+    saveable: Saveable | None = field(default=None, metadata=_SAVEABLE.metadata)
     costs: str = field(default="auto", metadata=_COSTS.metadata)
     target: TargetChoice = field(default=None, metadata=_TARGET.metadata)
     shardings: Any = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -16,19 +17,21 @@ from ckptgrad.bench.shown import ShownResult, save_pictures
 from ckptgrad.bench.tables import comparison, environments, page, section
 from ckptgrad.cli.deliver import to_json, write
 from ckptgrad.cli.options import HtmlFile
-from ckptgrad.cli.output import say
+from ckptgrad.cli.output import complain, say
 from ckptgrad.errors import OptionError
 from ckptgrad.report.text import plain_console
 
 WIDTH = 160
 INTERRUPTED_EXIT = 130
+ALL = "all"
 
 
 def bench(
     cases: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[CASE]...", help="Cases, or beginnings of their names (targets, targets-h100); all by default."
+            metavar="[CASE]...",
+            help="Cases, beginnings of their names (targets, targets-h100), all; asks if none is named.",
         ),
     ] = None,
     list_: Annotated[bool, typer.Option("--list", help="List the cases.")] = False,
@@ -47,11 +50,13 @@ def bench(
     if show is not None and (quick or output is not None):
         raise OptionError("--show runs nothing: leave out --quick and --output")
     # The name of a saved result may be that of a case that no longer exists.
-    selected = get_cases(cases or []) if show is None else []
-    if list_:
+    selected = get_cases([] if cases == [ALL] else cases or []) if show is None else []
+    if list_ or (show is None and not cases):
         width = max(len(case.name) for case in selected) + 2
         say("\n".join(f"{case.name:<{width}}{case.title}" for case in selected))
-        return
+        selected = [] if list_ else _asked()
+        if not selected:
+            return
     earlier = None if compare is None else Book.load(compare)
     if png is not None:
         save_pictures(Book(), png)  # raises now rather than after hours if nothing can be drawn
@@ -79,6 +84,19 @@ def bench(
     write("The benchmark book", shown, html, None)
     if failed:
         raise typer.Exit(1)
+
+
+def _asked() -> list[Case]:
+    """The cases that the user names when asked; none where nobody can answer."""
+    if not _can_answer():
+        complain(f"name cases, or {ALL!r}")
+        return []
+    words = str(typer.prompt(f"Which? Names, their beginnings, {ALL!r}", default="none", err=True)).replace(",", " ").split()
+    return [] if words == ["none"] else get_cases([] if words == [ALL] else words)
+
+
+def _can_answer() -> bool:
+    return sys.stdin.isatty()
 
 
 def _names(saved: Book, names: list[str] | None) -> list[str]:

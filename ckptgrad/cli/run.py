@@ -15,6 +15,7 @@ import typer
 from ckptgrad.cli.deliver import deliver
 from ckptgrad.cli.options import AsJson, Asked, HtmlFile, asks
 from ckptgrad.cli.output import complain, results_alone
+from ckptgrad.cli.tracebacks import users_traceback
 from ckptgrad.doors.gradient import value_and_grad
 from ckptgrad.errors import BudgetError, OptionError
 from ckptgrad.results.script_run import ScriptRun
@@ -71,7 +72,7 @@ def _exit_code(script: str, is_module: bool, arguments: list[str], planned: Plan
         complain(str(error))
         return 2
     except Exception as error:
-        _print_from(error, script)
+        typer.echo(users_traceback(error) or traceback.format_exc(), err=True, nl=False)
         return 1
     finally:
         sys.argv, sys.path[:] = argv, path
@@ -83,11 +84,3 @@ def _code(given: Any) -> int:
         return given or 0
     typer.echo(given, err=True)
     return 1
-
-
-def _print_from(error: Exception, script: str) -> None:
-    """The traceback of the user's code, without how it was started, nor what ran it."""
-    package = str(Path(__file__).parents[1])
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith((package, "<frozen runpy>"))]
-    lines = ["Traceback (most recent call last):\n", *traceback.format_list(frames), *traceback.format_exception_only(error)]
-    typer.echo("".join(lines), err=True, nl=False)

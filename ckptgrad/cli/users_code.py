@@ -13,8 +13,10 @@ from typing import Any
 
 import typer
 
+from ckptgrad.cli.deliver import working
 from ckptgrad.cli.meshes import AnyMesh, given_mesh, lies_on, needs_mesh
 from ckptgrad.cli.output import results_alone
+from ckptgrad.cli.tracebacks import users_traceback
 from ckptgrad.errors import CkptgradError
 
 
@@ -25,7 +27,7 @@ class UserCodeError(CkptgradError):
 def runs_users_code(command: Callable[..., None]) -> Callable[..., None]:
     """Keep apart what a command says and what the user's code does that it runs.
 
-    What that code prints is not a result; if it raises or exits, that is not a verdict.
+    What that code prints is not a result; if it raises or exits, that is not a verdict, and its lines are shown.
     """
 
     @functools.wraps(command)
@@ -33,6 +35,9 @@ def runs_users_code(command: Callable[..., None]) -> Callable[..., None]:
         with results_alone():
             try:
                 command(*args, **kwargs)
+            except UserCodeError as error:
+                typer.echo(users_traceback(error.__cause__) if error.__cause__ else "", err=True, nl=False)
+                raise
             except (CkptgradError, typer.Exit, typer.Abort):
                 raise
             except SystemExit as error:
@@ -40,8 +45,9 @@ def runs_users_code(command: Callable[..., None]) -> Callable[..., None]:
                     f"your code ended the program by sys.exit({error.code!r}); nothing was checked"
                 ) from None
             except Exception as error:
-                traceback.print_exc()
-                raise UserCodeError(f"while your code ran: {type(error).__name__}: {error}") from error
+                typer.echo(users_traceback(error) or traceback.format_exc(), err=True, nl=False)
+                first = str(error).partition("\n")[0]
+                raise UserCodeError(f"while your code ran: {type(error).__name__}: {first}") from error
 
     return run
 
@@ -58,7 +64,8 @@ def load(spec: str) -> Any:
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        thing = importlib.import_module(module_name)
+        with working(f"importing {module_name}"):
+            thing = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:  # whatever the user's module raises while it is imported
         raise UserCodeError(
             f"cannot import the module {module_name!r} of {spec!r}: {type(error).__name__}: {error}; run from its "

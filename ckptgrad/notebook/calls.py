@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import ast
+import difflib
+import traceback
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ckptgrad.errors import OptionError
+
+# As what a call that was written is compiled.
+_WRITTEN = "<ckptgrad>"
 
 
 class WrittenCall(NamedTuple):
@@ -21,7 +26,7 @@ def read_call(text: str, names: dict[str, Any]) -> WrittenCall:
     """Evaluate the function and the arguments of a call in a namespace, but not the call.
 
     Raises:
-        OptionError: the text is not a call.
+        OptionError: the text is not a call, or names what is not there.
     """
     try:
         tree = ast.parse(text.strip(), mode="eval")
@@ -37,13 +42,19 @@ def evaluate_call(node: ast.AST, names: dict[str, Any]) -> WrittenCall:
     collect = ast.copy_location(ast.Name("__ckptgrad_collect__", ast.Load()), node)
     gathered = ast.copy_location(ast.Call(collect, node.args, node.keywords), node)
     scope = {**names, "__ckptgrad_collect__": lambda *args, **kwargs: (args, kwargs)}
-    function = eval(_compiled(node.func), scope)
-    args, kwargs = eval(_compiled(gathered), scope)
+    try:
+        function = eval(_compiled(node.func), scope)
+        args, kwargs = eval(_compiled(gathered), scope)
+    except NameError as error:
+        if traceback.extract_tb(error.__traceback__)[-1].filename != _WRITTEN:
+            raise  # in the user's own code, which has its own traceback
+        like = difflib.get_close_matches(error.name or "", [name for name in names if not name.startswith("_")], 1)
+        raise OptionError(f"{error}{f'; did you mean {like[0]!r}?' if like else ''}") from None
     return WrittenCall(function, args, kwargs)
 
 
 def _compiled(node: ast.AST) -> Any:
-    return compile(ast.fix_missing_locations(ast.Expression(node)), "<ckptgrad>", "eval")  # type: ignore[arg-type]
+    return compile(ast.fix_missing_locations(ast.Expression(node)), _WRITTEN, "eval")  # type: ignore[arg-type]
 
 
 def split_options(line: str) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import difflib
 from argparse import SUPPRESS
 from collections.abc import Callable
 from typing import Any
@@ -76,7 +77,9 @@ class CkptgradMagics(Magics):
     def _line(self, line: str) -> Any:
         command, _, rest = line.strip().partition(" ")
         if command not in COMMANDS:
-            raise UsageError(f"write one of {', '.join(COMMANDS)} and a call, for example: {EXAMPLE}")
+            like = difflib.get_close_matches(command, COMMANDS, 1)
+            meant = f"did you mean {like[0]!r}? " if like else ""
+            raise UsageError(f"{meant}write one of {', '.join(COMMANDS)} and a call, for example: {EXAMPLE}")
         text, argstring = split_options(rest)
         options = _options(argstring)
         call = read_call(text, self.shell.user_ns)  # type: ignore[union-attr]

@@ -55,6 +55,8 @@ def validate(
     tolerance: float | None = None,
     locate: bool = False,
     on_progress: Callable[[str, int, int], None] | None = None,
+    costs: str = "auto",
+    saveable: Callable[..., Any] | None = None,
     target: TargetChoice = None,
     **kwargs: Any,
 ) -> Validation:
@@ -77,6 +79,7 @@ def validate(
             differ on purpose fail: straight-through estimators, gradient clipping, approximations cruder than
             `tolerance`. Operations are run one by one, with every boundary kept.
         on_progress: called with what is being done, steps done and steps in total.
+        costs, saveable: as for `value_and_grad`, for every policy.
         target: what is compiled for, as `ckptgrad.target` takes it. Where that is not attached nothing is run: the table has
             bytes, no times and no gradients, and arguments may be ShapeDtypeStructs.
 
@@ -103,7 +106,8 @@ def validate(
     if observers:
         _check_observed(args, kwargs)
     steps = _Steps(on_progress, (2 + len(policies)) * (1 + bool(observers)) + 1 + locate)
-    call = _opened(fun, args, kwargs, argnums, has_aux, policies, budget, target)
+    options = {"budget": budget, "costs": costs, "saveable": saveable, "target": target}
+    call = _opened(fun, args, kwargs, argnums, has_aux, policies, options)
     result = _Run(call, compiled_for, repeats, observers, tolerance, steps).validation(locate)
     if not result.passed:
         raise ValidationError("; ".join(result.failures), result)
@@ -151,17 +155,17 @@ def _opened(
     argnums: int | Sequence[int],
     has_aux: bool,
     policies: Sequence[Policy],
-    budget: Budget,
-    target: TargetChoice,
+    options: dict[str, Any],
 ) -> _Call:
-    """The call with its doors.
+    """The call with its doors, which have these options.
 
     Raises:
         ReferenceTypeError: the function writes a mutable reference from outside.
     """
     split = value_and_grad(fun, argnums, has_aux).split(args, kwargs)
-    options = {"allow_int": True, "budget": budget, "target": target}
-    doors = [(_name_of(p), value_and_grad(split.fun, argnums, has_aux, policy=p, **options)) for p in policies]
+    doors = [
+        (_name_of(p), value_and_grad(split.fun, argnums, has_aux, policy=p, allow_int=True, **options)) for p in policies
+    ]
     traced = doors[0][1].trace(*split.args, **split.kwargs)
     if traced.returned.references:
         raise ReferenceTypeError(

@@ -25,6 +25,22 @@ def test_list_names_every_case():
     assert names == list(registered())
 
 
+def test_without_arguments_it_lists_and_where_nobody_answers_runs_nothing():
+    result = run()
+    assert [line.split()[0] for line in result.stdout.splitlines()] == list(registered())
+    assert result.stderr == "ckptgrad: name cases, or 'all'\n"
+
+
+@pytest.mark.parametrize(("answer", "ran"), [("", []), ("planner-gaps, nope", None), ("planner-gaps", ["planner-gaps"])])
+def test_it_asks_on_a_terminal(monkeypatch, answer, ran):
+    seen = []
+    monkeypatch.setattr(command, "_can_answer", lambda: True)
+    monkeypatch.setattr(command, "_run", lambda cases, *rest: seen.extend(case.name for case in cases))
+    result = CliRunner().invoke(app, ["bench"], input=f"{answer}\n")
+    assert result.exit_code == (2 if ran is None else 0)
+    assert seen == (ran or [])
+
+
 def test_an_unknown_case_gives_one_message():
     result = run("nope", code=2)
     assert result.stderr.count("\n") == 1
@@ -85,7 +101,7 @@ def test_a_failing_case_is_reported_and_the_book_continues(monkeypatch):
     """The case is unknown to the worker, so it fails there."""
     broken = registry.Case("broken", "Breaks", "", registered()["steps"].run)
     monkeypatch.setattr(command, "get_cases", lambda names: [broken, registered()["planner-gaps"]])
-    result = run("--quick", code=1)
+    result = run("all", "--quick", code=1)
     assert "case 'broken' ended early: CaseError" in result.stderr
     assert "planner-gaps: " in result.stdout
 

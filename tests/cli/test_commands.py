@@ -48,7 +48,6 @@ def test_help_lists_the_meters_that_there_are(command, option):
         (["plan", "climodel:lost", TARGET[1]], "no 'lost'"),
         (["plan", "climodel:width", TARGET[1]], "not a function"),
         (["plan", TARGET[0], "climodel:width"], "must be, or return, a tuple"),
-        (["plan", TARGET[0], "climodel:breaks"], "no data here"),
         (["plan", "climodel:make_args", TARGET[1]], "does not take the 2 arguments"),
         (["plan", "climodel:vector", TARGET[1]], "scalar"),
         (["plan", *TARGET, "--argnums", "7"], "argnums"),

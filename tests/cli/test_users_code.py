@@ -27,3 +27,14 @@ def test_code_that_raises_is_no_verdict(user_module, words):
     result = CliRunner().invoke(app, [words[0], *user_module(while_traced="raise KeyError('lost')"), *words[1:]])
     assert result.exit_code == 2
     assert "KeyError: 'lost'" in result.stderr
+    frames = [line for line in result.stderr.splitlines() if line.startswith("  File ")]
+    assert [frame.rpartition(" in ")[2] for frame in frames] == ["loss"]
+
+
+@pytest.mark.parametrize(("place", "line"), [("at_import", "<module>"), ("when_called", "make_args")])
+def test_lines_of_code_that_raises_before_anything_is_traced(user_module, place, line):
+    result = CliRunner().invoke(app, ["plan", *user_module(**{place: "raise KeyError('lost')"})])
+    assert result.exit_code == 2
+    frames = [frame for frame in result.stderr.splitlines() if frame.startswith("  File ")]
+    assert [frame.rpartition(" in ")[2] for frame in frames] == [line]
+    assert result.stderr.count("ckptgrad: ") == 1

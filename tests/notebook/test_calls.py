@@ -35,6 +35,21 @@ def test_what_is_no_call_is_refused(text, words):
         read_call(text, {})
 
 
+def test_a_name_that_is_not_there_is_said_with_the_one_that_is_meant():
+    with pytest.raises(OptionError, match=r"name 'los' is not defined; did you mean 'loss'\?$"):
+        read_call("los(x)", {"loss": len, "x": []})
+    with pytest.raises(OptionError, match=r"name 'q' is not defined$"):
+        read_call("loss(q)", {"loss": len})
+
+
+def test_a_name_that_is_missing_in_the_users_code_is_hers():
+    def arguments():
+        return missing  # noqa: F821
+
+    with pytest.raises(NameError, match="missing"):
+        read_call("loss(arguments())", {"loss": len, "arguments": arguments})
+
+
 @pytest.mark.parametrize(
     ("line", "call", "options"),
     [
