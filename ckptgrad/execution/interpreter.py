@@ -62,7 +62,7 @@ class StageFunctions:
         return self._forward[key]
 
     def backward(self, keep: int, summed: tuple[int, ...] = ()) -> tuple[Run, Any]:
-        """A run, and this run as a function of (values it reads, totals), to values it makes.
+        """A run, and this run as a function of ((values it reads, totals), arrays to wait for), to values it makes.
 
         `summed` are the positions of gradients that come last among these, added to the totals: in place, where
         nothing else needs the totals.

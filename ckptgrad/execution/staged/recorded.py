@@ -268,7 +268,7 @@ class _Recorded:
         run, _ = self._functions.backward(keep, summed)
         work = BackwardWork(self._kind, keep, summed)
 
-        def call(operands: tuple[Sequence[Any], Sequence[Any]]) -> list[Value]:
+        def call(operands: tuple[Sequence[Any], Sequence[Any]], earlier: Sequence[Any] = ()) -> list[Value]:
             values, totals = operands
             return self._recorder.emit(work, [*values, *totals])
 
