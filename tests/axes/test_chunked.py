@@ -13,6 +13,7 @@ from ckptgrad.axes.chunked import chunkable
 from ckptgrad.axes.cut import Partial, Split
 from ckptgrad.graph.trace import trace
 from tests.support.chunks import assert_as_whole, found_for
+from tests.support.rows import quick_rows
 
 
 @pytest.fixture(autouse=True)
@@ -163,7 +164,12 @@ ODD = {
 }
 
 
-@pytest.mark.parametrize("name", ODD)
+@pytest.mark.parametrize(
+    "name",
+    quick_rows(
+        ODD, "rounded", "over another axis", "places", "outer product with itself summed", "padded behind", "keys for each"
+    ),
+)
 def test_what_treats_entries_apart_is_found(name):
     args = (normal(4, 4),)
     found = found_for(ODD[name], args, {0: 0})

@@ -48,6 +48,7 @@ def test_a_larger_memory_is_never_slower(fastest):
     assert seconds[0] == fastest.plan.seconds
 
 
+@pytest.mark.slow
 def test_a_step_that_does_not_fit_says_what_takes_how_much(fastest):
     with pytest.raises(cg.StepMemoryError, match=r"step .* takes at least .* ws 64.0 KiB, speed 64.0 KiB, x 256.0 KiB") as e:
         cg.fit(step, WS, STATE, X, memory=HELD, donate_argnums=(0, 1))
@@ -64,6 +65,7 @@ def test_a_step_that_does_not_fit_names_what_could_be_donated():
         cg.fit(step, WS, STATE, X, memory="200KiB")
 
 
+@pytest.mark.slow
 def test_several_gradients_share_one_number_of_bytes():
     def alternating(ws, x):
         first, down = cg.value_and_grad(loss, budget="fit")(ws, x)
@@ -83,12 +85,17 @@ def test_several_gradients_share_one_number_of_bytes():
 @pytest.mark.parametrize(
     "gradient",
     [
-        pytest.param(lambda ws, x: cg.vjp(lambda ws: loss(ws, x), ws, budget="fit")[1](1.0)[0], id="vjp"),
-        pytest.param(lambda ws, x: jax.grad(cg.checkpoint(loss, budget="fit"))(ws, x), id="checkpoint"),
+        pytest.param(
+            lambda ws, x: cg.vjp(lambda ws: loss(ws, x), ws, budget="fit")[1](1.0)[0], id="vjp", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            lambda ws, x: jax.grad(cg.checkpoint(loss, budget="fit"))(ws, x), id="checkpoint", marks=pytest.mark.slow
+        ),
         pytest.param(lambda ws, x: jax.jit(cg.grad(loss, budget="fit"))(ws, x), id="inside a jit"),
         pytest.param(
             lambda ws, x: jax.lax.scan(lambda ws, _: (cg.grad(loss, budget="fit")(ws, x), None), ws, length=1)[0],
             id="inside a loop",
+            marks=pytest.mark.slow,
         ),
     ],
 )

@@ -13,6 +13,7 @@ import pytest
 
 import ckptgrad as cg
 from tests.support.compare import assert_same
+from tests.support.rows import quick_rows
 
 X = jax.random.normal(jax.random.key(1), (8, 8))
 WS = [0.3 * jax.random.normal(jax.random.key(k), (8, 8)) for k in range(4)]
@@ -112,7 +113,9 @@ RECIPES = [
 ]
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.__name__)
+@pytest.mark.parametrize(
+    "recipe", quick_rows(RECIPES, scan_over_layers, optax_multi_steps), ids=lambda recipe: recipe.__name__
+)
 def test_a_step_is_that_of_jax(recipe):
     def trained(value_and_grad):
         step, state = recipe(value_and_grad)

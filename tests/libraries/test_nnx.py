@@ -12,6 +12,7 @@ from flax import nnx
 
 import ckptgrad as cg
 from tests.support.compare import assert_same, quick
+from tests.support.rows import quick_rows
 
 X = jax.random.normal(jax.random.key(1), (8, 8))
 pytestmark = pytest.mark.filterwarnings("ignore:Using 'Module.sow")  # what replaces it is not in all versions of Flax
@@ -92,7 +93,7 @@ CALLS = {
 }
 
 
-@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("call", quick_rows(CALLS, "two and a filter"))
 def test_gradients_and_states_are_those_of_flax(call):
     (ours, our_states, our_calls), (theirs, their_states, their_calls) = both(CALLS[call], budget="min")
     assert_same(ours, theirs, scale=20, whole=True)
@@ -114,6 +115,7 @@ def trained(doors, jit, **options):
     return [step(model, optimizer, X) for _ in range(3)], states(model, optimizer)
 
 
+@pytest.mark.slow
 def test_within_nnx_jit():
     (values, *ours), theirs = trained(cg.nnx, nnx.jit, budget="min"), trained(nnx, nnx.jit)
     assert_same((values, *ours), theirs, scale=50, whole=True)
@@ -135,6 +137,7 @@ def test_within_jit_of_a_split_model():
     assert_same(run(cg.nnx, budget="min"), run(nnx), scale=20, whole=True)
 
 
+@pytest.mark.slow
 def test_compiled_programs_update_the_modules_they_are_called_with():
     model, other = Block(nnx.Rngs(0)), Block(nnx.Rngs(0))
     step = cg.nnx.value_and_grad(loss, budget="1MiB").compile(model, X)
