@@ -39,6 +39,7 @@ from ckptgrad.errors import (
     ValidationError,
 )
 from ckptgrad.execution.certify import Certified
+from ckptgrad.execution.compiled_step import CompiledStep
 from ckptgrad.graph.graph import Graph, Operation, Variable, get_consumers, get_inputs, get_operation
 from ckptgrad.graph.trace import trace
 from ckptgrad.libraries import nnx
@@ -47,8 +48,10 @@ from ckptgrad.planning.policy import policy
 from ckptgrad.planning.schedule import Backward, Forward, Free, Schedule
 from ckptgrad.report.renderer import RENDERER as _RENDERER
 from ckptgrad.results.frontier import Frontier
+from ckptgrad.results.largest_batch import LargestBatch
 from ckptgrad.results.plan import Plan
 from ckptgrad.results.shown import Shown as _Shown
+from ckptgrad.results.step_certificate import StepCertificate
 from ckptgrad.results.timeline import Timeline
 from ckptgrad.rules.borrowed import use_jax_rule
 from ckptgrad.rules.decorators import bprop as bprop_rule
@@ -62,14 +65,15 @@ __version__ = "0.1.0"
 
 __all__ = [
     "apply_gradients", "ArgnumsError", "Backward", "bprop_rule", "BudgetError", "BudgetFormatError", "calibrate",
-    "Certified", "certify", "Chain", "checkpoint", "CkptgradError", "EffectError", "fit", "fori_loop", "Forward", "Free",
-    "from_checkpoint_schedules", "frontier", "Frontier", "get_consumers", "get_inputs", "get_operation", "grad",
-    "GradientTypeError", "Graph", "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jvp", "largest_batch", "linearize",
-    "load_plan", "MismatchError", "MissingExtraError", "MissingRuleError", "nnx", "NoDerivativeError", "NotAttachedError",
-    "Operation", "OptionError", "plan", "Plan", "policy", "ProcessesError", "rules", "scan", "Schedule", "ScheduleError",
-    "stage", "StageError", "StateError", "StaticArgumentError", "StepMemoryError", "target", "Target", "timeline",
-    "Timeline", "trace", "use_implementation", "use_jax_rule", "validate", "Validation", "ValidationError", "value_and_grad",
-    "Variable", "vjp", "while_loop",
+    "Certified", "certify", "Chain", "checkpoint", "CkptgradError", "CompiledStep", "EffectError", "fit", "fori_loop",
+    "Forward", "Free", "from_checkpoint_schedules", "Frontier", "frontier", "get_consumers", "get_inputs",
+    "get_operation", "grad", "GradientTypeError", "Graph", "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jvp",
+    "largest_batch", "LargestBatch", "linearize", "load_plan", "MismatchError", "MissingExtraError",
+    "MissingRuleError", "nnx", "NoDerivativeError", "NotAttachedError", "Operation", "OptionError", "Plan", "plan",
+    "policy", "ProcessesError", "rules", "scan", "Schedule", "ScheduleError", "stage", "StageError", "StateError",
+    "StaticArgumentError", "StepCertificate", "StepMemoryError", "Target", "target", "Timeline", "timeline", "trace",
+    "use_implementation", "use_jax_rule", "validate", "Validation", "ValidationError", "value_and_grad", "Variable",
+    "vjp", "while_loop",
 ]  # fmt: skip
 
 _Shown.use(_RENDERER)

@@ -78,7 +78,8 @@ def certified(
     rounds: int = 1,
 ) -> CompiledStep:
     """A compiled step with what its compiler says of it."""
-    given, returned = _shardings(executable.input_shardings), _shardings(executable.output_shardings)
+    given = _shardings(lowered.args_info, executable.input_shardings)
+    returned = _shardings(lowered.out_info, executable.output_shardings)
     infos: list[Any] = jax.tree.leaves(lowered.args_info)
     arguments = [
         StepValue(name, argument, _bytes(leaf, info, sharding), _kind(info), info.donated)
@@ -106,8 +107,9 @@ def certified(
     return CompiledStep(executable, certificate, call.dynamic, rounds)
 
 
-def _shardings(tree: Any) -> list[Any]:
-    return jax.tree.leaves(tree, is_leaf=lambda x: x is None or isinstance(x, jax.sharding.Sharding))
+def _shardings(leaves: Any, shardings: Any) -> list[Any]:
+    """One for each leaf; None for an argument that the program does not read, which is no leaf of its own."""
+    return jax.tree.structure(leaves).flatten_up_to(shardings)
 
 
 def _bytes(leaf: Any, info: Any, sharding: Any) -> int:

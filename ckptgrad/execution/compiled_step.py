@@ -21,6 +21,12 @@ class CompiledStep:
         certificate: what it takes of a device's memory, and what takes it.
         dynamic: from arguments to those that the executable takes.
         rounds: how many programs were compiled until this one.
+
+    Example:
+        >>> import jax.numpy as jnp, ckptgrad as cg
+        >>> step = cg.certify(lambda w, x: w - x, jnp.ones(256), jnp.ones(256), donate_argnums=0)
+        >>> isinstance(step, cg.CompiledStep), step.peak_bytes  # w, x; the result is written over w
+        (True, 2048)
     """
 
     executable: Any

@@ -35,6 +35,12 @@ class LargestBatch(Shown):
         size: of the batch.
         certificate: of the step at that size.
         tried: the sizes that were compiled, ascending.
+
+    Example:
+        >>> import jax.numpy as jnp, ckptgrad as cg
+        >>> found = cg.largest_batch(lambda size: (jnp.ones(size),), lambda x: 2 * x, memory="8KiB")
+        >>> isinstance(found, cg.LargestBatch), found.size  # 4 bytes in and 4 bytes out for each
+        (True, 1024)
     """
 
     size: int

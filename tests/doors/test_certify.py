@@ -43,3 +43,11 @@ def test_it_runs_with_keywords_and_static_arguments():
 def test_what_is_given_twice_is_there_once():
     call = cg.doors.step_call.step_call(lambda a, b, c: a, (X, X, X + 1), {}, cg.doors.step_call.JitOptions())
     assert cg.doors.certify.present_bytes(call, cg.target()) == 2 * X.nbytes
+
+
+def test_a_tree_with_nothing_in_some_places_has_no_bytes_there():
+    """As `equinox.partition` leaves it."""
+    params = {"w": jnp.ones(256), "static": None, "unread": jnp.ones(2)}
+    step = cg.certify(lambda p: {"sum": p["w"] + 1, "none": None}, params)
+    assert [(value.name, value.bytes) for value in step.certificate.arguments] == [("p['unread']", 8), ("p['w']", 1024)]
+    assert [value.bytes for value in step.certificate.results] == [1024]
