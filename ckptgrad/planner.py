@@ -6,7 +6,6 @@ from contextlib import suppress
 from dataclasses import replace
 
 from ckptgrad.bytes import Budget
-from ckptgrad.chain.cutting import Ways
 from ckptgrad.chain.kind import StageKind
 from ckptgrad.chain.program import Program
 from ckptgrad.compat import is_ordered
@@ -18,7 +17,6 @@ from ckptgrad.execution.step_planner import step_planner
 from ckptgrad.execution.tiers.measured import measured_rates
 from ckptgrad.execution.tiers.tier import Tier
 from ckptgrad.graph.graph import Operation
-from ckptgrad.planning.bound import least_seconds
 from ckptgrad.planning.budget import budget_bytes, everything_peak
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.makespan import simulate_makespan
@@ -37,11 +35,9 @@ FAR_BELOW = 4
 WORTH_ASKING = 2**18
 # The budgets of the plans that the compiler is asked about, where it is not asked about every option.
 ASKED_BUDGETS: tuple[Budget, ...] = (None, "0.75x", "0.5x", "0.35x", "min")
-# Stages that run over chunks are considered where the others take this much longer than without a budget.
-CHUNKS_WORTH = 1.1
 # How often these plans are made again once the compiler was asked about those before.
 MOST_QUESTIONS = 3
-# The budgets of those plans where every question takes long.
+# The budgets of those plans where every question takes long, or stages may run over chunks.
 FEW_ASKED_BUDGETS: tuple[Budget, ...] = ("min",)
 
 
@@ -106,63 +102,6 @@ def _check_tiers(request: Request, schedule: Schedule) -> None:
             )
 
 
-def best_plan(ways: Ways[Program], request: Request) -> Plan:
-    """The best plan of a call that may be cut in several ways: the fastest, the first of equally fast ones; of the smallest
-    plans the smallest.
-
-    Args:
-        ways: to cut the call, the finest first: it is what fractions of "store all" refer to.
-        request: as for `make_plan`.
-
-    Raises:
-        BudgetError: of all plans none is within the budget; names the fewest bytes.
-        OptionError, ScheduleError, EffectError: as from `make_plan`.
-    """
-    if request.asks_to_fit:
-        return step_planner().plan_of(ways.whole, request)
-    whole = ways.whole
-    if len(whole) > 1 and request.budget is not None and not request.asks_for_least:
-        request = replace(request, budget=limit_bytes(whole[0], request, program_costs(whole[0], request.costs)))
-    plans: list[Plan] = []
-    errors: list[BudgetError] = []
-    other: ScheduleError | None = None
-    for program in whole:
-        try:
-            plans.append(make_plan(program, request))
-        except BudgetError as error:
-            errors.append(error)
-        except ScheduleError as error:
-            if ways.chunked is None:
-                raise
-            other = error  # A plan that was saved may be one over chunks.
-    if ways.chunked is not None and worth_chunking(min(plans, key=_seconds, default=None), request):
-        limits = [plan.budget for plan in plans] + [error.budget for error in errors]
-        if not request.asks_for_least and limits:
-            request = replace(request, budget=limits[0])
-        try:
-            plans.append(make_plan(ways.chunked(), request))
-        except BudgetError as error:
-            errors.append(error)
-        except ScheduleError as error:
-            if not errors:
-                raise other or error from None
-    if not plans:
-        raise min(errors, key=lambda error: error.smallest)
-    least = request.asks_for_least
-    return min(plans, key=lambda plan: (plan.peak_bytes, plan.seconds) if least else (plan.seconds, 0))
-
-
-def _seconds(plan: Plan) -> float:
-    return plan.seconds
-
-
-def worth_chunking(best: Plan | None, request: Request) -> bool:
-    """Whether stages that run over chunks may give a better plan than the best one with stages that run whole."""
-    if best is None or request.policy != "optimal":
-        return best is None
-    return request.asks_for_least or best.seconds > CHUNKS_WORTH * least_seconds(best.costs, None)
-
-
 def _check_same_for_all(request: Request) -> None:
     """Refuse to plan, as one of several processes, by what others may see differently: here nobody tells them.
 
@@ -216,7 +155,7 @@ def costs_within(program: Program, request: Request) -> ChainCosts:
         try:
             schedule, simulation, limit = _decide(program, request, asked.costs)
             far_below = limit is not None and FAR_BELOW * simulation.peak < limit
-            again = not far_below and asked.ask(schedule, sure=False, most=MOST_PROBES)
+            again = not far_below and asked.ask(schedule, sure=False, most=MOST_PROBES, only_backwards=program.chunked)
         except BudgetError as error:
             again = error.budget >= minimum_peak(asked.lowest)[0] and _ask_of_smallest(
                 asked, program, request, error.smallest
@@ -227,13 +166,15 @@ def costs_within(program: Program, request: Request) -> ChainCosts:
 def _ask_of_smallest(asked: AskedCosts, program: Program, request: Request, smallest: int) -> bool:
     """Ask about the stages of the smallest plan, unsure estimates first, and once all of them are known about every option.
 
-    In the same order as for budget="min", so that the bytes of that plan are not refused as a budget.
+    In the same order as for budget="min", so that the bytes of that plan are not refused as a budget. Of stages over chunks,
+    whose options are many, about backwards alone, and not about every one.
     """
     with suppress(BudgetError):
         schedule, _, _ = _decide(program, replace(request, budget=max(1, smallest)), asked.costs)
-        if any(asked.ask(schedule, sure=sure, most=MOST_PROBES) for sure in (False, True)):
+        few = program.chunked
+        if any(asked.ask(schedule, sure=sure, most=MOST_PROBES, only_backwards=few) for sure in (False, True)):
             return True
-    return asked.ask_everything(most=MOST_PROBES)
+    return not program.chunked and asked.ask_everything(most=MOST_PROBES)
 
 
 def costs_to_compile(program: Program, request: Request) -> ChainCosts:
@@ -241,9 +182,9 @@ def costs_to_compile(program: Program, request: Request) -> ChainCosts:
 
     Those of every option, or, where that takes too long (`_asks_about_few`), of those that some plans choose. Which these
     are does not depend on the budget: plans by different costs cannot be compared, and a larger budget must not give a
-    slower one. Where every question takes long, about the backwards of the smallest plan alone: these set its peak, each of
-    them does its stage's forward again, and how far off they are is taken to hold for the stage's other programs. For the
-    smallest plan, of stages with loops or very many programs those that it runs.
+    slower one. Where every question takes long, or stages may run over chunks, about the backwards of the smallest plan
+    alone: these set its peak, each of them does its stage's forward again, and how far off they are is taken to hold for the
+    stage's other programs. For the smallest plan, of stages with loops or very many programs those that it runs.
 
     Raises:
         OptionError: nothing here compiles for the program's target.
@@ -253,18 +194,18 @@ def costs_to_compile(program: Program, request: Request) -> ChainCosts:
     if not _asks_about_few(program, request):
         return program_costs(program, request.costs, compiling=True)
     program.target.check_compiles()
-    slow = program.target.platform.slow_probes
+    few = program.target.platform.slow_probes or program.chunked
     if request.budget is None:
         budgets: tuple[Budget, ...] = (None,)
     else:
-        budgets = FEW_ASKED_BUDGETS if slow else ASKED_BUDGETS
+        budgets = FEW_ASKED_BUDGETS if few else ASKED_BUDGETS
     asked = AskedCosts(program)
-    for _ in range(1 if slow else MOST_QUESTIONS):
+    for _ in range(1 if few else MOST_QUESTIONS):
         actions: list[Action] = []
         for budget in budgets:
             with suppress(BudgetError):
                 actions += _decide(program, replace(request, budget=budget), asked.costs)[0]
-        if not asked.ask(actions, sure=True, most=MOST_PROBES, only_backwards=slow):
+        if not asked.ask(actions, sure=True, most=MOST_PROBES, only_backwards=few):
             break
     return asked.costs
 

@@ -66,8 +66,9 @@ def _candidates(
         roofline.seconds(whole.forward_operations, variables_of(whole.joint.outputs)),
         roofline.seconds(whole.backward_run.operations, gradients),
     )
+    joints: dict[int, Joint] = {}
     for entries in _sizes(found.size):
-        joint = chunked_joint(graph, wrt, seeds, found, entries, whole.joint)
+        joint = chunked_joint(graph, wrt, seeds, found, entries, whole.joint, joints)
         if joint is None:
             return
         part = _keeping_totals(with_costs(joint, roofline, floors))

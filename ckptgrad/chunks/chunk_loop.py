@@ -40,6 +40,7 @@ class ChunkLoop:
         needs: for each operand whether it gets a gradient.
         seeded: for each result whether it gets a cotangent.
         accumulate: the dtype in which gradients of operands that are read whole are summed, if it is wider than theirs.
+        joints: the joint graphs of chunks that are known, by their entries; loops that differ in these alone may share it.
     """
 
     found: Chunkable
@@ -47,7 +48,7 @@ class ChunkLoop:
     needs: tuple[bool, ...]
     seeded: tuple[bool, ...]
     accumulate: DTypeLike | None = None
-    _joints: dict[int, Joint] = field(default_factory=dict[int, Joint], init=False, repr=False)
+    joints: dict[int, Joint] = field(default_factory=dict[int, Joint], repr=False)
 
     @property
     def operands(self) -> tuple[Variable, ...]:
@@ -76,10 +77,10 @@ class ChunkLoop:
 
     def joint(self, entries: int) -> Joint:
         """The joint graph of a chunk."""
-        if entries not in self._joints:
+        if entries not in self.joints:
             seeded = [i for i, s in enumerate(self.seeded) if s]
-            self._joints[entries] = joint_of(self.found.for_chunk(entries), self.needs, seeded)
-        return self._joints[entries]
+            self.joints[entries] = joint_of(self.found.for_chunk(entries), self.needs, seeded)
+        return self.joints[entries]
 
     def backward_part(self, entries: int) -> Partition:
         """A chunk's backward, which runs it forward again from its operands."""

@@ -37,7 +37,13 @@ _backward_p = marker(
 
 
 def chunked_joint(
-    graph: Graph, wrt: Sequence[Variable], seeds: Sequence[Variable], found: Chunkable, entries: int, like: Joint
+    graph: Graph,
+    wrt: Sequence[Variable],
+    seeds: Sequence[Variable],
+    found: Chunkable,
+    entries: int,
+    like: Joint,
+    joints: dict[int, Joint] | None = None,
 ) -> Joint | None:
     """The joint graph of a stage, a part of it over chunks, before costs are known (`with_costs`).
 
@@ -47,6 +53,7 @@ def chunked_joint(
         found: what may run over chunks.
         entries: of each chunk.
         like: the joint graph of the same stage that runs whole, whose inputs, cotangents, outputs and gradients are used.
+        joints: those of chunks of other sizes, shared by all calls that differ in `entries` alone.
 
     Returns:
         None where the results cannot stand in place of those of `like`.
@@ -55,7 +62,7 @@ def chunked_joint(
     active = active_variables(graph, wrt) & towards
     needs = tuple(v in active for v in found.inputs)
     seeded = tuple(v in active for v in found.outputs)
-    loop = ChunkLoop(found, entries, needs, seeded)
+    loop = ChunkLoop(found, entries, needs, seeded, joints={} if joints is None else joints)
     if any(needs) and not loop.is_alike:
         return None
     before = _part(found.before)

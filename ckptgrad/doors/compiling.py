@@ -10,15 +10,17 @@ from typing import Any
 
 import jax
 
+from ckptgrad.bytes import is_in_bytes
 from ckptgrad.chain.cutting import Ways
 from ckptgrad.chain.program import Program
 from ckptgrad.compat import VERSIONS
 from ckptgrad.costs.estimated import estimated_costs
+from ckptgrad.doors.choosing import prefers_chunks, worth_chunking
 from ckptgrad.errors import BudgetError, ScheduleError
 from ckptgrad.execution.certify import Certified, certify_faster
 from ckptgrad.graph.meshes import devices_named
 from ckptgrad.graph.naming import name_of, title
-from ckptgrad.planner import costs_before_refusing, costs_to_compile, limit_bytes, make_plan, worth_chunking
+from ckptgrad.planner import costs_before_refusing, costs_to_compile, limit_bytes, make_plan
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.schedule import Schedule
 from ckptgrad.request import Request
@@ -77,18 +79,27 @@ class _Search:
     def found(self) -> Certified:
         """The best plan by the costs that plans are made from, or by others before a budget is refused."""
         request, finest, (first, *rest) = self.request, self.cuts.finest, self._in_order
-        costs = self._costs(first)
+        # A share of what storing all needs is one of what the compiler says of it.
+        asked = not (request.asks_for_least or is_in_bytes(request.budget))
+        costs = self._costs(first) if asked else None
         # The smallest plan has no number of bytes to keep to.
         budgets = [None] if request.asks_for_least else self._budgets(costs if first is finest else None)
         budget = None if None in budgets else min(b for b in budgets if b is not None)
         errors: list[BudgetError] = []
+        best: Certified | None = None
+        chunks_first = self._prefers_chunks(budget)
+        if self.cuts.chunked is not None and chunks_first:
+            best = self._priced(None, self.cuts.chunked(), budget, errors)
+            if best is not None:
+                return best
+        costs = self._costs(first) if costs is None else costs
         best = self._better(None, first, costs, budget, errors)
         for cut in rest:
             if best is None or request.asks_for_least or self._may_be_better(best):
-                best = self._better(best, cut, self._costs(cut), budget, errors)
-        if self.cuts.chunked is not None and worth_chunking(None if best is None else best.plan, request):
-            cut = self.cuts.chunked()
-            best = self._better(best, cut, self._costs(cut), budget, errors)
+                best = self._priced(best, cut, budget, errors)
+        plan = None if best is None else best.plan
+        if self.cuts.chunked is not None and not chunks_first and worth_chunking(plan, request):
+            best = self._priced(best, self.cuts.chunked(), budget, errors)
         if best is None:
             others = self.processes.first(
                 "other costs of stages", lambda: costs_before_refusing(finest.program, request, budget)
@@ -98,6 +109,14 @@ class _Search:
         if best is None:
             raise min(errors, key=lambda error: error.smallest).on(finest.program.devices) from None
         return best
+
+    def _prefers_chunks(self, budget: int | None) -> bool:
+        """Whether the cut over chunks is tried first: there is one for a single process only."""
+        request = self.request
+        if self.cuts.chunked is None or not (request.asks_for_least or budget is not None):
+            return False
+        within = request if request.asks_for_least else replace(request, budget=budget)
+        return prefers_chunks(self.cuts.map(_program_of), within)
 
     @property
     def _blocks_first(self) -> bool:
@@ -129,6 +148,10 @@ class _Search:
         scale = estimated_costs(program) if costs is None else costs
         return self.processes.each("the bytes of a budget", lambda: limit_bytes(program, request, scale))
 
+    def _priced(self, best: Certified | None, cut: Cut, budget: int | None, errors: list[BudgetError]) -> Certified | None:
+        """As `_better`, by the costs of the cut."""
+        return self._better(best, cut, self._costs(cut), budget, errors)
+
     def _better(
         self, best: Certified | None, cut: Cut, costs: ChainCosts, budget: int | None, errors: list[BudgetError]
     ) -> Certified | None:
@@ -152,6 +175,10 @@ class _Search:
         if best is None or found is None:
             return found or best
         return min(best, found, key=lambda certified: certified.peak_bytes) if least else found
+
+
+def _program_of(cut: Cut) -> Program:
+    return cut.program
 
 
 def _sharing(program: Program) -> Processes:

@@ -15,6 +15,7 @@ from ckptgrad.bytes import Budget
 from ckptgrad.chain.cutting import Cutting, Ways
 from ckptgrad.chain.program import Program
 from ckptgrad.doors.calling import check_function, check_runs, make_call, split_arguments
+from ckptgrad.doors.choosing import best_plan
 from ckptgrad.doors.compiling import Cut, check_planned, compile_within
 from ckptgrad.doors.inputs import check_inputs
 from ckptgrad.doors.placing import Shardings
@@ -28,7 +29,6 @@ from ckptgrad.execution.tiers.tier import Tier
 from ckptgrad.graph.naming import name_of
 from ckptgrad.graph.static_arguments import SplitCall
 from ckptgrad.graph.value_types import cotangent_type, filled
-from ckptgrad.planner import best_plan
 from ckptgrad.planning.schedule import Schedule
 from ckptgrad.request import Request
 from ckptgrad.results.plan import Plan

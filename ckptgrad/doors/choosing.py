@@ -1,0 +1,116 @@
+"""Which of the ways to cut a call is planned: as it is by a budget, and where stages may run over chunks of an axis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import replace
+
+from ckptgrad.chain.cutting import Ways
+from ckptgrad.chain.program import Program
+from ckptgrad.costs.estimated import estimated_costs
+from ckptgrad.costs.source import program_costs
+from ckptgrad.errors import BudgetError, ScheduleError
+from ckptgrad.execution.step_planner import step_planner
+from ckptgrad.planner import limit_bytes, make_plan
+from ckptgrad.planning.bound import least_seconds
+from ckptgrad.request import Request
+from ckptgrad.results.plan import Plan
+
+# Stages that run over chunks are considered where the others take this much longer than without a budget.
+CHUNKS_WORTH = 1.1
+
+
+def best_plan(ways: Ways[Program], request: Request) -> Plan:
+    """The best plan of a call that may be cut in several ways: the fastest, the first of equally fast ones; of the smallest
+    plans the smallest.
+
+    Args:
+        ways: to cut the call, the finest first: it is what fractions of "store all" refer to.
+        request: as for `make_plan`.
+
+    Raises:
+        BudgetError: of all plans none is within the budget; names the fewest bytes.
+        OptionError, ScheduleError, EffectError: as from `make_plan`.
+    """
+    if request.asks_to_fit:
+        return step_planner().plan_of(ways.whole, request)
+    whole, errors = ways.whole, list[BudgetError]()
+    several = len(whole) > 1 or (ways.chunked is not None and request.policy == "optimal")
+    if several and request.budget is not None and not request.asks_for_least:
+        request = replace(request, budget=limit_bytes(whole[0], request, program_costs(whole[0], request.costs)))
+    chunks_first = ways.chunked is not None and prefers_chunks(ways, request)
+    if ways.chunked is not None and chunks_first:
+        try:
+            return make_plan(ways.chunked(), request)
+        except BudgetError as error:
+            errors.append(error)
+    plans: list[Plan] = []
+    other: ScheduleError | None = None
+    for program in whole:
+        try:
+            plans.append(make_plan(program, request))
+        except BudgetError as error:
+            errors.append(error)
+        except ScheduleError as error:
+            if ways.chunked is None:
+                raise
+            other = error  # A plan that was saved may be one over chunks.
+    if ways.chunked is not None and not chunks_first and worth_chunking(min(plans, key=_seconds, default=None), request):
+        try:
+            plans.append(make_plan(ways.chunked(), request))
+        except BudgetError as error:
+            errors.append(error)
+        except ScheduleError as error:
+            if not errors:
+                raise other or error from None
+    if not plans:
+        raise min(errors, key=lambda error: error.smallest)
+    return min(plans, key=_size_first if request.asks_for_least else _seconds)
+
+
+def _seconds(plan: Plan) -> float:
+    return plan.seconds
+
+
+def _size_first(plan: Plan) -> tuple[int, float]:
+    return plan.peak_bytes, plan.seconds
+
+
+def worth_chunking(best: Plan | None, request: Request) -> bool:
+    """Whether stages that run over chunks may give a better plan than the best one with stages that run whole."""
+    if best is None or request.policy != "optimal":
+        return best is None
+    return request.asks_for_least or best.seconds > CHUNKS_WORTH * least_seconds(best.costs, None)
+
+
+def prefers_chunks(ways: Ways[Program], request: Request) -> bool:
+    """Whether stages that run over chunks are planned first, and others only where these keep no budget.
+
+    That is so where, by estimates alone, for which no compiler is asked, they are the better ones by far (`CHUNKS_WORTH`):
+    keep a budget that others do not, are faster within it, or hold less where the smallest plan is asked for.
+
+    Args:
+        ways: to cut the call.
+        request: with a budget in bytes, or for the smallest plan.
+    """
+    if ways.chunked is None or request.policy != "optimal" or request.costs not in ("auto", "estimate"):
+        return False
+    best = _estimated(ways.whole, request)
+    if not worth_chunking(best, request):
+        return False
+    chunked = _estimated([ways.chunked()], request)
+    if best is None or chunked is None:
+        return chunked is not None
+    if request.asks_for_least:
+        return CHUNKS_WORTH * chunked.peak_bytes < best.peak_bytes
+    return CHUNKS_WORTH * chunked.seconds < best.seconds
+
+
+def _estimated(programs: Iterable[Program], request: Request) -> Plan | None:
+    """The best plan by estimates; None where none is within the budget."""
+    plans: list[Plan] = []
+    for program in programs:
+        with suppress(BudgetError):
+            plans.append(make_plan(program, request, estimated_costs(program)))
+    return min(plans, key=_size_first if request.asks_for_least else _seconds, default=None)

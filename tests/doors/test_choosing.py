@@ -1,0 +1,80 @@
+"""Which ways to cut a call are planned: over chunks where a budget asks for that, and then no others."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import ckptgrad as cg
+from ckptgrad.chain.cutting import Ways
+from ckptgrad.costs import asked
+from ckptgrad.doors.choosing import prefers_chunks, worth_chunking
+from ckptgrad.doors.gradient import GradientFunction
+from ckptgrad.request import Request
+
+WIDTH, HIDDEN, BATCH = 32, 512, 64
+WS = [np.random.default_rng(k).normal(size=(WIDTH, HIDDEN)).astype("float32") / 8 for k in range(3)]
+X = np.ones((BATCH, WIDTH), "float32")
+
+
+def mlp(ws, x):
+    for w in ws:
+        x = x + jnp.tanh(x @ w) @ w.T
+    return jnp.mean(x**2)
+
+
+def request(budget, **options):
+    return Request(budget=budget, chunks=True, **options)
+
+
+def ways_of(asks):
+    return GradientFunction(mlp, asks, with_value=True).chains(WS, X).map(lambda chain: chain.program)
+
+
+@pytest.fixture(scope="module")
+def ways():
+    return ways_of(request("min"))
+
+
+@pytest.fixture(scope="module")
+def least(ways):
+    """The fewest bytes of stages that run whole, and of those that may run over chunks, by estimates."""
+    return [cg.plan(mlp, WS, X, budget="min", costs="estimate", chunks=chunks).peak_bytes for chunks in (False, True)]
+
+
+def test_chunks_are_preferred_where_others_keep_no_budget(ways, least):
+    whole, chunked = least
+    assert prefers_chunks(ways, request(whole - 1))
+    assert prefers_chunks(ways, request("min"))
+    assert not prefers_chunks(ways, request(chunked - 1))
+
+
+def test_chunks_are_not_even_made_where_a_budget_is_roomy(ways):
+    def never():
+        raise AssertionError
+
+    assert not prefers_chunks(Ways(ways.whole, never), request(2**30))
+    assert not prefers_chunks(Ways(ways.whole), request("min"))
+
+
+def test_estimates_do_not_decide_where_costs_are_measured(ways):
+    assert not prefers_chunks(ways, request("min", costs="measure"))
+
+
+def test_only_the_optimal_policy_chooses_chunks():
+    plan = cg.plan(mlp, WS, X, policy="recompute_all")
+    assert not worth_chunking(plan, Request(policy="recompute_all", budget="min"))
+    assert worth_chunking(None, Request(policy="recompute_all", budget="min"))
+
+
+def test_no_compiler_is_asked_about_stages_that_run_whole_where_chunks_are_preferred(monkeypatch):
+    probed = []
+    compile_probes = asked.compile_probes
+
+    def recorded(probes):
+        probed.extend(probes)
+        compile_probes(probes)
+
+    monkeypatch.setattr(asked, "compile_probes", recorded)
+    assert cg.plan(mlp, WS, X, budget="min", chunks=True).program.chunked
+    assert probed
+    assert all(probe.kind.chunked and probe.run == "backward" for probe in probed)
