@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from ckptgrad.bytes import Budget
 from ckptgrad.chain.cutting import Ways
 from ckptgrad.doors.calling import check_runs
+from ckptgrad.doors.choosing import best_plan
 from ckptgrad.doors.compiling import check_planned
 from ckptgrad.doors.gradient import GradientFunction, chain_of_program, program_of
 from ckptgrad.doors.leaves import NUMBERS
@@ -25,7 +26,6 @@ from ckptgrad.execution.leaf_updates import LeafUpdates, split_update
 from ckptgrad.graph.naming import name_of
 from ckptgrad.graph.trace import trace
 from ckptgrad.graph.value_types import cotangent_type, filled
-from ckptgrad.planner import best_plan
 from ckptgrad.planning.policy import Policy
 from ckptgrad.planning.schedule import Backward, Schedule
 from ckptgrad.request import Request
