@@ -10,27 +10,22 @@ from ckptgrad.graph.graph import Variable
 
 
 def waiting_bytes(program: Program) -> list[int]:
-    """For each boundary, 0 to n, bytes of what is held beside it while the backward is there (`waiting`)."""
+    """For each boundary, 0 to n, bytes of what is held beside it while the backward is there (`waits`)."""
     steps = [0] * (len(program.stages) + 2)
-    for v, kind, first, end in _waits(program):
+    for v, kind, first, end in waits(program):
         size = program.target.bytes_of(program.gradient_of(v) if kind == "gradients" else v)
         steps[first] += size
         steps[end] -= size
     return list(itertools.accumulate(steps))[: len(program.stages) + 1]
 
 
-def waiting(program: Program, boundary: int) -> list[tuple[Variable, str]]:
-    """What is held beside a boundary while the backward is there, and whether it counts as "boundaries" or "gradients".
+def waits(program: Program) -> Iterator[tuple[Variable, str, int, int]]:
+    """What waits, whether it counts as "boundaries" or "gradients", and from which boundary to before which.
 
     A value that crosses several boundaries is held until the backward of the first stage that reads it.  The sum of its
     gradients is held from the backward of the last stage that reads it to that of the stage that made it; the sum for an
     argument until it is complete, which makes it a result of the program.
     """
-    return [(v, kind) for v, kind, first, end in _waits(program) if first <= boundary < end]
-
-
-def _waits(program: Program) -> Iterator[tuple[Variable, str, int, int]]:
-    """What waits, its kind, and from which boundary to before which."""
     n = len(program.stages)
     for v in program.held:
         yield v, "boundaries", min(i for i, stage in enumerate(program.stages) if v in stage.inputs) + 1, n + 1

@@ -11,7 +11,8 @@ from ckptgrad.meters.buffers import Buffer
 from ckptgrad.meters.meter import Reading
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.schedule import Schedule
-from ckptgrad.results.predicted import Moment, buffers_during, moments
+from ckptgrad.results.lives import Life, lives
+from ckptgrad.results.predicted import Moment, moments
 from ckptgrad.results.shown import Shown
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class Timeline(Shown):
     Attributes:
         name: the name of the function.
         moments: predicted, one per action of the schedule, split by kind of buffer (`meters.buffers.KINDS`).
-        alive: predicted: the buffers held at the peak, largest first.
+        lives: predicted: every buffer, with the moments during which it is held.
         budget: bytes beyond the arguments, or None.
         readings: what each meter observed, by the meter's name: a peak and, where the meter can see them, the curve and
             the buffers alive at its peak.
@@ -44,7 +45,7 @@ class Timeline(Shown):
 
     name: str
     moments: tuple[Moment, ...]
-    alive: tuple[Buffer, ...]
+    lives: tuple[Life, ...] = ()
     budget: int | None = None
     readings: Mapping[str, Reading] = field(default_factory=dict[str, Reading])
     least: bool = False
@@ -60,6 +61,16 @@ class Timeline(Shown):
     def peak_bytes(self) -> int:
         """Predicted bytes beyond the arguments at the peak."""
         return self.moments[self.peak_at].total
+
+    @property
+    def alive(self) -> tuple[Buffer, ...]:
+        """Predicted: the buffers held at the peak, largest first."""
+        return self.alive_during(self.peak_at)
+
+    def alive_during(self, index: int) -> tuple[Buffer, ...]:
+        """Predicted: the buffers held during the moment with that index, largest first."""
+        held = (life.buffer for life in self.lives if life.first <= index <= life.last)
+        return tuple(sorted(held, key=lambda b: -b.bytes))
 
     @property
     def progress(self) -> list[tuple[float, float]]:
@@ -111,9 +122,8 @@ class Timeline(Shown):
 
 def predict(name: str, program: Program, costs: ChainCosts, schedule: Schedule, budget: int | None) -> Timeline:
     """The predicted timeline of a schedule."""
-    timeline = Timeline(name, tuple(moments(program, costs, schedule)), (), budget, devices=program.devices)
-    alive = buffers_during(program, costs, schedule, timeline.peak_at, timeline.peak_bytes)
-    return replace(timeline, alive=tuple(alive))
+    found = tuple(moments(program, costs, schedule))
+    return Timeline(name, found, tuple(lives(program, costs, schedule, found)), budget, devices=program.devices)
 
 
 def places(timeline: Timeline, schedule: Schedule) -> Sequence[tuple[str | None, float, float]]:

@@ -9,6 +9,7 @@ from ckptgrad.planning import ChainCosts
 from ckptgrad.planning.frontier import Point
 from ckptgrad.results.coverage import CoverageTable
 from ckptgrad.results.frontier import Frontier
+from ckptgrad.results.lives import Life
 from ckptgrad.results.predicted import Moment
 from ckptgrad.results.timeline import Timeline
 from ckptgrad.results.validation import Difference, Row, Validation
@@ -35,10 +36,14 @@ TIMELINE = Timeline(
         moment("B0", 4.0, 5.0, boundaries=0, residuals=2, gradients=2, results=4),
     ),
     (
-        Buffer("transients", 6 * KIB, "inside the backward", stage=1, source=LINE),
-        Buffer("boundaries", 4 * KIB, "tanh", (8, 128), "float32", 0, LINE),
-        *(Buffer("residuals", 2 * KIB, "dot_general", (8, 64), "float32", stage, LINE) for stage in (0, 1)),
-        Buffer("gradients", 2 * KIB, "cotangent of boundary 1", (8, 64), "float32", 1),
+        Life(Buffer("results", 4 * KIB, "gradient of an argument", (8, 128), "float32"), 3, 3),
+        Life(Buffer("boundaries", 4 * KIB, "tanh", (8, 128), "float32", 0, LINE), 0, 2),
+        *(
+            Life(Buffer("residuals", 2 * KIB, "dot_general", (8, 64), "float32", stage, LINE), stage, 3 - stage)
+            for stage in (0, 1)
+        ),
+        Life(Buffer("gradients", 2 * KIB, "cotangent of boundary 1", (8, 64), "float32", 1), 2, 3),
+        Life(Buffer("transients", 6 * KIB, "inside the backward", stage=1, source=LINE), 2, 2),
     ),
     budget=20 * KIB,
     readings={

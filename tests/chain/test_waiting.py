@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import pytest
 
 import ckptgrad as cg
-from ckptgrad.chain.waiting import waiting, waiting_bytes
+from ckptgrad.chain.waiting import waiting_bytes
+from tests.support.waiting import waiting
 
 X, W = jnp.ones((64, 8)), jnp.eye(8)
 DEPTH = 12

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import pytest
 
 import ckptgrad as cg
-from ckptgrad.chain.waiting import waiting, waiting_bytes
+from ckptgrad.chain.waiting import waiting_bytes
+from tests.support.waiting import waiting
 
 DEPTH = 8
 X = jax.ShapeDtypeStruct((64, 16), jnp.float32)

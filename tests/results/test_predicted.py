@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 import ckptgrad as cg
-from ckptgrad.results.predicted import buffers_during, moments
+from ckptgrad.results.predicted import moments
 
 X, W = jnp.ones((64, 16)), jnp.eye(16)
 STATE, GRADIENTS = X.nbytes, 3 * W.nbytes
@@ -48,22 +48,3 @@ def test_results_are_held_throughout_and_boundaries_one_by_one(found):
 def test_cotangents_are_held_in_backwards_alone(found):
     assert all(m.bytes["gradients"] == 0 for m in found if m.action[0] == "F")
     assert max(m.bytes["gradients"] for m in found if m.action[0] == "B") >= STATE
-
-
-@pytest.mark.parametrize("index", [0, 2, -1])
-def test_buffers_add_up_to_what_is_held(plan, found, index):
-    index %= len(found)
-    alive = buffers_during(plan.program, plan.costs, plan.schedule, index, found[index].total)
-    assert sum(b.bytes for b in alive) == found[index].total
-    assert [b.bytes for b in alive] == sorted((b.bytes for b in alive), reverse=True)
-    assert all(b.bytes for b in alive)
-
-
-def test_buffers_know_what_made_them(plan, found):
-    index = next(k for k, m in enumerate(found) if m.action.startswith("B"))
-    alive = buffers_during(plan.program, plan.costs, plan.schedule, index, found[index].total)
-    gradients = [b for b in alive if b.what == "gradient of an argument"]
-    assert [(b.type, b.stage) for b in gradients] == [("float32[16,16]", None)] * 3
-    assert [b.type for b in alive if b.what == "output"] == ["float32[]"]
-    boundaries = [b for b in alive if b.kind == "boundaries"]
-    assert all(b.source.file == __file__ and b.type == "float32[64,16]" for b in boundaries)

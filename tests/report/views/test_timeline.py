@@ -44,7 +44,7 @@ def test_without_a_budget_the_peak_is_the_highest():
 
 def test_the_steps_of_loops_are_seen_in_the_chart():
     """Transients of 4 KiB, then of 1 KiB."""
-    course = replace(TIMELINE, budget=None, alive=(), readings={}, moments=(
+    course = replace(TIMELINE, budget=None, lives=(), readings={}, moments=(
         moment("F0", 0.0, 4.0, ((2.0, 4 * KIB), (4.0, KIB)), transients=4),
     ))  # fmt: skip
     rows, _ = chart(course)
