@@ -26,8 +26,9 @@ _SITE = sysconfig.get_paths()["purelib"] + os.sep
 _INSTALLED = tuple({sysconfig.get_paths()[name] + os.sep for name in ("purelib", "platlib", "scripts")})
 # What JAX writes around a scope inside a transformation, "vmap(encoder)", and for a call of a jitted function, "jit(gelu)".
 _TRANSFORMED = re.compile(r"^(\w+)\((.*)\)$")
-# Scopes that name no layer: this package's around the work of a stage, and Equinox's, which are names of its classes.
-_NO_LAYER = re.compile(r"^((forward|backward)_\d+|eqx\..*)$")
+# Scopes that name no layer: this package's around the work of a stage, Equinox's, which are names of its classes, and
+# those that `jax.numpy.einsum` opens, which are its subscripts.
+_NO_LAYER = re.compile(r"^((forward|backward)_\d+|eqx\..*|.*->.*)$")
 
 # JAX's messages, and the metadata it gives XLA, name the user's frames rather than those of this package.
 for _entry in os.scandir(_HERE):

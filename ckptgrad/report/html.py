@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from typing import NamedTuple
 
 from rich.console import RenderableType
 from rich.table import Table
@@ -39,14 +40,30 @@ def _part(part: RenderableType) -> str:
     return f"<pre>{escape(to_text([part]))}</pre>"
 
 
+class PlainColumn(NamedTuple):
+    """A column of a table as text, and whether it is aligned to the right."""
+
+    header: str
+    cells: list[str]
+    right: bool
+
+
+def plain_columns(table: Table) -> list[PlainColumn]:
+    """The columns of a table that rich can show."""
+    return [
+        PlainColumn(str(column.header), [_plain(cell) for cell in column.cells], column.justify == "right")
+        for column in table.columns
+    ]
+
+
 def _table(table: Table) -> str:
-    columns = [(column, [_plain(cell) for cell in column.cells]) for column in table.columns]
-    sides = [' class="right"' if column.justify == "right" else "" for column, _ in columns]
+    columns = plain_columns(table)
+    sides = [' class="right"' if column.right else "" for column in columns]
     head = ""
-    if any(str(column.header) for column, _ in columns):
-        cells = "".join(f"<th{side}>{escape(str(c.header))}</th>" for (c, _), side in zip(columns, sides, strict=True))
+    if any(column.header for column in columns):
+        cells = "".join(f"<th{side}>{escape(c.header)}</th>" for c, side in zip(columns, sides, strict=True))
         head = f"<thead><tr>{cells}</tr></thead>"
-    rows = zip(*(cells for _, cells in columns), strict=True)
+    rows = zip(*(column.cells for column in columns), strict=True)
     body = "".join(
         f"<tr>{''.join(f'<td{side}>{escape(cell)}</td>' for cell, side in zip(row, sides, strict=True))}</tr>"
         for row in rows

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.console import RenderableType
 
+    from ckptgrad.report.interactive.looks import Drawn
+
 
 @singledispatch
 def parts(result: Shown) -> Sequence[RenderableType]:
@@ -27,6 +29,12 @@ def parts(result: Shown) -> Sequence[RenderableType]:
 @singledispatch
 def figures(result: Shown) -> dict[str, Callable[..., Figure]]:
     """What can be drawn, the most telling first: titles, and functions that draw a figure, some of them on given axes."""
+    return {}
+
+
+@singledispatch
+def interactive(result: Shown) -> dict[str, Callable[[], Drawn]]:
+    """What a page can show to be zoomed and clicked on, the most telling first: titles, and functions that draw."""
     return {}
 
 

@@ -15,13 +15,24 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.console import RenderableType
 
+    from ckptgrad.report.interactive.looks import Drawn
+
 
 @cache
 def _load_views() -> None:
     """Import every file in `report/views`, each of which registers how a type of result is shown."""
-    folder = importlib.import_module("ckptgrad.report.views")
-    for module in pkgutil.iter_modules(folder.__path__):
-        importlib.import_module(f"{folder.__name__}.{module.name}")
+    _import_all("ckptgrad.report.views")
+
+
+@cache
+def _load_interactive() -> None:
+    """Import every file in `report/interactive`, some of which register what can be zoomed and clicked on."""
+    _import_all("ckptgrad.report.interactive")
+
+
+def _import_all(name: str) -> None:
+    for module in pkgutil.iter_modules(importlib.import_module(name).__path__):
+        importlib.import_module(f"{name}.{module.name}")
 
 
 class ReportRenderer:
@@ -36,6 +47,11 @@ class ReportRenderer:
         """Titles, each with a function that draws a figure; the most telling first."""
         _load_views()
         return registry.figures(result)
+
+    def interactive(self, result: Shown) -> dict[str, Callable[[], Drawn]]:
+        """Titles, each with a function that draws a figure with Bokeh; the most telling first."""
+        _load_interactive()
+        return registry.interactive(result)
 
     def text(self, result: Shown) -> str:
         """The result as plain text."""

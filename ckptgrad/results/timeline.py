@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ckptgrad.chain.program import Program
@@ -97,6 +97,12 @@ class Timeline(Shown):
                 parts.append((start, stop, {**moment.bytes, "transients": transients}))
                 start = stop
         return parts
+
+    @property
+    def worst(self) -> tuple[float, float]:
+        """From when to when the most bytes are held, as shares of the estimated time: a moment, or a part of its loop."""
+        start, end, _ = max(self.course, key=lambda part: sum(part[2].values()))
+        return start, end
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON; bytes, and times as shares of the whole."""

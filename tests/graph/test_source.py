@@ -62,6 +62,7 @@ def test_installed_packages_are_passed_over_for_the_users_nearest_frame():
 
 def test_a_scope_is_the_users():
     assert scope_of("jit(f)/backward_12/GPT/vmap(Block_0/eqx.nn.Linear)/checkpoint(mlp)") == "GPT/Block_0"
+    assert scope_of("jit(f)/GPT/jit(_einsum)/bhqk,bhkd->bhqd/attn") == "GPT/attn"
     assert SourceLine(*MINE, "GPT/Block_0") == SourceLine(*MINE)
 
 

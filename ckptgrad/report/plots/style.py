@@ -38,6 +38,8 @@ METER_STYLES = {
     "resident": ("#D55E00", "-", 0.9),
     "device": ("#D55E00", ":", 1.6),
 }
+# By what runs: colour and hatch.
+PASS_STYLES = {"forward": ("#999999", ""), "repeated forward": ("#D55E00", "xx"), "backward": ("#E69F00", "//")}
 BUDGET_COLOUR = "#CC3311"
 DPI = 110
 

@@ -70,7 +70,7 @@ def plot_timeline(timeline: Timeline, ax: Axes | None = None) -> Figure:
 
 def _mark_peak(timeline: Timeline, ax: Axes) -> None:
     moment = timeline.moments[timeline.peak_at]
-    x = sum(timeline.progress[timeline.peak_at]) / 2
+    x = sum(timeline.worst) / 2
     text = f"predicted peak {format_bytes(timeline.peak_bytes)}, {moment.action}"
     ax.annotate(
         text, (x, timeline.peak_bytes / MIB), (x, _highest(timeline) * 1.15), ha="left" if x < 0.6 else "right",

@@ -19,6 +19,7 @@ from ckptgrad.meters.buffers import KINDS, Buffer
 from ckptgrad.meters.meter import meters
 from ckptgrad.report import registry
 from ckptgrad.report.plots.timeline import plot_timeline
+from ckptgrad.report.series.words import doing
 from ckptgrad.report.tables import budget_words, table_of
 from ckptgrad.results.timeline import Timeline
 
@@ -51,7 +52,7 @@ def parts(timeline: Timeline) -> list[RenderableType]:
     peak = timeline.moments[timeline.peak_at]
     head = (
         f"{timeline.name}: live bytes beyond the arguments, {budget_words(timeline.budget, timeline.least)}; predicted peak "
-        f"{format_bytes(timeline.peak_bytes)}{device_words(timeline.devices)} during {_in_words(peak.action)}"
+        f"{format_bytes(timeline.peak_bytes)}{device_words(timeline.devices)} during the {doing(peak.action)}"
     )
     shown: list[RenderableType] = [Text(head), _chart(timeline)]
     shown += [Text("alive at the predicted peak"), alive_table(timeline.alive)]
@@ -67,19 +68,13 @@ def figures(timeline: Timeline) -> dict[str, Callable[..., Figure]]:
     return {"timeline": partial(plot_timeline, timeline)}
 
 
-def _in_words(action: str) -> str:
-    """An action in words, if its letter has any: "F3:1" is the forward of stage 3."""
-    words = {"F": "the forward of stage", "B": "the backward of stage", "-": "the freeing of boundary"}
-    return f"{words.get(action[0], action[0])} {action[1:].split(':', maxsplit=1)[0].rstrip('~')}"
-
-
 def _chart(timeline: Timeline) -> Text:
     """Columns of time, each filled from below with the letters of kinds; the peak is marked underneath."""
     highest = max([timeline.peak_bytes, timeline.budget or 0]) or 1
     course = timeline.course
     columns = [_held_at(course, (k + 0.5) / COLUMNS) for k in range(COLUMNS)]
-    start, end, at_peak = max(course, key=lambda part: sum(part[2].values()))
-    peak_column = min(COLUMNS - 1, int(COLUMNS * (start + end) / 2))
+    peak_column = min(COLUMNS - 1, int(COLUMNS * sum(timeline.worst) / 2))
+    at_peak = max((held for _, _, held in course), key=lambda held: sum(held.values()))
     columns[peak_column] = at_peak
     stacks = [_stack([held[kind] for kind in KINDS], highest) for held in columns]
     limit = None if timeline.budget is None else round(ROWS * timeline.budget / highest)

@@ -1,0 +1,32 @@
+// Figures by keyboard: arrow keys move, + and - zoom, 0 shows all.
+(() => {
+  const STEP = 0.1
+  const scaled = (range, factor, shift) => {
+    const [middle, half] = [(range.start + range.end) / 2, (range.end - range.start) / 2]
+    const moved = middle + shift * 2 * half
+    range.setv({start: moved - half * factor, end: moved + half * factor})
+  }
+  const plots_in = (element) => {
+    const root = Bokeh.documents.flatMap((d) => d.roots()).find((model) => model.id == element.dataset.rootId)
+    return root ? [...root.references()].filter((model) => model.type == "Figure") : []
+  }
+  document.addEventListener("keydown", (event) => {
+    const element = event.target
+    if (!element.classList?.contains("drawn")) return
+    const moves = {
+      ArrowLeft: ["x", 1, -STEP], ArrowRight: ["x", 1, STEP], ArrowDown: ["y", 1, -STEP], ArrowUp: ["y", 1, STEP],
+      "+": ["x", 1 - 2 * STEP, 0], "=": ["x", 1 - 2 * STEP, 0], "-": ["x", 1 / (1 - 2 * STEP), 0],
+    }
+    const plots = plots_in(element)
+    if (event.key == "0") {
+      for (const plot of plots) plot.reset.emit()
+    } else if (moves[event.key]) {
+      const [axis, factor, shift] = moves[event.key]
+      const ranges = new Set((axis == "x" ? plots : plots.slice(0, 1)).map((plot) => plot[`${axis}_range`]))
+      for (const range of ranges) scaled(range, factor, shift)
+    } else {
+      return
+    }
+    event.preventDefault()
+  })
+})()

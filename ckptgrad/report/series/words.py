@@ -1,0 +1,31 @@
+"""Actions in words."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ckptgrad.graph.source import SourceLine
+from ckptgrad.results.predicted import Moment
+
+_DOING = {"F": "forward of stage", "B": "backward of stage", "-": "freeing of boundary", ">": "sending away of boundary",
+          "<": "fetching of boundary"}  # fmt: skip
+
+
+def doing(action: str) -> str:
+    """An action in words, if its letter has any: "F3:1" is the "forward of stage 3"."""
+    return f"{_DOING.get(action[0], action[0])} {action[1:].split(':', maxsplit=1)[0].rstrip('~')}"
+
+
+def during(moment: Moment) -> str:
+    """A moment in words, with the layer and the line of its stage: "backward of stage 3 (Block_1/attn, gpt.py:6)"."""
+    return f"{doing(moment.action)}{f' ({moment.place.brief})' if moment.place else ''}"
+
+
+def layer_of(source: SourceLine | None) -> str:
+    """The layer alone."""
+    return source.scope if source else ""
+
+
+def line_of(source: SourceLine | None) -> str:
+    """The user's line without its layer."""
+    return replace(source, scope="").brief if source else ""
