@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from ckptgrad.bytes import Budget
 from ckptgrad.chain.kind import StageKind
@@ -26,6 +27,7 @@ from ckptgrad.planning.referee import Simulation, simulate
 from ckptgrad.planning.schedule import Action, Forward, Offload, Schedule
 from ckptgrad.planning.transfers import Room, tiered_schedule
 from ckptgrad.request import Request
+from ckptgrad.results.at_peak import Floor, floor_of
 from ckptgrad.results.plan import Plan
 from ckptgrad.target.processes import several_processes
 
@@ -41,16 +43,18 @@ MOST_QUESTIONS = 3
 FEW_ASKED_BUDGETS: tuple[Budget, ...] = ("min",)
 
 
-def make_plan(program: Program, request: Request, costs: ChainCosts | None = None) -> Plan:
+def make_plan(program: Program, request: Request, costs: ChainCosts | None = None, everything: int | None = None) -> Plan:
     """Plan a program.
 
     Args:
         program: the chain.
         request: what is asked for; of it the budget, the policy and the source of costs are used here.
         costs: the stage costs, if they are known already.
+        everything: bytes when everything is stored, of which an error gives the least budget as a share; None: those of the
+            program.
 
     Raises:
-        BudgetError: the budget is below what the policy can reach.
+        BudgetError: the budget is below what the policy can reach; says what the smallest peak consists of.
         OptionError: one of several processes is to plan, while tracing, by what the others may see differently; or the
             budget is "fit", and no step is being fitted.
         ScheduleError: the policy returned something else than a schedule, or the schedule breaks a rule.
@@ -58,15 +62,16 @@ def make_plan(program: Program, request: Request, costs: ChainCosts | None = Non
     """
     if costs is None and request.asks_to_fit:
         return step_planner().plan_of([program], request)
+    asks = False
     if costs is None and program.target.attached and several_processes():
         _check_same_for_all(request)
     elif costs is None and _asks(program, request):
-        costs = costs_within(program, request)
+        costs, asks = costs_within(program, request), True
     costs = costs or program_costs(program, request.costs)
     try:
         schedule, simulation, limit = _decide(program, request, costs)
     except BudgetError as error:
-        raise error.on(program.devices) from None
+        raise error.on(program.devices, partial(_floor, program, request, costs, error, everything, asks)) from None
     check_effects(program, schedule)
     makespan = None
     if any(isinstance(action, Offload) for action in schedule):
@@ -74,6 +79,28 @@ def make_plan(program: Program, request: Request, costs: ChainCosts | None = Non
         rates = [room.rates for room in _rooms(program, request)]
         makespan = simulate_makespan(costs, schedule, rates, limit or simulation.peak).seconds
     return Plan(program, costs, schedule, simulation, limit, makespan=makespan)
+
+
+def _floor(
+    program: Program, request: Request, costs: ChainCosts, error: BudgetError, everything: int | None, asks: bool
+) -> Floor | None:
+    """What holds up the smallest peak that the request's policy reaches; None where it writes no schedule within that."""
+    try:
+        schedule, _, _ = _decide(program, replace(request, budget=max(1, error.smallest)), costs)
+    except (BudgetError, ScheduleError):
+        return None
+    floor = floor_of(program, costs, schedule, everything)
+    asked = AskedCosts(program) if asks else None
+    return replace(floor, is_guess=asked is not None and _is_worth_asking(asked) and _is_hopeless(asked, error.budget))
+
+
+def _is_hopeless(asked: AskedCosts, budget: int) -> bool:
+    """Whether a budget is below the smallest peak whatever the compiler says."""
+    return budget < minimum_peak(asked.lowest)[0]
+
+
+def _is_worth_asking(asked: AskedCosts) -> bool:
+    return everything_peak(asked.costs) >= WORTH_ASKING
 
 
 def _rooms(program: Program, request: Request) -> list[Room]:
@@ -150,16 +177,14 @@ def costs_within(program: Program, request: Request) -> ChainCosts:
     smallest plan runs them, then about all their options.
     """
     asked = AskedCosts(program)
-    again = everything_peak(asked.costs) >= WORTH_ASKING
+    again = _is_worth_asking(asked)
     while again:
         try:
             schedule, simulation, limit = _decide(program, request, asked.costs)
             far_below = limit is not None and FAR_BELOW * simulation.peak < limit
             again = not far_below and asked.ask(schedule, sure=False, most=MOST_PROBES, only_backwards=program.chunked)
         except BudgetError as error:
-            again = error.budget >= minimum_peak(asked.lowest)[0] and _ask_of_smallest(
-                asked, program, request, error.smallest
-            )
+            again = not _is_hopeless(asked, error.budget) and _ask_of_smallest(asked, program, request, error.smallest)
     return asked.costs
 
 

@@ -75,3 +75,57 @@ def test_a_gpus_compiler_is_asked_about_every_option_for_the_smallest_plan_and_b
         assert near.peak_bytes <= factor * least.peak_bytes
         assert near.plan.costs == least.plan.costs
         assert near.plan.seconds <= least.plan.seconds
+
+
+def layers(ws, x):
+    for w in ws:
+        x = x + jnp.tanh(x @ w)
+    return jnp.mean(x**2)
+
+
+LAYERS = [jnp.eye(16)] * 6, jnp.ones((256, 16))
+
+
+@pytest.mark.parametrize("policy", ["optimal", "store_all", "sqrt"])
+def test_a_refusal_says_what_the_smallest_peak_consists_of(policy):
+    """It is the plan's of that budget, in bytes, by kind, with its time; and the multiple that is given is feasible."""
+    with pytest.raises(cg.BudgetError) as caught:
+        cg.plan(layers, *LAYERS, budget=100, policy=policy, costs="estimate")
+    error, plan = caught.value, cg.plan(layers, *LAYERS, budget=caught.value.smallest, policy=policy, costs="estimate")
+    floor = error.floor
+    assert floor.bytes == error.smallest == plan.peak_bytes == sum(floor.at_peak.by_kind.values())
+    assert (floor.at_peak.stage, floor.at_peak.seconds) == (error.stage, plan.seconds)
+    assert not floor.is_guess
+    by_share = cg.plan(layers, *LAYERS, budget=error.multiple, policy=policy, costs="estimate")
+    assert error.smallest <= by_share.budget < 1.01 * error.smallest
+    assert f'("{error.multiple}" of what storing everything needs)' in str(error)
+    assert f"during the backward of stage {error.stage} (ws[{error.stage}], test_planner.py:" in str(error)
+
+
+def test_a_schedule_of_ones_own_that_does_not_fit_is_broken_down_itself():
+    schedule = cg.plan(layers, *LAYERS, policy="store_all", costs="estimate").schedule
+    with pytest.raises(cg.BudgetError) as caught:
+        cg.plan(layers, *LAYERS, budget=100, policy=schedule, costs="estimate")
+    error = caught.value
+    assert error.floor.bytes == error.smallest
+    assert error.floor.slowdown == 1.0
+    assert "use policy 'optimal'" in str(error)
+
+
+def test_a_refusal_before_the_compiler_is_asked_says_so(monkeypatch):
+    with pytest.raises(cg.BudgetError) as caught:
+        cg.plan(layers, *LAYERS, budget=100)
+    assert not caught.value.floor.is_guess  # nobody asks about so small a program
+    monkeypatch.setattr(planner, "WORTH_ASKING", 0)
+    with pytest.raises(cg.BudgetError) as caught:
+        cg.plan(layers, *LAYERS, budget=100)
+    assert caught.value.floor.is_guess
+    assert str(caught.value).endswith("and may take more; budget='min' asks it")
+
+
+@pytest.mark.slow
+def test_a_refusal_after_the_compiler_was_asked_is_no_guess(monkeypatch):
+    monkeypatch.setattr(planner, "WORTH_ASKING", 0)
+    with pytest.raises(cg.BudgetError) as caught:
+        cg.plan(layers, *LAYERS, budget=cg.plan(layers, *LAYERS, budget="min").budget - 1)
+    assert not caught.value.floor.is_guess

@@ -14,6 +14,7 @@ from ckptgrad.errors import BudgetError, ScheduleError
 from ckptgrad.execution.step_planner import step_planner
 from ckptgrad.planner import limit_bytes, make_plan
 from ckptgrad.planning.bound import least_seconds
+from ckptgrad.planning.budget import everything_peak
 from ckptgrad.request import Request
 from ckptgrad.results.plan import Plan
 
@@ -37,19 +38,21 @@ def best_plan(ways: Ways[Program], request: Request) -> Plan:
         return step_planner().plan_of(ways.whole, request)
     whole, errors = ways.whole, list[BudgetError]()
     several = len(whole) > 1 or (ways.chunked is not None and request.policy == "optimal")
+    everything = None
     if several and request.budget is not None and not request.asks_for_least:
-        request = replace(request, budget=limit_bytes(whole[0], request, program_costs(whole[0], request.costs)))
+        costs = program_costs(whole[0], request.costs)
+        request, everything = replace(request, budget=limit_bytes(whole[0], request, costs)), everything_peak(costs)
     chunks_first = ways.chunked is not None and prefers_chunks(ways, request)
     if ways.chunked is not None and chunks_first:
         try:
-            return make_plan(ways.chunked(), request)
+            return make_plan(ways.chunked(), request, everything=everything)
         except BudgetError as error:
             errors.append(error)
     plans: list[Plan] = []
     other: ScheduleError | None = None
     for program in whole:
         try:
-            plans.append(make_plan(program, request))
+            plans.append(make_plan(program, request, everything=everything))
         except BudgetError as error:
             errors.append(error)
         except ScheduleError as error:
@@ -58,7 +61,7 @@ def best_plan(ways: Ways[Program], request: Request) -> Plan:
             other = error  # A plan that was saved may be one over chunks.
     if ways.chunked is not None and not chunks_first and worth_chunking(min(plans, key=_seconds, default=None), request):
         try:
-            plans.append(make_plan(ways.chunked(), request))
+            plans.append(make_plan(ways.chunked(), request, everything=everything))
         except BudgetError as error:
             errors.append(error)
         except ScheduleError as error:

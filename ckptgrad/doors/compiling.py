@@ -21,9 +21,11 @@ from ckptgrad.execution.certify import Certified, certify_faster
 from ckptgrad.graph.meshes import devices_named
 from ckptgrad.graph.naming import name_of, title
 from ckptgrad.planner import costs_before_refusing, costs_to_compile, limit_bytes, make_plan
+from ckptgrad.planning.budget import everything_peak
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.schedule import Schedule
 from ckptgrad.request import Request
+from ckptgrad.results.at_peak import Floor
 from ckptgrad.results.plan import Plan
 from ckptgrad.target.processes import ALONE, Processes, processes_of, several_processes
 
@@ -107,8 +109,19 @@ class _Search:
             if others is not None and others != costs:
                 best = self._better(None, finest, others, budget, errors)
         if best is None:
-            raise min(errors, key=lambda error: error.smallest).on(finest.program.devices) from None
+            least = min(errors, key=lambda error: error.smallest)
+            raise self._explained(least, costs if first is finest else None) from None
         return best
+
+    def _explained(self, error: BudgetError, costs: ChainCosts | None) -> BudgetError:
+        """An error with the least budget as a share of what the finest stages need, as budgets are given."""
+        program = self.cuts.finest.program
+
+        def floor() -> Floor | None:
+            why = error.floor
+            return why and replace(why, everything_bytes=everything_peak(self._scale(costs)))
+
+        return error.on(program.devices, floor)
 
     def _prefers_chunks(self, budget: int | None) -> bool:
         """Whether the cut over chunks is tried first: there is one for a single process only."""
@@ -144,13 +157,15 @@ class _Search:
     def _budgets(self, costs: ChainCosts | None) -> list[int | None]:
         """The budget in bytes of each process: what is free may differ. Fractions are of what the finest stages need, by
         these costs, or by estimates where the compiler was not asked about them."""
-        program, request = self.cuts.finest.program, self.request
-        scale = estimated_costs(program) if costs is None else costs
+        program, request, scale = self.cuts.finest.program, self.request, self._scale(costs)
         return self.processes.each("the bytes of a budget", lambda: limit_bytes(program, request, scale))
 
     def _priced(self, best: Certified | None, cut: Cut, budget: int | None, errors: list[BudgetError]) -> Certified | None:
         """As `_better`, by the costs of the cut."""
         return self._better(best, cut, self._costs(cut), budget, errors)
+
+    def _scale(self, costs: ChainCosts | None) -> ChainCosts:
+        return estimated_costs(self.cuts.finest.program) if costs is None else costs
 
     def _better(
         self, best: Certified | None, cut: Cut, costs: ChainCosts, budget: int | None, errors: list[BudgetError]

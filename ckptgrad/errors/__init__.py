@@ -1,6 +1,7 @@
 """The errors that ckptgrad raises: each names the thing, its value and the remedy; a file for each of those who raise."""
 
 from ckptgrad.errors.base import CkptgradError
+from ckptgrad.errors.budgets import BudgetError, StepMemoryError
 from ckptgrad.errors.calls import (
     ArgnumsError,
     BudgetFormatError,
@@ -13,7 +14,7 @@ from ckptgrad.errors.calls import (
     StateError,
     StaticArgumentError,
 )
-from ckptgrad.errors.planning import BudgetError, EffectError, ScheduleError, StepMemoryError
+from ckptgrad.errors.planning import EffectError, ScheduleError
 from ckptgrad.errors.rules import DuplicateRuleError, ForeignCodeError, ForwardModeError, MissingRuleError, NoDerivativeError
 from ckptgrad.errors.running import LedgerError, MissingExtraError, NotAttachedError, ProcessesError, StagedError, TierError
 from ckptgrad.errors.validation import ValidationError

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from math import floor, inf, log
 from typing import Any
 
@@ -12,6 +13,7 @@ from ckptgrad.errors import BudgetError
 from ckptgrad.execution.trials import AnyPlan, Build, Planned, Trial, Trials, actions_of
 from ckptgrad.execution.xla_forms import open_is_faster
 from ckptgrad.graph.naming import counted
+from ckptgrad.results.at_peak import Floor, floor_of
 from ckptgrad.results.outcomes import OUTCOMES, Outcome
 from ckptgrad.results.plan import Plan
 from ckptgrad.target.allocated import Memory
@@ -260,12 +262,19 @@ def _within(trials: Trials[AnyPlan], budget: int, may_be_uniform: bool, than: fl
                 return uniform
             smallest, stage = trials.smallest, trials.least[1]
             if trials.confirmed(trial) and trials.confirmed(smallest):
-                raise BudgetError(budget, smallest.peak_bytes, stage, trial.plan.parts[0].schedule.policy)
+                policy = trial.plan.parts[0].schedule.policy
+                raise BudgetError(budget, smallest.peak_bytes, stage, policy, floor=partial(_floor, trial.plan))
             return _within(trials, budget, may_be_uniform, than)
         excess, aim = trial.peak_bytes - budget, _aim(rung)
         if excess > FAR * budget or trials.count >= MAX_ROUNDS:
             aim = min(aim, trial.plan.peak_bytes) - excess
         rung = max(lowest, min(rung - 1, floor(log(max(aim, 1), RUNG))))
+
+
+def _floor(smallest: Planned) -> Floor | None:
+    """What the smallest plan holds; of a step with several gradients no single one sets its peak."""
+    plan = smallest.parts[0]
+    return floor_of(plan.program, plan.costs, plan.schedule) if len(smallest.parts) == 1 else None
 
 
 def _without_budget(trials: Trials[AnyPlan], may_open: bool) -> Trial[AnyPlan]:

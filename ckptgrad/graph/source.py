@@ -65,8 +65,17 @@ class SourceLine:
             >>> SourceLine("models/gpt.py", 6, "loss").brief
             'gpt.py:6 (loss)'
         """
-        place = f"{cell_name(self.file) or os.path.basename(self.file)}:{self.line}"
-        return f"{self.scope}, {place}" if self.scope else f"{place} ({self.function.rpartition('<locals>.')[2]})"
+        return f"{self.scope}, {self.place}" if self.scope else f"{self.place} ({self.function.rpartition('<locals>.')[2]})"
+
+    @property
+    def place(self) -> str:
+        """File and line alone; in a notebook the cell's number and the line.
+
+        Example:
+            >>> SourceLine("models/gpt.py", 6, "loss", "GPT").place
+            'gpt.py:6'
+        """
+        return f"{cell_name(self.file) or os.path.basename(self.file)}:{self.line}"
 
 
 def user_line(source_info: Any) -> SourceLine | None:

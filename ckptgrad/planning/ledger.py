@@ -11,6 +11,7 @@ Does not: check that an action may run; that is the referee's.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple, cast
 
 from ckptgrad.planning.costs import ChainCosts, StageCost
@@ -263,6 +264,18 @@ class Ledger:
         elif isinstance(action, Fetch):
             boundaries |= {action.boundary}
         return Held(boundaries, residuals, cotangents)
+
+
+def balance_at(costs: ChainCosts, actions: Iterable[Action], index: int) -> Balance:
+    """The balance of one action of a schedule, without those of the actions before it."""
+    ledger, stored, start = Ledger(costs), opening(costs), 0.0
+    rest = iter(actions)
+    for change in ledger.changes(islice(rest, index)):
+        stored, start = stored.plus(change.made).minus(change.freed), start + change.seconds
+    action = next(rest)
+    held = ledger.during(action)
+    change = next(ledger.changes((action,)))
+    return Balance(action, stored.plus(change.made), change.transients, held, start, start + change.seconds)
 
 
 def follow(costs: ChainCosts, actions: Iterable[Action]) -> Iterator[Balance]:

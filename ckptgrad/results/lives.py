@@ -72,6 +72,14 @@ def lives(program: Program, costs: ChainCosts, schedule: Schedule, moments: Sequ
     return sorted(found, key=lambda life: (life.first, -life.last))
 
 
+def held_during(program: Program, balance: Balance) -> list[Buffer]:
+    """The buffers that have names and are held during an action, largest first."""
+    boundary = balance.held.cotangents[0]
+    waiting = [_of_program(program, v, kind, None) for v, kind, first, end in waits(program) if first <= boundary < end]
+    groups = [b for group in sorted(_groups(balance.held)) for b in _buffers(program, group)]
+    return sorted(_sized([*_results(program), *waiting, *groups]), key=lambda b: -b.bytes)
+
+
 def _sized(buffers: Iterable[Buffer]) -> list[Buffer]:
     return [b for b in buffers if b.bytes]
 

@@ -57,7 +57,7 @@ def moments(program: Program, costs: ChainCosts, schedule: Schedule) -> list[Mom
             course = forward_course(program.stages[action.stage].kind, action.keep)
         elif isinstance(action, Backward) and (keep := kept[action.stage]) is not None:
             course = backward_course(program.stages[action.stage].kind, keep)
-        moment = _by_kind(balance, between)
+        moment = by_kind(balance, between)
         if action.scope is not None:
             moment = replace(moment, place=program.places[action.about])
         found.append(_with_inside(moment, course))
@@ -76,7 +76,7 @@ def _with_inside(moment: Moment, course: Course) -> Moment:
     return replace(moment, inside=tuple(inside))
 
 
-def _by_kind(balance: Balance, between: tuple[int, ...]) -> Moment:
+def by_kind(balance: Balance, between: tuple[int, ...]) -> Moment:
     """A moment from a balance of the ledger.
 
     What waits beside cotangents, which costs count with them, is counted by its own kind.

@@ -162,6 +162,49 @@ def live_inside(
     consumed: Collection[Variable] = (),
 ) -> Iterator[int]:
     """Bytes held while each operation of a run runs, one by one; arguments as of `peak_inside`."""
+    live = target.total_bytes(consumed)
+    made: set[Variable] = set(consumed)
+    for op, fresh, dead, reused in _steps(operations, held_outside, returned, target, consumed):
+        made.update(fresh)
+        grown = target.total_bytes(fresh)
+        yield live + grown + scratch(op, target) - target.total_bytes(reused)
+        live += grown - target.total_bytes([v for v in dead if v in made])
+
+
+def values_inside(
+    operations: Sequence[Operation],
+    held_outside: Collection[Variable],
+    returned: Collection[Variable],
+    target: Target,
+    consumed: Collection[Variable] = (),
+) -> list[Variable]:
+    """The values that a run of operations holds at its worst moment, without what is written over others, and scratch.
+
+    Arguments as of `peak_inside`.
+    """
+    given = held_outside, returned, target, consumed
+    live = [*live_inside(operations, *given)]
+    start = target.total_bytes(consumed)
+    worst = live.index(max(live)) if live and max(live) > start else -1
+    values = dict.fromkeys(consumed)
+    for position, (_, fresh, dead, reused) in enumerate(_steps(operations, *given)):
+        if position > worst:
+            break
+        values.update(dict.fromkeys(v for v in fresh if position < worst or v not in reused))
+        if position < worst:
+            for v in dead:
+                values.pop(v, None)
+    return [*values]
+
+
+def _steps(
+    operations: Sequence[Operation],
+    held_outside: Collection[Variable],
+    returned: Collection[Variable],
+    target: Target,
+    consumed: Collection[Variable] = (),
+) -> Iterator[tuple[Operation, list[Variable], list[Variable], list[Variable]]]:
+    """For each operation what it makes, what it reads last, and of what it makes that which is written over the latter."""
     solid = materialised(operations, returned, target)
     sources: dict[Variable, frozenset[Variable]] = {}
     last: dict[Variable, int] = {}
@@ -175,8 +218,6 @@ def live_inside(
             for r in roots:
                 last[r] = position
     kept = set(returned)
-    live = target.total_bytes(consumed)
-    made: set[Variable] = set(consumed)
     reusable: set[Variable] = {*consumed}
     dying: dict[int, list[Variable]] = {}
     for v, position in last.items():
@@ -184,14 +225,9 @@ def live_inside(
     for position, op in enumerate(operations):
         fresh = [v for v in op.outputs if v in solid and v not in held_outside]
         dead = [v for v in dying.get(position, []) if v not in kept and v not in held_outside]
-        made.update(fresh)
-        grown = target.total_bytes(fresh)
-        freed = target.total_bytes([v for v in dead if v in made])
-        reused = target.total_bytes(_reused(_overwriting(op, fresh), dead, reusable)) if dead and fresh else 0
-        yield live + grown + scratch(op, target) - reused
+        yield op, fresh, dead, _reused(_overwriting(op, fresh), dead, reusable) if dead and fresh else []
         if not (is_product(op) and op.outputs[0].aval.ndim > 2 and not has_batch_dimensions(op)):
             reusable.update(fresh)
-        live += grown - freed
 
 
 def _overwriting(op: Operation, fresh: Sequence[Variable]) -> Sequence[Variable]:

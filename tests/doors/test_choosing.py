@@ -7,8 +7,10 @@ import pytest
 import ckptgrad as cg
 from ckptgrad.chain.cutting import Ways
 from ckptgrad.costs import asked
+from ckptgrad.costs.estimated import estimated_costs
 from ckptgrad.doors.choosing import prefers_chunks, worth_chunking
 from ckptgrad.doors.gradient import GradientFunction
+from ckptgrad.planning.budget import everything_peak
 from ckptgrad.request import Request
 
 WIDTH, HIDDEN, BATCH = 32, 512, 64
@@ -78,3 +80,13 @@ def test_no_compiler_is_asked_about_stages_that_run_whole_where_chunks_are_prefe
     assert cg.plan(mlp, WS, X, budget="min", chunks=True).program.chunked
     assert probed
     assert all(probe.kind.chunked and probe.run == "backward" for probe in probed)
+
+
+def test_a_refusal_gives_the_least_budget_as_a_share_of_what_the_finest_stages_need(ways, least):
+    """Whichever stages hold the fewest bytes: with that budget there is a plan."""
+    with pytest.raises(cg.BudgetError) as caught:
+        cg.plan(mlp, WS, X, budget=100, costs="estimate", chunks=True)
+    error = caught.value
+    assert error.smallest == min(least) == error.floor.bytes
+    assert error.floor.everything_bytes == everything_peak(estimated_costs(ways.finest))
+    assert cg.plan(mlp, WS, X, budget=error.multiple, costs="estimate", chunks=True).peak_bytes <= 1.01 * error.smallest

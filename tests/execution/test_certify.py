@@ -98,6 +98,8 @@ def test_a_budget_that_is_too_small_names_the_smallest_that_works(policy, fun):
     assert str(error.smallest) in str(error)
     found = certified(error.smallest, policy, fun)
     assert found.peak_bytes <= error.smallest
+    assert error.floor.bytes == found.plan.peak_bytes
+    assert certified(error.multiple, policy, fun).peak_bytes <= 1.01 * error.smallest
 
 
 def test_the_error_names_the_stage_that_needs_most():

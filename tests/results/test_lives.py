@@ -6,6 +6,8 @@ import jax.numpy as jnp
 import pytest
 
 import ckptgrad as cg
+from ckptgrad.planning.ledger import follow
+from ckptgrad.results.lives import held_during
 
 X, W = jnp.ones((64, 16)), jnp.eye(16)
 
@@ -58,3 +60,12 @@ def test_what_waits_is_one_buffer_for_as_long_as_it_waits(course):
     waiting = [life for life in course.lives if life.buffer.kind == "boundaries" and life.buffer.stage is None]
     assert len(waiting) == 1
     assert all(life.last > life.first for life in waiting)
+
+
+@pytest.mark.parametrize("policy", ["store_all", "recompute_all"])
+def test_what_is_held_during_one_action_is_what_lives_then(policy):
+    plan = cg.plan(loss, [W] * 3, X, policy=policy, costs="estimate")
+    course = plan.timeline("loss")
+    for k, balance in enumerate(follow(plan.costs, plan.schedule)):
+        named = [b for b in course.alive_during(k) if b.kind != "transients"]
+        assert sorted(map(repr, held_during(plan.program, balance))) == sorted(map(repr, named))

@@ -9,7 +9,7 @@ from jax.extend.core import Primitive
 
 import ckptgrad as cg
 from ckptgrad.graph.graph import KnownCost, Operation, variables_of
-from ckptgrad.target.footprint import materialised, peak_inside, traffic
+from ckptgrad.target.footprint import live_inside, materialised, peak_inside, scratch, traffic, values_inside
 from ckptgrad.target.roofline import Roofline
 from ckptgrad.target.target import described
 
@@ -89,6 +89,27 @@ def test_small_peaks_are_those_of_xla(name):
     stats = jax.jit(fun).lower(*args).compile().memory_analysis()
     found = stats.temp_size_in_bytes + stats.output_size_in_bytes
     assert wanted <= found <= wanted + 64
+
+
+@pytest.mark.parametrize(("fun", "args", "wanted"), PEAKS.values(), ids=PEAKS)
+def test_the_values_at_the_peak_are_what_it_counts(fun, args, wanted):
+    """But scratch, which belongs to no value."""
+    graph, operations, results = graph_of(fun, *args)
+    made = [v for v in results if v not in graph.inputs]
+    values = values_inside(operations, graph.inputs, made, CPU)
+    live = [*live_inside(operations, graph.inputs, made, CPU)]
+    at_peak = scratch(operations[live.index(max(live))], CPU) if live else 0
+    assert CPU.total_bytes(values) + at_peak == wanted
+
+
+def test_the_values_at_the_peak_are_named():
+    """While the second product runs: its result and its operand."""
+    graph, operations, results = graph_of(lambda x, w: jnp.tanh(jnp.sin(x) @ w) * 2, X, W)
+    assert names_of(operations, values_inside(operations, graph.inputs, results, CPU)) == ["sin", "dot_general"]
+    a, w = graph.inputs
+    # The first operation writes over what it alone reads.
+    assert names_of(operations, values_inside(operations, [w], results, CPU, consumed=[a])) == ["sin", "dot_general"]
+    assert values_inside((), [w], (), CPU, consumed=[a]) == [a]
 
 
 def test_consumed_values_are_held_until_their_last_reader():

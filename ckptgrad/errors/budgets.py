@@ -1,0 +1,137 @@
+"""A budget that nothing fits in: what is asked for, what is feasible, and what holds the smallest peak up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from decimal import ROUND_CEILING, Context, Decimal
+from typing import Any
+
+from ckptgrad.errors.base import CkptgradError
+
+
+class BudgetError(CkptgradError):
+    """The budget is below the smallest peak that the policy can reach.
+
+    `budget` and `smallest` are bytes, of one device where there are several (`devices`); `stage` is the 0-based stage that
+    sets `smallest`, or None if unknown.
+
+    Where it is raised for a program, `floor` breaks `smallest` down as it is predicted (a `results.at_peak.Floor`: what is
+    held there by kind, the stage with its name and line, the arrays inside it, the estimated time), and `multiple` is the
+    least budget as a share of what storing everything needs, as it may be given: "0.22x". Otherwise both are None. The
+    message ends with them; they are computed when they are first asked for.
+
+    Example:
+        >>> import jax.numpy as jnp, ckptgrad as cg
+        >>> try:
+        ...     cg.plan(lambda x: jnp.sum(jnp.sin(x)), jnp.ones(1000), budget=100)
+        ... except cg.BudgetError as error:
+        ...     error.smallest > error.budget, error.floor.bytes == error.smallest
+        (True, True)
+    """
+
+    def __init__(
+        self,
+        budget: int,
+        smallest: int,
+        stage: int | None = None,
+        policy: str | None = None,
+        devices: int = 1,
+        floor: Callable[[], Any] | None = None,
+    ) -> None:
+        self.budget = budget
+        self.smallest = smallest
+        self.stage = stage
+        self.policy = policy
+        self.devices = devices
+        self._floor: Any = None
+        self._make_floor = floor
+        super().__init__(budget, smallest, stage, policy, devices)
+
+    @property
+    def floor(self) -> Any:
+        """What holds the smallest peak up, or None."""
+        if self._make_floor is not None:
+            self._floor, self._make_floor = self._make_floor(), None
+        return self._floor
+
+    @property
+    def multiple(self) -> str | None:
+        """The least budget as a share of what storing everything needs, rounded up: "0.22x"; None where that is unknown."""
+        everything = None if self.floor is None else self.floor.everything_bytes
+        return share_of(self.smallest, everything) if everything else None
+
+    def __str__(self) -> str:
+        by = f" of policy {self.policy!r}" if self.policy else ""
+        at = f", set by stage {self.stage}" if self.stage is not None else ""
+        remedy = f"raise the budget to at least {self.smallest} bytes"
+        if self.multiple is not None:
+            remedy += f' ("{self.multiple}" of what storing everything needs)'
+        if self.stage is not None:
+            remedy += ", or make that stage smaller"
+        if self.policy not in (None, "optimal"):
+            remedy += ", or use policy 'optimal'"
+        least = f"the smallest feasible peak{by}: {self.smallest} bytes ({self.smallest / 2**20:.4g} MiB){at}"
+        each = f" a device, of {self.devices}," if self.devices > 1 else ""
+        asked = f"a budget of {self.budget} bytes ({self.budget / 2**20:.4g} MiB){each} is below {least}; {remedy}"
+        return asked if self.floor is None else f"{asked}\n{self.floor}"
+
+    def on(self, devices: int, floor: Callable[[], Any] | None = None) -> BudgetError:
+        """The same, said of one of several devices; `floor` makes what holds the smallest peak up, if that is not known."""
+        return BudgetError(self.budget, self.smallest, self.stage, self.policy, devices, floor or (lambda: self.floor))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As data, for other processes."""
+        return _restored, (type(self), self.args, {**self.__dict__, "_floor": self.floor, "_make_floor": None})
+
+
+def _restored(kind: type[BudgetError], args: tuple[Any, ...], attributes: dict[str, Any]) -> BudgetError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(attributes)
+    return error
+
+
+def share_of(size: int, whole: int) -> str:
+    """A number of bytes as a share of another one, in three digits, such that the budget it makes is no smaller.
+
+    Example:
+        >>> share_of(1000, 3000)
+        '0.334x'
+    """
+    return f"{Context(prec=3, rounding=ROUND_CEILING).divide(Decimal(size), Decimal(whole)):f}x"
+
+
+class StepMemoryError(BudgetError):
+    """A whole step takes more than the memory that it was to keep to.
+
+    `budget` and `smallest` are bytes of one device, arguments included; `certificate` tells what takes `smallest`, and
+    `remedies` what would help.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, ckptgrad as cg
+        >>> def step(w, x):
+        ...     return w - 0.1 * cg.grad(lambda w: jnp.mean((x @ w) ** 2), budget="fit")(w)
+        >>> try:
+        ...     cg.fit(step, jnp.ones((64, 64)), jnp.ones((64, 64)), memory="16KiB")
+        ... except cg.StepMemoryError as error:
+        ...     error.smallest > error.budget
+        True
+    """
+
+    def __init__(self, function: str, limit: int, certificate: Any, taken: Sequence[str], remedies: Sequence[str]) -> None:
+        super().__init__(limit, certificate.peak_bytes, devices=certificate.devices)
+        self.certificate = certificate
+        self.remedies = tuple(remedies)
+        each = f" on each of {self.devices} devices" if self.devices > 1 else ""
+        helps = f". What would help: {'; '.join(remedies)}" if remedies else ""
+        self._text = (
+            f"{function} takes at least {self.smallest} bytes ({self.smallest / 2**20:.4g} MiB){each}, and {limit} bytes "
+            f"({limit / 2**20:.4g} MiB) were asked for: {', '.join(taken)}{helps}"
+        )
+
+    def __str__(self) -> str:
+        return self._text
+
+    def on(self, devices: int, floor: Callable[[], Any] | None = None) -> BudgetError:
+        """Itself: it is said of one device already."""
+        return self

@@ -1,0 +1,230 @@
+"""What a schedule holds at its worst moment, and what it would have to hold at least.
+
+Boundaries, residuals and gradients are exact. What a stage holds inside is one figure of its costs; the arrays that it
+consists of are those of the model of a fusing compiler (`target.footprint`), an estimate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ckptgrad.bytes import format_bytes
+from ckptgrad.chain.kind import private_residuals
+from ckptgrad.chain.program import Program
+from ckptgrad.chain.waiting import waiting_bytes
+from ckptgrad.graph.graph import Operation, Variable, variables_of
+from ckptgrad.graph.source import SourceLine
+from ckptgrad.meters.buffers import Buffer
+from ckptgrad.planning.budget import everything_peak
+from ckptgrad.planning.costs import ChainCosts
+from ckptgrad.planning.ledger import balance_at
+from ckptgrad.planning.nested import keep_fastest, write_nested
+from ckptgrad.planning.optimal.dynamic_programming import smallest_schedule
+from ckptgrad.planning.referee import Simulation, simulate
+from ckptgrad.planning.schedule import Action, Backward, Forward, Schedule
+from ckptgrad.results.lives import held_during
+from ckptgrad.results.predicted import by_kind, within_layer
+from ckptgrad.target.footprint import values_inside
+
+# Arrays that a sentence names.
+MOST_NAMED = 3
+
+
+@dataclass(frozen=True)
+class AtPeak:
+    """What a schedule holds at its worst moment.
+
+    Attributes:
+        action: what runs then.
+        place: where the stage that it is about comes from.
+        bytes: what is held, beyond the arguments.
+        by_kind: the bytes of each kind, in words; those of 0 bytes left out.
+        held: the buffers that stages hold for each other, largest first; what is held inside the stage left out.
+        inside: the arrays that the stage holds inside, largest first: an estimate.
+        seconds: of the whole schedule, estimated.
+    """
+
+    action: Action
+    place: SourceLine | None
+    bytes: int
+    by_kind: Mapping[str, int]
+    held: tuple[Buffer, ...]
+    inside: tuple[Buffer, ...]
+    seconds: float
+
+    @property
+    def stage(self) -> int:
+        """The stage that it is about."""
+        return self.action.about
+
+    @property
+    def doing(self) -> str:
+        """What runs, in words: "the backward of stage 3 (blocks[3], model.py:12)"."""
+        name = type(self.action).__name__.lower()
+        what = "boundary" if self.action.scope is None else "stage"
+        return f"the {name} of {what} {self.stage}" + ("" if self.place is None else f" ({self.place.brief})")
+
+    @property
+    def split(self) -> str:
+        """Its bytes by kind, largest first: "2.0 MiB boundaries, 1.0 MiB gradients of arguments"."""
+        kinds = sorted(self.by_kind.items(), key=lambda item: -item[1])
+        return ", ".join(f"{format_bytes(size)} {kind}" for kind, size in kinds)
+
+    @property
+    def named(self) -> str:
+        """The largest arrays inside the stage, in words; empty where there are none."""
+        return ", ".join(named_arrays(self.inside, self.place)[:MOST_NAMED])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, in bytes and seconds."""
+        return {
+            "action": str(self.action),
+            "stage": self.stage,
+            "place": None if self.place is None else str(self.place),
+            "bytes": self.bytes,
+            "by_kind": dict(self.by_kind),
+            "held": [b.to_dict() for b in self.held],
+            "inside": [b.to_dict() for b in self.inside],
+            "seconds": self.seconds,
+        }
+
+
+@dataclass(frozen=True)
+class Floor:
+    """The smallest peak that a policy reaches, and what holds it up.
+
+    Attributes:
+        at_peak: what is held there.
+        fastest_seconds: of the fastest schedule without a budget, estimated.
+        everything_bytes: the peak when everything is stored, which budgets such as "0.5x" are shares of.
+        is_guess: whether a compiler would be asked about a budget near it, and was not, as the one given is far below.
+    """
+
+    at_peak: AtPeak
+    fastest_seconds: float
+    everything_bytes: int
+    is_guess: bool = False
+
+    @property
+    def bytes(self) -> int:
+        """The smallest peak, beyond the arguments."""
+        return self.at_peak.bytes
+
+    @property
+    def slowdown(self) -> float | None:
+        """The estimated time there, in times that of the fastest schedule; None where that takes none."""
+        return self.at_peak.seconds / self.fastest_seconds if self.fastest_seconds else None
+
+    def __str__(self) -> str:
+        """What is held at the floor and what it costs, for errors: one sentence a line."""
+        peak = self.at_peak
+        lines = [f"held there, as predicted, during {peak.doing}: {peak.split}"]
+        if peak.named:
+            lines.append(f"the largest arrays inside, as estimated: {peak.named}")
+        if self.slowdown is not None:
+            lines.append(f"estimated time there: {self.slowdown:.2f} times that of the fastest plan without a budget")
+        if self.is_guess:
+            lines.append("the compiler was not asked about so small a budget, and may take more; budget='min' asks it")
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return {**self.at_peak.to_dict(), "times_fastest": self.slowdown, "everything_bytes": self.everything_bytes}
+
+
+def at_peak(program: Program, costs: ChainCosts, schedule: Schedule, simulation: Simulation | None = None) -> AtPeak:
+    """What a schedule holds at its worst moment.
+
+    Args:
+        program, costs, schedule: of a plan.
+        simulation: the referee's account of the schedule, if it is there already.
+    """
+    simulation = simulation or simulate(schedule, costs)
+    balance = balance_at(costs, schedule, simulation.peak_at)
+    action, bytes_ = balance.action, by_kind(balance, tuple(waiting_bytes(program))).bytes
+    results, gradients = bytes_["results"], min(bytes_["results"], program.gradient_bytes)
+    inside = bytes_["transients"]
+    kinds = {
+        "gradients of arguments": gradients,
+        "outputs": results - gradients,
+        "boundaries": bytes_["boundaries"],
+        "residuals": bytes_["residuals"],
+        "cotangents": bytes_["gradients"],
+        f"inside the {type(action).__name__.lower()}": inside,
+    }
+    keep = action.keep if isinstance(action, Forward) else balance.held.residuals.get(action.about)
+    return AtPeak(
+        action,
+        program.places[action.about] if action.about < len(program.places) else None,
+        simulation.peak,
+        {kind: size for kind, size in kinds.items() if size},
+        tuple(held_during(program, balance)),
+        tuple(_arrays_inside(program, action, keep)) if inside > 0 else (),
+        simulation.time,
+    )
+
+
+def _arrays_inside(program: Program, action: Action, keep: int | None) -> list[Buffer]:
+    """The arrays that a stage holds inside, largest first, as `costs.estimated` counts them."""
+    if not isinstance(action, (Forward, Backward)):
+        return []
+    kind, target = program.stages[action.stage].kind, program.target
+    option = None if keep is None else kind.options[keep]
+    private = [] if option is None else private_residuals(kind, option)
+    part, joint = kind.plain if option is None else option.partition, kind.joint
+    if isinstance(action, Forward):
+        outputs = variables_of(joint.outputs)
+        unwanted = () if action.output else kind.outputs_kept
+        operations = part.forward_run(unwanted=unwanted).operations
+        counted = {*outputs, *private}
+        values = values_inside(operations, joint.inputs, [v for v in (*outputs, *private) if v not in unwanted], target)
+    else:
+        operations, flowing = part.backward_run.operations, kind.crossing
+        arriving = {*variables_of(g for g in joint.gradients if g is not None)} - {*flowing}
+        elsewhere = {*part.residuals, *part.reads, *joint.cotangents, *arriving} - {*private}
+        counted = {*flowing, *private}
+        values = values_inside(operations, elsewhere, flowing, target, private)
+    makers = {v: op for op in operations for v in op.outputs}
+    buffers = [_buffer(program, v, makers.get(v), action.stage) for v in values if v not in counted]
+    return sorted((b for b in buffers if b.bytes), key=lambda b: -b.bytes)
+
+
+def _buffer(program: Program, v: Variable, maker: Operation | None, stage: int) -> Buffer:
+    source = within_layer(maker.source if maker else None, program, stage)
+    what = maker.name if maker else "argument"
+    return Buffer("transients", program.target.bytes_of(v), what, tuple(v.aval.shape), str(v.aval.dtype), stage, source)
+
+
+def named_arrays(buffers: Iterable[Buffer], around: SourceLine | None = None) -> list[str]:
+    """Buffers in words, the most bytes first: "2 x float32[8,16] of tanh at model.py:12 (1.0 KiB)".
+
+    Args:
+        buffers: those that are alike are named together.
+        around: a line that need not be named.
+    """
+    groups: dict[tuple[object, ...], list[Buffer]] = {}
+    for b in buffers:
+        groups.setdefault((b.type, b.what, b.source), []).append(b)
+    words: list[str] = []
+    for group in sorted(groups.values(), key=lambda group: -sum(b.bytes for b in group)):
+        first, many = group[0], f"{len(group)} x " if len(group) > 1 else ""
+        what = first.what if first.shape is None else f"{first.type} of {first.what}"
+        at = "" if first.source in (None, around) else f" at {first.source.place}"
+        words.append(f"{many}{what}{at} ({format_bytes(sum(b.bytes for b in group))})")
+    return words
+
+
+def floor_of(program: Program, costs: ChainCosts, schedule: Schedule | None = None, everything: int | None = None) -> Floor:
+    """The smallest peak of a program.
+
+    Args:
+        program, costs: the chain.
+        schedule: that of the smallest peak; None: of the optimal policy.
+        everything: bytes when everything is stored, where these are not of this chain.
+    """
+    if schedule is None:
+        schedule = smallest_schedule(costs).finish("optimal")
+    fastest = write_nested(costs, keep_fastest(costs)).time
+    return Floor(at_peak(program, costs, schedule), fastest, everything or everything_peak(costs))
