@@ -10,7 +10,7 @@ from typing import Any
 
 from ckptgrad.bytes import device_words, format_bytes
 from ckptgrad.errors import BudgetError
-from ckptgrad.execution.trials import AnyPlan, Build, Planned, Trial, Trials, actions_of
+from ckptgrad.execution.trials import AnyPlan, Build, Planned, Trial, Trials, actions_of, target_of
 from ckptgrad.execution.xla_forms import open_is_faster
 from ckptgrad.graph.naming import counted
 from ckptgrad.results.at_peak import Floor, floor_of
@@ -145,9 +145,9 @@ def certify(
 ) -> Certified:
     """Compile plans for one aim after another until the compiler's peak is within the budget and uses it.
 
-    Aims are the rungs of one ladder, whatever the budget. Every `STEP`-th rung is climbed from just above the budget: while
-    a plan leaves more than `SLACK` of the budget unused, the next one is tried. From where the climb ends, the
-    plan is the first within the budget on the way down, rung by rung.
+    Aims are the rungs of one ladder, whatever the budget. Every `STEP`-th rung is climbed from just above the budget (just
+    below it where compiling takes long): while a plan leaves more than `SLACK` of the budget unused, the next one is tried.
+    From where the climb ends, the plan is the first within the budget on the way down, rung by rung.
 
     A larger budget never gives a slower plan. Whether the climb goes on from a rung is decided by comparing the budget
     with numbers that do not depend on it, so a larger budget, which starts no lower, climbs at least to the same rung; of
@@ -238,7 +238,7 @@ def _within(trials: Trials[AnyPlan], budget: int, may_be_uniform: bool, than: fl
     Raises:
         BudgetError: there is none.
     """
-    first = STEP * (floor(log(max(budget, 1), RUNG) / STEP) + 1)
+    first = _first_rung(trials, budget)
     if trials.planned(_aim(first))[0].seconds >= than:
         return None
     top = _climbed(trials, first, budget)
@@ -275,6 +275,13 @@ def _floor(smallest: Planned) -> Floor | None:
     """What the smallest plan holds; of a step with several gradients no single one sets its peak."""
     plan = smallest.parts[0]
     return floor_of(plan.program, plan.costs, plan.schedule) if len(smallest.parts) == 1 else None
+
+
+def _first_rung(trials: Trials[AnyPlan], budget: int) -> int:
+    """The rung on which the climb begins: just above the budget; below it where compiling takes long, as a compiler that
+    takes what is predicted, or a little more, needs one program less then."""
+    slow = target_of(trials.build(None)[0]).platform.slow_probes
+    return STEP * (floor(log(max(budget, 1), RUNG) / STEP) + (not slow))
 
 
 def _without_budget(trials: Trials[AnyPlan], may_open: bool) -> Trial[AnyPlan]:

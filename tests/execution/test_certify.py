@@ -255,17 +255,25 @@ def imagined_bytes(seed):
     return predicted.tolist(), taken.tolist()
 
 
+@pytest.mark.parametrize("slow", [False, True])
 @pytest.mark.parametrize("seed", range(40))
-def test_whatever_the_compiler_takes_a_larger_budget_gives_no_slower_plan(seed):
+def test_whatever_the_compiler_takes_a_larger_budget_gives_no_slower_plan(seed, slow):
     predicted, taken = imagined_bytes(seed)
     numbers = []
     for budget in range(int(1.05 * predicted[0]), 11_000, 37):
-        imagined = Imagined(predicted, taken)
+        imagined = Imagined(predicted, taken, slow=slow)
         found = certify_module.certify(imagined.build, (), {}, budget)
         assert found.peak_bytes <= budget
         assert imagined.compilations == found.rounds <= 1 + certify_module.MOST_CLIMBED + certify_module.MAX_ROUNDS
         numbers.append(found.plan.number)
     assert numbers == sorted(numbers)
+
+
+@pytest.mark.parametrize(("slow", "compilations"), [(False, 2), (True, 1)])
+def test_where_compiling_takes_long_the_first_program_is_one_that_is_predicted_to_fit(slow, compilations):
+    imagined = Imagined([900, 980, 1000, 2000], [900, 980, 1001, 2000], slow=slow)
+    found = certify_module.certify(imagined.build, (), {}, 1000)
+    assert (found.plan.number, imagined.compilations) == (1, compilations)
 
 
 @pytest.mark.parametrize("seed", range(20))
