@@ -42,7 +42,7 @@ from ckptgrad.execution.certify import Certified
 from ckptgrad.execution.compiled_step import CompiledStep
 from ckptgrad.graph.graph import Graph, Operation, Variable, get_consumers, get_inputs, get_operation
 from ckptgrad.graph.trace import trace
-from ckptgrad.libraries import nnx
+from ckptgrad.libraries import eqx, nnx
 from ckptgrad.planning.imported_schedules import from_checkpoint_schedules, load_plan
 from ckptgrad.planning.policy import policy
 from ckptgrad.planning.schedule import Backward, Forward, Free, Schedule
@@ -65,7 +65,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "apply_gradients", "ArgnumsError", "Backward", "bprop_rule", "BudgetError", "BudgetFormatError", "calibrate",
-    "Certified", "certify", "Chain", "checkpoint", "CkptgradError", "CompiledStep", "EffectError", "fit", "fori_loop",
+    "Certified", "certify", "Chain", "checkpoint", "CkptgradError", "CompiledStep", "EffectError", "eqx", "fit", "fori_loop",
     "Forward", "Free", "from_checkpoint_schedules", "Frontier", "frontier", "get_consumers", "get_inputs",
     "get_operation", "grad", "GradientTypeError", "Graph", "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jvp",
     "largest_batch", "LargestBatch", "linearize", "load_plan", "MismatchError", "MissingExtraError",

@@ -23,7 +23,6 @@ from typing import Any
 
 import jax
 
-from ckptgrad.bytes import Budget
 from ckptgrad.doors.calling import check_function, positional
 from ckptgrad.doors.gradient import GradientFunction
 from ckptgrad.doors.outputs import output_and_aux
@@ -31,10 +30,8 @@ from ckptgrad.errors import ArgnumsError, GradientTypeError, MissingExtraError, 
 from ckptgrad.execution.certify import Certified
 from ckptgrad.graph.naming import standing_for, title
 from ckptgrad.graph.state import is_nnx
-from ckptgrad.planning.schedule import Schedule
 from ckptgrad.request import Request
 from ckptgrad.results.plan import Plan
-from ckptgrad.target.named import TargetChoice
 
 _TAG = "ckptgrad"
 
@@ -46,13 +43,7 @@ def value_and_grad(
     has_aux: bool = False,
     holomorphic: bool = False,
     allow_int: bool = False,
-    budget: Budget = None,
-    policy: str | Callable | Schedule = "optimal",
-    saveable: Callable[..., Any] | None = None,
-    costs: str = "auto",
-    target: TargetChoice = None,
-    runtime: str = "compiled",
-    progress: bool | Callable[[int, int], object] = False,
+    **options: Any,
 ) -> Any:
     """A function that evaluates `fun` and its gradient within a memory budget, and updates the modules that it is given.
 
@@ -63,8 +54,8 @@ def value_and_grad(
             where this is a decorator.
         argnums: which positional arguments to differentiate: an int, which means the `nnx.Param`s of the modules in that
             argument, an `nnx.DiffState(argnum, filter)`, or a sequence of these.
-        has_aux, holomorphic, allow_int, budget, policy, saveable, costs, target, runtime, progress: as for
-            `ckptgrad.value_and_grad`.
+        has_aux, holomorphic, allow_int: as for `ckptgrad.value_and_grad`.
+        **options: `budget` and the other keyword options of `ckptgrad.value_and_grad`.
 
     Returns:
         A function with the arguments of `fun` that returns (value, gradient), or ((value, aux), gradient); gradients are
@@ -84,7 +75,7 @@ def value_and_grad(
         >>> [float(g) for g in gradient["kernel"][...].ravel()]
         [3.0, 3.0]
     """
-    options = {k: v for k, v in locals().items() if k != "fun"}
+    options |= {"argnums": argnums, "has_aux": has_aux, "holomorphic": holomorphic, "allow_int": allow_int}
     if fun is None:
         return functools.partial(value_and_grad, **options)
     return NnxGradient(fun, **options, with_value=True)
@@ -97,20 +88,14 @@ def grad(
     has_aux: bool = False,
     holomorphic: bool = False,
     allow_int: bool = False,
-    budget: Budget = None,
-    policy: str | Callable | Schedule = "optimal",
-    saveable: Callable[..., Any] | None = None,
-    costs: str = "auto",
-    target: TargetChoice = None,
-    runtime: str = "compiled",
-    progress: bool | Callable[[int, int], object] = False,
+    **options: Any,
 ) -> Any:
     """A function that evaluates the gradient of `fun`; see `value_and_grad`.
 
     Returns:
         A function that returns the gradient, or (gradient, aux) with `has_aux`.
     """
-    options = {k: v for k, v in locals().items() if k != "fun"}
+    options |= {"argnums": argnums, "has_aux": has_aux, "holomorphic": holomorphic, "allow_int": allow_int}
     if fun is None:
         return functools.partial(grad, **options)
     return NnxGradient(fun, **options, with_value=False)
