@@ -9,7 +9,7 @@ part, or a part by an axis that is not followed, makes the axis not chunkable.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +18,11 @@ from jax.extend.core import primitives as p
 
 from ckptgrad.axes.cut import Chunk, Partial, Split, State, may_be_cut
 from ckptgrad.axes.statements import Passage, axes_of
-from ckptgrad.graph.evaluate import needed_operations, read
+from ckptgrad.graph.evaluate import apply, needed_operations, read
 from ckptgrad.graph.graph import Atom, Constant, Graph, Operation, Variable, variables_of
 from ckptgrad.graph.stack_depth import deep_stack
 from ckptgrad.graph.trace import from_jaxpr
+from ckptgrad.graph.traits import is_same_numbers
 from ckptgrad.graph.value_types import struct
 
 
@@ -64,6 +65,16 @@ class Chunkable:
     def inside(self) -> tuple[Operation, ...]:
         """The operations in the loop, as they are for all entries at once."""
         return tuple(step.op for step in self.steps)
+
+    def making(self, outputs: Collection[Variable]) -> Chunkable:
+        """The same with some of the outputs only, and the operations that these need."""
+        needed = set(needed_operations([step.op for step in self.steps], outputs))
+        steps = tuple(step for step in self.steps if step.op in needed)
+        read_ = {v for step in steps for v in variables_of(step.op.inputs)}
+        inputs = tuple(v for v in self.inputs if v in read_)
+        sliced = {v: axis for v, axis in self.sliced.items() if v in read_}
+        kept = {v: state for v, state in self.outputs.items() if v in outputs}
+        return Chunkable(self.graph, self.size, inputs, sliced, kept, self.before, self.after, steps)
 
     def for_chunk(self, entries: int) -> Graph:
         """The operations inside for so many entries: from `inputs`, cut where they are sliced, to `outputs`."""
@@ -222,6 +233,8 @@ class _Analysis:
             return None
         kept = set(needed_operations([s.op for s in steps], list(outputs)))
         steps = [s for s in steps if s.op in kept]
+        steps = [*self._views_of_whole(steps), *steps]
+        made = {v for step in steps for v in step.op.outputs}
         inputs = list(dict.fromkeys(v for s in steps for v in variables_of(s.op.inputs) if v not in made))
         inside: set[Atom] = {v for v, s in self.states.items() if s is not None} | self.totals | self.lost
         outside = [op for op in self.operations if not any(v in inside for v in op.outputs)]
@@ -229,6 +242,22 @@ class _Analysis:
         before = needed_operations([*outside, *self.copies], [v for v in variables_of(reads) if v not in made])
         sliced = {v: self.sliced[v] for v in inputs if v in self.sliced}
         return Chunkable(graph, self.size, tuple(inputs), sliced, outputs, tuple(before), tuple(self.after), tuple(steps))
+
+    def _views_of_whole(self, steps: Sequence[Step]) -> list[Step]:
+        """Views of what chunks read whole, and nothing else reads, are taken inside: a transposed parameter is no array."""
+        read_ = {v for step in steps for v in variables_of(step.op.inputs)}
+        elsewhere = {*self.graph.outputs, *(a for op in (*self.copies, *self.after) for a in op.inputs)}
+        views: list[Step] = []
+        for op in reversed(self.operations):
+            v = op.outputs[0]
+            if self.states.get(v) is not None or v in self.totals:
+                continue
+            if v in read_ and v not in elsewhere and v not in self.sliced and is_same_numbers(op):
+                views.append(Step(op, Passage(tuple(None for _ in op.inputs), (None,), lambda xs, _, op=op: apply(op, xs))))
+                read_.update(variables_of(op.inputs))
+            else:
+                elsewhere.update(op.inputs)
+        return views[::-1]
 
     def _without_copies(self) -> list[Step]:
         """The steps, where what is read in one way only is sliced itself, not a copy of it."""

@@ -50,6 +50,7 @@ class StageKind:
         saveable: which operations' results may be kept, as in `jax.checkpoint_policies`.
         encodings: the names of those in which values may be kept.
         chunked: whether it may also run over chunks of an axis.
+        last: whether nothing reads its outputs before its backward.
     """
 
     def __init__(
@@ -63,9 +64,10 @@ class StageKind:
         saveable: Saveable | None = None,
         encodings: tuple[str, ...] = (),
         chunked: bool = False,
+        last: bool = False,
     ) -> None:
         self.graph, self.target, self.saveable, self.encodings = graph, target, saveable, encodings
-        self.chunked = chunked
+        self.chunked, self.last = chunked, last
         self.wrt, self.seeds = tuple(wrt), tuple(seeds)
         self.boundary_in, self.boundary_out = tuple(boundary_in), tuple(boundary_out)
         self.kept: dict[PerKind[Any], Any] = {}
@@ -133,13 +135,15 @@ class StageKind:
             return []
         graph = self.graph
         wrt, seeds = [graph.inputs[i] for i in self.wrt], [graph.outputs[i] for i in self.seeds]
-        choices = chunked_choices(graph, wrt, variables_of(seeds), partition(self.joint, ()), Roofline(self.target))
+        whole = partition(self.joint, ())
+        choices = chunked_choices(graph, wrt, variables_of(seeds), whole, Roofline(self.target), self.last)
         return [Option(name, part) for name, part in choices]
 
     @once
     def plain(self) -> Partition:
         """The partition that keeps nothing: its forward makes the outputs alone, over the most chunks that are offered."""
-        return partition(self.options[-1].partition.joint, ())
+        joints = (option.partition.joint for option in reversed(self.options))
+        return partition(next(joint for joint in joints if not joint.late), ())
 
     @once
     def crossing(self) -> list[Variable]:

@@ -292,13 +292,14 @@ class _Builder:
         boundary_out = [k for k, v in enumerate(outputs) if self.is_boundary(v)]
         seeds = [k for k, v in enumerate(outputs) if v in self.useful and v in self.received]
         wrt = [k for k, v in enumerate(inputs) if v in self.useful] if seeds else []
-        roles = (tuple(boundary_in), tuple(boundary_out), tuple(wrt), tuple(seeds))
+        last = self.chunked and i == len(self.segments) - 1
+        roles = (tuple(boundary_in), tuple(boundary_out), tuple(wrt), tuple(seeds), last)
         laid_out = tuple(v.sharding for v in (*inputs, *(v for op in operations for v in op.outputs)))
         key = (segment_key(operations, inputs, outputs), laid_out, roles, self.environment)
         kind = self.kinds.get(key) or _recall(key)
         if kind is None:
             graph = Graph(inputs, outputs, operations)
-            choice = self.target, self.saveable, self.encodings, self.chunked
+            choice = self.target, self.saveable, self.encodings, self.chunked, last
             kind = StageKind(graph, wrt, seeds, boundary_in, boundary_out, *choice)
             _RECENT.put(key, kind, (op.params for op in operations))
         self.kinds[key] = kind

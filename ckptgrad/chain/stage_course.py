@@ -22,7 +22,7 @@ def backward_course(kind: StageKind, keep: int) -> Course:
     """The course of the backward from option `keep`; empty if there are no loops inside."""
     option = kind.options[keep]
     part, private = option.partition, private_residuals(kind, option)
-    gradients = variables_of(g for g in kind.joint.gradients if g is not None)
+    gradients = [*variables_of(g for g in kind.joint.gradients if g is not None), *part.joint.late]
     held = {*part.residuals, *part.reads, *kind.joint.cotangents, *gradients} - {*private}
     return _course(kind, part.backward_run.operations, held - {*kind.crossing}, kind.crossing, private)
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from ckptgrad.axes.chunked import Chunkable, chunkable
 from ckptgrad.axes.proposed import proposals
-from ckptgrad.chunks.chunked import chunked_joint, loop_of, with_costs
+from ckptgrad.chunks.chunked import chunked_joint
+from ckptgrad.chunks.markers import ONE_PASS, Floors, loop_of, with_costs
 from ckptgrad.graph.graph import Graph, Variable, variables_of
 from ckptgrad.stage.joint import Joint
 from ckptgrad.stage.partition import Partition, partition
@@ -30,7 +31,12 @@ class _Candidate:
 
 
 def chunked_choices(
-    graph: Graph, wrt: Sequence[Variable], seeds: Sequence[Variable], whole: Partition, roofline: Roofline
+    graph: Graph,
+    wrt: Sequence[Variable],
+    seeds: Sequence[Variable],
+    whole: Partition,
+    roofline: Roofline,
+    last: bool = False,
 ) -> list[tuple[str, Partition]]:
     """Partitions of joint graphs whose operations run over chunks, from few chunks to many, each with its name.
 
@@ -41,11 +47,12 @@ def chunked_choices(
         wrt, seeds: what it is differentiated with respect to, and the outputs that receive a cotangent.
         whole: the stage run whole, keeping nothing; loops over chunks are not taken to be any faster.
         roofline: the rates by which they are timed.
+        last: whether nothing reads the outputs before the backward, so that one pass may make both.
     """
     if not wrt or not seeds or any(op.effects for op in graph.operations):
         return []
     found = [f for start in proposals(graph)[:MOST_AXES] if (f := chunkable(graph, start)) is not None]
-    candidates = [c for f in found for c in _candidates(graph, wrt, seeds, f, whole, roofline)]
+    candidates = [c for f in found for c in _candidates(graph, wrt, seeds, f, whole, roofline, last)]
     kept: list[_Candidate] = []
     for c in sorted(candidates, key=lambda c: (c.seconds, c.bytes)):
         if not kept or c.bytes < WORTH * kept[-1].bytes:
@@ -60,27 +67,31 @@ def _candidates(
     found: Chunkable,
     whole: Partition,
     roofline: Roofline,
+    last: bool,
 ) -> Iterator[_Candidate]:
     gradients = variables_of(g for g in whole.joint.gradients if g is not None)
-    floors = (
+    once = [*whole.joint.forward_operations, *whole.joint.backward_operations]
+    floors = Floors(
         roofline.seconds(whole.forward_operations, variables_of(whole.joint.outputs)),
         roofline.seconds(whole.backward_run.operations, gradients),
+        roofline.seconds(once, gradients),
     )
     joints: dict[int, Joint] = {}
     for entries in _sizes(found.size):
-        joint = chunked_joint(graph, wrt, seeds, found, entries, whole.joint, joints)
+        joint = chunked_joint(graph, wrt, seeds, found, entries, whole.joint, joints, last)
         if joint is None:
             return
         part = _keeping_totals(with_costs(joint, roofline, floors))
         bytes_, seconds = _figures(part, roofline)
-        yield _Candidate(f"{-(-found.size // entries)} chunks of {entries}", part, bytes_, seconds)
+        passes = ", in one pass" if any(op.name == ONE_PASS for op in joint.operations) else ""
+        yield _Candidate(f"{-(-found.size // entries)} chunks of {entries}{passes}", part, bytes_, seconds)
 
 
 def _figures(part: Partition, roofline: Roofline) -> tuple[int, float]:
     """The bytes that a stage holds inside at its worst moment, what is done before and after the loop included; seconds."""
     joint, back = part.joint, part.backward_run.operations
     outputs = [*variables_of(joint.outputs), *part.residuals]
-    gradients = variables_of(g for g in joint.gradients if g is not None)
+    gradients = [*variables_of(g for g in joint.gradients if g is not None), *joint.late]
     given = {*joint.inputs, *joint.cotangents, *part.residuals}
     held = max(
         peak_inside(part.forward_operations, joint.inputs, outputs, roofline.target),

@@ -3,8 +3,8 @@
 
 Each chunk is sliced from where the operands are, results for it are written where they belong, and totals are summed in
 what the loop carries.  The backward of a chunk runs it forward again, so that nothing inside it outlives it: gradients of
-operands that are cut are written in place, those of operands that all chunks read whole are summed.  A last chunk with
-fewer entries follows after the loop.
+operands that are cut are written in place, those of operands that all chunks read whole are summed.  Where the cotangents
+are known before the results, one loop makes both.  A last chunk with fewer entries follows after the loop.
 """
 
 from __future__ import annotations
@@ -138,6 +138,31 @@ class ChunkLoop:
 
         room = [_zeros(v.aval, None if a is not None else self.accumulate) for v, a in zip(receiving, axes, strict=True)]
         return [cast(g, v.aval.dtype) for g, v in zip(self._over_chunks(step, room), receiving, strict=True)]
+
+    def in_one_pass(self, *inputs: Any) -> list[Any]:
+        """The results, and the gradients as of `backward`: each chunk runs once."""
+        count = len(self.operands)
+        operands, cotangents = inputs[:count], inputs[count:]
+        cotangent_axes = [a for a, s in zip(self.result_axes, self.seeded, strict=True) if s]
+        receiving = [(v, a) for v, a, f in zip(self.operands, self.axes, self.flowing, strict=True) if f]
+        axes = [*self.result_axes, *(a for _, a in receiving)]
+        avals = [v.aval for v in (*self.results, *(v for v, _ in receiving))]
+
+        def step(start: Any, carry: list[Any], entries: int) -> list[Any]:
+            values = self._cut(operands, self.axes, start, entries)
+            made = self.both(entries)(*values, *self._cut(cotangents, cotangent_axes, start, entries))
+            return self._put(carry, made, axes, start)
+
+        room = [_zeros(v.aval) for v in self.results]
+        room += [_zeros(v.aval, None if a is not None else self.accumulate) for v, a in receiving]
+        return [cast(x, aval.dtype) for x, aval in zip(self._over_chunks(step, room), avals, strict=True)]
+
+    def both(self, entries: int) -> Graph:
+        """A chunk's forward and backward: from its operands and cotangents to its results and the gradients that flow."""
+        joint = self.joint(entries)
+        gradients = [g for g in joint.gradients if g is not None]
+        operations = (*joint.forward_operations, *joint.backward_operations)
+        return Graph((*joint.inputs, *joint.cotangents), (*joint.outputs, *gradients), operations, joint.constants)
 
     def pulled_back(self, entries: int, operands: Sequence[Any], cotangents: Sequence[Any]) -> list[Any]:
         """The gradients of one chunk, of the operands to which one flows."""

@@ -4,13 +4,15 @@ What does not depend on the cut axis stands before the loop, what reads totals a
 differentiated as such. The loop between them stands in the joint graph as two operations, `chunks_forward` and
 `chunks_backward`, which run a `ChunkLoop` and say what that costs.
 
+Of the last stage, whose cotangents are there before its results are asked for, they become one operation
+(`one_pass.in_one_pass`): as everybody writes the loss over a large vocabulary by hand, a chunk's logits are made once.
+
 It is differentiated again by its definition, the same operations on all entries at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from ckptgrad.autodiff.cotangent import accumulate, whole
@@ -18,22 +20,12 @@ from ckptgrad.autodiff.reach import reaching
 from ckptgrad.autodiff.reverse import active_variables, fill, forward
 from ckptgrad.axes.chunked import Chunkable
 from ckptgrad.chunks.chunk_loop import ChunkLoop
-from ckptgrad.chunks.costs import backward_cost, forward_cost
+from ckptgrad.chunks.markers import backward_p, forward_p
+from ckptgrad.chunks.one_pass import in_one_pass
 from ckptgrad.graph.evaluate import read
 from ckptgrad.graph.graph import Atom, Graph, Operation, Variable, variables_of
-from ckptgrad.loops.running import Running, defined_by, marker
 from ckptgrad.rules.decorators import instantiate
-from ckptgrad.rules.subgraphs import calls_custom_vjp
 from ckptgrad.stage.joint import Joint, joint_of_run
-from ckptgrad.target.roofline import Roofline
-
-FORWARD, BACKWARD = "chunks_forward", "chunks_backward"
-
-_forward_p = marker(FORWARD, lambda *_, loop: [v.aval.update(weak_type=False) for v in loop.results])
-_backward_p = marker(
-    BACKWARD,
-    lambda *_, loop: [v.aval.update(weak_type=False) for v, f in zip(loop.operands, loop.flowing, strict=True) if f],
-)
 
 
 def chunked_joint(
@@ -44,8 +36,9 @@ def chunked_joint(
     entries: int,
     like: Joint,
     joints: dict[int, Joint] | None = None,
+    last: bool = False,
 ) -> Joint | None:
-    """The joint graph of a stage, a part of it over chunks, before costs are known (`with_costs`).
+    """The joint graph of a stage, a part of it over chunks, before costs are known (`markers.with_costs`).
 
     Args:
         graph: the forward graph of the stage.
@@ -54,6 +47,7 @@ def chunked_joint(
         entries: of each chunk.
         like: the joint graph of the same stage that runs whole, whose inputs, cotangents, outputs and gradients are used.
         joints: those of chunks of other sizes, shared by all calls that differ in `entries` alone.
+        last: whether its cotangents may be asked for before its results: one pass may make both.
 
     Returns:
         None where the results cannot stand in place of those of `like`.
@@ -74,7 +68,7 @@ def chunked_joint(
         tape = forward(before, [env[v] for v in before.inputs], [v for v in before.inputs if v in active], towards=towards)
         env.update(tape.env)
         operands = [env[v] for v in loop.operands]
-        env.update(zip(loop.results, _forward_p.bind(*operands, loop=loop), strict=True))
+        env.update(zip(loop.results, forward_p.bind(*operands, loop=loop), strict=True))
         last = forward(after, [env[v] for v in after.inputs], [v for v in after.inputs if v in active], towards=towards)
         env.update(last.env)
         table: dict[Atom, Any] = {}
@@ -84,7 +78,7 @@ def chunked_joint(
         arriving = [(v, whole(table.pop(v, None))) for v, s in zip(loop.results, seeded, strict=True) if s]
         if any(ct is not None for _, ct in arriving) and any(loop.flowing):
             known = [instantiate(ct, v.aval) for v, ct in arriving]
-            gradients = iter(_backward_p.bind(*operands, *known, loop=loop))
+            gradients = iter(backward_p.bind(*operands, *known, loop=loop))
             for v, flows in zip(loop.operands, loop.flowing, strict=True):
                 if flows:
                     accumulate(table, v, next(gradients))
@@ -94,7 +88,7 @@ def chunked_joint(
         return [read(env, a) for a in graph.outputs], [g for g in gradients if g is not None]
 
     made = joint_of_run(run, graph.inputs, seeds, len(graph.outputs), present)
-    return _in_place_of(like, made)
+    return _in_place_of(like, (in_one_pass(made) if last else None) or made)
 
 
 def _part(operations: Sequence[Operation]) -> Graph:
@@ -132,52 +126,3 @@ def _in_place_of(like: Joint, made: Joint) -> Joint | None:
 def _renamed(op: Operation, names: Mapping[Variable, Variable]) -> Operation:
     inputs = [names.get(a, a) if isinstance(a, Variable) else a for a in op.inputs]
     return op.replace(inputs, [names.get(v, v) for v in op.outputs])
-
-
-def loop_of(op: Operation) -> ChunkLoop | None:
-    """The loop that an operation runs forward; None for every other operation."""
-    return op.params["loop"] if op.name == FORWARD else None
-
-
-def with_costs(joint: Joint, roofline: Roofline, floors: tuple[float, float]) -> Joint:
-    """The joint graph with chunk loops that run, and say what that costs.
-
-    Args:
-        joint: from `chunked_joint`.
-        roofline: the rates by which they are timed.
-        floors: the seconds of the stage run whole, forward and backward: loops are not taken to be any faster.
-    """
-    return replace(joint, operations=tuple(_running(op, roofline, floors) for op in joint.operations))
-
-
-def _running(op: Operation, roofline: Roofline, floors: tuple[float, float]) -> Operation:
-    if op.primitive is _forward_p:
-        loop: ChunkLoop = op.params["loop"]
-        run, cost, floor = Running(FORWARD, _forward_of(loop)), forward_cost(loop, roofline), floors[0]
-    elif op.primitive is _backward_p:
-        loop = op.params["loop"]
-        run, cost, floor = Running(BACKWARD, _backward_of(loop)), backward_cost(loop, roofline), floors[1]
-    else:
-        return op
-    cost = replace(cost, seconds=max(cost.seconds, floor))
-    return Operation(run, op.inputs, op.outputs, {"loop": loop}, op.source_info, op.context, known_cost=cost)
-
-
-def _forward_of(loop: ChunkLoop) -> Any:
-    def definition(*operands: Any) -> list[Any]:
-        return loop.applied(loop.found.size)(*operands)
-
-    reverse = calls_custom_vjp(loop.applied(loop.entries))
-    return defined_by(loop.forward, definition, range(len(loop.operands)), reverse)
-
-
-def _backward_of(loop: ChunkLoop) -> Any:
-    count = len(loop.operands)
-
-    def definition(*inputs: Any) -> list[Any]:
-        return loop.pulled_back(loop.found.size, inputs[:count], inputs[count:])
-
-    run = loop.backward_part(loop.entries).backward_run
-    joint = loop.joint(loop.entries)
-    reverse = calls_custom_vjp(Graph(run.reads, run.makes, run.operations, joint.constants))
-    return defined_by(loop.backward, definition, range(count + sum(loop.seeded)), reverse)

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 
 from ckptgrad.chunks.chunk_loop import ChunkLoop
 from ckptgrad.graph.graph import KnownCost, Operation, Variable, variables_of
+from ckptgrad.graph.traits import is_same_numbers
 from ckptgrad.target.footprint import peak_inside
 from ckptgrad.target.roofline import Roofline
 
@@ -29,6 +30,15 @@ def backward_cost(loop: ChunkLoop, roofline: Roofline) -> KnownCost:
     return _cost(loop, roofline, part.backward_run.operations, inputs, cut, gradients)
 
 
+def one_pass_cost(loop: ChunkLoop, roofline: Roofline) -> KnownCost:
+    """Of the loop run forward and backward at once."""
+    graph = loop.both(loop.entries)
+    seeded = [a for a, s in zip(loop.result_axes, loop.seeded, strict=True) if s]
+    axes = (*loop.axes, *seeded)
+    cut = [v for v, axis in zip(graph.inputs, axes, strict=True) if axis is not None]
+    return _cost(loop, roofline, graph.operations, graph.inputs, cut, variables_of(graph.outputs))
+
+
 def _cost(
     loop: ChunkLoop,
     roofline: Roofline,
@@ -37,9 +47,25 @@ def _cost(
     cut: Sequence[Variable],
     results: Sequence[Variable],
 ) -> KnownCost:
+    results = _behind_views(operations, results)
     chunks = set(cut)
-    whole = [v for v in inputs if v not in chunks]
+    whole = {v for v in inputs if v not in chunks}
+    for op in operations:
+        if is_same_numbers(op) and op.inputs[0] in whole:
+            whole.update(op.outputs)  # Products read it from where the operand is.
     read = {v for op in operations for v in variables_of(op.inputs)}
     held = peak_inside(operations, whole, results, roofline.target, [v for v in cut if v in read])
     seconds = loop.count * roofline.warm_seconds(operations, results)
     return KnownCost(seconds, held)
+
+
+def _behind_views(operations: Sequence[Operation], results: Sequence[Variable]) -> list[Variable]:
+    """What results are views of: they are seen so where they are added to totals or written where they belong."""
+    seen = {op.outputs[0]: op.inputs[0] for op in operations if is_same_numbers(op)}
+
+    def behind(v: Variable) -> Variable:
+        while isinstance(source := seen.get(v), Variable):
+            v = source
+        return v
+
+    return list(dict.fromkeys(map(behind, results)))

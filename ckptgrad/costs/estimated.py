@@ -82,9 +82,10 @@ def _save_option(
     boundary_bytes = kind.target.total_bytes(boundary)
 
     back = part.backward_run.operations
-    gradients = [g for g in j.gradients if isinstance(g, Variable)]
+    late = part.joint.late
+    gradients = [*(g for g in j.gradients if isinstance(g, Variable)), *late]
     flowing = kind.crossing
-    # Gradients of arguments are outputs of the whole program, counted there.
+    # Gradients of arguments are outputs of the whole program, counted there, as late outputs are.
     arriving = {g for g in gradients if g not in set(flowing)}
     # What is kept is dropped at its last use; the cotangent is too, but whether it is overwritten is the compiler's choice.
     held_anyway = {*part.residuals, *part.reads, *j.cotangents, *arriving} - {*private}

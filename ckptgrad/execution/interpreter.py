@@ -83,10 +83,10 @@ class StageFunctions:
         return self._backward[keep, summed]
 
     def backward_results(self, keep: int, summed: tuple[int, ...] = ()) -> tuple[list[Variable], list[Atom]]:
-        """What a backward makes: gradients that come alone, and those that are added to totals."""
+        """What a backward makes: gradients that come alone and late outputs, and gradients that are added to totals."""
         part = self.kind.options[keep].partition
         gradients = part.joint.gradients
-        alone = {a for k, a in enumerate(gradients) if k not in summed}
+        alone = {*(a for k, a in enumerate(gradients) if k not in summed), *part.joint.late}
         terms = [a for k, a in enumerate(gradients) if k in summed and a is not None]
         return [v for v in part.backward_run.makes if v in alone], terms
 
@@ -203,7 +203,8 @@ class Execution:
             self.boundaries[i + 1] = {v: read(env, a) for v, a in pairs if v in crossing}
             self._newest = [*self.boundaries[i + 1].values()]
         if not again:
-            self.env.update((v, read(env, a)) for v, a in pairs if v not in crossing)
+            late = {*part.joint.late}
+            self.env.update((v, read(env, a)) for v, a in pairs if v not in crossing and a not in late)
         self._ever.add(i)
         self._region = (i, inputs) if again and keep is not None else None
         if keep is not None:
@@ -241,6 +242,8 @@ class Execution:
         sums = dict(zip(summed, made[alone:], strict=True))
         new = {v: sums[k] if k in sums else read(env, a) for k, (v, a) in enumerate(gradients.items()) if a is not None}
         self.table.update(new)
+        late = {*part.joint.late}
+        self.env.update((v, env[a]) for v, a in zip(stage.outputs, part.joint.outputs, strict=True) if a in late)
         self.latest = [g for v, g in new.items() if v in set(stage.boundary_in)] or self.latest
 
     def gradient(self, v: Variable) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias, get_args
 
-from ckptgrad.graph.graph import Operation
+from ckptgrad.graph.graph import Operation, Variable
 from ckptgrad.graph.spread import MOVING, is_transfer
 
 CostClass: TypeAlias = Literal["product", "heavy", "reduction", "gathering", "transcendental", "elementwise", "view"]
@@ -67,6 +67,13 @@ def is_materialised(op: Operation) -> bool:
 def is_view(op: Operation) -> bool:
     """Whether an operation is free to repeat."""
     return _STATED.get(op.name) == "view"
+
+
+def is_same_numbers(op: Operation) -> bool:
+    """Whether it shows the numbers of its one operand in another shape."""
+    if not is_view(op) or len(op.inputs) != 1 or len(op.outputs) != 1:
+        return False
+    return isinstance(op.inputs[0], Variable) and op.inputs[0].aval.dtype == op.outputs[0].aval.dtype
 
 
 def is_transcendental(op: Operation) -> bool:

@@ -29,6 +29,8 @@ from ckptgrad.once import once
 class Joint:
     """A joint graph: inputs and cotangents in, outputs and gradients out.
 
+    An output that depends on a cotangent is `late`: the backward makes it, in the same run as the gradients.
+
     Attributes:
         inputs: variables of the forward inputs.
         cotangents: variables of the cotangents of the seeded outputs.
@@ -47,10 +49,16 @@ class Joint:
 
     @once
     def backward_operations(self) -> list[Operation]:
-        """The operations that depend on a cotangent, and that a gradient needs."""
+        """The operations that depend on a cotangent, and that a gradient or a late output needs."""
         _, dependent = self._by_dependence
-        needed = set(needed_operations(dependent, [g for g in self.gradients if g is not None]))
+        needed = set(needed_operations(dependent, [*(g for g in self.gradients if g is not None), *self.late]))
         return [op for op in dependent if op in needed]
+
+    @once
+    def late(self) -> tuple[Variable, ...]:
+        """The outputs that the backward makes."""
+        made = {v for op in self._by_dependence[1] for v in op.outputs}
+        return tuple(v for v in dict.fromkeys(variables_of(self.outputs)) if v in made)
 
     @once
     def forward_operations(self) -> list[Operation]:

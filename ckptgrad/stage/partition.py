@@ -89,17 +89,19 @@ class Partition:
 
     @once
     def backward_run(self) -> Run:
-        """What the backward runs, and the gradients that it makes."""
-        return _run([*self.recomputed, *self.joint.backward_operations], self.joint.gradients)
+        """What the backward runs, and the gradients and late outputs that it makes."""
+        results = (*self.joint.gradients, *self.joint.late)
+        return _run([*self.recomputed, *self.joint.backward_operations], results)
 
     def run_forward(
         self, inputs: Sequence[Any], again: bool = False, unwanted: Collection[Variable] = ()
     ) -> tuple[list[Any], list[Any]]:
-        """Outputs (None for `unwanted` ones) and residuals; `again` leaves out effects, which happened the first time."""
+        """Outputs (None for `unwanted` and late ones) and residuals; `again` leaves out effects, which happened before."""
         env = {**self.joint.constants, **dict(zip(self.joint.inputs, inputs, strict=True))}
         run = self.forward_run(again, unwanted)
         env.update(zip(run.makes, run([env[v] for v in run.reads]), strict=True))
-        outputs = [None if a in unwanted and a not in env else read(env, a) for a in self.joint.outputs]
+        left_out = {*unwanted, *self.joint.late}
+        outputs = [None if a in left_out and a not in env else read(env, a) for a in self.joint.outputs]
         return outputs, [env[v] for v in self.residuals]
 
     def run_backward(self, residuals: Sequence[Any], reads: Sequence[Any], cotangents: Sequence[Any]) -> list[Any]:

@@ -63,3 +63,22 @@ def test_a_saved_plan_over_chunks_is_read_back(smallest):
     again = cg.plan(mlp, WS, X, policy=cg.load_plan(plan.to_json()))
     assert again.schedule.actions == plan.schedule.actions
     assert again.choices == plan.choices
+
+
+def head(w, x, y):
+    """A loss over many words, and the losses of the words."""
+    logits = x @ w.T
+    each = jax.nn.logsumexp(logits, -1) - jnp.take_along_axis(logits, y[:, None], -1)[:, 0]
+    return jnp.mean(each), each
+
+
+@pytest.mark.parametrize("costs", ["auto", "compile"])
+def test_the_last_stage_makes_results_and_gradients_in_one_pass(costs):
+    w, x, y = WS[0].T, X, np.arange(BATCH)
+    door = cg.value_and_grad(head, (0, 1), has_aux=True, budget="min", costs=costs, chunks=True)
+    certified = door.compile(w, x, y)
+    assert "in one pass" in certified.plan.choices[0]
+    assert certified.temporary_bytes < BATCH * HIDDEN * 4  # the logits
+    expected, found = jax.value_and_grad(head, (0, 1), has_aux=True)(w, x, y), certified(w, x, y)
+    for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(found), strict=True):
+        assert_near(b, a, 5e-6)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import jax.numpy as jnp
 import numpy as np
 
@@ -43,3 +45,15 @@ def test_gradients_are_added_to_totals():
     values = dict(zip(j.inputs, (2.0, 3.0), strict=True))
     gradients = part.run_backward([], [values[v] for v in part.reads], [jnp.float32(10), jnp.float32(100)])
     assert [float(g) for g in gradients] == [100 + 30, 20]
+
+
+def test_an_output_that_depends_on_a_cotangent_is_late():
+    j = joint_of(lambda x: (x * x).sum(), X)
+    (output,) = j.outputs
+    assert j.late == ()
+    (gradient,) = j.gradients
+    late = replace(j, outputs=(output, gradient))
+    assert late.late == (gradient,)
+    part = partition(late, ())
+    assert part.run_forward([X])[0][1] is None
+    assert {*part.backward_run.makes} == {gradient}
