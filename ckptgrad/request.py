@@ -62,7 +62,7 @@ class Request:
         runtime: how the gradient is run, one of `RUNTIMES`.
         progress: of a gradient that runs stage by stage: whether a bar is shown, or what is told after each step how many
             are done, of how many.
-        encodings: the names of forms in which values may be kept: "bits" keeps masks as bits. Kept as a tuple.
+        encodings: the names of forms in which values may be kept: "bits", and inexact ones. Kept as a tuple.
         tiers: where boundaries are sent that do not fit, for `runtime="staged"`: "host:64GiB", "disk:/scratch:500GiB"; or
             "auto". Kept as a tuple of `Tier`.
         chunks: whether stages may run over chunks of an axis where a budget asks for it.

@@ -18,7 +18,7 @@ from ckptgrad.loops.layout import lay_out_joint
 from ckptgrad.loops.planned import open_loops
 from ckptgrad.once import once
 from ckptgrad.rules.products import merging_axes
-from ckptgrad.stage.encodings.encoding import with_codes
+from ckptgrad.stage.encodings.coded import coded_choices
 from ckptgrad.stage.joint import Joint, joint
 from ckptgrad.stage.partition import Partition, partition
 from ckptgrad.stage.reshaped import read_from_boundaries
@@ -33,10 +33,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Option:
-    """One choice of residuals for a stage kind."""
+    """One choice of residuals for a stage kind; `encodings` are the names of those in which some of them are kept."""
 
     name: str
     partition: Partition
+    encodings: tuple[str, ...] = ()
 
 
 class StageKind:
@@ -83,7 +84,7 @@ class StageKind:
             boundary = variables_of(differentiated.outputs[i] for i in self.boundary_out)
             differentiated = read_from_boundaries(differentiated, boundary)
         lay_out_joint(differentiated, self._placed(differentiated))
-        return with_codes(differentiated, self.encodings)
+        return differentiated
 
     def _placed(self, joint: Joint) -> dict[Variable, NamedSharding | None]:
         """The shardings of what passes the edges of the stage; a cotangent lies as its value does."""
@@ -119,14 +120,25 @@ class StageKind:
 
     @once
     def options(self) -> list[Option]:
-        """The save options, from most kept to least, for each way to reverse the loops inside; then those over chunks."""
-        return [*self._whole, *self._over_chunks]
+        """The save options, from most kept to least, for each way to reverse the loops inside; then those that keep codes,
+        and those over chunks."""
+        return [*self._whole, *self._as_codes, *self._over_chunks]
 
     @once
     def _whole(self) -> list[Option]:
         boundary = [self.joint.inputs[i] for i in self.boundary_in]
         choices = planned_choices(self.joint, boundary, Roofline(self.target), self.saveable)
         return [Option(name, part) for name, part in choices]
+
+    @once
+    def _as_codes(self) -> list[Option]:
+        """Options that keep values in the forms that were asked for; none for what lies on several devices."""
+        if not self.encodings or self.has_loops or self.is_laid_out:
+            return []
+        boundary = [self.joint.inputs[i] for i in self.boundary_in]
+        plain = [(option.name, option.partition) for option in self._whole]
+        choices = coded_choices(plain, boundary, self.encodings, Roofline(self.target))
+        return [Option(choice.name, choice.part, choice.encodings) for choice in choices]
 
     @once
     def _over_chunks(self) -> list[Option]:
@@ -142,7 +154,7 @@ class StageKind:
     @once
     def plain(self) -> Partition:
         """The partition that keeps nothing: its forward makes the outputs alone, over the most chunks that are offered."""
-        joints = (option.partition.joint for option in reversed(self.options))
+        joints = (option.partition.joint for option in reversed([*self._whole, *self._over_chunks]))
         return partition(next(joint for joint in joints if not joint.late), ())
 
     @once

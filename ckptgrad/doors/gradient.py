@@ -255,8 +255,10 @@ def value_and_grad(
         tiers: of a staged gradient with a budget: where boundaries are sent that the device has no room for, beside
             computation: "host:64GiB", "disk:/scratch:500GiB", several in a list, the first to be filled first; "auto" is a
             folder for temporary files. Files are checked when they are read, and removed when the gradient is there.
-        encodings: forms in which values may be kept inside stages: "bits" keeps masks, as of relu and dropout, as bits. The
-            gradient is the same.
+        encodings: forms in which values may be kept, one or several; the planner uses them where that is better. "bits"
+            keeps masks, as of relu and dropout, as bits: the gradient is the same. "bfloat16", "int8" and "float8" keep
+            numbers in two bytes or one: the gradient is inexact, which the plan says, and `validate` measures by how much.
+            What is compared, divided by, used as an index or not a number of real floating point stays as it is.
         chunks: whether stages may run over chunks of an axis (examples, tokens, ...) where that keeps a budget, or is the
             faster way to: the axes are found, and proved to be independent. Planning takes longer then.
 

@@ -23,6 +23,7 @@ def plan(
     saveable: Callable[..., Any] | None = None,
     costs: str = "auto",
     target: TargetChoice = None,
+    encodings: Sequence[str] | str = (),
     chunks: bool = False,
     **kwargs: Any,
 ) -> Plan:
@@ -30,7 +31,7 @@ def plan(
 
     Args:
         fun, *args, **kwargs: the function and its arguments (arrays or ShapeDtypeStructs).
-        argnums, has_aux, budget, policy, saveable, costs, target, chunks: as for `value_and_grad`.
+        argnums, has_aux, budget, policy, saveable, costs, target, encodings, chunks: as for `value_and_grad`.
 
     Returns:
         A Plan; `print` it, or read `peak_bytes`, `choices`, `to_dict()`.
@@ -49,6 +50,7 @@ def plan(
         saveable=saveable,
         costs=costs,
         target=target,
+        encodings=encodings,
         chunks=chunks,
     )
     door = GradientFunction(fun, request, with_value=True)

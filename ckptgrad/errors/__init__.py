@@ -15,7 +15,14 @@ from ckptgrad.errors.calls import (
     StaticArgumentError,
 )
 from ckptgrad.errors.planning import EffectError, ScheduleError
-from ckptgrad.errors.rules import DuplicateRuleError, ForeignCodeError, ForwardModeError, MissingRuleError, NoDerivativeError
+from ckptgrad.errors.rules import (
+    DuplicateRuleError,
+    ForeignCodeError,
+    ForwardModeError,
+    InexactDerivativeError,
+    MissingRuleError,
+    NoDerivativeError,
+)
 from ckptgrad.errors.running import LedgerError, MissingExtraError, NotAttachedError, ProcessesError, StagedError, TierError
 from ckptgrad.errors.validation import ValidationError
 
@@ -29,6 +36,7 @@ __all__ = [
     "ForeignCodeError",
     "ForwardModeError",
     "GradientTypeError",
+    "InexactDerivativeError",
     "LedgerError",
     "MismatchError",
     "MissingExtraError",

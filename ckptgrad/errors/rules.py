@@ -91,6 +91,18 @@ class ForwardModeError(NoDerivativeError, TypeError):
         super().__init__(primitive, "can't apply forward-mode autodiff (jvp) to a custom_vjp function", source)
 
 
+class InexactDerivativeError(NoDerivativeError):
+    """A derivative of a gradient that was made from values which are kept rounded (`encodings=`)."""
+
+    def __init__(self) -> None:
+        NotImplementedError.__init__(
+            self,
+            "the derivative of this gradient would be wrong: it was made from values that are kept rounded to steps, which "
+            "have none; leave int8 and float8 out of the encodings of the gradient that is differentiated",
+        )
+        self.primitive, self.source = "round", None
+
+
 class DuplicateRuleError(CkptgradError, ValueError):
     """A second rule was registered for one primitive."""
 

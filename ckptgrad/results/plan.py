@@ -13,11 +13,12 @@ from ckptgrad.planning.frontier import Point
 from ckptgrad.planning.imported_schedules import FORMAT
 from ckptgrad.planning.knee import quick_knee
 from ckptgrad.planning.referee import Simulation
-from ckptgrad.planning.schedule import Forward, Schedule
+from ckptgrad.planning.schedule import Schedule
 from ckptgrad.results.outcomes import OUTCOMES, Outcome
 from ckptgrad.results.shown import Shown
 from ckptgrad.results.timeline import Timeline, predict
 from ckptgrad.rules.borrowed import borrowed_in
+from ckptgrad.stage.encodings.encoding import largest_error
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -94,11 +95,19 @@ class Plan(Shown):
     @property
     def choices(self) -> list[str]:
         """For each stage, the save option that its backward starts from."""
-        last: dict[int, str] = {}
-        for action in self.schedule:
-            if isinstance(action, Forward) and action.keep is not None:
-                last[action.stage] = self.costs.stages[action.stage].options[action.keep].name
-        return [last.get(i, "-") for i in range(len(self.costs))]
+        kept = self.schedule.kept
+        return [stage.options[kept[i]].name if i in kept else "-" for i, stage in enumerate(self.costs.stages)]
+
+    @property
+    def encodings(self) -> tuple[str, ...]:
+        """The names of the encodings in which it keeps values, those of `encodings=` that it uses."""
+        options = {self.program.stages[i].kind.options[keep].encodings: None for i, keep in self.schedule.kept.items()}
+        return tuple(dict.fromkeys(name for names in options for name in names))
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether all values that it keeps come back equal in all bits; if not, the gradient is inexact."""
+        return largest_error(self.encodings) == 0
 
     @property
     def found(self) -> Outcome | None:
@@ -143,6 +152,9 @@ class Plan(Shown):
             "gradient_bytes": self.program.gradient_bytes,
             "estimated_seconds": self.seconds,
             "knee": self.knee and {"peak_bytes": self.knee.peak_bytes, "seconds": self.knee.seconds},
+            "encodings": list(self.encodings),
+            "exact": self.is_exact,
+            "found_gradient_error": self.found and self.found.gradient_error,
             "found_peak_bytes": self.found and self.found.peak_bytes,
             "found_seconds": self.found and self.found.seconds,
             "stages": len(self.costs),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ckptgrad.meters.meter import Reading
 from ckptgrad.results.finding import Finding, messages
 from ckptgrad.results.shown import Shown
+from ckptgrad.stage.encodings.encoding import largest_error
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,6 +51,7 @@ class Row:
         gradient, value: how they differ from those of `jax.grad`.
         reason: why nothing was measured (the budget is below what the policy can reach), or None.
         smallest_peak_bytes: the smallest peak that the policy can reach, where that is the reason.
+        encodings: the names of those in which its plan keeps values; the gradient is inexact where one of them is.
     """
 
     name: str
@@ -62,6 +64,12 @@ class Row:
     value: Difference | None = None
     reason: str | None = None
     smallest_peak_bytes: int | None = None
+    encodings: tuple[str, ...] = ()
+
+    @property
+    def inexact(self) -> tuple[str, ...]:
+        """Those of its encodings that keep inexact values."""
+        return tuple(name for name in self.encodings if largest_error([name]))
 
     @property
     def certified(self) -> Reading | None:

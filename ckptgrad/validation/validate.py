@@ -17,8 +17,11 @@ from ckptgrad.errors import BudgetError, OptionError, ReferenceTypeError, Valida
 from ckptgrad.graph.naming import name_of
 from ckptgrad.meters.meter import Meter, Reading, Subject, get_meters
 from ckptgrad.planning.schedule import Schedule
+from ckptgrad.results.outcomes import OUTCOMES, Outcome
+from ckptgrad.results.plan import Plan
 from ckptgrad.results.validation import Row, Validation
 from ckptgrad.rules.borrowed import borrowed_in
+from ckptgrad.stage.encodings.encoding import largest_error
 from ckptgrad.target.named import TargetChoice
 from ckptgrad.target.named import target as named_target
 from ckptgrad.target.target import Target
@@ -36,11 +39,18 @@ DEFAULT_WITH_BUDGET = ("optimal", "sqrt", "revolve")
 
 @dataclass(frozen=True)
 class _Compiled:
-    """An unfinished row, its compiled program, and the budget in bytes that it keeps."""
+    """An unfinished row, its compiled program, the budget in bytes that it keeps, and the plan behind it."""
 
     row: Row
     executable: Any
     budget: int | None = None
+    plan: Plan | None = None
+
+    @property
+    def tolerance(self) -> float | None:
+        """The largest relative difference allowed of the gradient of a plan that keeps inexact values, which their encodings
+        state; None for that of its dtype."""
+        return None if self.plan is None or self.plan.is_exact else largest_error(self.plan.encodings)
 
 
 def validate(
@@ -58,6 +68,7 @@ def validate(
     costs: str = "auto",
     saveable: Callable[..., Any] | None = None,
     target: TargetChoice = None,
+    encodings: Sequence[str] | str = (),
     **kwargs: Any,
 ) -> Validation:
     """Compare ckptgrad's gradient of `fun` with `jax.grad` and `jax.checkpoint`: result, peak, time.
@@ -82,6 +93,9 @@ def validate(
         costs, saveable: as for `value_and_grad`, for every policy.
         target: what is compiled for, as `ckptgrad.target` takes it. Where that is not attached nothing is run: the table has
             bytes, no times and no gradients, and arguments may be ShapeDtypeStructs.
+        encodings: as for `value_and_grad`. The gradient of a plan that keeps inexact values may differ by `tolerance` or, by
+            default, by what its encodings state (`Encoding.error`); how much it does is in the table, and from then on in
+            the plan.
 
     Returns:
         A Validation. A policy that cannot meet the budget has a row that says so; with `locate` its `findings` say
@@ -106,7 +120,7 @@ def validate(
     if observers:
         _check_observed(args, kwargs)
     steps = _Steps(on_progress, (2 + len(policies)) * (1 + bool(observers)) + 1 + locate)
-    options = {"budget": budget, "costs": costs, "saveable": saveable, "target": target}
+    options = {"budget": budget, "costs": costs, "saveable": saveable, "target": target, "encodings": encodings}
     call = _opened(fun, args, kwargs, argnums, has_aux, policies, options)
     result = _Run(call, compiled_for, repeats, observers, tolerance, steps).validation(locate)
     if not result.passed:
@@ -278,8 +292,9 @@ class _Run:
             name,
             predicted_peak_bytes=certified.plan.peak_bytes,
             certified_temporary_bytes=certified.temporary_bytes,
+            encodings=certified.plan.encodings,
         )
-        return _Compiled(row, certified.executable, certified.budget)
+        return _Compiled(row, certified.executable, certified.budget, certified.plan)
 
     def measure(self, programs: Sequence[_Compiled]) -> list[Row]:
         """Rows with peaks read and, where they can be run, results compared and times taken; the first is the reference."""
@@ -313,10 +328,21 @@ class _Run:
         compared: list[Row] = []
         for program, row in zip(programs, rows, strict=True):
             value, gradient = program.executable(*self.call.args, **self.call.kwargs)
-            gradient_differs = difference(gradient, reference_gradient, self.tolerance)
+            allowed = program.tolerance if self.tolerance is None else self.tolerance
+            gradient_differs = difference(gradient, reference_gradient, allowed)
+            if program.plan is not None and not program.plan.is_exact:
+                _remember(program.plan, program.row, gradient_differs.relative)
             value_differs = difference(value, reference_value, self.tolerance)
             compared.append(replace(row, gradient=gradient_differs, value=value_differs))
         return compared
+
+
+def _remember(plan: Plan, row: Row, error: float) -> None:
+    """State a gradient's measured error with its plan from now on."""
+    found, certified = plan.found, row.certified
+    if plan.fenced and (found or certified):
+        outcome = found or Outcome(certified.bytes if certified and certified.bytes else 0)
+        OUTCOMES.put(plan.program, plan.schedule, replace(outcome, gradient_error=error))
 
 
 def _name_of(policy: Policy) -> str:

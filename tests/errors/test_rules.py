@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ckptgrad.errors import DuplicateRuleError, ForwardModeError, MissingRuleError, NoDerivativeError
+from ckptgrad.errors import DuplicateRuleError, ForwardModeError, InexactDerivativeError, MissingRuleError, NoDerivativeError
 
 
 def test_a_missing_rule_says_how_to_give_one():
@@ -15,6 +15,12 @@ def test_no_derivative_says_why():
     error = NoDerivativeError("floor", "it is constant between jumps", "model.py:3")
     assert str(error).startswith("the primitive 'floor' at model.py:3 has no derivative: it is constant between jumps. ")
     assert isinstance(ForwardModeError("custom_vjp_call"), NoDerivativeError)
+
+
+def test_an_inexact_gradient_has_no_derivative_and_says_what_to_leave_out():
+    error = InexactDerivativeError()
+    assert isinstance(error, NoDerivativeError)
+    assert "leave int8 and float8 out" in str(error)
 
 
 def test_a_second_rule_says_how_to_replace_the_first():

@@ -85,9 +85,20 @@ def _summary(plan: Plan) -> Table:
     )
     if not plan.fenced:
         grid.add_row("fences", "none: stages are fused with each other; predictions are for stages that are not")
+    if not plan.is_exact:
+        grid.add_row("gradient", _inexact_words(plan))
     if plan.borrowed:
         grid.add_row("borrowed rules", f"{', '.join(plan.borrowed)}: differentiated by JAX, without an independent check")
     return grid
+
+
+def _inexact_words(plan: Plan) -> str:
+    """How far off the gradient is that was made from inexact values; to measure it in a plan would be to run it."""
+    error = None if plan.found is None else plan.found.gradient_error
+    measured = "run cg.validate with these encodings to measure by how much"
+    if error is not None:
+        measured = f"by {error:.1e} of its largest entry, measured by cg.validate"
+    return f"inexact, as values are kept as {', '.join(plan.encodings)}: {measured}"
 
 
 def _target_words(target: Target) -> str:

@@ -41,6 +41,7 @@ def parts(validation: Validation) -> list[RenderableType]:
     )
     verdict = ("passed" if ran else "certified") if validation.passed else "FAILED"
     notes = [f"{verdict}: {text}" for text in validation.row_failures or [_agreement(validation)]]
+    notes += [_inexact(row) for row in validation.rows if row.inexact]
     notes += validation.located
     if validation.borrowed:
         notes.append(f"borrowed from JAX, so not checked independently: {', '.join(validation.borrowed)}")
@@ -60,8 +61,17 @@ def _agreement(validation: Validation) -> str:
         kept = "" if validation.budget is None else "peaks are within the budget; "
         return f"{kept}nothing was run, so no gradient was compared"
     binding = "" if validation.budget is None else ", certified peaks are within the budget"
+    binding = f"{', but for what is inexact' if any(row.inexact for row in validation.rows) else ''}{binding}"
     wrong = "" if validation.passed else "; custom rules that both use are wrong"
     return f"gradients agree with jax.grad's{binding}{wrong}"
+
+
+def _inexact(row: Row) -> str:
+    """How far off a gradient is that was made from inexact values."""
+    kept = f"inexact: {row.name} keeps values as {', '.join(row.inexact)}"
+    return (
+        kept if row.gradient is None else f"{kept}; its gradient is off by {row.gradient.relative:.1e} of its largest entry"
+    )
 
 
 def _reason(row: Row, cells: int) -> list[str]:

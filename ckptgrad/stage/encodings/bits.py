@@ -12,22 +12,19 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from ckptgrad.stage.encodings.encoding import Encoding, register
-
-# Elements below which it is not worth the operations.
-FEWEST = 1024
+from ckptgrad.stage.encodings.encoding import FEWEST, Encoding, register
 
 
 def _takes(aval: Any) -> bool:
     return aval.dtype == np.bool_ and aval.size >= FEWEST
 
 
-def encode(mask: Any) -> Any:
+def encode(mask: Any) -> tuple[Any]:
     """Bytes of the elements of an array of booleans.
 
     Example:
         >>> import jax.numpy as jnp
-        >>> encode(jnp.arange(16) < 3).tolist()
+        >>> encode(jnp.arange(16) < 3)[0].tolist()
         [3, 1]
     """
     padded = lax.pad(lax.reshape(mask, (mask.size,)), np.bool_(False), [(0, -mask.size % 8, 0)])
@@ -36,15 +33,16 @@ def encode(mask: Any) -> Any:
     for k in range(1, 8):
         run = lax.index_in_dim(runs, k, keepdims=False)
         joined = lax.bitwise_or(joined, lax.shift_left(run, lax.full_like(run, k)))
-    return joined
+    return (joined,)
 
 
-def decode(code: Any, aval: Any) -> Any:
+def decode(code: tuple[Any, ...], aval: Any) -> Any:
     """The array of booleans of this shape, from its bytes."""
-    shape = (8, code.size)
-    runs = lax.broadcast_in_dim(code, shape, (1,))
+    (joined,) = code
+    shape = (8, joined.size)
+    runs = lax.broadcast_in_dim(joined, shape, (1,))
     bits = lax.shift_right_logical(runs, lax.broadcasted_iota(jnp.uint8, shape, 0))
-    flat = lax.reshape(lax.bitwise_and(bits, lax.full_like(bits, 1)), (8 * code.size,))
+    flat = lax.reshape(lax.bitwise_and(bits, lax.full_like(bits, 1)), (8 * joined.size,))
     return lax.reshape(lax.slice(flat, (0,), (aval.size,)) != 0, aval.shape)
 
 
