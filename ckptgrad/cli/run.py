@@ -19,12 +19,13 @@ from ckptgrad.cli.tracebacks import users_traceback
 from ckptgrad.doors.gradient import value_and_grad
 from ckptgrad.errors import BudgetError, OptionError
 from ckptgrad.results.script_run import ScriptRun
-from ckptgrad.scripts.planned import PlannedGradients
+from ckptgrad.scripts.planned import Enough, PlannedGradients
+from ckptgrad.target.named import target as named_target
 
 INTERRUPTED_EXIT = 130
 
 
-@asks(value_and_grad, without=("argnums", "has_aux", "target", "runtime"))
+@asks(value_and_grad, without=("argnums", "has_aux", "runtime"))
 def run(
     asked: Asked,
     words: Annotated[
@@ -32,24 +33,37 @@ def run(
         typer.Argument(metavar="SCRIPT [-- ARGUMENTS]", help="The script, and after -- what it is given."),
     ] = None,
     module: Annotated[str | None, typer.Option("-m", metavar="MODULE", help="Run a module instead of a script.")] = None,
+    dry: Annotated[
+        bool, typer.Option("--dry", help="Compile what is planned, for --target if named, and run none of it.")
+    ] = False,
+    programs: Annotated[
+        int, typer.Option(min=1, help="Of a dry run: how many programs or gradients to compile before the script ends.")
+    ] = 1,
     as_json: AsJson = False,
     html: HtmlFile = None,
 ) -> None:
     """Run a script with jax.grad, jax.value_and_grad and Flax NNX's planned within a budget, and report each.
 
-    Inside the script's own jit, peaks are predicted. What cannot be planned is left to JAX, and reported. The exit code is
-    the script's; 2 for a budget that is too small.
+    Peaks are predicted; a program of the script's own jit is certified as a whole. What cannot be planned is left to JAX,
+    and reported. The exit code is the script's; 2 for a budget that is too small.
+
+    With --dry, each program with a gradient is compiled from the types of its arguments, and the script goes on with JAX's
+    own gradients, until as many are compiled as --programs says: with one, nothing heavy runs here.
     """
     words = list(words or ())
     if module is None and (not words or not Path(words[0]).is_file()):
         raise OptionError(f"there is no script {words[0]!r}" if words else "name a script, or a module by -m")
+    if asked["target"] is not None and not dry:
+        raise OptionError("--target is compiled for and run by nothing here: give --dry too, or leave it out")
     script = module or words.pop(0)
-    planned = PlannedGradients(asked)
+    planned = PlannedGradients(asked, programs if dry else None)
     with ExitStack() as stack:
         if as_json:
             stack.enter_context(results_alone())
         code = _exit_code(script, module is not None, words, planned)
-        deliver(f"Gradients of {script}", {"Gradients": ScriptRun(script, asked["budget"], planned.calls)}, as_json, html)
+        target = None if asked["target"] is None else str(named_target(asked["target"]))
+        result = ScriptRun(script, asked["budget"], planned.calls, dry, target)
+        deliver(f"Gradients of {script}", {"Gradients": result}, as_json, html)
     raise typer.Exit(code)
 
 
@@ -66,6 +80,8 @@ def _exit_code(script: str, is_module: bool, arguments: list[str], planned: Plan
                 runpy.run_path(script, run_name="__main__")
     except SystemExit as error:
         return _code(error.code)
+    except Enough:
+        return 0
     except KeyboardInterrupt:
         return INTERRUPTED_EXIT
     except BudgetError as error:

@@ -19,6 +19,9 @@ class GradientCall:
         stages, repeated: of the plan: stages, and forwards that are repeated.
         left: why it was left to its library; "" for a planned one.
         times: how often it was called or, inside a jit, traced.
+        certified_bytes: what XLA allocates beyond the arguments: for the program that it is in, with all that this does; in
+            a dry run of a gradient outside programs, for the gradient. None where nothing was compiled as one.
+        program: the name of that program; "" outside programs.
     """
 
     function: str
@@ -28,6 +31,8 @@ class GradientCall:
     repeated: int = 0
     left: str = ""
     times: int = 1
+    certified_bytes: int | None = None
+    program: str = ""
 
 
 @dataclass(frozen=True, repr=False)
@@ -38,12 +43,17 @@ class ScriptRun(Shown):
         script: its path, or the name of the module.
         budget: of each gradient, as it was asked for.
         calls: one for each function, line and plan, in the order in which they came.
+        dry: whether it was a dry run: compiled, and run with JAX's own gradients.
+        target: what was compiled for, as text; None for what is attached.
     """
 
     script: str
     budget: Any
     calls: tuple[GradientCall, ...]
+    dry: bool = False
+    target: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The calls as plain data."""
-        return {"script": self.script, "budget": self.budget, "calls": [asdict(call) for call in self.calls]}
+        calls = [asdict(call) for call in self.calls]
+        return {"script": self.script, "budget": self.budget, "dry": self.dry, "target": self.target, "calls": calls}

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from tests.support.targets import compile_only
+
 SCRIPT = """
 import sys
 from jax import grad
@@ -49,6 +51,19 @@ def test_json_is_alone_on_standard_output(run, script):
     assert [call["left"] for call in data["calls"]] == [""]
 
 
+def test_a_dry_run_ends_when_enough_is_compiled(run, script):
+    result = run("run", script(), "--dry", "--budget", "1MiB")
+    assert "a dry run, compiled for what is attached" in result.output
+    assert "__main__" not in result.output
+
+
+def test_a_dry_run_for_a_chip_that_is_not_here(run, script):
+    target = compile_only("h100")
+    data = json.loads(run("run", script(), "--dry", "--target", "h100", "--budget", "1MiB", "--json").stdout)
+    assert data["target"] == str(target)
+    assert data["calls"][0]["certified_bytes"] > 0
+
+
 @pytest.mark.parametrize(
     ("last", "code", "said"),
     [
@@ -71,3 +86,4 @@ def test_what_is_wrong_with_the_call(run, script):
     assert "name a script" in run("run", code=2).output
     assert "no folder" in run("run", script(), "--html", "missing/page.html", code=2).output
     assert "smallest feasible" in run("run", script(), "--budget", "3", code=2).output
+    assert "give --dry too" in run("run", script(), "--target", "cpu", code=2).output

@@ -31,6 +31,10 @@ CALLS = {
     "equinox": lambda: eqx.filter_value_and_grad(lambda model: loss(model, X))(W),
     "nnx": lambda: nnx.grad(lambda model: jnp.sum(model(X) ** 2))(nnx.Linear(4, 2, rngs=nnx.Rngs(0))),
     "nnx by keyword": lambda: nnx.grad(f=lambda model: jnp.sum(model(X)))(nnx.Linear(4, 2, rngs=nnx.Rngs(0))),
+    "equinox in its own jit": lambda: eqx.filter_jit(lambda w: eqx.filter_grad(lambda model: loss(model, X))(w))(W),
+    "nnx in its own jit": lambda: nnx.jit(lambda model: nnx.value_and_grad(lambda m: jnp.sum(m(X) ** 2))(model))(
+        nnx.Linear(4, 2, rngs=nnx.Rngs(0))
+    ),
     "a decorator": lambda: nnx.grad(argnums=0)(lambda w: loss(w, X))(W),
 }
 
@@ -44,6 +48,7 @@ def test_planned(call):
     assert (jax.grad, nnx.grad) == originals
     (entry,) = planned.calls
     assert not entry.left
+    assert (entry.certified_bytes is not None) == ("jit" in call or call == "value_and_grad")
     assert entry.peak_bytes > 0
     assert "test_planned.py" in entry.place
 

@@ -8,7 +8,7 @@ from rich.text import Text
 from ckptgrad.bytes import format_bytes
 from ckptgrad.report import registry
 from ckptgrad.report.tables import NOTHING, table_of
-from ckptgrad.results.script_run import ScriptRun
+from ckptgrad.results.script_run import GradientCall, ScriptRun
 
 
 @registry.parts.register(ScriptRun)
@@ -16,14 +16,20 @@ def parts(run: ScriptRun) -> list[RenderableType]:
     """A line about the script, and a row for each gradient."""
     planned = sum(not call.left for call in run.calls)
     within = "no budget" if run.budget is None else f"budget {run.budget} for each"
-    head = Text(f"{run.script}: {planned} of {len(run.calls)} gradients planned, {within}; peaks are predicted")
+    how = f"; a dry run, compiled for {run.target or 'what is attached'}" if run.dry else ""
+    head = Text(f"{run.script}: {planned} of {len(run.calls)} gradients planned, {within}{how}")
+    legend = Text(
+        "predicted: of the gradient, beyond its arguments; certified: what XLA allocates for all of the program that it is "
+        "in, beyond the arguments of that"
+    )
     if not run.calls:
         return [Text(f"{run.script}: no gradient was asked for by jax.grad, jax.value_and_grad or flax.nnx's")]
     columns = (
         "function",
         "asked for at",
         "calls",
-        "peak beyond arguments",
+        "predicted",
+        "certified",
         "stages",
         "repeated",
         "left to its library because",
@@ -32,5 +38,11 @@ def parts(run: ScriptRun) -> list[RenderableType]:
     for call in run.calls:
         peak = NOTHING if call.peak_bytes is None else format_bytes(call.peak_bytes)
         numbers = (str(call.stages), str(call.repeated)) if not call.left else (NOTHING, NOTHING)
-        table.add_row(call.function, call.place, str(call.times), peak, *numbers, call.left)
-    return [head, Text(), table]
+        table.add_row(call.function, call.place, str(call.times), peak, _certified(call), *numbers, call.left)
+    return [head, Text(), table, legend]
+
+
+def _certified(call: GradientCall) -> str:
+    if call.certified_bytes is None:
+        return NOTHING
+    return format_bytes(call.certified_bytes) + (f" ({call.program})" if call.program else "")
