@@ -42,7 +42,7 @@ def run(
     as_json: AsJson = False,
     html: HtmlFile = None,
 ) -> None:
-    """Run a script with jax.grad, jax.value_and_grad and Flax NNX's planned within a budget, and report each.
+    """Run a script with the gradients of JAX, Flax NNX and Equinox planned within a budget, and report each.
 
     Peaks are predicted; a program of the script's own jit is certified as a whole. What cannot be planned is left to JAX,
     and reported. The exit code is the script's; 2 for a budget that is too small.

@@ -1,8 +1,8 @@
-"""The gradient functions of JAX and of Flax NNX, replaced by planned ones while a script runs.
+"""The gradient functions of JAX, Flax NNX and Equinox, replaced by planned ones while a script runs.
 
 `jax.grad` and `jax.value_and_grad` are replaced before the script imports anything, so that `from jax import grad` and
-libraries that call them (Equinox's `filter_grad`, Flax's training helpers) are planned as well; those of `flax.nnx` as soon
-as it is imported. What JAX itself, Flax NNX's own functions and ckptgrad ask for is left as it is, and so is what cannot be
+libraries that call them are planned as well; those of `flax.nnx` and Equinox as soon as these are imported. What JAX itself,
+these libraries' own functions and ckptgrad ask for is left as it is, and so is what cannot be
 planned: the report says why. `jax.jit` is replaced too: a program with planned gradients inside is certified as a whole
 (`scripts.programs`).
 
@@ -30,17 +30,18 @@ from ckptgrad.doors.certify import compile_whole
 from ckptgrad.doors.watching import watching
 from ckptgrad.errors import BudgetError, CkptgradError
 from ckptgrad.graph.naming import name_of, title
-from ckptgrad.libraries import nnx
+from ckptgrad.libraries import eqx, nnx
 from ckptgrad.results.plan import Plan
 from ckptgrad.results.script_run import GradientCall
 from ckptgrad.scripts.programs import ScriptProgram, is_traced, traced, tracing
 from ckptgrad.target.named import target as named_target
 
 _NAMES = ("grad", "value_and_grad")
-_NNX = "flax.nnx"
+# Libraries with gradient functions of their own: the module, ours, and how they call them.
+_LIBRARIES = (("flax.nnx", nnx, _NAMES), ("equinox", eqx, ("filter_grad", "filter_value_and_grad")))
 # Whose own calls are not the script's.
 _NOT_SCRIPTS = ("jax", "jaxlib", "ckptgrad")
-_OWN = (*_NOT_SCRIPTS, _NNX)
+_OWN = (*_NOT_SCRIPTS, *(module for module, _, _ in _LIBRARIES))
 # Whether gradients are JAX's own: one inside a planned gradient is part of its function, and a dry run runs nothing planned.
 _LEFT_ALONE: ContextVar[bool] = ContextVar("left_alone", default=False)
 
@@ -110,25 +111,31 @@ class PlannedGradients:
     @contextmanager
     def in_place(self) -> Iterator[None]:
         """Replace the functions meanwhile."""
-        finder = _AfterImport(_NNX, lambda: self._replace(sys.modules[_NNX], nnx, restored))
         restored: list[tuple[Any, str, Any]] = []
-        self._replace(jax, gradient, restored)
+        finders = [
+            _AfterImport(
+                name, lambda name=name, ours=ours, names=names: self._replace(sys.modules[name], ours, names, restored)
+            )
+            for name, ours, names in _LIBRARIES
+        ]
+        self._replace(jax, gradient, _NAMES, restored)
         restored.append((jax, "jit", jax.jit))
         jax.jit = self._watched(jax.jit)
-        if _NNX in sys.modules:
-            self._replace(sys.modules[_NNX], nnx, restored)
-        sys.meta_path.insert(0, finder)
+        for name, ours, names in _LIBRARIES:
+            if name in sys.modules:
+                self._replace(sys.modules[name], ours, names, restored)
+        sys.meta_path[:0] = finders
         self.active = True
         try:
             yield
         finally:
             self.active = False
-            sys.meta_path.remove(finder)
+            sys.meta_path[:] = [finder for finder in sys.meta_path if finder not in finders]
             for module, name, original in reversed(restored):
                 setattr(module, name, original)
 
-    def _replace(self, module: Any, ours: Any, restored: list[tuple[Any, str, Any]]) -> None:
-        for name in _NAMES:
+    def _replace(self, module: Any, ours: Any, names: Sequence[str], restored: list[tuple[Any, str, Any]]) -> None:
+        for name in names:
             original = getattr(module, name)
             restored.append((module, name, original))
             setattr(module, name, self._planned(original, getattr(ours, name)))
@@ -179,9 +186,9 @@ class PlannedGradients:
             if unknown or len(args) > 5:
                 self._note(fun, place, f"ckptgrad has no {unknown[0] if unknown else 'reduce_axes'}")
                 return theirs(*call, **named)
-            door = ours(*args, **given, **self.options)
             plans: list[Plan] = []
             try:
+                door = ours(*args, **given, **self.options)
                 with self.left_alone(), watching(plans.append):
                     if self.dry is not None and not is_traced(call, named):
                         return self._dry(fun, place, door, theirs, call, named)

@@ -23,7 +23,7 @@ def parts(run: ScriptRun) -> list[RenderableType]:
         "in, beyond the arguments of that"
     )
     if not run.calls:
-        return [Text(f"{run.script}: no gradient was asked for by jax.grad, jax.value_and_grad or flax.nnx's")]
+        return [Text(f"{run.script}: no gradient was asked for by jax.grad, jax.value_and_grad, flax.nnx's or Equinox's")]
     columns = (
         "function",
         "asked for at",
