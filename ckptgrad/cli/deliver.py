@@ -12,6 +12,7 @@ from typing import Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from ckptgrad.cli.about import made_by
 from ckptgrad.cli.output import say, writing
 from ckptgrad.report.page import page
 from ckptgrad.report.plots.style import save_png
@@ -53,7 +54,7 @@ def write(title: str, sections: Mapping[str, Shown], html: Path | None, png: Pat
         OutputError: a file cannot be written.
     """
     if html is not None:
-        text = page(title, sections)
+        text = page(title, sections, made_by(sections))
         with writing(html):
             html.write_text(text, encoding="utf-8", errors="backslashreplace")
         typer.echo(f"written: {html}", err=True)

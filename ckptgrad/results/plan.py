@@ -19,6 +19,7 @@ from ckptgrad.results.shown import Shown
 from ckptgrad.results.timeline import Timeline, predict
 from ckptgrad.rules.borrowed import borrowed_in
 from ckptgrad.stage.encodings.encoding import largest_error
+from ckptgrad.target.target import Target
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,6 +65,11 @@ class Plan(Shown):
     def peak_bytes(self) -> int:
         """Predicted bytes beyond the arguments at the worst moment: temporaries and outputs."""
         return self.simulation.peak
+
+    @property
+    def target(self) -> Target:
+        """What it is for."""
+        return self.program.target
 
     @property
     def temporary_bytes(self) -> int:

@@ -14,6 +14,7 @@ from ckptgrad.planning.schedule import Schedule
 from ckptgrad.results.lives import Life, lives
 from ckptgrad.results.predicted import Moment, moments
 from ckptgrad.results.shown import Shown
+from ckptgrad.target.target import Target
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,6 +34,7 @@ class Timeline(Shown):
             the buffers alive at its peak.
         least: whether the smallest plan was asked for, with no number of bytes to keep.
         devices: the number of devices; all bytes are those of one of them.
+        target: what it is for.
 
     Example:
         >>> import jax.numpy as jnp, ckptgrad as cg
@@ -50,6 +52,7 @@ class Timeline(Shown):
     readings: Mapping[str, Reading] = field(default_factory=dict[str, Reading])
     least: bool = False
     devices: int = 1
+    target: Target | None = None
 
     @property
     def peak_at(self) -> int:
@@ -129,7 +132,9 @@ class Timeline(Shown):
 def predict(name: str, program: Program, costs: ChainCosts, schedule: Schedule, budget: int | None) -> Timeline:
     """The predicted timeline of a schedule."""
     found = tuple(moments(program, costs, schedule))
-    return Timeline(name, found, tuple(lives(program, costs, schedule, found)), budget, devices=program.devices)
+    return Timeline(
+        name, found, tuple(lives(program, costs, schedule, found)), budget, devices=program.devices, target=program.target
+    )
 
 
 def places(timeline: Timeline, schedule: Schedule) -> Sequence[tuple[str | None, float, float]]:

@@ -1,25 +1,9 @@
-"""Schedules as space-time diagrams, and in letters."""
+"""Schedules in letters."""
 
 from __future__ import annotations
 
 from ckptgrad.planning import ChainCosts, get_policy
-from ckptgrad.planning.schedule import Backward, Forward, Free, Schedule
-from ckptgrad.report.schedule import COLUMNS, ROWS, schedule_chart, spacetime
-
-
-def test_space_and_time_of_a_schedule():
-    schedule = Schedule(
-        (Forward(0), Forward(1, 0), Backward(1), Free(1), Forward(0, 0, False), Backward(0), Free(0)), "by hand"
-    )
-    found = spacetime(schedule, ChainCosts.uniform(2))
-    assert found.held == [(1, 0, 3)]
-    assert found.marks == {
-        "forward": [(0, 0), (1, 1)],
-        "repeated forward": [(3, 0)],
-        "residuals kept": [(1, 1), (3, 0)],
-        "backward": [(2, 1), (4, 0)],
-    }
-    assert (found.time, found.counted) == (5, "forwards and backwards")
+from ckptgrad.report.schedule import COLUMNS, ROWS, schedule_chart
 
 
 def test_the_diagram_in_letters(shown):

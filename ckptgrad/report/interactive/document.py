@@ -9,7 +9,7 @@ from html import escape
 from bokeh.document import Document
 from bokeh.embed import components
 from bokeh.events import DocumentReady
-from bokeh.models import UIElement
+from bokeh.model import Model
 from bokeh.resources import Resources
 from rich.table import Table
 
@@ -28,10 +28,10 @@ def interactive_sections(sections: Mapping[str, Shown]) -> str:
 
     Each table is there as plain HTML too, for screen readers and where scripts are not run.
     """
-    roots: dict[str, UIElement] = {}
+    roots: dict[str, Model] = {}
     document = Document()
 
-    def placed(root: UIElement) -> str:
+    def placed(root: Model) -> str:
         name = f"root{len(roots)}"
         roots[name] = root
         document.add_root(root)

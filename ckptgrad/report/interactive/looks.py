@@ -27,7 +27,16 @@ from bokeh.plotting import figure
 # Matplotlib's hatches under Bokeh's names.
 HATCHES = {"": " ", "..": "dot", "//": "right_diagonal_line", "xx": "diagonal_cross", "\\\\": "left_diagonal_line"}
 DASHES = {"-": "solid", "--": "dashed", ":": "dotted", "-.": "dotdash"}
-MARKERS = {"*": "star", "D": "diamond", "s": "square", "^": "triangle", "o": "circle", "v": "inverted_triangle", "X": "x"}
+MARKERS = {
+    "*": "star",
+    "D": "diamond",
+    "s": "square",
+    "^": "triangle",
+    "o": "circle",
+    "v": "inverted_triangle",
+    "X": "x",
+    "x": "cross",
+}
 
 
 class Drawn(NamedTuple):
@@ -52,19 +61,17 @@ def new_figure(height: int, label: str, **options: Any) -> figure:
         label: what it shows, for screen readers.
         options: of the figure.
     """
+    wheel = WheelZoomTool(modifiers={"ctrl": True}, description="Ctrl and the wheel zoom")
     drawn = figure(
         height=height,
         sizing_mode="stretch_width",
-        tools=[
-            PanTool(), BoxZoomTool(), ZoomInTool(), ZoomOutTool(), ResetTool(), SaveTool(),
-            WheelZoomTool(modifiers={"ctrl": True}, description="Ctrl and the wheel zoom"),
-        ],
+        tools=[PanTool(), BoxZoomTool(), ZoomInTool(), ZoomOutTool(), ResetTool(), SaveTool(), wheel],
         toolbar_location=options.pop("toolbar_location", "above"),
         html_attributes={"role": "img", "aria-label": label},
         **options,
     )  # fmt: skip
     drawn.toolbar.logo = None
-    drawn.toolbar.active_scroll = drawn.select_one(WheelZoomTool)
+    drawn.toolbar.active_scroll = wheel
     drawn.xgrid.visible = False
     drawn.ygrid.grid_line_color = "#999999"
     drawn.ygrid.grid_line_alpha = 0.4
@@ -76,7 +83,7 @@ def add_legend(drawn: figure, items: Sequence[tuple[str, Sequence[Any]]], column
     """A legend above the figure, where it hides nothing; a click on an entry hides what it names."""
     legend = Legend(
         items=[LegendItem(label=label, renderers=[*renderers]) for label, renderers in items],
-        orientation="horizontal", ncols=columns, click_policy="hide", border_line_color=None, padding=0,
+        orientation="horizontal", ncols=columns, click_policy="hide", border_line_color=None,
         label_text_font_size="12px", location="left",
     )  # fmt: skip
     drawn.add_layout(legend, "above")

@@ -73,7 +73,7 @@ def of_parts(table: Table, label: str) -> UIElement:
     columns = [Column(f"c{k}", c.header, width_of([c.header, *c.cells]), c.right) for k, c in enumerate(cells)]
     source = ColumnDataSource({c.field: list(own.cells) for c, own in zip(columns, cells, strict=True)})
     rows = table.row_count
-    found = IndexFilter([*range(rows)])
+    found = IndexFilter(indices=[*range(rows)])
     shown = data_table(columns, source, "table", label, CDSView(filter=found), rows)
     if rows < SEARCHED_FROM:
         return shown

@@ -219,7 +219,7 @@ def _strip(moments: ColumnDataSource, above: figure) -> figure:
         rows = [k for k, own in enumerate(moments.data["pass"]) if own == name]
         if rows:
             quads = drawn.quad(
-                "left", "right", 1, 0, source=moments, view=CDSView(filter=IndexFilter(rows)), fill_color=colour,
+                "left", "right", 1, 0, source=moments, view=CDSView(filter=IndexFilter(indices=rows)), fill_color=colour,
                 hatch_pattern=HATCHES[hatch], hatch_color="#222222", hatch_alpha=0.6, hatch_scale=8, line_color="#ffffff",
                 line_width=0.5,
             )  # fmt: skip
@@ -242,7 +242,7 @@ def _choice(
     head = Div(text="", name="head", html_attributes={"role": "status", "aria-live": "polite"}, sizing_mode="stretch_width")
     search = TextInput(placeholder="search: a layer, line, type or kind", name="search", width=340)
     every = Checkbox(label="all buffers, whenever they are held", active=False, name="every")
-    rows = IndexFilter([])
+    rows = IndexFilter(indices=[])
     layers = ColumnDataSource({column.field: [] for column in _LAYERS})
     marks = []
     for drawn in figures:

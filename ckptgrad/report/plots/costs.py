@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ckptgrad.planning.schedule import Forward
-from ckptgrad.report.plots.style import KIND_STYLES, MIB, legend_beside, new_figure
+from ckptgrad.report.plots.style import KIND_STYLES, MIB, PASS_STYLES, legend_beside, new_figure
+from ckptgrad.report.series.costs import cost_series
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,29 +21,11 @@ def plot_costs(plan: Plan) -> Figure:
         The figure.
     """
     figure, (above, below) = new_figure(9.0, 5.4, rows=2)
-    kept = plan.schedule.kept
-    stages = plan.costs.stages
-    options = [s.options[kept[i]] if i in kept else s.options[-1] for i, s in enumerate(stages)]
-    transients = [max(o.forward_transient, o.backward_transient, 0) for o in options]
-    rows = {
-        "boundaries": [s.boundary_bytes / MIB for s in stages],
-        "residuals": [o.residual_bytes / MIB for o in options],
-        "transients": [t / MIB for t in transients],
-    }
-    xs = range(len(stages))
-    _stack(above, xs, {k: (v, *KIND_STYLES[k]) for k, v in rows.items()})
+    series, xs = cost_series(plan), range(len(plan.costs))
+    _stack(above, xs, {kind: ([b / MIB for b in row], *KIND_STYLES[kind]) for kind, row in series.bytes.items()})
     above.set_ylabel("MiB")
-    first, repeated = [0.0 for _ in xs], [0.0 for _ in xs]
-    for action in plan.schedule:
-        if isinstance(action, Forward):
-            bars = repeated if first[action.stage] else first
-            bars[action.stage] += 1e3 * stages[action.stage].forward_seconds(action.keep, action.output)
-    times = {
-        "forward": (first, "#999999", ""),
-        "repeated forwards": (repeated, "#D55E00", ".."),
-        "backward": ([1e3 * o.backward_time for o in options], "#E69F00", "//"),
-    }
-    _stack(below, xs, times)
+    above.set_title("what each stage costs")
+    _stack(below, xs, {name: ([1e3 * t for t in row], *PASS_STYLES[name]) for name, row in series.seconds.items()})
     below.set_ylabel("ms (estimated)")
     below.set_xlabel("stage")
     return figure

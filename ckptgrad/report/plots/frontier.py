@@ -4,25 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ckptgrad.report.plots.broken import break_axis
 from ckptgrad.report.plots.style import MIB, axes_for, legend_beside
+from ckptgrad.report.series.frontier import frontier_series
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from ckptgrad.planning.frontier import Point
     from ckptgrad.results.frontier import Frontier
-
-# Marker and colour by the beginning of a policy's name.
-_MARKERS = (
-    ("jax.grad", "*", "#000000"),
-    ("jax.checkpoint", "D", "#D55E00"),
-    ("store_all", "s", "#009E73"),
-    ("sqrt", "^", "#CC79A7"),
-    ("revolve", "o", "#56B4E9"),
-    ("every", "v", "#E69F00"),
-    ("recompute_all", "X", "#999999"),
-)
 
 
 def plot_frontier(frontier: Frontier, ax: Axes | None = None) -> Figure:
@@ -36,33 +26,29 @@ def plot_frontier(frontier: Frontier, ax: Axes | None = None) -> Figure:
         The figure.
     """
     figure, axes = axes_for(ax)
-    fastest = frontier.points[-1]
-    xs = [p.peak_bytes / MIB for p in frontier.points]
-    ys = [_ratio(p, fastest) for p in frontier.points]
+    series = frontier_series(frontier.points, frontier.others)
+    xs, ys = [p.bytes / MIB for p in series.curve], [p.ratio for p in series.curve]
     axes.plot(xs, ys, drawstyle="steps-post", color="#0072B2", linewidth=2.0, label="optimal")
-    knee = frontier.knee
-    if knee is not None:
-        axes.plot(knee.peak_bytes / MIB, _ratio(knee, fastest), "o", color="#0072B2", markersize=5, label="knee")
-    lowest = min(ys)
-    for start, marker, colour in _MARKERS:
-        points = [p for p in frontier.others if p.policy.startswith(start)]
-        by_label: dict[str, list[Point]] = {}
-        for p in points:
-            by_label.setdefault(p.policy if start == "jax.checkpoint" else start.replace("every", "every k"), []).append(p)
-        for k, (label, group) in enumerate(by_label.items()):
-            x, y = [p.peak_bytes / MIB for p in group], [_ratio(p, fastest) for p in group]
-            face, size = "none" if k % 2 else colour, 9 - 2 * (k // 2)
-            axes.plot(x, y, marker, color=colour, markerfacecolor=face, markersize=size, label=label)
+    if series.knee is not None:
+        axes.plot(series.knee.bytes / MIB, series.knee.ratio, "o", color="#0072B2", markersize=5, label="knee")
+    for group in series.groups:
+        x, y = [p.bytes / MIB for p in group.points], [p.ratio for p in group.points]
+        face = group.colour if group.filled else "none"
+        axes.plot(x, y, group.marker, color=group.colour, markerfacecolor=face, markersize=group.size, label=group.name,
+                  clip_on=False)  # fmt: skip
+        for p in group.points if len(group.points) > 1 else ():
+            axes.annotate(p.label, (p.bytes / MIB, p.ratio), (4, 3), textcoords="offset points", fontsize="x-small")
     axes.axvspan(0, xs[0], color="#EEEEEE", zorder=0, label="no plan is this small")
-    axes.set_xlim(0, None if fastest.peak_bytes else 1)
-    axes.set_ylim(min(0.95, lowest - 0.05), None)
+    most_bytes, most_ratio = series.most_bytes / MIB, series.most_ratio
+    beyond = {p.bytes / MIB for p in series.far if p.bytes / MIB > most_bytes}
+    start = series.least_bytes / MIB
+    break_axis(axes, "x", start, most_bytes + 0.08 * (most_bytes - start) if most_bytes else 1, sorted(beyond))
+    lowest = min(p.ratio for p in (*series.curve, *series.rivals))
+    beyond = {p.ratio for p in series.far if p.ratio > most_ratio}
+    break_axis(axes, "y", min(0.95, lowest - 0.05), most_ratio + 0.08 * max(0.5, most_ratio - lowest), sorted(beyond))
     certified = any(p.policy == "jax.grad" for p in frontier.others)
     axes.set_xlabel(f"peak beyond the arguments, MiB (predicted{'; jax.grad: XLA' if certified else ''})")
     axes.set_ylabel("estimated time relative to the fastest plan")
+    axes.set_title("time against bytes: every budget at which the plan changes")
     legend_beside(axes)
     return figure
-
-
-def _ratio(point: Point, fastest: Point) -> float:
-    """If no plan takes any time, all are as fast as the fastest."""
-    return point.seconds / fastest.seconds if fastest.seconds else 1.0

@@ -8,8 +8,9 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
-from ckptgrad.report.plots.style import OTHER_STYLE, axes_for, legend_beside
-from ckptgrad.report.schedule import KEPT, spacetime
+from ckptgrad.report.plots.style import KIND_STYLES, OTHER_STYLE, axes_for, legend_beside
+from ckptgrad.report.series.spacetime import KEPT, spacetime, stage_label
+from ckptgrad.report.tables import budget_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from ckptgrad.results.plan import Plan
 
 
+MOST_LABELS = 24
 # The marker and the colour of each mark.
 _LOOKS = {
     "forward": ("s", "#999999"),
@@ -43,6 +45,13 @@ def plot_schedule(plan: Plan, ax: Axes | None = None) -> Figure:
     held = diagram.held
     axes.hlines([b - 0.5 for b, _, _ in held], [s for _, s, _ in held], [e for _, _, e in held], color="#0072B2",
               linewidth=max(0.6, min(2.0, 80 / n)), alpha=0.55, label="boundary held")  # fmt: skip
+    kept = [k for k in diagram.kept if k.share]
+    if kept:
+        axes.barh(
+            [k.stage for k in kept], [k.end - k.start for k in kept], [0.8 * k.share for k in kept],
+            [k.start for k in kept], color=KIND_STYLES["residuals"][0], alpha=0.6, edgecolor="#44444488", linewidth=0.4,
+            label="kept inside the stage\n(height: share of what it could keep)",
+        )  # fmt: skip
     size = max(1.5, min(6.0, 260 / max(n, len(plan.schedule) / 2)))
     others = itertools.cycle("^vPX")
     for name, points in diagram.marks.items():
@@ -53,6 +62,9 @@ def plot_schedule(plan: Plan, ax: Axes | None = None) -> Figure:
     axes.set_xlabel(f"{diagram.counted}, in order")
     axes.set_ylabel("stage")
     axes.set_ylim(-1, n)
+    if n <= MOST_LABELS:
+        axes.set_yticks(range(n), [stage_label(i, plan.program.places) for i in range(n)], fontsize="small")
     axes.grid(visible=False)
+    axes.set_title(f"what runs when, and what is held meanwhile: {budget_words(plan.budget)}")
     legend_beside(axes)
     return figure

@@ -20,4 +20,4 @@ def test_bars_are_bytes_and_milliseconds_of_each_stage(shown):
     assert [h * 2**20 for h in above["residuals"]] == residuals
     total = sum(sum(values) for values in below.values())
     assert total / 1e3 == pytest.approx(plan.seconds)
-    assert sum(below["repeated forwards"]) > 0
+    assert sum(below["repeated forward"]) > 0

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ckptgrad.planning.ledger import follow
 from ckptgrad.report.plots.schedule import plot_schedule
-from ckptgrad.report.schedule import spacetime
+from ckptgrad.report.series.spacetime import spacetime
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ def test_an_action_that_only_the_ledger_knows_is_drawn_under_its_name(shown, mon
         moments = list(follow(costs, schedule))
         return [moments[0], moments[0]._replace(action=PageOut(0)), *moments[1:]]
 
-    monkeypatch.setattr("ckptgrad.report.schedule.follow", following)
+    monkeypatch.setattr("ckptgrad.report.series.spacetime.follow", following)
     plan = shown["plan"]
     assert spacetime(plan.schedule, plan.costs).marks["page out"] == [(1, 0)]
     *_, counted, words = plan.diagram().splitlines()
