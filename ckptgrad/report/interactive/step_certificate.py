@@ -12,6 +12,7 @@ from ckptgrad.report import registry
 from ckptgrad.report.interactive.bars import bars
 from ckptgrad.report.interactive.looks import Drawn
 from ckptgrad.report.plots.style import BUDGET_COLOUR, KIND_STYLES
+from ckptgrad.report.renderer import RENDERER
 from ckptgrad.report.series.units import unit_for
 from ckptgrad.results.largest_batch import LargestBatch
 from ckptgrad.results.step_certificate import StepCertificate
@@ -25,7 +26,7 @@ def interactive(certificate: StepCertificate) -> dict[str, Callable[[], Drawn]]:
     figures: dict[str, Callable[[], Drawn]] = {"memory of the step": partial(_drawn, certificate)}
     for k, plan in enumerate(certificate.plans):
         for result in (plan.timeline(f"gradient {k + 1}"), plan):
-            figures |= {f"gradient {k + 1}: {name}": draw for name, draw in registry.interactive(result).items()}
+            figures |= {f"gradient {k + 1}: {name}": draw for name, draw in RENDERER.interactive(result).items()}
     return figures
 
 
