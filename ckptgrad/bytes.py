@@ -123,6 +123,24 @@ def _in_range(number: Any, unit: int, budget: Any) -> int:
     return int(exact)
 
 
+def as_budget(n: int, up: bool = True) -> tuple[str, int]:
+    """Bytes as a budget that can be written, rounded up or down to a tenth of its unit, and how many bytes that is.
+
+    Example:
+        >>> as_budget(1_600_000)
+        ('1.6MiB', 1677721)
+        >>> as_budget(1_600_000, up=False)
+        ('1.5MiB', 1572864)
+    """
+    unit = next((u for u in ("GiB", "MiB", "KiB") if n >= _UNITS[u.lower()]), None)
+    if unit is None:
+        return f"{n}B", n
+    size = _UNITS[unit.lower()]
+    tenths = -(-10 * n // size) if up else 10 * n // size
+    text = f"{tenths // 10}.{tenths % 10}{unit}" if tenths % 10 else f"{tenths // 10}{unit}"
+    return text, tenths * size // 10
+
+
 def device_words(devices: int) -> str:
     """Whose bytes they are, after a number of them: " a device, of 8"; nothing where there is one device."""
     return f" a device, of {devices}" if devices > 1 else ""

@@ -130,6 +130,11 @@ class StageKind:
         choices = planned_choices(self.joint, boundary, Roofline(self.target), self.saveable)
         return [Option(name, part) for name, part in choices]
 
+    @property
+    def may_be_chunked(self) -> bool:
+        """Whether options over chunks are made for it, if they are asked for and an axis proves."""
+        return not self.has_loops and self.stands_alone and not self.is_laid_out
+
     @once
     def _as_codes(self) -> list[Option]:
         """Options that keep values in the forms that were asked for; none for what lies on several devices."""
@@ -143,7 +148,7 @@ class StageKind:
     @once
     def _over_chunks(self) -> list[Option]:
         """Options that run over chunks, from few of these to many; none for what lies on several devices."""
-        if not self.chunked or self.has_loops or not self.stands_alone or self.is_laid_out:
+        if not self.chunked or not self.may_be_chunked:
             return []
         graph = self.graph
         wrt, seeds = [graph.inputs[i] for i in self.wrt], [graph.outputs[i] for i in self.seeds]

@@ -49,15 +49,21 @@ def chunked_choices(
         roofline: the rates by which they are timed.
         last: whether nothing reads the outputs before the backward, so that one pass may make both.
     """
-    if not wrt or not seeds or any(op.effects for op in graph.operations):
+    if not wrt or not seeds:
         return []
-    found = [f for start in proposals(graph)[:MOST_AXES] if (f := chunkable(graph, start)) is not None]
-    candidates = [c for f in found for c in _candidates(graph, wrt, seeds, f, whole, roofline, last)]
+    candidates = [c for f in cuttable(graph) for c in _candidates(graph, wrt, seeds, f, whole, roofline, last)]
     kept: list[_Candidate] = []
     for c in sorted(candidates, key=lambda c: (c.seconds, c.bytes)):
         if not kept or c.bytes < WORTH * kept[-1].bytes:
             kept.append(c)
     return [(c.name, c.part) for c in kept[-MOST_OFFERED:]]
+
+
+def cuttable(graph: Graph) -> list[Chunkable]:
+    """Ways to run a graph over chunks of an axis that prove and are worth trying, the best first."""
+    if any(op.effects for op in graph.operations):
+        return []
+    return [f for start in proposals(graph)[:MOST_AXES] if (f := chunkable(graph, start)) is not None]
 
 
 def _candidates(

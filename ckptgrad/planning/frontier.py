@@ -7,8 +7,9 @@ chain beyond a table gets the points of `grouped` at a few budgets between the e
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -47,7 +48,8 @@ def points_of_all(several: Iterable[ChainCosts]) -> list[Point]:
     return _lowest([point for costs in several for point in frontier_points(costs)])
 
 
-def quick_points(costs: ChainCosts) -> list[Point]:
+@lru_cache(maxsize=1)
+def quick_points(costs: ChainCosts) -> Sequence[Point]:
     """The points of nested schedules, in at most about the time of one plan; none for a chain beyond a table."""
     optimum = optimum_of(costs)
     if optimum.is_long:

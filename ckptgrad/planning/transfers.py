@@ -12,7 +12,7 @@ Does not: send residuals or gradients, or prove that no other choice is faster.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -56,9 +56,6 @@ def tiered_schedule(
     Raises:
         BudgetError: none fits.
     """
-    # One boundary on its way out and one on its way in are held beside what is counted.
-    most = max(1, *(costs.boundary_bytes(i) for i in range(len(costs) + 1)))
-    inner = budget - 2 * most
     best: tuple[float, Schedule] | None = None
     smallest: BudgetError | None = None
     try:
@@ -66,16 +63,35 @@ def tiered_schedule(
         best = simulate_makespan(costs, plain, [], budget).seconds, plain
     except BudgetError as error:
         smallest = error
-    for share, room in ((share, room) for share in SHARES for room in (inner - 2 * most, inner - 4 * most)):
-        with suppress(BudgetError):
-            sent = with_transfers(costs, plan(_priced(costs, share), room), inner, rooms) if room > 0 else None
-            if sent is not None:
-                seconds = simulate_makespan(costs, sent, [room.rates for room in rooms], budget).seconds
-                best = min(best or (seconds, sent), (seconds, sent), key=lambda found: found[0])
+    for share in SHARES:
+        for sent in sent_at(costs, budget, rooms, plan, share):
+            seconds = simulate_makespan(costs, sent, [room.rates for room in rooms], budget).seconds
+            best = min(best or (seconds, sent), (seconds, sent), key=lambda found: found[0])
     if best is None:
         assert smallest is not None
         raise smallest
     return best[1]
+
+
+def sent_at(
+    costs: ChainCosts,
+    budget: int,
+    rooms: Sequence[Room],
+    plan: Callable[[ChainCosts, int | None], Schedule],
+    share: Fraction = SHARES[0],
+) -> Iterator[Schedule]:
+    """Schedules within a budget that a policy writes for boundaries at a share of their bytes; what has no room is sent.
+
+    Arguments are those of `tiered_schedule`.
+    """
+    # One boundary on its way out and one on its way in are held beside what is counted.
+    most = max(1, *(costs.boundary_bytes(i) for i in range(len(costs) + 1)))
+    inner = budget - 2 * most
+    for room in (inner - 2 * most, inner - 4 * most):
+        with suppress(BudgetError):
+            sent = with_transfers(costs, plan(_priced(costs, share), room), inner, rooms) if room > 0 else None
+            if sent is not None:
+                yield sent
 
 
 def _priced(costs: ChainCosts, share: Fraction) -> ChainCosts:

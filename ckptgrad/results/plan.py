@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ckptgrad.chain.program import Program
+from ckptgrad.graph.traits import is_materialised, is_transcendental
+from ckptgrad.once import once
 from ckptgrad.planning.bound import least_seconds
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.frontier import Point
@@ -14,6 +16,8 @@ from ckptgrad.planning.imported_schedules import FORMAT
 from ckptgrad.planning.knee import quick_knee
 from ckptgrad.planning.referee import Simulation
 from ckptgrad.planning.schedule import Schedule
+from ckptgrad.results.advice.advice import Advice, advice_on
+from ckptgrad.results.at_peak import AtPeak, Floor, at_peak, floor_of
 from ckptgrad.results.outcomes import OUTCOMES, Outcome
 from ckptgrad.results.shown import Shown
 from ckptgrad.results.timeline import Timeline, predict
@@ -98,6 +102,30 @@ class Plan(Shown):
         below = knee and self.simulation.peak < knee.peak_bytes and self.seconds > knee.seconds
         return knee if below else None
 
+    @once
+    def at_peak(self) -> AtPeak:
+        """What is held at the peak: by kind, with the stage that sets it and its arrays."""
+        return at_peak(self.program, self.costs, self.schedule, self.simulation)
+
+    @once
+    def floor(self) -> Floor:
+        """The smallest peak of any optimal plan, and what holds it up."""
+        return floor_of(self.program, self.costs)
+
+    @once
+    def advice(self) -> tuple[Advice, ...]:
+        """What sets the peak, what other budgets cost, and what would help: computed when it is first asked for."""
+        return advice_on(self)
+
+    @property
+    def recomputing_inside(self) -> int:
+        """The number of stages whose backwards compute again, inside, what their forwards computed and did not keep."""
+        found = 0
+        for i, keep in self.schedule.kept.items():
+            again = self.program.stages[i].kind.options[keep].partition.recomputed
+            found += any(is_materialised(op) or is_transcendental(op) for op in again)
+        return found
+
     @property
     def choices(self) -> list[str]:
         """For each stage, the save option that its backward starts from."""
@@ -170,6 +198,7 @@ class Plan(Shown):
             "options": [[option.name for option in stage.options] for stage in self.costs.stages],
             "lower_bound_seconds": self.least_seconds,
             "borrowed_rules": self.borrowed,
+            "advice": [advice.to_dict() for advice in self.advice],
             "schedule": [str(a) for a in self.schedule],
         }
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rich.console import RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from ckptgrad.bytes import device_words, format_bytes
 from ckptgrad.chain.layers import ranged
@@ -31,13 +32,23 @@ if TYPE_CHECKING:
     from ckptgrad.graph.source import SourceLine
 
 MOST_ROWS = 40
+# What the names of save options mean (`stage.save_options`).
+KEPT = {
+    "all": "all that is not cheap to compute again",
+    "heavy": "results of products, convolutions, reductions and the like",
+    "products": "results of products",
+    "unbatched products": "results of products without batch dimensions",
+    "input": "only what the stage reads",
+}
 LONGEST_PERIOD = 8  # stages in a pattern that is written only once however often it repeats
 
 
 @registry.parts.register(Plan)
 def parts(plan: Plan) -> list[RenderableType]:
-    """What a plan costs, and what happens to each stage."""
-    return [_summary(plan), _stage_table(plan)]
+    """What a plan costs, what happens to each stage, what the columns mean, and what the plan suggests to do."""
+    legend = Text("\n".join(f"{name}: {meaning}" for name, meaning in _legend(plan).items()), style="dim")
+    advice = Text("\n".join(["What to know", *(f"- {advice.text}" for advice in plan.advice)]))
+    return [_summary(plan), _stage_table(plan), legend, *([advice] if plan.advice else [])]
 
 
 @registry.figures.register(Plan)
@@ -83,6 +94,12 @@ def _summary(plan: Plan) -> Table:
         f"{len(program.stages)}, {len(program.kinds)} of them distinct; {counted(simulation.forwards, 'forward')}, "
         f"{simulation.recomputations} of them repeated",
     )
+    inside = plan.recomputing_inside
+    if inside:
+        grid.add_row(
+            "inside stages",
+            f"{inside} of {len(program.stages)} backwards compute again what their forwards did not keep",
+        )
     if not plan.fenced:
         grid.add_row("fences", "none: stages are fused with each other; predictions are for stages that are not")
     if not plan.is_exact:
@@ -127,6 +144,21 @@ def _stage_table(plan: Plan) -> Table:
     if len(lines) > MOST_ROWS:
         table.add_row(f"... and {len(lines) - MOST_ROWS} more rows")
     return table
+
+
+def _legend(plan: Plan) -> dict[str, str]:
+    """What the columns of the table of stages mean, and the words in them that occur."""
+    kept = {plan.costs.stages[i].options[k].name for i, k in plan.schedule.kept.items()}
+    words = [f"{name}: {KEPT[name]}" for name in KEPT if name in kept]
+    if shares := sorted(name for name in kept if name.endswith(" %")):
+        words.append(f"{shares[0]}: that share of the bytes of the choice that keeps most")
+    columns = {
+        "boundary": "what the stage passes to the next one",
+        "kept for backward": f"what its forward keeps beside that ({'; '.join(words)})" if words else "",
+        "residuals": "the bytes of what is kept, boundaries not counted twice",
+        "forwards": "how often it runs forward",
+    }
+    return {name: meaning for name, meaning in columns.items() if meaning}
 
 
 class _Row(NamedTuple):

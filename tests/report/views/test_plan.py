@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import jax.numpy as jnp
 import pytest
 
 import ckptgrad as cg
-from ckptgrad.report.views.plan import MOST_ROWS
+from ckptgrad.report.views.plan import KEPT, MOST_ROWS
 from ckptgrad.results.outcomes import Outcome
 from ckptgrad.results.plan import Plan
+from ckptgrad.stage.save_options import LEVELS
 from tests.cases.tanh import tanh_loss
 
 X, W = jnp.ones((64, 16)), jnp.eye(16)
@@ -100,3 +102,51 @@ def test_the_schedule_as_a_diagram(least):
     letters = [line[13:] for line in lines[:6]]
     assert [row.count("b") for row in letters] == [1] * 6
     assert sum(row.count(letter) for row in letters for letter in "frk") == least.schedule.forwards
+
+
+def test_columns_are_explained_where_they_stand(least):
+    """Each choice that occurs, and no other."""
+    legend = str(least).split("\n\n")[2]
+    assert [line.split(":")[0] for line in legend.splitlines() if line[0] != " " and ":" in line[:20]] == [
+        "boundary",
+        "kept for backward",
+        "residuals",
+        "forwards",
+    ]
+    assert "input: only what the stage reads" in " ".join(legend.split())
+    assert "all: " not in legend.replace("input", "") or "all" in least.choices
+
+
+def test_every_choice_has_its_explanation():
+    assert [name for name, _ in LEVELS] == [*KEPT]
+
+
+def test_recomputation_inside_stages_is_said_where_no_forward_is_repeated():
+    """A schedule that runs each stage once, and keeps what it reads alone: its backward computes the rest again."""
+
+    def wide(ws, x):
+        for w in ws:
+            x = cg.stage(lambda w, x: x + jnp.tanh(x @ w) @ w.T)(w, x)
+        return jnp.sum(x)
+
+    def once(costs, budget=None, keep=-1):
+        n = len(costs)
+        there = [cg.Forward(i, keep=range(len(costs.stages[i].options))[keep]) for i in range(n)]
+        back = [action for i in reversed(range(n)) for action in (cg.Backward(i), cg.Free(i))]
+        return cg.Schedule((*there, *back), "once")
+
+    arguments = [jnp.ones((16, 64))] * 4, X
+    plan = cg.plan(wide, *arguments, policy=once, costs="estimate")
+    assert plan.simulation.recomputations == 0
+    assert plan.recomputing_inside == 4
+    assert summary(plan)["inside stages"] == "4 of 5 backwards compute again what their forwards did not keep"
+    stored = cg.plan(wide, *arguments, policy=partial(once, keep=0), costs="estimate")
+    assert stored.recomputing_inside == 0
+    assert "inside stages" not in summary(stored)
+
+
+def test_it_ends_with_advice(least):
+    said = str(least).split("\n\n")[3]
+    assert said.startswith("What to know\n- the peak is set by the backward of stage ")
+    assert " ".join(said.split()).split(" - ")[1:] == [advice.text for advice in least.advice]
+    assert "- no smaller budget is feasible" in least._repr_html_()

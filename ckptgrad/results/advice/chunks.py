@@ -1,0 +1,36 @@
+"""Running over chunks, where what a stage holds inside sets the smallest peak and an axis of it is proved to be cuttable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from ckptgrad.bytes import format_bytes
+from ckptgrad.chunks.candidates import cuttable
+from ckptgrad.results.advice.advice import Sentence, adviser
+
+if TYPE_CHECKING:
+    from ckptgrad.results.plan import Plan
+
+# What is held inside is worth cutting from this share of the smallest peak on.
+WORTH = 0.1
+
+
+@adviser(order=5)
+def advise(plan: Plan) -> Iterator[Sentence]:
+    """`chunks=True`: the stage, what it holds inside, and the lengths of the axes along which entries are independent."""
+    peak = plan.floor.at_peak
+    inside = sum(size for kind, size in peak.by_kind.items() if kind.startswith("inside"))
+    if plan.program.chunked or not peak.inside or inside < WORTH * peak.bytes:
+        return
+    kind = plan.program.stages[peak.stage].kind
+    if not kind.may_be_chunked or not kind.wrt or not kind.seeds:
+        return
+    sizes = [found.size for found in cuttable(kind.graph)]
+    if sizes:
+        axes = " or ".join(str(size) for size in dict.fromkeys(sizes))
+        yield (
+            f"chunks=True may lower the smallest peak: {peak.doing} holds {format_bytes(inside)} inside, and can run over "
+            f"chunks of an axis of {axes} entries, which are independent",
+            {"stage": peak.stage, "inside_bytes": inside, "axes": sizes},
+        )
