@@ -31,6 +31,9 @@ from ckptgrad.stage.save_options import Saveable
 from ckptgrad.target.partitioner import mesh_of
 from ckptgrad.target.target import Target
 
+# What a function reads beside its arguments, as reports name it.
+CAPTURED = "captured arrays"
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -85,6 +88,7 @@ class Program:
         chunked: whether its stages may run over chunks of an axis.
         untraced_bytes: what the function returns besides the graph's outputs.
         arguments: the user's names of the graph's inputs, if they are known: "params['w']".
+        owners: and those of the arguments that they are leaves of: "params".
         consumed: whether each gradient is used, and gone, as soon as it is complete.
     """
 
@@ -97,6 +101,7 @@ class Program:
     chunked: bool = False
     untraced_bytes: int = 0
     arguments: tuple[str, ...] = ()
+    owners: tuple[str, ...] = ()
     consumed: bool = False
 
     @once
@@ -117,6 +122,18 @@ class Program:
         """The number of devices over which its values lie; all bytes are those of one of them."""
         mesh = mesh_of(v.sharding for v in self.graph.variables)
         return 1 if mesh is None else mesh.size
+
+    @once
+    def argument_bytes(self) -> dict[str, int]:
+        """For each argument its bytes, in order; then those of the arrays that the function captures, if there are any.
+
+        The caller holds them: they are part of no plan.
+        """
+        found: dict[str, int] = {}
+        owners = itertools.chain(self.owners, itertools.repeat(CAPTURED))
+        for v, owner in [*zip(self.graph.inputs, owners, strict=False), *((c, CAPTURED) for c in self.graph.constants)]:
+            found[owner] = found.get(owner, 0) + self.target.bytes_of(v)
+        return {name: size for name, size in found.items() if size}
 
     @property
     def gradient_bytes(self) -> int:

@@ -13,7 +13,7 @@ from jax.core import Tracer
 
 from ckptgrad.doors.leaves import NUMBERS, dtype_of
 from ckptgrad.errors import ArgnumsError, GradientTypeError, OptionError
-from ckptgrad.graph.naming import argument_name, leaf_names, standing_for, title
+from ckptgrad.graph.naming import argument_name, leaf_arguments, leaf_names, standing_for, title
 from ckptgrad.graph.static_arguments import SplitCall, split_call
 from ckptgrad.once import once
 from ckptgrad.target.target import Target
@@ -47,6 +47,11 @@ class Call:
     def names(self) -> list[str]:
         """The user's names of the leaves: `params['w']`."""
         return leaf_names(standing_for(self.original, self.fun, self.parameters), self.args, self.kwargs)
+
+    @once
+    def argument_names(self) -> list[str]:
+        """The user's name of the argument of each leaf."""
+        return leaf_arguments(standing_for(self.original, self.fun, self.parameters), self.args, self.kwargs)
 
     @property
     def primals(self) -> tuple[Any, ...]:

@@ -62,7 +62,12 @@ def frontier(
             costs_of_policy = GradientFunction(fun, limited, with_value=True).plan(*args, **kwargs).costs
             others.append(keeping_most(f"jax.checkpoint, {name}", costs_of_policy))
     return Frontier(
-        tuple(points_of_all([p.costs for p in plans])), tuple(others), plan.costs, plan.program.target, plan.program.devices
+        tuple(points_of_all([p.costs for p in plans])),
+        tuple(others),
+        plan.costs,
+        plan.program.target,
+        plan.program.devices,
+        plan.program.argument_bytes,
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from ckptgrad.errors import OptionError, StaticArgumentError
-from ckptgrad.graph.naming import argument_name, leaf_names, standing_for, title
+from ckptgrad.graph.naming import argument_name, leaf_arguments, leaf_names, standing_for, title
 from ckptgrad.graph.static_arguments import identity
 
 Places = int | Sequence[int] | None
@@ -62,11 +62,7 @@ class StepCall:
     @property
     def argument_names(self) -> list[str]:
         """The user's name of the argument of each leaf."""
-        count, names = len(self.args), []
-        for place, argument in [*enumerate(self.args), *sorted(self.kwargs.items())]:
-            name = argument_name(self._named, place, count, self.kwargs)
-            names += [name] * len(jax.tree.leaves(argument))
-        return names
+        return leaf_arguments(self._named, self.args, self.kwargs)
 
     @property
     def _named(self) -> Callable[..., Any]:

@@ -252,5 +252,7 @@ def trace_chain(
     elif cutting is Cutting.BLOCKS:
         program = block_program(graph, wrt, seeds, target, saveable, encodings)
     program = program or build_program(graph, wrt, seeds, target, saveable=saveable, encodings=encodings)
-    program = replace(program, untraced_bytes=returned.untraced_bytes, arguments=tuple(call.names))
+    program = replace(
+        program, untraced_bytes=returned.untraced_bytes, arguments=tuple(call.names), owners=tuple(call.argument_names)
+    )
     return TracedChain(call, graph, returned, request.has_aux, program, differentiated, placed, cutting)

@@ -76,11 +76,13 @@ class Certified:
 
     def __str__(self) -> str:
         plan, memory = self.plan, self.memory
+        held = sum(plan.program.argument_bytes.values())
         stages = f"{len(plan.program.stages)} stages, {plan.simulation.recomputations} forwards repeated"
         rows = (
             ("certified", f"{format_bytes(self.peak_bytes)}{device_words(plan.program.devices)} beyond the arguments"),
             ("temporaries", format_bytes(self.temporary_bytes)),
             ("outputs", format_bytes(memory.peak_bytes - memory.temporary_bytes)),
+            ("arguments", f"{format_bytes(held)}; {format_bytes(held + self.peak_bytes)} with them"),
             ("budget", "none" if self.budget is None else format_bytes(self.budget)),
             ("predicted", format_bytes(plan.peak_bytes) if plan.fenced else "not for stages that are open to each other"),
             ("plan", f"{stages}, {'fenced' if plan.fenced else 'open'}, policy {plan.schedule.policy}"),

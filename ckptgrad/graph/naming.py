@@ -75,6 +75,14 @@ def leaf_names(fun: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str
     return names
 
 
+def leaf_arguments(fun: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[str]:
+    """The user's name of the argument of each leaf of (args, kwargs), in JAX's order."""
+    names: list[str] = []
+    for place, argument in [*enumerate(args), *sorted(kwargs.items())]:
+        names += [argument_name(fun, place, len(args), kwargs)] * len(jax.tree.leaves(argument))
+    return names
+
+
 def standing_for(
     fun: Callable[..., Any], inner: Callable[..., Any], parameters: Sequence[str] | None = None
 ) -> Callable[..., Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from rich.table import Table
@@ -10,6 +10,8 @@ from rich.table import Table
 from ckptgrad.bytes import format_bytes
 
 NOTHING = "-"
+# Arguments that are named one by one.
+MOST_ARGUMENTS = 6
 
 
 def budget_words(budget: int | None, least: bool = False) -> str:
@@ -17,6 +19,20 @@ def budget_words(budget: int | None, least: bool = False) -> str:
     if least:
         return "budget min"
     return "no budget" if budget is None else f"budget {format_bytes(budget)}"
+
+
+def need_words(arguments: Mapping[str, int], peak: int) -> str:
+    """The whole need of a device: the arguments, the largest first, and all with what a call adds at its peak.
+
+    Example:
+        >>> need_words({"x": 1024, "params": 2048}, 1024)
+        'params 2.0 KiB, x 1.0 KiB; 4.0 KiB with the peak'
+    """
+    largest = sorted(arguments.items(), key=lambda item: -item[1])
+    words = [f"{name} {format_bytes(size)}" for name, size in largest[:MOST_ARGUMENTS]]
+    if rest := largest[MOST_ARGUMENTS:]:
+        words.append(f"{len(rest)} more {format_bytes(sum(size for _, size in rest))}")
+    return f"{', '.join(words) or 'none'}; {format_bytes(sum(arguments.values()) + peak)} with the peak"
 
 
 def table_of(*columns: str, left: Sequence[str] = (), wrapped: Sequence[str] = ()) -> Table:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ckptgrad.bytes import Budget
@@ -33,6 +33,7 @@ class Frontier(Shown):
         costs: the planner's view of the chain.
         target: what the plans are for.
         devices: the number of devices over which values lie; all bytes are those of one of them.
+        arguments: the bytes of each argument, which are held beside those of any plan.
 
     Example:
         >>> import jax.numpy as jnp, ckptgrad as cg
@@ -52,6 +53,7 @@ class Frontier(Shown):
     costs: ChainCosts
     target: Target
     devices: int = 1
+    arguments: Mapping[str, int] = field(default_factory=dict[str, int])
 
     @property
     def smallest_peak_bytes(self) -> int:
@@ -91,6 +93,7 @@ class Frontier(Shown):
         knee = self.knee
         return {
             "devices": self.devices,
+            "argument_bytes": dict(self.arguments),
             "points": rows(self.points),
             "others": rows(self.others),
             "knee": rows([knee])[0] if knee else None,

@@ -181,6 +181,8 @@ class Plan(Shown):
             "fenced": self.fenced,
             "devices": self.program.devices,
             "peak_bytes": self.peak_bytes,
+            "argument_bytes": self.program.argument_bytes,
+            "device_bytes": self.peak_bytes + sum(self.program.argument_bytes.values()),
             "temporary_bytes": self.temporary_bytes,
             "output_bytes": self.program.output_bytes,
             "gradient_bytes": self.program.gradient_bytes,

@@ -35,6 +35,7 @@ class Timeline(Shown):
         least: whether the smallest plan was asked for, with no number of bytes to keep.
         devices: the number of devices; all bytes are those of one of them.
         target: what it is for.
+        arguments: the bytes of each argument, which are held beside all else.
 
     Example:
         >>> import jax.numpy as jnp, ckptgrad as cg
@@ -53,6 +54,7 @@ class Timeline(Shown):
     least: bool = False
     devices: int = 1
     target: Target | None = None
+    arguments: Mapping[str, int] = field(default_factory=dict[str, int])
 
     @property
     def peak_at(self) -> int:
@@ -114,6 +116,8 @@ class Timeline(Shown):
             "budget_bytes": self.budget,
             "devices": self.devices,
             "peak_bytes": self.peak_bytes,
+            "argument_bytes": dict(self.arguments),
+            "device_bytes": self.peak_bytes + sum(self.arguments.values()),
             "peak_at": self.moments[self.peak_at].action,
             "moments": [
                 {"action": m.action, "stage": m.stage, "start": a, "end": b, "bytes": dict(m.bytes), "total": m.total}
@@ -133,7 +137,13 @@ def predict(name: str, program: Program, costs: ChainCosts, schedule: Schedule, 
     """The predicted timeline of a schedule."""
     found = tuple(moments(program, costs, schedule))
     return Timeline(
-        name, found, tuple(lives(program, costs, schedule, found)), budget, devices=program.devices, target=program.target
+        name,
+        found,
+        tuple(lives(program, costs, schedule, found)),
+        budget,
+        devices=program.devices,
+        target=program.target,
+        arguments=program.argument_bytes,
     )
 
 

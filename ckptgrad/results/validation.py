@@ -123,6 +123,7 @@ class Validation(Shown):
         least: whether the smallest plan was asked for, with no number of bytes to keep.
         target: what was compiled for.
         devices: the number of devices over which values lie; all bytes are those of one of them.
+        arguments: the bytes of each argument, which are held beside those of any row.
 
     Example:
         >>> import jax.numpy as jnp, ckptgrad as cg
@@ -142,6 +143,7 @@ class Validation(Shown):
     least: bool = False
     target: str = ""
     devices: int = 1
+    arguments: Mapping[str, int] = field(default_factory=dict[str, int])
 
     def __getitem__(self, name: str) -> Row:
         return next(row for row in self.rows if row.name == name)
@@ -179,6 +181,7 @@ class Validation(Shown):
             "function": self.function,
             "target": self.target,
             "devices": self.devices,
+            "argument_bytes": dict(self.arguments),
             "budget_bytes": self.budget,
             "repeats": self.repeats,
             "tolerance": self.tolerance,

@@ -254,6 +254,7 @@ class _Run:
             least=self.call.doors[0][1].request.asks_for_least,
             target=str(self.target),
             devices=traced.program.devices,
+            arguments=traced.program.argument_bytes,
         )
         if locate:
             located = self.locate(references[0], rows[len(references) :])

@@ -85,3 +85,14 @@ def test_a_stage_without_a_cotangent_is_not_differentiated():
     program = program_of(lambda x: (jnp.floor(jnp.sin(x)), jnp.cos(x)), X, cuts=[2])
     assert [bool(stage.seeded) for stage in program.stages] == [False, True]
     assert program.stages[0].differentiated == ()
+
+
+def test_arguments_have_bytes_by_name_and_what_is_captured_is_told_apart():
+    captured = jnp.ones((5, 3))
+
+    def loss(params, x, *, scale):
+        return jnp.sum(captured @ params["w"]) + jnp.sum(x) * scale + params["b"]
+
+    program = cg.plan(loss, {"w": W, "b": 1.0}, X, scale=jnp.array(2.0)).program
+    assert program.argument_bytes == {"params": W.nbytes + 4, "x": X.nbytes, "scale": 4, "captured arrays": captured.nbytes}
+    assert cg.plan(lambda x: jnp.sum(x), X).program.argument_bytes == {"x": X.nbytes}

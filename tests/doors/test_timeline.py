@@ -60,3 +60,22 @@ def test_the_budget_that_was_asked_for_is_that_of_the_timeline(subjects):
 def test_an_unknown_meter_is_refused_before_anything_is_traced():
     with pytest.raises(cg.OptionError, match="no meter 'thermometer'"):
         cg.timeline(lambda x: pytest.fail("traced"), X, observe="thermometer")
+
+
+def test_every_report_knows_the_arguments():
+    """In its figures and as plain data; what the certified program is given is as large."""
+    arguments, expected = ([W] * 2, X), {"w": 2 * W.nbytes, "x": X.nbytes}
+
+    def layers(w, x):
+        return loss(w[1], loss(w[0], x) + x)
+
+    course = cg.timeline(layers, *arguments, observe=())
+    curve = cg.frontier(layers, *arguments, costs="estimate")
+    assert dict(course.arguments) == dict(curve.arguments) == expected
+    assert course.to_dict()["argument_bytes"] == curve.to_dict()["argument_bytes"] == expected
+    assert course.to_dict()["device_bytes"] == course.peak_bytes + 2 * W.nbytes + X.nbytes
+    certified = cg.value_and_grad(layers).compile(*arguments)
+    assert certified.memory.argument_bytes == 2 * W.nbytes + X.nbytes
+    assert f"arguments     6.0 KiB; {(certified.peak_bytes + 6 * 1024) / 1024:.1f} KiB with them" in str(certified)
+    checked = cg.validate(layers, *arguments, meters="none", repeats=1)
+    assert dict(checked.arguments) == checked.to_dict()["argument_bytes"] == expected

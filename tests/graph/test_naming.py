@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from ckptgrad.graph.naming import argument_name, leaf_names, name_of, standing_for, title
+from ckptgrad.graph.naming import argument_name, leaf_arguments, leaf_names, name_of, standing_for, title
 
 
 def loss(params, x, *rest, scale=1.0, **options):
@@ -56,3 +56,10 @@ def test_a_stand_in_has_the_name_and_the_parameters_of_the_users_function():
     assert list(inspect.signature(standing_for(loss, max, ["x", "params"])).parameters) == ["x", "params"]
     # What is not the name of a parameter (`rest[0]`) is not one of the stand-in's.
     assert inspect.signature(standing_for(loss, max, ["rest[0]"])) == inspect.signature(loss)
+
+
+def test_each_leaf_knows_its_argument():
+    args, kwargs = ({"w": 1, "b": 2}, 3, 4), {"scale": 5, "other": (6, 7)}
+    found = leaf_arguments(loss, args, kwargs)
+    assert found == ["params", "params", "x", "rest[0]", "other", "other", "scale"]
+    assert all(name.startswith(argument) for name, argument in zip(leaf_names(loss, args, kwargs), found, strict=True))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ckptgrad.report.tables import budget_words, table_of, two_columns
+from ckptgrad.report.tables import budget_words, need_words, table_of, two_columns
 from ckptgrad.report.text import to_text
 
 
@@ -31,3 +31,11 @@ def test_names_and_descriptions():
     grid = two_columns()
     grid.add_row("policy", "optimal")
     assert to_text([grid]) == "policy  optimal"
+
+
+def test_the_whole_need_names_the_largest_arguments():
+    many = {f"a{k}": 1024 * (k + 1) for k in range(8)}
+    words = need_words(many, 2048)
+    assert words.startswith("a7 8.0 KiB, a6 7.0 KiB, ")
+    assert words.endswith(", a2 3.0 KiB, 2 more 3.0 KiB; 38.0 KiB with the peak")
+    assert need_words({}, 2048) == "none; 2.0 KiB with the peak"

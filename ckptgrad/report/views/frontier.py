@@ -14,7 +14,7 @@ from ckptgrad.graph.naming import counted
 from ckptgrad.planning.frontier import Point
 from ckptgrad.report import registry
 from ckptgrad.report.plots.frontier import plot_frontier
-from ckptgrad.report.tables import NOTHING, table_of
+from ckptgrad.report.tables import NOTHING, need_words, table_of
 from ckptgrad.results.frontier import Frontier
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ def parts(frontier: Frontier) -> list[RenderableType]:
     )
     if knee:
         head.append(f"; with less than at the knee, {format_bytes(knee.peak_bytes)}, time rises faster than bytes fall")
+    if frontier.arguments:
+        head.append(f"\nheld beside them: {need_words(frontier.arguments, points[0].peak_bytes)} of the smallest")
     return [head, table]
 
 

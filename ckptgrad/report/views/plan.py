@@ -21,7 +21,7 @@ from ckptgrad.report import registry
 from ckptgrad.report.plots.costs import plot_costs
 from ckptgrad.report.plots.schedule import plot_schedule
 from ckptgrad.report.schedule import schedule_chart
-from ckptgrad.report.tables import NOTHING, budget_words, table_of, two_columns
+from ckptgrad.report.tables import NOTHING, budget_words, need_words, table_of, two_columns
 from ckptgrad.results.outcomes import Outcome
 from ckptgrad.results.plan import Plan
 from ckptgrad.target.target import Target
@@ -75,6 +75,7 @@ def _summary(plan: Plan) -> Table:
         f"{format_bytes(plan.temporary_bytes)} temporaries, "
         f"{format_bytes(program.output_bytes)} outputs, {format_bytes(program.gradient_bytes)} gradients",
     )
+    grid.add_row("arguments", need_words(program.argument_bytes, plan.peak_bytes))
     fastest = sum(s.options[s.fastest].time for s in plan.costs.stages)
     time = f"{plan.seconds / fastest:.2f} times that of the fastest plan without a budget" if fastest else NOTHING
     if plan.seconds and plan.budget is not None:

@@ -20,7 +20,7 @@ from ckptgrad.meters.meter import meters
 from ckptgrad.report import registry
 from ckptgrad.report.plots.timeline import plot_timeline
 from ckptgrad.report.series.words import doing
-from ckptgrad.report.tables import budget_words, table_of
+from ckptgrad.report.tables import budget_words, need_words, table_of
 from ckptgrad.results.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -54,6 +54,8 @@ def parts(timeline: Timeline) -> list[RenderableType]:
         f"{timeline.name}: live bytes beyond the arguments, {budget_words(timeline.budget, timeline.least)}; predicted peak "
         f"{format_bytes(timeline.peak_bytes)}{device_words(timeline.devices)} during the {doing(peak.action)}"
     )
+    if timeline.arguments:
+        head += f"\nheld beside them: {need_words(timeline.arguments, timeline.peak_bytes)}"
     shown: list[RenderableType] = [Text(head), _chart(timeline)]
     shown += [Text("alive at the predicted peak"), alive_table(timeline.alive)]
     seen = timeline.readings.get("xla")

@@ -14,7 +14,7 @@ from ckptgrad.graph.naming import counted
 from ckptgrad.meters.meter import Reading
 from ckptgrad.report import registry
 from ckptgrad.report.plots.validation import plot_validation
-from ckptgrad.report.tables import NOTHING, budget_words, table_of
+from ckptgrad.report.tables import NOTHING, budget_words, need_words, table_of
 from ckptgrad.results.validation import Row, Validation
 
 if TYPE_CHECKING:
@@ -39,6 +39,9 @@ def parts(validation: Validation) -> list[RenderableType]:
         if ran
         else f"compiled for {validation.target}, which is not attached, and not run"
     )
+    if validation.arguments:
+        certified = [row.certified.bytes for row in validation.rows if row.certified and row.certified.bytes is not None]
+        head += f"\nheld beside them: {need_words(validation.arguments, max(certified, default=0))} of the largest"
     verdict = ("passed" if ran else "certified") if validation.passed else "FAILED"
     notes = [f"{verdict}: {text}" for text in validation.row_failures or [_agreement(validation)]]
     notes += [_inexact(row) for row in validation.rows if row.inexact]

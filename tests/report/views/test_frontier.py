@@ -45,3 +45,9 @@ def test_the_knee_is_named():
 def test_a_program_that_takes_no_time_has_no_ratios():
     still = replace(FRONTIER, points=(Point(0, 0.0),), others=())
     assert rows(still)[-1] == "0 B - - optimal"
+
+
+def test_arguments_are_beside_what_the_call_adds():
+    found = " ".join(str(replace(FRONTIER, arguments={"params": 3 * KIB, "x": KIB})).split())
+    assert "held beside them: params 3.0 KiB, x 1.0 KiB; 104.0 KiB with the peak of the smallest" in found
+    assert "held beside them" not in str(FRONTIER)

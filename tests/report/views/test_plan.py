@@ -150,3 +150,11 @@ def test_it_ends_with_advice(least):
     assert said.startswith("What to know\n- the peak is set by the backward of stage ")
     assert " ".join(said.split()).split(" - ")[1:] == [advice.text for advice in least.advice]
     assert "- no smaller budget is feasible" in least._repr_html_()
+
+
+def test_arguments_are_beside_what_the_call_adds(least):
+    whole = 6 * W.nbytes + X.nbytes
+    assert summary(least)["arguments"] == f"ws 6.0 KiB, x 4.0 KiB; {(whole + least.peak_bytes) / 1024:.1f} KiB with the peak"
+    written = least.to_dict()
+    assert written["argument_bytes"] == {"ws": 6 * W.nbytes, "x": X.nbytes}
+    assert written["device_bytes"] == whole + least.peak_bytes

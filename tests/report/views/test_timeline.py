@@ -77,3 +77,9 @@ def test_readings_are_compared_with_what_was_predicted():
     assert any("18.0 KiB +12.5%" in line for line in lines)
     assert any(line.endswith("n/a it was not asked for") for line in lines)
     assert "meter" not in str(replace(TIMELINE, readings={}))
+
+
+def test_arguments_are_beside_what_the_call_adds():
+    found = " ".join(str(replace(TIMELINE, arguments={"params": 3 * KIB, "x": KIB})).split())
+    assert "held beside them: params 3.0 KiB, x 1.0 KiB; 20.0 KiB with the peak" in found
+    assert "held beside them" not in str(TIMELINE)

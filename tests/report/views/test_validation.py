@@ -52,3 +52,9 @@ def test_what_was_only_compiled_has_no_times():
     assert "compiled for H100, which is not attached, and not run" in head
     assert columns == "predicted certified temporaries resident"
     assert any(line.startswith("certified: peaks are within the budget; nothing was run") for line in rest)
+
+
+def test_arguments_are_beside_what_the_call_adds():
+    found = " ".join(str(replace(VALIDATION, arguments={"params": 3 * KIB, "x": KIB})).split())
+    assert "held beside them: params 3.0 KiB, x 1.0 KiB; 44.0 KiB with the peak of the largest" in found
+    assert "held beside them" not in str(VALIDATION)
