@@ -280,10 +280,11 @@ def _floor(smallest: Planned) -> Floor | None:
 
 
 def _first_rung(trials: Trials[AnyPlan], budget: int) -> int:
-    """The rung on which the climb begins: just above the budget; below it where compiling takes long, as a compiler that
-    takes what is predicted, or a little more, needs one program less then."""
-    slow = target_of(trials.build(None)[0]).platform.slow_probes
-    return STEP * (floor(log(max(budget, 1), RUNG) / STEP) + (not slow))
+    """The rung on which the climb begins: just above the budget. Where compiling takes long, the one whose plan is within
+    the budget if the compiler takes as much more than predicted as it usually does: that may be the only program then."""
+    platform = target_of(trials.build(None)[0]).platform
+    below = 1 + platform.excess if platform.slow_probes else 1
+    return STEP * (floor(log(max(budget / below, 1), RUNG) / STEP) + (not platform.slow_probes))
 
 
 def _without_budget(trials: Trials[AnyPlan], may_open: bool) -> Trial[AnyPlan]:

@@ -68,6 +68,7 @@ class Platform:
         host_memory: arrays live in the memory of the process.
         quick_probes: compiling a stage takes a moment, short enough to do it while a program is traced.
         slow_probes: compiling a stage takes seconds, too long to ask about all options of all stages for the smallest plan.
+        excess: the share by which the compiler takes more than predicted for a whole program, as far as measured.
         reserve: the share of a device's memory that JAX leaves to others by default.
         compilers: the distributions that a compiler may come in, besides jaxlib.
         options_without_device: options of the compiler for devices that are not there.
@@ -91,6 +92,7 @@ class Platform:
     host_memory: bool = False
     quick_probes: bool = False
     slow_probes: bool = False
+    excess: float = 0.0
     reserve: float = 0.0
     compilers: tuple[str, ...] = ()
     options_without_device: tuple[tuple[str, bool | int | str], ...] = ()

@@ -207,7 +207,7 @@ class Imagined:
             compiler_options=(),
             compiler_versions=(),
             lower=lambda number: SimpleNamespace(number=number, as_text=lambda: f"plan {number}"),
-            platform=SimpleNamespace(isolation=Isolation.WHOLE, compiled_seconds=seconds, slow_probes=slow),
+            platform=SimpleNamespace(isolation=Isolation.WHOLE, compiled_seconds=seconds, slow_probes=slow, excess=0.03),
             priced_by="imagined",
             memory_bytes=memory,
             compile=self.compile,
@@ -271,7 +271,7 @@ def test_whatever_the_compiler_takes_a_larger_budget_gives_no_slower_plan(seed, 
 
 @pytest.mark.parametrize(("slow", "compilations"), [(False, 2), (True, 1)])
 def test_where_compiling_takes_long_the_first_program_is_one_that_is_predicted_to_fit(slow, compilations):
-    imagined = Imagined([900, 980, 1000, 2000], [900, 980, 1001, 2000], slow=slow)
+    imagined = Imagined([900, 960, 1000, 2000], [900, 985, 1001, 2000], slow=slow)
     found = certify_module.certify(imagined.build, (), {}, 1000)
     assert (found.plan.number, imagined.compilations) == (1, compilations)
 
