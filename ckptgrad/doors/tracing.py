@@ -18,6 +18,7 @@ from ckptgrad.chain.cutting import Cutting
 from ckptgrad.chain.laid_out import lay_out_graph
 from ckptgrad.chain.late import made_late
 from ckptgrad.chain.program import Program, build_program
+from ckptgrad.chain.shard_maps import split_shard_maps
 from ckptgrad.costs.blocks import block_program
 from ckptgrad.doors.calling import Call
 from ckptgrad.doors.leaves import NUMBERS, float0_zeros, has_gradient
@@ -237,14 +238,16 @@ def trace_chain(
     def check(out: Any) -> None:
         check_scalar(out, call.original, request.holomorphic)
 
+    target = request.compiled_for
     traced = trace_graph(call, request.has_aux, check if scalar else None)
+    traced = replace(traced, graph=split_shard_maps(traced.graph, target))
     graph, returned = made_late(traced.graph), traced.returned
     seeds = [a for a in traced.outputs if dtypes.issubdtype(a.aval.dtype, jnp.inexact)]
     differentiated = tuple(k for k in call.selected if has_gradient(call.leaves[k]))
     wrt = [graph.inputs[k] for k in differentiated]
     placed = leaf_shardings(call, request) if shardings is None else shardings
     lay_out_graph(graph, placed)
-    target, saveable, encodings = request.compiled_for, request.saveable, tuple(request.encodings)
+    saveable, encodings = request.saveable, tuple(request.encodings)
     program: Program | None = None
     if cutting is Cutting.CHUNKED:
         cuts = cuts_for_chunks(graph, target)

@@ -13,6 +13,7 @@ from ckptgrad.errors import BudgetError
 from ckptgrad.execution.trials import AnyPlan, Build, Planned, Trial, Trials, actions_of, target_of
 from ckptgrad.execution.xla_forms import open_is_faster
 from ckptgrad.graph.naming import counted
+from ckptgrad.planning.budget import everything_peak
 from ckptgrad.results.at_peak import Floor, floor_of
 from ckptgrad.results.outcomes import OUTCOMES, Outcome
 from ckptgrad.results.plan import Plan
@@ -30,6 +31,8 @@ RUNG = 1 + 1 / 256
 STEP = 4
 # The excess over a budget, as a share of it, from which on rungs are skipped.
 FAR = 0.08
+# The share of a budget beyond which no compiler that merges all repetitions away stays below what storing everything takes.
+MERGED = 1.25
 # The share of a budget that may be left unused. To use more of it, at most MOST_CLIMBED plans are compiled beyond the first,
 # and at most MOST_STEPS steps looked at: up to twice the budget.
 SLACK = 0.03
@@ -334,10 +337,14 @@ def _open_or_within(trials: Trials[AnyPlan], budget: int, may_be_uniform: bool, 
 def _opened_within(trials: Trials[AnyPlan], budget: int) -> Trial[AnyPlan] | None:
     """The open program, if fences cost time and it is within the budget.
 
-    It is tried where the fastest plan is predicted to fit, or nearly so (`FAR`): the open one may take less.
+    It is tried where the fastest plan is predicted to fit, or nearly so (`FAR`): the open one may take less. It may take
+    more, too, where that plan repeats something inside its stages, which is merged away in an open program: where compiling
+    takes long it is not tried if to store everything is predicted to take far more than the budget (`MERGED`).
     """
     plan, _ = trials.build(None)
     if plan.peak_bytes > (1 + FAR) * budget or not _open_is_faster(plan):
+        return None
+    if target_of(plan).platform.slow_probes and max(everything_peak(p.costs) for p in plan.parts) > MERGED * budget:
         return None
     opened = trials.opened()
     return None if opened is None or opened.peak_bytes > budget else opened

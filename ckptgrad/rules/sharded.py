@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 from jax import lax
@@ -27,14 +27,21 @@ from ckptgrad.rules.subgraphs import active_outputs, joint_of, push_through, som
 from ckptgrad.stage.partition import Partition, partition
 
 
-def under_mesh(op: Application, fun: Any, in_specs: Any, out_specs: Any) -> Any:
+class Mapped(Protocol):
+    """A `shard_map`: as an operation of a graph, or as one that a rule is applied to."""
+
+    @property
+    def params(self) -> dict[str, Any]: ...
+
+
+def under_mesh(op: Mapped, fun: Any, in_specs: Any, out_specs: Any) -> Any:
     """`fun` mapped as the operation maps its body."""
     params = op.params
     options = {"mesh": params["mesh"], "check_vma": params["check_vma"], "axis_names": set(params["newly_manual_axes"])}
     return jax.shard_map(fun, in_specs=tuple(in_specs), out_specs=tuple(out_specs), **options)
 
 
-def absent(op: Application, spec: Any, *also: str) -> tuple[Any, ...]:
+def absent(op: Mapped, spec: Any, *also: str) -> tuple[Any, ...]:
     """The mesh axes of the operation that a specification neither mentions nor lists as unreduced, or as `also` says."""
     mentioned = {n for part in partitions(spec) if part is not None for n in (part if isinstance(part, tuple) else (part,))}
     # Unreduced shares are summed by whoever reduces them.
@@ -42,12 +49,12 @@ def absent(op: Application, spec: Any, *also: str) -> tuple[Any, ...]:
     return tuple(a for a in op.params["mesh"].axis_names if a in _own_axes(op) and a not in mentioned)
 
 
-def _own_axes(op: Application) -> frozenset[Any]:
+def _own_axes(op: Mapped) -> frozenset[Any]:
     """The mesh axes that the operation maps over, without those on which a `vmap` around it puts its examples."""
     return frozenset(op.params["newly_manual_axes"]) - spmd_axis_names()
 
 
-def body_of(op: Application) -> Graph:
+def body_of(op: Mapped) -> Graph:
     return from_jaxpr(ClosedJaxpr(op.params["jaxpr"], ()))
 
 
@@ -121,7 +128,7 @@ def split_under_mesh(op: Application, body: Graph, seeded: list[int]) -> Partiti
     return parts[0]
 
 
-def residual_spec(op: Application, aval: Any) -> P:
+def residual_spec(op: Mapped, aval: Any) -> P:
     """Each device keeps its own: along the first axis, for the mesh axes along which the value varies."""
     names = op.params["mesh"].axis_names
     varying = varying_axes(aval) if op.params["check_vma"] else _own_axes(op)

@@ -14,6 +14,7 @@ import pytest
 import ckptgrad as cg
 from ckptgrad.example_models import gelu_stack
 from ckptgrad.execution import certify as certify_module
+from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.target.allocated import Memory, compiled_memory
 from ckptgrad.target.platform import Isolation
 from ckptgrad.target.target import Target
@@ -188,17 +189,24 @@ class ImaginedPlan:
     def parts(self):
         return (self,)
 
+    @property
+    def costs(self):
+        return ChainCosts.uniform(1, residual_bytes=self.program.everything, boundary_bytes=0, cotangent_bytes=0)
+
 
 class Imagined:
     """Plans that only have numbers: `predicted` bytes, ascending, and what a compiler takes for each.
 
     The last number is that of the plan whose stages are open, on a device with `memory` bytes; `seconds` are what the
     compiler says of that one. `uniform` are the numbers of the plans that are uniform too. Plans are
-    `pace` times as fast as those of another. To ask the compiler about a stage may be `slow`.
+    `pace` times as fast as those of another. To ask the compiler about a stage may be `slow`. To store all is predicted to
+    take `everything`.
     """
 
-    def __init__(self, predicted, taken, opened=0, memory=None, uniform=(), seconds=None, pace=1.0, slow=False):
-        self.predicted, self.taken, self.compilations = predicted, [*taken, opened], 0
+    def __init__(
+        self, predicted, taken, opened=0, memory=None, uniform=(), seconds=None, pace=1.0, slow=False, everything=0
+    ):
+        self.predicted, self.taken, self.compilations, self.everything = predicted, [*taken, opened], 0, everything
         self.uniform, self.pace, self.devices = set(uniform), pace, 1
         self.stages = (SimpleNamespace(kind=self),)
         self.target = SimpleNamespace(
@@ -342,6 +350,13 @@ def test_the_open_program_is_tried_where_the_fastest_plan_takes_a_little_too_muc
     imagined = Imagined([1000, 1990], [900, 2010], opened)
     found = certify_module.certify(imagined.build, (), {}, 2000, may_open=True)
     assert (found.plan.fenced, found.peak_bytes) == (fenced, 900 if fenced else 2000)
+
+
+@pytest.mark.parametrize(("slow", "everything", "compiled"), [(True, 1251, 1), (True, 1250, 2), (False, 1251, 2)])
+def test_an_open_program_that_stores_far_too_much_is_not_compiled_where_that_takes_long(slow, everything, compiled):
+    imagined = Imagined([900], [900], 1500, slow=slow, everything=everything)
+    assert certify_module.certify(imagined.build, (), {}, 1000, may_open=True).plan.fenced
+    assert imagined.compilations == compiled
 
 
 @pytest.mark.parametrize(("memory", "fenced"), [(None, False), (6000, False), (5999, True)])

@@ -1,0 +1,108 @@
+"""A `shard_map` in parts gives what it gives whole, value and gradient, and may be planned between the parts."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
+
+import ckptgrad as cg
+from ckptgrad.chain.shard_maps import split_shard_maps
+from ckptgrad.graph.evaluate import evaluate
+from tests.cases.devices import DEPTH, WAYS, placed
+from tests.support.devices import on_devices
+
+ROWS, WIDTH = 32, 8
+
+
+def everything(ws, x, mask, mesh, check=True):
+    """Parameters that are gathered, scalars and replicated values that cross, numbers, results made early and passed on."""
+
+    @partial(
+        jax.shard_map, mesh=mesh, in_specs=(P("d"), P("d"), P()), out_specs=(P(), P("d"), P("d"), P("d")), check_vma=check
+    )
+    def mapped(ws, x, mask):
+        share = jnp.mean(x)
+        total = lax.psum(share, "d")
+        count = jnp.argmax(x, 1)
+        layers = []
+        for w in ws:
+            x = x + jnp.tanh(x @ lax.all_gather(w, "d", tiled=True)) * share / (1 + total**2)
+            layers.append(x)
+        x = jnp.where(mask[None], x, 0) + count[:, None]
+        return lax.pmean(jnp.mean(x**2), "d"), x, layers[0], count
+
+    loss, *others = mapped(ws, x, mask)
+    return loss + jnp.sum(others[1]), others
+
+
+def arguments():
+    rng = np.random.default_rng(0)
+    ws = [jnp.asarray(rng.normal(size=(WIDTH, WIDTH)) / 3) for _ in range(4)]
+    return ws, jnp.asarray(rng.normal(size=(ROWS, WIDTH))), jnp.arange(WIDTH) % 3 > 0
+
+
+def check_parts(check: bool, kind: str) -> None:
+    jax.config.update("jax_enable_x64", True)
+    mesh = jax.make_mesh((4,), ("d",), axis_types=(AxisType[kind],))
+    args = placed(mesh, arguments(), (P("d"), P("d"), P()))
+    fun = partial(everything, mesh=mesh, check=check)
+    graph = cg.trace(fun, *args)
+    parts = split_shard_maps(graph, cg.target("cpu"))
+    assert graph.counts["shard_map"] == 1
+    assert parts.counts["shard_map"] > 3
+    leaves = jax.tree.leaves(args)
+    for a, b in zip(*(jax.jit(partial(evaluate, g))(leaves) for g in (graph, parts)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-14)
+    wanted = jax.jit(jax.value_and_grad(fun, has_aux=True))(*args)
+    for budget in (None, "min"):
+        found = jax.jit(cg.value_and_grad(fun, has_aux=True, budget=budget))(*args)
+        assert jax.tree.structure(found) == jax.tree.structure(wanted)
+        for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14)
+
+
+def check_planned(way: str) -> None:
+    loss, args = WAYS[way]()
+    least, most = (cg.value_and_grad(loss, (0, 1), budget=budget).plan(*args) for budget in ("min", None))
+    assert len(most.program.stages) > DEPTH
+    assert least.simulation.recomputations > 0
+    assert least.peak_bytes < most.peak_bytes
+
+
+@pytest.mark.parametrize(
+    ("check", "kind"),
+    [
+        (True, "Auto"),
+        pytest.param(False, "Auto", marks=pytest.mark.slow),
+        pytest.param(True, "Explicit", marks=pytest.mark.slow),
+    ],
+)
+def test_parts_are_the_whole(check, kind):
+    on_devices(4, __name__, f"check_parts({check}, {kind!r})")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["pipeline", "a mapped loss"])
+def test_bodies_are_planned(way):
+    on_devices(8, __name__, f"check_planned({way!r})")
+
+
+def test_what_is_no_chain_stays_one_operation():
+    mesh = jax.make_mesh((1,), ("d",), axis_types=(AxisType.Auto,))
+    short = jax.shard_map(lambda x: jnp.sin(x), mesh=mesh, in_specs=P("d"), out_specs=P("d"))
+    printed = jax.shard_map(
+        lambda x: [jax.debug.print("{}", x[0]), jnp.sin(jnp.cos(jnp.sin(x)))][1],
+        mesh=mesh,
+        in_specs=P("d"),
+        out_specs=P("d"),
+    )
+    for fun in (short, printed, jnp.sin):
+        graph = cg.trace(fun, jnp.ones(64))
+        assert split_shard_maps(graph, cg.target("cpu")).operations == graph.operations
