@@ -16,7 +16,7 @@ from ckptgrad.doors import compiling
 from ckptgrad.doors.compiling import Cut, compile_within
 from ckptgrad.request import Request
 from tests.cases.tanh import tanh_arguments, tanh_loss
-from tests.execution.test_certify import Imagined
+from tests.support.imagined import Imagined
 
 WS, X = tanh_arguments(16, 64, layers=3)
 

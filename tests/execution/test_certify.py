@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -14,11 +13,10 @@ import pytest
 import ckptgrad as cg
 from ckptgrad.example_models import gelu_stack
 from ckptgrad.execution import certify as certify_module
-from ckptgrad.planning.costs import ChainCosts
-from ckptgrad.target.allocated import Memory, compiled_memory
-from ckptgrad.target.platform import Isolation
+from ckptgrad.target.allocated import compiled_memory
 from ckptgrad.target.target import Target
 from tests.support.compare import assert_same
+from tests.support.imagined import Imagined, imagined_bytes
 
 DEPTH = 8
 X = jnp.linspace(-1, 1, 512 * 32).reshape(512, 32)
@@ -160,107 +158,6 @@ def test_slack_costs_no_compilation_where_no_plan_is_faster(inflated):
     extra[0] = -2 * N
     readings.clear()
     assert certified(most).rounds == len(readings) == 1
-
-
-@dataclasses.dataclass(frozen=True)
-class ImaginedPlan:
-    """A plan that only has numbers."""
-
-    program: Imagined
-    schedule: cg.Schedule
-    peak_bytes: int
-    least_seconds: float
-    fenced: bool = True
-    open_seconds: float | None = None
-
-    @property
-    def number(self):
-        return self.schedule.actions[0].stage
-
-    @property
-    def seconds(self):
-        return 1 / (self.program.pace * (1 + self.number)) if self.open_seconds is None else self.open_seconds
-
-    @property
-    def simulation(self):
-        return SimpleNamespace(recomputations=0)
-
-    @property
-    def parts(self):
-        return (self,)
-
-    @property
-    def costs(self):
-        return ChainCosts.uniform(1, residual_bytes=self.program.everything, boundary_bytes=0, cotangent_bytes=0)
-
-
-class Imagined:
-    """Plans that only have numbers: `predicted` bytes, ascending, and what a compiler takes for each.
-
-    The last number is that of the plan whose stages are open, on a device with `memory` bytes; `seconds` are what the
-    compiler says of that one. `uniform` are the numbers of the plans that are uniform too. Plans are
-    `pace` times as fast as those of another. To ask the compiler about a stage may be `slow`. To store all is predicted to
-    take `everything`.
-    """
-
-    def __init__(
-        self, predicted, taken, opened=0, memory=None, uniform=(), seconds=None, pace=1.0, slow=False, everything=0
-    ):
-        self.predicted, self.taken, self.compilations, self.everything = predicted, [*taken, opened], 0, everything
-        self.uniform, self.pace, self.devices = set(uniform), pace, 1
-        self.stages = (SimpleNamespace(kind=self),)
-        self.target = SimpleNamespace(
-            key=("imagined", ""),
-            attached=False,
-            compiler_options=(),
-            compiler_versions=(),
-            lower=lambda number: SimpleNamespace(number=number, as_text=lambda: f"plan {number}"),
-            platform=SimpleNamespace(isolation=Isolation.WHOLE, compiled_seconds=seconds, slow_probes=slow, excess=0.03),
-            priced_by="imagined",
-            memory_bytes=memory,
-            compile=self.compile,
-            compiled_seconds=lambda executable: seconds,
-            allocated=self.allocated,
-        )
-
-    @property
-    def floor(self):
-        """The seconds of the fastest plan."""
-        return 1 / (self.pace * len(self.predicted))
-
-    def limit(self, budget):
-        """A budget in bytes."""
-        return self.predicted[0] if budget == "min" else budget
-
-    def build(self, limit, fenced=True, policy=None):
-        within = [i for i, p in enumerate(self.predicted) if limit is None or p <= limit]
-        if policy == "uniform":
-            within = [i for i in within if i in self.uniform]
-        if not within:
-            raise cg.BudgetError(limit, self.predicted[0], None, "imagined")
-        number = within[-1]
-        schedule = cg.Schedule((cg.Forward(number),), policy or "imagined")
-        plan = ImaginedPlan(self, schedule, self.predicted[number], self.floor, fenced)
-        return plan, self.number_of(plan)
-
-    def number_of(self, plan):
-        """That of a plan, or of the one whose stages are open."""
-        return plan.number if plan.fenced else len(self.predicted)
-
-    def compile(self, lowered):
-        self.compilations += 1
-        return lowered.number
-
-    def allocated(self, number):
-        return Memory(self.taken[number], 0, 0, 0)
-
-
-def imagined_bytes(seed):
-    """What plans are predicted to take, and do: up to a third less or a twentieth more, without any order."""
-    random = np.random.default_rng(seed)
-    predicted = np.unique(np.geomspace(1000, 10_000, int(random.integers(4, 60))).astype(int) + random.integers(0, 60))
-    taken = (predicted * random.uniform(0.66, 1.05, len(predicted))).astype(int)
-    return predicted.tolist(), taken.tolist()
 
 
 @pytest.mark.parametrize("slow", [False, True])

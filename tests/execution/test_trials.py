@@ -15,7 +15,7 @@ from ckptgrad.execution.certify import certify
 from ckptgrad.target import remember
 from ckptgrad.target.allocated import Memory, compiled_memory
 from ckptgrad.target.target import Target
-from tests.execution.test_certify import Imagined, imagined_bytes
+from tests.support.imagined import Imagined, imagined_bytes
 
 
 @pytest.fixture(autouse=True)
