@@ -375,6 +375,7 @@ def test_a_certificate_prints_as_a_small_table():
         "certified",
         "temporaries",
         "outputs",
+        "arguments",
         "budget",
         "predicted",
         "plan",
