@@ -16,7 +16,7 @@ from ckptgrad.bench.runner import run_case
 from ckptgrad.bench.shown import ShownResult, save_pictures
 from ckptgrad.bench.tables import comparison, environments, page, section
 from ckptgrad.cli.deliver import to_json, write
-from ckptgrad.cli.options import HtmlFile
+from ckptgrad.cli.options import HtmlFile, in_a_folder
 from ckptgrad.cli.output import complain, say
 from ckptgrad.errors import OptionError
 from ckptgrad.report.text import plain_console
@@ -41,7 +41,7 @@ def bench(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown, with the pictures of --png.")] = False,
     output: Annotated[Path | None, typer.Option(help="Add the results to this file, case by case.")] = None,
-    png: Annotated[Path | None, typer.Option(help="Draw the curves into this folder.")] = None,
+    png: Annotated[Path | None, typer.Option(callback=in_a_folder, help="Draw the curves into this folder.")] = None,
     html: HtmlFile = None,
     compare: Annotated[Path | None, typer.Option(help="Saved results: show where the new ones differ from them.")] = None,
     show: Annotated[Path | None, typer.Option(help="Show saved results instead of running.")] = None,

@@ -54,14 +54,22 @@ def write(title: str, sections: Mapping[str, Shown], html: Path | None, png: Pat
         OutputError: a file cannot be written.
     """
     if html is not None:
-        text = page(title, sections, made_by(sections))
-        with writing(html):
-            html.write_text(text, encoding="utf-8", errors="backslashreplace")
-        typer.echo(f"written: {html}", err=True)
+        write_text(html, page(title, sections, made_by(sections)))
     if png is not None:
         with writing(png):
             for path in _draw(sections, png):
                 typer.echo(f"drawn: {path}", err=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    with writing(path):
+        path.write_text(text, encoding="utf-8", errors="backslashreplace")
+    typer.echo(f"written: {path}", err=True)
 
 
 def _draw(sections: Mapping[str, Shown], png: Path) -> Iterator[Path]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ckptgrad.cli.deliver import deliver, working
+from ckptgrad.cli.deliver import deliver, working, write_text
 from ckptgrad.cli.meshes import read_mesh
-from ckptgrad.cli.options import Arguments, AsJson, Asked, Function, HtmlFile, MeshOption, PngPath, asks
+from ckptgrad.cli.options import Arguments, AsJson, Asked, Function, HtmlFile, MeshOption, PngPath, asks, in_a_folder
 from ckptgrad.cli.output import say
 from ckptgrad.cli.users_code import load_call
 from ckptgrad.doors.frontier import frontier as make_frontier
@@ -16,7 +18,7 @@ from ckptgrad.doors.plan import plan as make_plan
 from ckptgrad.doors.timeline import timeline as make_timeline
 from ckptgrad.meters.meter import get_meters, meters
 from ckptgrad.request import taken_by
-from ckptgrad.validation import jax_grad_point
+from ckptgrad.validation import jax_grad_point, jax_grad_reading
 
 
 @asks(make_plan)
@@ -50,16 +52,35 @@ def timeline(
         str,
         typer.Option(help=f"Meters, separated by commas: {', '.join(meters())}; all; none: only predict."),
     ] = "xla",
+    reference: Annotated[bool, typer.Option(help="In pictures and pages, also compile jax.grad and draw its curve.")] = True,
     as_json: AsJson = False,
     html: HtmlFile = None,
     png: PngPath = None,
+    trace: Annotated[
+        Path | None, typer.Option(callback=in_a_folder, help="Write trace events (JSON), which ui.perfetto.dev opens.")
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(callback=in_a_folder, help="Write a row of CSV for each moment.")] = None,
+    csv_buffers: Annotated[
+        Path | None, typer.Option(callback=in_a_folder, help="Write a row of CSV for each predicted buffer.")
+    ] = None,
 ) -> None:
     """Show live bytes over the course of the gradient, predicted and observed, and what is alive at the peak."""
     get_meters(observe)
     fun, args = load_call(function, arguments, read_mesh(mesh, asked["target"], compiles=observe != "none"))
     with working("planning, compiling and observing"):
         course = make_timeline(fun, *args, observe=observe, **asked)
+    if reference and observe != "none" and (html or png):
+        with working("compiling jax.grad"):
+            known = jax_grad_reading(fun, *args, **taken_by(jax_grad_reading, asked))
+            course = course.beside(**{"jax.grad": known})
     deliver(f"Timeline of {function}", {"Timeline": course}, as_json, html, png)
+    for path, export in (
+        (trace, course.to_perfetto),
+        (csv, course.to_csv),
+        (csv_buffers, partial(course.to_csv, "buffers")),
+    ):
+        if path is not None:
+            write_text(path, export())
 
 
 @asks(make_frontier)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Collection
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
 import typer
 
 from ckptgrad.cli.users_code import load
-from ckptgrad.errors import OptionError
+from ckptgrad.errors import MissingExtraError, OptionError
 from ckptgrad.meters.meter import meters
 from ckptgrad.request import Request, text_options
 from ckptgrad.text_options import TextOption
@@ -23,17 +24,38 @@ Arguments = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def _in_a_folder(path: Path | None) -> Path | None:
-    """Refuse a file in a folder that is not there, before any work."""
+def in_a_folder(path: Path | None) -> Path | None:
+    """Refuse a file in a folder that is not there, before any work.
+
+    Raises:
+        OptionError: there is no such folder.
+    """
     if path is not None and not path.parent.is_dir():
         raise OptionError(f"cannot write {path}: there is no folder {str(path.parent)!r}")
     return path
 
 
 HtmlFile = Annotated[
-    Path | None, typer.Option("--html", callback=_in_a_folder, help="Write one HTML file that opens in a browser.")
+    Path | None, typer.Option("--html", callback=in_a_folder, help="Write one HTML file that opens in a browser.")
 ]
-PngPath = Annotated[Path | None, typer.Option("--png", help="Draw into this .png file, or every picture into this folder.")]
+
+
+def _drawn_into(path: Path | None) -> Path | None:
+    """Refuse pictures in a folder that is not there, or without what draws them, before any work.
+
+    Raises:
+        OptionError: there is no such folder.
+        MissingExtraError: matplotlib is not installed.
+    """
+    if path is not None and find_spec("matplotlib") is None:
+        raise MissingExtraError("drawing", "matplotlib", "plot")
+    return in_a_folder(path)
+
+
+PngPath = Annotated[
+    Path | None,
+    typer.Option("--png", callback=_drawn_into, help="Draw into this .png file, or every picture into this folder."),
+]
 MeshOption = Annotated[
     str | None,
     typer.Option(

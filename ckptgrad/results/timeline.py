@@ -2,23 +2,41 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ckptgrad.chain.program import Program
+from ckptgrad.errors import OptionError
 from ckptgrad.meters.buffers import Buffer
 from ckptgrad.meters.meter import Reading
 from ckptgrad.planning.costs import ChainCosts
+from ckptgrad.planning.ledger import Ledger
+from ckptgrad.planning.policy import get_policy
 from ckptgrad.planning.schedule import Schedule
 from ckptgrad.results.lives import Life, lives
 from ckptgrad.results.predicted import Moment, moments
 from ckptgrad.results.shown import Shown
+from ckptgrad.results.trace import buffers_csv, moments_csv, trace_events
 from ckptgrad.target.target import Target
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+
+# The name of the reference that every plan has.
+STORED = "no budget (store_all)"
+
+
+class Part(NamedTuple):
+    """A moment, by its place, or a step of a loop in it: when, as shares of the estimated time, and what is held by kind."""
+
+    moment: int
+    start: float
+    end: float
+    bytes: Mapping[str, int]
 
 
 @dataclass(frozen=True, repr=False)
@@ -36,6 +54,7 @@ class Timeline(Shown):
         devices: the number of devices; all bytes are those of one of them.
         target: what it is for.
         arguments: the bytes of each argument, which are held beside all else.
+        references: what others hold over their own time, by name: everything stored, or `jax.grad` (`beside`).
 
     Example:
         >>> import jax.numpy as jnp, ckptgrad as cg
@@ -55,6 +74,7 @@ class Timeline(Shown):
     devices: int = 1
     target: Target | None = None
     arguments: Mapping[str, int] = field(default_factory=dict[str, int])
+    references: Mapping[str, Reading] = field(default_factory=dict[str, Reading])
 
     @property
     def peak_at(self) -> int:
@@ -88,18 +108,21 @@ class Timeline(Shown):
 
     @property
     def course(self) -> list[tuple[float, float, Mapping[str, int]]]:
-        """The moments, and inside them the steps of loops: where each part begins and ends, as shares of the estimated time,
-        and what is held, by kind.
-        """
-        parts: list[tuple[float, float, Mapping[str, int]]] = []
+        """The parts without the moments to which they belong: where each begins and ends, and what is held, by kind."""
+        return [(part.start, part.end, part.bytes) for part in self.parts]
+
+    @property
+    def parts(self) -> list[Part]:
+        """The moments, and inside them the steps of loops, in order."""
+        parts: list[Part] = []
         whole = self.moments[-1].end
-        for moment, (start, end) in zip(self.moments, self.progress, strict=True):
+        for k, (moment, (start, end)) in enumerate(zip(self.moments, self.progress, strict=True)):
             if not moment.inside or whole <= 0:
-                parts.append((start, end, moment.bytes))
+                parts.append(Part(k, start, end, moment.bytes))
                 continue
             for until, transients in moment.inside:
                 stop = end if until == moment.inside[-1][0] else min(end, until / whole)
-                parts.append((start, stop, {**moment.bytes, "transients": transients}))
+                parts.append(Part(k, start, stop, {**moment.bytes, "transients": transients}))
                 start = stop
         return parts
 
@@ -125,8 +148,33 @@ class Timeline(Shown):
             ],
             "course": [{"start": a, "end": b, "bytes": dict(held)} for a, b, held in self.course],
             "alive_at_peak": [b.to_dict() for b in self.alive],
+            "references": {name: reading.to_dict() for name, reading in self.references.items()},
             "readings": {name: reading.to_dict() for name, reading in self.readings.items()},
         }
+
+    def to_perfetto(self) -> str:
+        """JSON of trace events, which ui.perfetto.dev opens: counters by kind, slices by stage and by buffer.
+
+        Times are estimated, in microseconds.
+        """
+        return json.dumps(trace_events(self))
+
+    def to_csv(self, rows: Literal["moments", "buffers"] = "moments") -> str:
+        """CSV with a heading: a row for each moment, or for each buffer with when it is held.
+
+        Args:
+            rows: "moments": times as shares of the whole, and bytes by kind; "buffers".
+
+        Raises:
+            OptionError: there are no such rows.
+        """
+        if rows not in ("moments", "buffers"):
+            raise OptionError(f"there are no rows {rows!r} of a timeline; there are 'moments' and 'buffers'")
+        return moments_csv(self) if rows == "moments" else buffers_csv(self)
+
+    def beside(self, **others: Reading) -> Timeline:
+        """The same timeline with other curves behind it instead of its references, such as that of `jax.grad`."""
+        return replace(self, references=others)
 
     def plot(self, ax: Axes | None = None) -> Figure:
         """Live bytes as areas and lines, on the given axes or a new figure; needs matplotlib."""
@@ -144,7 +192,25 @@ def predict(name: str, program: Program, costs: ChainCosts, schedule: Schedule, 
         devices=program.devices,
         target=program.target,
         arguments=program.argument_bytes,
+        references=_everything_stored(costs, schedule),
     )
+
+
+def _everything_stored(costs: ChainCosts, schedule: Schedule) -> dict[str, Reading]:
+    """What a schedule that stores everything would hold, if this one is another."""
+    everything = get_policy("store_all")(costs, None)
+    if everything.actions == schedule.actions:
+        return {}
+    ledger = Ledger(costs)
+    points: list[tuple[float, int]] = []
+    seconds = 0.0
+    held = ledger.live
+    for change in ledger.changes(everything):
+        points += [(seconds, held + change.during), (seconds + change.seconds, held + change.during)]
+        seconds += change.seconds
+        held += change.after
+    curve = tuple((time / seconds if seconds else 0.0, held) for time, held in points)
+    return {STORED: Reading(max(held for _, held in points), curve=curve)}
 
 
 def places(timeline: Timeline, schedule: Schedule) -> Sequence[tuple[str | None, float, float]]:

@@ -5,7 +5,7 @@ Like the benchmark book, it calls JAX's own differentiation: that is what it com
 
 from ckptgrad.results.finding import Finding
 from ckptgrad.results.validation import Row, Validation
-from ckptgrad.validation.reference import jax_grad_point, reference_memory
+from ckptgrad.validation.reference import jax_grad_point, jax_grad_reading, reference_memory
 from ckptgrad.validation.validate import validate
 
-__all__ = ["Finding", "Row", "Validation", "jax_grad_point", "reference_memory", "validate"]
+__all__ = ["Finding", "Row", "Validation", "jax_grad_point", "jax_grad_reading", "reference_memory", "validate"]

@@ -12,10 +12,13 @@ from ckptgrad.doors.frontier import keeping_most
 from ckptgrad.doors.gradient import value_and_grad
 from ckptgrad.doors.tracing import TracedChain
 from ckptgrad.graph.evaluate import read
+from ckptgrad.meters.meter import Reading, Subject
+from ckptgrad.meters.xla import xla_meter
 from ckptgrad.planning.frontier import Point
 from ckptgrad.target.allocated import Memory
 from ckptgrad.target.named import TargetChoice
 from ckptgrad.target.named import target as named_target
+from ckptgrad.target.target import Target
 
 
 def plain(fun: Callable, argnums: int | Sequence[int], has_aux: bool) -> Callable:
@@ -56,9 +59,41 @@ def reference_memory(
         >>> reference_memory(lambda x: jnp.sum(jnp.sin(x)), jnp.ones(1000)).output_bytes >= 4004
         True
     """
+    compiler = named_target(target)
+    return compiler.allocated(_compiled(compiler, fun, args, kwargs, argnums, has_aux))
+
+
+def jax_grad_reading(
+    fun: Callable,
+    *args: Any,
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    target: TargetChoice = None,
+    **kwargs: Any,
+) -> Reading:
+    """What `jax.value_and_grad(fun)` holds over its instructions, by XLA's buffer assignment, for `Timeline.beside`.
+
+    Nothing is run; arguments may be ShapeDtypeStructs.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> jax_grad_reading(lambda x: jnp.sum(jnp.sin(x)), jnp.ones(1000)).bytes >= 4004
+        True
+    """
+    compiler = named_target(target)
+    return xla_meter(Subject(_compiled(compiler, fun, args, kwargs, argnums, has_aux), compiler))
+
+
+def _compiled(
+    compiler: Target,
+    fun: Callable,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    argnums: int | Sequence[int],
+    has_aux: bool,
+) -> jax.stages.Compiled:
     split = value_and_grad(fun, argnums, has_aux).split(args, kwargs)
-    jitted, compiler = jax.jit(plain(split.fun, argnums, has_aux)), named_target(target)
-    return compiler.allocated(compiler.compile(compiler.lower(jitted, *split.args, **split.kwargs)))
+    return compiler.compile(compiler.lower(jax.jit(plain(split.fun, argnums, has_aux)), *split.args, **split.kwargs))
 
 
 def jax_grad_point(

@@ -87,8 +87,9 @@ def test_rules_whose_names_have_a_part(run):
     assert "no primitive has 'nothing like it'" in run("rules", "nothing like it", code=2).stderr
 
 
-def test_a_page_in_a_folder_that_is_not_there_is_refused_before_any_work(run):
-    assert "there is no folder 'missing'" in run("plan", "no:such", "no:args", "--html", "missing/a.html", code=2).stderr
+@pytest.mark.parametrize("option", ["--html", "--png", "--trace", "--csv"])
+def test_a_file_in_a_folder_that_is_not_there_is_refused_before_any_work(run, option):
+    assert "there is no folder 'missing'" in run("timeline", "no:such", "no:args", option, "missing/a.png", code=2).stderr
 
 
 def test_rules_as_a_page_and_a_picture(run, tmp_path):

@@ -36,9 +36,17 @@ def test_pages_and_pictures(run, command, tmp_path):
     result = run(command, *TARGET, "--html", "out/report.html", "--png", "out/picture.png")
     html = (tmp_path / "out/report.html").read_text()
     assert "climodel" in html
-    assert "data:image/png;base64," in html
+    assert "<p>$ ckptgrad" in html
+    assert '<figure class="drawn"' in html
     assert (tmp_path / "out/picture.png").read_bytes()[:4] == b"\x89PNG"
     assert "written: out/report.html" in result.stderr
+
+
+def test_a_timeline_is_exported(run, tmp_path):
+    run("timeline", *TARGET, "--observe", "none", "--trace", "t.json", "--csv", "m.csv", "--csv-buffers", "b.csv")
+    assert json.loads((tmp_path / "t.json").read_text())["traceEvents"]
+    assert (tmp_path / "m.csv").read_text().startswith("start,end,action,")
+    assert (tmp_path / "b.csv").read_text().startswith("bytes,kind,")
 
 
 def test_all_pictures_into_a_folder(run, tmp_path):

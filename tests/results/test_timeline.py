@@ -142,3 +142,12 @@ def test_inside_a_scan_the_steps_are_seen(budget):
     assert all(a[1] == b[0] for a, b in itertools.pairwise(parts))
     assert max(sum(held.values()) for _, _, held in parts) == course.peak_bytes
     assert len(json.loads(json.dumps(course.to_dict()))["course"]) == len(parts)
+
+
+def test_what_a_plan_without_a_budget_holds_is_there_to_be_compared():
+    """Its own time, its own peak: that of the policy itself."""
+    everything = cg.plan(tanh_loss, WS, X, policy="store_all")
+    (reading,) = cg.plan(tanh_loss, WS, X, budget="min").timeline().references.values()
+    assert reading.bytes == everything.peak_bytes
+    assert (reading.curve[0][0], reading.curve[-1][0]) == (0.0, pytest.approx(1.0))
+    assert everything.timeline().references == {}

@@ -9,7 +9,7 @@ import pytest
 import ckptgrad as cg
 from ckptgrad.doors.gradient import value_and_grad
 from ckptgrad.target.allocated import compiled_memory
-from ckptgrad.validation.reference import checkpointed, jax_grad_point, plain, reference_memory
+from ckptgrad.validation.reference import checkpointed, jax_grad_point, jax_grad_reading, plain, reference_memory
 from tests.support.compare import assert_same, quick
 
 X, W = jnp.linspace(-1, 1, 64 * 16).reshape(64, 16), 0.1 * jnp.eye(16)
@@ -54,3 +54,11 @@ def test_a_point_beside_a_frontier():
     assert (point.policy, point.peak_bytes) == ("jax.grad", memory.peak_bytes)
     fastest = cg.plan(loss, *ARGS, has_aux=True, policy="store_all", costs="estimate", **KEYWORDS)
     assert point.seconds == pytest.approx(fastest.seconds, rel=0.3)
+
+
+def test_the_curve_of_jax_grad_peaks_at_what_it_allocates():
+    reading = jax_grad_reading(loss, *ARGS, has_aux=True, **KEYWORDS)
+    assert reading.bytes == reference_memory(loss, *ARGS, has_aux=True, **KEYWORDS).peak_bytes
+    assert max(held for _, held in reading.curve) <= reading.bytes
+    course = cg.plan(loss, *ARGS, has_aux=True, **KEYWORDS).timeline().beside(theirs=reading)
+    assert course.references == {"theirs": reading}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from html import escape
 from typing import Any
 
 from bokeh.events import Tap
@@ -30,9 +32,18 @@ from ckptgrad.meters.meter import meters
 from ckptgrad.report import registry
 from ckptgrad.report.interactive.looks import DASHES, HATCHES, Drawn, add_legend, hover, new_figure, script, share_axis
 from ckptgrad.report.interactive.tables import Column, data_table, width_of
-from ckptgrad.report.plots.style import BUDGET_COLOUR, KIND_STYLES, METER_STYLES, OTHER_STYLE, PASS_STYLES
+from ckptgrad.report.plots.style import (
+    BUDGET_COLOUR,
+    KIND_STYLES,
+    METER_STYLES,
+    OTHER_STYLE,
+    PASS_STYLES,
+    REFERENCE_COLOUR,
+    REFERENCE_DASHES,
+)
 from ckptgrad.report.series.passes import passes
 from ckptgrad.report.series.stack import Stack, stack
+from ckptgrad.report.series.top import timeline_top
 from ckptgrad.report.series.units import Unit, unit_for
 from ckptgrad.report.series.words import doing, during, layer_of, line_of
 from ckptgrad.results.lives import Life
@@ -76,7 +87,7 @@ def interactive(timeline: Timeline) -> dict[str, Callable[[], Drawn]]:
 
 def _drawn(timeline: Timeline) -> Drawn:
     held = stack(timeline)
-    unit = unit_for(_highest(timeline))
+    unit = unit_for(timeline_top(timeline))
     order = sorted(range(len(held.lives)), key=lambda j: (j >= held.named, -held.lives[j].buffer.bytes))
     lives, moments = _lives(timeline, [held.lives[j] for j in order]), _moments(timeline)
     rows = {j: row for row, j in enumerate(order)}
@@ -85,9 +96,10 @@ def _drawn(timeline: Timeline) -> Drawn:
         f"Live bytes of {timeline.name} over time, buffer by buffer",
         name="memory",
         x_range=(0, 1),
-        y_range=(0, 1.2 * max(1, _highest(timeline)) / unit.bytes),
+        y_range=(0, 1.2 * timeline_top(timeline) / unit.bytes),
     )
-    entries = [*_blocks(above, held, rows, lives, unit), *_curves(above, timeline, unit)]
+    references = [*_references(above, timeline, unit)]
+    entries = [*_blocks(above, held, rows, lives, unit), *_curves(above, timeline, unit), *references]
     above.yaxis.axis_label = f"{unit.name} beyond the arguments"
     share_axis(above, "share of the gradient's estimated time")
     _mark_peak(above, timeline, unit)
@@ -170,6 +182,16 @@ def _blocks(
     drawn.add_tools(hover(renderers, _CARD, life=look_up))
 
 
+def _references(drawn: figure, timeline: Timeline, unit: Unit) -> Iterator[tuple[str, list[Any]]]:
+    """What others hold, behind all else; yields the entries of the legend."""
+    for (name, reading), dashes in zip(timeline.references.items(), itertools.cycle(REFERENCE_DASHES), strict=False):
+        points = dict(reading.curve) or {0.0: reading.bytes or 0, 1.0: reading.bytes or 0}
+        line = drawn.line([*points], [held / unit.bytes for held in points.values()], line_color=REFERENCE_COLOUR,
+                          line_dash=DASHES[dashes], line_width=2)  # fmt: skip
+        drawn.add_tools(hover([line], f"<div>{escape(name)}: @y{{0.0}} {unit.name}</div>"))
+        yield f"{name}, over its own time, peak {format_bytes(reading.bytes or 0)}", [line]
+
+
 def _curves(drawn: figure, timeline: Timeline, unit: Unit) -> Iterator[tuple[str, list[Any]]]:
     """What meters observed, and the budget; yields the entries of the legend."""
     known = meters()
@@ -203,12 +225,6 @@ def _mark_peak(drawn: figure, timeline: Timeline, unit: Unit) -> None:
         LabelSet(x="x", y="y", text="text", source=source, y_offset=8, text_align=align, text_font_size="13px",
                  background_fill_color="#ffffff", background_fill_alpha=0.85)
     )  # fmt: skip
-
-
-def _highest(timeline: Timeline) -> int:
-    """Bytes of the highest thing that is seen at first; a budget far above all else is not."""
-    highest = max([timeline.peak_bytes, *(reading.bytes or 0 for reading in timeline.readings.values())])
-    return timeline.budget if timeline.budget is not None and highest < timeline.budget <= 2 * highest else highest
 
 
 def _strip(moments: ColumnDataSource, above: figure) -> figure:

@@ -40,6 +40,8 @@ METER_STYLES = {
 }
 # By what runs: colour and hatch.
 PASS_STYLES = {"forward": ("#999999", ""), "repeated forward": ("#D55E00", "xx"), "backward": ("#E69F00", "//")}
+# What others hold: dashes in turn.
+REFERENCE_COLOUR, REFERENCE_DASHES = "#777777", ("--", ":", "-.")
 BUDGET_COLOUR = "#CC3311"
 DPI = 110
 

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 from ckptgrad.bytes import format_bytes
 from ckptgrad.meters.buffers import KINDS
 from ckptgrad.meters.meter import meters
-from ckptgrad.report.plots.style import BUDGET_COLOUR, KIND_STYLES, METER_STYLES, MIB, OTHER_STYLE, axes_for, legend_beside
+from ckptgrad.report.plots.style import (
+    BUDGET_COLOUR,
+    KIND_STYLES,
+    METER_STYLES,
+    MIB,
+    OTHER_STYLE,
+    REFERENCE_COLOUR,
+    REFERENCE_DASHES,
+    axes_for,
+    legend_beside,
+)
+from ckptgrad.report.series.top import timeline_top
+from ckptgrad.report.series.words import during
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,6 +57,11 @@ def plot_timeline(timeline: Timeline, ax: Axes | None = None) -> Figure:
                 edgecolor="#44444488", linewidth=0.0, label=kind,
             )  # fmt: skip
         below = top
+    for (name, reading), dashes in zip(timeline.references.items(), itertools.cycle(REFERENCE_DASHES)):
+        points = dict(reading.curve) or {0.0: reading.bytes or 0, 1.0: reading.bytes or 0}
+        label = f"{name}, over its own time,\npeak {format_bytes(reading.bytes or 0)}"
+        axes.plot([*points], [held / MIB for held in points.values()], dashes, color=REFERENCE_COLOUR, linewidth=1.4,
+                  label=label, zorder=0.5)  # fmt: skip
     known = meters()
     for name, reading in timeline.readings.items():
         colour, dashes, width = METER_STYLES.get(name, ("#000000", ":", 1.0))
@@ -60,6 +78,7 @@ def plot_timeline(timeline: Timeline, ax: Axes | None = None) -> Figure:
         label = f"budget {format_bytes(timeline.budget)}"
         axes.axhline(timeline.budget / MIB, linestyle="-.", color=BUDGET_COLOUR, linewidth=1.2, label=label)
     _mark_peak(timeline, axes)
+    axes.set_title(f"{timeline.name}: what is held while the gradient runs")
     axes.set_xlim(0, 1)
     axes.set_ylim(0, _highest(timeline) * 1.25)
     axes.set_xlabel("share of the gradient's time")
@@ -69,16 +88,15 @@ def plot_timeline(timeline: Timeline, ax: Axes | None = None) -> Figure:
 
 
 def _mark_peak(timeline: Timeline, ax: Axes) -> None:
-    moment = timeline.moments[timeline.peak_at]
     x = sum(timeline.worst) / 2
-    text = f"predicted peak {format_bytes(timeline.peak_bytes)}, {moment.action}"
+    text = f"predicted peak {format_bytes(timeline.peak_bytes)}:\n{during(timeline.moments[timeline.peak_at])}"
     ax.annotate(
-        text, (x, timeline.peak_bytes / MIB), (x, _highest(timeline) * 1.15), ha="left" if x < 0.6 else "right",
-        arrowprops={"arrowstyle": "->", "linewidth": 0.8}, fontsize="small",
+        text, (x, timeline.peak_bytes / MIB), (10 if x < 0.6 else -10, 22), textcoords="offset points", fontsize="small",
+        ha="left" if x < 0.6 else "right", arrowprops={"arrowstyle": "->", "linewidth": 0.8},
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1},
     )  # fmt: skip
 
 
 def _highest(timeline: Timeline) -> float:
     """MiB of the highest thing that is drawn."""
-    highest = max([timeline.peak_bytes, *(r.bytes or 0 for r in timeline.readings.values()), timeline.budget or 0])
-    return (highest or 1) / MIB  # axes without height cannot be drawn
+    return timeline_top(timeline) / MIB

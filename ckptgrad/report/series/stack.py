@@ -90,17 +90,10 @@ def _joined(lives: Sequence[Life], moments: int) -> Iterator[tuple[Life, list[in
 
 def _columns(timeline: Timeline) -> Iterator[_Column]:
     """The moments that take time; each part of those with loops inside."""
-    whole = timeline.moments[-1].end
-    for k, (moment, (start, end)) in enumerate(zip(timeline.moments, timeline.progress, strict=True)):
-        parts = [(end, 0)]
-        if moment.inside and whole > 0:
-            highest = moment.bytes["transients"]
-            parts = [(min(end, until / whole), highest - held) for until, held in moment.inside]
-            parts[-1] = end, parts[-1][1]
-        for until, missing in parts:
-            if until > start:
-                yield _Column(k, start, until, missing)
-            start = until
+    for part in timeline.parts:
+        if part.end > part.start:
+            worst = timeline.moments[part.moment].bytes
+            yield _Column(part.moment, part.start, part.end, worst.get("transients", 0) - part.bytes.get("transients", 0))
 
 
 def _blocks(
