@@ -40,6 +40,11 @@ def is_fit(budget: Any) -> bool:
     return isinstance(budget, str) and budget.strip().lower() == "fit"
 
 
+def is_auto(budget: Any) -> bool:
+    """Whether a budget is "auto": what is free."""
+    return isinstance(budget, str) and budget.strip().lower() == "auto"
+
+
 def outside_fit() -> OptionError:
     """The error of a budget "fit" where nothing knows of a step."""
     return OptionError(
@@ -72,7 +77,7 @@ def resolve_budget(
     text = budget.strip().lower()
     if text == "min":
         return minimum()
-    if text == "auto":
+    if is_auto(text):
         return free()
     match = _NUMBER.fullmatch(text)
     if match is None:

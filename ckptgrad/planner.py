@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
-from ckptgrad.bytes import Budget
+from ckptgrad.bytes import Budget, is_auto
 from ckptgrad.chain.kind import StageKind
 from ckptgrad.chain.program import Program
 from ckptgrad.compat import is_ordered
@@ -137,7 +137,7 @@ def _check_same_for_all(request: Request) -> None:
     Raises:
         OptionError: the budget is what is free, or costs are asked of a compiler or a clock.
     """
-    free = isinstance(request.budget, str) and request.budget.strip().lower() == "auto"
+    free = is_auto(request.budget)
     if free or request.costs not in ("auto", "estimate"):
         option = "budget='auto'" if free else f"costs={request.costs!r}"
         raise OptionError(

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ckptgrad.bytes import Budget, check_budget, is_fit
+from ckptgrad.bytes import Budget, check_budget, is_auto, is_fit
 from ckptgrad.costs import source
 from ckptgrad.errors import ArgnumsError, OptionError
 from ckptgrad.execution.tiers.tier import read_tiers
@@ -117,6 +117,11 @@ class Request:
     def asks_for_least(self) -> bool:
         """Whether the budget is "min": the smallest plan, whatever it needs."""
         return isinstance(self.budget, str) and self.budget.strip().lower() == "min"
+
+    @property
+    def budget_source(self) -> str:
+        """What the budget is taken from, in words, where it is "auto"; else empty."""
+        return self.compiled_for.free_words() if is_auto(self.budget) else ""
 
     @property
     def asks_to_fit(self) -> bool:

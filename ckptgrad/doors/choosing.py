@@ -36,6 +36,15 @@ def best_plan(ways: Ways[Program], request: Request) -> Plan:
     """
     if request.asks_to_fit:
         return step_planner().plan_of(ways.whole, request)
+    source = request.budget_source
+    try:
+        plan = _best(ways, request)
+    except BudgetError as error:
+        raise error.taken_from(source) from None
+    return replace(plan, budget_source=source) if source else plan
+
+
+def _best(ways: Ways[Program], request: Request) -> Plan:
     whole, errors = ways.whole, list[BudgetError]()
     several = len(whole) > 1 or (ways.chunked is not None and request.policy == "optimal")
     everything = None

@@ -64,8 +64,13 @@ def compile_within(cuts: Ways[Cut], request: Request, args: Any, kwargs: Any) ->
     """
     processes = _sharing(cuts.finest.program)
     certified: list[Certified] = []
-    processes.each("a compiled gradient", lambda: certified.append(_Search(cuts, request, args, kwargs, processes).found()))
-    return certified[0]
+    source = request.budget_source
+    try:
+        search = _Search(cuts, request, args, kwargs, processes)
+        processes.each("a compiled gradient", lambda: certified.append(search.found()))
+    except BudgetError as error:
+        raise error.taken_from(source) from None
+    return replace(certified[0], budget_source=source) if source else certified[0]
 
 
 @dataclass(frozen=True)

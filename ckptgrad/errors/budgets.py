@@ -13,7 +13,7 @@ class BudgetError(CkptgradError):
     """The budget is below the smallest peak that the policy can reach.
 
     `budget` and `smallest` are bytes, of one device where there are several (`devices`); `stage` is the 0-based stage that
-    sets `smallest`, or None if unknown.
+    sets `smallest`, or None if unknown; `source` says what a budget "auto" was taken from.
 
     Where it is raised for a program, `floor` breaks `smallest` down as it is predicted (a `results.at_peak.Floor`: what is
     held there by kind, the stage with its name and line, the arrays inside it, the estimated time), and `multiple` is the
@@ -43,6 +43,7 @@ class BudgetError(CkptgradError):
         self.stage = stage
         self.policy = policy
         self.devices = devices
+        self.source = ""
         self._floor: Any = None
         self._make_floor = floor
         super().__init__(budget, smallest, stage, policy, devices)
@@ -72,8 +73,14 @@ class BudgetError(CkptgradError):
             remedy += ", or use policy 'optimal'"
         least = f"the smallest feasible peak{by}: {self.smallest} bytes ({self.smallest / 2**20:.4g} MiB){at}"
         each = f" a device, of {self.devices}," if self.devices > 1 else ""
-        asked = f"a budget of {self.budget} bytes ({self.budget / 2**20:.4g} MiB){each} is below {least}; {remedy}"
+        source = f", {self.source}," if self.source else ""
+        asked = f"a budget of {self.budget} bytes ({self.budget / 2**20:.4g} MiB){each}{source} is below {least}; {remedy}"
         return asked if self.floor is None else f"{asked}\n{self.floor}"
+
+    def taken_from(self, source: str) -> BudgetError:
+        """Itself, of a budget that is what is free: `source` says in words of what."""
+        self.source = source
+        return self
 
     def on(self, devices: int, floor: Callable[[], Any] | None = None) -> BudgetError:
         """The same, said of one of several devices; `floor` makes what holds the smallest peak up, if that is not known."""

@@ -54,6 +54,7 @@ class Certified:
         memory: what XLA allocates; of several processes, on the device where it allocates most.
         rounds: how many plans were compiled until this one fitted, itself included; not those whose bytes are remembered.
         budget: the bytes that it keeps, as asked for; None for none. The plan's own budget is the aim that led to it.
+        budget_source: what the budget is taken from, in words, where it was asked for as "auto".
         traced_parts: from arguments to those that the executable takes, where some are not traced: the program is that
             for their values, and others raise StaticArgumentError.
 
@@ -69,6 +70,7 @@ class Certified:
     memory: Memory
     rounds: int
     budget: int | None = None
+    budget_source: str = ""
     traced_parts: Callable[[tuple[Any, ...], dict[str, Any]], tuple[tuple[Any, ...], dict[str, Any]]] | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -79,6 +81,7 @@ class Certified:
 
     def __str__(self) -> str:
         plan, memory = self.plan, self.memory
+        source = f" ({self.budget_source})" if self.budget_source else ""
         held = sum(plan.program.argument_bytes.values())
         stages = f"{len(plan.program.stages)} stages, {plan.simulation.recomputations} forwards repeated"
         rows = (
@@ -86,7 +89,7 @@ class Certified:
             ("temporaries", format_bytes(self.temporary_bytes)),
             ("outputs", format_bytes(memory.peak_bytes - memory.temporary_bytes)),
             ("arguments", f"{format_bytes(held)}; {format_bytes(held + self.peak_bytes)} with them"),
-            ("budget", "none" if self.budget is None else format_bytes(self.budget)),
+            ("budget", ("none" if self.budget is None else format_bytes(self.budget)) + source),
             ("predicted", format_bytes(plan.peak_bytes) if plan.fenced else "not for stages that are open to each other"),
             ("plan", f"{stages}, {'fenced' if plan.fenced else 'open'}, policy {plan.schedule.policy}"),
             ("compiled for", f"{self.target}, {counted(self.rounds, 'plan')} tried"),

@@ -43,6 +43,7 @@ class Plan(Shown):
         fenced: whether stages are isolated from each other; predictions of bytes are for stages that are.
         open_seconds: of a plan that was compiled with its stages open to each other, the estimated seconds of that program.
         makespan: of a plan that sends values to tiers, the simulated seconds, of which some pass beside transfers.
+        budget_source: what the budget is taken from, in words, where it was asked for as "auto".
 
     Example:
         >>> import jax.numpy as jnp, ckptgrad as cg
@@ -59,6 +60,7 @@ class Plan(Shown):
     fenced: bool = True
     open_seconds: float | None = None
     makespan: float | None = None
+    budget_source: str = ""
 
     @property
     def parts(self) -> tuple[Plan, ...]:
@@ -178,11 +180,12 @@ class Plan(Shown):
             "format": FORMAT,
             "policy": self.schedule.policy,
             "budget_bytes": self.budget,
+            "budget_source": self.budget_source,
             "fenced": self.fenced,
             "devices": self.program.devices,
             "peak_bytes": self.peak_bytes,
             "argument_bytes": self.program.argument_bytes,
-            "device_bytes": self.peak_bytes + sum(self.program.argument_bytes.values()),
+            "total_bytes": self.peak_bytes + sum(self.program.argument_bytes.values()),
             "temporary_bytes": self.temporary_bytes,
             "output_bytes": self.program.output_bytes,
             "gradient_bytes": self.program.gradient_bytes,

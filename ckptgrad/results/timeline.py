@@ -140,7 +140,7 @@ class Timeline(Shown):
             "devices": self.devices,
             "peak_bytes": self.peak_bytes,
             "argument_bytes": dict(self.arguments),
-            "device_bytes": self.peak_bytes + sum(self.arguments.values()),
+            "total_bytes": self.peak_bytes + sum(self.arguments.values()),
             "peak_at": self.moments[self.peak_at].action,
             "moments": [
                 {"action": m.action, "stage": m.stage, "start": a, "end": b, "bytes": dict(m.bytes), "total": m.total}

@@ -15,11 +15,13 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, SingleDeviceSharding
 
+from ckptgrad.bytes import format_bytes
 from ckptgrad.compat import installed
 from ckptgrad.errors import NotAttachedError, OptionError
 from ckptgrad.graph.atoms import Atom, device_bytes
 from ckptgrad.target.allocated import Memory, compiled_memory
 from ckptgrad.target.hlo.text import read_module
+from ckptgrad.target.host_memory import free_host_memory
 from ckptgrad.target.kernel_cache import kernel_cache
 from ckptgrad.target.links import Links
 from ckptgrad.target.placed import placed
@@ -131,7 +133,8 @@ class Target:
     def free_bytes(self, arguments: int = 0) -> int:
         """Bytes that a program may take in the memory that it runs in.
 
-        Of attached devices what is free now; of others their memory, less what JAX leaves to others there by default
+        Of attached devices what is free now, of the host's memory within the limits of a container and of the process, with
+        some left (`target.host_memory`); of others their memory, less what JAX leaves to others there by default
         (`Platform.reserve`) and less the arguments.
 
         Args:
@@ -144,12 +147,19 @@ class Target:
         if stats and "bytes_limit" in stats:
             return stats["bytes_limit"] - max(stats["bytes_in_use"], arguments)
         if self.attached and self.platform.host_memory:
-            import psutil
-
-            return psutil.virtual_memory().available
+            return free_host_memory().bytes
         if self.memory_bytes is None:
             raise OptionError(f"budget='auto' needs the size of the memory of {self}, which is not known; give bytes")
         return int(self.memory_bytes * (1 - self.platform.reserve)) - arguments
+
+    def free_words(self) -> str:
+        """What `free_bytes` takes, in words: "90% of what the machine has free"."""
+        stats = self.devices[0].memory_stats() if self.attached else None
+        if stats and "bytes_limit" in stats:
+            return f"what is free of the {format_bytes(stats['bytes_limit'])} that JAX may take of the device"
+        if self.attached and self.platform.host_memory:
+            return free_host_memory().words
+        return f"{1 - self.platform.reserve:.0%} of the memory of {self.device_kind or self}, less the arguments"
 
     def lower(self, jitted: Any, *args: Any, **kwargs: Any) -> jax.stages.Lowered:
         """A `jax.jit` function lowered for this target; `args` may be abstract."""

@@ -12,6 +12,8 @@ from ckptgrad.doors.choosing import prefers_chunks, worth_chunking
 from ckptgrad.doors.gradient import GradientFunction
 from ckptgrad.planning.budget import everything_peak
 from ckptgrad.request import Request
+from ckptgrad.target import target as host
+from ckptgrad.target.host_memory import Free
 
 WIDTH, HIDDEN, BATCH = 32, 512, 64
 WS = [np.random.default_rng(k).normal(size=(WIDTH, HIDDEN)).astype("float32") / 8 for k in range(3)]
@@ -90,3 +92,23 @@ def test_a_refusal_gives_the_least_budget_as_a_share_of_what_the_finest_stages_n
     assert error.smallest == min(least) == error.floor.bytes
     assert error.floor.everything_bytes == everything_peak(estimated_costs(ways.finest))
     assert cg.plan(mlp, WS, X, budget=error.multiple, costs="estimate", chunks=True).peak_bytes <= 1.01 * error.smallest
+
+
+def test_what_a_budget_auto_is_taken_from_is_said_in_the_plan_the_certificate_and_the_error(monkeypatch):
+    words = "90% of what the limit of the container, 1.0 GiB (memory.max), leaves"
+    free = [2**30]
+    monkeypatch.setattr(host, "free_host_memory", lambda: Free(free[0], words))
+    plan = cg.plan(mlp, WS, X, budget="auto", costs="estimate")
+    assert (plan.budget, plan.budget_source) == (2**30, words)
+    assert f"budget 1.0 GiB ({words})" in " ".join(str(plan).split())
+    assert plan.to_dict()["budget_source"] == words
+    certified = cg.value_and_grad(mlp, budget="auto").compile(WS, X)
+    assert (certified.budget, certified.budget_source) == (2**30, words)
+    assert f"1.0 GiB ({words})" in str(certified)
+    free[0] = 1000
+    with pytest.raises(cg.BudgetError, match=r"a budget of 1000 bytes .*, 90% of what the limit of the container"):
+        cg.plan(mlp, WS, X, budget="auto", costs="estimate")
+    with pytest.raises(cg.BudgetError) as caught:
+        cg.value_and_grad(mlp, budget="auto").compile(WS, X)
+    assert caught.value.source == words
+    assert cg.plan(mlp, WS, X, budget=2**30, costs="estimate").budget_source == ""

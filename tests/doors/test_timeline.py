@@ -73,7 +73,7 @@ def test_every_report_knows_the_arguments():
     curve = cg.frontier(layers, *arguments, costs="estimate")
     assert dict(course.arguments) == dict(curve.arguments) == expected
     assert course.to_dict()["argument_bytes"] == curve.to_dict()["argument_bytes"] == expected
-    assert course.to_dict()["device_bytes"] == course.peak_bytes + 2 * W.nbytes + X.nbytes
+    assert course.to_dict()["total_bytes"] == course.peak_bytes + 2 * W.nbytes + X.nbytes
     certified = cg.value_and_grad(layers).compile(*arguments)
     assert certified.memory.argument_bytes == 2 * W.nbytes + X.nbytes
     assert f"arguments     6.0 KiB; {(certified.peak_bytes + 6 * 1024) / 1024:.1f} KiB with them" in str(certified)

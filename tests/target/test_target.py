@@ -17,6 +17,8 @@ from ckptgrad.costs.estimated import estimated_costs
 from ckptgrad.doors.gradient import GradientFunction
 from ckptgrad.errors import OptionError
 from ckptgrad.request import Request
+from ckptgrad.target.attached import attached_cpu
+from ckptgrad.target.host_memory import free_host_memory
 from ckptgrad.target.links import Links
 from ckptgrad.target.platform import Form, Isolation, platforms
 from ckptgrad.target.target import MemorySpace, described
@@ -149,3 +151,11 @@ def test_seconds_of_several_devices_depend_on_the_links_between_them():
     faster = replace(several, links=Links(1.0))
     assert one.priced_by == replace(one, links=Links(1.0)).priced_by
     assert several.priced_by != faster.priced_by
+
+
+def test_what_is_free_is_said_in_words():
+    assert (
+        described("cuda", "H100", [MemorySpace("device", 2**36)]).free_words()
+        == "75% of the memory of H100, less the arguments"
+    )
+    assert attached_cpu().free_words() == free_host_memory().words

@@ -13,14 +13,13 @@ import numpy as np
 
 from ckptgrad.errors import TierError
 from ckptgrad.execution.tiers.tier import kind
+from ckptgrad.target.host_memory import free_host_memory
 
 PINNED = "pinned_host"
 
 
 def _free(place: str) -> int:
-    import psutil
-
-    return psutil.virtual_memory().available
+    return free_host_memory().bytes
 
 
 @kind("host", _free)

@@ -68,7 +68,8 @@ def _summary(plan: Plan) -> Table:
     grid = two_columns()
     if program.target.devices and not program.target.attached:
         grid.add_row("compiled for", _target_words(program.target))
-    grid.add_row("policy", f"{plan.schedule.policy}, {budget_words(plan.budget)}")
+    source = f" ({plan.budget_source})" if plan.budget_source else ""
+    grid.add_row("policy", f"{plan.schedule.policy}, {budget_words(plan.budget)}{source}")
     grid.add_row(
         "predicted peak",
         f"{format_bytes(plan.peak_bytes)}{device_words(program.devices)} beyond the arguments: "

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import jax
 
 from ckptgrad.bytes import format_bytes
-from ckptgrad.graph.graph import aval_bytes
 from ckptgrad.results.advice.advice import Sentence, adviser
 from ckptgrad.stage.encodings.encoding import Encoding, get_encoding, registered
 
@@ -52,4 +52,7 @@ def _code_bytes(one: Encoding, shape: tuple[int, ...] | None, dtype: str | None)
         struct: Any = jax.ShapeDtypeStruct(shape, dtype)
     except TypeError:  # an extended dtype, such as that of random keys
         return None
-    return sum(map(aval_bytes, jax.tree.leaves(jax.eval_shape(one.encode, struct)))) if one.takes(struct) else None
+    if not one.takes(struct):
+        return None
+    code: list[Any] = jax.tree.leaves(jax.eval_shape(one.encode, struct))
+    return sum(prod(part.shape) * part.dtype.itemsize for part in code)

@@ -157,4 +157,4 @@ def test_arguments_are_beside_what_the_call_adds(least):
     assert summary(least)["arguments"] == f"ws 6.0 KiB, x 4.0 KiB; {(whole + least.peak_bytes) / 1024:.1f} KiB with the peak"
     written = least.to_dict()
     assert written["argument_bytes"] == {"ws": 6 * W.nbytes, "x": X.nbytes}
-    assert written["device_bytes"] == whole + least.peak_bytes
+    assert written["total_bytes"] == whole + least.peak_bytes
