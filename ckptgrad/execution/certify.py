@@ -359,16 +359,16 @@ def _climbed(trials: Trials[AnyPlan], first: int, budget: int) -> int:
     A plan is worth trying if some plan is faster than the last one (`WORTH`), and if its prediction, corrected by the last
     one's error, is within the budget or nearly so (`DIP`).
     """
-    rung, trial = first, trials.tried(*trials.planned(_aim(first)))
+    rung, planned = first, trials.planned(_aim(first))
     fastest: float | None = None
     last = first + MOST_STEPS * STEP
-    while trial.peak_bytes < (1 - SLACK) * budget and trials.count <= MOST_CLIMBED and rung < last:
+    while (taken := trials.taken(*planned)) < (1 - SLACK) * budget and trials.count <= MOST_CLIMBED and rung < last:
         fastest = trials.build(None)[0].seconds if fastest is None else fastest
         following = trials.planned(_aim(rung + STEP))
         # The first plan that is not the same is above this rung's aim, wherever it is.
         predicted = max(following[0].peak_bytes, _aim(rung))
-        error = trial.peak_bytes / max(1, trial.plan.peak_bytes)
-        if trial.plan.seconds <= fastest * WORTH or DIP * error * predicted > budget:
+        error = taken / max(1, planned[0].peak_bytes)
+        if planned[0].seconds <= fastest * WORTH or DIP * error * predicted > budget:
             break
-        rung, trial = rung + STEP, trials.tried(*following)
+        rung, planned = rung + STEP, following
     return rung

@@ -8,9 +8,9 @@ program is its own key: its text as it is lowered, beside the target, the compil
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import jax
 
@@ -26,6 +26,9 @@ from ckptgrad.target.target import Target
 
 # Uniform plans that are tried where the compiler takes far more for a plan than predicted.
 MOST_UNIFORM = 3
+
+# Plans that are kept while others are tried.
+MOST_PLANNED = 2
 
 _QUANTITIES = tuple(f"{field.name} of a whole program" for field in fields(Memory))
 
@@ -75,6 +78,13 @@ class Build(Protocol[_Made_co]):
     """
 
     def __call__(self, limit: int | None, fenced: bool = True, policy: str | None = None) -> tuple[_Made_co, Any]: ...
+
+
+@runtime_checkable
+class KnownOnPaper(Protocol):
+    """What takes, to a few bytes, what can be told without lowering it: from what its plan holds during each action."""
+
+    def expected_peak(self, timeline: Sequence[int]) -> int: ...
 
 
 class _Program:
@@ -173,6 +183,8 @@ class Trials(Generic[AnyPlan]):
         self._believes = True
         self._tried: dict[_Key, Trial[AnyPlan]] = {}
         self._compiled: dict[_Key, _Program] = {}
+        # Of the last few aims.
+        self._planned: dict[int, tuple[AnyPlan, Any]] = {}
 
     @property
     def count(self) -> int:
@@ -191,6 +203,15 @@ class Trials(Generic[AnyPlan]):
 
     def planned(self, aim: int) -> tuple[AnyPlan, Any]:
         """The plan for an aim; the smallest plan if the aim is below it, since the prediction may be cautious."""
+        found = self._planned.pop(aim, None)
+        if found is None:
+            found = self._plan_for(aim)
+        self._planned[aim] = found
+        while len(self._planned) > MOST_PLANNED:
+            del self._planned[next(iter(self._planned))]
+        return found
+
+    def _plan_for(self, aim: int) -> tuple[AnyPlan, Any]:
         try:
             return self.build(aim)
         except BudgetError as error:
@@ -209,6 +230,12 @@ class Trials(Generic[AnyPlan]):
                 return trial
             aim = trial.plan.peak_bytes - 1
         return None
+
+    def taken(self, plan: AnyPlan, jitted: Any) -> int:
+        """The bytes that a plan takes: as its program is compiled, or on paper where that is known as well."""
+        if isinstance(jitted, KnownOnPaper) and isinstance(plan, Plan):
+            return jitted.expected_peak(plan.simulation.timeline)
+        return self.tried(plan, jitted).peak_bytes
 
     def tried(self, plan: AnyPlan, jitted: Any) -> Trial[AnyPlan]:
         """A plan with what its program takes; each schedule is lowered once."""
@@ -248,7 +275,7 @@ class Trials(Generic[AnyPlan]):
             self._observe(trial)
             return True
         self._compiled = {key: t.program for key, t in self._tried.items() if t.program.executable is not None}
-        self._believes, self._tried, self.least = False, {}, None
+        self._believes, self._tried, self._planned, self.least = False, {}, {}, None
         return False
 
     def _programs(self) -> Iterable[_Program]:

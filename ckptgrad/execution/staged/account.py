@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ckptgrad.chain.program import Program
 from ckptgrad.errors import LedgerError
 from ckptgrad.execution.staged.programs import Order, Ready
 from ckptgrad.execution.staged.recorded import Recording
+from ckptgrad.planning.schedule import Backward, Schedule
 
 # The stream of programs; transfers have a stream each way.
 COMPUTING = "computing"
@@ -60,6 +62,25 @@ def moments(recording: Recording, programs: Mapping[Order, Ready]) -> tuple[Mome
     if held != returned:
         raise LedgerError(f"{held} bytes are held in the end, {returned} of them are returned")
     return tuple(found)
+
+
+def expected_peak(program: Program, schedule: Schedule, timeline: Sequence[int]) -> int:
+    """What a plan takes that runs step by step, from what it is predicted to hold at the worst moment of each action.
+
+    Plans count all gradients from the start, as one program may hold them. Here each is held from the first backward that
+    makes a part of it. Without recording the plan, and without asking a compiler.
+    """
+    last = {v: i for i, stage in enumerate(program.stages) for v in stage.gradients}
+    made = [0] * len(program.stages)
+    for v in program.wrt:
+        if v in last:
+            made[last[v]] += program.target.bytes_of(program.gradient_of(v))
+    missing, most = sum(made), 0
+    for action, held in zip(schedule, timeline, strict=True):
+        if isinstance(action, Backward):
+            missing -= made[action.stage]
+        most = max(most, held - missing)
+    return most
 
 
 class Account:

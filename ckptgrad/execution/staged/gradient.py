@@ -18,7 +18,7 @@ from jax.core import Tracer
 
 from ckptgrad.chain.program import Program
 from ckptgrad.errors import MismatchError, StagedError
-from ckptgrad.execution.staged.account import Account, Moment, moments, peak
+from ckptgrad.execution.staged.account import Account, Moment, expected_peak, moments, peak
 from ckptgrad.execution.staged.programs import Order, Ready, ready
 from ckptgrad.execution.staged.progress import OnProgress, shown
 from ckptgrad.execution.staged.recorded import Recording, Step, Transfer, record
@@ -51,6 +51,10 @@ class StagedGradient:
     assemble: Assemble
     progress: bool | OnProgress = False
     tiers: tuple[Tier, ...] = ()
+
+    def expected_peak(self, timeline: Sequence[int]) -> int:
+        """As `account.expected_peak`."""
+        return expected_peak(self.program, self.schedule, timeline)
 
     def lower(self, *args: Any, **kwargs: Any) -> StagedLowered:
         """The steps for these arguments, arrays or structs.

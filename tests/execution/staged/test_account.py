@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import jax.numpy as jnp
 import pytest
 
+import ckptgrad as cg
 from ckptgrad.errors import LedgerError
-from ckptgrad.execution.staged.account import Account, moments, peak
+from ckptgrad.execution.staged.account import Account, expected_peak, moments, peak
 from ckptgrad.execution.staged.programs import Order, Ready
 from ckptgrad.execution.staged.recorded import Recording, Step
 
@@ -97,3 +99,20 @@ def test_what_has_finished_is_given_back_in_whatever_stream():
     account.started(done, 30)
     account.start(40)
     assert account.held == 100
+
+
+def test_what_a_plan_takes_is_known_on_paper_and_one_is_recorded():
+    ws, x = [jnp.eye(32) for _ in range(24)], jnp.ones((64, 32))
+
+    def loss(ws, x):
+        for w in ws:
+            x = jnp.tanh(x @ w)
+        return jnp.mean(x**2)
+
+    found = cg.value_and_grad(loss, budget="0.6x", runtime="staged").compile(ws, x)
+    plan = found.plan
+    expected = expected_peak(plan.program, plan.schedule, plan.simulation.timeline)
+    # Plans count all gradients from the start: this one uses the budget only as they are not.
+    assert plan.peak_bytes > found.budget >= found.peak_bytes
+    assert expected == pytest.approx(found.peak_bytes, rel=0.001)
+    assert found.rounds == 1
