@@ -23,6 +23,7 @@ class Buffer:
         shape, dtype: of an array; None for several things together.
         stage: the stage that made it.
         source: the user's line that made it.
+        name: what it is the gradient of, as users write it: "params['w']"; empty for other buffers.
     """
 
     kind: str
@@ -32,6 +33,7 @@ class Buffer:
     dtype: str | None = None
     stage: int | None = None
     source: SourceLine | None = None
+    name: str = ""
 
     @property
     def type(self) -> str:

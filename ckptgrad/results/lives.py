@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from ckptgrad.chain.kind import private_residuals
@@ -121,8 +121,11 @@ def _results(program: Program) -> list[Buffer]:
     buffers = [_array(program, "results", a, op, None, "output") for a, op in zip(graph.outputs, makers, strict=True)]
     if program.untraced_bytes:
         buffers.append(Buffer("results", program.untraced_bytes, "constant outputs"))
-    gradients = map(program.gradient_of, program.wrt)
-    return buffers + [_array(program, "results", g, None, None, "gradient of an argument") for g in gradients]
+    names = dict(zip(graph.inputs, program.arguments, strict=False))
+    for v in program.wrt:
+        gradient = _array(program, "results", program.gradient_of(v), None, None, "gradient of an argument")
+        buffers.append(replace(gradient, name=names.get(v, "")))
+    return buffers
 
 
 def _of_program(program: Program, v: Variable, kind: str, stage: int | None, what: str = "") -> Buffer:

@@ -11,7 +11,7 @@ import io
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from ckptgrad.meters.buffers import KINDS
+from ckptgrad.meters.buffers import KINDS, Buffer
 
 if TYPE_CHECKING:
     from ckptgrad.results.timeline import Timeline
@@ -68,7 +68,7 @@ def _buffers(timeline: Timeline, scale: float) -> Iterator[dict[str, Any]]:
     for k, life in enumerate(largest):
         b, start, end = life.buffer, progress[life.first][0], progress[life.last][1]
         if end > start:
-            name = f"{b.what} {b.type}".strip()
+            name = f"{b.name or b.what} {b.type}".strip()
             yield _event("b", name, start * scale, cat=b.kind, id=k, args=b.to_dict())
             yield _event("e", name, end * scale, cat=b.kind, id=k)
 
@@ -86,13 +86,13 @@ def moments_csv(timeline: Timeline) -> str:
 def buffers_csv(timeline: Timeline) -> str:
     """A row for each buffer, and from which to which action it is held."""
     moments = timeline.moments
-    rows = (
-        [b.bytes, b.kind, b.type, b.what, "" if b.stage is None else b.stage, b.source.scope if b.source else "",
-         b.source.file if b.source else "", b.source.line if b.source else "", moments[life.first].action,
-         moments[life.last].action]
-        for life in timeline.lives for b in (life.buffer,)
-    )  # fmt: skip
+    rows = [_buffer_row(life.buffer, moments[life.first].action, moments[life.last].action) for life in timeline.lives]
     return _csv(["bytes", "kind", "type", "made_by", "stage", "layer", "file", "line", "from", "until"], rows)
+
+
+def _buffer_row(b: Buffer, start: str, end: str) -> list[Any]:
+    place = (b.source.scope, b.source.file, b.source.line) if b.source else ("", "", "")
+    return [b.bytes, b.kind, b.type, f"{b.what} {b.name}".strip(), "" if b.stage is None else b.stage, *place, start, end]
 
 
 def _csv(head: list[str], rows: Iterable[list[Any]]) -> str:

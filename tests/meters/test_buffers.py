@@ -24,6 +24,6 @@ def test_plain_data_is_json():
     found = json.loads(json.dumps(Buffer("residuals", 512, "tanh", (8, 16), "float32", 3, LINE).to_dict()))
     assert found == {
         "kind": "residuals", "bytes": 512, "what": "tanh", "shape": [8, 16], "dtype": "float32", "stage": 3,
-        "source": "models/model.py:12 (loss.<locals>.layer)",
+        "source": "models/model.py:12 (loss.<locals>.layer)", "name": "",
     }  # fmt: skip
     assert Buffer("transients", 1, "inside").to_dict()["source"] is None

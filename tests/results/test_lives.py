@@ -38,7 +38,7 @@ def test_buffers_know_what_made_them(course):
     index = next(k for k, m in enumerate(course.moments) if m.action.startswith("B"))
     alive = course.alive_during(index)
     gradients = [b for b in alive if b.what == "gradient of an argument"]
-    assert [(b.type, b.stage) for b in gradients] == [("float32[16,16]", None)] * 3
+    assert [(b.type, b.stage, b.name) for b in gradients] == [("float32[16,16]", None, f"ws[{k}]") for k in range(3)]
     assert [b.type for b in alive if b.what == "output"] == ["float32[]"]
     boundaries = [b for b in alive if b.kind == "boundaries"]
     assert all(b.source.file == __file__ and b.type == "float32[64,16]" for b in boundaries)

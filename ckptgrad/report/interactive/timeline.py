@@ -119,7 +119,7 @@ def _lives(timeline: Timeline, lives: Sequence[Life]) -> ColumnDataSource:
             "size": format_bytes(b.bytes),
             "kind": b.kind,
             "type": b.type,
-            "what": b.what,
+            "what": f"gradient of {b.name}" if b.name else b.what,
             "stage": "" if b.stage is None else b.stage,
             "layer": layer_of(b.source),
             "line": line_of(b.source),
