@@ -6,15 +6,18 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import numpy as np
 from jax.core import Tracer
-from jax.sharding import AxisType, NamedSharding
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from ckptgrad.bytes import is_in_bytes
 from ckptgrad.doors.calling import Call
 from ckptgrad.errors import OptionError
 from ckptgrad.graph.naming import title
 from ckptgrad.request import Request
+from ckptgrad.target.partitioner import names_devices
 from ckptgrad.target.placed import on_devices
+from ckptgrad.target.target import Target
 
 Shardings = tuple[NamedSharding | None, ...]
 
@@ -36,7 +39,9 @@ def leaf_shardings(call: Call, request: Request) -> Shardings:
 
     if request.shardings is not None:
         return tuple(map(there, _given(call, request.shardings)))
-    found = tuple(None if isinstance(x, Tracer) else there(_on_several(getattr(x, "sharding", None))) for x in call.leaves)
+    found = tuple(
+        _on_one(x, target) if isinstance(x, Tracer) else there(_on_mesh(getattr(x, "sharding", None))) for x in call.leaves
+    )
     if is_in_bytes(request.budget) and not any(found):
         _check_seen(call)
     return found
@@ -51,12 +56,22 @@ def _given(call: Call, shardings: Any) -> Shardings:
     except (TypeError, ValueError) as error:
         raise OptionError(f"shardings= does not fit the arguments of {title(call.original)}: {error}") from error
     # Leaves of the keywords come last.
-    of_args = [_on_several(s) for s in jax.tree.leaves(full, is_leaf=is_none)]
+    of_args = [_on_mesh(s) for s in jax.tree.leaves(full, is_leaf=is_none)]
     return (*of_args, *[None] * (len(call.leaves) - len(of_args)))
 
 
-def _on_several(sharding: Any) -> NamedSharding | None:
-    return sharding if isinstance(sharding, NamedSharding) and sharding.mesh.size > 1 else None
+def _on_one(tracer: Tracer, target: Target) -> NamedSharding | None:
+    """The sharding of a tracer whose type names a mesh of one device, which can only be the target's."""
+    mesh = getattr(getattr(jax.typeof(tracer), "sharding", None), "mesh", None)
+    if mesh is None or mesh.size != 1 or not mesh.axis_names or not target.devices:
+        return None
+    there = Mesh(np.array(target.devices[:1]).reshape(mesh.axis_sizes), mesh.axis_names, mesh.axis_types)
+    return NamedSharding(there, PartitionSpec())
+
+
+def _on_mesh(sharding: Any) -> NamedSharding | None:
+    """A sharding over a mesh; one of a single device counts, because types of values name it."""
+    return sharding if isinstance(sharding, NamedSharding) and names_devices(sharding) else None
 
 
 def _check_seen(call: Call) -> None:

@@ -21,9 +21,17 @@ _SHARDING = "sdy.sharding"
 
 
 def mesh_of(shardings: Iterable[Any]) -> Mesh | AbstractMesh | None:
-    """The mesh of several devices that shardings name, rather of some that there are than an abstract one."""
-    meshes = [s.mesh for s in shardings if isinstance(s, NamedSharding) and s.mesh.size > 1]
-    return next((mesh for mesh in meshes if isinstance(mesh, Mesh)), meshes[0] if meshes else None)
+    """The mesh that shardings name: of several devices rather than of one, of some that there are rather than abstract.
+
+    An abstract mesh of one device says nothing.
+    """
+    meshes = [s.mesh for s in shardings if isinstance(s, NamedSharding) and names_devices(s)]
+    return max(meshes, key=lambda mesh: (mesh.size > 1, isinstance(mesh, Mesh)), default=None)
+
+
+def names_devices(sharding: NamedSharding) -> bool:
+    """Whether a sharding says on which device values lie, or over how many."""
+    return sharding.mesh.size > 1 or (isinstance(sharding.mesh, Mesh) and bool(sharding.mesh.axis_names))
 
 
 def result_shardings(

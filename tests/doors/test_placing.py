@@ -52,3 +52,16 @@ def test_what_does_not_fit_is_refused():
 def test_plans_on_an_abstract_mesh_are_for_one_device():
     both = cg.grad(loss).plan(PARAMS, X), cg.grad(loss, shardings=(WHOLE, SPLIT)).plan(PARAMS, X)
     assert both[1].peak_bytes < both[0].peak_bytes
+
+
+@pytest.mark.parametrize("axes", [AxisType.Auto, AxisType.Explicit])
+def test_a_mesh_of_one_device_is_a_mesh(axes):
+    """As where code for many devices is tried on one."""
+    mesh = jax.make_mesh((1, 1), ("data", "model"), axis_types=(axes, axes))
+    params = {"b": jnp.zeros(3), "w": jnp.eye(3)}
+    placed = jax.device_put((params, jnp.ones((8, 3))), NamedSharding(mesh, P()))
+    gradient = cg.grad(loss, budget="1MiB")
+    wanted = jax.grad(loss)(params, jnp.ones((8, 3)))
+    for found in (gradient.compile(*placed)(*placed), jax.jit(gradient)(*placed), gradient(*placed)):
+        assert all(jnp.allclose(found[name], wanted[name], rtol=1e-5) for name in wanted)
+    assert gradient.plan(*placed).program.devices == 1
