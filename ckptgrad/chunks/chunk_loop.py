@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.typing import DTypeLike
 
@@ -39,7 +40,8 @@ class ChunkLoop:
         entries: of each chunk but the last, which may have fewer.
         needs: for each operand whether it gets a gradient.
         seeded: for each result whether it gets a cotangent.
-        accumulate: the dtype in which gradients of operands that are read whole are summed, if it is wider than theirs.
+        accumulate: the dtype in which totals and gradients of operands that are read whole are summed, if it is wider than
+            theirs. Those of 16 bits and fewer are always summed in float32: a product of all entries sums in that too.
         joints: the joint graphs of chunks that are known, by their entries; loops that differ in these alone may share it.
     """
 
@@ -116,8 +118,8 @@ class ChunkLoop:
             made = typed(graph(*values), [a.aval for a in graph.outputs])
             return self._put(carry, made, self.result_axes, start)
 
-        room = [_zeros(v.aval) for v in self.results]
-        return self._over_chunks(step, room)
+        made = self._over_chunks(step, self._room(self.results, self.result_axes))
+        return [cast(x, v.aval.dtype) for x, v in zip(made, self.results, strict=True)]
 
     def backward(self, *inputs: Any) -> list[Any]:
         """The gradients of the operands to which one flows.
@@ -136,8 +138,8 @@ class ChunkLoop:
             gradients = self.pulled_back(entries, values, self._cut(cotangents, cotangent_axes, start, entries))
             return self._put(carry, gradients, axes, start)
 
-        room = [_zeros(v.aval, None if a is not None else self.accumulate) for v, a in zip(receiving, axes, strict=True)]
-        return [cast(g, v.aval.dtype) for g, v in zip(self._over_chunks(step, room), receiving, strict=True)]
+        made = self._over_chunks(step, self._room(receiving, axes))
+        return [cast(g, v.aval.dtype) for g, v in zip(made, receiving, strict=True)]
 
     def in_one_pass(self, *inputs: Any) -> list[Any]:
         """The results, and the gradients as of `backward`: each chunk runs once."""
@@ -146,16 +148,15 @@ class ChunkLoop:
         cotangent_axes = [a for a, s in zip(self.result_axes, self.seeded, strict=True) if s]
         receiving = [(v, a) for v, a, f in zip(self.operands, self.axes, self.flowing, strict=True) if f]
         axes = [*self.result_axes, *(a for _, a in receiving)]
-        avals = [v.aval for v in (*self.results, *(v for v, _ in receiving))]
+        made_of = [*self.results, *(v for v, _ in receiving)]
 
         def step(start: Any, carry: list[Any], entries: int) -> list[Any]:
             values = self._cut(operands, self.axes, start, entries)
             made = self.both(entries)(*values, *self._cut(cotangents, cotangent_axes, start, entries))
             return self._put(carry, made, axes, start)
 
-        room = [_zeros(v.aval) for v in self.results]
-        room += [_zeros(v.aval, None if a is not None else self.accumulate) for v, a in receiving]
-        return [cast(x, aval.dtype) for x, aval in zip(self._over_chunks(step, room), avals, strict=True)]
+        made = self._over_chunks(step, self._room(made_of, axes))
+        return [cast(x, v.aval.dtype) for x, v in zip(made, made_of, strict=True)]
 
     def both(self, entries: int) -> Graph:
         """A chunk's forward and backward: from its operands and cotangents to its results and the gradients that flow."""
@@ -170,6 +171,17 @@ class ChunkLoop:
         values = dict(zip(part.joint.inputs, operands, strict=True))
         gradients = part.run_backward((), [values[v] for v in part.reads], cotangents)
         return [g for g in gradients if g is not None]
+
+    def summed_in(self, v: Variable) -> Any:
+        """The dtype in which a total like this is carried."""
+        dtype = v.aval.dtype
+        narrow = jnp.issubdtype(dtype, np.floating) and dtype.itemsize < np.dtype(np.float32).itemsize
+        dtype = np.dtype(np.float32) if narrow else dtype
+        return dtype if self.accumulate is None else jnp.promote_types(dtype, self.accumulate)
+
+    def _room(self, values: Sequence[Variable], axes: Sequence[int | None]) -> list[Any]:
+        pairs = zip(values, axes, strict=True)
+        return [jnp.zeros(v.aval.shape, self.summed_in(v) if a is None else v.aval.dtype) for v, a in pairs]
 
     def _over_chunks(self, step: _Step, carry: list[Any]) -> list[Any]:
         whole, rest = divmod(self.found.size, self.entries)
@@ -200,7 +212,3 @@ class ChunkLoop:
     def _each(self, value: Any, axis: int) -> int:
         """Places along the axis of an array for each entry: more than one where axes are merged with it."""
         return value.shape[axis] // self.found.size
-
-
-def _zeros(aval: Any, wider: DTypeLike | None = None) -> Any:
-    return jnp.zeros(aval.shape, aval.dtype if wider is None else jnp.promote_types(aval.dtype, wider))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from ckptgrad.chunks.chunk_loop import ChunkLoop
 from ckptgrad.graph.graph import KnownCost, Operation, Variable, variables_of
@@ -15,7 +15,8 @@ def forward_cost(loop: ChunkLoop, roofline: Roofline) -> KnownCost:
     """Of the loop run forward: the bytes of one chunk, and the seconds of all of them."""
     graph = loop.applied(loop.entries)
     cut = [v for v, axis in zip(graph.inputs, loop.axes, strict=True) if axis is not None]
-    return _cost(loop, roofline, graph.operations, graph.inputs, cut, variables_of(graph.outputs))
+    totals = _wide(loop, zip(loop.results, loop.result_axes, strict=True))
+    return _cost(loop, roofline, graph.operations, graph.inputs, cut, variables_of(graph.outputs), totals)
 
 
 def backward_cost(loop: ChunkLoop, roofline: Roofline) -> KnownCost:
@@ -27,7 +28,7 @@ def backward_cost(loop: ChunkLoop, roofline: Roofline) -> KnownCost:
     cut = [v for v, axis in pairs if axis is not None]
     gradients = variables_of(g for g in joint.gradients if g is not None)
     inputs = (*joint.inputs, *joint.cotangents)
-    return _cost(loop, roofline, part.backward_run.operations, inputs, cut, gradients)
+    return _cost(loop, roofline, part.backward_run.operations, inputs, cut, gradients, _wide(loop, _receiving(loop)))
 
 
 def one_pass_cost(loop: ChunkLoop, roofline: Roofline) -> KnownCost:
@@ -36,7 +37,20 @@ def one_pass_cost(loop: ChunkLoop, roofline: Roofline) -> KnownCost:
     seeded = [a for a, s in zip(loop.result_axes, loop.seeded, strict=True) if s]
     axes = (*loop.axes, *seeded)
     cut = [v for v, axis in zip(graph.inputs, axes, strict=True) if axis is not None]
-    return _cost(loop, roofline, graph.operations, graph.inputs, cut, variables_of(graph.outputs))
+    totals = _wide(loop, [*zip(loop.results, loop.result_axes, strict=True), *_receiving(loop)])
+    return _cost(loop, roofline, graph.operations, graph.inputs, cut, variables_of(graph.outputs), totals)
+
+
+def _receiving(loop: ChunkLoop) -> list[tuple[Variable, int | None]]:
+    """The operands that get a gradient, with the axis along which they are cut."""
+    flowing = zip(loop.operands, loop.axes, loop.flowing, strict=True)
+    return [(v, axis) for v, axis, flows in flowing if flows]
+
+
+def _wide(loop: ChunkLoop, results: Iterable[tuple[Variable, int | None]]) -> int:
+    """Bytes of the totals among results that are carried in a wider dtype than theirs."""
+    totals = [(v, loop.summed_in(v)) for v, axis in results if axis is None]
+    return sum(v.aval.size * dtype.itemsize for v, dtype in totals if dtype != v.aval.dtype)
 
 
 def _cost(
@@ -46,6 +60,7 @@ def _cost(
     inputs: Collection[Variable],
     cut: Sequence[Variable],
     results: Sequence[Variable],
+    carried: int,
 ) -> KnownCost:
     results = _behind_views(operations, results)
     chunks = set(cut)
@@ -56,7 +71,7 @@ def _cost(
     read = {v for op in operations for v in variables_of(op.inputs)}
     held = peak_inside(operations, whole, results, roofline.target, [v for v in cut if v in read])
     seconds = loop.count * roofline.warm_seconds(operations, results)
-    return KnownCost(seconds, held)
+    return KnownCost(seconds, held + carried)
 
 
 def _behind_views(operations: Sequence[Operation], results: Sequence[Variable]) -> list[Variable]:

@@ -49,3 +49,15 @@ def test_sums_are_carried_in_a_wider_dtype_where_asked(x64):
     text = str(jax.make_jaxpr(chunks.backward)(*(jnp.zeros(v.shape, v.dtype) for v in (*chunks.operands, *chunks.results))))
     assert "f64[3,4]" in text
     assert chunks.is_alike
+
+
+def test_many_small_summands_of_16_bits_are_not_lost():
+    """In bfloat16 256 and 1 make 256; so would the sum of chunks, where that of all entries at once makes 512."""
+    x = jnp.ones((512, 1), jnp.bfloat16)
+    graph = cg.trace(lambda w, x: (x @ w)[:, 0], jnp.ones((1, 1), jnp.bfloat16), x)
+    found = chunkable(graph, {graph.inputs[1]: 0})
+    chunks = ChunkLoop(found, 1, tuple(v.shape == (1, 1) for v in found.inputs), (True,))
+    operands = [jnp.ones(v.shape, v.dtype) for v in found.inputs]
+    (gradient,) = chunks.backward(*operands, jnp.ones(512, jnp.bfloat16))
+    assert gradient.dtype == jnp.bfloat16
+    assert float(gradient[0, 0]) == 512
