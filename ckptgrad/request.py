@@ -22,7 +22,7 @@ from ckptgrad.stage.written_saveable import choices, read_saveable
 from ckptgrad.target.named import TargetChoice
 from ckptgrad.target.named import target as named_target
 from ckptgrad.target.target import Target
-from ckptgrad.text_options import Text, TextOption, read_argnums
+from ckptgrad.text_options import Text, TextOption, read_argnums, read_count
 
 # "compiled": one program. "staged": the actions of the plan one by one, from Python. "auto": the first, as long as compiling
 # one program is affordable.
@@ -40,6 +40,7 @@ _COSTS = Text("How stages are judged", choices=lambda: source.CHOICES)
 _RUNTIME = Text("Whether the gradient is one program or runs stage by stage", choices=lambda: RUNTIMES)
 _ENCODINGS = Text("In which forms values may be kept", choices=registered_encodings, read=tuple, repeats=True)
 _TIERS = Text('Where to send what does not fit: "host:64GiB", "disk:/scratch:500GiB"', read=tuple, repeats=True)
+_MICROBATCHES = Text('In how many parts of the batch: a number, or "auto"', read=read_count)
 _TARGET = Text('What is compiled for, if not what is attached: "h100", "h100:8", "v5e:2x2", "cpu", a file about a GPU')
 
 
@@ -66,6 +67,8 @@ class Request:
         tiers: where boundaries are sent that do not fit, for `runtime="staged"`: "host:64GiB", "disk:/scratch:500GiB"; or
             "auto". Kept as a tuple of `Tier`.
         chunks: whether stages may run over chunks of an axis where a budget asks for it.
+        microbatches: in how many parts of the batch the gradient is computed, one after the other; "auto": as many as give
+            the best plan.
 
     Raises:
         BudgetFormatError: the budget is malformed.
@@ -91,6 +94,7 @@ class Request:
     encodings: Sequence[str] | str = field(default=(), metadata=_ENCODINGS.metadata)
     tiers: Sequence[str] | str = field(default=(), metadata=_TIERS.metadata)
     chunks: bool = False
+    microbatches: int | str | None = field(default=None, metadata=_MICROBATCHES.metadata)
 
     def __post_init__(self) -> None:
         check_budget(self.budget)
@@ -105,8 +109,21 @@ class Request:
         if self.tiers and self.runtime == "compiled":
             raise OptionError("tiers= needs runtime='staged': one program sends nothing")
         object.__setattr__(self, "tiers", read_tiers(self.tiers))
+        self._check_microbatches()
         if self.target is not None:
             object.__setattr__(self, "target", named_target(self.target))
+
+    def _check_microbatches(self) -> None:
+        count = self.microbatches
+        if count is None:
+            return
+        if count != "auto" and (not _is_index(count) or int(count) < 1):
+            raise OptionError(f'microbatches={count!r} must be a positive number, "auto" or None')
+        object.__setattr__(self, "microbatches", count if count == "auto" else int(count))
+        if self.runtime == "staged":
+            raise OptionError("microbatches= needs runtime='compiled': their loop is part of one program")
+        if self.asks_to_fit:
+            raise OptionError("microbatches= needs a budget of its own: budget='fit' plans the calls of a step as they are")
 
     @property
     def compiled_for(self) -> Target:

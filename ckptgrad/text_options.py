@@ -77,6 +77,16 @@ class TextOption:
         return given if self.is_flag else self.text.read(given)
 
 
+def read_count(text: str) -> int | str:
+    """A number, or a word that stands for one.
+
+    Example:
+        >>> read_count("8"), read_count("auto")
+        (8, 'auto')
+    """
+    return int(text) if text.isdigit() else text
+
+
 def read_argnums(texts: Sequence[str]) -> int | tuple[int, ...]:
     """Positions as `value_and_grad` takes them: one number alone means one gradient, not a tuple.
 

@@ -18,6 +18,7 @@ from ckptgrad.doors.calling import check_function, check_runs, make_call, split_
 from ckptgrad.doors.choosing import best_plan
 from ckptgrad.doors.compiling import Cut, check_planned, compile_within
 from ckptgrad.doors.inputs import check_inputs
+from ckptgrad.doors.microbatched import Microbatching
 from ckptgrad.doors.placing import Shardings
 from ckptgrad.doors.staging import check_repeatable, runs_staged
 from ckptgrad.doors.tracing import TracedChain, trace_chain
@@ -58,6 +59,9 @@ class GradientFunction:
         self.__name__ = name_of(fun)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        batches = self._microbatched.of(self, args, kwargs)
+        if batches is not None:
+            return batches.run()
         chains = self.chains(*args, **kwargs)
         check_runs(chains.finest.program.target, chains.finest.call.leaves)
         if runs_staged(chains.finest, self.request):
@@ -66,7 +70,7 @@ class GradientFunction:
             return compile_within(cuts, self.request, call.args, call.kwargs)(*call.args, **call.kwargs)
         plan = best_plan(chains.map(program_of), self.request)
         tell(plan)
-        return self._run(chain_of_program(plan.program, chains), plan)
+        return self.run_plan(chain_of_program(plan.program, chains), plan)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         """A function in a class is a method."""
@@ -74,6 +78,9 @@ class GradientFunction:
 
     def plan(self, *args: Any, **kwargs: Any) -> Plan:
         """What will be stored and recomputed for these arguments (arrays or ShapeDtypeStructs)."""
+        batches = self._microbatched.of(self, args, kwargs)
+        if batches is not None:
+            return batches.plan()
         return best_plan(self.chains(*args, **kwargs).map(program_of), self.request)
 
     def compile(self, *args: Any, **kwargs: Any) -> Certified:
@@ -97,7 +104,12 @@ class GradientFunction:
             ScheduleError: the function is another one when it is traced again.
         """
         split = self.split(args, kwargs)
-        certified = compile_within(self._cuts(split), self.request, split.args, split.kwargs)
+        make = partial(GradientFunction, split.fun, self.request, with_value=self.with_value)
+        batches = self._microbatched.of(make(), split.args, split.kwargs)
+        cuts = self._cuts(split) if batches is None else batches.cuts(make)
+        certified = compile_within(cuts, self.request, split.args, split.kwargs)
+        if batches is not None:
+            certified = replace(certified, plan=batches.described(certified.plan))
         return replace(certified, traced_parts=split.settings().traced_parts) if split.kept else certified
 
     def _cuts(self, split: SplitCall) -> Ways[Cut]:
@@ -114,6 +126,10 @@ class GradientFunction:
             return Cut(chain.program, make(shardings=chain.shardings, cutting=chain.cutting)._jitted)
 
         return chains.map(cut)
+
+    @property
+    def _microbatched(self) -> Microbatching:
+        return Microbatching(GradientFunction, self.request.microbatches)
 
     def split(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> SplitCall:
         """A call as a function of what is traced of its arguments, and these."""
@@ -156,14 +172,14 @@ class GradientFunction:
         """The gradient by this plan, to be compiled."""
 
         def run(*args: Any, **kwargs: Any) -> Any:
-            return self._run(self.trace(*args, **kwargs), plan)
+            return self.run_plan(self.trace(*args, **kwargs), plan)
 
         return jax.jit(run)
 
     def _staged_cut(self, chain: TracedChain) -> Cut:
         """A way to cut the call, whose plans run stage by stage; it holds none of the call's arrays."""
         abstract = chain.without_arrays()
-        assemble = partial(self._assembled, abstract)
+        assemble = partial(self.assembled, abstract)
         tiers = tuple(tier for tier in self.request.tiers if isinstance(tier, Tier))
 
         def staged(plan: Plan) -> StagedGradient:
@@ -171,7 +187,8 @@ class GradientFunction:
 
         return Cut(chain.program, staged, staged=True)
 
-    def _run(self, traced: TracedChain, plan: Plan) -> Any:
+    def run_plan(self, traced: TracedChain, plan: Plan) -> Any:
+        """What the caller gets, by a plan of the traced call."""
         program = traced.program
         check_planned(self.fun, plan, program)
         execution = Execution(program, traced.call.leaves, plan.fenced)
@@ -180,9 +197,9 @@ class GradientFunction:
         execution.seed([filled(cotangent_type(v.aval), 1) for v in program.seeds])
         execution.run(backward)
         gradients = [execution.gradient(v) for v in program.wrt]
-        return self._assembled(traced, gradients, [execution.output(a) for a in traced.graph.outputs])
+        return self.assembled(traced, gradients, [execution.output(a) for a in traced.graph.outputs])
 
-    def _assembled(self, traced: TracedChain, gradients: Sequence[Any], outputs: Sequence[Any]) -> Any:
+    def assembled(self, traced: TracedChain, gradients: Sequence[Any], outputs: Sequence[Any]) -> Any:
         """What the caller gets, from the gradients of the program's arguments and its outputs."""
         gradient = self.request.for_argnums(traced.gradients(gradients))
         value, aux = traced.restore(outputs)
@@ -221,6 +238,7 @@ def value_and_grad(
     tiers: Sequence[str] | str = (),
     encodings: Sequence[str] | str = (),
     chunks: bool = False,
+    microbatches: int | str | None = None,
 ) -> GradientFunction:
     """A function that evaluates `fun` and its gradient, within a memory budget.
 
@@ -261,6 +279,9 @@ def value_and_grad(
             What is compared, divided by, used as an index or not a number of real floating point stays as it is.
         chunks: whether stages may run over chunks of an axis (examples, tokens, ...) where that keeps a budget, or is the
             faster way to: the axes are found, and proved to be independent. Planning takes longer then.
+        microbatches: in how many parts of the batch the gradient is computed, one after the other, each by the same plan,
+            with the same result to rounding; "auto": as many as give the best plan within the budget, which may be one. The
+            loss must be proved to be a sum or mean over the entries of an axis of the arguments, and be returned alone.
 
     Returns:
         A function with the arguments of `fun` that returns (value, gradient), or
@@ -270,7 +291,8 @@ def value_and_grad(
         BudgetFormatError, OptionError: at once, for a malformed budget or option.
         MissingExtraError: at once, where the compiler of the target is not installed.
         BudgetError: when called, for a budget below what is feasible.
-        OptionError: when called, for a budget in bytes where it is not known how tracers lie over several devices; in one of
+        OptionError: when called, for microbatches where the loss is not proved to be a sum, or their number does not divide
+            its entries; for a budget in bytes where it is not known how tracers lie over several devices; in one of
             several processes for options by which each may plan differently, unless they plan together, in `.compile`.
         TierError: at once for malformed tiers; when called, for a tier that cannot be used or does not keep what it is sent.
         StagedError: when called with runtime="staged" inside a transformation, or for several devices.
@@ -299,6 +321,7 @@ def value_and_grad(
         encodings,
         tiers,
         chunks,
+        microbatches,
     )
     return GradientFunction(fun, request, with_value=True)
 
@@ -321,6 +344,7 @@ def grad(
     tiers: Sequence[str] | str = (),
     encodings: Sequence[str] | str = (),
     chunks: bool = False,
+    microbatches: int | str | None = None,
 ) -> GradientFunction:
     """A function that evaluates the gradient of `fun`; see `value_and_grad`.
 
@@ -348,5 +372,6 @@ def grad(
         encodings,
         tiers,
         chunks,
+        microbatches,
     )
     return GradientFunction(fun, request, with_value=False)

@@ -25,13 +25,15 @@ def plan(
     target: TargetChoice = None,
     encodings: Sequence[str] | str = (),
     chunks: bool = False,
+    microbatches: int | str | None = None,
     **kwargs: Any,
 ) -> Plan:
     """What `value_and_grad(fun, ...)` would store and recompute for these arguments.
 
     Args:
         fun, *args, **kwargs: the function and its arguments (arrays or ShapeDtypeStructs).
-        argnums, has_aux, budget, policy, saveable, costs, target, encodings, chunks: as for `value_and_grad`.
+        argnums, has_aux, budget, policy, saveable, costs, target, encodings, chunks, microbatches: as
+            for `value_and_grad`.
 
     Returns:
         A Plan; `print` it, or read `peak_bytes`, `choices`, `to_dict()`.
@@ -52,6 +54,7 @@ def plan(
         target=target,
         encodings=encodings,
         chunks=chunks,
+        microbatches=microbatches,
     )
     door = GradientFunction(fun, request, with_value=True)
     return door.plan(*args, **kwargs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from ckptgrad.chain.program import Program
@@ -18,6 +18,7 @@ from ckptgrad.planning.referee import Simulation
 from ckptgrad.planning.schedule import Schedule
 from ckptgrad.results.advice.advice import Advice, advice_on
 from ckptgrad.results.at_peak import AtPeak, Floor, at_peak, floor_of
+from ckptgrad.results.microbatches import Microbatches
 from ckptgrad.results.outcomes import OUTCOMES, Outcome
 from ckptgrad.results.shown import Shown
 from ckptgrad.results.timeline import Timeline, predict
@@ -44,6 +45,7 @@ class Plan(Shown):
         open_seconds: of a plan that was compiled with its stages open to each other, the estimated seconds of that program.
         makespan: of a plan that sends values to tiers, the simulated seconds, of which some pass beside transfers.
         budget_source: what the budget is taken from, in words, where it was asked for as "auto".
+        microbatches: in how many parts of the batch it runs, one after the other; program and costs are those of one.
 
     Example:
         >>> import jax.numpy as jnp, ckptgrad as cg
@@ -61,6 +63,7 @@ class Plan(Shown):
     open_seconds: float | None = None
     makespan: float | None = None
     budget_source: str = ""
+    microbatches: Microbatches | None = None
 
     @property
     def parts(self) -> tuple[Plan, ...]:
@@ -70,7 +73,7 @@ class Plan(Shown):
     @property
     def peak_bytes(self) -> int:
         """Predicted bytes beyond the arguments at the worst moment: temporaries and outputs."""
-        return self.simulation.peak
+        return self.simulation.peak + (0 if self.microbatches is None else self.microbatches.carried_bytes)
 
     @property
     def target(self) -> Target:
@@ -87,6 +90,8 @@ class Plan(Shown):
         """Estimated seconds of one call; only ratios between plans mean much."""
         if self.makespan is not None:
             return self.makespan
+        if self.microbatches is not None:
+            return self.microbatches.count * self.simulation.time + self.microbatches.adding_seconds
         return self.simulation.time if self.open_seconds is None else self.open_seconds
 
     @property
@@ -182,6 +187,7 @@ class Plan(Shown):
             "budget_bytes": self.budget,
             "budget_source": self.budget_source,
             "fenced": self.fenced,
+            "microbatches": None if self.microbatches is None else asdict(self.microbatches),
             "devices": self.program.devices,
             "peak_bytes": self.peak_bytes,
             "argument_bytes": self.program.argument_bytes,

@@ -1,0 +1,137 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+"""A gradient in microbatches: parts of the batch one after the other, each within the plan, gradients added up.
+
+That is proved, not promised: the loss must be a sum or mean over the entries of an axis of the arguments (`axes.summed`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from ckptgrad.axes.proposed import proposals
+from ckptgrad.axes.summed import Summed, summed
+from ckptgrad.doors.tracing import TracedChain
+from ckptgrad.errors import OptionError
+from ckptgrad.graph.graph import Variable
+from ckptgrad.graph.naming import title
+from ckptgrad.results.microbatches import Microbatches
+
+# Of "auto", the most microbatches that are tried.
+MOST = 64
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A call whose loss is a sum over an axis, and the number of parts in which it is computed."""
+
+    chain: TracedChain
+    loss: Summed
+    count: int
+
+    @property
+    def entries(self) -> int:
+        """Of a part."""
+        return self.loss.found.size // self.count
+
+    @property
+    def argnums(self) -> tuple[int, ...]:
+        """The positions of what is differentiated among the arguments of `part`."""
+        return tuple(1 + k for k in self.chain.differentiated)
+
+    @property
+    def part(self) -> Callable[..., Any]:
+        """The summand of one part: a function of its first entry and the leaves of the call."""
+        return partial(_part, self.loss, self.entries)
+
+    def described(self) -> Microbatches:
+        """What is told of it."""
+        target, graph = self.chain.program.target, self.chain.graph
+        cut = {k: self.loss.found.sliced[v] for k, v in enumerate(graph.inputs) if v in self.loss.found.sliced}
+        k = max(cut, key=lambda k: graph.inputs[k].nbytes)
+        carried = sum(a.aval.size * np.dtype(_summed_in(a.aval.dtype)).itemsize for a in self._sums)
+        seconds = 3 * carried * self.count / target.rates.read_rate
+        return Microbatches(self.count, self.entries, cut[k], self.chain.call.names[k], carried, seconds)
+
+    def run(self, gradient: Callable[..., tuple[Any, Sequence[Any]]], leaves: Sequence[Any]) -> tuple[Any, list[Any]]:
+        """The value and the gradients of what is differentiated.
+
+        Args:
+            gradient: from the first entry of a part and the leaves to its value and gradients.
+            leaves: of the call.
+        """
+
+        def step(k: Any, sums: list[Any]) -> list[Any]:
+            value, gradients = gradient(k * self.entries, *leaves)
+            return [s + x.astype(s.dtype) for s, x in zip(sums, (value, *gradients), strict=True)]
+
+        zeros = [jnp.zeros(a.aval.shape, _summed_in(a.aval.dtype)) for a in self._sums]
+        value, *gradients = (
+            s.astype(a.aval.dtype) for s, a in zip(lax.fori_loop(0, self.count, step, zeros), self._sums, strict=True)
+        )
+        return value, gradients
+
+    @property
+    def _sums(self) -> list[Any]:
+        graph = self.chain.graph
+        return [graph.outputs[0], *(graph.inputs[k] for k in self.chain.differentiated)]
+
+
+def _part(loss: Summed, entries: int, start: Any, *leaves: Any) -> Any:
+    return loss.part(start, entries, leaves)
+
+
+def _summed_in(dtype: Any) -> Any:
+    """Sums of 16 bits and fewer are carried in float32."""
+    narrow = jnp.issubdtype(dtype, np.floating) and dtype.itemsize < np.dtype(np.float32).itemsize
+    return np.dtype(np.float32) if narrow else dtype
+
+
+def parts_of(chain: TracedChain, count: int) -> Parts:
+    """A call in so many parts.
+
+    Raises:
+        OptionError: its loss is not proved to be a sum over an axis, or no axis of which it is one can be cut so.
+    """
+    losses = sums_of(chain)
+    fitting = [loss for loss in losses if loss.found.size % count == 0]
+    name = title(chain.call.original)
+    if fitting:
+        return Parts(chain, fitting[0], count)
+    if losses:
+        sizes = " or ".join(str(loss.found.size) for loss in losses)
+        raise OptionError(f"microbatches={count} does not divide the {sizes} entries over which {name} is a sum")
+    if len(chain.graph.outputs) > 1:
+        raise OptionError(
+            f"microbatches= takes a function that returns its loss alone, and {name} returns more: leave out aux"
+        )
+    raise OptionError(
+        f"microbatches={count}: {name} is not proved to be a sum or mean over the entries of an axis of its arguments, with "
+        f"nothing but a linear function of that sum after it; use chunks=True, or split the batch yourself"
+    )
+
+
+def counts_of(chain: TracedChain) -> list[int]:
+    """The numbers of parts, more than one, that "auto" chooses from."""
+    sizes = {loss.found.size for loss in sums_of(chain)}
+    return sorted({n for size in sizes for n in range(2, min(size, MOST) + 1) if size % n == 0 and n & (n - 1) == 0})
+
+
+def sums_of(chain: TracedChain) -> list[Summed]:
+    """The axes over which the loss of a call is a sum, the best first; none that cuts what is differentiated."""
+    graph, losses = chain.graph, list[Summed]()
+    if chain.program.devices > 1 or len(graph.outputs) > 1:
+        return []
+    differentiated: set[Variable] = {graph.inputs[k] for k in chain.differentiated}
+    for start in proposals(graph):
+        loss = summed(graph, start)
+        sliced = set[Variable]() if loss is None else {*loss.found.sliced}
+        if loss is not None and differentiated.isdisjoint(sliced) and not sliced.isdisjoint(graph.inputs):
+            losses.append(loss)
+    return losses
