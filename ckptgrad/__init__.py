@@ -21,6 +21,7 @@ from ckptgrad.errors import (
     ArgnumsError,
     BudgetError,
     BudgetFormatError,
+    CheckpointWarning,
     CkptgradError,
     EffectError,
     GradientTypeError,
@@ -65,15 +66,15 @@ __version__ = "0.1.0"
 
 __all__ = [
     "apply_gradients", "ArgnumsError", "Backward", "bprop_rule", "BudgetError", "BudgetFormatError", "calibrate",
-    "Certified", "certify", "Chain", "checkpoint", "CkptgradError", "CompiledStep", "EffectError", "eqx", "fit", "fori_loop",
-    "Forward", "Free", "from_checkpoint_schedules", "Frontier", "frontier", "get_consumers", "get_inputs",
-    "get_operation", "grad", "GradientTypeError", "Graph", "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jvp",
-    "largest_batch", "LargestBatch", "linearize", "load_plan", "MismatchError", "MissingExtraError",
-    "MissingRuleError", "nnx", "NoDerivativeError", "NotAttachedError", "Operation", "OptionError", "Plan", "plan",
-    "policy", "ProcessesError", "rules", "scan", "Schedule", "ScheduleError", "stage", "StageError", "StateError",
-    "StaticArgumentError", "StepCertificate", "StepMemoryError", "Target", "target", "Timeline", "timeline", "trace",
-    "use_implementation", "use_jax_rule", "validate", "Validation", "ValidationError", "value_and_grad", "Variable",
-    "vjp", "while_loop",
+    "Certified", "certify", "Chain", "checkpoint", "CheckpointWarning", "CkptgradError", "CompiledStep", "EffectError",
+    "eqx", "fit", "fori_loop",     "Forward", "Free", "from_checkpoint_schedules", "Frontier", "frontier",
+    "get_consumers", "get_inputs",     "get_operation", "grad", "GradientTypeError", "Graph", "hessian", "hvp",
+    "jacfwd", "jacobian", "jacrev", "jvp",     "largest_batch", "LargestBatch", "linearize", "load_plan",
+    "MismatchError", "MissingExtraError",     "MissingRuleError", "nnx", "NoDerivativeError", "NotAttachedError",
+    "Operation", "OptionError", "Plan", "plan",     "policy", "ProcessesError", "rules", "scan", "Schedule",
+    "ScheduleError", "stage", "StageError", "StateError",     "StaticArgumentError", "StepCertificate",
+    "StepMemoryError", "Target", "target", "Timeline", "timeline", "trace",     "use_implementation", "use_jax_rule",
+    "validate", "Validation", "ValidationError", "value_and_grad", "Variable",     "vjp", "while_loop",
 ]  # fmt: skip
 
 _Shown.use(_RENDERER)

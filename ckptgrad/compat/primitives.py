@@ -67,6 +67,11 @@ def called_program(primitive: Primitive, params: Mapping[str, Any]) -> Any:
     return params["_prim"].jaxpr if _called_kind(primitive, params) == "RematTraced" else None
 
 
+def is_checkpoint(primitive: Primitive, params: Mapping[str, Any]) -> bool:
+    """Whether an operation is a call of what `jax.checkpoint` wraps, in any of its forms (`called_program`)."""
+    return primitive.name in ("checkpoint", "remat2") or _called_kind(primitive, params) == "RematTraced"
+
+
 def as_plain(primitive: Primitive, params: Mapping[str, Any]) -> tuple[Primitive, Mapping[str, Any]]:
     """An operation in the form that it has without opt-in flags: with `jax_remat3`, `checkpoint_name` calls hijax."""
     if _called_kind(primitive, params) in ("CheckpointName", "CheckpointNameFwd"):

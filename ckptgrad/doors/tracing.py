@@ -24,6 +24,7 @@ from ckptgrad.doors.calling import Call
 from ckptgrad.doors.leaves import NUMBERS, float0_zeros, has_gradient
 from ckptgrad.doors.outputs import check_are_arrays, check_scalar, output_and_aux
 from ckptgrad.doors.placing import Shardings, leaf_shardings
+from ckptgrad.doors.taken_apart import warn_of_checkpoints
 from ckptgrad.errors import GradientTypeError, ReferenceTypeError
 from ckptgrad.graph.evaluate import like_aval
 from ckptgrad.graph.graph import Atom, Constant, Graph, aval_bytes
@@ -148,14 +149,18 @@ def _typed(value: Any, atom: Atom) -> Any:
     return like_aval(jnp.asarray(value, atom.aval.dtype) if isinstance(atom, Constant) else value, atom.aval)
 
 
-def trace_graph(call: Call, has_aux: bool, check: Callable[[Any], None] | None = None) -> Traced:
+def trace_graph(call: Call, has_aux: bool, check: Callable[[Any], None] | None = None, planned: bool = False) -> Traced:
     """As `trace_program`, as a graph.  The references that it captures are read now, and written by `restore`.
+
+    Of a call that is to be `planned` it is said if that takes a `jax.checkpoint` apart.
 
     Raises:
         GradientTypeError: as from `trace_program`.
         ReferenceTypeError: a reference from outside is differentiated, or given what depends on differentiated arguments.
     """
     program, returned = trace_program(call, has_aux, check)
+    if planned:
+        warn_of_checkpoints(call.original, program)
     with deep_stack():
         captures = any(map(is_reference, program.jaxpr.constvars))
         program, references = opened(program)
@@ -239,7 +244,7 @@ def trace_chain(
         check_scalar(out, call.original, request.holomorphic)
 
     target = request.compiled_for
-    traced = trace_graph(call, request.has_aux, check if scalar else None)
+    traced = trace_graph(call, request.has_aux, check if scalar else None, planned=True)
     traced = replace(traced, graph=split_shard_maps(traced.graph, target))
     graph, returned = made_late(traced.graph), traced.returned
     seeds = [a for a in traced.outputs if dtypes.issubdtype(a.aval.dtype, jnp.inexact)]

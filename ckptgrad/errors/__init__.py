@@ -25,11 +25,13 @@ from ckptgrad.errors.rules import (
 )
 from ckptgrad.errors.running import LedgerError, MissingExtraError, NotAttachedError, ProcessesError, StagedError, TierError
 from ckptgrad.errors.validation import ValidationError
+from ckptgrad.errors.warned import CheckpointWarning
 
 __all__ = [
     "ArgnumsError",
     "BudgetError",
     "BudgetFormatError",
+    "CheckpointWarning",
     "CkptgradError",
     "DuplicateRuleError",
     "EffectError",

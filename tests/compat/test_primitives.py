@@ -47,3 +47,11 @@ def test_calls_are_taken_apart_whatever_holds_their_program():
         return jax.lax.composite(sine, name="mine.sine")(jax.jit(sine)(jax.checkpoint(sine)(x)))
 
     assert cg.trace(fun, 1.0).counts == {"sin": 3}
+
+
+def test_a_checkpoint_is_known_in_every_form():
+    def kinds(fun):
+        return [compat.is_checkpoint(eqn.primitive, eqn.params) for eqn in jax.make_jaxpr(fun)(1.0).eqns]
+
+    assert kinds(jax.checkpoint(jax.numpy.sin)) == [True]
+    assert kinds(jax.jit(jax.numpy.sin)) == [False]

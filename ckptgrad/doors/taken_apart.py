@@ -1,0 +1,82 @@
+"""Saying once for each function that a plan takes a `jax.checkpoint` inside it apart."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable, Iterator
+from threading import Lock
+from typing import Any
+from weakref import WeakSet
+
+from ckptgrad.compat import is_checkpoint
+from ckptgrad.errors import CheckpointWarning
+from ckptgrad.graph.naming import title
+from ckptgrad.graph.source import SourceLine, user_line
+
+# The functions of which it was said; those that are made anew for each call are told apart by their lines alone.
+_SAID: WeakSet[Any] = WeakSet()
+_LINES: dict[Any, Any] = {}
+_LOCK = Lock()
+
+
+def warn_of_checkpoints(fun: Callable[..., Any], program: Any) -> None:
+    """Warn if a traced program of a function calls what `jax.checkpoint` wraps, unless that was said of it before.
+
+    Python's filters decide what is shown; by default a line of code is named once, whichever function it is traced in.
+
+    Args:
+        fun: the user's function.
+        program: its jaxpr.
+    """
+    found = next(checkpoints(program), None)
+    if found is None or not _first_of(fun):
+        return
+    eqn, line = found
+    warning = CheckpointWarning(title(fun), line, eqn.params.get("policy") is not None)
+    file, number = ("ckptgrad", 1) if line is None else (line.file, line.line)
+    warnings.warn_explicit(warning, CheckpointWarning, file, number, registry=_LINES)
+
+
+def checkpoints(program: Any) -> Iterator[tuple[Any, SourceLine | None]]:
+    """The calls of what `jax.checkpoint` wraps in a jaxpr, those inside loops and branches among them, with their lines.
+
+    One that is all of what another call runs has the line of that call.
+    """
+    seen: set[int] = set()
+    waiting: list[tuple[Any, SourceLine | None]] = [(program, None)]
+    while waiting:
+        one, outer = waiting.pop()
+        one = getattr(one, "jaxpr", one)
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        for eqn in one.eqns:
+            inner = [*_programs(eqn.params.values())]
+            is_one = is_checkpoint(eqn.primitive, eqn.params)
+            line = (user_line(eqn.source_info) or outer) if inner or is_one else None
+            if is_one:
+                yield eqn, line
+            else:
+                waiting += [(program, line) for program in inner]
+
+
+def _programs(values: Any) -> Iterator[Any]:
+    for value in values:
+        if isinstance(value, (tuple, list)):
+            yield from _programs(value)
+        elif hasattr(getattr(value, "jaxpr", value), "eqns"):
+            yield value
+
+
+def _first_of(fun: Callable[..., Any]) -> bool:
+    while isinstance(fun, functools.partial):
+        fun = fun.func
+    fun = getattr(fun, "__func__", fun)
+    try:
+        with _LOCK:
+            is_new = fun not in _SAID
+            _SAID.add(fun)
+    except TypeError:  # what has no hash, or cannot be referred to weakly
+        return True
+    return is_new

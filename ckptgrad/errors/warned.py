@@ -1,0 +1,32 @@
+"""What is said without stopping: classes of warnings, to be filtered as Python's are."""
+
+from __future__ import annotations
+
+
+class CheckpointWarning(UserWarning):
+    """A plan takes a `jax.checkpoint` inside the user's function apart, and decides by itself what is kept.
+
+    Said once for each function. `warnings.filterwarnings("ignore", category=ckptgrad.CheckpointWarning)` silences it.
+
+    Example:
+        >>> import warnings
+        >>> import jax, jax.numpy as jnp, ckptgrad as cg
+        >>> def loss(x):
+        ...     return jnp.sum(jax.checkpoint(jnp.sin)(x))
+        >>> with warnings.catch_warnings(record=True) as said:
+        ...     warnings.simplefilter("always")
+        ...     gradient = cg.grad(loss)(jnp.ones(3))
+        >>> [w.category.__name__ for w in said]
+        ['CheckpointWarning']
+    """
+
+    def __init__(self, function: str, source: object = None, policy: bool = False) -> None:
+        self.function = function
+        self.source = source
+        at = f" at {source}" if source is not None else ""
+        keeps = "; its policy can be given as saveable=" if policy else ""
+        super().__init__(
+            f"the jax.checkpoint{at} inside {function} is taken apart: the plan decides what is kept and what is "
+            f"recomputed, within the budget{keeps}. Leave it out, or silence this by warnings.filterwarnings('ignore', "
+            f"category=ckptgrad.CheckpointWarning)"
+        )

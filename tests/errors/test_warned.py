@@ -1,0 +1,13 @@
+"""Warnings say what happens, where, and how they are silenced."""
+
+from __future__ import annotations
+
+from ckptgrad.errors import CheckpointWarning
+
+
+def test_a_checkpoint_that_is_taken_apart_is_named_with_its_line_and_what_takes_its_policy():
+    warning = CheckpointWarning("loss (model.py:3)", "model.py:5", policy=True)
+    assert str(warning).startswith("the jax.checkpoint at model.py:5 inside loss (model.py:3) is taken apart: ")
+    assert "its policy can be given as saveable=" in str(warning)
+    assert "saveable" not in str(CheckpointWarning("loss"))
+    assert "category=ckptgrad.CheckpointWarning" in str(warning)
