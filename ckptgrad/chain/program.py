@@ -23,7 +23,7 @@ from ckptgrad.chain.kind import StageKind
 from ckptgrad.chain.layers import layer_of, named_values
 from ckptgrad.chain.recent import Recent
 from ckptgrad.compat import spmd_axis_names
-from ckptgrad.graph.fingerprint import segment_key
+from ckptgrad.graph.fingerprint import each_rule_once, segment_key
 from ckptgrad.graph.graph import Atom, Graph, Operation, Variable, variables_of
 from ckptgrad.graph.source import SourceLine
 from ckptgrad.once import once
@@ -285,7 +285,8 @@ class _Builder:
         )  # fmt: skip
 
     def build(self) -> Program:
-        stages = tuple(self.stage(i) for i in reversed(range(len(self.segments))))[::-1]
+        with each_rule_once():
+            stages = tuple(self.stage(i) for i in reversed(range(len(self.segments))))[::-1]
         held = {v: len(self.outside(v)) for v in self.maker if self.is_held(v)}
         return Program(self.graph, self.wrt, self.seeds, stages, held, self.target, self.chunked)
 

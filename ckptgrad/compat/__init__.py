@@ -32,7 +32,7 @@ from ckptgrad.compat.primitives import (
     spmd_axis_names,
 )
 from ckptgrad.compat.references import has_no_derivative, indices_of, reshape_of
-from ckptgrad.compat.rule_identity import rule_identity
+from ckptgrad.compat.rule_identity import is_jaxs, rule_identity
 from ckptgrad.compat.versions import ACOSH_BY_FACTORS, OPEN_CONVOLUTIONS_ARE_SMALL, VERSIONS, installed
 
 __all__ = [
@@ -68,6 +68,7 @@ __all__ = [
     "names_axis",
     "register_cuda_compiler",
     "reshape_of",
+    "is_jaxs",
     "rule_identity",
     "scan_counts",
     "spmd_axis_names",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 # JAX's wrappers that only bring arguments and results into another form, given what is compared here.  Their other
 # arguments are names, tags of a trace, and functions by which one wrapper learns what another one computed.
@@ -29,6 +29,22 @@ def rule_identity(wrapped: Sequence[Any]) -> list[Any] | None:
     """
     parts: list[Any] = []
     return parts if all(_collect(w, parts, _DEPTH) for w in wrapped) else None
+
+
+def is_jaxs(parts: Sequence[Any]) -> bool:
+    """Whether all functions that make up a rule (`rule_identity`) are JAX's own, and hold no others."""
+    return all(_is_jaxs_alone(part, _DEPTH) for part in parts)
+
+
+def _is_jaxs_alone(part: Any, depth: int) -> bool:
+    if depth == 0:
+        return False
+    if isinstance(part, (tuple, list)):
+        return all(_is_jaxs_alone(inside, depth - 1) for inside in cast("Sequence[Any]", part))
+    if not callable(part):
+        return True
+    captured = [cell.cell_contents for cell in getattr(part, "__closure__", None) or ()]
+    return _is_jaxs(part) and _is_jaxs_alone(captured, depth - 1)
 
 
 def _collect(function: Any, parts: list[Any], depth: int) -> bool:

@@ -31,6 +31,7 @@ import numpy as np
 from jax import dtypes
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
+from ckptgrad.compat import is_jaxs
 from ckptgrad.graph.atoms import Aval, type_of
 from ckptgrad.graph.custom_calls import RuleCall, rule_call
 from ckptgrad.graph.graph import Atom, Constant, Operation, Variable
@@ -44,6 +45,9 @@ _PLAIN = (type(None), bool, int, str, bytes, complex)
 
 # Rules are followed into rules this deep.
 MAX_RULE_DEPTH = 3
+
+# The keys of JAX's own rules that were traced.
+_RULE_KEYS: ContextVar[dict[Any, Any] | None] = ContextVar("rule keys", default=None)
 
 # The rules inside which a key is being made, outermost first.
 _ENTERED: ContextVar[tuple[Any, ...]] = ContextVar("entered", default=())
@@ -107,11 +111,33 @@ def _rule_key(call: RuleCall) -> Any:
     known = None if identity is None else (value_key(identity), tuple(aval_key(a) for a in call.in_avals))
     if known is not None and known in entered:
         return ("again", entered[::-1].index(known))
+    keys = _RULE_KEYS.get()
+    if keys is None or known is None or entered or not is_jaxs(cast("list[Any]", identity)):
+        return _traced_key(call, known, entered)
+    if known not in keys:
+        keys[known] = _traced_key(call, known, entered)
+    return keys[known]
+
+
+def _traced_key(call: RuleCall, known: Any, entered: tuple[Any, ...]) -> Any:
     programs = call.programs() if len(entered) < MAX_RULE_DEPTH else None
     if programs is None:
         return _Identity(call.anchor)
     with _entered(_Identity(call) if known is None else known):
         return value_key(programs)
+
+
+@contextmanager
+def each_rule_once() -> Generator[None]:
+    """While it lasts, a rule of JAX's own is traced once for each types of its operands, however often it is applied.
+
+    A user's rule is traced each time: nothing says that it comes out the same.
+    """
+    token = _RULE_KEYS.set({})
+    try:
+        yield
+    finally:
+        _RULE_KEYS.reset(token)
 
 
 @contextmanager

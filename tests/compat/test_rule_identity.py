@@ -77,3 +77,14 @@ def test_of_an_unknown_wrapper_nothing_is_said():
 
     assert compat.rule_identity([Wrapped()]) is None
     assert compat.rule_identity([len, max]) == [len, max]
+
+
+def test_whether_a_rule_is_jaxs_own():
+    user = jax.custom_jvp(lambda x: 2 * x)
+    user.defjvps(lambda t, y, x: 2 * t)  # Wrapped in a function of JAX's.
+    relu, users, logistic = identities(lambda x: jax.nn.relu(x) + user(x) + jax.nn.relu6(x), 1.0)
+    assert relu == identities(jax.nn.relu, 2.0)[0]
+    assert compat.is_jaxs(relu)
+    assert compat.is_jaxs(logistic)
+    assert not compat.is_jaxs(users)
+    assert not compat.is_jaxs([*relu, ("nested", jvp_of)])

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from jax import lax
 
 import ckptgrad as cg
+from ckptgrad.graph import fingerprint
 from ckptgrad.graph.fingerprint import operation_key, segment_key
 from tests.support.contexts import MARKED, under
 
@@ -256,3 +257,23 @@ def test_a_key_keeps_nothing_alive():
     gc.collect()
     assert kept == kept
     assert seen() is None
+
+
+def test_jaxs_own_rules_are_traced_once_and_users_each_time(monkeypatch):
+    user = jax.custom_jvp(lambda x: 2 * x)
+    user.defjvp(lambda p, t: (2 * p[0], 2 * t[0]))
+    traced, trace_key = [], fingerprint._traced_key
+    monkeypatch.setattr(fingerprint, "_traced_key", lambda *args: traced.append(args) or trace_key(*args))
+
+    def keys(f, x=1.0):
+        return [fingerprint.operation_key(op) for op in cg.trace(lambda x: f(f(x)), x).operations]
+
+    for f, times in ((jax.nn.relu, 1), (user, 2)):
+        traced.clear()
+        with fingerprint.each_rule_once():
+            first, second = keys(f)
+        assert first == second
+        assert len(traced) == times
+        with fingerprint.each_rule_once():
+            other = keys(f, jnp.ones(3))[0]
+        assert other != first
