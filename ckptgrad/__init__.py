@@ -7,6 +7,7 @@ from ckptgrad.chain.marks import Chain, stage
 from ckptgrad.doors.apply_gradients import apply_gradients
 from ckptgrad.doors.certify import certify
 from ckptgrad.doors.checkpoint import checkpoint
+from ckptgrad.doors.diff import diff
 from ckptgrad.doors.fit import fit
 from ckptgrad.doors.forward import hvp, jvp, linearize
 from ckptgrad.doors.frontier import frontier
@@ -66,15 +67,15 @@ __version__ = "0.1.0"
 
 __all__ = [
     "apply_gradients", "ArgnumsError", "Backward", "bprop_rule", "BudgetError", "BudgetFormatError", "calibrate",
-    "Certified", "certify", "Chain", "checkpoint", "CheckpointWarning", "CkptgradError", "CompiledStep", "EffectError",
-    "eqx", "fit", "fori_loop",     "Forward", "Free", "from_checkpoint_schedules", "Frontier", "frontier",
-    "get_consumers", "get_inputs",     "get_operation", "grad", "GradientTypeError", "Graph", "hessian", "hvp",
-    "jacfwd", "jacobian", "jacrev", "jvp",     "largest_batch", "LargestBatch", "linearize", "load_plan",
-    "MismatchError", "MissingExtraError",     "MissingRuleError", "nnx", "NoDerivativeError", "NotAttachedError",
-    "Operation", "OptionError", "Plan", "plan",     "policy", "ProcessesError", "rules", "scan", "Schedule",
-    "ScheduleError", "stage", "StageError", "StateError",     "StaticArgumentError", "StepCertificate",
-    "StepMemoryError", "Target", "target", "Timeline", "timeline", "trace",     "use_implementation", "use_jax_rule",
-    "validate", "Validation", "ValidationError", "value_and_grad", "Variable",     "vjp", "while_loop",
+    "Certified", "certify", "Chain", "checkpoint", "CheckpointWarning", "CkptgradError", "CompiledStep", "diff",
+    "EffectError", "eqx", "fit", "fori_loop", "Forward", "Free", "from_checkpoint_schedules", "Frontier", "frontier",
+    "get_consumers", "get_inputs", "get_operation", "grad", "GradientTypeError", "Graph", "hessian", "hvp", "jacfwd",
+    "jacobian", "jacrev", "jvp", "largest_batch", "LargestBatch", "linearize", "load_plan", "MismatchError",
+    "MissingExtraError", "MissingRuleError", "nnx", "NoDerivativeError", "NotAttachedError", "Operation", "OptionError",
+    "Plan", "plan", "policy", "ProcessesError", "rules", "scan", "Schedule", "ScheduleError", "stage", "StageError",
+    "StateError", "StaticArgumentError", "StepCertificate", "StepMemoryError", "Target", "target", "Timeline",
+    "timeline", "trace", "use_implementation", "use_jax_rule", "validate", "Validation", "ValidationError",
+    "value_and_grad", "Variable", "vjp", "while_loop",
 ]  # fmt: skip
 
 _Shown.use(_RENDERER)
