@@ -18,6 +18,7 @@ from ckptgrad.doors.gradient import value_and_grad
 from ckptgrad.errors import OptionError
 from ckptgrad.report.text import plain_console
 from ckptgrad.request import Request
+from ckptgrad.results.training_run import TrainingRun
 from ckptgrad.training.data import read_text
 from ckptgrad.training.job import Job, Training, prepare
 from ckptgrad.training.launched import is_launched, join, launch
@@ -105,19 +106,20 @@ def _meters(asked: str | None, several: bool) -> str:
 
 
 def _deliver(training: Training, table: Validation, as_json: bool, html: Path | None, png: Path | None) -> None:
-    sample = training.sample(SAMPLE_BYTES, PROMPT)
+    run = TrainingRun(tuple(training.losses), training.sample(SAMPLE_BYTES, PROMPT))
     if as_json:
         summary = {
             "losses": training.losses,
             "plan": training.gradient.plan.to_dict(),
             "certified_peak_bytes": training.gradient.peak_bytes,
             "validation": table.to_dict(),
-            "sample": sample,
+            "sample": run.sample,
         }
         say(to_json(summary))
     else:
-        say(f"{table}\n\nsampled: {sample}")
-    write("Training within a budget", {"Validation": table, "Plan": training.gradient.plan}, html, png)
+        say(f"{table}\n\nsampled: {run.sample}")
+    sections = {"Training": run, "Validation": table, "Plan": training.gradient.plan}
+    write("Training within a budget", sections, html, png)
 
 
 def _memory_lines(training: Training) -> str:

@@ -41,7 +41,9 @@ def test_train(run, tmp_path):
     assert found["certified_peak_bytes"] <= found["plan"]["budget_bytes"]
     assert found["validation"]["passed"]
     assert found["sample"].startswith("The ")
-    assert "Validation" in (tmp_path / "train.html").read_text()
+    page = (tmp_path / "train.html").read_text()
+    assert all(part in page for part in ("Validation", "Loss of each step", "sampled: The "))
+    assert (tmp_path / "drawn/loss.png").exists()
     assert (tmp_path / "drawn/schedule.png").exists()
 
 
