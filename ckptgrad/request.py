@@ -109,6 +109,8 @@ class Request:
         if self.tiers and self.runtime == "compiled":
             raise OptionError("tiers= needs runtime='staged': one program sends nothing")
         object.__setattr__(self, "tiers", read_tiers(self.tiers))
+        if self.chunks and self.runtime == "staged":
+            raise OptionError("chunks=True needs runtime='compiled': a stage over chunks is a loop inside one program")
         self._check_microbatches()
         if self.target is not None:
             object.__setattr__(self, "target", named_target(self.target))

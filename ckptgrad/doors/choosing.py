@@ -35,7 +35,9 @@ def best_plan(ways: Ways[Program], request: Request) -> Plan:
         OptionError, ScheduleError, EffectError: as from `make_plan`.
     """
     if request.asks_to_fit:
-        return step_planner().plan_of(ways.whole, request)
+        chunked = ways.chunked if request.policy == "optimal" else None
+        programs = [*ways.whole, *([] if chunked is None else [chunked()])]
+        return step_planner().plan_of(programs, request)
     source = request.budget_source
     try:
         plan = _best(ways, request)

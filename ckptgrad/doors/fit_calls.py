@@ -63,9 +63,16 @@ class Recorder:
         finest, *others = programs
         within = replace(request, budget="1x")  # there will be a budget
         priced = [(finest, costs_to_compile(finest, within))]
-        priced += [(p, program_costs(p, request.costs, compiling=True)) for p in others]
+        priced += [(p, self._costs(p, within)) for p in others]
         self.calls.append(FitCall(tuple(priced), request))
         return self.calls[-1].plan(None)
+
+    @staticmethod
+    def _costs(program: Program, request: Request) -> ChainCosts:
+        """The costs of another way to cut a call; of stages over chunks the compiler is asked about few options."""
+        if program.chunked:
+            return costs_to_compile(program, request)
+        return program_costs(program, request.costs, compiling=True)
 
 
 class Planned:
@@ -84,7 +91,8 @@ class Planned:
             raise self._changed(f"a planned call more than the {len(self._plans)} of before")
         plan = self._plans[self._next]
         self._next += 1
-        program = next((p for p in programs if len(p.stages) == len(plan.costs)), None)
+        alike = (p for p in programs if p.chunked == plan.program.chunked and len(p.stages) == len(plan.costs))
+        program = next(alike, None)
         if program is None:
             raise self._changed(f"{len(programs[0].stages)} stages in a planned call that had {len(plan.costs)}")
         return replace(plan, program=program)

@@ -29,13 +29,14 @@ def frontier(
     saveable: Callable[..., Any] | None = None,
     costs: str = "auto",
     target: TargetChoice = None,
+    chunks: bool = False,
     **kwargs: Any,
 ) -> Frontier:
     """Every budget at which the optimal plan of `value_and_grad(fun)` changes, with its estimated time.
 
     Args:
         fun, *args, **kwargs: the function and its arguments (arrays or ShapeDtypeStructs).
-        argnums, has_aux, saveable, costs, target: as for `value_and_grad`.
+        argnums, has_aux, saveable, costs, target, chunks: as for `value_and_grad`.
 
     Returns:
         A Frontier; `print` it, or read `points` and `at(budget)`.  The points are found by one solve, not sampled:
@@ -49,7 +50,7 @@ def frontier(
         >>> curve.smallest_peak_bytes <= curve.fastest_peak_bytes
         True
     """
-    request = Request(argnums, has_aux, allow_int=True, saveable=saveable, costs=costs, target=target)
+    request = Request(argnums, has_aux, allow_int=True, saveable=saveable, costs=costs, target=target, chunks=chunks)
     # A call that is planned for a budget may be cut in several ways.
     chains = GradientFunction(fun, replace(request, budget="min"), with_value=True).chains(*args, **kwargs)
     ways = [*chains.whole, *([] if chains.chunked is None else [chains.chunked()])]

@@ -153,6 +153,7 @@ class GradientFunction:
         # A plan that was saved may be one over chunks, whatever the budget.
         wanted = self.request.chunks and self.request.budget is not None and policy == "optimal"
         chunked: Callable[[], TracedChain] | None = None
+        wanted = wanted and not runs_staged(finest, self.request)
         if (wanted or not isinstance(policy, str)) and finest.program.devices == 1:
             chunked = functools.cache(lambda: make(cutting=Cutting.CHUNKED).trace(*args, **kwargs))
         wants = self.request.budget is not None if given is None else given != len(finest.program.stages)

@@ -52,3 +52,9 @@ def test_as_text_and_json():
     assert "budgets at which the plan changes" in text
     assert "store_all" in text
     assert len(json.loads(curve.to_json())["points"]) == len(curve.points)
+
+
+def test_stages_over_chunks_are_on_the_frontier_where_they_are_asked_for():
+    whole, chunked = (cg.frontier(loss, WS, X, chunks=chunks) for chunks in (False, True))
+    assert chunked.smallest_peak_bytes < whole.smallest_peak_bytes
+    assert chunked.smallest_peak_bytes == cg.plan(loss, WS, X, budget="min", costs="estimate", chunks=True).peak_bytes

@@ -1,5 +1,7 @@
 """Stages over chunks of an axis, as users see them: below the peak of a stage, with the same gradients."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -82,3 +84,26 @@ def test_the_last_stage_makes_results_and_gradients_in_one_pass(costs):
     expected, found = jax.value_and_grad(head, (0, 1), has_aux=True)(w, x, y), certified(w, x, y)
     for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(found), strict=True):
         assert_near(b, a, 5e-6)
+
+
+def test_a_step_that_is_fitted_may_run_stages_over_chunks():
+    def step(ws, x, chunks=False):
+        return cg.value_and_grad(mlp, budget="fit", chunks=chunks)(ws, x)
+
+    with pytest.raises(cg.StepMemoryError) as caught:
+        cg.fit(step, WS, X, memory="1KiB")
+    memory = int(0.9 * caught.value.smallest)
+    fitted = cg.fit(partial(step, chunks=True), WS, X, memory=memory)
+    assert fitted.peak_bytes <= memory
+    assert fitted.plan.parts[0].program.chunked
+    for a, b in zip(jax.tree.leaves(step_by_jax(WS, X)), jax.tree.leaves(fitted(WS, X)), strict=True):
+        assert_near(b, a, 5e-6)
+
+
+def step_by_jax(ws, x):
+    return jax.value_and_grad(mlp)(ws, x)
+
+
+def test_stages_over_chunks_are_not_run_one_by_one():
+    with pytest.raises(cg.OptionError, match="chunks=True needs runtime='compiled'"):
+        cg.grad(mlp, chunks=True, runtime="staged")
