@@ -181,13 +181,8 @@ def _too_large(call: StepCall, certificate: StepCertificate, limit: int, planned
     """The error of a step that does not fit: what takes how much, and what would help."""
     taken = [f"{name.strip()} {format_bytes(held)}" for name, held, _ in certificate.rows() if held]
     remedies: list[str] = []
-    donatable = certificate.donatable()
-    if donatable:
-        names = ", ".join(donatable)
-        remedies.append(
-            f"donate {names} (donate_argnames), over which results can be written: up to "
-            f"{format_bytes(sum(donatable.values()))} less"
-        )
+    if certificate.donation:
+        remedies.append(certificate.donation)
     if not planned:
         remedies.append(
             "plan its gradient, as nothing in it is planned: ckptgrad.value_and_grad(..., budget='fit') inside the step"

@@ -84,6 +84,8 @@ class Certified:
         source = f" ({self.budget_source})" if self.budget_source else ""
         held = sum(plan.program.argument_bytes.values())
         stages = f"{len(plan.program.stages)} stages, {plan.simulation.recomputations} forwards repeated"
+        if plan.recomputing_inside:
+            stages += f", {plan.recomputing_inside} backwards recompute inside"
         rows = (
             ("certified", f"{format_bytes(self.peak_bytes)}{device_words(plan.program.devices)} beyond the arguments"),
             ("temporaries", format_bytes(self.temporary_bytes)),

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ckptgrad.bytes import format_bytes
 from ckptgrad.results.plan import Plan
 from ckptgrad.results.shown import Shown
 from ckptgrad.target.allocated import Memory
@@ -109,6 +110,17 @@ class StepCertificate(Shown):
                 saved[value.argument] = saved.get(value.argument, 0) + value.bytes
         return saved
 
+    @property
+    def donation(self) -> str:
+        """What to donate, in words, and what that saves at most; empty where results can be written over nothing more."""
+        saved = self.donatable()
+        if not saved:
+            return ""
+        return (
+            f"donate {', '.join(saved)} (donate_argnames), over which results can be written: up to "
+            f"{format_bytes(sum(saved.values()))} less"
+        )
+
     def rows(self) -> Iterator[tuple[str, int, str]]:
         """What takes the memory: a name, bytes, and a remark; parts of the row before start with a blank."""
         for name, (held, donated) in self.of_arguments().items():
@@ -142,6 +154,7 @@ class StepCertificate(Shown):
             "output_bytes": self.output_bytes,
             "alias_bytes": self.memory.alias_bytes,
             "temporary_bytes": self.temporary_bytes,
+            "donatable_bytes": self.donatable(),
             "gradient_bytes": self.gradient_bytes if self.plans else None,
             "workspace_bytes": self.workspace_bytes,
             "arguments": _plain(self.arguments),

@@ -23,6 +23,8 @@ def parts(certificate: StepCertificate) -> list[RenderableType]:
         table.add_row(name, format_bytes(held), f"{held / whole:.0%}" if whole else NOTHING, remark)
     table.add_row("all", format_bytes(whole), "", "")
     notes = [_planned(k, certificate) for k in range(len(certificate.plans))]
+    if certificate.donation:
+        notes.append(f"what would help: {certificate.donation}")
     return [Text(head), table, *([Text("\n".join(notes))] if notes else [])]
 
 
@@ -31,7 +33,8 @@ def _planned(k: int, certificate: StepCertificate) -> str:
     fastest = sum(s.options[s.fastest].time for s in plan.costs.stages)
     time = f", {plan.seconds / fastest:.2f} times the fastest" if fastest else ""
     number = f" {k + 1}" if len(certificate.plans) > 1 else ""
+    inside = f", {plan.recomputing_inside} backwards recompute inside" if plan.recomputing_inside else ""
     return (
-        f"gradient{number}: {len(plan.program.stages)} stages, {plan.simulation.recomputations} forwards repeated, "
+        f"gradient{number}: {len(plan.program.stages)} stages, {plan.simulation.recomputations} forwards repeated{inside}, "
         f"predicted {format_bytes(plan.peak_bytes)} beyond its arguments{time}"
     )

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
+import jax.numpy as jnp
+
 import ckptgrad as cg
+from ckptgrad.results.plan import Plan
 from tests.cases.steps import WS, X, loss
 from tests.results.test_step_certificate import certificate
 
@@ -32,3 +35,28 @@ def test_plans_are_told():
 
 def test_it_shows_as_html():
     assert "<table" in certificate()._repr_html_() or "<pre" in certificate()._repr_html_()
+
+
+def test_what_could_be_donated_is_said_with_what_that_saves():
+    """A certified step that donates it takes as much less; one that can donate nothing more is told nothing."""
+
+    def step(w, x):
+        return w - jnp.mean(x), jnp.sum(x)
+
+    arguments = jnp.ones(1024), jnp.ones(64)
+    plain, donating = cg.certify(step, *arguments), cg.certify(step, *arguments, donate_argnums=0)
+    assert "what would help: donate w (donate_argnames), over which results can be written: up to 4.0 KiB less" in " ".join(
+        str(plain).split()
+    )
+    assert plain.certificate.to_dict()["donatable_bytes"] == {"w": 4096}
+    # A donated result is found through a table of a few bytes.
+    assert 4096 - 64 <= plain.peak_bytes - donating.peak_bytes <= 4096
+    assert "what would help" not in str(donating)
+
+
+def test_recomputation_inside_stages_is_told(monkeypatch):
+    plan = cg.plan(loss, WS, X)
+    monkeypatch.setattr(Plan, "recomputing_inside", 0)
+    assert "recompute inside" not in str(certificate(plans=(plan,)))
+    monkeypatch.setattr(Plan, "recomputing_inside", 3)
+    assert "0 forwards repeated, 3 backwards recompute inside" in " ".join(str(certificate(plans=(plan,))).split())
