@@ -12,12 +12,14 @@ from typing import Any
 
 from ckptgrad import __version__
 from ckptgrad.results.shown import Shown
+from ckptgrad.target.named import target as named_target
 from ckptgrad.target.target import Target
 
 
 def made_by(sections: Mapping[str, Shown]) -> list[str]:
     """What results are for, the versions that made them, the command, and when."""
-    targets = dict.fromkeys(_words(getattr(result, "target", None)) for result in sections.values())
+    results: list[Any] = [*sections.values()]
+    targets = dict.fromkeys(_words(result.target) for result in results if hasattr(result, "target"))
     made_for = ", ".join(filter(None, targets))
     versions = (
         f"ckptgrad {__version__}, JAX {version('jax')}, jaxlib {version('jaxlib')}, Python {platform.python_version()}"
@@ -28,6 +30,8 @@ def made_by(sections: Mapping[str, Shown]) -> list[str]:
 
 
 def _words(target: Any) -> str:
+    """A target, or its name; None for what is attached."""
+    target = named_target(None) if target is None else target
     if isinstance(target, Target):
         return f"{target}{'' if target.attached or not target.devices else ', compiled for and not attached'}"
-    return str(target or "")
+    return str(target)

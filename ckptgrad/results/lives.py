@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ckptgrad.chain.kind import private_residuals
 from ckptgrad.chain.program import Program
@@ -48,22 +48,24 @@ def lives(program: Program, costs: ChainCosts, schedule: Schedule, moments: Sequ
         _Group("waiting", j): _sized([_of_program(program, v, kind, None)]) for j, (v, kind, _, _) in enumerate(waiting)
     }
     beside = [
-        {_Group("waiting", j) for j, (_, _, first, end) in enumerate(waiting) if first <= boundary < end}
+        frozenset(j for j, (_, _, first, end) in enumerate(waiting) if first <= boundary < end)
         for boundary in range(len(program.stages) + 1)
     ]
     since: dict[_Group, int] = {}
+    before: dict[str, frozenset[Any]] = {}
     named = 0
     for k, balance in enumerate(follow(costs, schedule)):
-        now = _groups(balance.held) | beside[balance.held.cotangents[0]]
-        for group in since.keys() - now:
+        now = {**_numbers(balance.held), "waiting": beside[balance.held.cotangents[0]]}
+        for group in _groups(before, now):
             found += [Life(b, since[group], k - 1) for b in contents[group]]
             named -= sum(b.bytes for b in contents[group])
             del since[group]
-        for group in now - since.keys():
+        for group in _groups(now, before):
             if group not in contents:
                 contents[group] = _sized(_buffers(program, group))
             since[group] = k
             named += sum(b.bytes for b in contents[group])
+        before = now
         rest = moments[k].total - always - named
         if rest > 0 and balance.action.scope is not None:
             found.append(Life(_transients(program, balance, rest), k, k))
@@ -76,7 +78,7 @@ def held_during(program: Program, balance: Balance) -> list[Buffer]:
     """The buffers that have names and are held during an action, largest first."""
     boundary = balance.held.cotangents[0]
     waiting = [_of_program(program, v, kind, None) for v, kind, first, end in waits(program) if first <= boundary < end]
-    groups = [b for group in sorted(_groups(balance.held)) for b in _buffers(program, group)]
+    groups = [b for group in sorted(_groups(_numbers(balance.held), {})) for b in _buffers(program, group)]
     return sorted(_sized([*_results(program), *waiting, *groups]), key=lambda b: -b.bytes)
 
 
@@ -84,10 +86,22 @@ def _sized(buffers: Iterable[Buffer]) -> list[Buffer]:
     return [b for b in buffers if b.bytes]
 
 
-def _groups(held: Held) -> set[_Group]:
-    groups = {_Group("boundaries", i) for i in held.boundaries if i}
-    groups |= {_Group("residuals", i, keep) for i, keep in held.residuals.items()}
-    return groups | {_Group("gradients", i) for i in held.cotangents if i}
+def _numbers(held: Held) -> dict[str, frozenset[Any]]:
+    """What is held by kind: its number or, of residuals, that of their stage and of their option."""
+    return {
+        "boundaries": held.boundaries - {0},
+        "residuals": frozenset(held.residuals.items()),
+        "gradients": frozenset(held.cotangents) - {0},
+    }
+
+
+def _groups(held: Mapping[str, frozenset[Any]], other: Mapping[str, frozenset[Any]]) -> list[_Group]:
+    """What is held in one and not in the other."""
+    return [
+        _Group(kind, *(what if isinstance(what, tuple) else (what,)))
+        for kind, numbers in held.items()
+        for what in numbers - other.get(kind, frozenset())
+    ]
 
 
 def _buffers(program: Program, group: _Group) -> Iterator[Buffer]:

@@ -12,6 +12,7 @@ from bokeh.transform import dodge
 from ckptgrad.report.interactive.looks import HATCHES, add_legend, hover, new_figure
 
 HEIGHT, WIDTH = 260, 0.85
+FEW = 5  # places: the figure is not as wide as the page
 
 
 def bars(
@@ -35,7 +36,8 @@ def bars(
         options: of the figure.
     """
     names = list(dict.fromkeys(places))
-    drawn = new_figure(HEIGHT, label, **{"x_range": FactorRange(factors=names), **options})
+    few = {"sizing_mode": None, "width": 170 * len(names) + 120} if len(names) < FEW else {}
+    drawn = new_figure(HEIGHT, label, **{"x_range": FactorRange(factors=names), **few, **options})
     bottom, entries, width = [0.0] * len(places), [], WIDTH if stacked else WIDTH / max(1, len(rows))
     for k, (name, heights) in enumerate(rows.items()):
         colour, hatch = styles[name]

@@ -64,7 +64,7 @@ def new_figure(height: int, label: str, **options: Any) -> figure:
     wheel = WheelZoomTool(modifiers={"ctrl": True}, description="Ctrl and the wheel zoom")
     drawn = figure(
         height=height,
-        sizing_mode="stretch_width",
+        sizing_mode=options.pop("sizing_mode", "stretch_width"),
         tools=[PanTool(), BoxZoomTool(), ZoomInTool(), ZoomOutTool(), ResetTool(), SaveTool(), wheel],
         toolbar_location=options.pop("toolbar_location", "above"),
         html_attributes={"role": "img", "aria-label": label},

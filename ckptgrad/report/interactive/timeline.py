@@ -277,7 +277,7 @@ def _choice(
         Column(field, title, width_of([title, *map(str, lives.data[field])]), right=field in ("size", "stage"))
         for field, title in _BUFFERS.items()
     ]
-    view, most = CDSView(filter=rows), max(len(timeline.alive_during(k)) for k in range(last + 1))
+    view, most = CDSView(filter=rows), len(timeline.alive)
     buffers = data_table(columns, lives, "buffers", "Buffers held at the chosen moment", view, most)
     by_layer = data_table(_LAYERS, layers, "layers", "What is held at the chosen moment, by layer", None, min(most, 8))
     return changed, [slider, head, row(search, every), buffers, Div(text="<b>the same by layer</b>"), by_layer]
