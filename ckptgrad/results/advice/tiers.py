@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ckptgrad.bytes import as_budget
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.makespan import Rates
+from ckptgrad.planning.optimal.dynamic_programming import optimum_of
 from ckptgrad.planning.policy import get_policy
 from ckptgrad.planning.schedule import Fetch, Free, Offload, Schedule
 from ckptgrad.planning.transfers import Room, sent_at
@@ -25,11 +26,13 @@ def advise(plan: Plan) -> Iterator[Sentence]:
     """`runtime="staged"` with a tier: how many fewer forwards the budget takes then, and how many bytes are sent at most.
 
     The tier is the host's memory, or a disk where that is what the program runs in. Nothing for what is not attached, lies
-    on several devices, or repeats nothing.
+    on several devices, or repeats nothing, and for chains that take long to plan.
     """
     target, costs = plan.program.target, plan.costs
     repeats = plan.simulation.recomputations
     if plan.budget is None or plan.makespan is not None or not repeats or not target.attached or plan.program.devices > 1:
+        return
+    if optimum_of(costs).is_long or not optimum_of(costs).is_quick:  # it would take as long as a plan
         return
     sent = next(sent_at(costs, plan.budget, [_ENDLESS], get_policy("optimal")), None)
     if sent is None or sent.recomputations >= repeats:
