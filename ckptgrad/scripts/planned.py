@@ -25,6 +25,7 @@ from typing import Any
 
 import jax
 
+from ckptgrad.bytes import format_bytes
 from ckptgrad.doors import gradient
 from ckptgrad.doors.certify import compile_whole
 from ckptgrad.doors.watching import watching
@@ -86,7 +87,7 @@ class PlannedGradients:
             return False
         if not _LEFT_ALONE.get() and (key := _types(program, args, kwargs)) not in self._compiled:
             target = named_target(self.options.get("target"))
-            with tracing() as calls:
+            with tracing(self) as calls:
                 compiled = compile_whole(program.call(args, kwargs), target)
             if calls:
                 self.count(calls, name_of(program), compiled.certificate.memory.peak_bytes)
@@ -193,7 +194,8 @@ class PlannedGradients:
                     if self.dry is not None and not is_traced(call, named):
                         return self._dry(fun, place, door, theirs, call, named)
                     result = door(*call, **named)
-            except BudgetError:
+            except BudgetError as error:
+                self._note(fun, place, f"the smallest peak is {format_bytes(error.smallest)}")
                 raise
             except CkptgradError as error:
                 reason = str(error).splitlines()[0]

@@ -46,12 +46,16 @@ def traced() -> list[GradientCall] | None:
 
 
 @contextmanager
-def tracing() -> Iterator[list[GradientCall]]:
-    """Collect the gradients that are asked for meanwhile."""
+def tracing(book: Book | None = None) -> Iterator[list[GradientCall]]:
+    """Collect the gradients that are asked for meanwhile; if that fails, they are counted in the book."""
     calls: list[GradientCall] = []
     token = _TRACED.set(calls)
     try:
         yield calls
+    except Exception:
+        if book is not None:
+            book.count(calls)
+        raise
     finally:
         _TRACED.reset(token)
 
@@ -70,7 +74,7 @@ class ScriptProgram:
         if book.dry_run(self, args, kwargs):
             with book.left_alone():
                 return self._jitted(*args, **kwargs)
-        with tracing() as calls:
+        with tracing(book) as calls:
             result = self._jitted(*args, **kwargs)
         if calls:
             book.count(calls, name_of(self._fun), self._certified_bytes(args, kwargs))

@@ -85,5 +85,7 @@ def test_what_is_wrong_with_the_call(run, script):
     assert "there is no script" in run("run", "none.py", code=2).output
     assert "name a script" in run("run", code=2).output
     assert "no folder" in run("run", script(), "--html", "missing/page.html", code=2).output
-    assert "smallest feasible" in run("run", script(), "--budget", "3", code=2).output
+    refused = run("run", script(), "--budget", "3", code=2).output
+    assert "smallest feasible" in refused
+    assert "0 of 1 gradients planned" in refused
     assert "give --dry too" in run("run", script(), "--target", "cpu", code=2).output

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 import ckptgrad as cg
+from ckptgrad.bytes import format_bytes
 from ckptgrad.scripts.planned import Enough, PlannedGradients
 from ckptgrad.scripts.programs import ScriptProgram
 from ckptgrad.target.allocated import compiled_memory
@@ -79,6 +80,15 @@ def test_a_program_of_batched_values_is_not_taken_for_one_of_its_own():
     with planned.in_place():
         jax.vmap(jax.jit(jax.grad(lambda x: jnp.sum(x**3))))(X)
     assert [call.certified_bytes for call in planned.calls] == [None]
+
+
+@pytest.mark.parametrize("dry", [None, 1])
+def test_a_budget_that_is_too_small_is_noted(dry):
+    planned = PlannedGradients({"budget": 10}, dry=dry)
+    with planned.in_place(), pytest.raises(cg.BudgetError) as caught:
+        jax.jit(make_step(lambda f: jax.value_and_grad(f)), static_argnames="scale")(W, X, scale=0.1)
+    (call,) = planned.calls
+    assert call.left == f"the smallest peak is {format_bytes(caught.value.smallest)}"
 
 
 @pytest.mark.parametrize("most", [1, 5])

@@ -24,22 +24,15 @@ def parts(run: ScriptRun) -> list[RenderableType]:
     )
     if not run.calls:
         return [Text(f"{run.script}: no gradient was asked for by jax.grad, jax.value_and_grad, flax.nnx's or Equinox's")]
-    columns = (
-        "function",
-        "asked for at",
-        "calls",
-        "predicted",
-        "certified",
-        "stages",
-        "repeated",
-        "left to its library because",
-    )
-    table = table_of(*columns, left=(columns[0], columns[1], columns[-1]), wrapped=columns)
+    columns = ["function", "asked for at", "calls", "predicted", "certified", "stages", "repeated"]
+    why = ["not planned"] if planned < len(run.calls) else []
+    table = table_of(*columns, *why, left=(*columns[:2], *why), wrapped=(*columns, *why))
     for call in run.calls:
         peak = NOTHING if call.peak_bytes is None else format_bytes(call.peak_bytes)
         numbers = (str(call.stages), str(call.repeated)) if not call.left else (NOTHING, NOTHING)
-        table.add_row(call.function, call.place, str(call.times), peak, _certified(call), *numbers, call.left)
-    return [head, Text(), table, legend]
+        cells = (call.function, call.place, str(call.times), peak, _certified(call), *numbers)
+        table.add_row(*cells, *([call.left] if why else []))
+    return [head, table, legend]
 
 
 def _certified(call: GradientCall) -> str:
