@@ -28,9 +28,9 @@ longest = max((ends for ends in held if ends[0][1] > 2), key=lambda ends: ends[1
 for words, point, place in (
     ("boundary: what a stage reads,\nheld until its backward has run", longest[1], (17.0, 4.9)),
     (
-        "recomputed: a forward runs again,\nfrom a boundary that is held",
+        "recomputed: runs again,\nfrom a held boundary",
         next(p for p in marks["repeated forward"] if p[1] == 2),
-        (4.4, 2.0),
+        (4.6, 2.0),
     ),
     ("kept for backward: what a forward\nleaves for the backward of its stage", marks["residuals kept"][0], (11.0, 7.2)),
 ):
