@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import pytest
+from checkpoint_schedules import HRevolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ckptgrad.errors import BudgetError
-from ckptgrad.planning import ChainCosts, Fetch, Offload, SaveOption, StageCost, get_policy, simulate
+from ckptgrad.planning import (
+    Backward,
+    ChainCosts,
+    Fetch,
+    Forward,
+    Free,
+    Offload,
+    SaveOption,
+    Schedule,
+    StageCost,
+    get_policy,
+    simulate,
+)
+from ckptgrad.planning.bound import least_makespan
 from ckptgrad.planning.makespan import Rates, simulate_makespan
 from ckptgrad.planning.transfers import Room, tiered_schedule, with_transfers
 
@@ -74,3 +88,58 @@ def test_whatever_the_chain_the_referee_agrees(data):
     if sent is not None:
         assert simulate(sent, costs).peak <= budget
         assert [a for a in sent if not isinstance(a, Offload | Fetch)] == [*schedule]
+
+
+def h_revolve(steps, in_memory, on_disk, backward, put, get):
+    """The schedule of H-Revolve (Herrmann and Pallez 2020) for equal stages, and its seconds, where nothing overlaps.
+
+    The chain's input is the caller's, and is neither sent nor fetched.
+    """
+    actions, seconds, stored, disk = [], 0.0, set(), set()
+    for action in HRevolve(steps, in_memory, on_disk, uf=1.0, ub=backward, wd=put, rd=get):
+        match type(action).__name__:
+            case "Forward":
+                first, end = action.n0, min(action.n1, steps)
+                if action.write_ics:
+                    stored.add(first)
+                if action.write_ics and "DISK" in str(action.storage) and first:
+                    disk.add(first)
+                    seconds += put
+                for stage in range(first, end):
+                    keep = 0 if action.write_adj_deps and stage == end - 1 else None
+                    actions.append(Forward(stage, keep, keep is None or stage == steps - 1))
+                    seconds += 1.0
+                    if stage in disk:
+                        actions.append(Offload(stage))
+                    elif stage not in stored:
+                        actions.append(Free(stage))
+            case "Reverse":
+                actions += [Backward(stage) for stage in range(action.n1 - 1, action.n0 - 1, -1)]
+                seconds += backward * (action.n1 - action.n0)
+            case "Copy" | "Move":
+                if action.n in disk:
+                    actions.append(Fetch(action.n))
+                    seconds += get
+                if type(action).__name__ == "Move":
+                    stored.discard(action.n)
+                    disk.discard(action.n)
+            case _:
+                pass
+    return Schedule(tuple(actions), "H-Revolve"), seconds
+
+
+RATES = st.sampled_from([0.1, 0.5, 1.0, 2.0, 5.0])
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(st.integers(3, 12), st.integers(1, 4), st.integers(0, 6), st.sampled_from([1.0, 2.0]), RATES, RATES)
+def test_no_h_revolve_schedule_of_the_same_slots_is_faster_and_none_beats_the_bound(steps, memory, disk, backward, put, get):
+    costs = ChainCosts.uniform(steps, backward_time=backward)
+    synchronous, seconds = h_revolve(steps, memory, disk, backward, put, get)
+    # Besides its slots, a boundary on its way out and one on its way in, which H-Revolve does not count.
+    budget, rates = simulate(synchronous, costs).peak + 2, Rates(1 / put, 1 / get)
+    rooms = [Room(disk, rates)] if disk else []
+    ours = simulate_makespan(costs, tiered_schedule(costs, budget, rooms, OPTIMAL), [rates], budget).seconds
+    bound = least_makespan(costs, budget, [rates])
+    assert bound <= ours <= seconds * (1 + 1e-9)
+    assert bound <= simulate_makespan(costs, synchronous, [rates], budget).seconds * (1 + 1e-9)
