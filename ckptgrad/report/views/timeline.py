@@ -19,7 +19,7 @@ from ckptgrad.meters.buffers import KINDS, Buffer
 from ckptgrad.meters.meter import meters
 from ckptgrad.report import registry
 from ckptgrad.report.plots.timeline import plot_timeline
-from ckptgrad.report.series.words import doing
+from ckptgrad.report.series.words import during
 from ckptgrad.report.tables import budget_words, need_words, table_of
 from ckptgrad.results.timeline import Timeline
 
@@ -52,7 +52,7 @@ def parts(timeline: Timeline) -> list[RenderableType]:
     peak = timeline.moments[timeline.peak_at]
     head = (
         f"{timeline.name}: live bytes beyond the arguments, {budget_words(timeline.budget, timeline.least)}; predicted peak "
-        f"{format_bytes(timeline.peak_bytes)}{device_words(timeline.devices)} during the {doing(peak.action)}"
+        f"{format_bytes(timeline.peak_bytes)}{device_words(timeline.devices)} during the {during(peak)}"
     )
     if timeline.arguments:
         head += f"\nheld beside them: {need_words(timeline.arguments, timeline.peak_bytes)}"
