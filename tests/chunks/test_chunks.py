@@ -72,6 +72,7 @@ def assert_chunks_agree(names):
     return compared
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [("projected", "softmax", "weighted"), ("spread", "split", "normal")])
 def test_programs_with_parameters(x64, names):
     assert assert_chunks_agree(names)

@@ -91,6 +91,7 @@ def test_what_is_read_of_totals_comes_before_and_the_results_are_late():
     assert count not in chunked.late
 
 
+@pytest.mark.slow
 def test_it_is_differentiated_again_by_its_definition(x64):
     whole, chunked, values = joints(mean, 4)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import ckptgrad as cg
+from tests.support.rows import quick_rows
 
 WIDTH, HIDDEN, BATCH = 32, 512, 64
 WS = [np.random.default_rng(k).normal(size=(WIDTH, HIDDEN)).astype("float32") / 8 for k in range(3)]
@@ -44,6 +45,7 @@ def test_gradients_are_those_of_stages_that_run_whole(smallest):
         assert_near(b, a, 5e-6)
 
 
+@pytest.mark.slow
 def test_they_are_the_same_in_double_precision(x64):
     ws, x = [w.astype("float64") for w in WS], X.astype("float64")
     found = jax.jit(cg.grad(mlp, budget="min", chunks=True))(ws, x)
@@ -74,7 +76,7 @@ def head(w, x, y):
     return jnp.mean(each), each
 
 
-@pytest.mark.parametrize("costs", ["auto", "compile"])
+@pytest.mark.parametrize("costs", quick_rows(["auto", "compile"], "auto"))
 def test_the_last_stage_makes_results_and_gradients_in_one_pass(costs):
     w, x, y = WS[0].T, X, np.arange(BATCH)
     door = cg.value_and_grad(head, (0, 1), has_aux=True, budget="min", costs=costs, chunks=True)
@@ -86,6 +88,7 @@ def test_the_last_stage_makes_results_and_gradients_in_one_pass(costs):
         assert_near(b, a, 5e-6)
 
 
+@pytest.mark.slow
 def test_a_step_that_is_fitted_may_run_stages_over_chunks():
     def step(ws, x, chunks=False):
         return cg.value_and_grad(mlp, budget="fit", chunks=chunks)(ws, x)

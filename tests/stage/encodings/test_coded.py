@@ -59,6 +59,7 @@ def test_an_exact_plan_says_so_and_gives_the_same_bits():
     assert_same(cg.grad(gelu_loss, encodings="bits")(WS, X), cg.grad(gelu_loss)(WS, X), bits=True)
 
 
+@pytest.mark.slow
 def test_the_plan_says_that_it_is_inexact_and_validate_by_how_much():
     def planned():
         return cg.value_and_grad(gelu_loss, budget=BUDGET, encodings="int8").compile(WS, X).plan
