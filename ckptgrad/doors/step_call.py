@@ -12,7 +12,7 @@ import jax
 
 from ckptgrad.errors import OptionError, StaticArgumentError
 from ckptgrad.graph.naming import argument_name, leaf_arguments, leaf_names, standing_for, title
-from ckptgrad.graph.static_arguments import identity
+from ckptgrad.graph.static_arguments import identity, is_traced
 
 Places = int | Sequence[int] | None
 Names = str | Iterable[str] | None
@@ -118,7 +118,7 @@ def step_call(fun: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, 
                 f"{title(fun)} is jitted already, so that options given here would not reach it; give them to its own "
                 f"jax.jit, or give the function inside"
             )
-        return StepCall(fun, fun, args, kwargs)
+        return _jitted_already(fun, args, kwargs)
     places = _Places(fun, args, kwargs)
     static = places.named(options.static_argnums, options.static_argnames, "static")
     donated = places.named(options.donate_argnums, options.donate_argnames, "donate")
@@ -129,9 +129,8 @@ def step_call(fun: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, 
     kept = [i for i in range(len(args)) if i not in values]
 
     def dynamic(*args: Any, **kwargs: Any) -> Any:
-        whole = dict(zip(kept, args, strict=True)) | {i: x for i, x in values.items() if isinstance(i, int)}
-        named = {name: x for name, x in values.items() if isinstance(name, str)}
-        return fun(*(whole[i] for i in range(len(whole))), **kwargs, **named)
+        args, kwargs = _with(values, args, kwargs)
+        return fun(*args, **kwargs)
 
     shardings = {"in_shardings": options.in_shardings, "out_shardings": options.out_shardings}
     names = [argument_name(fun, i, len(args), kwargs) for i in kept]
@@ -145,6 +144,53 @@ def step_call(fun: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, 
         **{name: value for name, value in shardings.items() if value is not None},
     )
     return StepCall(fun, jitted, *_without(values, args, kwargs), values)
+
+
+def _jitted_already(fun: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> StepCall:
+    """The call of a function that is jitted already: which arguments it takes as static is seen from what it traces.
+
+    Raises:
+        OptionError: several arguments might be the static ones.
+    """
+    given, named = fun.trace(*args, **kwargs).args_info
+    count = len(args) - len(given)
+    places = [i for i, x in enumerate(args) if not any(map(is_traced, jax.tree.leaves(x)))] if count else []
+    if len(places) != count:
+        raise OptionError(
+            f"{title(fun)} takes {count} of its {len(args)} positional arguments as static, and it cannot be told which; "
+            f"give the function inside its jax.jit, with static_argnums here"
+        )
+    static = {place: args[place] for place in places} | {name: x for name, x in kwargs.items() if name not in named}
+    return StepCall(fun, _Filled(fun, static) if static else fun, *_without(static, args, kwargs), static)
+
+
+@dataclass(frozen=True)
+class _Filled:
+    """A `jax.jit` function of what is not static of its arguments."""
+
+    jitted: Any
+    static: Mapping[int | str, Any]
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        """That of the function, without what is static."""
+        signature = inspect.signature(self.jitted)
+        left = [
+            p for i, (name, p) in enumerate(signature.parameters.items()) if i not in self.static and name not in self.static
+        ]
+        return signature.replace(parameters=left)
+
+    def lower(self, *args: Any, **kwargs: Any) -> Any:
+        args, kwargs = _with(self.static, args, kwargs)
+        return self.jitted.lower(*args, **kwargs)
+
+    def trace(self, *args: Any, **kwargs: Any) -> Any:
+        args, kwargs = _with(self.static, args, kwargs)
+        return self.jitted.trace(*args, **kwargs)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        args, kwargs = _with(self.static, args, kwargs)
+        return self.jitted(*args, **kwargs)
 
 
 @dataclass(frozen=True)
@@ -204,6 +250,16 @@ def _without(
     static: Mapping[int | str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     return tuple(x for i, x in enumerate(args) if i not in static), {k: x for k, x in kwargs.items() if k not in static}
+
+
+def _with(
+    static: Mapping[int | str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The whole of arguments of which these are not static."""
+    rest = iter(args)
+    count = len(args) + sum(isinstance(place, int) for place in static)
+    whole = tuple(static[i] if i in static else next(rest) for i in range(count))
+    return whole, kwargs | {name: x for name, x in static.items() if isinstance(name, str)}
 
 
 def _same(value: Any, compiled: Any) -> bool:

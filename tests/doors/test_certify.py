@@ -51,3 +51,17 @@ def test_a_tree_with_nothing_in_some_places_has_no_bytes_there():
     step = cg.certify(lambda p: {"sum": p["w"] + 1, "none": None}, params)
     assert [(value.name, value.bytes) for value in step.certificate.arguments] == [("p['unread']", 8), ("p['w']", 1024)]
     assert [value.bytes for value in step.certificate.results] == [1024]
+
+
+def test_static_arguments_of_a_function_that_is_jitted_are_seen():
+    by_number = jax.jit(lambda times, x: x * times, static_argnums=0)
+    step = cg.certify(by_number, 3, jnp.ones(4))
+    assert [value.name for value in step.certificate.arguments] == ["x"]
+    assert step(3, jnp.ones(4)).tolist() == [3.0] * 4
+    with pytest.raises(cg.StaticArgumentError):
+        step(2, jnp.ones(4))
+    by_name = jax.jit(lambda x, mode: x * 2 if mode == "twice" else x, static_argnames="mode", donate_argnames="x")
+    for args, kwargs in (((jnp.ones(4),), {"mode": "twice"}), ((jnp.ones(4), "twice"), {})):
+        assert cg.certify(by_name, *args, **kwargs).certificate.donatable() == {}
+    with pytest.raises(cg.OptionError, match="cannot be told which"):
+        cg.certify(jax.jit(lambda a, b, x: x * a + b, static_argnums=0), 3, 2, jnp.ones(4))
