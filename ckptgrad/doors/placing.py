@@ -14,6 +14,7 @@ from ckptgrad.bytes import is_in_bytes
 from ckptgrad.doors.calling import Call
 from ckptgrad.errors import OptionError
 from ckptgrad.graph.naming import title
+from ckptgrad.graph.value_types import is_manual
 from ckptgrad.request import Request
 from ckptgrad.target.partitioner import names_devices
 from ckptgrad.target.placed import on_devices
@@ -62,8 +63,10 @@ def _given(call: Call, shardings: Any) -> Shardings:
 
 def _on_one(tracer: Tracer, target: Target) -> NamedSharding | None:
     """The sharding of a tracer whose type names a mesh of one device, which can only be the target's."""
-    mesh = getattr(getattr(jax.typeof(tracer), "sharding", None), "mesh", None)
-    if mesh is None or mesh.size != 1 or not mesh.axis_names or not target.devices:
+    kind = jax.typeof(tracer)
+    mesh = getattr(getattr(kind, "sharding", None), "mesh", None)
+    # Inside a `shard_map` it is one device's share already.
+    if mesh is None or mesh.size != 1 or not mesh.axis_names or not target.devices or is_manual(kind):
         return None
     there = Mesh(np.array(target.devices[:1]).reshape(mesh.axis_sizes), mesh.axis_names, mesh.axis_types)
     return NamedSharding(there, PartitionSpec())
