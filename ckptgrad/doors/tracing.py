@@ -245,7 +245,9 @@ def trace_chain(
 
     target = request.compiled_for
     traced = trace_graph(call, request.has_aux, check if scalar else None, planned=True)
-    traced = replace(traced, graph=split_shard_maps(traced.graph, target))
+    if request.budget is not None or request.policy != "optimal":
+        # Where nothing is to be repeated, it stays one operation.
+        traced = replace(traced, graph=split_shard_maps(traced.graph, target))
     graph, returned = made_late(traced.graph), traced.returned
     seeds = [a for a in traced.outputs if dtypes.issubdtype(a.aval.dtype, jnp.inexact)]
     differentiated = tuple(k for k in call.selected if has_gradient(call.leaves[k]))
