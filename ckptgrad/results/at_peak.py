@@ -192,7 +192,9 @@ def _arrays_inside(program: Program, action: Action, keep: int | None) -> list[B
 
 
 def _buffer(program: Program, v: Variable, maker: Operation | None, stage: int) -> Buffer:
-    source = within_layer(maker.source if maker else None, program, stage)
+    # A kind is shared with stages elsewhere, of other programs too: their lines are not this one's.
+    own = {op.source for op in program.stages[stage].operations}
+    source = within_layer(maker.source if maker and maker.source in own else None, program, stage)
     what = maker.name if maker else "argument"
     return Buffer("transients", program.target.bytes_of(v), what, tuple(v.aval.shape), str(v.aval.dtype), stage, source)
 

@@ -24,8 +24,8 @@ def read_saveable(text: str) -> Saveable:
         OptionError: there is none of this name, or marks are missing.
 
     Example:
-        >>> read_saveable("save_only_these_names:attention,mlp").__name__
-        'policy'
+        >>> read_saveable("dots_saveable") is jax.checkpoint_policies.dots_saveable
+        True
     """
     name, colon, marks = text.partition(":")
     if name in BY_OPERATION and not colon:

@@ -87,3 +87,15 @@ def test_arrays_that_are_alike_are_named_together_and_lines_that_are_known_are_n
         "float32[768] of sin at model.py:4 (3.0 KiB)",
     ]
     assert named_arrays([Buffer("transients", 1024, "inside the backward")]) == ["inside the backward (1.0 KiB)"]
+
+
+def test_arrays_are_not_given_the_lines_of_another_function_with_equal_stages():
+    def same(ws, x):
+        for w in ws:
+            x = cg.stage(lambda w, x: x + jnp.tanh(x @ w) @ w.T)(w, x)
+        return jnp.sum(x)
+
+    first, second = (cg.plan(fun, [W] * 4, X, costs="estimate", budget="min") for fun in (loss, same))
+    assert first.program.stages[1].kind is second.program.stages[1].kind
+    for plan in (first, second):
+        assert " at " not in at_peak(plan.program, plan.costs, plan.schedule).named
