@@ -21,12 +21,15 @@ class CheckpointWarning(UserWarning):
     """
 
     def __init__(self, function: str, source: object = None, policy: bool = False) -> None:
-        self.function = function
-        self.source = source
-        at = f" at {source}" if source is not None else ""
-        keeps = "; its policy can be given as saveable=" if policy else ""
-        super().__init__(
-            f"the jax.checkpoint{at} inside {function} is taken apart: the plan decides what is kept and what is "
+        self.function, self.source, self._policy = function, source, policy
+        # What it is made of, so that a copy of it in another process says the same.
+        super().__init__(function, None if source is None else str(source), policy)
+
+    def __str__(self) -> str:
+        at = f" at {self.source}" if self.source is not None else ""
+        keeps = "; its policy can be given as saveable=" if self._policy else ""
+        return (
+            f"the jax.checkpoint{at} inside {self.function} is taken apart: the plan decides what is kept and what is "
             f"recomputed, within the budget{keeps}. Leave it out, or silence this by warnings.filterwarnings('ignore', "
             f"category=ckptgrad.CheckpointWarning)"
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 from ckptgrad.errors import CheckpointWarning
 
 
@@ -11,3 +13,8 @@ def test_a_checkpoint_that_is_taken_apart_is_named_with_its_line_and_what_takes_
     assert "its policy can be given as saveable=" in str(warning)
     assert "saveable" not in str(CheckpointWarning("loss"))
     assert "category=ckptgrad.CheckpointWarning" in str(warning)
+
+
+def test_a_copy_says_the_same():
+    warning = CheckpointWarning("loss (model.py:3)", "model.py:5", policy=True)
+    assert str(type(warning)(*warning.args)) == str(pickle.loads(pickle.dumps(warning))) == str(warning)
