@@ -131,8 +131,8 @@ def vision():
     return lambda p: optax.softmax_cross_entropy_with_integer_labels(model.apply(p, x), labels).mean(), (model.init(KEY, x),)
 
 
-SLOW = [pytest.param(make, marks=pytest.mark.slow) for make in (lstm, unet)]
-MODELS = (nnx_transformer, ctc, equinox_gru, gaussian_process, vision, *SLOW)
+SLOW = [pytest.param(make, marks=pytest.mark.slow) for make in (lstm, unet, vision)]
+MODELS = (nnx_transformer, ctc, equinox_gru, gaussian_process, *SLOW)
 
 
 @pytest.mark.parametrize("budget", [pytest.param(None, marks=pytest.mark.slow), "min"])

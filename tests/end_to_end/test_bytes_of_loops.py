@@ -80,6 +80,7 @@ def test_programs_do_not_grow_with_the_number_of_steps():
     assert compiled_memory(short).temporary_bytes == compiled_memory(long).temporary_bytes
 
 
+@pytest.mark.slow
 def test_memory_of_while_loops_does_not_depend_on_the_number_of_steps():
     """And their program is the same one: the number is an argument."""
     gradient = cg.grad(counted, budget=64 * STATE).compile(W, BIAS, H, jnp.int32(0))
@@ -101,6 +102,7 @@ def test_stacked_inputs_are_not_copied_and_their_gradients_written_in_place():
         assert found.output_bytes <= xs.nbytes + 2 * (W.nbytes + H.nbytes)
 
 
+@pytest.mark.slow
 def test_loops_one_after_another_share_a_budget():
     def loss(w, b, h):
         for k in range(4):

@@ -147,6 +147,7 @@ def check_bytes() -> bool:
     return share <= 1.1 * whole / n + products and whole < 0.8 * temporaries("store_all", x)
 
 
+@pytest.mark.slow
 def test_on_one_device():
     assert (check_meshes(), check_shardings(), check_bytes()) == (12, 4, True)
 

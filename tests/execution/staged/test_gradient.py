@@ -88,7 +88,7 @@ def test_arguments_stay_and_results_are_buffers_of_their_own():
 
 @pytest.mark.parametrize("budget", quick_rows([None, "0.6x", "min"], "min"))
 def test_no_more_is_held_at_any_step_than_is_certified(budget):
-    ws, x = tanh_arguments(32, 512, layers=5)
+    ws, x = tanh_arguments(32, 512, layers=3)
     before, seen = held(), []
     gradient = cg.value_and_grad(
         tanh_loss, budget=budget, progress=lambda done, count: seen.append(held()), **STAGED
