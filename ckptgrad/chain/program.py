@@ -231,6 +231,8 @@ def build_program(
         encodings: the names of those in which values may be kept.
         chunked: whether stages may run over chunks of an axis.
     """
+    # From a seed that is no value of the graph nothing flows back: all gradients would be zero.
+    assert {*variables_of(seeds)} <= {*graph.variables}
     cuts = find_cuts(graph, target) if cuts is None else cuts
     return _Builder(graph, wrt, variables_of(seeds), target, cuts, saveable, encodings, chunked).build()
 

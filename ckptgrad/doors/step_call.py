@@ -10,7 +10,9 @@ from typing import Any
 
 import jax
 
+from ckptgrad.doors.fit_calls import Recorder
 from ckptgrad.errors import OptionError, StaticArgumentError
+from ckptgrad.execution.step_planner import planned_by
 from ckptgrad.graph.naming import argument_name, leaf_arguments, leaf_names, standing_for, title
 from ckptgrad.graph.static_arguments import identity, is_traced
 
@@ -152,9 +154,14 @@ def _jitted_already(fun: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     Raises:
         OptionError: several arguments might be the static ones.
     """
-    given, named = fun.trace(*args, **kwargs).args_info
+    places = [i for i, x in enumerate(args) if not any(map(is_traced, jax.tree.leaves(x)))]
+    if not places and all(any(map(is_traced, jax.tree.leaves(x))) for x in kwargs.values()):
+        return StepCall(fun, fun, args, kwargs)
+    # Gradients inside whose budget is the step's are planned by whoever fits it: here anyhow.
+    with planned_by(Recorder()):
+        given, named = fun.trace(*args, **kwargs).args_info
     count = len(args) - len(given)
-    places = [i for i, x in enumerate(args) if not any(map(is_traced, jax.tree.leaves(x)))] if count else []
+    places = places if count else []
     if len(places) != count:
         raise OptionError(
             f"{title(fun)} takes {count} of its {len(args)} positional arguments as static, and it cannot be told which; "

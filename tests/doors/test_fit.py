@@ -128,6 +128,13 @@ def test_a_function_that_is_jitted_keeps_its_donation(fastest):
         cg.fit(jitted, WS, STATE, X, memory=None, donate_argnums=0)
 
 
+def test_a_function_that_is_jitted_keeps_its_static_arguments(fastest):
+    jitted = jax.jit(lambda ws, state, x, times: step(ws, state, x * times), static_argnums=3, donate_argnums=(0, 1))
+    fitted = cg.fit(jitted, WS, STATE, X, 1, memory=None)
+    assert fitted.peak_bytes == fastest.peak_bytes
+    assert len(fitted.plans) == 1
+
+
 @pytest.mark.parametrize("memory", ["min", "0.5x", "fit"])
 def test_memory_is_a_number_of_bytes(memory):
     with pytest.raises(cg.OptionError, match="must be bytes of a device"):
