@@ -14,6 +14,7 @@ from jax.extend.core import ClosedJaxpr
 
 from ckptgrad.autodiff.reach import reached
 from ckptgrad.chain.blocks import cuts_for_chunks
+from ckptgrad.chain.cut import find_cuts
 from ckptgrad.chain.cutting import Cutting
 from ckptgrad.chain.laid_out import lay_out_graph
 from ckptgrad.chain.late import made_late
@@ -33,6 +34,7 @@ from ckptgrad.graph.references import is_reference, opened
 from ckptgrad.graph.stack_depth import deep_stack
 from ckptgrad.graph.trace import from_jaxpr
 from ckptgrad.request import Request
+from ckptgrad.target.target import Target
 
 _IN_PROGRAM = object()
 
@@ -218,6 +220,19 @@ class TracedChain(Traced):
         return replace(self, call=call)
 
 
+def _in_parts(traced: Traced, request: Request, target: Target) -> Traced:
+    """The same with each `shard_map` taken apart, where something in it may be repeated.
+
+    A schedule, or a plan that was saved, may be for it as it is.
+    """
+    if request.budget is None and request.policy == "optimal":
+        return traced
+    given = getattr(request.policy, "stages", None)
+    if given is not None and given == len(find_cuts(made_late(traced.graph), target)) + 1:
+        return traced
+    return replace(traced, graph=split_shard_maps(traced.graph, target))
+
+
 def trace_chain(
     call: Call,
     request: Request,
@@ -245,9 +260,7 @@ def trace_chain(
 
     target = request.compiled_for
     traced = trace_graph(call, request.has_aux, check if scalar else None, planned=True)
-    if request.budget is not None or request.policy != "optimal":
-        # Where nothing is to be repeated, it stays one operation.
-        traced = replace(traced, graph=split_shard_maps(traced.graph, target))
+    traced = _in_parts(traced, request, target)
     graph, returned = made_late(traced.graph), traced.returned
     seeds = [a for a in traced.outputs if dtypes.issubdtype(a.aval.dtype, jnp.inexact)]
     differentiated = tuple(k for k in call.selected if has_gradient(call.leaves[k]))

@@ -144,6 +144,8 @@ def load_plan(source: str | Path) -> Policy:
             raise BudgetError(budget, writer.peak, writer.peak_stage, schedule.policy)
         return schedule
 
+    # Whoever cuts a function into stages can see for how many it is.
+    run.__dict__["stages"] = len(options)
     return run
 
 

@@ -106,3 +106,20 @@ def test_what_is_no_chain_stays_one_operation():
     for fun in (short, printed, jnp.sin):
         graph = cg.trace(fun, jnp.ones(64))
         assert split_shard_maps(graph, cg.target("cpu")).operations == graph.operations
+
+
+@pytest.mark.parametrize("budget", [None, "min"])
+def test_saved_plans_fit_the_whole_and_the_parts(budget):
+    mesh = jax.make_mesh((1,), ("d",), axis_types=(AxisType.Auto,))
+
+    def body(x, w):
+        for _ in range(4):
+            x = jnp.tanh(x @ w)
+        return lax.psum((x**2).sum(), "d")
+
+    mapped = jax.shard_map(body, mesh=mesh, in_specs=(P("d"), P()), out_specs=P())
+    args = jnp.ones((32, 16)), jnp.eye(16)
+    plan = cg.plan(mapped, *args, budget=budget)
+    again = cg.value_and_grad(mapped, policy=cg.load_plan(plan.to_json()))
+    assert again.plan(*args).schedule.actions == plan.schedule.actions
+    np.testing.assert_allclose(again(*args)[1], jax.grad(mapped)(*args), rtol=1e-6)

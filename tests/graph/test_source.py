@@ -49,7 +49,7 @@ def test_what_xla_is_told_names_the_user_and_not_ours():
 
 
 LIBRARY = (os.path.join(PATHS["purelib"], "someone", "layers.py"), 3, "Dense.__call__")
-MINE = ("/home/me/model.py", 5, "GPT.__call__")
+MINE = ("/models/model.py", 5, "GPT.__call__")
 COMMAND = (os.path.join(PATHS["scripts"], "ckptgrad"), 8, "<module>")
 
 
