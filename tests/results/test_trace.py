@@ -40,18 +40,28 @@ def test_each_kind_has_a_counter_and_so_has_what_is_observed(events):
 
 
 def test_each_buffer_is_a_slice_that_ends(events):
-    begun = {e["id"]: e for e in events if e["ph"] == "b"}
-    ended = {e["id"]: e for e in events if e["ph"] == "e"}
+    begun = {e["id2"]["local"]: e for e in events if e["ph"] == "b"}
+    ended = {e["id2"]["local"]: e for e in events if e["ph"] == "e"}
     assert begun.keys() == ended.keys()
     assert len(begun) == len(TIMELINE.lives)
     (boundary,) = [e for e in begun.values() if e["cat"] == "boundaries"]
-    assert (boundary["name"], boundary["ts"], ended[boundary["id"]]["ts"]) == ("tanh float32[8,128]", 0, 4e6)
+    assert (boundary["name"], boundary["ts"], ended[boundary["id2"]["local"]]["ts"]) == ("tanh float32[8,128]", 0, 4e6)
 
 
 def test_what_takes_no_time_lasts_a_second():
     still = replace(TIMELINE, moments=tuple(replace(m, start=0.0, end=0.0) for m in TIMELINE.moments))
     slices = [e for e in json.loads(still.to_perfetto())["traceEvents"] if e["ph"] == "X"]
     assert sum(e["dur"] for e in slices) == 1e6
+
+
+def test_slices_do_not_overlap_where_times_are_rounded():
+    edges = [0.0, 1 / 3, 2 / 3, 0.9999999, 1.0]
+    moved = zip(TIMELINE.moments, edges, edges[1:], strict=False)
+    odd = replace(TIMELINE, moments=tuple(replace(m, start=start / 7, end=end / 7) for m, start, end in moved))
+    slices = [e for e in json.loads(odd.to_perfetto())["traceEvents"] if e["ph"] == "X"]
+    nanoseconds = [(round(1000 * e["ts"]), round(1000 * (e["ts"] + e["dur"]))) for e in slices]
+    assert len(slices) == 4
+    assert all(end == start for (_, end), (start, _) in zip(nanoseconds, nanoseconds[1:], strict=False))
 
 
 def test_moments_and_buffers_are_rows():
