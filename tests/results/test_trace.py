@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -61,7 +62,7 @@ def test_slices_do_not_overlap_where_times_are_rounded():
     slices = [e for e in json.loads(odd.to_perfetto())["traceEvents"] if e["ph"] == "X"]
     nanoseconds = [(round(1000 * e["ts"]), round(1000 * (e["ts"] + e["dur"]))) for e in slices]
     assert len(slices) == 4
-    assert all(end == start for (_, end), (start, _) in zip(nanoseconds, nanoseconds[1:], strict=False))
+    assert all(end == start for (_, end), (start, _) in pairwise(nanoseconds))
 
 
 def test_moments_and_buffers_are_rows():
