@@ -151,7 +151,7 @@ def _decide(program: Program, request: Request, costs: ChainCosts) -> tuple[Sche
     limit, policy = limit_bytes(program, request, costs), request.policy
     if isinstance(policy, Schedule):
         schedule = policy
-    elif request.tiers and limit is not None:
+    elif request.tiers and request.runtime != "compiled" and limit is not None:
         schedule = tiered_schedule(costs, limit, _rooms(program, request), get_policy(policy))
     else:
         schedule = get_policy(policy)(costs, limit)

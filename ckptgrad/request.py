@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from ckptgrad.bytes import Budget, check_budget, is_auto, is_fit
 from ckptgrad.costs import source
 from ckptgrad.errors import ArgnumsError, OptionError
-from ckptgrad.execution.tiers.tier import read_tiers
+from ckptgrad.execution.tiers.tier import Tier, read_tiers
 from ckptgrad.planning.policy import Policy, get_policy, registered
 from ckptgrad.planning.schedule import Schedule
 from ckptgrad.stage.encodings.encoding import check_encodings
@@ -24,6 +24,8 @@ from ckptgrad.target.named import target as named_target
 from ckptgrad.target.target import Target
 from ckptgrad.text_options import Text, TextOption, read_argnums, read_count
 
+# The kind of tier that one program may use.
+HOST = "host"
 # "compiled": one program. "staged": the actions of the plan one by one, from Python. "auto": the first, as long as compiling
 # one program is affordable.
 RUNTIMES = ("compiled", "staged", "auto")
@@ -65,7 +67,7 @@ class Request:
             are done, of how many.
         encodings: the names of forms in which values may be kept: "bits", and inexact ones. Kept as a tuple.
         tiers: where boundaries are sent that do not fit, for `runtime="staged"`: "host:64GiB", "disk:/scratch:500GiB"; or
-            "auto". Kept as a tuple of `Tier`.
+            "auto". For one program "host:64GiB" or "auto", where loops may store. Kept as a tuple of `Tier`.
         chunks: whether stages may run over chunks of an axis where a budget asks for it.
         microbatches: in how many parts of the batch the gradient is computed, one after the other; "auto": as many as give
             the best plan.
@@ -106,9 +108,11 @@ class Request:
             raise OptionError(f"runtime={self.runtime!r} is unknown; there are {', '.join(RUNTIMES)}")
         object.__setattr__(self, "argnums", _checked_argnums(self.argnums))
         object.__setattr__(self, "encodings", check_encodings(self.encodings))
-        if self.tiers and self.runtime == "compiled":
-            raise OptionError("tiers= needs runtime='staged': one program sends nothing")
-        object.__setattr__(self, "tiers", read_tiers(self.tiers))
+        one_program = self.runtime == "compiled"
+        object.__setattr__(self, "tiers", read_tiers("host" if one_program and self.tiers == "auto" else self.tiers))
+        others = [str(tier) for tier in self.tiers if isinstance(tier, Tier) and tier.kind != HOST]
+        if others and one_program:
+            raise OptionError(f"the tier {others[0]!r} needs runtime='staged': one program sends to the host's memory alone")
         if self.chunks and self.runtime == "staged":
             raise OptionError("chunks=True needs runtime='compiled': a stage over chunks is a loop inside one program")
         self._check_microbatches()
@@ -129,8 +133,25 @@ class Request:
 
     @property
     def compiled_for(self) -> Target:
-        """The target; where none is named, what is the default device now."""
-        return named_target(self.target)
+        """The target; where none is named, what is the default device now. One program may use tiers in the host's memory.
+
+        Raises:
+            OptionError: no program for this target can.
+        """
+        target = named_target(self.target)
+        if not self.tiers or self.runtime != "compiled":
+            return target
+        if target.platform.host_rate is None:
+            raise OptionError(
+                f"a program for {target} keeps nothing in another memory: give tiers= with runtime='staged', or a target "
+                f"whose compiler does (a GPU, a TPU)"
+            )
+        return target.with_host(sum(tier.capacity for tier in self.tiers if isinstance(tier, Tier)))
+
+    @property
+    def as_one_program(self) -> Request:
+        """The request where a gradient might have run stage by stage, and does not: without the tiers for that."""
+        return replace(self, tiers=()) if self.runtime == "auto" and self.tiers else self
 
     @property
     def asks_for_least(self) -> bool:

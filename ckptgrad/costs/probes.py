@@ -18,6 +18,7 @@ import jax
 from ckptgrad.chain.kind import PerKind, StageKind, private_residuals
 from ckptgrad.costs.probe_values import SCOPE, consume, fillings, is_plain, produce
 from ckptgrad.execution.interpreter import stage_functions
+from ckptgrad.graph.atoms import is_in_host
 from ckptgrad.graph.graph import Atom, Variable
 from ckptgrad.stage.partition import Run
 from ckptgrad.target.laid_out import laid_out_cotangent, laid_out_struct
@@ -159,7 +160,7 @@ def _held_outside(kind: StageKind, number: int, place: Place) -> list[Variable]:
     option = kind.options[number]
     own = {*private_residuals(kind, option), *kind.outputs_kept}
     own |= set() if place.stays else {*_arriving(kind)}
-    return [v for v in (*option.partition.residuals, *option.partition.reads) if v in own]
+    return [v for v in (*option.partition.residuals, *option.partition.reads) if v in own and not is_in_host(v.aval)]
 
 
 def _lowered(probe: Probe) -> jax.stages.Lowered:
@@ -172,7 +173,7 @@ def _lower_forward(kind: StageKind, option: int | None, output: bool) -> jax.sta
     part = kind.plain if option is None else kind.options[option].partition
     run, call = stage_functions(kind).forward(option, output=output)
     own = {*_arriving(kind)}
-    used = {*kind.outputs_kept, *part.residuals}
+    used = {*kind.outputs_kept, *(v for v in part.residuals if not is_in_host(v.aval))}
 
     def program(values: Sequence[Any]) -> Any:
         made = dict(zip(run.makes, call(values), strict=True))
@@ -181,7 +182,7 @@ def _lower_forward(kind: StageKind, option: int | None, output: bool) -> jax.sta
         consumed = [*arriving, *((v, x) for v, x in made.items() if v in used)]
         return _consume(kind, consumed), [x for v, x in made.items() if v not in used]
 
-    return _lower(kind.target, program, [laid_out_struct(v) for v in run.reads], [v in own for v in run.reads])
+    return _lower(kind.target, program, run.reads, [laid_out_struct(v) for v in run.reads], [v in own for v in run.reads])
 
 
 def _lower_backward(kind: StageKind, option: int, place: Place) -> jax.stages.Lowered:
@@ -202,15 +203,26 @@ def _lower_backward(kind: StageKind, option: int, place: Place) -> jax.stages.Lo
 
     structs = [laid_out_cotangent(v) if v in cotangents else laid_out_struct(v) for v in run.reads]
     structs += [laid_out_cotangent(a) for a in summed]
-    return _lower(kind.target, program, structs, [v in own for v in run.reads] + [True] * len(summed))
+    read = [*run.reads, *summed]
+    return _lower(kind.target, program, read, structs, [v in own for v in run.reads] + [True] * len(summed))
+
+
+def _where(atom: Atom, argument: Any) -> Any:
+    """An argument in the memory of what it stands for."""
+    if not is_in_host(atom.aval):
+        return argument
+    with jax.named_scope(SCOPE):
+        return jax.device_put(argument, jax.memory.Space.Host)
 
 
 def _consume(kind: StageKind, pairs: Sequence[tuple[Atom, Any]]) -> Any:
     return consume([x for _, x in pairs], [v.sharding for v, _ in pairs], kind.target.platform.isolation)
 
 
-def _lower(target: Target, program: Any, structs: Sequence[Any], made: Sequence[bool]) -> jax.stages.Lowered:
-    """A program of values that are arguments, or made inside."""
+def _lower(
+    target: Target, program: Any, read: Sequence[Atom], structs: Sequence[Any], made: Sequence[bool]
+) -> jax.stages.Lowered:
+    """A program of values that are arguments, or made inside; arguments come from the host's memory where they are there."""
     isolation = target.platform.isolation
     inside = [i for i, m in enumerate(made) if m and is_plain(structs[i])]
     places = set(inside)
@@ -218,7 +230,7 @@ def _lower(target: Target, program: Any, structs: Sequence[Any], made: Sequence[
 
     def run(numbers: Sequence[Any], arguments: Sequence[Any]) -> Any:
         rest, values = iter(arguments), iter(produce(made_types, numbers, isolation))
-        return program([next(values) if i in places else next(rest) for i in range(len(structs))])
+        return program([next(values) if i in places else _where(a, next(rest)) for i, a in enumerate(read)])
 
     arguments = [s for i, s in enumerate(structs) if i not in places]
     return target.lower(jax.jit(run), fillings(made_types, isolation), arguments)

@@ -10,13 +10,13 @@ from typing import Any
 
 import jax
 
-from ckptgrad.bytes import is_in_bytes
+from ckptgrad.bytes import format_bytes, is_in_bytes
 from ckptgrad.chain.cutting import Ways
 from ckptgrad.chain.program import Program
 from ckptgrad.compat import VERSIONS
 from ckptgrad.costs.estimated import estimated_costs
 from ckptgrad.doors.choosing import prefers_chunks, worth_chunking
-from ckptgrad.errors import BudgetError, ScheduleError
+from ckptgrad.errors import BudgetError, ScheduleError, TierError
 from ckptgrad.execution.certify import Certified, certify_faster
 from ckptgrad.graph.meshes import devices_named
 from ckptgrad.graph.naming import name_of, title
@@ -61,6 +61,7 @@ def compile_within(cuts: Ways[Cut], request: Request, args: Any, kwargs: Any) ->
     Raises:
         BudgetError: no plan is within the budget; carries the smallest feasible peak.
         ProcessesError: processes that share the program ask for different things, or one of them cannot go on.
+        TierError: stages together keep more in the host's memory than was given.
     """
     processes = _sharing(cuts.finest.program)
     certified: list[Certified] = []
@@ -70,7 +71,22 @@ def compile_within(cuts: Ways[Cut], request: Request, args: Any, kwargs: Any) ->
         processes.each("a compiled gradient", lambda: certified.append(search.found()))
     except BudgetError as error:
         raise error.taken_from(source) from None
+    _check_host(certified[0])
     return replace(certified[0], budget_source=source) if source else certified[0]
+
+
+def _check_host(certified: Certified) -> None:
+    """Refuse what keeps more in the host's memory than was given: stages are planned each for all of it.
+
+    Raises:
+        TierError: it does.
+    """
+    given = certified.target.host_bytes
+    if given and certified.host_bytes > given:
+        raise TierError(
+            f"the program keeps {format_bytes(certified.host_bytes)} in the host's memory, and tiers= gives "
+            f"{format_bytes(given)}; give it more, or a larger budget"
+        )
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ class GradientFunction:
             call = chains.finest.call
             cuts = Ways([self._staged_cut(chain) for chain in chains.whole])
             return compile_within(cuts, self.request, call.args, call.kwargs)(*call.args, **call.kwargs)
-        plan = best_plan(chains.map(program_of), self.request)
+        plan = best_plan(chains.map(program_of), self.request.as_one_program)
         tell(plan)
         return self.run_plan(chain_of_program(plan.program, chains), plan)
 
@@ -107,7 +107,8 @@ class GradientFunction:
         make = partial(GradientFunction, split.fun, self.request, with_value=self.with_value)
         batches = self._microbatched.of(make(), split.args, split.kwargs)
         cuts = self._cuts(split) if batches is None else batches.cuts(make)
-        certified = compile_within(cuts, self.request, split.args, split.kwargs)
+        request = self.request if cuts.finest.staged else self.request.as_one_program
+        certified = compile_within(cuts, request, split.args, split.kwargs)
         if batches is not None:
             certified = replace(certified, plan=batches.described(certified.plan))
         return replace(certified, traced_parts=split.settings().traced_parts) if split.kept else certified
@@ -271,9 +272,11 @@ def value_and_grad(
             to compile as one program. Not inside `jax.jit` or `jax.vmap`, nor on several devices. "auto": staged where one
             program would take long to compile, and where it can be.
         progress: of a staged gradient: True for a bar, or a function of steps done and steps in total.
-        tiers: of a staged gradient with a budget: where boundaries are sent that the device has no room for, beside
-            computation: "host:64GiB", "disk:/scratch:500GiB", several in a list, the first to be filled first; "auto" is a
-            folder for temporary files. Files are checked when they are read, and removed when the gradient is there.
+        tiers: of one program for a GPU or TPU: "host:64GiB" lets loops store as much in the host's memory ("auto": half of
+            what is free here). Of a staged gradient with a budget: where boundaries are sent that the device has no room
+            for, beside computation: "host:64GiB", "disk:/scratch:500GiB", several in a list, the first to be filled first;
+            "auto" is a folder for temporary files. Files are checked when they are read, and removed when the gradient is
+            there.
         encodings: forms in which values may be kept, one or several; the planner uses them where that is better. "bits"
             keeps masks, as of relu and dropout, as bits: the gradient is the same. "bfloat16", "int8" and "float8" keep
             numbers in two bytes or one: the gradient is inexact, which the plan says, and `validate` measures by how much.

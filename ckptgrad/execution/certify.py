@@ -89,6 +89,7 @@ class Certified:
         rows = (
             ("certified", f"{format_bytes(self.peak_bytes)}{device_words(plan.program.devices)} beyond the arguments"),
             ("temporaries", format_bytes(self.temporary_bytes)),
+            *([("in host memory", format_bytes(memory.host_bytes))] if memory.host_bytes else []),
             ("outputs", format_bytes(memory.peak_bytes - memory.temporary_bytes)),
             ("arguments", f"{format_bytes(held)}; {format_bytes(held + self.peak_bytes)} with them"),
             ("budget", ("none" if self.budget is None else format_bytes(self.budget)) + source),
@@ -116,6 +117,11 @@ class Certified:
     def temporary_bytes(self) -> int:
         """Certified bytes of temporaries."""
         return self.memory.temporary_bytes
+
+    @property
+    def host_bytes(self) -> int:
+        """Certified bytes in the host's memory, of a program that uses it beside the device's."""
+        return self.memory.host_bytes
 
     def compare(self, *args: Any, **kwargs: Any) -> Comparison:
         """Run it a few times, and tell how far off the plan's predictions were; printed with the plan from then on."""

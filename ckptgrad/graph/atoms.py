@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any, TypeAlias
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
@@ -80,8 +81,15 @@ def aval_bytes(aval: Aval) -> int:
     return 0 if dtype is None else -(-math.prod(aval.shape) * _bits(dtype) // 8)
 
 
+def is_in_host(aval: Aval) -> bool:
+    """Whether a value is in the host's memory by its type, rather than in the device's."""
+    return getattr(aval, "memory_space", None) is jax.memory.Space.Host
+
+
 def device_bytes(atom: Atom) -> int:
-    """Bytes of a value on one device, the fullest one where the others hold less."""
+    """Bytes of a value in one device's memory, that of the fullest device where the others hold less."""
+    if is_in_host(atom.aval):
+        return 0
     if atom.sharding is None:
         return aval_bytes(atom.aval)
     parts = parts_of(atom.sharding, len(atom.aval.shape))

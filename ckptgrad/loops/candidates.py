@@ -13,6 +13,7 @@ from contextvars import ContextVar
 
 import numpy as np
 
+from ckptgrad.graph.atoms import is_in_host
 from ckptgrad.graph.graph import Variable
 from ckptgrad.loops.loop import Loop
 from ckptgrad.loops.planned import open_loops, stored_by, with_plans
@@ -63,16 +64,32 @@ def planned_choices(
     """What to keep of a joint graph (`residual_choices`), with each of the plans for its loops."""
     offered = assignments(joint, roofline, saveable, MOST_PLANS)
     joints = [with_plans(joint, plans) for _, plans in offered]
-    middle = joints[len(joints) // 2]
+    middle = _middle(joints)
     stored, choices = stored_by(middle), residual_choices(middle, boundary, roofline, saveable)
     among_stored = {v for variables in stored.values() for v in variables}
     for (loops, _), planned in zip(offered, joints, strict=True):
         there = stored_by(planned)
         for name, keep in choices:
-            # What a plan stores is kept whole or not at all.
-            whole = [v for loop, variables in stored.items() if {*variables} <= {*keep} for v in there[loop]]
+            # What a plan stores is kept whole or not at all; what takes nothing of the device's memory is kept.
+            whole = [
+                v
+                for loop, variables in stored.items()
+                if {*variables} <= {*keep} or _stores_in_host(there[loop])
+                for v in there[loop]
+            ]
             same = [v for v in keep if v not in among_stored]
             yield f"{loops}, {name}" if loops else name, partition(planned, [*same, *whole])
+
+
+def _middle(joints: Sequence[Joint]) -> Joint:
+    """The joint graph whose loops store what tells which values are worth keeping: what is in the host's memory is free."""
+    in_device = [j for j in joints if not any(map(_stores_in_host, stored_by(j).values()))]
+    among = in_device or joints
+    return among[len(among) // 2]
+
+
+def _stores_in_host(stored: Sequence[Variable]) -> bool:
+    return any(is_in_host(v.aval) for v in stored)
 
 
 def assignments(joint: Joint, roofline: Roofline, saveable: Saveable | None, most: int) -> list[Assignment]:
@@ -84,8 +101,9 @@ def assignments(joint: Joint, roofline: Roofline, saveable: Saveable | None, mos
     if len(fronts) == 1:
         return [(p.name, {loops[0]: p}) for p in fronts[0]]
     combinations: dict[tuple[int, ...], Assignment] = {}
+    room = roofline.target.host_bytes
     for price in _prices(fronts):
-        chosen = [min(front, key=lambda p: p.seconds + price * p.bytes) for front in fronts]
+        chosen = _within_host([min(front, key=lambda p: p.seconds + price * p.bytes) for front in fronts], fronts, room)
         key = tuple(id(p) for p in chosen)
         name = " and ".join(dict.fromkeys(p.name for p in chosen))
         combinations[key] = name, dict(zip(loops, chosen, strict=True))
@@ -93,6 +111,16 @@ def assignments(joint: Joint, roofline: Roofline, saveable: Saveable | None, mos
     every = [*combinations.values()]
     places = np.linspace(0, len(every) - 1, min(most, len(every))).round().astype(int)
     return [every[i] for i in places]
+
+
+def _within_host(chosen: Sequence[Candidate], fronts: Sequence[Sequence[Candidate]], room: int) -> list[Candidate]:
+    """Plans that store no more than `room` bytes in the host's memory together: for the last ones that do not fit others."""
+    kept: list[Candidate] = []
+    for candidate, front in zip(chosen, fronts, strict=True):
+        left = room - sum(c.host_bytes for c in kept)
+        alike = [c for c in front if c.host_bytes <= left]
+        kept.append(candidate if candidate.host_bytes <= left else min(alike or front, key=lambda c: (c.bytes, c.seconds)))
+    return kept
 
 
 def _prices(fronts: Sequence[Sequence[Candidate]]) -> list[float]:

@@ -15,6 +15,7 @@ from jax.extend.core import Primitive
 
 from ckptgrad.autodiff.of_function import pulled_back, pushed_forward
 from ckptgrad.autodiff.reverse import is_differentiable
+from ckptgrad.graph.atoms import is_in_host
 from ckptgrad.graph.traits import state_class
 from ckptgrad.rules.custom import tangent_zeros
 
@@ -65,9 +66,15 @@ def defined_by(
         pushed = pushed_forward(definition, [inputs[i] for i in read], known)
         pushed += [None] * (len(results) - len(pushed))
         pairs = zip(pushed, map(jax.typeof, results), strict=True)
-        return results, [tangent_zeros(aval) if t is None else t for t, aval in pairs]
+        return results, [_zeros(aval) if t is None else t for t, aval in pairs]
 
     return function
+
+
+def _zeros(aval: Any) -> Any:
+    """The tangent of a value on which nothing depends; where the value is."""
+    zeros = tangent_zeros(aval)
+    return jax.device_put(zeros, jax.memory.Space.Host) if is_in_host(aval) and is_differentiable(aval) else zeros
 
 
 def _with_cotangents(

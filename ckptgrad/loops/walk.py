@@ -111,8 +111,12 @@ class Walk:
 
     def state(self, slots: Sequence[Any], slot: Any) -> list[Any]:
         """The carried values at a checkpoint."""
+        return self.state_of(take_each(slots, slot))
+
+    def state_of(self, checkpoint: Sequence[Any]) -> list[Any]:
+        """The carried values, from those that move."""
         carry = list(self.init)
-        for i, value in zip(self.replay.body.moving, take_each(slots, slot), strict=True):
+        for i, value in zip(self.replay.body.moving, checkpoint, strict=True):
             carry[i] = value
         return carry
 

@@ -8,12 +8,13 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of a compiled program."""
+    """Bytes of a compiled program: in the device's memory, and temporaries in the host's, where the device has its own."""
 
     temporary_bytes: int
     output_bytes: int
     argument_bytes: int
     alias_bytes: int
+    host_bytes: int = 0
 
     @property
     def peak_bytes(self) -> int:
@@ -29,4 +30,5 @@ def compiled_memory(executable: Any) -> Memory:
         stats.output_size_in_bytes,
         stats.argument_size_in_bytes,
         stats.alias_size_in_bytes,
+        stats.host_temp_size_in_bytes,
     )

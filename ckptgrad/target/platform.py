@@ -66,6 +66,8 @@ class Platform:
         probe_options: options of the compiler for programs that are compiled for their bytes and never run.
         kernel_cache_option: the option that names a file of compiled kernels, which such programs share; empty for none.
         host_memory: arrays live in the memory of the process.
+        host_rate: bytes per second between a device's memory and `pinned_host`, either way, if its compiler keeps what loops
+            store there; None where it does not.
         quick_probes: compiling a stage takes a moment, short enough to do it while a program is traced.
         slow_probes: compiling a stage takes seconds, too long to ask about all options of all stages for the smallest plan.
         excess: the share by which the compiler takes more than predicted for a whole program, as far as measured.
@@ -90,6 +92,7 @@ class Platform:
     probe_options: tuple[tuple[str, bool | int | str], ...] = ()
     kernel_cache_option: str = ""
     host_memory: bool = False
+    host_rate: float | None = None
     quick_probes: bool = False
     slow_probes: bool = False
     excess: float = 0.0

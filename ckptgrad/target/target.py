@@ -7,7 +7,7 @@ Equal targets may share what was differentiated, planned or measured; nothing ma
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, Protocol, cast
 
@@ -21,6 +21,7 @@ from ckptgrad.errors import NotAttachedError, OptionError
 from ckptgrad.graph.atoms import Atom, device_bytes
 from ckptgrad.target.allocated import Memory, compiled_memory
 from ckptgrad.target.hlo.text import read_module
+from ckptgrad.target.hlo.transfers import transfer_seconds
 from ckptgrad.target.host_memory import free_host_memory
 from ckptgrad.target.kernel_cache import kernel_cache
 from ckptgrad.target.links import Links
@@ -41,6 +42,10 @@ class Device(Protocol):
     def memory_stats(self) -> dict[str, int] | None: ...
 
 
+# JAX's name of the host's memory that a device reaches.
+PINNED = "pinned_host"
+
+
 @dataclass(frozen=True)
 class MemorySpace:
     """A memory of a device: JAX's name of its kind, and its size in bytes where that is known."""
@@ -58,7 +63,7 @@ class Target:
         lowered_for: the platform that JAX lowers for.
         device_kind: the model of device, as JAX names it; empty where it is not known.
         rates: by which times are estimated.
-        memories: those of one device, the one that programs run in first.
+        memories: those of one device, the one that programs run in first; `pinned_host` only where programs may use it.
         devices: the devices themselves; none where nothing can be compiled.
         attached: whether they are there, so that programs can be run; otherwise the compiler alone knows them.
         links: between devices; None: what these send each other takes no time.
@@ -114,6 +119,16 @@ class Target:
     def memory_bytes(self) -> int | None:
         """Bytes of the memory of one device that programs run in; None where they are not known."""
         return self.memories[0].size if self.memories else None
+
+    @property
+    def host_bytes(self) -> int:
+        """Bytes of the host's memory that compiled programs may use."""
+        return next((memory.size or 0 for memory in self.memories if memory.kind == PINNED), 0)
+
+    def with_host(self, size: int) -> Target:
+        """This target, where compiled programs may keep so many bytes in the host's memory."""
+        others = tuple(memory for memory in self.memories if memory.kind != PINNED)
+        return replace(self, memories=(*others, MemorySpace(PINNED, size)))
 
     def mesh(self, shape: Sequence[int], names: Sequence[str]) -> Mesh:
         """A mesh over the first of the target's devices, for shardings of arguments.
@@ -224,12 +239,18 @@ class Target:
     def compiled_seconds(self, executable: Any, *, without: str = "") -> float | None:
         """The seconds of an executable as they are read from its instructions; None where the platform does not say how.
 
+        What goes to the host's memory and back is counted as if nothing was computed meanwhile.
+
         Args:
             executable: what was compiled.
             without: the name of a scope whose operations are left out.
         """
-        read = self.platform.compiled_seconds
-        return None if read is None else read(read_module(executable.as_text()), self.rates, self.links, without)
+        read, host_rate = self.platform.compiled_seconds, self.platform.host_rate
+        if read is None:
+            return None
+        module = read_module(executable.as_text())
+        transfers = 0.0 if host_rate is None else transfer_seconds(module, host_rate, without)
+        return read(module, self.rates, self.links, without) + transfers
 
     def __str__(self) -> str:
         name = self.device_kind or self.lowered_for

@@ -159,3 +159,11 @@ def test_what_is_free_is_said_in_words():
         == "75% of the memory of H100, less the arguments"
     )
     assert attached_cpu().free_words() == free_host_memory().words
+
+
+def test_programs_use_the_hosts_memory_only_where_it_is_given():
+    target = attached_cpu()
+    assert target.host_bytes == 0
+    given = target.with_host(100)
+    assert (given.host_bytes, given.with_host(7).host_bytes, given.memory_bytes) == (100, 7, target.memory_bytes)
+    assert given != target

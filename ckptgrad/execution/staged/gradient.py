@@ -108,6 +108,7 @@ class MemoryStats:
     output_size_in_bytes: int
     argument_size_in_bytes: int
     alias_size_in_bytes: int = 0
+    host_temp_size_in_bytes: int = 0
 
 
 class StagedExecutable:

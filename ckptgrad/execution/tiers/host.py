@@ -14,8 +14,7 @@ import numpy as np
 from ckptgrad.errors import TierError
 from ckptgrad.execution.tiers.tier import kind
 from ckptgrad.target.host_memory import free_host_memory
-
-PINNED = "pinned_host"
+from ckptgrad.target.target import PINNED
 
 
 def _free(place: str) -> int:

@@ -58,21 +58,17 @@ class FromCheckpoints(Reversal[LoopT]):
         """Groups of all sizes, each from two levels to a single checkpoint, as far as worth considering."""
         # Two levels that take the least, and what takes so much more that it cannot be faster.
         even = max(1, min(costs.length - 1, round(math.sqrt(costs.length * costs.state / max(costs.each, 1)))))
-        most = offer.largest * (_inside(costs, even) + -(-costs.length // even) * costs.state)
+        most = offer.largest * (inside_bytes(costs, even) + -(-costs.length // even) * costs.state)
         for group in offer.numbers(costs.length - 1, 7):
-            if _inside(costs, group) <= most:
+            if inside_bytes(costs, group) <= most:
                 yield from cls._of_groups(costs, offer, group, most)
 
     @classmethod
     def _of_groups(cls, costs: StepCosts, offer: Offer, group: int, most: float) -> Iterator[Candidate]:
         """Two levels, then fewer and fewer checkpoints, of `most` bytes."""
-        length, groups, inside = costs.length, -(-costs.length // group), _inside(costs, group)
+        length, groups, inside = costs.length, -(-costs.length // group), inside_bytes(costs, group)
         state, plain, forward_bytes = costs.state, costs.plain, costs.forward_inside
-        # Sums once per group; and what does not stay near from one pass through a group to the next.
-        far = max(0.0, 1 - costs.roofline.rates.cache / max(inside, 1))
-        adding = (3 * costs.sums * groups + far * 2 * length * costs.each) / costs.roofline.rates.read_rate
-        forward = length * plain
-        backward = length * (costs.keep + costs.back) + adding
+        forward, backward = length * plain, backward_seconds(costs, group)
         slowest = offer.slowest * (forward + backward)
         for slots in (groups, *reversed(offer.numbers(groups - 1, 5))):
             if slots * state > most:
@@ -115,9 +111,18 @@ class FromCheckpoints(Reversal[LoopT]):
         return Walk(*options, loop=loop, operands=operands, ct_ys=ct_ys, buffers=buffers)
 
 
-def _inside(costs: StepCosts, group: int) -> int:
+def inside_bytes(costs: StepCosts, group: int) -> int:
     """Bytes that are held beside checkpoints."""
     return (group + 1) * costs.each + max(costs.backward_inside, costs.sums)
+
+
+def backward_seconds(costs: StepCosts, group: int) -> float:
+    """Seconds of the way back where each group has a checkpoint."""
+    groups = -(-costs.length // group)
+    # Sums once per group; and what does not stay near from one pass through a group to the next.
+    far = max(0.0, 1 - costs.roofline.rates.cache / max(inside_bytes(costs, group), 1))
+    adding = (3 * costs.sums * groups + far * 2 * costs.length * costs.each) / costs.roofline.rates.read_rate
+    return costs.length * (costs.keep + costs.back) + adding
 
 
 @reversal(

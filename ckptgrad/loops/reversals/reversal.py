@@ -146,12 +146,13 @@ class Candidate:
         stored: bytes that are stored between forward and backward.
         forward_bytes, backward_bytes: held in either pass besides what is stored, operands and results.
         forward_seconds, backward_seconds: estimated time of either pass.
+        host_bytes: bytes that are stored in the host's memory instead.
         bytes, seconds: in total.
     """
 
     __slots__ = (
         "_costs", "_make", "_reversal", "backward_bytes", "backward_seconds", "bytes", "forward_bytes", "forward_seconds",
-        "policies", "seconds", "stored",
+        "host_bytes", "policies", "seconds", "stored",
     )  # fmt: skip
 
     def __init__(
@@ -165,10 +166,12 @@ class Candidate:
         backward_bytes: int,
         forward_seconds: float,
         backward_seconds: float,
+        host_bytes: int = 0,
     ) -> None:
         self._costs, self._make, self.policies, self.stored = costs, make, policies, stored
         self.forward_bytes, self.backward_bytes = forward_bytes, backward_bytes
         self.forward_seconds, self.backward_seconds = forward_seconds, backward_seconds
+        self.host_bytes = host_bytes
         self.bytes = stored + max(forward_bytes, backward_bytes)
         self.seconds = forward_seconds + backward_seconds
         self._reversal: Reversal[Any] | None = None

@@ -59,11 +59,31 @@ class StoreAll(Reversal[Scan]):
         """The carried values that are read as they leave a step and stored as they enter the next."""
         return [i for i in self.replay.next_reads if i in self.replay.carry_reads]
 
+    @property
+    def stored_each(self) -> list[Variable]:
+        """What each step stores."""
+        carry = self.replay.body.carry_variables
+        return [*self.replay.private, *(carry[i] for i in (*self.replay.carry_reads, *self._leaving))]
+
     def stored(self, loop: Scan) -> list[Variable]:
         """New variables for what is stored."""
-        replay, carry = self.replay, self.replay.body.carry_variables
-        each = [*replay.private, *(carry[i] for i in (*replay.carry_reads, *self._leaving))]
-        return [*(stack_variable(v, loop.length) for v in each), *(carry[i] for i in self._followed)]
+        carry = self.replay.body.carry_variables
+        return [*(self._stack(v, loop.length) for v in self.stored_each), *(carry[i] for i in self._followed)]
+
+    @staticmethod
+    def _stack(v: Variable, count: int) -> Variable:
+        """The variable of what is stored of a value at each step."""
+        return stack_variable(v, count)
+
+    @staticmethod
+    def _away(values: Sequence[Any]) -> list[Any]:
+        """Values as they are stored."""
+        return list(values)
+
+    @staticmethod
+    def _back(stored: Sequence[Any]) -> list[Any]:
+        """Values as they were before they were stored."""
+        return list(stored)
 
     def forward(self, loop: Scan, operands: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         """Results of the loop, and what is stored."""
@@ -73,7 +93,7 @@ class StoreAll(Reversal[Scan]):
         def run(carry: Any, x: Any) -> Any:
             outputs, ys, private = replay.first_kept(consts, carry, x)
             stored = private, [carry[i] for i in replay.carry_reads], [outputs[i] for i in self._leaving]
-            return outputs, (ys, stored)
+            return outputs, (ys, [self._away(group) for group in stored])
 
         final, (ys, stored) = lax.scan(run, init, xs, length=loop.length, reverse=loop.reverse, unroll=loop.unroll)
         after = [final[i] for i in self._followed]
@@ -93,7 +113,8 @@ class StoreAll(Reversal[Scan]):
 
         def back(state: Any, x: Any) -> Any:
             ct, sums, followed_after = state
-            private, arriving, left, x_reads, ct_y = x
+            *stored, x_reads, ct_y = x
+            private, arriving, left = map(self._back, stored)
             entering = dict(zip(replay.carry_reads, arriving, strict=True))
             leaving = dict(zip(followed, followed_after, strict=True))
             leaving.update(zip(self._leaving, left, strict=True))

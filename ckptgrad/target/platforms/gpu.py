@@ -20,6 +20,8 @@ PLATFORM = Platform(
     # Kernels are in files of their own, so that they can be shared.
     probe_options=(("xla_gpu_enable_llvm_module_compilation_parallelism", True),),
     kernel_cache_option="xla_gpu_kernel_cache_file",
+    # PCI Express 4 with 16 lanes, as far as it is reached.
+    host_rate=2.5e10,
     # XLA_CLIENT_MEM_FRACTION is 0.75 unless the user says otherwise.
     reserve=0.25,
     compilers=("jax-cuda12-pjrt", "jax-cuda13-pjrt", "jax-rocm60-pjrt", "jax-rocm7-pjrt"),

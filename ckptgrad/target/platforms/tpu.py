@@ -25,6 +25,8 @@ PLATFORM = Platform(
     slow_probes=True,
     # 2.7 to 7.8 % for transformers.
     excess=0.03,
+    # PCI Express 3 with 16 lanes, as far as it is reached.
+    host_rate=1.2e10,
     # The runtime and the compiler keep about as much for themselves.
     reserve=0.02,
     compilers=("libtpu",),
