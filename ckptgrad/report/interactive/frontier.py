@@ -15,12 +15,16 @@ from ckptgrad.report import registry
 from ckptgrad.report.interactive.looks import MARKERS, Drawn, add_legend, hover, new_figure
 from ckptgrad.report.interactive.tables import Column, data_table
 from ckptgrad.report.series.frontier import FrontierSeries, Placed, frontier_series
+from ckptgrad.report.series.labels import GAP, Spot
 from ckptgrad.report.series.units import Unit, unit_for
 from ckptgrad.results.frontier import Frontier
 
 HEIGHT, MARKER_SIZE = 430, 11
+# Of the part with the points, as names are placed: the width of a page that is not wide, and what is above and below it.
+WIDTH, AROUND = 900, 160
 CAPTION = (
-    "Each step of the line is a plan: with more bytes, less time. Point at a plan or a rival for its bytes and its time. "
+    "Each step of the line is a plan: with more bytes, less time. Point at a plan or a rival for its name, bytes and time; "
+    "names are written where there is room. "
     "Drag to move, Ctrl and the wheel to zoom; with the keyboard, arrow keys move, + and - zoom, 0 shows all."
 )
 _CARD = "<div><b>@policy</b><br>@size, @ratio{0.00} times the fastest</div>"
@@ -41,14 +45,16 @@ def drawn_series(series: FrontierSeries) -> Drawn:
     """The figure and the table of all its points; points far off are named at the edge, and seen when zoomed out."""
     unit = unit_for(series.most_bytes)
     low = min(p.ratio for p in (*series.curve, *series.rivals))
-    start, end, top = series.least_bytes / unit.bytes, series.most_bytes / unit.bytes, series.most_ratio
+    least, most, top = series.least_bytes, series.most_bytes, series.most_ratio
+    ends = least, most + 0.08 * (most - least or 1), min(0.95, low - 0.05), top + 0.1 * max(0.5, top - low)
     shown = new_figure(
-        HEIGHT, "Estimated time against bytes", name="frontier", x_range=(start, end + 0.08 * (end - start or 1)),
-        y_range=(min(0.95, low - 0.05), top + 0.1 * max(0.5, top - low)),
+        HEIGHT, "Estimated time against bytes", name="frontier", x_range=(least / unit.bytes, ends[1] / unit.bytes),
+        y_range=ends[2:],
     )  # fmt: skip
     add_legend(shown, [*_curve(shown, series, unit), *_rivals(shown, series, unit), *_marked(shown, series, unit)])
     shown.xaxis.axis_label = f"peak beyond the arguments, {unit.name}"
     shown.yaxis.axis_label = "estimated time relative to the fastest plan"
+    _add_names(shown, series, unit, ends)
     _name_far(shown, series, unit)
     return Drawn(column(shown, _table(series), sizing_mode="stretch_width"), CAPTION)
 
@@ -81,35 +87,37 @@ def _rivals(drawn: figure, series: FrontierSeries, unit: Unit) -> Iterator[tuple
             line_color=group.colour, fill_color=group.colour if group.filled else "#ffffff",
         )  # fmt: skip
         drawn.add_tools(hover([marks], _CARD))
-        _add_labels(drawn, group.points, series, unit)
         yield group.name, [marks]
 
 
 def _marked(drawn: figure, series: FrontierSeries, unit: Unit) -> Iterator[tuple[str, list[Any]]]:
-    """The knee and the chosen plan, with their names beside them."""
-    for name, point, marker in (("knee", series.knee, "circle"), ("chosen", series.chosen, "square_cross")):
-        if point is not None:
-            named = point._replace(label=f"{name}: {format_bytes(point.bytes)}, {point.ratio:.2f}")
-            mark = drawn.scatter("x", "ratio", source=_source([named], unit), marker=marker, size=15, fill_alpha=0,
-                                 line_color="#000000", line_width=2)  # fmt: skip
-            _add_labels(drawn, [named], series, unit, style="bold", below=name == "knee")
-            yield name, [mark]
+    """The knee and the chosen plan."""
+    for name, point in series.marked.items():
+        marker = {"knee": "circle", "chosen": "square_cross"}[name]
+        mark = drawn.scatter("x", "ratio", source=_source([point], unit), marker=marker, size=15, fill_alpha=0,
+                             line_color="#000000", line_width=2)  # fmt: skip
+        yield name, [mark]
 
 
-def _add_labels(
-    drawn: figure, points: Sequence[Placed], series: FrontierSeries, unit: Unit, style: str = "normal", below: bool = False
-) -> None:
-    """Names beside the points: to their left near the right end, where there is no room to their right."""
-    border = series.least_bytes + 0.7 * (series.most_bytes - series.least_bytes)
-    for own, align, offset in (
-        ([p for p in points if p.bytes <= border], "left", 8),
-        ([p for p in points if p.bytes > border], "right", -8),
-    ):
-        if own:
-            drawn.add_layout(
-                LabelSet(x="x", y="ratio", text="label", source=_source(own, unit), x_offset=offset,
-                         y_offset=-18 if below else 5, text_align=align, text_font_size="11px", text_font_style=style)
-            )  # fmt: skip
+def _add_names(drawn: figure, series: FrontierSeries, unit: Unit, ends: tuple[float, float, float, float]) -> None:
+    """Names beside the points, where there is room."""
+    least, most, low, top = ends
+
+    def at(p: Placed) -> tuple[float, float]:
+        return (p.bytes - least) / (most - least) * WIDTH, (p.ratio - low) / (top - low) * (HEIGHT - AROUND)
+
+    marked = {*series.marked.values()}
+    by_kind: dict[tuple[bool, bool], list[tuple[Placed, Spot]]] = {}
+    for point, spot in series.named(series.worth_naming, at, WIDTH, HEIGHT - AROUND):
+        by_kind.setdefault((spot.right, point in marked), []).append((point, spot))
+    for (right, bold), own in by_kind.items():
+        source = _source([point for point, _ in own], unit)
+        source.data["higher"] = [spot.higher for _, spot in own]
+        drawn.add_layout(
+            LabelSet(x="x", y="ratio", text="label", source=source, x_offset=GAP if right else -GAP,
+                     y_offset={"field": "higher"}, text_align="left" if right else "right", text_baseline="middle", text_font_size="11px",
+                     text_font_style="bold" if bold else "normal")
+        )  # fmt: skip
 
 
 def _name_far(drawn: figure, series: FrontierSeries, unit: Unit) -> None:

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 from ckptgrad.report.plots.broken import break_axis
 from ckptgrad.report.plots.style import MIB, axes_for, legend_beside
 from ckptgrad.report.series.frontier import frontier_series
+from ckptgrad.report.series.labels import GAP
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from ckptgrad.report.series.frontier import FrontierSeries, Placed
     from ckptgrad.results.frontier import Frontier
 
 
@@ -36,8 +38,6 @@ def plot_frontier(frontier: Frontier, ax: Axes | None = None) -> Figure:
         face = group.colour if group.filled else "none"
         axes.plot(x, y, group.marker, color=group.colour, markerfacecolor=face, markersize=group.size, label=group.name,
                   clip_on=False)  # fmt: skip
-        for p in group.points if len(group.points) > 1 else ():
-            axes.annotate(p.label, (p.bytes / MIB, p.ratio), (4, 3), textcoords="offset points", fontsize="x-small")
     axes.axvspan(0, xs[0], color="#EEEEEE", zorder=0, label="no plan is this small")
     most_bytes, most_ratio = series.most_bytes / MIB, series.most_ratio
     beyond = {p.bytes / MIB for p in series.far if p.bytes / MIB > most_bytes}
@@ -51,4 +51,22 @@ def plot_frontier(frontier: Frontier, ax: Axes | None = None) -> Figure:
     axes.set_ylabel("estimated time relative to the fastest plan")
     axes.set_title("time against bytes: every budget at which the plan changes")
     legend_beside(axes)
+    _add_names(figure, axes, series)
     return figure
+
+
+def _add_names(figure: Figure, axes: Axes, series: FrontierSeries) -> None:
+    """The numbers of policies with several points, where there is room; the legend names the others."""
+    numbered = {p for group in series.groups if len(group.points) > 1 for p in group.points}
+    frame, scale = axes.get_window_extent(), 72 / figure.dpi
+
+    def at(p: Placed) -> tuple[float, float]:
+        x, y = axes.transData.transform((p.bytes / MIB, p.ratio))
+        return scale * (x - frame.x0), scale * (y - frame.y0)
+
+    wanted = [p for p in series.worth_naming if p in numbered]
+    for p, (right, higher) in series.named(wanted, at, scale * frame.width, scale * frame.height):
+        axes.annotate(
+            p.label, (p.bytes / MIB, p.ratio), (GAP if right else -GAP, higher), textcoords="offset points",
+            fontsize="x-small", ha="left" if right else "right", va="center",
+        )  # fmt: skip

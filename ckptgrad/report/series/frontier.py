@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ckptgrad.bytes import format_bytes
 from ckptgrad.planning.frontier import Point
 from ckptgrad.planning.knee import knee_of
+from ckptgrad.report.series.labels import Spot, spots
 
 # Marker and colour by the beginning of a policy's name.
 _MARKERS = (
@@ -78,6 +80,35 @@ class FrontierSeries:
     def far(self) -> list[Placed]:
         """The points that are so far from all others that these would be pressed against each other beside them."""
         return [p for p in self.rivals if p.bytes > self.most_bytes or p.ratio > self.most_ratio]
+
+    @property
+    def marked(self) -> dict[str, Placed]:
+        """The knee and the chosen plan, where there are such, with what is written beside them."""
+        found = {"knee": self.knee, "chosen": self.chosen}
+        return {
+            name: p._replace(label=f"{name}: {format_bytes(p.bytes)}, {p.ratio:.2f}")
+            for name, p in found.items()
+            if p is not None
+        }
+
+    @property
+    def worth_naming(self) -> list[Placed]:
+        """The points to be named if there is room: marked ones first, then rivals that are one of their kind."""
+        groups = sorted(self.groups, key=lambda group: len(group.points))
+        return [*self.marked.values(), *(p for group in groups for p in group.points if p not in self.far)]
+
+    def named(
+        self, wanted: Sequence[Placed], at: Callable[[Placed], tuple[float, float]], width: float, height: float
+    ) -> list[tuple[Placed, Spot]]:
+        """The points whose names have room beside them, and where.
+
+        Args:
+            wanted: the points to be named, those before others first.
+            at: where a point is, in pixels.
+            width, height: of what is seen, in pixels.
+        """
+        places = spots([(p.label, *at(p)) for p in wanted], [at(p) for p in (*self.curve, *self.rivals)], width, height)
+        return [(p, spot) for p, spot in zip(wanted, places, strict=True) if spot is not None]
 
 
 def frontier_series(points: Sequence[Point], others: Sequence[Point] = (), chosen: Point | None = None) -> FrontierSeries:

@@ -21,7 +21,7 @@ def test_every_point_is_in_the_table_and_rivals_are_named():
     drawn = interactive(FRONTIER)["frontier"]()
     table = drawn.root.select_one({"type": DataTable})
     assert sorted(table.source.data["policy"]) == ["optimal", "optimal", "optimal, the knee", "revolve(2)", "sqrt"]
-    assert labels(drawn) == {"sqrt", "2", "knee: 200.0 KiB, 2.00"}
+    assert labels(drawn) == {"sqrt", "knee: 200.0 KiB, 2.00"}
 
 
 def test_the_chosen_plan_is_marked_and_what_is_far_is_named():
