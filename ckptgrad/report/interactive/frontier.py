@@ -115,8 +115,8 @@ def _add_names(drawn: figure, series: FrontierSeries, unit: Unit, ends: tuple[fl
         source.data["higher"] = [spot.higher for _, spot in own]
         drawn.add_layout(
             LabelSet(x="x", y="ratio", text="label", source=source, x_offset=GAP if right else -GAP,
-                     y_offset={"field": "higher"}, text_align="left" if right else "right", text_baseline="middle", text_font_size="11px",
-                     text_font_style="bold" if bold else "normal")
+                     y_offset={"field": "higher"}, text_align="left" if right else "right", text_baseline="middle",
+                     text_font_size="11px", text_font_style="bold" if bold else "normal")
         )  # fmt: skip
 
 
