@@ -278,6 +278,20 @@ def balance_at(costs: ChainCosts, actions: Iterable[Action], index: int) -> Bala
     return Balance(action, stored.plus(change.made), change.transients, held, start, start + change.seconds)
 
 
+def first_at(costs: ChainCosts, actions: Iterable[Action], peak: int) -> int:
+    """The index of the first action during which at least `peak` bytes are held; none of those behind it is looked at.
+
+    Raises:
+        ValueError: there is none.
+    """
+    live = opening(costs).total
+    for index, change in enumerate(Ledger(costs).changes(actions)):
+        if live + change.during >= peak:
+            return index
+        live += change.after
+    raise ValueError(f"no action holds {peak} bytes")
+
+
 def follow(costs: ChainCosts, actions: Iterable[Action]) -> Iterator[Balance]:
     """The balances of a schedule, one per action."""
     ledger, stored, start = Ledger(costs), opening(costs), 0.0

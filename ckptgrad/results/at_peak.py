@@ -19,7 +19,7 @@ from ckptgrad.graph.source import SourceLine
 from ckptgrad.meters.buffers import Buffer
 from ckptgrad.planning.budget import everything_peak
 from ckptgrad.planning.costs import ChainCosts
-from ckptgrad.planning.ledger import balance_at
+from ckptgrad.planning.ledger import Balance, balance_at, first_at
 from ckptgrad.planning.nested import keep_fastest, write_nested
 from ckptgrad.planning.optimal.dynamic_programming import smallest_schedule
 from ckptgrad.planning.referee import Simulation, simulate
@@ -142,7 +142,11 @@ def at_peak(program: Program, costs: ChainCosts, schedule: Schedule, simulation:
         simulation: the referee's account of the schedule, if it is there already.
     """
     simulation = simulation or simulate(schedule, costs)
-    balance = balance_at(costs, schedule, simulation.peak_at)
+    return _described(program, balance_at(costs, schedule, simulation.peak_at), simulation.time)
+
+
+def _described(program: Program, balance: Balance, seconds: float) -> AtPeak:
+    """What is held at one moment of a schedule that takes so many seconds."""
     action, bytes_ = balance.action, by_kind(balance, tuple(waiting_bytes(program))).bytes
     results, gradients = bytes_["results"], min(bytes_["results"], program.gradient_bytes)
     inside = bytes_["transients"]
@@ -158,11 +162,11 @@ def at_peak(program: Program, costs: ChainCosts, schedule: Schedule, simulation:
     return AtPeak(
         action,
         program.places[action.about] if action.about < len(program.places) else None,
-        simulation.peak,
+        balance.stored.total + balance.transients,
         {kind: size for kind, size in kinds.items() if size},
         tuple(held_during(program, balance)),
         tuple(_arrays_inside(program, action, keep)) if inside > 0 else (),
-        simulation.time,
+        seconds,
     )
 
 
@@ -227,6 +231,11 @@ def floor_of(program: Program, costs: ChainCosts, schedule: Schedule | None = No
         everything: bytes when everything is stored, where these are not of this chain.
     """
     if schedule is None:
-        schedule = smallest_schedule(costs).finish("optimal")
+        # Of a long chain it has millions of actions: its writer has counted them, and the peak comes early.
+        writer = smallest_schedule(costs)
+        worst = balance_at(costs, writer.actions, first_at(costs, writer.actions, writer.peak))
+        peak = _described(program, worst, writer.time)
+    else:
+        peak = at_peak(program, costs, schedule)
     fastest = write_nested(costs, keep_fastest(costs)).time
-    return Floor(at_peak(program, costs, schedule), fastest, everything or everything_peak(costs))
+    return Floor(peak, fastest, everything or everything_peak(costs))

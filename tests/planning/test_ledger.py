@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ckptgrad.errors import ScheduleError
 from ckptgrad.planning import Backward, ChainCosts, Forward, Free, Schedule
-from ckptgrad.planning.ledger import Ledger, Storage, balance_at, follow, opening
+from ckptgrad.planning.ledger import Ledger, Storage, balance_at, first_at, follow, opening
 from ckptgrad.planning.random_chains import random_chain
 from ckptgrad.planning.referee import simulate
 from ckptgrad.planning.writer import ScheduleWriter
@@ -26,6 +26,7 @@ def assert_as_the_referee(schedule: Schedule, costs: ChainCosts) -> None:
     assert tuple(m.stored.total + m.transients for m in moments) == judged.timeline
     assert moments[-1].end == pytest.approx(judged.time)
     assert balance_at(costs, schedule, judged.peak_at) == moments[judged.peak_at]
+    assert first_at(costs, schedule, judged.peak) == judged.peak_at
     writer = ScheduleWriter(costs)
     writer.replay(schedule)
     assert writer.peak == judged.peak
