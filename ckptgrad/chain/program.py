@@ -112,6 +112,11 @@ class Program:
         layers = [layer_of(stage.operations, named) for stage in self.stages]
         return [s.source and replace(s.source, scope=layer) for s, layer in zip(self.stages, layers, strict=True)]
 
+    @once
+    def makers(self) -> dict[Variable, int]:
+        """The stage that makes each value that leaves its stage."""
+        return {v: i for i, stage in enumerate(self.stages) for v in stage.outputs}
+
     @property
     def kinds(self) -> list[StageKind]:
         """The distinct stages, in order of first appearance."""

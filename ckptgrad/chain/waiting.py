@@ -29,10 +29,9 @@ def waits(program: Program) -> Iterator[tuple[Variable, str, int, int]]:
     n = len(program.stages)
     for v in program.held:
         yield v, "boundaries", min(i for i, stage in enumerate(program.stages) if v in stage.inputs) + 1, n + 1
-    maker = {v: i for i, stage in enumerate(program.stages) for v in stage.outputs}
     readers: dict[Variable, list[int]] = {}
     for i, (stage, summed, starting) in enumerate(zip(program.stages, program.summed, program.starting, strict=True)):
         for k in (*summed, *starting):
             readers.setdefault(stage.differentiated[k], []).append(i)
     for v, stages in readers.items():
-        yield v, "gradients", maker.get(v, min(stages)) + 1, max(stages) + 1
+        yield v, "gradients", program.makers.get(v, min(stages)) + 1, max(stages) + 1

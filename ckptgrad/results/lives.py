@@ -44,9 +44,7 @@ def lives(program: Program, costs: ChainCosts, schedule: Schedule, moments: Sequ
     found: list[Life] = [Life(b, 0, len(moments) - 1) for b in _sized(_results(program))]
     always = sum(life.buffer.bytes for life in found)
     waiting = [*waits(program)]
-    contents = {
-        _Group("waiting", j): _sized([_of_program(program, v, kind, None)]) for j, (v, kind, _, _) in enumerate(waiting)
-    }
+    contents = {_Group("waiting", j): _sized([_of_program(program, v, kind)]) for j, (v, kind, _, _) in enumerate(waiting)}
     beside = [
         frozenset(j for j, (_, _, first, end) in enumerate(waiting) if first <= boundary < end)
         for boundary in range(len(program.stages) + 1)
@@ -77,7 +75,7 @@ def lives(program: Program, costs: ChainCosts, schedule: Schedule, moments: Sequ
 def held_during(program: Program, balance: Balance) -> list[Buffer]:
     """The buffers that have names and are held during an action, largest first."""
     boundary = balance.held.cotangents[0]
-    waiting = [_of_program(program, v, kind, None) for v, kind, first, end in waits(program) if first <= boundary < end]
+    waiting = [_of_program(program, v, kind) for v, kind, first, end in waits(program) if first <= boundary < end]
     groups = [b for group in sorted(_groups(_numbers(balance.held), {})) for b in _buffers(program, group)]
     return sorted(_sized([*_results(program), *waiting, *groups]), key=lambda b: -b.bytes)
 
@@ -108,7 +106,7 @@ def _buffers(program: Program, group: _Group) -> Iterator[Buffer]:
     i = group.number
     if group.kind == "boundaries":
         for v in program.stages[i - 1].boundary_out:
-            yield _of_program(program, v, "boundaries", i - 1)
+            yield _of_program(program, v, "boundaries")
     elif group.kind == "residuals":
         kind = program.stages[i].kind
         option = kind.options[group.option]
@@ -142,8 +140,10 @@ def _results(program: Program) -> list[Buffer]:
     return buffers
 
 
-def _of_program(program: Program, v: Variable, kind: str, stage: int | None, what: str = "") -> Buffer:
-    return _array(program, kind, v, program.graph.get_operation(v), stage, what)
+def _of_program(program: Program, v: Variable, kind: str) -> Buffer:
+    maker = program.graph.get_operation(v)
+    what = f"gradient of {maker.name if maker else 'an argument'}" if kind == "gradients" else ""
+    return _array(program, kind, v, maker, program.makers.get(v), what)
 
 
 def _array(program: Program, kind: str, a: Atom, maker: Operation | None, stage: int | None, what: str = "") -> Buffer:

@@ -57,9 +57,10 @@ def test_a_life_is_as_long_as_the_schedule_holds_it(course):
 
 
 def test_what_waits_is_one_buffer_for_as_long_as_it_waits(course):
-    waiting = [life for life in course.lives if life.buffer.kind == "boundaries" and life.buffer.stage is None]
-    assert len(waiting) == 1
-    assert all(life.last > life.first for life in waiting)
+    waiting = [life for life in course.lives if life.buffer.what == "sin"]
+    (sum_,) = [life for life in course.lives if life.buffer.what == "gradient of sin"]
+    assert [(life.buffer.kind, life.buffer.stage) for life in (*waiting, sum_)] == [("boundaries", 0), ("gradients", 0)]
+    assert all(life.last > life.first for life in (*waiting, sum_))
 
 
 @pytest.mark.parametrize("policy", ["store_all", "recompute_all"])
