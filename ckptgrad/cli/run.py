@@ -45,7 +45,7 @@ def run(
     """Run a script with the gradients of JAX, Flax NNX and Equinox planned within a budget, and report each.
 
     Peaks are predicted; a program of the script's own jit is certified as a whole. What cannot be planned is left to JAX,
-    and reported. The exit code is the script's; 2 for a budget that is too small.
+    and reported; the page shows what each holds, and when. The exit code is the script's; 2 for a budget that is too small.
 
     With --dry, each program with a gradient is compiled from the types of its arguments, and the script goes on with JAX's
     own gradients, until as many are compiled as --programs says: with one, nothing heavy runs here.
@@ -63,7 +63,8 @@ def run(
         code = _exit_code(script, module is not None, words, planned)
         target = None if asked["target"] is None else str(named_target(asked["target"]))
         result = ScriptRun(script, asked["budget"], planned.calls, dry, target)
-        deliver(f"Gradients of {script}", {"Gradients": result}, as_json, html)
+        courses = {f"Gradient of {name}": plan.timeline(name) for name, plan in planned.plans.items()} if html else {}
+        deliver(f"Gradients of {script}", {"Gradients": result, **courses}, as_json, html)
     raise typer.Exit(code)
 
 

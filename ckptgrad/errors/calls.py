@@ -44,8 +44,9 @@ class BudgetFormatError(CkptgradError, ValueError):
 
     def __init__(self, budget: object, reason: str) -> None:
         self.budget = budget
+        stop = "" if reason.endswith("?") else "."
         super().__init__(
-            f"cannot read the budget {brief(budget)}: {reason}. Give bytes as an int, or a string such as "
+            f"cannot read the budget {brief(budget)}: {reason}{stop} Give bytes as an int, or a string such as "
             f'"512MiB", "2GB", "0.25x" (of what policy store_all needs), "min" or "auto"'
         )
 

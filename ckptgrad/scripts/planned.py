@@ -14,13 +14,11 @@ asked.
 from __future__ import annotations
 
 import functools
-import importlib.util
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
-from importlib.abc import MetaPathFinder
 from typing import Any
 
 import jax
@@ -34,6 +32,7 @@ from ckptgrad.graph.naming import name_of, title
 from ckptgrad.libraries import eqx, nnx
 from ckptgrad.results.plan import Plan
 from ckptgrad.results.script_run import GradientCall
+from ckptgrad.scripts.after_import import AfterImport
 from ckptgrad.scripts.programs import ScriptProgram, is_traced, traced, tracing
 from ckptgrad.target.named import target as named_target
 
@@ -63,6 +62,7 @@ class PlannedGradients:
         self.options, self.dry, self.active = options, dry, False
         self._calls: dict[GradientCall, int] = {}
         self._certified: dict[GradientCall, tuple[str, int]] = {}
+        self._plans: dict[GradientCall, Plan] = {}
         self._compiled: set[Any] = set()
 
     @property
@@ -73,6 +73,13 @@ class PlannedGradients:
             for call, times in self._calls.items()
             for program, certified in (self._certified.get(call, ("", None)),)
         )
+
+    @property
+    def plans(self) -> dict[str, Plan]:
+        """The plan of each planned gradient, by the function and the line that asked for it."""
+        names = [f"{call.function}, asked for at {call.place}" for call in self._plans]
+        again = [names[:k].count(name) for k, name in enumerate(names)]
+        return {f"{n} ({k + 1})" if k else n: p for n, k, p in zip(names, again, self._plans.values(), strict=True)}
 
     def count(self, calls: Sequence[GradientCall], program: str = "", certified_bytes: int | None = None) -> None:
         """Count calls, for which `certified_bytes` are held beyond the arguments of the program that they are in."""
@@ -114,7 +121,7 @@ class PlannedGradients:
         """Replace the functions meanwhile."""
         restored: list[tuple[Any, str, Any]] = []
         finders = [
-            _AfterImport(
+            AfterImport(
                 name, lambda name=name, ours=ours, names=names: self._replace(sys.modules[name], ours, names, restored)
             )
             for name, ours, names in _LIBRARIES
@@ -222,6 +229,7 @@ class PlannedGradients:
         if plan is not None:
             stages, repeated = len(plan.program.stages), plan.simulation.recomputations
             call = replace(call, peak_bytes=plan.peak_bytes, stages=stages, repeated=repeated)
+            self._plans.setdefault(call, plan)
         calls = traced()
         if calls is None:
             self.count([call], certified_bytes=certified_bytes)
@@ -253,29 +261,3 @@ def _users_line(frame: Any) -> str:
         nearest = nearest.f_back
     frame = nearest or frame
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
-
-
-class _AfterImport(MetaPathFinder):
-    """Calls a function when a module has been imported."""
-
-    def __init__(self, name: str, then: Callable[[], None]) -> None:
-        self.name, self.then, self._finding = name, then, False
-
-    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> Any:
-        if fullname != self.name or self._finding:
-            return None
-        self._finding = True
-        try:
-            spec = importlib.util.find_spec(fullname)
-        finally:
-            self._finding = False
-        if spec is None or spec.loader is None:
-            return None
-        execute = spec.loader.exec_module
-
-        def execute_then(module: Any) -> None:
-            execute(module)
-            self.then()
-
-        spec.loader.exec_module = execute_then  # type: ignore[method-assign]
-        return spec

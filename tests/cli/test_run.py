@@ -37,7 +37,9 @@ def test_a_script_runs_as_main_with_its_arguments(run, script, tmp_path):
     assert "__main__ ['--epochs', '3'] 0.6396" in result.output
     assert "1 of 1 gradients planned, budget 1MiB for each" in result.output
     assert "usertrain.py:9" in " ".join(result.output.split())
-    assert "usertrain.py" in (tmp_path / "page.html").read_text()
+    written = (tmp_path / "page.html").read_text()
+    assert "usertrain.py" in written
+    assert "<h2>Gradient of " in written
     assert (sys.argv, sys.path) == before
 
 
