@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 
 from ckptgrad.bytes import Budget, is_auto
+from ckptgrad.chain.cutting import Ways
 from ckptgrad.chain.kind import StageKind
 from ckptgrad.chain.program import Program
 from ckptgrad.compat import is_ordered
@@ -61,7 +62,7 @@ def make_plan(program: Program, request: Request, costs: ChainCosts | None = Non
         EffectError: the schedule would have a side effect twice.
     """
     if costs is None and request.asks_to_fit:
-        return step_planner().plan_of([program], request)
+        return step_planner().plan_of(Ways([program]), request)
     asks = False
     if costs is None and program.target.attached and several_processes():
         _check_same_for_all(request)

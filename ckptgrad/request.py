@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ckptgrad.bytes import Budget, check_budget, is_auto, is_fit
+from ckptgrad.chunks.choice import ChunkChoice, read_chunks
 from ckptgrad.costs import source
 from ckptgrad.errors import ArgnumsError, OptionError
 from ckptgrad.execution.tiers.tier import Tier, read_tiers
@@ -68,7 +69,7 @@ class Request:
         encodings: the names of forms in which values may be kept: "bits", and inexact ones. Kept as a tuple.
         tiers: where boundaries are sent that do not fit, for `runtime="staged"`: "host:64GiB", "disk:/scratch:500GiB"; or
             "auto". For one program "host:64GiB" or "auto", where loops may store. Kept as a tuple of `Tier`.
-        chunks: whether stages may run over chunks of an axis where a budget asks for it.
+        chunks: whether stages may run over chunks of an axis where a budget asks for it; kept as a `ChunkChoice`.
         microbatches: in how many parts of the batch the gradient is computed, one after the other; "auto": as many as give
             the best plan.
 
@@ -95,7 +96,7 @@ class Request:
     progress: bool | Callable[[int, int], object] = False
     encodings: Sequence[str] | str = field(default=(), metadata=_ENCODINGS.metadata)
     tiers: Sequence[str] | str = field(default=(), metadata=_TIERS.metadata)
-    chunks: bool = False
+    chunks: bool | str | ChunkChoice = "auto"
     microbatches: int | str | None = field(default=None, metadata=_MICROBATCHES.metadata)
 
     def __post_init__(self) -> None:
@@ -113,7 +114,8 @@ class Request:
         others = [str(tier) for tier in self.tiers if isinstance(tier, Tier) and tier.kind != HOST]
         if others and one_program:
             raise OptionError(f"the tier {others[0]!r} needs runtime='staged': one program sends to the host's memory alone")
-        if self.chunks and self.runtime == "staged":
+        object.__setattr__(self, "chunks", read_chunks(self.chunks))
+        if self.chunk_choice.at_any_size and self.runtime == "staged":
             raise OptionError("chunks=True needs runtime='compiled': a stage over chunks is a loop inside one program")
         self._check_microbatches()
         if self.target is not None:
@@ -130,6 +132,11 @@ class Request:
             raise OptionError("microbatches= needs runtime='compiled': their loop is part of one program")
         if self.asks_to_fit:
             raise OptionError("microbatches= needs a budget of its own: budget='fit' plans the calls of a step as they are")
+
+    @property
+    def chunk_choice(self) -> ChunkChoice:
+        """Whether stages may run over chunks of an axis."""
+        return read_chunks(self.chunks)
 
     @property
     def compiled_for(self) -> Target:

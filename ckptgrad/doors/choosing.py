@@ -35,9 +35,8 @@ def best_plan(ways: Ways[Program], request: Request) -> Plan:
         OptionError, ScheduleError, EffectError: as from `make_plan`.
     """
     if request.asks_to_fit:
-        chunked = ways.chunked if request.policy == "optimal" else None
-        programs = [*ways.whole, *([] if chunked is None else [chunked()])]
-        return step_planner().plan_of(programs, request)
+        worth = ways.chunked is not None and request.policy == "optimal" and holds_enough(ways.finest, request)
+        return step_planner().plan_of(ways if worth else Ways(ways.whole), request)
     source = request.budget_source
     try:
         plan = _best(ways, request)
@@ -70,7 +69,8 @@ def _best(ways: Ways[Program], request: Request) -> Plan:
             if ways.chunked is None:
                 raise
             other = error  # A plan that was saved may be one over chunks.
-    if ways.chunked is not None and not chunks_first and worth_chunking(min(plans, key=_seconds, default=None), request):
+    best = min(plans, key=_seconds, default=None)
+    if ways.chunked is not None and not chunks_first and worth_chunking(best, ways.finest, request):
         try:
             plans.append(make_plan(ways.chunked(), request, everything=everything))
         except BudgetError as error:
@@ -91,11 +91,23 @@ def _size_first(plan: Plan) -> tuple[int, float]:
     return plan.peak_bytes, plan.seconds
 
 
-def worth_chunking(best: Plan | None, request: Request) -> bool:
-    """Whether stages that run over chunks may give a better plan than the best one with stages that run whole."""
-    if best is None or request.policy != "optimal":
-        return best is None
-    return request.asks_for_least or best.seconds > CHUNKS_WORTH * least_seconds(best.costs, None)
+def worth_chunking(best: Plan | None, finest: Program, request: Request) -> bool:
+    """Whether stages that run over chunks may give a better plan than the best one with stages that run whole.
+
+    Args:
+        best: that one; None where none is within the budget.
+        finest: the call with stages that run whole.
+        request: what is asked for.
+    """
+    if request.policy != "optimal":
+        return best is None  # A plan that was saved may be one over chunks.
+    slow = best is None or request.asks_for_least or best.seconds > CHUNKS_WORTH * least_seconds(best.costs, None)
+    return slow and holds_enough(finest, request)
+
+
+def holds_enough(finest: Program, request: Request) -> bool:
+    """Whether some stage holds so much inside, by estimates, that to run it over chunks is worth trying."""
+    return request.chunk_choice.is_worth(estimated_costs(finest).largest_transient)
 
 
 def prefers_chunks(ways: Ways[Program], request: Request) -> bool:
@@ -111,7 +123,7 @@ def prefers_chunks(ways: Ways[Program], request: Request) -> bool:
     if ways.chunked is None or request.policy != "optimal" or request.costs not in ("auto", "estimate"):
         return False
     best = _estimated(ways.whole, request)
-    if not worth_chunking(best, request):
+    if not worth_chunking(best, ways.finest, request):
         return False
     chunked = _estimated([ways.chunked()], request)
     if best is None or chunked is None:

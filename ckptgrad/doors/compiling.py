@@ -121,7 +121,7 @@ class _Search:
             if best is None or request.asks_for_least or self._may_be_better(best):
                 best = self._priced(best, cut, budget, errors)
         plan = None if best is None else best.plan
-        if self.cuts.chunked is not None and not chunks_first and worth_chunking(plan, request):
+        if self.cuts.chunked is not None and not chunks_first and worth_chunking(plan, finest.program, request):
             best = self._priced(best, self.cuts.chunked(), budget, errors)
         if best is None:
             others = self.processes.first(

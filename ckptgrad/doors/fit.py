@@ -85,15 +85,19 @@ def fit(
 def fit_call(call: StepCall, memory: Budget, target: Target) -> CompiledStep:
     """As `fit`, of a call."""
     limit = memory_bytes(call, memory, target)
-    recorder = Recorder()
-    jax.eval_shape(call.under(partial(planned_by, recorder)), *call.args, **call.kwargs)
-    if not recorder.calls:
+    calls = _recorded(call, Recorder())
+    if not calls:
         whole = compile_whole(call, target)
         found = replace(whole, certificate=replace(whole.certificate, limit=limit))
         if limit is not None and found.peak_bytes > limit:
             raise _too_large(call, found.certificate, limit, planned=False)
         return found
-    return _Search(call, tuple(recorder.calls), target, limit).found()
+    return _Search(call, calls, target, limit).found()
+
+
+def _recorded(call: StepCall, recorder: Recorder) -> tuple[FitCall, ...]:
+    jax.eval_shape(call.under(partial(planned_by, recorder)), *call.args, **call.kwargs)
+    return tuple(recorder.calls)
 
 
 def memory_bytes(call: StepCall, memory: Budget, target: Target) -> int | None:
@@ -130,6 +134,8 @@ class _Search:
         arguments = fastest.certificate.argument_bytes
         beyond = fastest.peak_bytes - arguments
         around = max(0, beyond - max(plan.peak_bytes for plan in fastest.plans))
+        if any(c.is_worth_chunking(max(1, limit - arguments - around)) for c in self._calls):
+            self._calls = _recorded(self._call, Recorder(chunks=True))
         try:
             within = self._searched(around, max(1, limit - arguments))
         except BudgetError as error:

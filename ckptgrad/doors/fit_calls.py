@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
+from ckptgrad.chain.cutting import Ways
 from ckptgrad.chain.program import Program
 from ckptgrad.costs.source import program_costs
+from ckptgrad.doors.choosing import worth_chunking
 from ckptgrad.errors import BudgetError, ScheduleError
 from ckptgrad.planner import costs_to_compile, make_plan
 from ckptgrad.planning.costs import ChainCosts
@@ -18,10 +21,17 @@ from ckptgrad.results.step_plan import StepPlan
 
 @dataclass(frozen=True)
 class FitCall:
-    """One call: the ways to cut it with the costs of their stages, the finest first, and what is asked for."""
+    """One call.
+
+    Attributes:
+        cuts: the ways to cut it with the costs of their stages, the finest first.
+        request: what is asked for.
+        leaves_chunks: whether there is one more, with stages that may run over chunks, which was not looked at.
+    """
 
     cuts: tuple[tuple[Program, ChainCosts], ...]
     request: Request
+    leaves_chunks: bool = False
 
     def plan(self, limit: int | None, policy: str | None = None) -> Plan:
         """The fastest plan within `limit` bytes.
@@ -45,6 +55,13 @@ class FitCall:
             raise min(errors, key=lambda error: error.smallest)
         return min(plans, key=lambda plan: plan.seconds)
 
+    def is_worth_chunking(self, limit: int) -> bool:
+        """Whether stages over chunks, which were not looked at, may give a better plan within `limit` bytes."""
+        best: Plan | None = None
+        with suppress(BudgetError):
+            best = self.plan(limit)
+        return self.leaves_chunks and worth_chunking(best, self.cuts[0][0], self.request)
+
 
 class Recorder:
     """Plans the calls of a step that is traced for the first time: each as fast as it can be.
@@ -53,18 +70,23 @@ class Recorder:
         calls: those that were planned, in the order in which they were traced.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, chunks: bool = False) -> None:
+        """chunks: whether ways to cut into stages that may run over chunks are looked at."""
         self.calls: list[FitCall] = []
+        self._chunks = chunks
 
-    def plan_of(self, programs: Sequence[Program], request: Request) -> Plan:
+    def plan_of(self, ways: Ways[Program], request: Request) -> Plan:
         """The fastest plan of the next call."""
         given = request.policy.stages if isinstance(request.policy, Schedule) else None
-        programs = [p for p in programs if len(p.stages) == given] or programs[:1] if given is not None else programs
+        programs = [p for p in ways.whole if given is None or len(p.stages) == given] or [ways.finest]
+        chunked = ways.chunked if given is None else None
         finest, *others = programs
+        if chunked is not None and self._chunks:
+            others.append(chunked())
         within = replace(request, budget="1x")  # there will be a budget
         priced = [(finest, costs_to_compile(finest, within))]
         priced += [(p, self._costs(p, within)) for p in others]
-        self.calls.append(FitCall(tuple(priced), request))
+        self.calls.append(FitCall(tuple(priced), request, chunked is not None and not self._chunks))
         return self.calls[-1].plan(None)
 
     @staticmethod
@@ -81,7 +103,7 @@ class Planned:
     def __init__(self, function: str, plans: Sequence[Plan]) -> None:
         self._function, self._plans, self._next = function, plans, 0
 
-    def plan_of(self, programs: Sequence[Program], request: Request) -> Plan:
+    def plan_of(self, ways: Ways[Program], request: Request) -> Plan:
         """The plan of the next call.
 
         Raises:
@@ -91,10 +113,13 @@ class Planned:
             raise self._changed(f"a planned call more than the {len(self._plans)} of before")
         plan = self._plans[self._next]
         self._next += 1
-        alike = (p for p in programs if p.chunked == plan.program.chunked and len(p.stages) == len(plan.costs))
-        program = next(alike, None)
+        programs = [*ways.whole]
+        if plan.program.chunked:
+            programs = [] if ways.chunked is None else [ways.chunked()]
+        program = next((p for p in programs if len(p.stages) == len(plan.costs)), None)
         if program is None:
-            raise self._changed(f"{len(programs[0].stages)} stages in a planned call that had {len(plan.costs)}")
+            stages = len((programs or [ways.finest])[0].stages)
+            raise self._changed(f"{stages} stages in a planned call that had {len(plan.costs)}")
         return replace(plan, program=program)
 
     def check_all_used(self) -> None:

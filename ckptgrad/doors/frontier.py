@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 
+from ckptgrad.doors.choosing import holds_enough
 from ckptgrad.doors.gradient import GradientFunction
 from ckptgrad.planner import make_plan
 from ckptgrad.planning.costs import ChainCosts
@@ -29,7 +30,7 @@ def frontier(
     saveable: Callable[..., Any] | None = None,
     costs: str = "auto",
     target: TargetChoice = None,
-    chunks: bool = False,
+    chunks: bool | str = "auto",
     **kwargs: Any,
 ) -> Frontier:
     """Every budget at which the optimal plan of `value_and_grad(fun)` changes, with its estimated time.
@@ -53,7 +54,8 @@ def frontier(
     request = Request(argnums, has_aux, allow_int=True, saveable=saveable, costs=costs, target=target, chunks=chunks)
     # A call that is planned for a budget may be cut in several ways.
     chains = GradientFunction(fun, replace(request, budget="min"), with_value=True).chains(*args, **kwargs)
-    ways = [*chains.whole, *([] if chains.chunked is None else [chains.chunked()])]
+    chunked = chains.chunked if holds_enough(chains.finest.program, request) else None
+    ways = [*chains.whole, *([] if chunked is None else [chunked()])]
     plans = [make_plan(chain.program, request) for chain in ways]
     plan = plans[0]
     others = policy_points(plan.costs)

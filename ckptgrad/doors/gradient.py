@@ -144,7 +144,7 @@ class GradientFunction:
 
     def chains(self, *args: Any, **kwargs: Any) -> Ways[TracedChain]:
         """The ways to cut the call into a chain of stages: as finely as it can be; into whole blocks, where the target asks
-        for these and there is a budget to plan for; into stages that may run over chunks, where that was asked for.
+        for these and there is a budget to plan for; into stages that may run over chunks, where there is a budget.
 
         A given schedule is for the one that has as many stages.
         """
@@ -152,7 +152,7 @@ class GradientFunction:
         given = policy.stages if isinstance(policy, Schedule) else None
         make = partial(GradientFunction, self.fun, self.request, with_value=self.with_value, shardings=self._shardings)
         # A plan that was saved may be one over chunks, whatever the budget.
-        wanted = self.request.chunks and self.request.budget is not None and policy == "optimal"
+        wanted = self.request.chunk_choice.considered and self.request.budget is not None and policy == "optimal"
         chunked: Callable[[], TracedChain] | None = None
         wanted = wanted and not runs_staged(finest, self.request)
         if (wanted or not isinstance(policy, str)) and finest.program.devices == 1:
@@ -239,7 +239,7 @@ def value_and_grad(
     progress: bool | Callable[[int, int], object] = False,
     tiers: Sequence[str] | str = (),
     encodings: Sequence[str] | str = (),
-    chunks: bool = False,
+    chunks: bool | str = "auto",
     microbatches: int | str | None = None,
 ) -> GradientFunction:
     """A function that evaluates `fun` and its gradient, within a memory budget.
@@ -282,7 +282,9 @@ def value_and_grad(
             numbers in two bytes or one: the gradient is inexact, which the plan says, and `validate` measures by how much.
             What is compared, divided by, used as an index or not a number of real floating point stays as it is.
         chunks: whether stages may run over chunks of an axis (examples, tokens, ...) where that keeps a budget, or is the
-            faster way to: the axes are found, and proved to be independent. Planning takes longer then.
+            faster way to: the axes are found, and proved to be independent. "auto": where some stage holds 1 MiB or more
+            inside; True: whatever it holds; False: never, so that values are summed in the order of the function. Without a
+            budget, in stages with loops to reverse, over several devices and where stages run one by one, all run whole.
         microbatches: in how many parts of the batch the gradient is computed, one after the other, each by the same plan,
             with the same result to rounding; "auto": as many as give the best plan within the budget, which may be one. The
             loss must be proved to be a sum or mean over the entries of an axis of the arguments, and be returned alone.
@@ -347,7 +349,7 @@ def grad(
     progress: bool | Callable[[int, int], object] = False,
     tiers: Sequence[str] | str = (),
     encodings: Sequence[str] | str = (),
-    chunks: bool = False,
+    chunks: bool | str = "auto",
     microbatches: int | str | None = None,
 ) -> GradientFunction:
     """A function that evaluates the gradient of `fun`; see `value_and_grad`.

@@ -6,7 +6,7 @@ A context of JAX's, so that what `jax.jit` traced inside one step, for one of it
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import contextmanager
 from itertools import count
 from typing import Any, Protocol
@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import jax
 
 from ckptgrad.bytes import outside_fit
+from ckptgrad.chain.cutting import Ways
 from ckptgrad.chain.program import Program
 from ckptgrad.results.plan import Plan
 
@@ -21,11 +22,11 @@ from ckptgrad.results.plan import Plan
 class StepPlanner(Protocol):
     """What plans the calls inside a step."""
 
-    def plan_of(self, programs: Sequence[Program], request: Any) -> Plan:
+    def plan_of(self, ways: Ways[Program], request: Any) -> Plan:
         """The plan of the next call.
 
         Args:
-            programs: the ways to cut it, the finest first.
+            ways: to cut it.
             request: what is asked for of the call, besides its bytes (`ckptgrad.request`).
         """
         ...

@@ -143,6 +143,11 @@ class ChainCosts:
         """Bytes of the cotangent of boundary 0 to n."""
         return self.stages[boundary - 1].cotangent_bytes if boundary else self.input_cotangent_bytes
 
+    @property
+    def largest_transient(self) -> int:
+        """The most bytes that any stage may hold inside its backward, beyond what that reads and makes."""
+        return max(option.backward_transient for stage in self.stages for option in stage.options)
+
     @classmethod
     def of(cls, stages: Iterable[StageCost], *, held_bytes: int = 0) -> ChainCosts:
         """A chain whose input has the bytes of its first stage's output."""

@@ -8,7 +8,7 @@ import ckptgrad as cg
 from ckptgrad.chain.cutting import Ways
 from ckptgrad.costs import asked
 from ckptgrad.costs.estimated import estimated_costs
-from ckptgrad.doors.choosing import prefers_chunks, worth_chunking
+from ckptgrad.doors.choosing import holds_enough, prefers_chunks, worth_chunking
 from ckptgrad.doors.gradient import GradientFunction
 from ckptgrad.planning.budget import everything_peak
 from ckptgrad.request import Request
@@ -66,8 +66,24 @@ def test_estimates_do_not_decide_where_costs_are_measured(ways):
 
 def test_only_the_optimal_policy_chooses_chunks():
     plan = cg.plan(mlp, WS, X, policy="recompute_all")
-    assert not worth_chunking(plan, Request(policy="recompute_all", budget="min"))
-    assert worth_chunking(None, Request(policy="recompute_all", budget="min"))
+    assert not worth_chunking(plan, plan.program, Request(policy="recompute_all", budget="min"))
+    assert worth_chunking(None, plan.program, Request(policy="recompute_all", budget="min"))
+
+
+def test_unless_asked_for_chunks_are_for_stages_that_hold_much_inside():
+    """From 1 MiB on: the hidden layers of 1,024 examples, and of 64."""
+    for batch, large in [(1024, True), (BATCH, False)]:
+        x = np.ones((batch, WIDTH), "float32")
+        whole, plan = (cg.plan(mlp, WS, x, budget="min", costs="estimate", chunks=chunks) for chunks in (False, "auto"))
+        assert holds_enough(whole.program, Request()) == large
+        assert not whole.program.chunked
+        assert plan.program.chunked == large
+
+
+def test_a_plan_that_is_about_as_fast_as_without_a_budget_stays_whole():
+    x = np.ones((1024, WIDTH), "float32")
+    assert not cg.plan(mlp, WS, x, budget="1x", costs="estimate").program.chunked
+    assert not cg.plan(mlp, WS, x).program.chunked
 
 
 def test_no_compiler_is_asked_about_stages_that_run_whole_where_chunks_are_preferred(monkeypatch):

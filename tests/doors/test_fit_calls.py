@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import ckptgrad as cg
+from ckptgrad.chain.cutting import Ways
 from ckptgrad.costs.source import program_costs
 from ckptgrad.doors.fit_calls import FitCall, Planned, plan_step
 from ckptgrad.request import Request
@@ -52,8 +53,8 @@ def test_a_step_that_changes_is_refused():
     with pytest.raises(cg.ScheduleError, match="0 planned calls instead of 1"):
         Planned("step", plans).check_all_used()
     with pytest.raises(cg.ScheduleError, match="stages in a planned call"):
-        Planned("step", plans).plan_of([DEEP.cuts[0][0]], REQUEST)
+        Planned("step", plans).plan_of(Ways([DEEP.cuts[0][0]]), REQUEST)
     planned = Planned("step", plans)
-    assert planned.plan_of([SHALLOW.cuts[0][0]], REQUEST).schedule == plans[0].schedule
+    assert planned.plan_of(Ways([SHALLOW.cuts[0][0]]), REQUEST).schedule == plans[0].schedule
     with pytest.raises(cg.ScheduleError, match="a planned call more than the 1"):
-        planned.plan_of([SHALLOW.cuts[0][0]], REQUEST)
+        planned.plan_of(Ways([SHALLOW.cuts[0][0]]), REQUEST)

@@ -58,8 +58,19 @@ def test_no_budget_chunks_nothing():
     assert not cg.plan(mlp, WS, X, budget="2x", chunks=True).program.chunked
 
 
-def test_chunks_are_asked_for():
-    assert not cg.plan(mlp, WS, X, budget="min").program.chunked
+LARGE = np.random.default_rng(9).normal(size=(16 * BATCH, WIDTH)).astype("float32")
+
+
+def test_a_budget_is_enough_to_have_chunks():
+    whole, chunked = (
+        cg.value_and_grad(mlp, budget="min", **options).compile(WS, LARGE) for options in ({"chunks": False}, {})
+    )
+    assert not whole.plan.program.chunked
+    assert any("chunks of" in choice for choice in chunked.plan.choices)
+    assert chunked.temporary_bytes < 0.5 * whole.temporary_bytes
+    assert abs(chunked.peak_bytes - chunked.plan.peak_bytes) < 0.1 * chunked.peak_bytes
+    for a, b in zip(jax.tree.leaves(whole(WS, LARGE)), jax.tree.leaves(chunked(WS, LARGE)), strict=True):
+        assert_near(b, a, 1e-5)
 
 
 def test_a_saved_plan_over_chunks_is_read_back(smallest):
@@ -107,6 +118,19 @@ def step_by_jax(ws, x):
     return jax.value_and_grad(mlp)(ws, x)
 
 
+@pytest.mark.slow
+def test_a_step_that_is_fitted_needs_no_word_of_chunks():
+    def step(ws, x):
+        return cg.value_and_grad(mlp, budget="fit")(ws, x)
+
+    roomy = cg.fit(step, WS, LARGE, memory=None)
+    assert not roomy.plan.program.chunked
+    fitted = cg.fit(step, WS, LARGE, memory=roomy.peak_bytes // 2)
+    assert fitted.plan.program.chunked
+
+
 def test_stages_over_chunks_are_not_run_one_by_one():
+    certified = cg.value_and_grad(mlp, budget="min", runtime="staged").compile(WS, LARGE)
+    assert not certified.plan.program.chunked
     with pytest.raises(cg.OptionError, match="chunks=True needs runtime='compiled'"):
         cg.grad(mlp, chunks=True, runtime="staged")

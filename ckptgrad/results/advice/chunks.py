@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ckptgrad.bytes import format_bytes
 from ckptgrad.chunks.candidates import cuttable
+from ckptgrad.chunks.choice import ChunkChoice
 from ckptgrad.results.advice.advice import Sentence, adviser
 
 if TYPE_CHECKING:
@@ -18,7 +19,10 @@ WORTH = 0.1
 
 @adviser(order=5)
 def advise(plan: Plan) -> Iterator[Sentence]:
-    """`chunks=True`: the stage, what it holds inside, and the lengths of the axes along which entries are independent."""
+    """Chunks: the stage, what it holds inside, and the lengths of the axes along which entries are independent.
+
+    A smaller budget is enough to have them, or `chunks=True` where all stages hold little inside.
+    """
     peak = plan.floor.at_peak
     inside = sum(size for kind, size in peak.by_kind.items() if kind.startswith("inside"))
     if plan.program.chunked or not peak.inside or inside < WORTH * peak.bytes:
@@ -29,8 +33,14 @@ def advise(plan: Plan) -> Iterator[Sentence]:
     sizes = [found.size for found in cuttable(kind.graph)]
     if sizes:
         axes = " or ".join(str(size) for size in dict.fromkeys(sizes))
+        unasked = ChunkChoice(considered=True).is_worth(plan.costs.largest_transient)
+        how = (
+            "chunks, which a budget below the smallest peak is enough to ask for, may lower it"
+            if unasked
+            else ("chunks=True may lower the smallest peak")
+        )
         yield (
-            f"chunks=True may lower the smallest peak: {peak.doing} holds {format_bytes(inside)} inside, and can run over "
-            f"chunks of an axis of {axes} entries, which are independent",
+            f"{how}: {peak.doing} holds {format_bytes(inside)} inside, and can run over chunks of an axis of {axes} "
+            f"entries, which are independent",
             {"stage": peak.stage, "inside_bytes": inside, "axes": sizes},
         )

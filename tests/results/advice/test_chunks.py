@@ -36,6 +36,14 @@ def test_a_stage_whose_entries_are_independent():
     assert said(chunked) == []
 
 
+def test_where_stages_hold_much_a_smaller_budget_is_enough_to_have_chunks():
+    x = np.ones((16 * BATCH, WIDTH), "float32")
+    (advice,) = said(cg.plan(mlp, WS, x, costs="estimate"))
+    assert advice.text.startswith("chunks, which a budget below the smallest peak is enough to ask for, may lower it: ")
+    assert plan_of(mlp, WS, x).peak_bytes < plan_of(mlp, WS, x, chunks=False).peak_bytes
+    assert said(plan_of(mlp, WS, X))[0].text.startswith("chunks=True may lower the smallest peak: ")
+
+
 def test_nothing_is_said_where_entries_depend_on_each_other():
     def mixing(x):
         for _ in range(3):
