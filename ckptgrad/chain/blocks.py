@@ -13,11 +13,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from ckptgrad.chain.cut import crossing_bytes, find_cuts
-from ckptgrad.graph.graph import Graph
+from ckptgrad.graph.graph import Graph, variables_of
 from ckptgrad.target.target import Target
 
 # A cut that more bytes cross than the median by this factor is left out where stages may run over chunks.
 FEW = 1.5
+# What reads more bytes of arguments than most blocks by this factor, before or after them, is a stage of its own there.
+MANY = 2
 
 
 def block_cuts(graph: Graph, cuts: Sequence[int]) -> list[list[int]]:
@@ -43,17 +45,35 @@ def cuts_for_chunks(graph: Graph, target: Target) -> list[int]:
     """Where to cut a graph into stages that may run over chunks: at few places, where few bytes cross.
 
     What a stage holds inside then counts little. Between blocks, which begin where the fewest bytes cross; of the cuts of a
-    graph without blocks those where not many more bytes cross than at most others. The user's marks stay as they are.
+    graph without blocks those where not many more bytes cross than at most others. What stands before the first block or
+    after the last one, and reads many more parameters (a loss over many words), is apart, as it is cut along other axes. The
+    user's marks stay as they are.
     """
     cuts = find_cuts(graph, target)
     if graph.stage_marks:
         return cuts
     crossing = crossing_bytes(graph, target)
     of_blocks = block_cuts(graph, cuts)
-    if of_blocks:
-        cuts = min(of_blocks, key=lambda positions: sum(crossing[p] for p in positions))
-    usual = sorted(crossing[p] for p in cuts)[len(cuts) // 2] if cuts else 0
-    return [p for p in cuts if crossing[p] <= FEW * usual]
+    chosen = min(of_blocks, key=lambda positions: sum(crossing[p] for p in positions)) if of_blocks else cuts
+    usual = sorted(crossing[p] for p in chosen)[len(chosen) // 2] if chosen else 0
+    few = [p for p in cuts if crossing[p] <= FEW * usual]
+    kept = [p for p in chosen if p in few]
+    return sorted({*kept, *_ends(graph, kept, few)}) if of_blocks else kept
+
+
+def _ends(graph: Graph, kept: Sequence[int], few: Sequence[int]) -> list[int]:
+    """Of the places where few bytes cross the first and the last one, where what stands outside them reads much."""
+    edges = [0, *kept, len(graph.operations)]
+    usual = sorted(_bytes_read(graph, a, b) for a, b in itertools.pairwise(edges))[len(kept) // 2]
+    first, last = few[0], few[-1]
+    ends = [(first, _bytes_read(graph, 0, first)), (last, _bytes_read(graph, last, len(graph.operations)))]
+    return [place for place, size in ends if size > MANY * usual]
+
+
+def _bytes_read(graph: Graph, start: int, end: int) -> int:
+    """Bytes of the inputs of a graph that a run of operations reads."""
+    inputs = {*graph.inputs}
+    return sum(v.nbytes for v in {v for op in graph.operations[start:end] for v in variables_of(op.inputs)} & inputs)
 
 
 def _shape(graph: Graph, start: int, end: int) -> tuple[Any, ...]:

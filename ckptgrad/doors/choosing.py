@@ -55,7 +55,7 @@ def _best(ways: Ways[Program], request: Request) -> Plan:
     chunks_first = ways.chunked is not None and prefers_chunks(ways, request)
     if ways.chunked is not None and chunks_first:
         try:
-            return make_plan(ways.chunked(), request, everything=everything)
+            return over_chunks(make_plan(ways.chunked(), request, everything=everything), ways.finest)
         except BudgetError as error:
             errors.append(error)
     plans: list[Plan] = []
@@ -72,7 +72,7 @@ def _best(ways: Ways[Program], request: Request) -> Plan:
     best = min(plans, key=_seconds, default=None)
     if ways.chunked is not None and not chunks_first and worth_chunking(best, ways.finest, request):
         try:
-            plans.append(make_plan(ways.chunked(), request, everything=everything))
+            plans.append(over_chunks(make_plan(ways.chunked(), request, everything=everything), ways.finest))
         except BudgetError as error:
             errors.append(error)
         except ScheduleError as error:
@@ -103,6 +103,22 @@ def worth_chunking(best: Plan | None, finest: Program, request: Request) -> bool
         return best is None  # A plan that was saved may be one over chunks.
     slow = best is None or request.asks_for_least or best.seconds > CHUNKS_WORTH * least_seconds(best.costs, None)
     return slow and holds_enough(finest, request)
+
+
+def over_chunks(plan: Plan, finest: Program) -> Plan:
+    """A plan of stages that may run over chunks; other plans stay as they are.
+
+    It is taken to need at least the seconds from which on it is looked at, `CHUNKS_WORTH` times those of the fastest plan:
+    no larger budget, for which stages run whole, then has a plan that is said to be slower.
+    """
+    if not plan.program.chunked:
+        return plan
+    return replace(plan, floor_seconds=chunked_seconds(finest))
+
+
+def chunked_seconds(finest: Program) -> float:
+    """The least seconds of a plan over chunks of a call whose finest stages are these."""
+    return CHUNKS_WORTH * least_seconds(estimated_costs(finest), None)
 
 
 def holds_enough(finest: Program, request: Request) -> bool:

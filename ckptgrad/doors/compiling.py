@@ -15,7 +15,7 @@ from ckptgrad.chain.cutting import Ways
 from ckptgrad.chain.program import Program
 from ckptgrad.compat import VERSIONS
 from ckptgrad.costs.estimated import estimated_costs
-from ckptgrad.doors.choosing import prefers_chunks, worth_chunking
+from ckptgrad.doors.choosing import over_chunks, prefers_chunks, worth_chunking
 from ckptgrad.errors import BudgetError, ScheduleError, TierError
 from ckptgrad.execution.certify import Certified, certify_faster
 from ckptgrad.graph.meshes import devices_named
@@ -196,7 +196,7 @@ class _Search:
         others = self.request.policy == "optimal" and not least
         try:
             found = certify_faster(
-                partial(_build, cut, self.request, costs),
+                partial(_build, cut, self.request, costs, self.cuts.finest.program),
                 self.args,
                 self.kwargs,
                 budget,
@@ -250,7 +250,13 @@ def check_planned(fun: Callable[..., Any], plan: Plan, program: Program) -> None
 
 
 def _build(
-    cut: Cut, request: Request, costs: ChainCosts, limit: int | None, fenced: bool = True, policy: str | None = None
+    cut: Cut,
+    request: Request,
+    costs: ChainCosts,
+    finest: Program,
+    limit: int | None,
+    fenced: bool = True,
+    policy: str | None = None,
 ) -> tuple[Plan, Any]:
     """The plan for an aim, and the jitted function that runs it; `policy` is another one than the request's."""
     within = replace(
@@ -258,5 +264,5 @@ def _build(
         budget=request.budget if request.asks_for_least else limit,
         policy=request.policy if policy is None else policy,
     )
-    plan = replace(make_plan(cut.program, within, costs), fenced=fenced)
+    plan = over_chunks(replace(make_plan(cut.program, within, costs), fenced=fenced), finest)
     return plan, cut.jitted(plan)

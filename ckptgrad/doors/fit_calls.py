@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from ckptgrad.chain.cutting import Ways
 from ckptgrad.chain.program import Program
 from ckptgrad.costs.source import program_costs
-from ckptgrad.doors.choosing import worth_chunking
+from ckptgrad.doors.choosing import over_chunks, worth_chunking
 from ckptgrad.errors import BudgetError, ScheduleError
 from ckptgrad.planner import costs_to_compile, make_plan
 from ckptgrad.planning.costs import ChainCosts
@@ -48,7 +48,7 @@ class FitCall:
         errors: list[BudgetError] = []
         for program, costs in self.cuts if limit is not None else self.cuts[:1]:
             try:
-                plans.append(make_plan(program, request, costs))
+                plans.append(over_chunks(make_plan(program, request, costs), self.cuts[0][0]))
             except BudgetError as error:
                 errors.append(error)
         if not plans:

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from ckptgrad.doors.choosing import holds_enough
+from ckptgrad.doors.choosing import holds_enough, over_chunks
 from ckptgrad.doors.gradient import GradientFunction
 from ckptgrad.planner import make_plan
 from ckptgrad.planning.costs import ChainCosts
@@ -56,7 +56,7 @@ def frontier(
     chains = GradientFunction(fun, replace(request, budget="min"), with_value=True).chains(*args, **kwargs)
     chunked = chains.chunked if holds_enough(chains.finest.program, request) else None
     ways = [*chains.whole, *([] if chunked is None else [chunked()])]
-    plans = [make_plan(chain.program, request) for chain in ways]
+    plans = [over_chunks(make_plan(chain.program, request), ways[0].program) for chain in ways]
     plan = plans[0]
     others = policy_points(plan.costs)
     if saveable is None:
@@ -65,7 +65,7 @@ def frontier(
             costs_of_policy = GradientFunction(fun, limited, with_value=True).plan(*args, **kwargs).costs
             others.append(keeping_most(f"jax.checkpoint, {name}", costs_of_policy))
     return Frontier(
-        tuple(points_of_all([p.costs for p in plans])),
+        tuple(points_of_all([(p.costs, p.floor_seconds) for p in plans])),
         tuple(others),
         plan.costs,
         plan.program.target,

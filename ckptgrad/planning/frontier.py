@@ -8,7 +8,7 @@ chain beyond a table gets the points of `grouped` at a few budgets between the e
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -43,9 +43,10 @@ def frontier_points(costs: ChainCosts) -> list[Point]:
     return _lowest([fastest, smallest, *_between(costs, smallest.peak_bytes, fastest.peak_bytes)])
 
 
-def points_of_all(several: Iterable[ChainCosts]) -> list[Point]:
-    """The points of one call that may be cut into several chains."""
-    return _lowest([point for costs in several for point in frontier_points(costs)])
+def points_of_all(several: Iterable[tuple[ChainCosts, float]]) -> list[Point]:
+    """The points of one call that may be cut into several chains, each with seconds that its plans take at least."""
+    found = [(point, floor) for costs, floor in several for point in frontier_points(costs)]
+    return _lowest([replace(point, seconds=max(point.seconds, floor)) for point, floor in found])
 
 
 @lru_cache(maxsize=1)

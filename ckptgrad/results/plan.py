@@ -46,6 +46,8 @@ class Plan(Shown):
         makespan: of a plan that sends values to tiers, the simulated seconds, of which some pass beside transfers.
         budget_source: what the budget is taken from, in words, where it was asked for as "auto".
         microbatches: in how many parts of the batch it runs, one after the other; program and costs are those of one.
+        floor_seconds: of a plan over chunks, seconds below which its estimate is not believed: those with which it is worth
+            looking at (`doors.choosing`), so that of a larger budget, for which nothing is chunked, no more are told.
 
     Example:
         >>> import jax.numpy as jnp, ckptgrad as cg
@@ -64,6 +66,7 @@ class Plan(Shown):
     makespan: float | None = None
     budget_source: str = ""
     microbatches: Microbatches | None = None
+    floor_seconds: float = 0.0
 
     @property
     def parts(self) -> tuple[Plan, ...]:
@@ -90,9 +93,10 @@ class Plan(Shown):
         """Estimated seconds of one call; only ratios between plans mean much."""
         if self.makespan is not None:
             return self.makespan
+        seconds = max(self.simulation.time if self.open_seconds is None else self.open_seconds, self.floor_seconds)
         if self.microbatches is not None:
-            return self.microbatches.count * self.simulation.time + self.microbatches.adding_seconds
-        return self.simulation.time if self.open_seconds is None else self.open_seconds
+            return self.microbatches.count * seconds + self.microbatches.adding_seconds
+        return seconds
 
     @property
     def least_seconds(self) -> float:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import jax.numpy as jnp
 import pytest
 
 import ckptgrad as cg
-from ckptgrad.chain.blocks import block_cuts
+from ckptgrad.chain.blocks import block_cuts, cuts_for_chunks
+from ckptgrad.example_models import transformer
 
 X = jnp.ones((4, 8))
 W = jnp.ones((8, 8))
@@ -49,3 +52,13 @@ def test_blocks_begin_at_every_place_of_their_period(widths, blocks):
     after = {position: stage for stage, position in enumerate(cuts, 1)}
     assert [[after[p] for p in positions] for positions in found] == blocks
     assert all(positions == sorted(set(positions)) for positions in found)
+
+
+@pytest.mark.parametrize(("words", "products"), [(4096, [4, 2, 6, 6, 6, 1]), (8, [6, 6, 6, 7])])
+def test_what_reads_many_parameters_beside_blocks_is_apart_where_stages_may_run_over_chunks(words, products):
+    """A loss over many words is cut by tokens, where attention before it is not."""
+    loss, args = transformer(blocks=4, width=16, heads=2, context=16, batch=2, vocabulary=words)
+    graph = cg.trace(loss, *args)
+    edges = [0, *cuts_for_chunks(graph, cg.target("cpu")), len(graph.operations)]
+    stages = [graph.operations[a:b] for a, b in itertools.pairwise(edges)]
+    assert [sum(op.name == "dot_general" for op in stage) for stage in stages] == products

@@ -1,5 +1,7 @@
 """Which ways to cut a call are planned: over chunks where a budget asks for that, and then no others."""
 
+import itertools
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ import ckptgrad as cg
 from ckptgrad.chain.cutting import Ways
 from ckptgrad.costs import asked
 from ckptgrad.costs.estimated import estimated_costs
-from ckptgrad.doors.choosing import holds_enough, prefers_chunks, worth_chunking
+from ckptgrad.doors.choosing import chunked_seconds, holds_enough, prefers_chunks, worth_chunking
 from ckptgrad.doors.gradient import GradientFunction
 from ckptgrad.planning.budget import everything_peak
 from ckptgrad.request import Request
@@ -84,6 +86,17 @@ def test_a_plan_that_is_about_as_fast_as_without_a_budget_stays_whole():
     x = np.ones((1024, WIDTH), "float32")
     assert not cg.plan(mlp, WS, x, budget="1x", costs="estimate").program.chunked
     assert not cg.plan(mlp, WS, x).program.chunked
+
+
+def test_no_larger_budget_is_told_to_be_slower_where_chunks_are_in_between(least):
+    """As stages that run whole are not compared with others where they are about as fast as without a budget."""
+    most = cg.plan(mlp, WS, X, policy="store_all").peak_bytes
+    budgets = np.geomspace(least[1], most, 8).astype(int)
+    plans = [cg.plan(mlp, WS, X, budget=int(b), costs="estimate", chunks=True) for b in budgets]
+    chunked = [plan for plan in plans if plan.program.chunked]
+    assert 0 < len(chunked) < len(plans)
+    assert all(b.seconds <= a.seconds for a, b in itertools.pairwise(plans))
+    assert all(plan.seconds >= chunked_seconds(plans[-1].program) for plan in chunked)
 
 
 def test_no_compiler_is_asked_about_stages_that_run_whole_where_chunks_are_preferred(monkeypatch):

@@ -31,7 +31,7 @@ def model(name):
 @functools.cache
 def curve(name, costs="estimate") -> Frontier:
     loss, args = model(name)
-    return cg.frontier(loss, *args, costs=costs)
+    return cg.frontier(loss, *args, costs=costs, chunks=False)
 
 
 def budgets(name, count, costs="estimate"):
