@@ -19,7 +19,7 @@ from ckptgrad.chain.cutting import Cutting
 from ckptgrad.chain.laid_out import lay_out_graph
 from ckptgrad.chain.late import made_late
 from ckptgrad.chain.program import Program, build_program
-from ckptgrad.chain.shard_maps import split_shard_maps
+from ckptgrad.chain.shard_maps.split import split_shard_maps
 from ckptgrad.costs.blocks import block_program
 from ckptgrad.doors.calling import Call
 from ckptgrad.doors.leaves import NUMBERS, float0_zeros, has_gradient

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, cast
 
 import jax
@@ -79,7 +80,10 @@ def cotangent_struct(aval: Aval) -> jax.ShapeDtypeStruct:
 
 def filled(aval: Aval, number: float = 0) -> Array:
     """An array of one number, of the type of an abstract value: sharded and varying as that is."""
-    value: Array = lax.full(aval.shape, number, aval.dtype, sharding=explicit_sharding(aval))
+    sharding = explicit_sharding(aval)
+    # 0.12 drops a sharding whose mesh is not the one at work.
+    with contextlib.nullcontext() if sharding is None else jax.sharding.use_abstract_mesh(sharding.mesh):
+        value: Array = lax.full(aval.shape, number, aval.dtype, sharding=sharding)
     unreduced = manual_axes(aval, "unreduced")
     # Only what varies can become unreduced.
     for axes, kind in (

@@ -46,10 +46,10 @@ def absent(op: Mapped, spec: Any, *also: str) -> tuple[Any, ...]:
     mentioned = {n for part in partitions(spec) if part is not None for n in (part if isinstance(part, tuple) else (part,))}
     # Unreduced shares are summed by whoever reduces them.
     mentioned.update(*(getattr(spec, how, None) or () for how in ("unreduced", *also)))
-    return tuple(a for a in op.params["mesh"].axis_names if a in _own_axes(op) and a not in mentioned)
+    return tuple(a for a in op.params["mesh"].axis_names if a in own_axes(op) and a not in mentioned)
 
 
-def _own_axes(op: Mapped) -> frozenset[Any]:
+def own_axes(op: Mapped) -> frozenset[Any]:
     """The mesh axes that the operation maps over, without those on which a `vmap` around it puts its examples."""
     return frozenset(op.params["newly_manual_axes"]) - spmd_axis_names()
 
@@ -131,7 +131,7 @@ def split_under_mesh(op: Application, body: Graph, seeded: list[int]) -> Partiti
 def residual_spec(op: Mapped, aval: Any) -> P:
     """Each device keeps its own: along the first axis, for the mesh axes along which the value varies."""
     names = op.params["mesh"].axis_names
-    varying = varying_axes(aval) if op.params["check_vma"] else _own_axes(op)
+    varying = varying_axes(aval) if op.params["check_vma"] else own_axes(op)
     axes = tuple(a for a in names if a in varying)
     sums = {how: frozenset(summed) for how in ("reduced", "unreduced") if (summed := manual_axes(aval, how))}
     return P(*([axes] if axes else []), **sums)

@@ -172,6 +172,97 @@ def whole_loss_mapped():
     return loss, args
 
 
+def stacked_parameters(depth: int) -> dict[str, np.ndarray]:
+    return {"in": numbers((depth, WIDTH, HIDDEN), 1, 0.3), "out": numbers((depth, HIDDEN, WIDTH), 2, 0.3)}
+
+
+def looped(depth: int = DEPTH, kind: str = "Auto"):
+    """Layers in a scan inside a `shard_map`, their parameters gathered by hand; it counts them, and carries a sum."""
+    mesh = mesh_of((8,), ("data",), kind)
+
+    @partial(jax.shard_map, mesh=mesh, in_specs=(P(None, "data"), P("data")), out_specs=P())
+    def loss(ws, x):
+        def step(carry, w):
+            x, total, count = carry
+            x = block(x, jax.tree.map(lambda a: lax.all_gather(a, "data", tiled=True), w))
+            return (x, total + x.sum() * count, count + 1), x.mean()
+
+        start = lax.pcast(jnp.zeros(()), ("data",), to="varying")
+        (x, total, _), means = lax.scan(step, (x, start, 0), ws)
+        return lax.pmean((x**2).mean() + 1e-3 * total + (means**3).sum(), "data")
+
+    return loss, (
+        placed(mesh, stacked_parameters(depth), P(None, "data")),
+        placed(mesh, numbers((ROWS, WIDTH), 99), P("data")),
+    )
+
+
+def recurrent(check: bool = False):
+    """A recurrence with whole weights over what each device has, time cut over devices; states are returned."""
+    mesh = mesh_of(*_TWO)
+
+    @partial(jax.shard_map, mesh=mesh, in_specs=(P(), P("data")), out_specs=(P("data"), P("data")), check_vma=check)
+    def run(w, x):
+        def step(carry, x):
+            h, i = carry
+            h = jnp.tanh(x + h @ w["in"] @ w["out"]) * jnp.where(i % 2, 1.0, 0.9)
+            return (h, i + 1), h
+
+        (h, _), states = lax.scan(step, (jnp.zeros_like(x[0]), 0), x)
+        return h[None], states
+
+    def loss(w, x):
+        h, states = run(w, x)
+        return (h**2).mean() + (states**3).mean()
+
+    w = jax.tree.map(lambda a: a[0], stacked_parameters(1))
+    return loss, (placed(mesh, w, P()), placed(mesh, numbers((64, 8, WIDTH), 99), P("data")))
+
+
+def ring_attention():
+    """A scan over layers, in each a `shard_map`, in each a loop in which keys and values go round."""
+    mesh, around = mesh_of((2, 4), ("data", "sequence")), [(i, (i + 1) % 4) for i in range(4)]
+
+    @partial(jax.shard_map, mesh=mesh, in_specs=(P(), P("data", "sequence")), out_specs=P("data", "sequence"))
+    def attend(w, x):
+        q, k, v = (x @ w[name] for name in "qkv")
+
+        def step(carry, _):
+            k, v, mixed, total = carry
+            scores = jnp.exp(jnp.einsum("bqd,bkd->bqk", q, k) / WIDTH**0.5)
+            mixed, total = mixed + jnp.einsum("bqk,bkd->bqd", scores, v), total + scores.sum(-1)
+            return (*(lax.ppermute(a, "sequence", around) for a in (k, v)), mixed, total), None
+
+        start = k, v, jnp.zeros_like(q), jnp.zeros_like(q[..., 0])
+        (_, _, mixed, total), _ = lax.scan(step, start, None, length=4)
+        return x + mixed / total[..., None]
+
+    def loss(ws, x):
+        return (lax.scan(lambda x, w: (attend(w, x), None), x, ws)[0] ** 2).mean()
+
+    ws = {name: numbers((DEPTH, WIDTH, WIDTH), k, 0.3) for k, name in enumerate("qkv")}
+    return loss, (placed(mesh, ws, P()), placed(mesh, numbers((8, 32, WIDTH), 99), P("data", "sequence")))
+
+
+def pipeline_of_ticks():
+    """As `pipeline`, its steps in a scan."""
+    mesh, parts = mesh_of((8,), ("stage",)), 4
+
+    @partial(jax.shard_map, mesh=mesh, in_specs=(P("stage"), P()), out_specs=P("stage"))
+    def run(w, x):
+        number, w = lax.axis_index("stage"), jax.tree.map(lambda a: a[0], w)
+
+        def tick(here, time):
+            here = block(jnp.where(number == 0, x[jnp.minimum(time, parts - 1)], here), w)
+            return lax.ppermute(here, "stage", [(i, (i + 1) % 8) for i in range(8)]), here
+
+        start = lax.pcast(jnp.zeros_like(x[0]), ("stage",), to="varying")
+        return lax.scan(tick, start, jnp.arange(parts + 7))[1][7:][None]
+
+    mesh_args = placed(mesh, stacked_parameters(8), P("stage")), placed(mesh, numbers((parts, 8, WIDTH), 99), P())
+    return lambda ws, x: (run(ws, x)[-1] ** 2).mean(), mesh_args
+
+
 _TWO = (4, 2), ("data", "model")
 # From the name of a way to what makes its loss and arguments.
 WAYS: dict[str, Callable[[], tuple[Any, Any]]] = {
@@ -187,9 +278,15 @@ WAYS: dict[str, Callable[[], tuple[Any, Any]]] = {
     "mapped layers": mapped,
     "mapped layers, untyped": partial(mapped, check=False),
     "a mapped loss": whole_loss_mapped,
+    "a mapped loop": looped,
+    "a mapped recurrence": partial(recurrent, check=True),
+    "a mapped recurrence, untyped": recurrent,
+    "ring attention": ring_attention,
+    "a pipeline of ticks": pipeline_of_ticks,
     "scanned, data parallel": partial(stacked, (8,), ("data",), (P(), P()), P("data")),
     "scanned, sharded parameters": partial(stacked, (8,), ("data",), (P("data"), P("data")), P("data")),
     "scanned, data x tensor": partial(stacked, *_TWO, (P(None, "model"), P("model")), P("data")),
     "explicit, data parallel": partial(plain, (8,), ("data",), (P(), P()), P("data"), "Explicit"),
     "explicit, scanned": partial(stacked, (8,), ("data",), (P(), P()), P("data"), "Explicit"),
+    "explicit, a mapped loop": partial(looped, kind="Explicit"),
 }

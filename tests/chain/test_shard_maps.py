@@ -13,9 +13,11 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 import ckptgrad as cg
-from ckptgrad.chain.shard_maps import split_shard_maps
+from ckptgrad.chain.shard_maps.lying import Lying
+from ckptgrad.chain.shard_maps.split import split_shard_maps
 from ckptgrad.graph.evaluate import evaluate
-from tests.cases.devices import DEPTH, WAYS, placed
+from ckptgrad.target.allocated import compiled_memory
+from tests.cases.devices import DEPTH, WAYS, looped, placed, ring_attention
 from tests.support.devices import on_devices
 
 ROWS, WIDTH = 32, 8
@@ -76,6 +78,15 @@ def check_planned(way: str) -> None:
     assert least.peak_bytes < most.peak_bytes
 
 
+def check_loops_planned() -> None:
+    """From one checkpoint for all steps to all of them, in and out of a scan."""
+    for (loss, args), share in ((looped(32), 0.2), (ring_attention(), 0.5)):
+        everything = compiled_memory(jax.jit(jax.value_and_grad(loss)).lower(*args).compile()).peak_bytes
+        found = cg.value_and_grad(loss, budget="min").compile(*args)
+        assert found.peak_bytes < share * everything
+        np.testing.assert_allclose(found(*args)[0], jax.jit(loss)(*args), rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("check", "kind"),
     [
@@ -92,6 +103,88 @@ def test_parts_are_the_whole(check, kind):
 @pytest.mark.parametrize("way", ["pipeline", "a mapped loss"])
 def test_bodies_are_planned(way):
     on_devices(8, __name__, f"check_planned({way!r})")
+
+
+@pytest.mark.slow
+def test_loops_inside_are_planned():
+    on_devices(8, __name__, "check_loops_planned()")
+
+
+def one_device():
+    return jax.make_mesh((1,), ("d",), axis_types=(AxisType.Auto,))
+
+
+def in_map(body, check=True):
+    return jax.shard_map(body, mesh=one_device(), in_specs=(P(), P("d")), out_specs=P("d"), check_vma=check)
+
+
+def scanned(w, x):
+    """Numbers, stacks that the body makes, entries that are scalars, results of the loop that are returned."""
+
+    def step(c, v):
+        return (jnp.tanh(c[0] @ w) * v.mean(), c[1] + 1), (c[0].sum() * c[1], c[0])
+
+    (h, _), (sums, states) = lax.scan(step, (x[0], 0), jnp.stack([x, 2 * x]) * sum(x.shape))
+    return x * (h * sums.sum() + states[0] + states[1])
+
+
+def looping(w, x):
+    return lax.while_loop(lambda c: c[1] < 3, lambda c: (jnp.tanh(c[0] @ w), c[1] + 1), (x, 0))[0]
+
+
+def looping_apart(w, x):
+    """Each device goes on as its own values say."""
+    return lax.while_loop(lambda c: c.mean() > 2, lambda c: jnp.tanh(c @ w), x)
+
+
+def nested(w, x):
+    return lax.scan(lambda c, _: (looping(w, scanned(w, c)), None), x, None, length=2)[0]
+
+
+@pytest.mark.parametrize(("body", "check", "loop"), [
+    (scanned, True, "scan"), (scanned, False, "scan"), (looping, True, "while"), (looping, False, None),
+    (looping_apart, True, None), (nested, True, "scan"),
+])  # fmt: skip
+def test_loops_stand_outside(body, check, loop):
+    """Where all devices are known to go on for as long."""
+    args = jnp.eye(8) * 0.9, jnp.linspace(0.0, 3.0, 64).reshape(8, 8)
+    graph = cg.trace(in_map(body, check), *args)
+    parts = split_shard_maps(graph, cg.target("cpu"))
+    assert loop is None or parts.counts[loop] == 1
+    assert (parts is graph) == (loop is None)
+    for a, b in zip(*(evaluate(g, args) for g in (graph, parts)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+@pytest.mark.parametrize("loop", ["scan", "while"])
+def test_maps_in_loops_are_taken_apart(loop):
+    layer = in_map(scanned)
+
+    def loss(w, x):
+        if loop == "scan":
+            return lax.scan(lambda x, _: (layer(w, x), None), x, None, length=2)[0].sum()
+        return lax.while_loop(lambda c: c[1] < 2, lambda c: (layer(w, c[0]), c[1] + 1), (x, 0))[0].sum()
+
+    args = jnp.eye(8) * 0.9, jnp.linspace(0.0, 3.0, 64).reshape(8, 8)
+    graph = cg.trace(loss, *args)
+    parts = split_shard_maps(graph, cg.target("cpu"))
+    (whole,), (found,) = ([op for op in g.operations if op.name == loop] for g in (graph, parts))
+    assert str(whole.params).count("shard_map[") < str(found.params).count("shard_map[")
+    np.testing.assert_allclose(evaluate(parts, args)[0], evaluate(graph, args)[0], rtol=1e-6)
+
+
+def test_how_values_lie():
+    stack = Lying(P(("a", "b"), None, "c"), None).stack
+    assert stack.spec == P(None, ("a", "b"), None, "c")
+    assert stack.entry is not None
+    assert stack.entry.same(Lying(P(("a", "b"), None, "c")))
+    assert Lying(P("a")).entry is None
+    assert Lying(P("a"), 0).stack == Lying(P(None, "a"), 1)
+    assert Lying(P()).entry == Lying(P())
+    assert Lying(P("a", None)).same(Lying(P(("a",))))
+    assert not Lying(P("a")).same(Lying(P("a"), 0))
+    assert Lying(P(None, "a")).cuts_along(frozenset("a"))
+    assert not Lying(P(None, "a")).cuts_along(frozenset("ab"))
 
 
 def test_what_is_no_chain_stays_one_operation():

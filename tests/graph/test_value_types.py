@@ -47,6 +47,15 @@ def test_a_sharding_is_part_of_the_type_where_axes_are_explicit(kind, explicit):
     assert not is_manual(seen[0])
 
 
+def test_zeros_are_sharded_as_their_type_states_on_any_mesh():
+    mesh = jax.make_mesh((1,), ("d",), axis_types=(AxisType.Explicit,))
+    wanted = jax.typeof(jax.device_put(jnp.ones((4, 2)), NamedSharding(mesh, PartitionSpec("d"))))
+    seen = []
+    jax.make_jaxpr(lambda: seen.append(jax.typeof(filled(wanted))) or 0)()
+    assert explicit_sharding(seen[0]) == explicit_sharding(wanted)
+    assert explicit_sharding(wanted) is not None
+
+
 def test_inside_a_shard_map_a_cotangent_varies_as_its_value_does():
     mesh = jax.make_mesh((1,), ("d",), axis_types=(AxisType.Auto,))
     seen = []
