@@ -44,7 +44,7 @@ class Lying:
     def cuts_along(self, axes: frozenset[Any]) -> bool:
         """Whether it is cut along these axes of the mesh, and no others."""
         found = [axis for part in self._cut for axis in part]
-        return {*found} == axes and not any(self._sums) and self.axis is None
+        return frozenset(found) == axes and not any(self._sums) and self.axis is None
 
     @property
     def stack(self) -> Lying:
@@ -62,7 +62,9 @@ class Lying:
     @property
     def _cut(self) -> tuple[tuple[Any, ...], ...]:
         """The axes of the mesh for each axis of the value, without those at the end that are whole."""
-        parts = [part if isinstance(part, tuple) else () if part is None else (part,) for part in partitions(self.spec)]
+        parts: list[tuple[Any, ...]] = [
+            part if isinstance(part, tuple) else () if part is None else (part,) for part in partitions(self.spec)
+        ]
         while parts and not parts[-1]:
             parts.pop()
         return tuple(parts)

@@ -132,7 +132,7 @@ class _Run:
         lying = [*(self.parts.outs[k] for k in returned), *crossing.values()]
         mapped = self._mapped(segment, [v for v in variables_of(reads) if v not in made], lying)
         results.update(zip(returned, mapped, strict=False))
-        self.lying.update(crossing)
+        self.lying.update(crossing.items())
         self.env.update(zip(crossing, mapped[len(returned) :], strict=True))
 
     def _mapped(self, run: Any, reads: Sequence[Variable], lying: Sequence[Lying]) -> Sequence[Any]:

@@ -13,7 +13,6 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 import ckptgrad as cg
-from ckptgrad.chain.shard_maps.lying import Lying
 from ckptgrad.chain.shard_maps.split import split_shard_maps
 from ckptgrad.graph.evaluate import evaluate
 from ckptgrad.target.allocated import compiled_memory
@@ -154,65 +153,3 @@ def test_loops_stand_outside(body, check, loop):
     assert (parts is graph) == (loop is None)
     for a, b in zip(*(evaluate(g, args) for g in (graph, parts)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6)
-
-
-@pytest.mark.parametrize("loop", ["scan", "while"])
-def test_maps_in_loops_are_taken_apart(loop):
-    layer = in_map(scanned)
-
-    def loss(w, x):
-        if loop == "scan":
-            return lax.scan(lambda x, _: (layer(w, x), None), x, None, length=2)[0].sum()
-        return lax.while_loop(lambda c: c[1] < 2, lambda c: (layer(w, c[0]), c[1] + 1), (x, 0))[0].sum()
-
-    args = jnp.eye(8) * 0.9, jnp.linspace(0.0, 3.0, 64).reshape(8, 8)
-    graph = cg.trace(loss, *args)
-    parts = split_shard_maps(graph, cg.target("cpu"))
-    (whole,), (found,) = ([op for op in g.operations if op.name == loop] for g in (graph, parts))
-    assert str(whole.params).count("shard_map[") < str(found.params).count("shard_map[")
-    np.testing.assert_allclose(evaluate(parts, args)[0], evaluate(graph, args)[0], rtol=1e-6)
-
-
-def test_how_values_lie():
-    stack = Lying(P(("a", "b"), None, "c"), None).stack
-    assert stack.spec == P(None, ("a", "b"), None, "c")
-    assert stack.entry is not None
-    assert stack.entry.same(Lying(P(("a", "b"), None, "c")))
-    assert Lying(P("a")).entry is None
-    assert Lying(P("a"), 0).stack == Lying(P(None, "a"), 1)
-    assert Lying(P()).entry == Lying(P())
-    assert Lying(P("a", None)).same(Lying(P(("a",))))
-    assert not Lying(P("a")).same(Lying(P("a"), 0))
-    assert Lying(P(None, "a")).cuts_along(frozenset("a"))
-    assert not Lying(P(None, "a")).cuts_along(frozenset("ab"))
-
-
-def test_what_is_no_chain_stays_one_operation():
-    mesh = jax.make_mesh((1,), ("d",), axis_types=(AxisType.Auto,))
-    short = jax.shard_map(lambda x: jnp.sin(x), mesh=mesh, in_specs=P("d"), out_specs=P("d"))
-    printed = jax.shard_map(
-        lambda x: [jax.debug.print("{}", x[0]), jnp.sin(jnp.cos(jnp.sin(x)))][1],
-        mesh=mesh,
-        in_specs=P("d"),
-        out_specs=P("d"),
-    )
-    for fun in (short, printed, jnp.sin):
-        graph = cg.trace(fun, jnp.ones(64))
-        assert split_shard_maps(graph, cg.target("cpu")).operations == graph.operations
-
-
-@pytest.mark.parametrize("budget", [None, "min"])
-def test_saved_plans_fit_the_whole_and_the_parts(budget):
-    mesh = jax.make_mesh((1,), ("d",), axis_types=(AxisType.Auto,))
-
-    def body(x, w):
-        for _ in range(4):
-            x = jnp.tanh(x @ w)
-        return lax.psum((x**2).sum(), "d")
-
-    mapped = jax.shard_map(body, mesh=mesh, in_specs=(P("d"), P()), out_specs=P())
-    args = jnp.ones((32, 16)), jnp.eye(16)
-    plan = cg.plan(mapped, *args, budget=budget)
-    again = cg.value_and_grad(mapped, policy=cg.load_plan(plan.to_json()))
-    assert again.plan(*args).schedule.actions == plan.schedule.actions
-    np.testing.assert_allclose(again(*args)[1], jax.grad(mapped)(*args), rtol=1e-6)
