@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ckptgrad.bytes import Budget, check_budget, is_auto, is_fit
-from ckptgrad.chunks.choice import ChunkChoice, read_chunks
+from ckptgrad.chunks.choice import ChunkChoice, read_chunks, read_written_chunks
 from ckptgrad.costs import source
 from ckptgrad.errors import ArgnumsError, OptionError
 from ckptgrad.execution.tiers.tier import Tier, read_tiers
@@ -44,6 +44,9 @@ _RUNTIME = Text("Whether the gradient is one program or runs stage by stage", ch
 _ENCODINGS = Text("In which forms values may be kept", choices=registered_encodings, read=tuple, repeats=True)
 _TIERS = Text('Where to send what does not fit: "host:64GiB", "disk:/scratch:500GiB"', read=tuple, repeats=True)
 _MICROBATCHES = Text('In how many parts of the batch: a number, or "auto"', read=read_count)
+_CHUNKS = Text(
+    'Stages over chunks of an axis: auto, true, false, or "not axis 1 of tokens"', read=read_written_chunks, repeats=True
+)
 _TARGET = Text('What is compiled for, if not what is attached: "h100", "h100:8", "v5e:2x2", "cpu", a file about a GPU')
 
 
@@ -96,7 +99,7 @@ class Request:
     progress: bool | Callable[[int, int], object] = False
     encodings: Sequence[str] | str = field(default=(), metadata=_ENCODINGS.metadata)
     tiers: Sequence[str] | str = field(default=(), metadata=_TIERS.metadata)
-    chunks: bool | str | ChunkChoice = "auto"
+    chunks: bool | str | Sequence[str] | ChunkChoice = field(default="auto", metadata=_CHUNKS.metadata)
     microbatches: int | str | None = field(default=None, metadata=_MICROBATCHES.metadata)
 
     def __post_init__(self) -> None:
@@ -128,6 +131,8 @@ class Request:
         if count != "auto" and (not _is_index(count) or int(count) < 1):
             raise OptionError(f'microbatches={count!r} must be a positive number, "auto" or None')
         object.__setattr__(self, "microbatches", count if count == "auto" else int(count))
+        if self.chunk_choice.whole and self.microbatches != 1:
+            raise OptionError(f"microbatches={count!r} is not to be had with axes that stay whole: give chunks=False")
         if self.runtime == "staged":
             raise OptionError("microbatches= needs runtime='compiled': their loop is part of one program")
         if self.asks_to_fit:

@@ -52,6 +52,7 @@ class StageKind:
         encodings: the names of those in which values may be kept.
         chunked: whether it may also run over chunks of an axis.
         last: whether nothing reads its outputs before its backward.
+        whole: positions and axes of inputs along which it may not run over chunks.
     """
 
     def __init__(
@@ -66,9 +67,10 @@ class StageKind:
         encodings: tuple[str, ...] = (),
         chunked: bool = False,
         last: bool = False,
+        whole: Sequence[tuple[int, int]] = (),
     ) -> None:
         self.graph, self.target, self.saveable, self.encodings = graph, target, saveable, encodings
-        self.chunked, self.last = chunked, last
+        self.chunked, self.last, self.whole = chunked, last, tuple(whole)
         self.wrt, self.seeds = tuple(wrt), tuple(seeds)
         self.boundary_in, self.boundary_out = tuple(boundary_in), tuple(boundary_out)
         self.kept: dict[PerKind[Any], Any] = {}
@@ -153,7 +155,8 @@ class StageKind:
         graph = self.graph
         wrt, seeds = [graph.inputs[i] for i in self.wrt], [graph.outputs[i] for i in self.seeds]
         whole = partition(self.joint, ())
-        choices = chunked_choices(graph, wrt, variables_of(seeds), whole, Roofline(self.target), self.last)
+        axes = [(graph.inputs[k], axis) for k, axis in self.whole]
+        choices = chunked_choices(graph, wrt, variables_of(seeds), whole, Roofline(self.target), self.last, axes)
         return [Option(name, part) for name, part in choices]
 
     @once

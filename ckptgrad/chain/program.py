@@ -9,7 +9,7 @@ once.  Arguments and captured constants are the caller's and cost nothing.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from ckptgrad.autodiff.reach import reaching
 from ckptgrad.autodiff.reverse import active_variables
 from ckptgrad.autodiff.rule import generation
+from ckptgrad.axes.followed import Place, followed
 from ckptgrad.chain.cut import find_cuts
 from ckptgrad.chain.kind import StageKind
 from ckptgrad.chain.layers import layer_of, named_values
@@ -223,6 +224,7 @@ def build_program(
     saveable: Saveable | None = None,
     encodings: tuple[str, ...] = (),
     chunked: bool = False,
+    whole: Collection[Place] = (),
 ) -> Program:
     """Cut a graph into stages and recognise equal ones.
 
@@ -235,11 +237,12 @@ def build_program(
         saveable: which operations' results may be kept, as in `jax.checkpoint_policies`.
         encodings: the names of those in which values may be kept.
         chunked: whether stages may run over chunks of an axis.
+        whole: axes of the graph's inputs along which they may not.
     """
     # From a seed that is no value of the graph nothing flows back: all gradients would be zero.
     assert {*variables_of(seeds)} <= {*graph.variables}
     cuts = find_cuts(graph, target) if cuts is None else cuts
-    return _Builder(graph, wrt, variables_of(seeds), target, cuts, saveable, encodings, chunked).build()
+    return _Builder(graph, wrt, variables_of(seeds), target, cuts, saveable, encodings, chunked, whole).build()
 
 
 # Kinds of recent programs: a function that is traced again is not differentiated again.
@@ -268,9 +271,11 @@ class _Builder:
         saveable: Saveable | None,
         encodings: tuple[str, ...],
         chunked: bool,
+        whole: Collection[Place],
     ) -> None:
         self.target, self.saveable, self.encodings, self.chunked = target, saveable, encodings, chunked
         self.graph, self.wrt, self.seeds = graph, tuple(wrt), tuple(dict.fromkeys(seeds))
+        self.whole = {*followed(graph.operations, dict.fromkeys(whole), merged=True)} if whole else set[Place]()
         edges = [0, *cuts, len(graph.operations)]
         self.segments = [graph.operations[a:b] for a, b in itertools.pairwise(edges)]
         active = active_variables(graph, wrt)
@@ -318,13 +323,16 @@ class _Builder:
         seeds = [k for k, v in enumerate(outputs) if v in self.useful and v in self.received]
         wrt = [k for k, v in enumerate(inputs) if v in self.useful] if seeds else []
         last = self.chunked and i == len(self.segments) - 1
-        roles = (tuple(boundary_in), tuple(boundary_out), tuple(wrt), tuple(seeds), last)
+        whole = tuple(
+            (k, axis) for k, v in enumerate(inputs) for axis in range(len(v.aval.shape)) if (v, axis) in self.whole
+        )
+        roles = (tuple(boundary_in), tuple(boundary_out), tuple(wrt), tuple(seeds), last, whole)
         laid_out = tuple(v.sharding for v in (*inputs, *(v for op in operations for v in op.outputs)))
         key = (segment_key(operations, inputs, outputs), laid_out, roles, self.environment)
         kind = self.kinds.get(key) or _recall(key)
         if kind is None:
             graph = Graph(inputs, outputs, operations)
-            choice = self.target, self.saveable, self.encodings, self.chunked, last
+            choice = self.target, self.saveable, self.encodings, self.chunked, last, whole
             kind = StageKind(graph, wrt, seeds, boundary_in, boundary_out, *choice)
             _RECENT.put(key, kind, (op.params for op in operations))
         self.kinds[key] = kind

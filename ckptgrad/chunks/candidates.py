@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from ckptgrad.axes.chunked import Chunkable, chunkable
+from ckptgrad.axes.followed import Place, followed
 from ckptgrad.axes.proposed import proposals
 from ckptgrad.chunks.chunked import chunked_joint
 from ckptgrad.chunks.markers import ONE_PASS, Floors, loop_of, with_costs
@@ -37,6 +39,7 @@ def chunked_choices(
     whole: Partition,
     roofline: Roofline,
     last: bool = False,
+    forbidden: Collection[tuple[Variable, int]] = (),
 ) -> list[tuple[str, Partition]]:
     """Partitions of joint graphs whose operations run over chunks, from few chunks to many, each with its name.
 
@@ -48,10 +51,11 @@ def chunked_choices(
         whole: the stage run whole, keeping nothing; loops over chunks are not taken to be any faster.
         roofline: the rates by which they are timed.
         last: whether nothing reads the outputs before the backward, so that one pass may make both.
+        forbidden: axes of inputs that stay whole.
     """
     if not wrt or not seeds:
         return []
-    candidates = [c for f in cuttable(graph) for c in _candidates(graph, wrt, seeds, f, whole, roofline, last)]
+    candidates = [c for f in cuttable(graph, forbidden) for c in _candidates(graph, wrt, seeds, f, whole, roofline, last)]
     kept: list[_Candidate] = []
     for c in sorted(candidates, key=lambda c: (c.seconds, c.bytes)):
         if not kept or c.bytes < WORTH * kept[-1].bytes:
@@ -59,11 +63,29 @@ def chunked_choices(
     return [(c.name, c.part) for c in kept[-MOST_OFFERED:]]
 
 
-def cuttable(graph: Graph) -> list[Chunkable]:
-    """Ways to run a graph over chunks of an axis that prove and are worth trying, the best first."""
+def cuttable(graph: Graph, forbidden: Collection[tuple[Variable, int]] = ()) -> list[Chunkable]:
+    """Ways to run a graph over chunks of an axis that prove and are worth trying, the best first.
+
+    Args:
+        graph: the forward graph of a stage.
+        forbidden: axes of its inputs that stay whole, and so do those inside to which these go.
+    """
     if any(op.effects for op in graph.operations):
         return []
-    return [f for start in proposals(graph)[:MOST_AXES] if (f := chunkable(graph, start)) is not None]
+    whole = {*followed(graph.operations, dict.fromkeys(forbidden), merged=True)} if forbidden else set[Place]()
+    starts = [start for start in proposals(graph) if whole.isdisjoint(start.items())]
+    found = (f for start in starts if (f := chunkable(graph, start)) is not None and whole.isdisjoint(axes_cut(f)))
+    return [*itertools.islice(found, MOST_AXES)]
+
+
+def axes_cut(found: Chunkable) -> list[Place]:
+    """The axes along which values of a graph are cut where they enter a loop over chunks."""
+    copied = {op.outputs[0]: op.inputs[0] for op in found.before if op.name == "copy"}
+    places: list[Place] = []
+    for v, axis in found.sliced.items():
+        source = copied.get(v, v)
+        places += [(source, axis)] if isinstance(source, Variable) else []
+    return places
 
 
 def _candidates(

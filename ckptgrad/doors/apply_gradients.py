@@ -177,7 +177,7 @@ def apply_gradients(
     target: TargetChoice = None,
     shardings: Any = None,
     encodings: Sequence[str] | str = (),
-    chunks: bool | str = "auto",
+    chunks: bool | str | Sequence[str] = "auto",
 ) -> UpdateFunction:
     """A function that takes one step of an optimizer, in which each gradient is used, and freed, as soon as it is complete.
 

@@ -30,7 +30,7 @@ def frontier(
     saveable: Callable[..., Any] | None = None,
     costs: str = "auto",
     target: TargetChoice = None,
-    chunks: bool | str = "auto",
+    chunks: bool | str | Sequence[str] = "auto",
     **kwargs: Any,
 ) -> Frontier:
     """Every budget at which the optimal plan of `value_and_grad(fun)` changes, with its estimated time.

@@ -239,7 +239,7 @@ def value_and_grad(
     progress: bool | Callable[[int, int], object] = False,
     tiers: Sequence[str] | str = (),
     encodings: Sequence[str] | str = (),
-    chunks: bool | str = "auto",
+    chunks: bool | str | Sequence[str] = "auto",
     microbatches: int | str | None = None,
 ) -> GradientFunction:
     """A function that evaluates `fun` and its gradient, within a memory budget.
@@ -283,7 +283,8 @@ def value_and_grad(
             What is compared, divided by, used as an index or not a number of real floating point stays as it is.
         chunks: whether stages may run over chunks of an axis (examples, tokens, ...) where that keeps a budget, or is the
             faster way to: the axes are found, and proved to be independent. "auto": where some stage holds 1 MiB or more
-            inside; True: whatever it holds; False: never, so that values are summed in the order of the function. Without a
+            inside; True: whatever it holds; False: never, so that values are summed in the order of the function; "not axis
+            1 of batch['tokens']", or several of these: as "auto", but not along such axes (plans name them so). Without a
             budget, in stages with loops to reverse, over several devices and where stages run one by one, all run whole.
         microbatches: in how many parts of the batch the gradient is computed, one after the other, each by the same plan,
             with the same result to rounding; "auto": as many as give the best plan within the budget, which may be one. The
@@ -297,9 +298,10 @@ def value_and_grad(
         BudgetFormatError, OptionError: at once, for a malformed budget or option.
         MissingExtraError: at once, where the compiler of the target is not installed.
         BudgetError: when called, for a budget below what is feasible.
-        OptionError: when called, for microbatches where the loss is not proved to be a sum, or their number does not divide
-            its entries; for a budget in bytes where it is not known how tracers lie over several devices; in one of
-            several processes for options by which each may plan differently, unless they plan together, in `.compile`.
+        OptionError: when called, for an axis that stays whole and is none of an argument; for microbatches where the loss is
+            not proved to be a sum, or their number does not divide its entries; for a budget in bytes where it is not known
+            how tracers lie over several devices; in one of several processes for options by which each may plan differently,
+            unless they plan together, in `.compile`.
         TierError: at once for malformed tiers; when called, for a tier that cannot be used or does not keep what it is sent.
         StagedError: when called with runtime="staged" inside a transformation, or for several devices.
         NotAttachedError: when called, and the target is not attached to this process.
@@ -349,7 +351,7 @@ def grad(
     progress: bool | Callable[[int, int], object] = False,
     tiers: Sequence[str] | str = (),
     encodings: Sequence[str] | str = (),
-    chunks: bool | str = "auto",
+    chunks: bool | str | Sequence[str] = "auto",
     microbatches: int | str | None = None,
 ) -> GradientFunction:
     """A function that evaluates the gradient of `fun`; see `value_and_grad`.

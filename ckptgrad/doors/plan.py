@@ -24,7 +24,7 @@ def plan(
     costs: str = "auto",
     target: TargetChoice = None,
     encodings: Sequence[str] | str = (),
-    chunks: bool | str = "auto",
+    chunks: bool | str | Sequence[str] = "auto",
     microbatches: int | str | None = None,
     **kwargs: Any,
 ) -> Plan:

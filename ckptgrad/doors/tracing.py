@@ -271,7 +271,9 @@ def trace_chain(
     program: Program | None = None
     if cutting is Cutting.CHUNKED:
         cuts = cuts_for_chunks(graph, target)
-        program = build_program(graph, wrt, seeds, target, cuts, saveable, encodings, chunked=True)
+        whole = request.chunk_choice.whole_axes(call.names, [len(v.aval.shape) for v in graph.inputs])
+        marked = {(graph.inputs[k], axis) for k, axes in whole.items() for axis in axes}
+        program = build_program(graph, wrt, seeds, target, cuts, saveable, encodings, chunked=True, whole=marked)
     elif cutting is Cutting.BLOCKS:
         program = block_program(graph, wrt, seeds, target, saveable, encodings)
     program = program or build_program(graph, wrt, seeds, target, saveable=saveable, encodings=encodings)

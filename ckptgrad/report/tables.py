@@ -56,3 +56,15 @@ def two_columns() -> Table:
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column()
     return grid
+
+
+def ranges(stages: Sequence[int]) -> str:
+    """Numbers, with consecutive ones written as ranges: "0, 2 .. 9"."""
+    runs: list[list[int]] = []
+    for stage in stages:
+        if runs and stage == runs[-1][1] + 1:
+            runs[-1][1] = stage
+        else:
+            runs.append([stage, stage])
+    words = [str(a) if a == b else f"{a}, {b}" if b == a + 1 else f"{a} .. {b}" for a, b in runs]
+    return ", ".join(words[:4] + ["..."] if len(words) > 4 else words)

@@ -18,6 +18,7 @@ from ckptgrad.planning.referee import Simulation
 from ckptgrad.planning.schedule import Schedule
 from ckptgrad.results.advice.advice import Advice, advice_on
 from ckptgrad.results.at_peak import AtPeak, Floor, at_peak, floor_of
+from ckptgrad.results.chunk_axes import chunk_axes
 from ckptgrad.results.microbatches import Microbatches
 from ckptgrad.results.outcomes import OUTCOMES, Outcome
 from ckptgrad.results.shown import Shown
@@ -143,6 +144,11 @@ class Plan(Shown):
         kept = self.schedule.kept
         return [stage.options[kept[i]].name if i in kept else "-" for i, stage in enumerate(self.costs.stages)]
 
+    @once
+    def chunk_axes(self) -> dict[int, str]:
+        """For each stage that runs over chunks the axis: "axis 1 of batch['tokens']", or "" if no argument has it."""
+        return chunk_axes(self.program, self.schedule.kept)
+
     @property
     def encodings(self) -> tuple[str, ...]:
         """The names of the encodings in which it keeps values, those of `encodings=` that it uses."""
@@ -210,6 +216,7 @@ class Plan(Shown):
             "distinct_stages": len(self.program.kinds),
             "recomputed_stages": self.simulation.recomputations,
             "choices": self.choices,
+            "chunk_axes": self.chunk_axes,
             "options": [[option.name for option in stage.options] for stage in self.costs.stages],
             "lower_bound_seconds": self.least_seconds,
             "borrowed_rules": self.borrowed,

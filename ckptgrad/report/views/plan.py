@@ -21,7 +21,7 @@ from ckptgrad.report import registry
 from ckptgrad.report.plots.costs import plot_costs
 from ckptgrad.report.plots.schedule import plot_schedule
 from ckptgrad.report.schedule import schedule_chart
-from ckptgrad.report.tables import NOTHING, budget_words, need_words, table_of, two_columns
+from ckptgrad.report.tables import NOTHING, budget_words, need_words, ranges, table_of, two_columns
 from ckptgrad.results.outcomes import Outcome
 from ckptgrad.results.plan import Plan
 from ckptgrad.target.target import Target
@@ -98,6 +98,8 @@ def _summary(plan: Plan) -> Table:
         f"{len(program.stages)}, {len(program.kinds)} of them distinct; {counted(simulation.forwards, 'forward')}, "
         f"{simulation.recomputations} of them repeated",
     )
+    if plan.chunk_axes:
+        grid.add_row("chunks", _chunk_words(plan))
     inside = plan.recomputing_inside
     if inside:
         grid.add_row(
@@ -163,6 +165,15 @@ def _legend(plan: Plan) -> dict[str, str]:
         "forwards": "how often it runs forward",
     }
     return {name: meaning for name, meaning in columns.items() if meaning}
+
+
+def _chunk_words(plan: Plan) -> str:
+    """Which stages run over chunks along which axis."""
+    stages: dict[str, list[int]] = {}
+    for i, axis in plan.chunk_axes.items():
+        stages.setdefault(axis or "an axis that no argument has", []).append(i)
+    found = [(axis, "stage" if len(numbers) == 1 else "stages", ranges(numbers)) for axis, numbers in stages.items()]
+    return "; ".join(f"along {axis} in {word} {numbers}" for axis, word, numbers in found)
 
 
 class _Row(NamedTuple):

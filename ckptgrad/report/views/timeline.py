@@ -20,7 +20,7 @@ from ckptgrad.meters.meter import meters
 from ckptgrad.report import registry
 from ckptgrad.report.plots.timeline import plot_timeline
 from ckptgrad.report.series.words import during
-from ckptgrad.report.tables import budget_words, need_words, table_of
+from ckptgrad.report.tables import budget_words, need_words, ranges, table_of
 from ckptgrad.results.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def alive_table(alive: Sequence[Buffer], most: int = MOST_ALIVE) -> Table:
         stages = sorted({b.stage for b in group if b.stage is not None})
         layers = ranged([b.source.scope for b in group if b.source]) if first.source else ""
         place = "" if first.source is None else replace(first.source, scope=layers).brief
-        table.add_row(format_bytes(total), first.kind, kind, first.what, _ranges(stages), place)
+        table.add_row(format_bytes(total), first.kind, kind, first.what, ranges(stages), place)
     if len(groups) > most:
         rest = sum(b.bytes for group in groups[most:] for b in group)
         table.add_row(format_bytes(rest), f"{len(groups) - most} more rows", "", "", "", "")
@@ -135,18 +135,6 @@ def _alike(alive: Sequence[Buffer]) -> list[list[Buffer]]:
     for b in alive:
         groups.setdefault((b.kind, b.what, b.type, b.source), []).append(b)
     return sorted(groups.values(), key=lambda group: -sum(b.bytes for b in group))
-
-
-def _ranges(stages: Sequence[int]) -> str:
-    """Numbers, with consecutive ones written as ranges: "0, 2 .. 9"."""
-    runs: list[list[int]] = []
-    for stage in stages:
-        if runs and stage == runs[-1][1] + 1:
-            runs[-1][1] = stage
-        else:
-            runs.append([stage, stage])
-    words = [str(a) if a == b else f"{a}, {b}" if b == a + 1 else f"{a} .. {b}" for a, b in runs]
-    return ", ".join(words[:4] + ["..."] if len(words) > 4 else words)
 
 
 def _readings(timeline: Timeline) -> Table:
