@@ -16,8 +16,7 @@ from ckptgrad.errors import ArgnumsError, OptionError
 from ckptgrad.execution.tiers.tier import Tier, read_tiers
 from ckptgrad.planning.policy import Policy, get_policy, registered
 from ckptgrad.planning.schedule import Schedule
-from ckptgrad.stage.encodings.encoding import check_encodings
-from ckptgrad.stage.encodings.encoding import registered as registered_encodings
+from ckptgrad.stage.encodings.encoding import AUTO, check_encodings, exact_encodings, read_encodings, written_encodings
 from ckptgrad.stage.save_options import Saveable
 from ckptgrad.stage.written_saveable import choices, read_saveable
 from ckptgrad.target.named import TargetChoice
@@ -41,7 +40,7 @@ _POLICY = Text("The policy that decides what to store", choices=registered)
 _SAVEABLE = Text("What may be kept inside stages", choices=choices, read=read_saveable)
 _COSTS = Text("How stages are judged", choices=lambda: source.CHOICES)
 _RUNTIME = Text("Whether the gradient is one program or runs stage by stage", choices=lambda: RUNTIMES)
-_ENCODINGS = Text("In which forms values may be kept", choices=registered_encodings, read=tuple, repeats=True)
+_ENCODINGS = Text("In which forms values may be kept", choices=written_encodings, read=read_encodings, repeats=True)
 _TIERS = Text('Where to send what does not fit: "host:64GiB", "disk:/scratch:500GiB"', read=tuple, repeats=True)
 _MICROBATCHES = Text('In how many parts of the batch: a number, or "auto"', read=read_count)
 _CHUNKS = Text(
@@ -69,7 +68,8 @@ class Request:
         runtime: how the gradient is run, one of `RUNTIMES`.
         progress: of a gradient that runs stage by stage: whether a bar is shown, or what is told after each step how many
             are done, of how many.
-        encodings: the names of forms in which values may be kept: "bits", and inexact ones. Kept as a tuple.
+        encodings: in which forms values may be kept: "auto", the exact ones where there is a budget; inexact ones by name,
+            beside these; none for None, False or (). Kept as "auto" or a tuple.
         tiers: where boundaries are sent that do not fit, for `runtime="staged"`: "host:64GiB", "disk:/scratch:500GiB"; or
             "auto". For one program "host:64GiB" or "auto", where loops may store. Kept as a tuple of `Tier`.
         chunks: whether stages may run over chunks of an axis where a budget asks for it; kept as a `ChunkChoice`.
@@ -97,7 +97,7 @@ class Request:
     shardings: Any = None
     runtime: str = field(default="compiled", metadata=_RUNTIME.metadata)
     progress: bool | Callable[[int, int], object] = False
-    encodings: Sequence[str] | str = field(default=(), metadata=_ENCODINGS.metadata)
+    encodings: Sequence[str] | str | None = field(default=AUTO, metadata=_ENCODINGS.metadata)
     tiers: Sequence[str] | str = field(default=(), metadata=_TIERS.metadata)
     chunks: bool | str | Sequence[str] | ChunkChoice = field(default="auto", metadata=_CHUNKS.metadata)
     microbatches: int | str | None = field(default=None, metadata=_MICROBATCHES.metadata)
@@ -159,6 +159,15 @@ class Request:
                 f"whose compiler does (a GPU, a TPU)"
             )
         return target.with_host(sum(tier.capacity for tier in self.tiers if isinstance(tier, Tier)))
+
+    @property
+    def kept_as(self) -> tuple[str, ...]:
+        """The names of the encodings that plans may use. A given schedule may be one of a plan within a budget."""
+        if self.encodings == ():
+            return ()
+        named = () if self.encodings == AUTO else tuple(self.encodings or ())
+        saves = self.budget is not None or isinstance(self.policy, Schedule)
+        return tuple(dict.fromkeys([*(exact_encodings() if saves else ()), *named]))
 
     @property
     def as_one_program(self) -> Request:

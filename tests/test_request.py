@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+from dataclasses import replace
 
 import jax.numpy as jnp
 import pytest
@@ -74,3 +75,12 @@ def test_unknown_options_are_refused_at_once(door, option, names):
 def test_an_unknown_policy_is_an_unknown_option():
     with pytest.raises(cg.OptionError, match="no policy is called 'optimum'"):
         Request(policy="optimum")
+
+
+def test_exact_encodings_are_used_within_a_budget():
+    assert Request().kept_as == Request(encodings=None, budget="min").kept_as == ()
+    assert Request(encodings=False, budget="min").kept_as == Request(encodings=(), budget=1).kept_as == ()
+    assert Request(budget="min").kept_as == Request(budget=1, encodings="bits").kept_as == ("bits",)
+    assert replace(Request(), budget=1).kept_as == ("bits",)
+    assert Request(budget=1, encodings="int8").kept_as == ("bits", "int8")
+    assert Request(encodings=["int8"]).kept_as == ("int8",)

@@ -19,6 +19,7 @@ from ckptgrad.loops.planned import open_loops
 from ckptgrad.once import once
 from ckptgrad.rules.products import merging_axes
 from ckptgrad.stage.encodings.coded import coded_choices
+from ckptgrad.stage.encodings.encoding import get_encoding
 from ckptgrad.stage.joint import Joint, joint
 from ckptgrad.stage.partition import Partition, partition
 from ckptgrad.stage.reshaped import read_from_boundaries
@@ -115,6 +116,22 @@ class StageKind:
         """Whether it runs on several devices, and it is known on which, and how its values lie there."""
         return isinstance(mesh_of(v.sharding for v in (*self.joint.inputs, *self.joint.cotangents)), Mesh)
 
+    def may_keep_codes(self, encodings: Sequence[str]) -> bool:
+        """Whether there are values for one of these encodings, in a stage that keeps codes at all."""
+        if self.has_loops or self.is_laid_out:
+            return False
+        made = (v.aval for op in self.joint.operations for v in op.outputs)
+        avals = [a for a in (*made, *(v.aval for v in self.joint.inputs)) if hasattr(a, "dtype")]
+        return any(get_encoding(name).takes(aval) for name in encodings for aval in avals)
+
+    def with_encodings(self, encodings: tuple[str, ...]) -> StageKind:
+        """The same kind, whose values may be kept in these; what was differentiated is shared."""
+        roles = self.wrt, self.seeds, self.boundary_in, self.boundary_out
+        choice = self.target, self.saveable, encodings, self.chunked, self.last, self.whole
+        kind = StageKind(self.graph, *roles, *choice)
+        vars(kind)["joint"] = self.joint
+        return kind
+
     @property
     def is_probed_whole(self) -> bool:
         """Whether a compiler may be asked about all its options: with loops inside these are too many."""
@@ -122,9 +139,9 @@ class StageKind:
 
     @once
     def options(self) -> list[Option]:
-        """The save options, from most kept to least, for each way to reverse the loops inside; then those that keep codes,
-        and those over chunks."""
-        return [*self._whole, *self._as_codes, *self._over_chunks]
+        """The save options, from most kept to least, for each way to reverse the loops inside; then those over chunks, and
+        those that keep codes: with or without these an option has the same number, by which plans are saved."""
+        return [*self._whole, *self._over_chunks, *self._as_codes]
 
     @once
     def _whole(self) -> list[Option]:

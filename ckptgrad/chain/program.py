@@ -9,8 +9,9 @@ once.  Arguments and captured constants are the caller's and cost nothing.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
@@ -288,12 +289,13 @@ class _Builder:
                 for v in variables_of(op.inputs):
                     self.readers.setdefault(v, set()).add(i)
         self.kinds: dict[tuple[Any, ...], StageKind] = {}
+        self._coded: dict[StageKind, bool] = {}
         # Values that get a cotangent, known once the stages after them are made. Others get none, rather than one of zeros:
         # that times an infinite derivative is nan.
         self.received = set(self.seeds)
         # Equal stages share a kind only under the same jax_enable_x64, rules, predicate, target and mesh axes of a vmap.
         self.environment = (
-            str(jnp.result_type(float)), generation(), saveable, encodings, target, chunked, spmd_axis_names()
+            str(jnp.result_type(float)), generation(), saveable, target, chunked, spmd_axis_names()
         )  # fmt: skip
 
     def build(self) -> Program:
@@ -329,18 +331,34 @@ class _Builder:
         roles = (tuple(boundary_in), tuple(boundary_out), tuple(wrt), tuple(seeds), last, whole)
         laid_out = tuple(v.sharding for v in (*inputs, *(v for op in operations for v in op.outputs)))
         key = (segment_key(operations, inputs, outputs), laid_out, roles, self.environment)
-        kind = self.kinds.get(key) or _recall(key)
-        if kind is None:
-            graph = Graph(inputs, outputs, operations)
-            choice = self.target, self.saveable, self.encodings, self.chunked, last, whole
-            kind = StageKind(graph, wrt, seeds, boundary_in, boundary_out, *choice)
-            _RECENT.put(key, kind, (op.params for op in operations))
-        self.kinds[key] = kind
+
+        def make() -> StageKind:
+            choice = self.target, self.saveable, (), self.chunked, last, whole
+            return StageKind(Graph(inputs, outputs, operations), wrt, seeds, boundary_in, boundary_out, *choice)
+
+        kind = self.kind((*key, ()), operations, make)
+        if seeds and self.encodings and self.may_keep_codes(kind):
+            kind = self.kind((*key, self.encodings), operations, partial(kind.with_encodings, self.encodings))
         if seeds:
             self.received.update(inputs[k] for k, g in zip(wrt, kind.joint.gradients, strict=True) if g is not None)
         arriving = {inputs[k] for k in boundary_in}
         first = [op for op in operations if not arriving.isdisjoint(op.inputs)]
         return Stage(kind, tuple(inputs), tuple(outputs), _source([*first, *operations]), tuple(operations))
+
+    def may_keep_codes(self, kind: StageKind) -> bool:
+        """Whether a kind has values for the encodings; told once for all its stages."""
+        if kind not in self._coded:
+            self._coded[kind] = kind.may_keep_codes(self.encodings)
+        return self._coded[kind]
+
+    def kind(self, key: tuple[Any, ...], operations: Sequence[Operation], make: Callable[[], StageKind]) -> StageKind:
+        """The kind of a key: that of another stage, or of a program before, or a new one."""
+        kind = self.kinds.get(key) or _recall(key)
+        if kind is None:
+            kind = make()
+            _RECENT.put(key, kind, (op.params for op in operations))
+        self.kinds[key] = kind
+        return kind
 
 
 def _source(operations: Sequence[Operation]) -> SourceLine | None:

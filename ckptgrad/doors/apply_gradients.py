@@ -176,7 +176,7 @@ def apply_gradients(
     costs: str = "auto",
     target: TargetChoice = None,
     shardings: Any = None,
-    encodings: Sequence[str] | str = (),
+    encodings: Sequence[str] | str | None = "auto",
     chunks: bool | str | Sequence[str] = "auto",
 ) -> UpdateFunction:
     """A function that takes one step of an optimizer, in which each gradient is used, and freed, as soon as it is complete.

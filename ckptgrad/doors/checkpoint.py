@@ -51,7 +51,7 @@ def checkpoint(
         >>> jax.grad(lambda w, x: block(w, x).sum())(jnp.zeros((2, 2)), jnp.ones((1, 2))).shape
         (2, 2)
     """
-    request = Request(budget=budget, policy=policy, saveable=saveable, costs=costs, target=target)
+    request = Request(budget=budget, policy=policy, saveable=saveable, costs=costs, target=target, encodings=())
     check_function(fun)
 
     @functools.wraps(fun)

@@ -159,7 +159,7 @@ def hvp(
         12.0
     """
     check_function(fun)
-    request = Request(argnums, budget=budget, policy=policy, target=target)
+    request = Request(argnums, budget=budget, policy=policy, target=target, encodings=())
     # The gradient is traced, whatever is given here.
     check_runs(request.compiled_for, (primals, tangents))
     split = split_arguments(fun, primals, {}, request.argnums)

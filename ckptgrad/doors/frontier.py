@@ -30,6 +30,7 @@ def frontier(
     saveable: Callable[..., Any] | None = None,
     costs: str = "auto",
     target: TargetChoice = None,
+    encodings: Sequence[str] | str | None = "auto",
     chunks: bool | str | Sequence[str] = "auto",
     **kwargs: Any,
 ) -> Frontier:
@@ -37,7 +38,7 @@ def frontier(
 
     Args:
         fun, *args, **kwargs: the function and its arguments (arrays or ShapeDtypeStructs).
-        argnums, has_aux, saveable, costs, target, chunks: as for `value_and_grad`.
+        argnums, has_aux, saveable, costs, target, encodings, chunks: as for `value_and_grad`.
 
     Returns:
         A Frontier; `print` it, or read `points` and `at(budget)`.  The points are found by one solve, not sampled:
@@ -51,7 +52,16 @@ def frontier(
         >>> curve.smallest_peak_bytes <= curve.fastest_peak_bytes
         True
     """
-    request = Request(argnums, has_aux, allow_int=True, saveable=saveable, costs=costs, target=target, chunks=chunks)
+    request = Request(
+        argnums,
+        has_aux,
+        allow_int=True,
+        saveable=saveable,
+        costs=costs,
+        target=target,
+        encodings=encodings,
+        chunks=chunks,
+    )
     # A call that is planned for a budget may be cut in several ways.
     chains = GradientFunction(fun, replace(request, budget="min"), with_value=True).chains(*args, **kwargs)
     chunked = chains.chunked if holds_enough(chains.finest.program, request) else None

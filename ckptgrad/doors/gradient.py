@@ -238,7 +238,7 @@ def value_and_grad(
     runtime: str = "compiled",
     progress: bool | Callable[[int, int], object] = False,
     tiers: Sequence[str] | str = (),
-    encodings: Sequence[str] | str = (),
+    encodings: Sequence[str] | str | None = "auto",
     chunks: bool | str | Sequence[str] = "auto",
     microbatches: int | str | None = None,
 ) -> GradientFunction:
@@ -277,9 +277,10 @@ def value_and_grad(
             for, beside computation: "host:64GiB", "disk:/scratch:500GiB", several in a list, the first to be filled first;
             "auto" is a folder for temporary files. Files are checked when they are read, and removed when the gradient is
             there.
-        encodings: forms in which values may be kept, one or several; the planner uses them where that is better. "bits"
-            keeps masks, as of relu and dropout, as bits: the gradient is the same. "bfloat16", "int8" and "float8" keep
-            numbers in two bytes or one: the gradient is inexact, which the plan says, and `validate` measures by how much.
+        encodings: forms in which values may be kept; the planner uses them where that is better. "auto": the exact ones,
+            where there is a budget: masks, as of relu and dropout, as bits, with the same gradient. Beside these, one or
+            several of "bfloat16", "int8" and "float8" keep numbers in two bytes or one: the gradient is inexact, which the
+            plan says, and `validate` measures by how much. None, False or (): all is kept as it is.
             What is compared, divided by, used as an index or not a number of real floating point stays as it is.
         chunks: whether stages may run over chunks of an axis (examples, tokens, ...) where that keeps a budget, or is the
             faster way to: the axes are found, and proved to be independent. "auto": where some stage holds 1 MiB or more
@@ -350,7 +351,7 @@ def grad(
     runtime: str = "compiled",
     progress: bool | Callable[[int, int], object] = False,
     tiers: Sequence[str] | str = (),
-    encodings: Sequence[str] | str = (),
+    encodings: Sequence[str] | str | None = "auto",
     chunks: bool | str | Sequence[str] = "auto",
     microbatches: int | str | None = None,
 ) -> GradientFunction:

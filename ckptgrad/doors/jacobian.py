@@ -60,7 +60,7 @@ def jacrev(
         [[1.0, 0.0], [1.0, 1.0]]
     """
     check_function(fun)
-    request = Request(argnums, has_aux, holomorphic, allow_int, budget, policy, target=target)
+    request = Request(argnums, has_aux, holomorphic, allow_int, budget, policy, target=target, encodings=())
 
     @functools.wraps(fun)
     def jacobian_of(*args: Any, **kwargs: Any) -> Any:

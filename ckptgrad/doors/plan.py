@@ -23,7 +23,7 @@ def plan(
     saveable: Callable[..., Any] | None = None,
     costs: str = "auto",
     target: TargetChoice = None,
-    encodings: Sequence[str] | str = (),
+    encodings: Sequence[str] | str | None = "auto",
     chunks: bool | str | Sequence[str] = "auto",
     microbatches: int | str | None = None,
     **kwargs: Any,

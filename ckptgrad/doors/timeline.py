@@ -30,6 +30,7 @@ def timeline(
     saveable: Callable[..., Any] | None = None,
     costs: str = "auto",
     target: TargetChoice = None,
+    encodings: Sequence[str] | str | None = "auto",
     observe: str | Sequence[str] = ("xla",),
     **kwargs: Any,
 ) -> Timeline:
@@ -37,7 +38,7 @@ def timeline(
 
     Args:
         fun, *args, **kwargs: the function and its arguments; ShapeDtypeStructs are enough for meters that do not run it.
-        argnums, has_aux, budget, policy, saveable, costs, target: as for `value_and_grad`.
+        argnums, has_aux, budget, policy, saveable, costs, target, encodings: as for `value_and_grad`.
         observe: names of meters: "xla" (the certified program's buffers, without running it), "ledger" (arrays held
             stage by stage), "resident" (memory-profiler on a fresh process), "device" (its counters); "all"; or () for
             the prediction alone, which compiles nothing.
@@ -57,7 +58,15 @@ def timeline(
     """
     meters = get_meters(observe)
     request = Request(
-        argnums, has_aux, allow_int=True, budget=budget, policy=policy, saveable=saveable, costs=costs, target=target
+        argnums,
+        has_aux,
+        allow_int=True,
+        budget=budget,
+        policy=policy,
+        saveable=saveable,
+        costs=costs,
+        target=target,
+        encodings=encodings,
     )
     door = GradientFunction(fun, request, with_value=True)
     if not meters:

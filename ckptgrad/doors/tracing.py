@@ -267,7 +267,7 @@ def trace_chain(
     wrt = [graph.inputs[k] for k in differentiated]
     placed = leaf_shardings(call, request) if shardings is None else shardings
     lay_out_graph(graph, placed)
-    saveable, encodings = request.saveable, tuple(request.encodings)
+    saveable, encodings = request.saveable, request.kept_as
     program: Program | None = None
     if cutting is Cutting.CHUNKED:
         cuts = cuts_for_chunks(graph, target)

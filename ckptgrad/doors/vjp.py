@@ -46,7 +46,9 @@ def vjp(
         >>> float(pullback(1.0)[0])
         1.0
     """
-    request = Request(has_aux=has_aux, budget=budget, policy=policy, saveable=saveable, costs=costs, target=target)
+    request = Request(
+        has_aux=has_aux, budget=budget, policy=policy, saveable=saveable, costs=costs, target=target, encodings=()
+    )
     check_function(fun)
     return pull(call_of_all(fun, primals), request)
 

@@ -68,7 +68,7 @@ def validate(
     costs: str = "auto",
     saveable: Callable[..., Any] | None = None,
     target: TargetChoice = None,
-    encodings: Sequence[str] | str = (),
+    encodings: Sequence[str] | str | None = "auto",
     **kwargs: Any,
 ) -> Validation:
     """Compare ckptgrad's gradient of `fun` with `jax.grad` and `jax.checkpoint`: result, peak, time.

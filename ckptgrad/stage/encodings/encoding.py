@@ -12,6 +12,8 @@ from typing import Any
 
 from ckptgrad.errors import OptionError
 
+# The exact ones, where a budget asks for it; and none, as it is written.
+AUTO, NONE = "auto", "none"
 # Elements below which it is not worth the operations.
 FEWEST = 1024
 
@@ -61,19 +63,44 @@ def get_encoding(name: str) -> Encoding:
     return _REGISTRY[name]
 
 
-def check_encodings(names: Any) -> tuple[str, ...]:
-    """The names of encodings, one or several, each once.
+def exact_encodings() -> list[str]:
+    """The names of those that give back every bit."""
+    return [name for name in registered() if _REGISTRY[name].is_exact]
+
+
+def written_encodings() -> list[str]:
+    """What may be written: the names of encodings, and words for those that are exact and for none."""
+    return [AUTO, NONE, *registered()]
+
+
+def read_encodings(texts: Sequence[str]) -> tuple[str, ...] | str:
+    """Encodings as they are written, one or several in a text.
+
+    Example:
+        >>> read_encodings(["bits,int8"]), read_encodings(["auto"]), read_encodings(["none"])
+        (('bits', 'int8'), 'auto', ())
+    """
+    names = tuple(name.strip() for text in texts for name in text.split(","))
+    return names[0] if names == (AUTO,) else tuple(name for name in names if name != NONE)
+
+
+def check_encodings(names: Any) -> tuple[str, ...] | str:
+    """The names of encodings, one or several, each once; "auto" as it is. None and False are none.
 
     Raises:
         OptionError: there is none of this name.
     """
+    if names is None or names is False:
+        return ()
+    if isinstance(names, str) and names == AUTO:
+        return AUTO
     try:
         given = (names,) if isinstance(names, str) else tuple(names)
     except TypeError:
         raise OptionError(f"encodings={names!r} must be a name or several; there are {', '.join(registered())}") from None
     for name in given:
         if not isinstance(name, str) or name not in _REGISTRY:
-            raise OptionError(f"the encoding {name!r} is unknown; there are {', '.join(registered())}")
+            raise OptionError(f"the encoding {name!r} is unknown; there are {', '.join(registered())}; or 'auto', None")
     return tuple(dict.fromkeys(given))
 
 
