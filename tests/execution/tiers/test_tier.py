@@ -40,6 +40,6 @@ def test_several_are_a_tuple_and_one_may_stand_alone():
     assert read_tiers(()) == ()
 
 
-def test_one_program_sends_nothing():
+def test_one_program_sends_to_no_file():
     with pytest.raises(OptionError, match="runtime='staged'"):
-        cg.grad(abs, tiers=["host:1MiB"])
+        cg.grad(abs, tiers=["disk:/x:1MiB"])
