@@ -34,6 +34,7 @@ from ckptgrad.errors import (
     OptionError,
     ProcessesError,
     ScheduleError,
+    ShardingWarning,
     StageError,
     StateError,
     StaticArgumentError,
@@ -72,8 +73,8 @@ __all__ = [
     "get_consumers", "get_inputs", "get_operation", "grad", "GradientTypeError", "Graph", "hessian", "hvp", "jacfwd",
     "jacobian", "jacrev", "jvp", "largest_batch", "LargestBatch", "linearize", "load_plan", "MismatchError",
     "MissingExtraError", "MissingRuleError", "nnx", "NoDerivativeError", "NotAttachedError", "Operation", "OptionError",
-    "Plan", "plan", "policy", "ProcessesError", "rules", "scan", "Schedule", "ScheduleError", "stage", "StageError",
-    "StateError", "StaticArgumentError", "StepCertificate", "StepMemoryError", "Target", "target", "Timeline",
+    "Plan", "plan", "policy", "ProcessesError", "rules", "scan", "Schedule", "ScheduleError", "ShardingWarning", "stage",
+    "StageError", "StateError", "StaticArgumentError", "StepCertificate", "StepMemoryError", "Target", "target", "Timeline",
     "timeline", "trace", "use_implementation", "use_jax_rule", "validate", "Validation", "ValidationError",
     "value_and_grad", "Variable", "vjp", "while_loop",
 ]  # fmt: skip

@@ -8,9 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 from jax.core import Tracer
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from ckptgrad.bytes import is_in_bytes
 from ckptgrad.doors.calling import Call
 from ckptgrad.errors import OptionError
 from ckptgrad.graph.naming import title
@@ -29,9 +28,7 @@ def leaf_shardings(call: Call, request: Request) -> Shardings:
     For a target that is not attached, what lies over several other devices lies alike over the target's.
 
     Raises:
-        OptionError: `shardings` does not fit the arguments; the target has fewer devices than they name; or a budget in
-            bytes is to be judged, the arguments are tracers on a mesh whose axes are automatic, and nothing says how they
-            lie on it.
+        OptionError: `shardings` does not fit the arguments, or the target has fewer devices than they name.
     """
     target = request.compiled_for
 
@@ -40,12 +37,9 @@ def leaf_shardings(call: Call, request: Request) -> Shardings:
 
     if request.shardings is not None:
         return tuple(map(there, _given(call, request.shardings)))
-    found = tuple(
+    return tuple(
         _on_one(x, target) if isinstance(x, Tracer) else there(_on_mesh(getattr(x, "sharding", None))) for x in call.leaves
     )
-    if is_in_bytes(request.budget) and not any(found):
-        _check_seen(call)
-    return found
 
 
 def _given(call: Call, shardings: Any) -> Shardings:
@@ -75,14 +69,3 @@ def _on_one(tracer: Tracer, target: Target) -> NamedSharding | None:
 def _on_mesh(sharding: Any) -> NamedSharding | None:
     """A sharding over a mesh; one of a single device counts, because types of values name it."""
     return sharding if isinstance(sharding, NamedSharding) and names_devices(sharding) else None
-
-
-def _check_seen(call: Call) -> None:
-    for x in call.leaves:
-        mesh = getattr(getattr(jax.typeof(x), "sharding", None), "mesh", None) if isinstance(x, Tracer) else None
-        if mesh is not None and mesh.size > 1 and {*mesh.axis_types} == {AxisType.Auto}:
-            raise OptionError(
-                f"a budget in bytes is for one device, and while {title(call.original)} is traced by jax.jit on a mesh of "
-                f"{mesh.size} devices nothing says how its arguments lie on it; pass shardings= (NamedShardings, as for "
-                f"in_shardings of jax.jit), call .compile(...) on arrays, or give a share as in '0.5x'"
-            )

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import functools
 import warnings
 from collections.abc import Callable, Iterator
-from threading import Lock
 from typing import Any
-from weakref import WeakSet
 
 from ckptgrad.compat import is_checkpoint
+from ckptgrad.doors.said_once import SaidOnce
 from ckptgrad.errors import CheckpointWarning
 from ckptgrad.graph.naming import title
 from ckptgrad.graph.source import SourceLine, user_line
 
-# The functions of which it was said; those that are made anew for each call are told apart by their lines alone.
-_SAID: WeakSet[Any] = WeakSet()
+_SAID = SaidOnce()
 _LINES: dict[Any, Any] = {}
-_LOCK = Lock()
 
 
 def warn_of_checkpoints(fun: Callable[..., Any], program: Any) -> None:
@@ -30,7 +26,7 @@ def warn_of_checkpoints(fun: Callable[..., Any], program: Any) -> None:
         program: its jaxpr.
     """
     found = next(checkpoints(program), None)
-    if found is None or not _first_of(fun):
+    if found is None or not _SAID.first_of(fun):
         return
     eqn, line = found
     warning = CheckpointWarning(title(fun), line, eqn.params.get("policy") is not None)
@@ -67,16 +63,3 @@ def _programs(values: Any) -> Iterator[Any]:
             yield from _programs(value)
         elif hasattr(getattr(value, "jaxpr", value), "eqns"):
             yield value
-
-
-def _first_of(fun: Callable[..., Any]) -> bool:
-    while isinstance(fun, functools.partial):
-        fun = fun.func
-    fun = getattr(fun, "__func__", fun)
-    try:
-        with _LOCK:
-            is_new = fun not in _SAID
-            _SAID.add(fun)
-    except TypeError:  # what has no hash, or cannot be referred to weakly
-        return True
-    return is_new

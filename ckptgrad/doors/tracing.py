@@ -26,6 +26,7 @@ from ckptgrad.doors.leaves import NUMBERS, float0_zeros, has_gradient
 from ckptgrad.doors.outputs import check_are_arrays, check_scalar, output_and_aux
 from ckptgrad.doors.placing import Shardings, leaf_shardings
 from ckptgrad.doors.taken_apart import warn_of_checkpoints
+from ckptgrad.doors.unseen import check_is_seen
 from ckptgrad.errors import GradientTypeError, ReferenceTypeError
 from ckptgrad.graph.evaluate import like_aval
 from ckptgrad.graph.graph import Atom, Constant, Graph, aval_bytes
@@ -251,7 +252,7 @@ def trace_chain(
         cutting: how to cut it.
 
     Raises:
-        OptionError: as from `leaf_shardings`.
+        OptionError: as from `leaf_shardings` and `check_is_seen`.
         GradientTypeError: the output is not what `has_aux` or `scalar` ask for.
     """
 
@@ -266,6 +267,8 @@ def trace_chain(
     differentiated = tuple(k for k in call.selected if has_gradient(call.leaves[k]))
     wrt = [graph.inputs[k] for k in differentiated]
     placed = leaf_shardings(call, request) if shardings is None else shardings
+    if shardings is None and request.shardings is None and not any(placed):
+        check_is_seen(call, graph, request)
     lay_out_graph(graph, placed)
     saveable, encodings = request.saveable, request.kept_as
     program: Program | None = None

@@ -25,7 +25,7 @@ from ckptgrad.errors.rules import (
 )
 from ckptgrad.errors.running import LedgerError, MissingExtraError, NotAttachedError, ProcessesError, StagedError, TierError
 from ckptgrad.errors.validation import ValidationError
-from ckptgrad.errors.warned import CheckpointWarning
+from ckptgrad.errors.warned import CheckpointWarning, ShardingWarning
 
 __all__ = [
     "ArgnumsError",
@@ -50,6 +50,7 @@ __all__ = [
     "ProcessesError",
     "ReferenceTypeError",
     "ScheduleError",
+    "ShardingWarning",
     "StageError",
     "StagedError",
     "StateError",

@@ -33,3 +33,23 @@ class CheckpointWarning(UserWarning):
             f"recomputed, within the budget{keeps}. Leave it out, or silence this by warnings.filterwarnings('ignore', "
             f"category=ckptgrad.CheckpointWarning)"
         )
+
+
+class ShardingWarning(UserWarning):
+    """A budget in bytes is for one device, and nothing says whether arguments lie over several: that they do not is taken.
+
+    Said once for each function, where several devices are attached and `jax.jit` traces it.  `shardings=` says it; None
+    stands there for what lies on one device.
+    """
+
+    def __init__(self, function: str, devices: int) -> None:
+        self.function, self.devices = function, devices
+        super().__init__(function, devices)
+
+    def __str__(self) -> str:
+        return (
+            f"a budget in bytes is for one device; while {self.function} is traced by jax.jit nothing says how its "
+            f"arguments lie on the {self.devices} devices that there are, and they are taken to lie on one: pass shardings= "
+            f"(NamedShardings, as for in_shardings of jax.jit, or None for what lies on one device), or call .compile(...) "
+            f"on arrays"
+        )

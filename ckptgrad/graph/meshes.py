@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 from jax.extend.core import ClosedJaxpr, Jaxpr
-from jax.sharding import Mesh, Sharding
+from jax.sharding import AbstractMesh, Mesh, Sharding
 
 from ckptgrad.graph.graph import Graph
 
@@ -15,23 +15,38 @@ from ckptgrad.graph.graph import Graph
 def devices_named(graph: Graph) -> set[Any]:
     """All devices of meshes that stand in a graph, at any depth; meshes without devices, which stand in types, have none."""
     values = [v.sharding for v in graph.variables]
-    return {d for x in (*values, *(op.params for op in graph.operations)) for d in _devices(x)}
+    return {d for x in (*values, *_named(graph)) for found in _meshes(x) for d in _devices(found)}
 
 
-def _devices(value: Any) -> Iterator[Any]:
+def meshes_named(graph: Graph) -> list[Mesh | AbstractMesh]:
+    """The meshes that stand in the operations of a graph, at any depth."""
+    return [found for x in _named(graph) for found in _meshes(x) if not isinstance(found, Sharding)]
+
+
+def _named(graph: Graph) -> Iterator[Any]:
+    return (op.params for op in graph.operations)
+
+
+def _meshes(value: Any) -> Iterator[Mesh | AbstractMesh | Sharding]:
+    """The meshes in a value, and the shardings that have none."""
     if isinstance(value, ClosedJaxpr):
         value = value.jaxpr
     if isinstance(value, Jaxpr):
         for equation in value.eqns:
-            yield from _devices(equation.params)
+            yield from _meshes(equation.params)
     elif isinstance(value, dict):
-        yield from _devices(tuple(cast(dict[Any, Any], value).values()))
+        yield from _meshes(tuple(cast(dict[Any, Any], value).values()))
     elif isinstance(value, (tuple, list)):
         for part in cast(Iterable[Any], value):
-            yield from _devices(part)
-    elif isinstance(value, Mesh):
-        yield from () if value.empty else value.devices.flat
+            yield from _meshes(part)
+    elif isinstance(value, (Mesh, AbstractMesh)):
+        yield value
     elif isinstance(value, Sharding):
-        mesh = getattr(value, "mesh", None)
-        # The set of devices of an abstract mesh cannot be asked for.
-        yield from (value.device_set if mesh is None else _devices(mesh))
+        yield getattr(value, "mesh", value)
+
+
+def _devices(found: Mesh | AbstractMesh | Sharding) -> Iterable[Any]:
+    if isinstance(found, Mesh):
+        return () if found.empty else found.devices.flat
+    # The set of devices of an abstract mesh cannot be asked for.
+    return () if isinstance(found, AbstractMesh) else found.device_set

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any, cast
 
 import jax
 from jax import lax
+from jax.core import Tracer
 from jax.sharding import AxisType, PartitionSpec
 
 from ckptgrad.graph.atoms import Array, Aval
@@ -81,9 +81,11 @@ def cotangent_struct(aval: Aval) -> jax.ShapeDtypeStruct:
 def filled(aval: Aval, number: float = 0) -> Array:
     """An array of one number, of the type of an abstract value: sharded and varying as that is."""
     sharding = explicit_sharding(aval)
-    # 0.12 drops a sharding whose mesh is not the one at work.
-    with contextlib.nullcontext() if sharding is None else jax.sharding.use_abstract_mesh(sharding.mesh):
-        value: Array = lax.full(aval.shape, number, aval.dtype, sharding=sharding)
+    value: Array = lax.full(aval.shape, number, aval.dtype, sharding=sharding)
+    if isinstance(value, Tracer) and sharding is not None and explicit_sharding(jax.typeof(value)) is None:
+        # In a trace 0.12 drops a sharding whose mesh is not the one at work.
+        with jax.sharding.use_abstract_mesh(sharding.mesh):
+            value = lax.full(aval.shape, number, aval.dtype, sharding=sharding)
     unreduced = manual_axes(aval, "unreduced")
     # Only what varies can become unreduced.
     for axes, kind in (

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pickle
 
-from ckptgrad.errors import CheckpointWarning
+import pytest
+
+from ckptgrad.errors import CheckpointWarning, ShardingWarning
 
 
 def test_a_checkpoint_that_is_taken_apart_is_named_with_its_line_and_what_takes_its_policy():
@@ -15,6 +17,14 @@ def test_a_checkpoint_that_is_taken_apart_is_named_with_its_line_and_what_takes_
     assert "category=ckptgrad.CheckpointWarning" in str(warning)
 
 
-def test_a_copy_says_the_same():
-    warning = CheckpointWarning("loss (model.py:3)", "model.py:5", policy=True)
+def test_what_is_not_known_of_shardings_is_said_with_what_says_it():
+    said = str(ShardingWarning("loss (model.py:3)", 8))
+    assert "for one device; while loss (model.py:3) is traced" in said
+    assert "on the 8 devices that there are, and they are taken to lie on one: pass shardings=" in said
+
+
+@pytest.mark.parametrize(
+    "warning", [CheckpointWarning("loss (model.py:3)", "model.py:5", policy=True), ShardingWarning("loss (model.py:3)", 8)]
+)
+def test_a_copy_says_the_same(warning):
     assert str(type(warning)(*warning.args)) == str(pickle.loads(pickle.dumps(warning))) == str(warning)

@@ -9,7 +9,7 @@ from jax.sharding import AbstractMesh, AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import ckptgrad as cg
-from ckptgrad.graph.meshes import devices_named
+from ckptgrad.graph.meshes import devices_named, meshes_named
 
 MESH = jax.make_mesh((1,), ("d",), axis_types=(AxisType.Auto,))
 ABSTRACT = AbstractMesh((1,), ("d",), axis_types=(AxisType.Auto,))
@@ -29,12 +29,14 @@ def scanned(x):
 
 @pytest.mark.parametrize("fun", [mapped, constrained, scanned, lambda x: jax.lax.cond(x[0] > 0, jnp.sin, mapped, x)])
 def test_devices_of_meshes_in_operations(fun):
-    assert devices_named(cg.trace(fun, jnp.ones(4))) == {*MESH.devices.flat}
+    graph = cg.trace(fun, jnp.ones(4))
+    assert devices_named(graph) == {*MESH.devices.flat}
+    assert MESH in meshes_named(graph)
 
 
 def test_devices_of_the_shardings_of_values():
     graph = cg.trace(jnp.sin, jnp.ones(4))
-    assert devices_named(graph) == set()
+    assert (devices_named(graph), meshes_named(graph)) == (set(), [])
     graph.inputs[0].sharding = NamedSharding(ABSTRACT, P("d"))
     assert devices_named(graph) == set()
     graph.inputs[0].sharding = NamedSharding(MESH, P("d"))

@@ -54,6 +54,7 @@ def test_zeros_are_sharded_as_their_type_states_on_any_mesh():
     jax.make_jaxpr(lambda: seen.append(jax.typeof(filled(wanted))) or 0)()
     assert explicit_sharding(seen[0]) == explicit_sharding(wanted)
     assert explicit_sharding(wanted) is not None
+    assert filled(wanted).shape == (4, 2)  # outside a trace too
 
 
 def test_inside_a_shard_map_a_cotangent_varies_as_its_value_does():
