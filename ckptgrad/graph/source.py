@@ -18,6 +18,10 @@ from ckptgrad.interactive import cell_name
 
 _JAX = os.path.dirname(os.path.abspath(jax.__file__)) + os.sep
 _HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+# The command, which stands beside the package, and the scripts that start commands: the outermost frames of all that
+# commands trace.
+_COMMAND = os.path.join(os.path.dirname(_HERE[:-1]), "ckptgrad_command") + os.sep
+_SCRIPTS = sysconfig.get_paths()["scripts"] + os.sep
 # Models that come with the package are like a user's code.
 _MODELS = (_HERE + "bench", _HERE + "training", _HERE + "example_models")
 _STDLIB = sysconfig.get_paths()["stdlib"] + os.sep
@@ -34,6 +38,7 @@ _NO_LAYER = re.compile(r"^((forward|backward)_\d+|eqx\..*|.*->.*)$")
 for _entry in os.scandir(_HERE):
     if not _entry.path.startswith(_MODELS):
         source_info_util.register_exclusion(_entry.path)
+source_info_util.register_exclusion(_COMMAND)
 
 
 @dataclass(frozen=True)
@@ -133,10 +138,13 @@ def _parts(stack: str) -> list[str]:
 
 
 def is_user_file(name: str) -> bool:
-    """Whether a file is neither JAX's, nor this package's, nor the standard library's."""
+    """Whether a file is neither JAX's, nor this package's, nor the standard library's, nor starts a command."""
     if name.startswith(_MODELS):
         return True
-    return not name.startswith((_JAX, _HERE)) and (not name.startswith(_STDLIB) or name.startswith(_SITE))
+    name = os.path.abspath(name)  # a command's own name is as it was typed
+    return not name.startswith((_JAX, _HERE, _COMMAND, _SCRIPTS)) and (
+        not name.startswith(_STDLIB) or name.startswith(_SITE)
+    )
 
 
 def is_installed(name: str) -> bool:

@@ -9,6 +9,7 @@ import jax
 import pytest
 
 import ckptgrad
+import ckptgrad_command
 from ckptgrad.graph.source import SourceLine, is_user_file, nearest_line, scope_of
 
 HERE = os.path.dirname(ckptgrad.__file__)
@@ -22,6 +23,9 @@ FILES = {
     os.path.join(HERE, "api.py"): False,
     os.path.join(HERE, "graph", "trace.py"): False,
     os.path.join(HERE, "bench", "models.py"): True,
+    ckptgrad_command.__file__: False,
+    os.path.join(PATHS["scripts"], "ckptgrad"): False,
+    os.path.relpath(os.path.join(PATHS["scripts"], "ckptgrad")): False,
     os.path.join(HERE, "training", "model.py"): True,
     HERE + "_of_another" + os.sep + "code.py": True,
     "<string>": True,
