@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from ckptgrad.chain.program import Program
 from ckptgrad.chain.stage_course import backward_course, forward_course
 from ckptgrad.chain.waiting import waiting_bytes
-from ckptgrad.graph.source import SourceLine
+from ckptgrad.graph.source import SourceLine, is_installed
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.ledger import Balance, follow
 from ckptgrad.planning.schedule import Backward, Forward, Schedule
@@ -93,8 +93,13 @@ def by_kind(balance: Balance, between: tuple[int, ...]) -> Moment:
 
 
 def within_layer(source: SourceLine | None, program: Program, stage: int | None) -> SourceLine | None:
-    """A line with the layer of its stage, if no scope says in which it ran; the place of the stage, if there is no line."""
+    """A line with the layer of its stage, if no scope says in which it ran; the place of the stage, if there is no line.
+
+    What was not traced from a line, such as a loop over chunks, has those of whatever started it, such as a command's library.
+    """
     place = None if stage is None or not 0 <= stage < len(program.stages) else program.places[stage]
+    if source is not None and place is not None and is_installed(source.file) and not is_installed(place.file):
+        return place
     if source is None or place is None or source.scope:
         return source or place
     return replace(source, scope=place.scope)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import os
+import sysconfig
 
 import jax.numpy as jnp
 import pytest
 
 import ckptgrad as cg
-from ckptgrad.results.predicted import moments
+from ckptgrad.graph.source import SourceLine
+from ckptgrad.results.predicted import moments, within_layer
 
 X, W = jnp.ones((64, 16)), jnp.eye(16)
 STATE, GRADIENTS = X.nbytes, 3 * W.nbytes
@@ -48,3 +51,9 @@ def test_results_are_held_throughout_and_boundaries_one_by_one(found):
 def test_cotangents_are_held_in_backwards_alone(found):
     assert all(m.bytes["gradients"] == 0 for m in found if m.action[0] == "F")
     assert max(m.bytes["gradients"] for m in found if m.action[0] == "B") >= STATE
+
+
+def test_a_line_of_a_library_gives_way_to_that_of_the_stage(plan):
+    line = SourceLine(os.path.join(sysconfig.get_paths()["purelib"], "typer", "main.py"), 5, "run")
+    assert within_layer(line, plan.program, 0) == plan.program.places[0]
+    assert within_layer(line, plan.program, None) == line
