@@ -95,7 +95,7 @@ def by_kind(balance: Balance, between: tuple[int, ...]) -> Moment:
 def within_layer(source: SourceLine | None, program: Program, stage: int | None) -> SourceLine | None:
     """A line with the layer of its stage, if no scope says in which it ran; the place of the stage, if there is no line.
 
-    What was not traced from a line, such as a loop over chunks, has those of what started it, such as of a library of commands.
+    What was traced from no line, such as a loop over chunks, has the line of what started it, of some library.
     """
     place = None if stage is None or not 0 <= stage < len(program.stages) else program.places[stage]
     if source is not None and place is not None and is_installed(source.file) and not is_installed(place.file):
