@@ -104,12 +104,50 @@ def scan_over_layers(value_and_grad):
     return step, jnp.stack(WS)
 
 
+def pure_functions_as_of_haiku(value_and_grad):
+    """`init(key, x)` and `apply(params, key, x)`, parameters by module and name; dropout by the key."""
+
+    def init(key, x):
+        keys = jax.random.split(key, 3)
+        return {f"net/linear_{k}": {"w": jax.random.normal(keys[k], (8, 8)) / 4, "b": jnp.zeros(8)} for k in range(3)}
+
+    def apply(params, key, x):
+        for k, layer in enumerate(params.values()):
+            kept = jax.random.bernoulli(jax.random.fold_in(key, k), 0.5, x.shape)
+            x = x + jnp.tanh(x @ layer["w"] + layer["b"]) * kept / 0.5
+        return x
+
+    def loss(params, key, x):
+        return jnp.mean(apply(params, key, x) ** 2)
+
+    def step(params, number):
+        gradient = value_and_grad(loss)(params, jax.random.fold_in(jax.random.key(2), number), X)[1]
+        return jax.tree.map(lambda p, g: p - 0.1 * g, params, gradient)
+
+    return step, init(jax.random.key(0), X)
+
+
+def dynamic_loss_scaling(value_and_grad):
+    """A scale that is halved, and a step that is left out, where a gradient is not finite: here the first one."""
+
+    def step(state, number):
+        ws, scale = state
+        gradient = value_and_grad(lambda ws, scale: scale * stacked(ws, X + number + 4))(ws, scale)[1]
+        finite = jnp.all(jnp.array([jnp.all(jnp.isfinite(g)) for g in gradient]))
+        ws = [jnp.where(finite, w - 0.1 * g / scale, w) for w, g in zip(ws, gradient, strict=True)]
+        return ws, jnp.where(finite, scale, scale / 2.0**100)
+
+    return step, (WS, jnp.float32(2.0**127))
+
+
 RECIPES = [
     linen_statistics_and_dropout,
     accumulation_in_a_scan,
     optax_multi_steps,
     mixed_precision_with_loss_scaling,
     scan_over_layers,
+    pure_functions_as_of_haiku,
+    dynamic_loss_scaling,
 ]
 
 
@@ -127,6 +165,7 @@ def test_a_step_is_that_of_jax(recipe):
 
     ours = trained(lambda f, **options: cg.value_and_grad(f, budget="1MiB", **options))
     theirs = trained(jax.value_and_grad)
+    assert recipe is not dynamic_loss_scaling or theirs[1] == 2.0**27
     if recipe is mixed_precision_with_loss_scaling:  # steps are as exact as the dtype in which they were computed
         ours, theirs = ([(w - old).astype(jnp.bfloat16) for w, old in zip(ws, WS, strict=True)] for ws in (ours, theirs))
     assert_same(ours, theirs, scale=1 if recipe is mixed_precision_with_loss_scaling else 20, whole=True)
