@@ -6,8 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
 import ckptgrad as cg
+from tests.support.devices import on_four_devices
 from tests.support.rows import quick_rows
 
 WIDTH, HIDDEN, BATCH = 32, 512, 64
@@ -127,6 +129,54 @@ def test_a_step_that_is_fitted_needs_no_word_of_chunks():
     assert not roomy.plan.program.chunked
     fitted = cg.fit(step, WS, LARGE, memory=roomy.peak_bytes // 2)
     assert fitted.plan.program.chunked
+
+
+def second(gradient):
+    """Through a function of the gradient."""
+    return lambda ws: sum(jnp.sum(jnp.sin(g)) for g in gradient(ws, X.astype("float64")))
+
+
+WAYS = {
+    "vmap": lambda gradient, ws, xs: jax.vmap(gradient, (None, 0))(ws, xs),
+    "jvp": lambda gradient, ws, xs: jax.jvp(lambda ws: gradient(ws, xs[0]), (ws,), (ws,)),
+    "grad": lambda gradient, ws, xs: jax.grad(second(gradient))(ws),
+    "a gradient of ours": lambda gradient, ws, xs: cg.grad(second(gradient))(ws),
+    "scan": lambda gradient, ws, xs: jax.lax.scan(
+        lambda ws, x: ([w - 0.1 * g for w, g in zip(ws, gradient(ws, x), strict=True)], 0.0), ws, xs
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", WAYS)
+def test_what_is_transformed_runs_over_chunks_too(x64, way):
+    ws, xs = [w.astype("float64") for w in WS[:2]], np.stack([X, 2 * X, X - 1]).astype("float64")
+    gradient = cg.grad(mlp, budget="min", costs="estimate", chunks=True)
+    found, expected = (WAYS[way](g, ws, xs) for g in (gradient, jax.grad(mlp)))
+    for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(found), strict=True):
+        assert_near(b, a, 1e-12)
+
+
+def test_codes_are_offered_beside_chunks():
+    plan = cg.plan(mlp, WS, X, budget="min", costs="estimate", chunks=True, encodings="int8")
+    options = [option for kind in plan.program.kinds for option in kind.options]
+    assert any(option.encodings for option in options)
+    assert any("chunks of" in option.name for option in options)
+    assert not any(option.encodings and "chunks of" in option.name for option in options)
+
+
+@pytest.mark.slow
+def test_on_several_devices_stages_run_whole():
+    on_four_devices(__name__, "check_whole_on_several_devices()")
+
+
+def check_whole_on_several_devices():
+    mesh = jax.make_mesh((4,), ("data",))
+    x = jax.device_put(LARGE, NamedSharding(mesh, PartitionSpec("data")))
+    assert not cg.plan(mlp, WS, x, budget="min", costs="estimate").program.chunked
+    lies = {"mesh": mesh, "in_specs": (PartitionSpec(), PartitionSpec("data")), "out_specs": PartitionSpec()}
+    shared = jax.shard_map(lambda ws, x: jax.lax.pmean(mlp(ws, x), "data"), **lies)
+    assert not cg.plan(shared, WS, x, budget="min", costs="estimate").program.chunked
 
 
 def test_stages_over_chunks_are_not_run_one_by_one():
