@@ -81,9 +81,9 @@ class StoreAll(Reversal[Scan]):
         return list(values)
 
     @staticmethod
-    def _back(stored: Sequence[Any]) -> list[Any]:
+    def _back(values: Sequence[Any]) -> list[Any]:
         """Values as they were before they were stored."""
-        return list(stored)
+        return list(values)
 
     def forward(self, loop: Scan, operands: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         """Results of the loop, and what is stored."""
