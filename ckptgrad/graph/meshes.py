@@ -49,4 +49,4 @@ def _devices(found: Mesh | AbstractMesh | Sharding) -> Iterable[Any]:
     if isinstance(found, Mesh):
         return () if found.empty else found.devices.flat
     # The set of devices of an abstract mesh cannot be asked for.
-    return () if isinstance(found, AbstractMesh) else found.device_set
+    return () if isinstance(found, AbstractMesh) else cast("Iterable[Any]", found.device_set)
