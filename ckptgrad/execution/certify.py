@@ -281,6 +281,9 @@ def _within(trials: Trials[AnyPlan], budget: int, may_be_uniform: bool, than: fl
                 policy = trial.plan.parts[0].schedule.policy
                 raise BudgetError(budget, smallest.peak_bytes, stage, policy, floor=partial(_floor, trial.plan))
             return _within(trials, budget, may_be_uniform, than)
+        if rung <= lowest:
+            # What was passed on the way up was told to fit by an account of its steps, and does not.
+            lowest = 0
         excess, aim = trial.peak_bytes - budget, _aim(rung)
         if excess > FAR * budget or trials.count >= MAX_ROUNDS:
             aim = min(aim, trial.plan.peak_bytes) - excess
