@@ -6,12 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AxisType, NamedSharding
+from jax.sharding import AbstractMesh, AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import ckptgrad as cg
+from ckptgrad.chain.program import forget_kinds
 from ckptgrad.errors import BudgetError, OptionError
+from ckptgrad.target import laid_out
 from ckptgrad.target.allocated import compiled_memory
+from ckptgrad.target.target import Target
 from tests.support.devices import on_devices
 
 DEPTH, WIDTH, ROWS = 6, 64, 8 * 512
@@ -92,3 +95,46 @@ def check_traced():
 
 def test_bytes_are_those_of_one_device():
     on_devices(8, __name__, "check_referee(); check_traced(); check_reports()")
+
+
+def counted(monkeypatch, run):
+    """How often the partitioner and a compiler were asked while something ran from nothing, and what it gave."""
+    asked = {"partitioner": 0, "compiler": 0}
+    shardings = laid_out.result_shardings
+
+    def partition(*args):
+        asked["partitioner"] += 1
+        return shardings(*args)
+
+    def compiling(compiled):
+        def compile_(*args):
+            asked["compiler"] += 1
+            return compiled(*args)
+
+        return compile_
+
+    forget_kinds()
+    with monkeypatch.context() as patch:
+        patch.setattr(laid_out, "result_shardings", partition)
+        for name in ("compile", "compile_probe"):
+            patch.setattr(Target, name, compiling(getattr(Target, name)))
+        return asked, run()
+
+
+def spread_over(mesh, rows):
+    """Parameters cut over a mesh, and as many rows for each of its devices."""
+    cut = NamedSharding(mesh, P("data"))
+    w = jax.ShapeDtypeStruct((1024, 1024), jnp.float32, sharding=cut)
+    return [w] * DEPTH, jax.ShapeDtypeStruct((rows * mesh.size, 1024), jnp.float32, sharding=cut)
+
+
+def test_plans_for_more_devices_ask_nothing_more(monkeypatch):
+    """Nor do they take more bytes of each."""
+    found = []
+    for size in (8, 64, 1024):
+        args = spread_over(AbstractMesh((size,), ("data",), axis_types=(AxisType.Auto,)), 512)
+        found.append(counted(monkeypatch, lambda args=args: cg.plan(layers, *args, budget="0.9x")))
+    assert found[0][0]["partitioner"] > 1
+    assert all(asked == found[0][0] for asked, _ in found)
+    assert len({(plan.schedule.actions, len(plan.program.kinds)) for _, plan in found}) == 1
+    assert found[0][1].peak_bytes >= found[1][1].peak_bytes >= found[2][1].peak_bytes
