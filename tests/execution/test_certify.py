@@ -174,6 +174,14 @@ def test_whatever_the_compiler_takes_a_larger_budget_gives_no_slower_plan(seed, 
     assert numbers == sorted(numbers)
 
 
+def test_a_search_ends_where_plans_take_more_than_was_told_of_them_on_paper(monkeypatch):
+    predicted = [*range(500, 2000, 3)]
+    imagined = Imagined(predicted, [int(1.2 * p) for p in predicted])
+    monkeypatch.setattr(certify_module.Trials, "taken", lambda self, plan, jitted: plan.peak_bytes // 2)
+    found = certify_module.certify(imagined.build, (), {}, 1000)
+    assert 0.9 * 1000 <= found.peak_bytes <= 1000
+
+
 @pytest.mark.parametrize(("slow", "compilations"), [(False, 2), (True, 1)])
 def test_where_compiling_takes_long_the_first_program_is_one_that_is_predicted_to_fit(slow, compilations):
     imagined = Imagined([900, 960, 1000, 2000], [900, 985, 1001, 2000], slow=slow)
