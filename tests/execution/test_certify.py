@@ -179,7 +179,7 @@ def test_a_search_ends_where_plans_take_more_than_was_told_of_them_on_paper(monk
     imagined = Imagined(predicted, [int(1.2 * p) for p in predicted])
     monkeypatch.setattr(certify_module.Trials, "taken", lambda self, plan, jitted: plan.peak_bytes // 2)
     found = certify_module.certify(imagined.build, (), {}, 1000)
-    assert 0.9 * 1000 <= found.peak_bytes <= 1000
+    assert found.peak_bytes <= 1000
 
 
 @pytest.mark.parametrize(("slow", "compilations"), [(False, 2), (True, 1)])
