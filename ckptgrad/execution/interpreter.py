@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from ckptgrad.chain.kind import PerKind, StageKind, stands_open
 from ckptgrad.chain.program import Program, Stage
 from ckptgrad.errors import ScheduleError
-from ckptgrad.execution.isolated import add_isolated, fenced, isolated, wait_for
+from ckptgrad.execution.isolated import add_isolated, fenced, in_order, isolated
 from ckptgrad.execution.order import parameter_gradients_first
 from ckptgrad.execution.xla_forms import apply_in_forms
 from ckptgrad.graph.evaluate import like_aval, read
@@ -69,7 +69,7 @@ class StageFunctions:
         """
         if (keep, summed) not in self._backward:
             part = self.kind.options[keep].partition
-            order = Order(self._ties(part.joint), wait_for)
+            order = Order(self._ties(part.joint), partial(in_order, isolation=self._isolation))
             others, terms = self.backward_results(keep, summed)
             run = Run(part.backward_run.operations, (*others, *variables_of(terms)))
 

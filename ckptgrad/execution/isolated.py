@@ -117,6 +117,17 @@ def _addition(isolation: Isolation) -> Callable[..., list[Any]]:
     return isolated(lambda terms: [jnp.add(*terms)], isolation)
 
 
+def in_order(first: Any, operand: Any, isolation: Isolation) -> tuple[Any, Any]:
+    """`first`, and an `operand` that is not there before it.
+
+    A barrier costs nothing, where compilers keep it as long as both its results are read; elsewhere the operand is copied.
+    """
+    if isolation in (Isolation.BARRIERS, Isolation.WHOLE):
+        first, operand = _barrier((first, operand))
+        return first, operand
+    return first, wait_for(first, operand)
+
+
 def wait_for(first: Any, operand: Any) -> Any:
     """`operand`, made to depend on `first`: seen through a predicate on `first` that is true but opaque."""
     token = _token_of(first)

@@ -15,7 +15,7 @@ from ckptgrad.stage.joint import Joint
 
 @dataclass(frozen=True)
 class Tie:
-    """A product that waits: its `operand` is viewed through a predicate on what `first` makes."""
+    """A product that waits: its `operand` is seen only when what `first` makes is there."""
 
     first: Operation
     operand: Variable
@@ -27,11 +27,11 @@ class Order:
 
     Attributes:
         ties: what waits for what.
-        after: from a value that must be there and an operand to a view of the operand.
+        after: from a value that must be there and an operand to views of both, which later operations read.
     """
 
     ties: Mapping[Operation, Tie]
-    after: Callable[[Any, Any], Any]
+    after: Callable[[Any, Any], tuple[Any, Any]]
 
 
 # From an operation and its inputs to its outputs.
@@ -158,6 +158,7 @@ def run_operations(
             if op not in earlier:
                 run_operations(earlier, env, None, apply)
                 done.update(earlier)
-                seen = order.after(env[tie.first.outputs[0]], env[tie.operand])
+                first = tie.first.outputs[0]
+                env[first], seen = order.after(env[first], env[tie.operand])
                 values = [seen if a is tie.operand else read(env, a) for a in op.inputs]
         env.update(zip(op.outputs, apply(op, values or [read(env, a) for a in op.inputs]), strict=True))
