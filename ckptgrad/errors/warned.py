@@ -40,6 +40,13 @@ class ShardingWarning(UserWarning):
 
     Said once for each function, where several devices are attached and `jax.jit` traces it.  `shardings=` says it; None
     stands there for what lies on one device.
+
+    Example:
+        >>> import warnings, ckptgrad as cg
+        >>> with warnings.catch_warnings(record=True) as said:
+        ...     warnings.warn(cg.ShardingWarning("loss", 8))
+        >>> str(said[0].message)
+        'a budget in bytes is for one device; while loss is traced by jax.jit nothing says how its arguments ...'
     """
 
     def __init__(self, function: str, devices: int) -> None:
