@@ -72,7 +72,9 @@ def _best(ways: Ways[Program], request: Request) -> Plan:
     best = min(plans, key=_seconds, default=None)
     if ways.chunked is not None and not chunks_first and worth_chunking(best, ways.finest, request):
         try:
-            plans.append(over_chunks(make_plan(ways.chunked(), request, everything=everything), ways.finest))
+            chunked = over_chunks(make_plan(ways.chunked(), request, everything=everything), ways.finest)
+            if best is None or not request.asks_for_least or is_smaller_by_far(chunked, best):
+                plans.append(chunked)
         except BudgetError as error:
             errors.append(error)
         except ScheduleError as error:
@@ -145,8 +147,18 @@ def prefers_chunks(ways: Ways[Program], request: Request) -> bool:
     if best is None or chunked is None:
         return chunked is not None
     if request.asks_for_least:
-        return CHUNKS_WORTH * chunked.peak_bytes < best.peak_bytes
+        return is_smaller_by_far(chunked, best)
     return CHUNKS_WORTH * chunked.seconds < best.seconds
+
+
+def is_smaller_by_far(chunked: Plan, whole: Plan) -> bool:
+    """Whether the smallest plan over chunks takes less than that of whole stages, even if it takes more than it is told to.
+
+    Beside a loop over chunks compilers write fewer results over what they read, and may lay out a boundary more.
+    """
+    costs = chunked.costs
+    boundary = max((costs.boundary_bytes(i) for i in range(len(costs) + 1)), default=0)
+    return max(CHUNKS_WORTH * chunked.peak_bytes, chunked.peak_bytes + boundary) < whole.peak_bytes
 
 
 def _estimated(programs: Iterable[Program], request: Request) -> Plan | None:

@@ -1,6 +1,7 @@
 """Which ways to cut a call are planned: over chunks where a budget asks for that, and then no others."""
 
 import itertools
+from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,9 +11,10 @@ import ckptgrad as cg
 from ckptgrad.chain.cutting import Ways
 from ckptgrad.costs import asked
 from ckptgrad.costs.estimated import estimated_costs
-from ckptgrad.doors.choosing import chunked_seconds, holds_enough, prefers_chunks, worth_chunking
+from ckptgrad.doors.choosing import chunked_seconds, holds_enough, is_smaller_by_far, prefers_chunks, worth_chunking
 from ckptgrad.doors.gradient import GradientFunction
 from ckptgrad.planning.budget import everything_peak
+from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.request import Request
 from ckptgrad.target import target as host
 from ckptgrad.target.host_memory import Free
@@ -141,3 +143,16 @@ def test_what_a_budget_auto_is_taken_from_is_said_in_the_plan_the_certificate_an
         cg.value_and_grad(mlp, budget="auto").compile(WS, X)
     assert caught.value.source == words
     assert cg.plan(mlp, WS, X, budget=2**30, costs="estimate").budget_source == ""
+
+
+def test_the_smallest_plan_is_one_over_chunks_only_if_it_is_smaller_by_more_than_a_boundary():
+    """Compilers may lay out a boundary more beside a loop over chunks."""
+
+    def plan(peak, boundary=100):
+        costs = ChainCosts.uniform(2, residual_bytes=0, boundary_bytes=boundary, cotangent_bytes=boundary)
+        return SimpleNamespace(peak_bytes=peak, costs=costs)
+
+    assert is_smaller_by_far(plan(1000), plan(1101))
+    assert not is_smaller_by_far(plan(1000), plan(1100))
+    assert not is_smaller_by_far(plan(300), plan(400))
+    assert is_smaller_by_far(plan(300), plan(401))

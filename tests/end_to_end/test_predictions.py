@@ -66,10 +66,10 @@ def temporaries(fun):
 
 
 def found_and_predicted(name, costs):
-    """By plan, in arrays of the stream's size: (XLA's temporaries, predicted ones)."""
+    """By plan of whole stages, in arrays of the stream's size: (XLA's temporaries, predicted ones)."""
     found, layer = {}, LAYERS[name]
     for policy, budget in PLANS.items():
-        door = cg.grad(loss_of(layer), policy=policy, budget=budget, costs=costs)
+        door = cg.grad(loss_of(layer), policy=policy, budget=budget, costs=costs, chunks=False)
         packed = (name, policy) in PACKED
         found[policy] = (temporaries(door) / N - packed, door.plan(WS, X).temporary_bytes / N)
     return found

@@ -101,7 +101,7 @@ def test_what_a_plan_repeats_is_repeated_by_the_program(name):
     """The compiler merged no repetition with the first time, and left none out."""
     target = compile_only(name)
     loss, args = problem("small", jnp.float32)
-    plan = cg.plan(loss, *args, budget="min", target=target, costs="estimate")
+    plan = cg.plan(loss, *args, budget="min", target=target, costs="estimate", chunks=False)
     gradient = jax.jit(cg.value_and_grad(loss, policy=plan.schedule, target=target))
     rival = target.compile(target.lower(jax.jit(jax.value_and_grad(loss)), *args))
     work = compiled_work(target.compile(target.lower(gradient, *args)))

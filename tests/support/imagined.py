@@ -59,7 +59,7 @@ class Imagined:
     ):
         self.predicted, self.taken, self.compilations, self.everything = predicted, [*taken, opened], 0, everything
         self.uniform, self.pace, self.devices = set(uniform), pace, 1
-        self.stages = (SimpleNamespace(kind=self),)
+        self.stages, self.chunked = (SimpleNamespace(kind=self),), False
         self.target = SimpleNamespace(
             key=("imagined", ""),
             attached=False,
@@ -69,6 +69,7 @@ class Imagined:
             platform=SimpleNamespace(isolation=Isolation.WHOLE, compiled_seconds=seconds, slow_probes=slow, excess=0.03),
             priced_by="imagined",
             memory_bytes=memory,
+            host_bytes=0,
             compile=self.compile,
             compiled_seconds=lambda executable: seconds,
             allocated=self.allocated,
