@@ -325,9 +325,9 @@ class _Builder:
         seeds = [k for k, v in enumerate(outputs) if v in self.useful and v in self.received]
         wrt = [k for k, v in enumerate(inputs) if v in self.useful] if seeds else []
         last = self.chunked and i == len(self.segments) - 1
-        whole = tuple(
-            (k, axis) for k, v in enumerate(inputs) for axis in range(len(v.aval.shape)) if (v, axis) in self.whole
-        )
+        # A token has no axes.
+        axes = [range(len(getattr(v.aval, "shape", ()))) for v in inputs]
+        whole = tuple((k, axis) for k, v in enumerate(inputs) for axis in axes[k] if (v, axis) in self.whole)
         roles = (tuple(boundary_in), tuple(boundary_out), tuple(wrt), tuple(seeds), last, whole)
         laid_out = tuple(v.sharding for v in (*inputs, *(v for op in operations for v in op.outputs)))
         key = (segment_key(operations, inputs, outputs), laid_out, roles, self.environment)

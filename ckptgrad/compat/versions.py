@@ -30,3 +30,9 @@ ACOSH_BY_FACTORS = jax.__version_info__ >= (0, 12)
 # Until 0.12 a chain of convolutions with channels first, left open to the CPU's compiler, takes what jax.grad of it takes;
 # since then about a tenth more, with three times as many copies.
 OPEN_CONVOLUTIONS_ARE_SMALL = jax.__version_info__ < (0, 12)
+
+# XLA's options for a GPU's probes. Kernels in files of their own can be shared between programs; from JAX 0.12 on XLA's
+# compiler has no such option.
+GPU_PROBE_OPTIONS: tuple[tuple[str, bool], ...] = (
+    (("xla_gpu_enable_llvm_module_compilation_parallelism", True),) if jax.__version_info__ < (0, 12) else ()
+)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ckptgrad.compat import GPU_PROBE_OPTIONS
 from ckptgrad.target.hlo.kernels import kernel_seconds
 from ckptgrad.target.links import Links
 from ckptgrad.target.platform import Form, Isolation, Platform
@@ -17,8 +18,7 @@ PLATFORM = Platform(
     # Where first forwards stand open, half precision holds up to 15 boundaries more than its stages do alone.
     isolation=Isolation.WHOLE,
     forms=frozenset({Form.MERGED_AXES, Form.PARAMETER_GRADIENTS_FIRST}),
-    # Kernels are in files of their own, so that they can be shared.
-    probe_options=(("xla_gpu_enable_llvm_module_compilation_parallelism", True),),
+    probe_options=GPU_PROBE_OPTIONS,
     kernel_cache_option="xla_gpu_kernel_cache_file",
     # PCI Express 4 with 16 lanes, as far as it is reached.
     host_rate=2.5e10,
