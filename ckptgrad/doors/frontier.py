@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -15,7 +16,9 @@ from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.frontier import Point, points_of_all, policy_points
 from ckptgrad.planning.nested import keep_most, write_nested
 from ckptgrad.request import Request
+from ckptgrad.results.at_peak import Floor
 from ckptgrad.results.frontier import Frontier
+from ckptgrad.results.plan import Plan
 from ckptgrad.target.named import TargetChoice
 
 # Applied to each stage, as if its recomputation were isolated: estimates, like all points.
@@ -81,7 +84,13 @@ def frontier(
         plan.program.target,
         plan.program.devices,
         plan.program.argument_bytes,
+        partial(_floor, plans),
     )
+
+
+def _floor(plans: Sequence[Plan]) -> Floor:
+    """What holds the smallest peak of several ways to cut a call up."""
+    return min((plan.floor for plan in plans), key=lambda floor: floor.bytes)
 
 
 def keeping_most(name: str, costs: ChainCosts) -> Point:

@@ -31,6 +31,7 @@ def timeline(
     costs: str = "auto",
     target: TargetChoice = None,
     encodings: Sequence[str] | str | None = "auto",
+    chunks: bool | str | Sequence[str] = "auto",
     observe: str | Sequence[str] = ("xla",),
     **kwargs: Any,
 ) -> Timeline:
@@ -38,7 +39,7 @@ def timeline(
 
     Args:
         fun, *args, **kwargs: the function and its arguments; ShapeDtypeStructs are enough for meters that do not run it.
-        argnums, has_aux, budget, policy, saveable, costs, target, encodings: as for `value_and_grad`.
+        argnums, has_aux, budget, policy, saveable, costs, target, encodings, chunks: as for `value_and_grad`.
         observe: names of meters: "xla" (the certified program's buffers, without running it), "ledger" (arrays held
             stage by stage), "resident" (memory-profiler on a fresh process), "device" (its counters); "all"; or () for
             the prediction alone, which compiles nothing.
@@ -67,6 +68,7 @@ def timeline(
         costs=costs,
         target=target,
         encodings=encodings,
+        chunks=chunks,
     )
     door = GradientFunction(fun, request, with_value=True)
     if not meters:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from ckptgrad.planning.budget import budget_bytes
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.frontier import Point
 from ckptgrad.planning.knee import knee_of
+from ckptgrad.results.at_peak import Floor
 from ckptgrad.results.shown import Shown
 from ckptgrad.target.target import Target
 
@@ -34,6 +35,7 @@ class Frontier(Shown):
         target: what the plans are for.
         devices: the number of devices over which values lie; all bytes are those of one of them.
         arguments: the bytes of each argument, which are held beside those of any plan.
+        make_floor: makes what holds the smallest peak up, for errors (`results.at_peak.Floor`); None where that is unknown.
 
     Example:
         >>> import jax.numpy as jnp, ckptgrad as cg
@@ -54,6 +56,7 @@ class Frontier(Shown):
     target: Target
     devices: int = 1
     arguments: Mapping[str, int] = field(default_factory=dict[str, int])
+    make_floor: Callable[[], Floor] | None = field(default=None, compare=False)
 
     @property
     def smallest_peak_bytes(self) -> int:
@@ -81,7 +84,7 @@ class Frontier(Shown):
             return self.points[-1]
         fitting = [point for point in self.points if point.peak_bytes <= limit]
         if not fitting:
-            raise BudgetError(limit, self.smallest_peak_bytes, None, "optimal", self.devices)
+            raise BudgetError(limit, self.smallest_peak_bytes, None, "optimal", self.devices, self.make_floor)
         return fitting[-1]
 
     def to_dict(self) -> dict[str, Any]:

@@ -69,6 +69,7 @@ def validate(
     saveable: Callable[..., Any] | None = None,
     target: TargetChoice = None,
     encodings: Sequence[str] | str | None = "auto",
+    chunks: bool | str | Sequence[str] = "auto",
     **kwargs: Any,
 ) -> Validation:
     """Compare ckptgrad's gradient of `fun` with `jax.grad` and `jax.checkpoint`: result, peak, time.
@@ -96,6 +97,7 @@ def validate(
         encodings: as for `value_and_grad`. The gradient of a plan that keeps inexact values may differ by `tolerance` or, by
             default, by what its encodings state (`Encoding.error`); how much it does is in the table, and from then on in
             the plan.
+        chunks: as for `value_and_grad`.
 
     Returns:
         A Validation. A policy that cannot meet the budget has a row that says so; with `locate` its `findings` say
@@ -120,7 +122,14 @@ def validate(
     if observers:
         _check_observed(args, kwargs)
     steps = _Steps(on_progress, (2 + len(policies)) * (1 + bool(observers)) + 1 + locate)
-    options = {"budget": budget, "costs": costs, "saveable": saveable, "target": target, "encodings": encodings}
+    options = {
+        "budget": budget,
+        "costs": costs,
+        "saveable": saveable,
+        "target": target,
+        "encodings": encodings,
+        "chunks": chunks,
+    }
     call = _opened(fun, args, kwargs, argnums, has_aux, policies, options)
     result = _Run(call, compiled_for, repeats, observers, tolerance, steps).validation(locate)
     if not result.passed:

@@ -20,8 +20,9 @@ def test_the_ends_are_the_least_and_the_fastest_plan():
     fastest = cg.plan(loss, WS, X, budget=curve.fastest_peak_bytes, costs="estimate")
     assert fastest.seconds == pytest.approx(curve.points[-1].seconds)
     assert fastest.simulation.recomputations == 0
-    with pytest.raises(cg.BudgetError):
+    with pytest.raises(cg.BudgetError, match="held there, as predicted") as raised:
         curve.at(curve.smallest_peak_bytes - 1)
+    assert raised.value.floor.bytes == curve.smallest_peak_bytes
 
 
 def test_plans_are_those_of_the_frontier():

@@ -79,3 +79,17 @@ def test_every_report_knows_the_arguments():
     assert f"arguments     6.0 KiB; {(certified.peak_bytes + 6 * 1024) / 1024:.1f} KiB with them" in str(certified)
     checked = cg.validate(layers, *arguments, meters="none", repeats=1)
     assert dict(checked.arguments) == checked.to_dict()["argument_bytes"] == expected
+
+
+def test_timelines_and_validations_may_leave_stages_whole():
+    weights, x = [jnp.ones((8, 256))] * 3, jnp.ones((64, 8))
+
+    def deep(ws, x):
+        for w in ws:
+            x = x + jnp.tanh(x @ w) @ w.T
+        return jnp.mean(x**2)
+
+    whole, chunked = (cg.timeline(deep, weights, x, budget="min", chunks=chunks, observe=()) for chunks in (False, True))
+    assert chunked.peak_bytes < whole.peak_bytes
+    table = cg.validate(deep, weights, x, budget="min", policies=["optimal"], meters=(), repeats=1, chunks=False)
+    assert table.rows[-1].predicted_peak_bytes > chunked.peak_bytes
