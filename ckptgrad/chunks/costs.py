@@ -1,26 +1,57 @@
-"""What a loop over chunks is estimated to cost."""
+"""What one turn of a loop over chunks holds, and what the loop is estimated to cost."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 
 from ckptgrad.chunks.chunk_loop import ChunkLoop
 from ckptgrad.graph.graph import KnownCost, Operation, Variable, variables_of
 from ckptgrad.graph.traits import is_same_numbers
-from ckptgrad.target.footprint import peak_inside
+from ckptgrad.target.footprint import peak_inside, values_inside
 from ckptgrad.target.roofline import Roofline
+from ckptgrad.target.target import Target
 
 
-def forward_cost(loop: ChunkLoop, roofline: Roofline) -> KnownCost:
-    """Of the loop run forward: the bytes of one chunk, and the seconds of all of them."""
+@dataclass(frozen=True)
+class Turn:
+    """What one turn of a loop over chunks does.
+
+    Attributes:
+        operations: those of one chunk.
+        whole: the operands that are read from where they are.
+        cut: chunks of operands, which are there during the turn.
+        results: what is added to totals, or written where it belongs.
+        carried: bytes of totals that are carried in a wider dtype.
+    """
+
+    operations: Sequence[Operation]
+    whole: Collection[Variable]
+    cut: Sequence[Variable]
+    results: Sequence[Variable]
+    carried: int
+
+    def values(self, target: Target) -> list[Variable]:
+        """What it holds at its worst moment."""
+        return values_inside(self.operations, self.whole, self.results, target, self.cut)
+
+    def cost(self, loop: ChunkLoop, roofline: Roofline) -> KnownCost:
+        """The bytes of one turn, and the seconds of all of them."""
+        held = peak_inside(self.operations, self.whole, self.results, roofline.target, self.cut)
+        seconds = loop.count * roofline.warm_seconds(self.operations, self.results)
+        return KnownCost(seconds, held + self.carried)
+
+
+def forward_turn(loop: ChunkLoop) -> Turn:
+    """Of the loop run forward."""
     graph = loop.applied(loop.entries)
     cut = [v for v, axis in zip(graph.inputs, loop.axes, strict=True) if axis is not None]
     totals = _wide(loop, zip(loop.results, loop.result_axes, strict=True))
-    return _cost(loop, roofline, graph.operations, graph.inputs, cut, variables_of(graph.outputs), totals)
+    return _turn(graph.operations, graph.inputs, cut, variables_of(graph.outputs), totals)
 
 
-def backward_cost(loop: ChunkLoop, roofline: Roofline) -> KnownCost:
-    """The same of the loop run backward, which repeats the forward of each chunk."""
+def backward_turn(loop: ChunkLoop) -> Turn:
+    """Of the loop run backward, which repeats the forward of each chunk."""
     part = loop.backward_part(loop.entries)
     joint = part.joint
     seeded = [a for a, s in zip(loop.result_axes, loop.seeded, strict=True) if s]
@@ -28,17 +59,17 @@ def backward_cost(loop: ChunkLoop, roofline: Roofline) -> KnownCost:
     cut = [v for v, axis in pairs if axis is not None]
     gradients = variables_of(g for g in joint.gradients if g is not None)
     inputs = (*joint.inputs, *joint.cotangents)
-    return _cost(loop, roofline, part.backward_run.operations, inputs, cut, gradients, _wide(loop, _receiving(loop)))
+    return _turn(part.backward_run.operations, inputs, cut, gradients, _wide(loop, _receiving(loop)))
 
 
-def one_pass_cost(loop: ChunkLoop, roofline: Roofline) -> KnownCost:
+def one_pass_turn(loop: ChunkLoop) -> Turn:
     """Of the loop run forward and backward at once."""
     graph = loop.both(loop.entries)
     seeded = [a for a, s in zip(loop.result_axes, loop.seeded, strict=True) if s]
     axes = (*loop.axes, *seeded)
     cut = [v for v, axis in zip(graph.inputs, axes, strict=True) if axis is not None]
     totals = _wide(loop, [*zip(loop.results, loop.result_axes, strict=True), *_receiving(loop)])
-    return _cost(loop, roofline, graph.operations, graph.inputs, cut, variables_of(graph.outputs), totals)
+    return _turn(graph.operations, graph.inputs, cut, variables_of(graph.outputs), totals)
 
 
 def _receiving(loop: ChunkLoop) -> list[tuple[Variable, int | None]]:
@@ -53,15 +84,13 @@ def _wide(loop: ChunkLoop, results: Iterable[tuple[Variable, int | None]]) -> in
     return sum(v.aval.size * dtype.itemsize for v, dtype in totals if dtype != v.aval.dtype)
 
 
-def _cost(
-    loop: ChunkLoop,
-    roofline: Roofline,
+def _turn(
     operations: Sequence[Operation],
     inputs: Collection[Variable],
     cut: Sequence[Variable],
     results: Sequence[Variable],
     carried: int,
-) -> KnownCost:
+) -> Turn:
     results = _behind_views(operations, results)
     chunks = set(cut)
     whole = {v for v in inputs if v not in chunks}
@@ -69,9 +98,7 @@ def _cost(
         if is_same_numbers(op) and op.inputs[0] in whole:
             whole.update(op.outputs)  # Products read it from where the operand is.
     read = {v for op in operations for v in variables_of(op.inputs)}
-    held = peak_inside(operations, whole, results, roofline.target, [v for v in cut if v in read])
-    seconds = loop.count * roofline.warm_seconds(operations, results)
-    return KnownCost(seconds, held + carried)
+    return Turn(operations, whole, [v for v in cut if v in read], results, carried)
 
 
 def _behind_views(operations: Sequence[Operation], results: Sequence[Variable]) -> list[Variable]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ckptgrad.chunks.chunk_loop import ChunkLoop
-from ckptgrad.chunks.costs import backward_cost, forward_cost, one_pass_cost
-from ckptgrad.graph.graph import Graph, KnownCost, Operation, Variable
+from ckptgrad.chunks.costs import Turn, backward_turn, forward_turn, one_pass_turn
+from ckptgrad.graph.graph import Graph, Operation, Variable
 from ckptgrad.loops.running import Running, defined_by, marker
 from ckptgrad.rules.subgraphs import calls_custom_vjp
 from ckptgrad.stage.joint import Joint
@@ -53,6 +53,14 @@ def loop_of(op: Operation) -> ChunkLoop | None:
     return op.params["loop"] if op.name == FORWARD else None
 
 
+_TURNS: dict[str, Callable[[ChunkLoop], Turn]] = {FORWARD: forward_turn, BACKWARD: backward_turn, ONE_PASS: one_pass_turn}
+
+
+def turn_of(op: Operation) -> Turn | None:
+    """What one turn of a loop over chunks does; None for every other operation."""
+    return _TURNS[op.name](op.params["loop"]) if op.name in _TURNS else None
+
+
 def with_costs(joint: Joint, roofline: Roofline, floors: Floors) -> Joint:
     """A joint graph with chunk loops that run, and say what that costs.
 
@@ -67,16 +75,16 @@ def with_costs(joint: Joint, roofline: Roofline, floors: Floors) -> Joint:
 
 
 def _running(op: Operation, roofline: Roofline, floors: Floors) -> Operation:
-    kinds: dict[Any, tuple[str, Callable[[ChunkLoop], Any], Callable[..., KnownCost], float]] = {
-        forward_p: (FORWARD, _forward_of, forward_cost, floors.forward),
-        backward_p: (BACKWARD, _backward_of, backward_cost, floors.backward),
-        one_pass_p: (ONE_PASS, _one_pass_of, one_pass_cost, floors.one_pass),
+    kinds: dict[Any, tuple[str, Callable[[ChunkLoop], Any], float]] = {
+        forward_p: (FORWARD, _forward_of, floors.forward),
+        backward_p: (BACKWARD, _backward_of, floors.backward),
+        one_pass_p: (ONE_PASS, _one_pass_of, floors.one_pass),
     }
     if op.primitive not in kinds:
         return op
-    name, run, cost_of, floor = kinds[op.primitive]
+    name, run, floor = kinds[op.primitive]
     loop: ChunkLoop = op.params["loop"]
-    cost = cost_of(loop, roofline)
+    cost = _TURNS[name](loop).cost(loop, roofline)
     cost = replace(cost, seconds=max(cost.seconds, floor))
     running = Running(name, run(loop))
     return Operation(running, op.inputs, op.outputs, {"loop": loop}, op.source_info, op.context, known_cost=cost)

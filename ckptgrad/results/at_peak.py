@@ -14,6 +14,7 @@ from ckptgrad.bytes import format_bytes
 from ckptgrad.chain.kind import private_residuals
 from ckptgrad.chain.program import Program
 from ckptgrad.chain.waiting import waiting_bytes
+from ckptgrad.chunks.markers import turn_of
 from ckptgrad.graph.graph import Operation, Variable, variables_of
 from ckptgrad.graph.source import SourceLine
 from ckptgrad.meters.buffers import Buffer
@@ -190,7 +191,12 @@ def _arrays_inside(program: Program, action: Action, keep: int | None) -> list[B
         elsewhere = {*part.residuals, *part.reads, *joint.cotangents, *arriving} - {*private}
         counted = {*flowing, *private}
         values = values_inside(operations, elsewhere, flowing, target, private)
-    makers = {v: op for op in operations for v in op.outputs}
+    # Of loops over chunks those that the turn holds which holds most.
+    turns = [turn for op in operations if (turn := turn_of(op)) is not None]
+    held = max(((turn.values(target), turn) for turn in turns), key=lambda pair: target.total_bytes(pair[0]), default=None)
+    values = [*values, *(held[0] if held else ())]
+    made_by = [*operations, *(held[1].operations if held else ())]
+    makers = {v: op for op in made_by for v in op.outputs}
     buffers = [_buffer(program, v, makers.get(v), action.stage) for v in values if v not in counted]
     return sorted((b for b in buffers if b.bytes), key=lambda b: -b.bytes)
 

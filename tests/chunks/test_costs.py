@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import ckptgrad as cg
 from ckptgrad.axes.chunked import chunkable
 from ckptgrad.chunks.chunk_loop import ChunkLoop
-from ckptgrad.chunks.costs import backward_cost, forward_cost
+from ckptgrad.chunks.costs import backward_turn, forward_turn
 from ckptgrad.target.roofline import Roofline
 
 ROOFLINE = Roofline(cg.target("cpu"))
@@ -19,14 +19,14 @@ def loop(entries):
 
 def test_a_forward_holds_what_one_chunk_holds():
     """The part that is read and the hidden layer, of so many entries."""
-    assert forward_cost(loop(32), ROOFLINE).bytes == 2 * forward_cost(loop(16), ROOFLINE).bytes
+    assert forward_turn(loop(32)).cost(loop(32), ROOFLINE).bytes == 2 * forward_turn(loop(16)).cost(loop(16), ROOFLINE).bytes
 
 
 def test_a_backward_holds_more_than_a_forward_and_takes_longer():
-    forward, backward = forward_cost(loop(8), ROOFLINE), backward_cost(loop(8), ROOFLINE)
+    forward, backward = forward_turn(loop(8)).cost(loop(8), ROOFLINE), backward_turn(loop(8)).cost(loop(8), ROOFLINE)
     assert backward.bytes > forward.bytes
     assert backward.seconds > forward.seconds
 
 
 def test_many_chunks_take_longer_to_start():
-    assert backward_cost(loop(1), ROOFLINE).seconds > backward_cost(loop(32), ROOFLINE).seconds
+    assert backward_turn(loop(1)).cost(loop(1), ROOFLINE).seconds > backward_turn(loop(32)).cost(loop(32), ROOFLINE).seconds

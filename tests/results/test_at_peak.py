@@ -99,3 +99,17 @@ def test_arrays_are_not_given_the_lines_of_another_function_with_equal_stages():
     assert first.program.stages[1].kind is second.program.stages[1].kind
     for plan in (first, second):
         assert " at " not in at_peak(plan.program, plan.costs, plan.schedule).named
+
+
+def test_the_arrays_inside_a_stage_over_chunks_are_those_of_one_turn():
+    def loss(ws, x):
+        for w in ws:
+            x = x + jax.nn.softmax(x @ w) @ w.T
+        return jnp.mean(x**2)
+
+    plan = cg.plan(loss, [jnp.ones((8, 256))] * 3, jnp.ones((64, 8)), budget="min", chunks=True, costs="estimate")
+    assert plan.program.chunked
+    shapes = {b.shape for b in plan.floor.at_peak.inside}
+    assert any(len(shape) == 2 and shape[0] < 64 and shape[1] == 256 for shape in shapes)
+    assert not any(shape == (64, 256) for shape in shapes)
+    assert "float32[" in str(plan.floor)
