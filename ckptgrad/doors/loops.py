@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
 from jax import dtypes, lax
 from jax.custom_derivatives import SymbolicZero
+from jax.extend import source_info_util
 from jax.typing import DTypeLike
 
 from ckptgrad.autodiff.of_function import pushed_forward
@@ -22,6 +24,7 @@ from ckptgrad.doors.calling import check_runs
 from ckptgrad.errors import BudgetError, OptionError
 from ckptgrad.graph.evaluate import apply, read
 from ckptgrad.graph.graph import Operation
+from ckptgrad.graph.source import user_line
 from ckptgrad.graph.trace import from_jaxpr
 from ckptgrad.loops.candidates import current_offer, loop_candidates
 from ckptgrad.loops.linear import Pair, linear
@@ -32,6 +35,7 @@ from ckptgrad.loops.reversals.reversal import Candidate, registered
 from ckptgrad.loops.scan import scan_of
 from ckptgrad.loops.while_loop import while_of
 from ckptgrad.planning.costs import ABOUT_AS_FAST
+from ckptgrad.results.loop_floor import LoopFloor
 from ckptgrad.rules.custom import tangent_zeros
 from ckptgrad.rules.decorators import instantiate
 from ckptgrad.rules.subgraphs import calls_custom_rule
@@ -211,17 +215,18 @@ def _planned(fun: Callable, args: tuple[Any, ...], options: _Options) -> Any:
         trees[:] = [out_tree]
         return out
 
+    here = source_info_util.current()  # that of the loop's operation knows nothing beyond this function
     graph = from_jaxpr(jax.make_jaxpr(flat)(*arrays))
     env: dict[Any, Any] = dict(graph.constants)
     env.update(zip(graph.inputs, arrays, strict=True))
     for op in graph.operations:
         values = [read(env, a) for a in op.inputs]
-        run = _with_plan(op, options) if op.name in ("scan", "while") else None
+        run = _with_plan(op, options, here) if op.name in ("scan", "while") else None
         env.update(zip(op.outputs, apply(op, values) if run is None else run(*values), strict=True))
     return jax.tree.unflatten(trees[0], [read(env, a) for a in graph.outputs])
 
 
-def _with_plan(op: Operation, options: _Options) -> Callable[..., list[Any]]:
+def _with_plan(op: Operation, options: _Options, here: Any) -> Callable[..., list[Any]]:
     """The loop as a function of its operands that is differentiated as planned."""
 
     @jax.custom_jvp
@@ -232,17 +237,17 @@ def _with_plan(op: Operation, options: _Options) -> Callable[..., list[Any]]:
     def rule(operands: Sequence[Any], tangents: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         check_runs(options.target, operands)
         live = [not isinstance(t, SymbolicZero) and t.dtype != dtypes.float0 for t in tangents]
-        return _tangents(op, options, operands, [t for t, m in zip(tangents, live, strict=True) if m], live)
+        return _tangents(op, options, here, operands, [t for t, m in zip(tangents, live, strict=True) if m], live)
 
     run.defjvp(rule, symbolic_zeros=True)
     return run
 
 
 def _tangents(
-    op: Operation, options: _Options, operands: Sequence[Any], tangents: Sequence[Any], live: Sequence[bool]
+    op: Operation, options: _Options, here: Any, operands: Sequence[Any], tangents: Sequence[Any], live: Sequence[bool]
 ) -> tuple[list[Any], list[Any]]:
     loop = (scan_of if op.name == "scan" else while_of)(op, live, True, options.accumulate)
-    reversal = _chosen(loop, options).reversal
+    reversal = _chosen(loop, options, partial(_floor, op, here)).reversal
     outputs = forward_of(reversal, loop)(*operands)
     results, stored = outputs[: len(loop.out_avals)], outputs[len(loop.out_avals) :]
     count = len(operands)
@@ -278,8 +283,8 @@ def _tangents(
     return results, [known[k] if k in known else tangent_zeros(a) for k, a in enumerate(loop.out_avals)]
 
 
-def _chosen(loop: Loop, options: _Options) -> Candidate:
-    """The fastest plan of the policy within the budget."""
+def _chosen(loop: Loop, options: _Options, floor: Callable[[Candidate, float, int], LoopFloor]) -> Candidate:
+    """The fastest plan of the policy within the budget; `floor` tells of the smallest one where none is."""
     target = options.target
     offered = _offered(loop, options.policy, Roofline(target))
     fastest = min(c.seconds for c in offered)
@@ -291,8 +296,14 @@ def _chosen(loop: Loop, options: _Options) -> Candidate:
         return min(about, key=lambda c: c.bytes)
     fitting = [c for c in offered if c.bytes <= limit]
     if not fitting:
-        raise BudgetError(limit, min(c.bytes for c in offered), None, options.policy)
+        least = min(offered, key=lambda c: (c.bytes, c.seconds))
+        raise BudgetError(limit, least.bytes, None, options.policy, floor=lambda: floor(least, fastest, min(every)))
     return min(fitting, key=lambda c: (c.seconds, c.bytes))
+
+
+def _floor(op: Operation, here: Any, least: Candidate, fastest: float, everything: int) -> LoopFloor:
+    inside = least.bytes - least.stored
+    return LoopFloor(op.name, user_line(here), least.name, least.stored, inside, least.seconds, fastest, everything)
 
 
 def _offered(loop: Loop, policy: str, roofline: Roofline) -> list[Candidate]:

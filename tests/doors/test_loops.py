@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -145,6 +147,9 @@ def test_errors_come_at_once_or_with_what_is_feasible():
     with pytest.raises(cg.BudgetError) as error:
         jax.grad(lambda x: cg.scan(step, x, None, 50, budget=10)[0].sum())(X)
     assert error.value.smallest > 10
+    assert error.value.floor.bytes == error.value.smallest
+    assert f"by the scan at {Path(__file__).name}:" in str(error.value)
+    jax.grad(lambda x: cg.scan(step, x, None, 50, budget=error.value.multiple)[0].sum())(X)
     jax.grad(lambda x: cg.scan(step, x, None, 50, budget=error.value.smallest)[0].sum())(X)
     with pytest.raises(cg.OptionError, match="known length; use 'optimal' or 'revolve'"):
         jax.grad(lambda x: cg.while_loop(lambda c: c.sum() < 3, lambda c: c * 2, x, policy="store_all").sum())(X)
