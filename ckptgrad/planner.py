@@ -21,12 +21,11 @@ from ckptgrad.execution.tiers.tier import Tier
 from ckptgrad.graph.graph import Operation
 from ckptgrad.planning.budget import budget_bytes, everything_peak
 from ckptgrad.planning.costs import ChainCosts
-from ckptgrad.planning.makespan import simulate_makespan
 from ckptgrad.planning.optimal.dynamic_programming import minimum_peak
 from ckptgrad.planning.policy import get_policy
 from ckptgrad.planning.referee import Simulation, simulate
 from ckptgrad.planning.schedule import Action, Forward, Offload, Schedule
-from ckptgrad.planning.transfers import Room, tiered_schedule
+from ckptgrad.planning.transfers import Room, makespan_of, moving_bytes, tiered_schedule
 from ckptgrad.request import Request
 from ckptgrad.results.at_peak import Floor, floor_of
 from ckptgrad.results.plan import Plan
@@ -74,12 +73,12 @@ def make_plan(program: Program, request: Request, costs: ChainCosts | None = Non
     except BudgetError as error:
         raise error.on(program.devices, partial(_floor, program, request, costs, error, everything, asks)) from None
     check_effects(program, schedule)
-    makespan = None
+    makespan, moving = None, moving_bytes(costs, schedule)
     if any(isinstance(action, Offload) for action in schedule):
         _check_tiers(request, schedule)
         rates = [room.rates for room in _rooms(program, request)]
-        makespan = simulate_makespan(costs, schedule, rates, limit or simulation.peak).seconds
-    return Plan(program, costs, schedule, simulation, limit, makespan=makespan)
+        makespan = makespan_of(costs, schedule, rates).seconds
+    return Plan(program, costs, schedule, simulation, limit, makespan=makespan, moving_bytes=moving)
 
 
 def _floor(
@@ -159,8 +158,9 @@ def _decide(program: Program, request: Request, costs: ChainCosts) -> tuple[Sche
     if not isinstance(schedule, Schedule):
         raise ScheduleError(f"the policy {policy!r} returned a {type(schedule).__name__}, not a ckptgrad.Schedule")
     simulation = simulate(schedule, costs)
-    if limit is not None and simulation.peak > limit:
-        raise BudgetError(limit, simulation.peak, None, schedule.policy)
+    peak = simulation.peak + moving_bytes(costs, schedule)
+    if limit is not None and peak > limit:
+        raise BudgetError(limit, peak, None, schedule.policy)
     return schedule, simulation, limit
 
 

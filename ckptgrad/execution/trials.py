@@ -234,7 +234,7 @@ class Trials(Generic[AnyPlan]):
     def taken(self, plan: AnyPlan, jitted: Any) -> int:
         """The bytes that a plan takes: as its program is compiled, or on paper where that is known as well."""
         if isinstance(jitted, KnownOnPaper) and isinstance(plan, Plan):
-            return jitted.expected_peak(plan.simulation.timeline)
+            return jitted.expected_peak(plan.simulation.timeline) + plan.moving_bytes
         return self.tried(plan, jitted).peak_bytes
 
     def tried(self, plan: AnyPlan, jitted: Any) -> Trial[AnyPlan]:

@@ -12,7 +12,7 @@ Does not: send residuals or gradients, or prove that no other choice is faster.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -20,7 +20,7 @@ from fractions import Fraction
 from ckptgrad.errors import BudgetError
 from ckptgrad.planning.costs import ChainCosts, StageCost
 from ckptgrad.planning.ledger import Ledger
-from ckptgrad.planning.makespan import Rates, simulate_makespan
+from ckptgrad.planning.makespan import Makespan, Rates, simulate_makespan
 from ckptgrad.planning.schedule import Action, Backward, Fetch, Forward, Free, Offload, Schedule
 
 # The prices of a boundary, as shares of its bytes, at which schedules are planned: at none, all are stored and sent.
@@ -60,17 +60,30 @@ def tiered_schedule(
     smallest: BudgetError | None = None
     try:
         plain = plan(costs, budget)
-        best = simulate_makespan(costs, plain, [], budget).seconds, plain
+        best = makespan_of(costs, plain, []).seconds, plain
     except BudgetError as error:
         smallest = error
     for share in SHARES:
         for sent in sent_at(costs, budget, rooms, plan, share):
-            seconds = simulate_makespan(costs, sent, [room.rates for room in rooms], budget).seconds
+            seconds = makespan_of(costs, sent, [room.rates for room in rooms]).seconds
             best = min(best or (seconds, sent), (seconds, sent), key=lambda found: found[0])
     if best is None:
         assert smallest is not None
         raise smallest
     return best[1]
+
+
+def makespan_of(costs: ChainCosts, schedule: Schedule, rates: Sequence[Rates]) -> Makespan:
+    """The simulated time of a schedule on a device that has the bytes which it is certified to take, and no more."""
+    ledger = Ledger(costs)
+    ledger.run(schedule.actions)
+    return simulate_makespan(costs, schedule, rates, ledger.peak + moving_bytes(costs, schedule))
+
+
+def moving_bytes(costs: ChainCosts, schedule: Iterable[Action]) -> int:
+    """Bytes of one boundary on its way out and one on its way in, beside what a schedule holds; 0 where none is sent."""
+    sent = {action.boundary for action in schedule if isinstance(action, Offload)}
+    return 2 * max(map(costs.boundary_bytes, sent), default=0)
 
 
 def sent_at(

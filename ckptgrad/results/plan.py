@@ -45,6 +45,7 @@ class Plan(Shown):
         fenced: whether stages are isolated from each other; predictions of bytes are for stages that are.
         open_seconds: of a plan that was compiled with its stages open to each other, the estimated seconds of that program.
         makespan: of a plan that sends values to tiers, the simulated seconds, of which some pass beside transfers.
+        moving_bytes: of such a plan, bytes of one value on its way there and one on its way back, beside what it holds.
         budget_source: what the budget is taken from, in words, where it was asked for as "auto".
         microbatches: in how many parts of the batch it runs, one after the other; program and costs are those of one.
         floor_seconds: of a plan over chunks, seconds below which its estimate is not believed: those with which it is worth
@@ -65,6 +66,7 @@ class Plan(Shown):
     fenced: bool = True
     open_seconds: float | None = None
     makespan: float | None = None
+    moving_bytes: int = 0
     budget_source: str = ""
     microbatches: Microbatches | None = None
     floor_seconds: float = 0.0
@@ -77,7 +79,8 @@ class Plan(Shown):
     @property
     def peak_bytes(self) -> int:
         """Predicted bytes beyond the arguments at the worst moment: temporaries and outputs."""
-        return self.simulation.peak + (0 if self.microbatches is None else self.microbatches.carried_bytes)
+        carried = 0 if self.microbatches is None else self.microbatches.carried_bytes
+        return self.simulation.peak + self.moving_bytes + carried
 
     @property
     def target(self) -> Target:

@@ -8,6 +8,7 @@ token of one byte, by which it is known that it has finished: a result may be do
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -139,12 +140,12 @@ class Order:
 
     Attributes:
         work: what it does.
-        donated: the positions of operands that it may write over.
+        free: the positions of operands that nothing needs any more, and that have the type of a result.
         device: the one that it runs on; None: the target's first.
     """
 
     work: Work
-    donated: tuple[int, ...]
+    free: tuple[int, ...]
     device: Any = None
 
 
@@ -164,6 +165,11 @@ class Ready:
     temporary_bytes: int
     overwritten_bytes: int
 
+    @property
+    def added_bytes(self) -> int:
+        """Bytes that it takes while it runs, its results aside, less those that it writes over."""
+        return self.temporary_bytes - self.overwritten_bytes
+
 
 def _none_ready(kind: StageKind) -> dict[Order, Ready]:
     return {}
@@ -176,6 +182,9 @@ _ready = PerKind(_none_ready)
 def ready(orders: Iterable[Order], target: Target) -> dict[Order, Ready]:
     """The compiled programs of some orders; what is not compiled yet is, a few at a time, equal programs once.
 
+    Which operands are best written over is known once it is compiled: where there is a choice, of the program that takes the
+    fewest bytes.
+
     Raises:
         OptionError: nothing here compiles for the target.
     """
@@ -183,47 +192,68 @@ def ready(orders: Iterable[Order], target: Target) -> dict[Order, Ready]:
     missing = [order for order in distinct if order not in _ready(order.work.kind)]
     if missing:
         target.check_compiles()
-        lowered = {order: _lowered(order, target) for order in missing}
-        texts = {order: program.as_text() for order, program in lowered.items()}
-        by_text = {texts[order]: order for order in missing}
+        ways = [(order, donated) for order in missing for donated in donations(order)]
+        lowered = {way: _lowered(*way, target) for way in ways}
+        texts = {way: program.as_text() for way, program in lowered.items()}
+        by_text = {texts[way]: way for way in ways}
         with ThreadPoolExecutor() as pool:
-            compiled = [*pool.map(target.compile, [lowered[order] for order in by_text.values()])]
+            compiled = [*pool.map(target.compile, [lowered[way] for way in by_text.values()])]
         executables = dict(zip(by_text, compiled, strict=True))
         for order in missing:
-            executable = executables[texts[order]]
             made = target.total_bytes(order.work.results())
-            memory = target.allocated(executable)
-            # Results come in a table of their addresses, beside the token.
-            extra = max(0, memory.output_bytes - made)
-            _ready(order.work.kind)[order] = Ready(
-                executable, texts[order], memory.temporary_bytes + extra, memory.alias_bytes
-            )
+            found = [texts[order, donated] for donated in donations(order)]
+            programs = [_read(executables[text], text, made, target) for text in found]
+            _ready(order.work.kind)[order] = min(programs, key=lambda program: program.added_bytes)
     return {order: _ready(order.work.kind)[order] for order in distinct}
 
 
-def _lowered(order: Order, target: Target) -> jax.stages.Lowered:
+def _read(executable: Any, text: str, made: int, target: Target) -> Ready:
+    memory = target.allocated(executable)
+    # Results come in a table of their addresses, beside the token.
+    extra = max(0, memory.output_bytes - made)
+    return Ready(executable, text, memory.temporary_bytes + extra, memory.alias_bytes)
+
+
+def _lowered(order: Order, donated: tuple[int, ...], target: Target) -> jax.stages.Lowered:
     function, operands = order.work.function(), order.work.operands()
 
     def with_token(*values: Any) -> list[Any]:
         return [jnp.zeros((), jnp.uint8), *function(*values)]
 
     if order.device is None:
-        return target.lower(jax.jit(with_token, donate_argnums=order.donated), *operands)
+        return target.lower(jax.jit(with_token, donate_argnums=donated), *operands)
     there = SingleDeviceSharding(order.device)
-    jitted = jax.jit(with_token, donate_argnums=order.donated, out_shardings=there)
+    jitted = jax.jit(with_token, donate_argnums=donated, out_shardings=there)
     return target.lower(jitted, *placed(operands, [order.device]))
 
 
-def donations(operands: Sequence[Any], free: Sequence[int], results: Sequence[Atom]) -> tuple[int, ...]:
-    """The positions, among those of operands no longer needed, that a result of the same type can overwrite."""
-    wanted: dict[tuple[Any, ...], int] = {}
-    for atom in results:
-        key = (tuple(atom.aval.shape), atom.aval.dtype)
-        wanted[key] = wanted.get(key, 0) + 1
-    found: list[int] = []
-    for k in free:
-        key = (tuple(operands[k].shape), operands[k].dtype)
-        if wanted.get(key, 0):
-            wanted[key] -= 1
-            found.append(k)
-    return tuple(found)
+def donations(order: Order) -> tuple[tuple[int, ...], ...]:
+    """The choices of operands to write over: for each result one of its type, the first free ones or the last.
+
+    Where a result is made before its operand was read for the last time, that is copied first, and nothing is saved; what
+    is read last is up to the compiler.  Cotangents, often the better choice, come late among the operands of backwards.
+    """
+    if not order.free:
+        return ((),)
+    wanted = Counter(map(_type, (atom.aval for atom in order.work.results())))
+    operands = order.work.operands()
+
+    def chosen(free: Iterable[int]) -> tuple[int, ...]:
+        left, found = wanted.copy(), list[int]()
+        for k in free:
+            if left[_type(operands[k])] > 0:
+                left[_type(operands[k])] -= 1
+                found.append(k)
+        return tuple(sorted(found))
+
+    return tuple(dict.fromkeys([chosen(order.free), chosen(reversed(order.free))]))
+
+
+def overwritable(operands: Sequence[Any], free: Iterable[int], results: Sequence[Atom]) -> tuple[int, ...]:
+    """The positions, among those of operands no longer needed, of those that have the type of a result."""
+    wanted = {_type(atom.aval) for atom in results}
+    return tuple(k for k in free if _type(operands[k]) in wanted)
+
+
+def _type(value: Any) -> tuple[Any, ...]:
+    return tuple(value.shape), value.dtype

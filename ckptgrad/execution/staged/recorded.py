@@ -17,7 +17,7 @@ from ckptgrad.chain.kind import StageKind
 from ckptgrad.chain.program import Program
 from ckptgrad.errors import ScheduleError
 from ckptgrad.execution.interpreter import Execution, separate_functions
-from ckptgrad.execution.staged.programs import BackwardWork, CopyWork, FillWork, ForwardWork, Order, Work, donations
+from ckptgrad.execution.staged.programs import BackwardWork, CopyWork, FillWork, ForwardWork, Order, Work, overwritable
 from ckptgrad.graph.atoms import Atom
 from ckptgrad.graph.graph import Constant, Variable
 from ckptgrad.graph.value_types import struct
@@ -62,7 +62,7 @@ class Step:
         action: the index of the action that it belongs to; that after the last for what is done at the end.
         work: the program, or the transfer.
         operands, results: the values that it reads and makes.
-        dropped: the values no longer needed after it, including donated ones.
+        dropped: the values no longer needed after it, including those that are written over.
     """
 
     action: int
@@ -223,8 +223,8 @@ class _Recorder(Execution):
                 continue
             structs, results, _ = self._definition(draft.work)
             free = [k for k, p in enumerate(draft.operands) if p in ends and draft.operands.count(p) == 1] if ends else []
-            donated = donations(structs, free, results) if free else ()
-            order = Order(draft.work, donated, device)
+            over = overwritable(structs, free, results) if free else ()
+            order = Order(draft.work, over, device)
             steps.append(Step(draft.action, order, draft.operands, draft.results, tuple(sorted(ends))))
         return tuple(reversed(steps))
 

@@ -10,7 +10,11 @@ import numpy as np
 import pytest
 
 import ckptgrad as cg
+from ckptgrad import planner
 from ckptgrad.errors import LedgerError, MismatchError, StagedError
+from ckptgrad.execution.staged.account import expected_peak
+from ckptgrad.planning import Offload
+from ckptgrad.planning.makespan import Rates
 from tests.cases.tanh import tanh_arguments, tanh_loss
 from tests.support.compare import assert_same
 from tests.support.rows import quick_rows
@@ -103,6 +107,48 @@ def test_no_more_is_held_at_any_step_than_is_certified(budget):
     assert gradient.peak_bytes == max(moment.total for moment in account)
     assert gradient.budget is None or gradient.peak_bytes <= gradient.budget
     assert sum(x.nbytes for x in jax.tree.leaves(result)) == gradient.memory.output_bytes
+
+
+def dropping(ws, x, key=None):
+    """Masks from a key that each layer splits, which stays on the device while boundaries are sent."""
+    key = jax.random.key(0) if key is None else key
+    for w in ws:
+        key, own = jax.random.split(key)
+        x = jnp.tanh(x @ w) * jax.random.bernoulli(own, 0.9, x.shape)
+    return jnp.mean(x**2)
+
+
+def over_loops(ws, x):
+    stack = jnp.stack(ws[:4])
+    for w in ws:
+        x, _ = jax.lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, stack)
+        x = jnp.sin(x @ w)
+    return jnp.mean(x**2)
+
+
+@pytest.mark.parametrize(
+    ("loss", "budget"),
+    quick_rows(
+        [(tanh_loss, "0.5x"), (tanh_loss, "0.4x"), (shared, "0.3x"), (dropping, "0.4x"), (over_loops, "0.3x")],
+        (tanh_loss, "0.4x"),
+    ),
+)
+def test_what_is_on_its_way_to_a_tier_is_planned_for_and_held_to(loss, budget, monkeypatch):
+    """A tier of great speed, so that boundaries are sent rather than made again."""
+    monkeypatch.setattr(planner, "measured_rates", lambda tier, device: Rates(1e15, 1e15))
+    ws, x = tanh_arguments(16, 512, layers=12)
+    before, seen = held(), []
+    options = {"budget": budget, "tiers": ["host:1GiB"], "progress": lambda *_: seen.append(held()), **STAGED}
+    gradient = cg.value_and_grad(loss, **options).compile(ws, x)
+    plan = gradient.plan
+    assert any(isinstance(action, Offload) for action in plan.schedule)
+    assert gradient.peak_bytes <= gradient.budget
+    on_paper = expected_peak(plan.program, plan.schedule, plan.simulation.timeline) + plan.moving_bytes
+    assert gradient.peak_bytes == pytest.approx(on_paper, rel=0.05)
+    assert gradient.peak_bytes <= 1.05 * plan.peak_bytes
+    assert_same(gradient(ws, x), jax.value_and_grad(loss)(ws, x), scale=10)
+    for arrays in seen:
+        assert sum(n for key, n in arrays.items() if key not in before) <= gradient.peak_bytes + len(seen)
 
 
 def test_a_budget_below_the_smallest_plan_is_refused_with_bytes_that_are_enough():
