@@ -23,7 +23,7 @@ from ckptgrad.planning import (
 )
 from ckptgrad.planning.bound import least_makespan
 from ckptgrad.planning.makespan import Rates, simulate_makespan
-from ckptgrad.planning.transfers import Room, tiered_schedule, with_transfers
+from ckptgrad.planning.transfers import Room, moving_bytes, tiered_schedule, with_transfers
 
 STAGE = StageCost(
     (SaveOption("all", 3, True, False, 1.0, 1.0), SaveOption("input", 0, True, False, 1.0, 2.0, 0, 3)), 1, 1, 1.0
@@ -47,6 +47,21 @@ def test_a_fast_tier_saves_the_repetitions():
     schedule = tiered_schedule(CHAIN, 12, [Room(10**6, Rates(1e9, 1e9))], OPTIMAL)
     assert simulate(schedule, CHAIN).recomputations == 0
     assert simulate(OPTIMAL(CHAIN, 12), CHAIN).recomputations > len(CHAIN)
+
+
+def test_what_is_on_its_way_is_the_largest_boundary_that_is_sent_twice():
+    sizes = [5, 1, 3, 2, 7]
+    costs = ChainCosts(tuple(StageCost((SaveOption("all", 1, True, False, 1.0, 1.0),), b, b, 1.0) for b in sizes))
+    actions = Schedule.parse(["F0", "F1", ">1", "F2", ">3"], "mine")
+    assert moving_bytes(costs, actions) == 2 * costs.boundary_bytes(1) == 10
+    assert moving_bytes(costs, actions.without_transfers) == 0
+
+
+@pytest.mark.parametrize("budget", [12, 16, 24])
+def test_within_a_budget_there_is_room_for_what_is_on_its_way(budget):
+    schedule = tiered_schedule(CHAIN, budget, [Room(10**6, Rates(1e9, 1e9))], OPTIMAL)
+    assert moving_bytes(CHAIN, schedule) == 2
+    assert simulate(schedule, CHAIN).peak + moving_bytes(CHAIN, schedule) <= budget
 
 
 def test_below_the_smallest_plan_of_all_it_is_refused():

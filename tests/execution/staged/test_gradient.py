@@ -126,12 +126,10 @@ def over_loops(ws, x):
     return jnp.mean(x**2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("loss", "budget"),
-    quick_rows(
-        [(tanh_loss, "0.5x"), (tanh_loss, "0.4x"), (shared, "0.3x"), (dropping, "0.4x"), (over_loops, "0.3x")],
-        (tanh_loss, "0.4x"),
-    ),
+    [(tanh_loss, "0.5x"), (tanh_loss, "0.4x"), (shared, "0.3x"), (dropping, "0.4x"), (over_loops, "0.3x")],
 )
 def test_what_is_on_its_way_to_a_tier_is_planned_for_and_held_to(loss, budget, monkeypatch):
     """A tier of great speed, so that boundaries are sent rather than made again."""

@@ -22,7 +22,7 @@ def test_each_value_is_made_once_read_while_it_is_there_and_dropped_once(policy)
         ever |= {*step.results}
         alive |= {*step.results}
         assert {*step.dropped} <= alive
-        assert {step.operands[k] for k in step.work.donated} <= {*step.dropped}
+        assert {step.operands[k] for k in step.work.free} <= {*step.dropped}
         alive -= {*step.dropped}
     assert alive == {*recording.gradients, *recording.outputs}
     assert recording.value_bytes.keys() == ever
