@@ -15,7 +15,7 @@ from ckptgrad.bench.registry import Case, get_cases
 from ckptgrad.bench.runner import run_case
 from ckptgrad.bench.shown import ShownResult, save_pictures
 from ckptgrad.bench.tables import comparison, environments, page, section
-from ckptgrad.cli.deliver import to_json, write
+from ckptgrad.cli.deliver import on_stderr, to_json, write
 from ckptgrad.cli.options import HtmlFile, in_a_folder
 from ckptgrad.cli.output import complain, say
 from ckptgrad.errors import OptionError
@@ -111,7 +111,7 @@ def _run(cases: list[Case], quick: bool, book: Book, output: Path | None, quiet:
     kept = Book.load(output) if output is not None and output.exists() else Book()
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     failed = False
-    with Progress(*columns, console=plain_console(stderr=True), transient=True) as progress:
+    with on_stderr(*columns) as progress:
         task = progress.add_task("", total=len(cases))
         for case in cases:
             try:

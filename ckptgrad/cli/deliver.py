@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 from ckptgrad.cli.about import made_by
 from ckptgrad.cli.output import say, writing
@@ -81,11 +89,17 @@ def _draw(sections: Mapping[str, Shown], png: Path) -> Iterator[Path]:
         yield save_png(draw(), png / f"{name.replace(' ', '_')}.png")
 
 
+def on_stderr(*columns: ProgressColumn) -> Progress:
+    """A display on a terminal's stderr that is gone when it is done; nothing in files and pipes, not even empty lines."""
+    console = plain_console(stderr=True)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
 @contextmanager
 def working(doing: str) -> Iterator[Progress]:
     """Show on stderr what is being done and for how long, until it is done."""
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-    with Progress(*columns, console=plain_console(stderr=True), transient=True) as progress:
+    with on_stderr(*columns) as progress:
         progress.add_task(doing, total=None)
         yield progress
 
@@ -94,7 +108,7 @@ def working(doing: str) -> Iterator[Progress]:
 def stepping(doing: str) -> Iterator[Any]:
     """Show a bar on stderr; yields a function (what is being done, steps done, steps in total) that moves it."""
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=plain_console(stderr=True), transient=True) as progress:
+    with on_stderr(*columns) as progress:
         task = progress.add_task(doing, total=None)
 
         def step(what: str, done: int, total: int) -> None:
