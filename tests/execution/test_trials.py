@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import pytest
 
 import ckptgrad as cg
+from ckptgrad.chain.program import forget_kinds
 from ckptgrad.execution import certify as certify_module
 from ckptgrad.execution.certify import certify
 from ckptgrad.target import remember
@@ -21,7 +22,8 @@ from tests.support.imagined import Imagined, imagined_bytes
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("CKPTGRAD_CACHE", str(tmp_path))
-    return tmp_path
+    yield tmp_path
+    forget_kinds()  # whose bytes were read as a test says
 
 
 def outcome(predicted, taken, budget):
