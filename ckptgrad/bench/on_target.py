@@ -64,8 +64,7 @@ def plan_for(target: cg.Target, loss: Callable[..., Any], args: Any, budget: Bud
 def kept_values(certified: Certified) -> dict[str, Any]:
     """The budget of a plan, what was predicted of it, and whether it is kept."""
     values: dict[str, Any] = {"budget_bytes": certified.budget}
-    # Predictions are for stages that are fenced.
-    if certified.plan.fenced:
+    if certified.plan.is_predicted:
         values["predicted_bytes"] = certified.plan.peak_bytes
     if certified.budget is not None:
         values["kept"] = certified.peak_bytes <= certified.budget

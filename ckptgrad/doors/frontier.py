@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from ckptgrad.chain.opened import opened
 from ckptgrad.doors.choosing import holds_enough, over_chunks
 from ckptgrad.doors.gradient import GradientFunction
 from ckptgrad.planner import make_plan
@@ -44,7 +45,8 @@ def frontier(
         argnums, has_aux, saveable, costs, target, encodings, chunks: as for `value_and_grad`.
 
     Returns:
-        A Frontier; `print` it, or read `points` and `at(budget)`.  The points are found by one solve, not sampled:
+        A Frontier; `print` it, or read `points` and `at(budget)`.  Where `.compile` without a budget leaves stages open to
+        each other, what that takes stands among `others`.  The points are found by one solve, not sampled:
         exactly for up to about a hundred different stages, with bytes rounded up beyond (`planning.frontier`).
         With `costs="auto"` all are estimates; a plan within a budget asks the compiler about stages that no estimate is sure
         of, and may take a little more: give some room, or name one source of costs for both.
@@ -77,6 +79,9 @@ def frontier(
             limited = replace(request, saveable=getattr(jax.checkpoint_policies, name))
             costs_of_policy = GradientFunction(fun, limited, with_value=True).plan(*args, **kwargs).costs
             others.append(keeping_most(f"jax.checkpoint, {name}", costs_of_policy))
+    if plan.compiled_open and plan.opened_bytes is not None:
+        seconds = opened(plan.program, plan.schedule.kept).seconds()
+        others.append(Point(plan.opened_bytes, seconds, "no budget: .compile leaves stages open"))
     return Frontier(
         tuple(points_of_all([(p.costs, p.floor_seconds) for p in plans])),
         tuple(others),

@@ -9,9 +9,9 @@ from math import floor, inf, log
 from typing import Any
 
 from ckptgrad.bytes import device_words, format_bytes
+from ckptgrad.chain.opened import open_is_faster
 from ckptgrad.errors import BudgetError
 from ckptgrad.execution.trials import AnyPlan, Build, Planned, Trial, Trials, actions_of, target_of
-from ckptgrad.execution.xla_forms import open_is_faster
 from ckptgrad.graph.naming import counted
 from ckptgrad.planning.budget import everything_peak
 from ckptgrad.results.at_peak import Floor, floor_of
@@ -93,7 +93,10 @@ class Certified:
             ("outputs", format_bytes(memory.peak_bytes - memory.temporary_bytes)),
             ("arguments", f"{format_bytes(held)}; {format_bytes(held + self.peak_bytes)} with them"),
             ("budget", ("none" if self.budget is None else format_bytes(self.budget)) + source),
-            ("predicted", format_bytes(plan.peak_bytes) if plan.fenced else "not for stages that are open to each other"),
+            (
+                "predicted",
+                format_bytes(plan.peak_bytes) if plan.is_predicted else "not for stages that are open to each other",
+            ),
             ("plan", f"{stages}, {'fenced' if plan.fenced else 'open'}, policy {plan.schedule.policy}"),
             ("compiled for", f"{self.target}, {counted(self.rounds, 'plan')} tried"),
         )

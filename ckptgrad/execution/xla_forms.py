@@ -19,13 +19,11 @@ from typing import Any
 import numpy as np
 from jax import lax
 
-from ckptgrad.chain.program import Program
-from ckptgrad.compat import OPEN_CONVOLUTIONS_ARE_SMALL
 from ckptgrad.graph.evaluate import apply
 from ckptgrad.graph.graph import Operation
 from ckptgrad.stage.partition import Apply
 from ckptgrad.target.footprint import channels_last
-from ckptgrad.target.platform import Form, Isolation
+from ckptgrad.target.platform import Form
 
 
 def apply_in_forms(forms: Collection[Form]) -> Apply:
@@ -36,24 +34,6 @@ def apply_in_forms(forms: Collection[Form]) -> Apply:
         return by_name.get(op.name, apply)(op, inputs)
 
     return apply_operation if by_name else apply
-
-
-def open_is_faster(program: Program) -> bool:
-    """Whether a program whose stages are open to each other is faster than one where they are fenced.
-
-    On accelerators compilers fuse less across barriers. On CPU values that are written in another form than the fast one
-    cost time where they cross: what an isolated call is given and returns is laid out as written. Inside one computation a
-    compiler keeps the fast form from one convolution to the next; across a fence each is transposed there and back, for up
-    to half of the time of convolutions with channels first.
-    """
-    if program.target.platform.isolation is not Isolation.CALLS:
-        return True
-    kept = OPEN_CONVOLUTIONS_ARE_SMALL and Form.CHANNELS_LAST in program.target.platform.forms
-    if not kept or len(program.stages) < 2:
-        return False
-    operations = (op for kind in program.kinds for op in kind.graph.operations)
-    written = (op.params["dimension_numbers"] for op in operations if op.name == "conv_general_dilated")
-    return any(tuple(numbers) != channels_last(len(numbers.lhs_spec)) for numbers in written)
 
 
 def _with_channels_last(op: Operation, inputs: Sequence[Any]) -> list[Any]:

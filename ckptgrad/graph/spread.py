@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from jax.extend.core import Jaxpr
+from jax.sharding import NamedSharding, PartitionSpec
 
-from ckptgrad.graph.atoms import Atom, aval_bytes, device_bytes
+from ckptgrad.graph.atoms import Atom, Variable, aval_bytes, device_bytes
 from ckptgrad.graph.graph import Operation
 from ckptgrad.graph.work import inner_programs
 
@@ -171,6 +172,19 @@ def _moved(before: Atom, after: Atom, sizes: Sizes) -> list[Transfer]:
 
 
 def _product(op: Operation, sizes: Sizes) -> tuple[list[Transfer], int]:
+    result = op.outputs[0]
+    gathers, sums = _of_product(op)
+    found = [gathered(device_bytes(op.inputs[k]), axes, sizes) for k, axes in gathers.items()]
+    if sums:
+        inside = sums & _all(_cuts(result))
+        found += [exchanged(device_bytes(result) * _count(inside, sizes), inside, sizes)] if inside else []
+        found += [reduced(device_bytes(result), sums - inside, sizes)] if sums - inside else []
+    return [t for t in found if t.received], _share([result], sums, sizes)
+
+
+def _of_product(op: Operation) -> tuple[dict[int, frozenset[str]], frozenset[str]]:
+    """For each operand of a product that is gathered the axes of the mesh along which it is, and the axes over which the
+    product is summed."""
     (contracted, batch), (left, right), result = op.params["dimension_numbers"], op.inputs, op.outputs[0]
     cuts, out = [_cuts(left), _cuts(right)], _cuts(result)
     free = [[d for d in range(len(c)) if d not in (*contracted[k], *batch[k])] for k, c in enumerate(cuts)]
@@ -178,9 +192,9 @@ def _product(op: Operation, sizes: Sizes) -> tuple[list[Transfer], int]:
     places = [dict(zip(batch[k], range(len(batch[k])), strict=True)) for k in (0, 1)]
     places[0].update(zip(free[0], range(len(batch[0]), len(batch[0]) + len(free[0])), strict=True))
     places[1].update(zip(free[1], range(len(batch[0]) + len(free[0]), len(out)), strict=True))
-    found: list[Transfer] = []
+    found: dict[int, frozenset[str]] = {}
     sums: set[str] = set()
-    for k, operand in enumerate((left, right)):
+    for k in (0, 1):
         needless: set[str] = set()
         for d, axes in enumerate(cuts[k]):
             if d in places[k]:
@@ -193,12 +207,38 @@ def _product(op: Operation, sizes: Sizes) -> tuple[list[Transfer], int]:
             sums |= both | (axes - both - taken)
             needless |= (axes - both) & taken
         if needless:
-            found.append(gathered(device_bytes(operand), needless, sizes))
-    if sums:
-        inside = sums & _all(out)
-        found += [exchanged(device_bytes(result) * _count(inside, sizes), inside, sizes)] if inside else []
-        found += [reduced(device_bytes(result), sums - inside, sizes)] if sums - inside else []
-    return [t for t in found if t.received], _share([result], sums, sizes)
+            found[k] = frozenset(needless)
+    return found, frozenset(sums)
+
+
+def gathered_operands(op: Operation) -> dict[int, NamedSharding]:
+    """For each operand of a product that devices gather before it how it lies then."""
+    if op.name != "dot_general" or not _is_laid_out(op):
+        return {}
+    return {k: _without(op.inputs[k], axes) for k, axes in _of_product(op)[0].items()}
+
+
+def bytes_whole(op: Operation) -> int:
+    """Bytes that a device holds while it works at a product beside what operands and result take as they lie: operands that
+    it gathers, and all terms of a sum of which it gets a part."""
+    if op.name != "dot_general" or not _is_laid_out(op):
+        return 0
+    gathers, sums = _of_product(op)
+    found = 0
+    for k, axes in gathers.items():
+        found += device_bytes(Variable(op.inputs[k].aval, _without(op.inputs[k], axes)))
+    (result,) = op.outputs
+    inside = sums & _all(_cuts(result))
+    if inside and result.sharding is not None:
+        found += device_bytes(result) * _count(inside, dict(result.sharding.mesh.shape))
+    return found
+
+
+def _without(atom: Atom, axes: frozenset[str]) -> NamedSharding:
+    """How a value lies once it is gathered along axes of its mesh."""
+    assert atom.sharding is not None
+    left = [tuple(n for n in (part if isinstance(part, tuple) else (part,)) if n not in axes) for part in atom.sharding.spec]
+    return NamedSharding(atom.sharding.mesh, PartitionSpec(*(names or None for names in left)))
 
 
 def _share(values: Iterable[Atom], also: Iterable[str], sizes: Sizes) -> int:

@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from ckptgrad.chain.opened import is_estimated, open_is_faster, opened
 from ckptgrad.chain.program import Program
 from ckptgrad.graph.traits import is_materialised, is_transcendental
 from ckptgrad.once import once
@@ -42,7 +43,7 @@ class Plan(Shown):
         schedule: the actions.
         simulation: the referee's account of the schedule.
         budget: bytes beyond the arguments, or None.
-        fenced: whether stages are isolated from each other; predictions of bytes are for stages that are.
+        fenced: whether stages are isolated from each other.
         open_seconds: of a plan that was compiled with its stages open to each other, the estimated seconds of that program.
         makespan: of a plan that sends values to tiers, the simulated seconds, of which some pass beside transfers.
         moving_bytes: of such a plan, bytes of one value on its way there and one on its way back, beside what it holds.
@@ -78,9 +79,29 @@ class Plan(Shown):
 
     @property
     def peak_bytes(self) -> int:
-        """Predicted bytes beyond the arguments at the worst moment: temporaries and outputs."""
+        """Predicted bytes beyond the arguments at the worst moment: temporaries and outputs.
+
+        Of stages that are open to each other those of the whole program, where that can be estimated (`is_predicted`).
+        """
+        peak = self.simulation.peak if self.fenced or self.opened_bytes is None else self.opened_bytes
         carried = 0 if self.microbatches is None else self.microbatches.carried_bytes
-        return self.simulation.peak + self.moving_bytes + carried
+        return peak + self.moving_bytes + carried
+
+    @once
+    def opened_bytes(self) -> int | None:
+        """Predicted bytes beyond the arguments if stages are open to each other, as in a program of `jax.grad`: nothing is
+        repeated then, and the compiler keeps what it likes. None where that is not estimated, on CPU."""
+        return opened(self.program, self.schedule.kept).peak_bytes() if is_estimated(self.target) else None
+
+    @property
+    def compiled_open(self) -> bool:
+        """Whether `.compile` leaves its stages open to each other: without a budget, where that is faster."""
+        return self.budget is None and self.schedule.policy == "optimal" and open_is_faster(self.program)
+
+    @property
+    def is_predicted(self) -> bool:
+        """Whether `peak_bytes` is what its program is predicted to take."""
+        return self.fenced or self.opened_bytes is not None
 
     @property
     def target(self) -> Target:
@@ -200,6 +221,7 @@ class Plan(Shown):
             "budget_bytes": self.budget,
             "budget_source": self.budget_source,
             "fenced": self.fenced,
+            "opened_bytes": self.compiled_open and self.opened_bytes,
             "microbatches": None if self.microbatches is None else asdict(self.microbatches),
             "devices": self.program.devices,
             "peak_bytes": self.peak_bytes,

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from jax import numpy as jnp
 
 from ckptgrad.graph.graph import Operation, Variable, variables_of
+from ckptgrad.graph.spread import bytes_whole, transfers
 from ckptgrad.graph.traits import is_heavy, is_materialised, is_modelled, is_product, is_reduction, is_transcendental
 from ckptgrad.graph.work import has_batch_dimensions
 from ckptgrad.target.target import Target
@@ -23,9 +24,10 @@ def materialised(operations: Sequence[Operation], results: Collection[Variable],
     Transcendental functions that several others read get memory too, except where the target would rather do them again.
     """
     solid: set[Variable] = set(results)
+    platform = target.platform
     expensive: list[Operation] = []
-    if not target.platform.repeats_transcendentals:
-        expensive = [op for op in operations if is_transcendental(op)]
+    if not (platform.repeats_transcendentals and platform.repeats_half):
+        expensive = [op for op in operations if is_transcendental(op) and not platform.repeats(op.outputs[0].aval.dtype)]
     readers = _readers(operations) if expensive else {}
     for op in expensive:
         if any(len(readers.get(v, ())) > 1 for v in op.outputs):
@@ -51,9 +53,12 @@ def is_sure(operations: Sequence[Operation], results: Collection[Variable], targ
     depends on what is the compiler's to choose:
 
     - Elementwise work writes over a value only if it comes after all others that read it.
+    - What several devices send each other may be sent early, or late, and be held as long.
     - A value that is fused into several slices, pads or broadcasts is computed again in each: some are, others get memory.
     """
     if not all(is_modelled(op) and (not is_product(op) or _is_matrix_product(op)) for op in operations):
+        return False
+    if any(transfers(op) for op in operations):
         return False
     solid = materialised(operations, results, target)
     reading = _readers(operations)
@@ -238,15 +243,20 @@ def _overwriting(op: Operation, fresh: Sequence[Variable]) -> Sequence[Variable]
 
 
 def scratch(op: Operation, target: Target) -> int:
-    """Bytes besides operands and results while a product runs: copies of these where the platform works on copies.
+    """Bytes besides operands and results while a product runs: copies of these where the platform works on copies, and on
+    several devices what each gathers for it.
 
     Convolutions work on channels last, and all products in single precision at least.  Of a planned
     loop, what its plan says.
     """
     if op.known_cost is not None:
         return op.known_cost.bytes
-    if not is_product(op) or not target.platform.copies_operands:
+    if not is_product(op):
         return 0
+    return bytes_whole(op) + (_copied(op, target) if target.platform.copies_operands else 0)
+
+
+def _copied(op: Operation, target: Target) -> int:
     atoms = (*op.inputs, *op.outputs)
     avals = [a.aval for a in atoms]
     copied = [False] * len(avals)

@@ -54,6 +54,22 @@ def lay_out(
 
     for v, sharding in zip(made, result_shardings(run, [laid_out_struct(v) for v in inputs], mesh), strict=True):
         v.sharding = NamedSharding(mesh, PartitionSpec(*sharding.spec[: v.aval.ndim]))
+    _fill_where_read(operations)
+
+
+def _fill_where_read(operations: Sequence[Operation]) -> None:
+    """Cut what is filled with one number as what is made of it is: each device fills the part that it reads.
+
+    The partitioner says that such a value is whole, as no operand tells it more.
+    """
+    filled = {op.outputs[0] for op in operations if op.name == "broadcast_in_dim" and not op.inputs[0].aval.shape}
+    read_by: dict[Variable, set[NamedSharding | None]] = {}
+    for op in operations:
+        for v in filled.intersection(op.inputs):
+            read_by.setdefault(v, set()).update(w.sharding for w in op.outputs if w.aval.shape == v.aval.shape)
+    for v, shardings in read_by.items():
+        if len(shardings) == 1:
+            v.sharding = shardings.pop()
 
 
 def stated_by_types(variables: Iterable[Variable]) -> bool:

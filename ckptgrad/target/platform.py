@@ -13,7 +13,7 @@ import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from ckptgrad.target.hlo.text import Module
 from ckptgrad.target.links import Links
@@ -63,6 +63,8 @@ class Platform:
         copies_operands: products work on copies: of convolutions with channels last, of half precision in single.
         reshapes_in_place: a value and its reshape are one buffer.
         repeats_transcendentals: exp, tanh and the like are done again in each fusion that reads them, rather than stored.
+        repeats_half: those of half precision too.
+        open_stores_half: these are stored where stages are open to each other: fusions that cross their edges write them.
         probe_options: options of the compiler for programs that are compiled for their bytes and never run.
         kernel_cache_option: the option that names a file of compiled kernels, which such programs share; empty for none.
         host_memory: arrays live in the memory of the process.
@@ -89,6 +91,8 @@ class Platform:
     copies_operands: bool = False
     reshapes_in_place: bool = True
     repeats_transcendentals: bool = True
+    repeats_half: bool = True
+    open_stores_half: bool = False
     probe_options: tuple[tuple[str, bool | int | str], ...] = ()
     kernel_cache_option: str = ""
     host_memory: bool = False
@@ -100,6 +104,10 @@ class Platform:
     compilers: tuple[str, ...] = ()
     options_without_device: tuple[tuple[str, bool | int | str], ...] = ()
     compiled_seconds: SecondsReader | None = None
+
+    def repeats(self, dtype: Any) -> bool:
+        """Whether transcendental functions of this type are done again in each fusion that reads them."""
+        return self.repeats_transcendentals and (self.repeats_half or getattr(dtype, "itemsize", 4) != 2)
 
 
 @cache

@@ -10,7 +10,7 @@ from jax.sharding import AbstractMesh, AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import ckptgrad as cg
-from ckptgrad.graph.spread import Transfer, devices_sharing, is_transfer, transfers
+from ckptgrad.graph.spread import Transfer, bytes_whole, devices_sharing, gathered_operands, is_transfer, transfers
 
 MESH = AbstractMesh((4, 2), ("data", "model"), axis_types=(AxisType.Auto,) * 2)
 ROWS, INNER, COLUMNS = 16, 8, 32
@@ -124,3 +124,26 @@ def test_collectives(body, received, span):
 def test_elementwise_work_is_shared_by_those_who_have_a_part():
     op = laid_out(jnp.sin, jnp.ones((ROWS, COLUMNS)), specs=(P("data"),), out=P("data"))
     assert (transfers(op), devices_sharing(op)) == ([], 4)
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "out", "held"),
+    [
+        (P("data"), P("data"), P("data"), WEIGHT),
+        (P("data"), P("data", "model"), P("data", "model"), WEIGHT // 2),
+        (P("data"), P(None, "model"), P("data", "model"), 0),
+        (P(), P(), P(), 0),
+    ],
+)
+def test_what_is_gathered_is_held_whole(left, right, out, held):
+    op = product(left, right, out)
+    assert bytes_whole(op) == held
+    assert {*gathered_operands(op)} == ({1} if held else set())
+    for sharding in gathered_operands(op).values():
+        assert "data" not in str(sharding.spec)
+
+
+def test_all_terms_of_a_sum_in_parts_are_held():
+    args = jnp.ones((ROWS, INNER)), jnp.ones((ROWS, COLUMNS))
+    op = laid_out(lambda x, g: lax.dot_general(x, g, (((0,), (0,)), ((), ()))), *args, specs=(P("data"),) * 2, out=P("data"))
+    assert bytes_whole(op) == WEIGHT

@@ -46,6 +46,19 @@ def test_results_lie_as_they_are_known_to():
     assert parts_of(y.sharding, 2) == (4, 2)
 
 
+def test_what_is_filled_with_one_number_lies_as_what_is_made_of_it():
+    """The picked entries of a table: its gradient is scattered into zeros, of which each device fills its part."""
+    graph = cg.trace(
+        lambda x, i: jnp.zeros(x.shape).at[jnp.arange(16), i].add(1.0) * x, plain(16, 8), plain(16).update(dtype=int)
+    )
+    x = graph.inputs[0]
+    lay_out(graph.operations, graph.inputs, {x: NamedSharding(AUTO, P("data"))})
+    filled = next(op for op in graph.operations if op.name == "broadcast_in_dim" and op.outputs[0].shape == (16, 8))
+    scattered = next(op for op in graph.operations if op.name.startswith("scatter"))
+    assert filled.outputs[0].sharding == scattered.outputs[0].sharding
+    assert parts_of(filled.outputs[0].sharding, 2) == (4, 1)
+
+
 def test_types_are_read_where_they_state_shardings():
     with jax.sharding.use_abstract_mesh(EXPLICIT):
         graph = graph_of(

@@ -107,7 +107,13 @@ def _summary(plan: Plan) -> Table:
             f"{inside} of {len(program.stages)} backwards compute again what their forwards did not keep",
         )
     if not plan.fenced:
-        grid.add_row("fences", "none: stages are fused with each other; predictions are for stages that are not")
+        unsure = "" if plan.is_predicted else "; predictions are for stages that are not"
+        grid.add_row("fences", f"none: stages are fused with each other{unsure}")
+    elif plan.compiled_open and plan.opened_bytes is not None:
+        grid.add_row(
+            "without fences",
+            f"{format_bytes(plan.opened_bytes)}: without a budget .compile leaves stages open, as jax.grad does",
+        )
     if not plan.is_exact:
         grid.add_row("gradient", _inexact_words(plan))
     if plan.borrowed:
