@@ -41,6 +41,21 @@ def block_cuts(graph: Graph, cuts: Sequence[int]) -> list[list[int]]:
     return [sorted({edges[i] for i in range(start, last + 1, period)} - {0, edges[-1]}) for start in starts]
 
 
+def coarser_cuts(graph: Graph, target: Target) -> list[list[int]]:
+    """The ways to cut a graph between whole blocks, as users write `jax.checkpoint`.
+
+    Of the cuts of a graph without blocks, or with blocks that are cut nowhere inside, those where not many more bytes cross
+    than at most others; none where that is all of them, or where the user marked the stages.
+    """
+    if graph.stage_marks:
+        return []
+    cuts = find_cuts(graph, target)
+    if of_blocks := block_cuts(graph, cuts):
+        return of_blocks
+    few = _where_few_cross(crossing_bytes(graph, target), cuts, cuts)
+    return [] if len(few) == len(cuts) else [few]
+
+
 def cuts_for_chunks(graph: Graph, target: Target) -> list[int]:
     """Where to cut a graph into stages that may run over chunks: at few places, where few bytes cross.
 
@@ -55,10 +70,15 @@ def cuts_for_chunks(graph: Graph, target: Target) -> list[int]:
     crossing = crossing_bytes(graph, target)
     of_blocks = block_cuts(graph, cuts)
     chosen = min(of_blocks, key=lambda positions: sum(crossing[p] for p in positions)) if of_blocks else cuts
-    usual = sorted(crossing[p] for p in chosen)[len(chosen) // 2] if chosen else 0
-    few = [p for p in cuts if crossing[p] <= FEW * usual]
+    few = _where_few_cross(crossing, chosen, cuts)
     kept = [p for p in chosen if p in few]
     return sorted({*kept, *_ends(graph, kept, few)}) if of_blocks else kept
+
+
+def _where_few_cross(crossing: Sequence[int], usual: Sequence[int], cuts: Sequence[int]) -> list[int]:
+    """The cuts that at most `FEW` times the bytes cross that cross the usual ones, in the median."""
+    median = sorted(crossing[p] for p in usual)[len(usual) // 2] if usual else 0
+    return [p for p in cuts if crossing[p] <= FEW * median]
 
 
 def _ends(graph: Graph, kept: Sequence[int], few: Sequence[int]) -> list[int]:

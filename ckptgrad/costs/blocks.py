@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ckptgrad.chain.blocks import block_cuts
-from ckptgrad.chain.cut import find_cuts
+from ckptgrad.chain.blocks import coarser_cuts
 from ckptgrad.chain.program import Program, build_program
 from ckptgrad.costs.estimated import estimated_costs
 from ckptgrad.graph.graph import Atom, Graph, Variable
@@ -24,11 +23,9 @@ def block_program(
 ) -> Program | None:
     """The program cut at the boundaries of its blocks, which begin where the smallest plan is estimated to take least.
 
-    None where no blocks repeat, or the user has marked the stages.
+    None where the finest cuts are all there are (`coarser_cuts`).
     """
-    if graph.stage_marks:
-        return None
-    cuts = block_cuts(graph, find_cuts(graph, target))
+    cuts = coarser_cuts(graph, target)
     programs = [build_program(graph, wrt, seeds, target, positions, saveable, encodings) for positions in cuts]
     return min(programs, key=_least_bytes, default=None)
 

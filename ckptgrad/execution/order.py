@@ -2,6 +2,10 @@
 
 Both read the same cotangent.  The parameter gradient reads the layer's input for the last time, the other one makes an
 array as large; a compiler is free to make that first, and then holds both.
+
+Not in half precision.  There the layer's input and the derivative of what made it come out of one fusion, from the same
+stored values, if the order leaves both gradients to the compiler; parted, both are written, and held (XLA for H100: layers
+of experts in bfloat16 take up to 230 MiB of 1,540 more, and 5 % more time, transformer blocks 16 MiB and 3 %).
 """
 
 from __future__ import annotations
@@ -14,6 +18,8 @@ from ckptgrad.target.target import Target
 
 # The view of the parameter that makes the second product wait costs a copy of it.
 WORTH = 2
+# Bytes of a number in single precision.
+SINGLE = 4
 
 
 def parameter_gradients_first(joint: Joint, target: Target) -> dict[Operation, Tie]:
@@ -36,6 +42,8 @@ def parameter_gradients_first(joint: Joint, target: Target) -> dict[Operation, T
         if not is_product(op) or len(sides) != 2 or (sides[0] in tainted) == (sides[1] in tainted):
             continue
         cotangent, other = sides if sides[0] in tainted else sides[::-1]
+        if cotangent.aval.dtype.itemsize < SINGLE:
+            continue
         source = root.get(cotangent, cotangent)
         size = target.total_bytes(op.outputs)
         if any(v in goes_on for v in op.outputs):

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import pytest
 
 import ckptgrad as cg
-from ckptgrad.chain.blocks import block_cuts, cuts_for_chunks
+from ckptgrad.chain.blocks import block_cuts, coarser_cuts, cuts_for_chunks
+from ckptgrad.chain.cut import find_cuts
 from ckptgrad.example_models import transformer
 
 X = jnp.ones((4, 8))
@@ -62,3 +63,28 @@ def test_what_reads_many_parameters_beside_blocks_is_apart_where_stages_may_run_
     edges = [0, *cuts_for_chunks(graph, cg.target("cpu")), len(graph.operations)]
     stages = [graph.operations[a:b] for a, b in itertools.pairwise(edges)]
     assert [sum(op.name == "dot_general" for op in stage) for stage in stages] == products
+
+
+@pytest.mark.parametrize(
+    ("widths", "left"),
+    [
+        # Equal stages but for one inside which far more crosses than between the others.
+        pytest.param((8, 64, *(8,) * 6), [0, 2, 3, 4, 5, 6], id="one wide cut"),
+        pytest.param((8,) * 6, None, id="all alike"),
+    ],
+)
+def test_coarser_stages_begin_at_blocks_or_where_few_bytes_cross(widths, left):
+    graph, _ = graph_and_cuts(*widths)
+    target = cg.target("cpu")
+    ends = find_cuts(graph, target)
+    found = coarser_cuts(graph, target)
+    assert (found[0] if found else None) == (left and [ends[k] for k in left])
+
+
+def test_coarser_stages_are_blocks_where_there_are_any_and_none_where_the_user_marked_stages():
+    loss, args = transformer(blocks=4, width=16, heads=2, context=16, batch=2, vocabulary=8)
+    graph, target = cg.trace(loss, *args), cg.target("cpu")
+    assert coarser_cuts(graph, target) == block_cuts(graph, find_cuts(graph, target)) != []
+    marked = cg.trace(lambda x: cg.stage(jnp.tanh)(cg.stage(jnp.sin)(x)).sum(), X)
+    assert marked.stage_marks
+    assert coarser_cuts(marked, target) == []

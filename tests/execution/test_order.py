@@ -55,6 +55,11 @@ def test_the_gradient_that_is_passed_on_waits_for_the_parameters(fun, args, pair
         assert found == pairs
 
 
+@pytest.mark.parametrize(("dtype", "count"), [(jnp.float32, 1), (jnp.bfloat16, 0), (jnp.float16, 0)])
+def test_in_half_precision_the_compiler_chooses_the_order(dtype, count):
+    assert len(waiting(residual, *(jax.ShapeDtypeStruct(s.shape, dtype) for s in tall(64)))) == count
+
+
 def test_the_order_is_kept_and_changes_no_number():
     def loss(a, b, x):
         return (x + jnp.sin(x @ a) @ b).sum()

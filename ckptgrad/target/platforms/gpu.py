@@ -17,6 +17,7 @@ PLATFORM = Platform(
     links=Links(3e11),
     # Where first forwards stand open, half precision holds up to 15 boundaries more than its stages do alone.
     isolation=Isolation.WHOLE,
+    whole_blocks=True,
     forms=frozenset({Form.MERGED_AXES, Form.PARAMETER_GRADIENTS_FIRST}),
     open_stores_half=True,
     probe_options=GPU_PROBE_OPTIONS,
