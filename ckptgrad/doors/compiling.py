@@ -203,6 +203,7 @@ class _Search:
                 inf if best is None or least else best.plan.seconds,
                 may_open=others and cut is self._in_order[0] and not cut.staged,
                 may_be_uniform=others,
+                least=least and self.request.policy == "optimal",
                 processes=self.processes,
             )
         except BudgetError as error:
@@ -261,7 +262,7 @@ def _build(
     """The plan for an aim, and the jitted function that runs it; `policy` is another one than the request's."""
     within = replace(
         request,
-        budget=request.budget if request.asks_for_least else limit,
+        budget=request.budget if request.asks_for_least and limit is None else limit,
         policy=request.policy if policy is None else policy,
     )
     plan = over_chunks(replace(make_plan(cut.program, within, costs), fenced=fenced), finest)

@@ -41,8 +41,10 @@ MOST_CLIMBED, MOST_STEPS = 6, 48
 WORTH = 1.01
 # A plan is tried if this share of its prediction, corrected by the last plan's error, is within the budget.
 DIP = 0.95
-# Temporaries below which it is not worth compiling a plan with open stages too.
+# Temporaries below which it is not worth compiling other plans beside one.
 FEW_BYTES = 1 << 20
+# Where the smallest plan takes other bytes than predicted, plans are tried that are predicted to take so many times as much.
+NEAR_LEAST = (1.05, 1.1, 1.2, 1.35, 1.5)
 
 
 @dataclass(frozen=True, repr=False)
@@ -198,17 +200,19 @@ def certify_faster(
     *,
     may_open: bool,
     may_be_uniform: bool,
+    least: bool = False,
     processes: Processes = ALONE,
 ) -> Certified | None:
     """As `certify`, where that is estimated to take less than `than` seconds; None where it is not.
 
-    Nothing is compiled where the plan for the budget, which climbs no rung, is not faster already.
+    Nothing is compiled where the plan for the budget, which climbs no rung, is not faster already. With `least`, and no
+    budget, the program of the fewest bytes.
 
     Raises:
         BudgetError: as from `certify`, where the smallest plan is faster.
     """
     found = fastest_within(
-        build, args, kwargs, budget, than, may_open=may_open, may_be_uniform=may_be_uniform, processes=processes
+        build, args, kwargs, budget, than, may_open=may_open, may_be_uniform=may_be_uniform, least=least, processes=processes
     )
     if found is None:
         return None
@@ -226,6 +230,7 @@ def fastest_within(
     *,
     may_open: bool,
     may_be_uniform: bool,
+    least: bool = False,
     processes: Processes = ALONE,
 ) -> tuple[Trial[AnyPlan], int] | None:
     """The search of `certify`, for whatever is compiled as one program: what it finds, compiled, and the compilations.
@@ -235,7 +240,9 @@ def fastest_within(
     """
     trials = Trials(build, args, kwargs, processes)
     while True:
-        if budget is None:
+        if least:
+            trial = _least(trials)
+        elif budget is None:
             trial = _without_budget(trials, may_open)
         elif may_open:
             trial = _open_or_within(trials, budget, may_be_uniform, than)
@@ -305,6 +312,18 @@ def _first_rung(trials: Trials[AnyPlan], budget: int) -> int:
     platform = target_of(trials.build(None)[0]).platform
     below = 1 + platform.excess if platform.slow_probes else 1
     return STEP * (floor(log(max(budget / below, 1), RUNG) / STEP) + (not platform.slow_probes))
+
+
+def _least(trials: Trials[AnyPlan]) -> Trial[AnyPlan]:
+    """The smallest program: that of the smallest plan, or, where that takes far other bytes than predicted, so that plans
+    near it may take fewer, of one of these."""
+    first = trials.tried(*trials.build(None))
+    predicted = first.plan.peak_bytes
+    is_sure = abs(first.peak_bytes - predicted) <= FAR * predicted
+    if is_sure or first.temporary_bytes <= FEW_BYTES or target_of(first.plan).platform.slow_probes:
+        return first
+    others = [trials.tried(*trials.planned(int(times * predicted))) for times in NEAR_LEAST]
+    return min([first, *others], key=lambda trial: trial.peak_bytes)
 
 
 def _without_budget(trials: Trials[AnyPlan], may_open: bool) -> Trial[AnyPlan]:

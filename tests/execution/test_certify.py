@@ -174,6 +174,38 @@ def test_whatever_the_compiler_takes_a_larger_budget_gives_no_slower_plan(seed, 
     assert numbers == sorted(numbers)
 
 
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("taken", "slow", "number", "compilations"),
+    [
+        # As predicted, or nearly so: the first program is the smallest.
+        ([100, 104, 120], False, 0, 1),
+        ([107, 104, 120], False, 0, 1),
+        # Far from it: plans near it are tried, each once.
+        ([140, 104, 150], False, 1, 3),
+        ([140, 150, 90], False, 2, 3),
+        ([70, 104, 60], False, 2, 3),
+        ([70, 104, 120], False, 0, 3),
+        # Where compiling takes long they are not.
+        ([140, 104, 150], True, 0, 1),
+    ],
+)
+def test_the_smallest_program_is_looked_for_where_the_smallest_plan_is_not_as_predicted(taken, slow, number, compilations):
+    imagined = Imagined([100 * MIB, 104 * MIB, 130 * MIB], [n * MIB for n in taken], slow=slow)
+
+    def build(limit, **options):
+        return imagined.build(100 * MIB if limit is None else limit, **options)
+
+    found = certify_module.certify_faster(
+        build, (), {}, None, float("inf"), may_open=False, may_be_uniform=False, least=True
+    )
+    assert found is not None
+    assert (found.plan.number, imagined.compilations) == (number, compilations)
+    assert found.peak_bytes == taken[number] * MIB
+
+
 def test_a_search_ends_where_plans_take_more_than_was_told_of_them_on_paper(monkeypatch):
     predicted = [*range(500, 2000, 3)]
     imagined = Imagined(predicted, [int(1.2 * p) for p in predicted])
@@ -339,9 +371,11 @@ def test_any_reading_is_accepted_without_a_budget(inflated):
     extra, readings = inflated
     certified(None)  # The stages are known from now on.
     extra[0] = 1000 * N
-    for budget, rounds in ((None, 2), ("min", 1)):
+    for budget, rounds in ((None, 2), ("min", 3)):
         readings.clear()
-        assert certified(budget).rounds == len(readings) == rounds
+        found = certified(budget)
+        assert found.rounds == len(readings) == rounds
+        assert found.peak_bytes == min(readings)
 
 
 def test_a_schedule_of_the_user_is_certified_or_refused():
