@@ -111,6 +111,7 @@ class ChunkLoop:
 
     def forward(self, *operands: Any) -> list[Any]:
         """The results."""
+        operands, room = self._room(operands, self.results, self.result_axes)
 
         def step(start: Any, carry: list[Any], entries: int) -> list[Any]:
             values = self._cut(operands, self.axes, start, entries)
@@ -118,7 +119,7 @@ class ChunkLoop:
             made = typed(graph(*values), [a.aval for a in graph.outputs])
             return self._put(carry, made, self.result_axes, start)
 
-        made = self._over_chunks(step, self._room(self.results, self.result_axes))
+        made = self._over_chunks(step, room)
         return [cast(x, v.aval.dtype) for x, v in zip(made, self.results, strict=True)]
 
     def backward(self, *inputs: Any) -> list[Any]:
@@ -132,13 +133,14 @@ class ChunkLoop:
         cotangent_axes = [a for a, s in zip(self.result_axes, self.seeded, strict=True) if s]
         axes = [a for a, f in zip(self.axes, self.flowing, strict=True) if f]
         receiving = [v for v, f in zip(self.operands, self.flowing, strict=True) if f]
+        operands, room = self._room(operands, receiving, axes)
 
         def step(start: Any, carry: list[Any], entries: int) -> list[Any]:
             values = self._cut(operands, self.axes, start, entries)
             gradients = self.pulled_back(entries, values, self._cut(cotangents, cotangent_axes, start, entries))
             return self._put(carry, gradients, axes, start)
 
-        made = self._over_chunks(step, self._room(receiving, axes))
+        made = self._over_chunks(step, room)
         return [cast(g, v.aval.dtype) for g, v in zip(made, receiving, strict=True)]
 
     def in_one_pass(self, *inputs: Any) -> list[Any]:
@@ -149,13 +151,14 @@ class ChunkLoop:
         receiving = [(v, a) for v, a, f in zip(self.operands, self.axes, self.flowing, strict=True) if f]
         axes = [*self.result_axes, *(a for _, a in receiving)]
         made_of = [*self.results, *(v for v, _ in receiving)]
+        operands, room = self._room(operands, made_of, axes)
 
         def step(start: Any, carry: list[Any], entries: int) -> list[Any]:
             values = self._cut(operands, self.axes, start, entries)
             made = self.both(entries)(*values, *self._cut(cotangents, cotangent_axes, start, entries))
             return self._put(carry, made, axes, start)
 
-        made = self._over_chunks(step, self._room(made_of, axes))
+        made = self._over_chunks(step, room)
         return [cast(x, v.aval.dtype) for x, v in zip(made, made_of, strict=True)]
 
     def both(self, entries: int) -> Graph:
@@ -179,9 +182,19 @@ class ChunkLoop:
         dtype = np.dtype(np.float32) if narrow else dtype
         return dtype if self.accumulate is None else jnp.promote_types(dtype, self.accumulate)
 
-    def _room(self, values: Sequence[Variable], axes: Sequence[int | None]) -> list[Any]:
-        pairs = zip(values, axes, strict=True)
-        return [jnp.zeros(v.aval.shape, self.summed_in(v) if a is None else v.aval.dtype) for v, a in pairs]
+    def _room(
+        self, operands: Sequence[Any], values: Sequence[Variable], axes: Sequence[int | None]
+    ) -> tuple[list[Any], list[Any]]:
+        """The operands, and zeros for the loop to write or sum these values in, made when the operands are there.
+
+        Zeros that depend on nothing XLA for GPUs makes where the program begins, those of all loops in one fusion, and holds
+        until each loop runs.
+        """
+        operands = list(operands)
+        k = next(i for i, axis in enumerate(self.axes) if axis is not None)
+        zero, operands[k] = lax.optimization_barrier((jnp.float32(0), operands[k]))
+        types = [self.summed_in(v) if a is None else v.aval.dtype for v, a in zip(values, axes, strict=True)]
+        return operands, [lax.broadcast(cast(zero, t), v.aval.shape) for v, t in zip(values, types, strict=True)]
 
     def _over_chunks(self, step: _Step, carry: list[Any]) -> list[Any]:
         whole, rest = divmod(self.found.size, self.entries)

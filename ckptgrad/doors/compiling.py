@@ -113,10 +113,10 @@ class _Search:
         chunks_first = self._prefers_chunks(budget)
         if self.cuts.chunked is not None and chunks_first:
             best = self._priced(None, self.cuts.chunked(), budget, errors)
-            if best is not None:
+            if best is not None and not self._compares_all:
                 return best
         costs = self._costs(first) if costs is None else costs
-        best = self._better(None, first, costs, budget, errors)
+        best = self._better(best, first, costs, budget, errors)
         for cut in rest:
             if best is None or request.asks_for_least or self._may_be_better(best):
                 best = self._priced(best, cut, budget, errors)
@@ -151,6 +151,16 @@ class _Search:
             return False
         within = request if request.asks_for_least else replace(request, budget=budget)
         return prefers_chunks(self.cuts.map(_program_of), within)
+
+    @property
+    def _compares_all(self) -> bool:
+        """Whether whole stages are tried beside those over chunks that seemed better by estimates.
+
+        On GPUs: their compiler answers soon, and lays so much into the buffers of gradients that are not written yet that
+        whole stages may fit where by estimates they take far too much.
+        """
+        platform = self.cuts.finest.program.target.platform
+        return not self.request.asks_for_least and not platform.slow_probes and platform.compiled_seconds is not None
 
     @property
     def _blocks_first(self) -> bool:

@@ -1,6 +1,7 @@
 """A loop over chunks: slices, parts written in place, totals."""
 
 import jax
+import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -61,3 +62,16 @@ def test_many_small_summands_of_16_bits_are_not_lost():
     (gradient,) = chunks.backward(*operands, jnp.ones(512, jnp.bfloat16))
     assert gradient.dtype == jnp.bfloat16
     assert float(gradient[0, 0]) == 512
+
+
+@pytest.mark.parametrize("run", ["forward", "backward", "in_one_pass"])
+def test_a_loop_writes_into_zeros_that_are_not_made_before_its_operands(run):
+    """XLA for GPUs makes zeros that depend on nothing at the beginning, those of all loops together."""
+    chunks = loop(2)
+    values = (*chunks.operands, *(chunks.results if run != "forward" else ()))
+    jaxpr = jax.make_jaxpr(getattr(chunks, run))(*(jnp.ones(v.shape) for v in values)).jaxpr
+    dependent = {*jaxpr.invars}
+    for eqn in jaxpr.eqns:
+        from_operands = any(v in dependent for v in eqn.invars if not isinstance(v, jax.extend.core.Literal))
+        assert from_operands or all(not v.aval.shape for v in eqn.outvars), eqn
+        dependent.update(eqn.outvars if from_operands else ())

@@ -96,6 +96,16 @@ def compiled_work(executable):
     return product_flops(read_module(executable.as_text()))
 
 
+@pytest.mark.slow
+def test_the_smallest_plan_over_chunks_takes_what_is_predicted_on_a_gpu():
+    """Nothing that a loop writes is there before the loop runs."""
+    target = compile_only("h100")
+    loss, args = problem("gelu", jnp.float32)
+    safe = cg.value_and_grad(loss, budget="min", target=target).compile(*args)
+    assert safe.plan.program.chunked
+    assert safe.peak_bytes <= 1.1 * safe.plan.peak_bytes
+
+
 @pytest.mark.parametrize("name", ["h100", pytest.param("v5e:2x2", marks=pytest.mark.slow)])
 def test_what_a_plan_repeats_is_repeated_by_the_program(name):
     """The compiler merged no repetition with the first time, and left none out."""
