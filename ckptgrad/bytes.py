@@ -20,6 +20,7 @@ _UNITS = {
     "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
     "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40,
 }  # fmt: skip
+_PERCENT = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)\s*%")
 _NUMBER = re.compile(r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?)\s*([a-z]*)")
 # Planners count bytes in 64 bits.
 MOST_BYTES = 2**63 - 1
@@ -81,7 +82,9 @@ def resolve_budget(
         return free()
     match = _NUMBER.fullmatch(text)
     if match is None:
-        raise BudgetFormatError(budget, "expected a number followed by a unit")
+        percent = _PERCENT.fullmatch(text)
+        asks = "" if percent is None else f"; {_meant(f'{float(percent[1]) / 100:g}')}"
+        raise BudgetFormatError(budget, f"expected a number followed by a unit{asks}")
     number, unit = match.groups()
     if unit == "x":
         return _in_range(number, everything(), budget)

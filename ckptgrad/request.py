@@ -18,7 +18,7 @@ from ckptgrad.planning.policy import Policy, get_policy, registered
 from ckptgrad.planning.schedule import Schedule
 from ckptgrad.stage.encodings.encoding import AUTO, check_encodings, exact_encodings, read_encodings, written_encodings
 from ckptgrad.stage.save_options import Saveable
-from ckptgrad.stage.written_saveable import choices, read_saveable
+from ckptgrad.stage.written_saveable import check_saveable, choices
 from ckptgrad.target.named import TargetChoice
 from ckptgrad.target.named import target as named_target
 from ckptgrad.target.target import Target
@@ -37,7 +37,7 @@ _ARGNUMS = Text("Arguments to differentiate: 0, or 0,1 for a tuple of gradients"
 _HAS_AUX = Text("The function returns (scalar, aux)")
 _BUDGET = Text('Bytes beyond the arguments: "512MiB", "0.25x" of store_all, "min", "auto"')
 _POLICY = Text("The policy that decides what to store", choices=registered)
-_SAVEABLE = Text("What may be kept inside stages", choices=choices, read=read_saveable)
+_SAVEABLE = Text("What may be kept inside stages", choices=choices)
 _COSTS = Text("How stages are judged", choices=lambda: source.CHOICES)
 _RUNTIME = Text("Whether the gradient is one program or runs stage by stage", choices=lambda: RUNTIMES)
 _ENCODINGS = Text("In which forms values may be kept", choices=written_encodings, read=read_encodings, repeats=True)
@@ -60,7 +60,8 @@ class Request:
         allow_int: whether integer arguments are allowed; their gradient is float0 zeros.
         budget: bytes that the call may hold beyond its arguments, as `ckptgrad.bytes` reads them.
         policy: the name of a policy, a function (costs, bytes) -> Schedule, or a Schedule.
-        saveable: which values may be kept inside stages, a predicate as in `jax.checkpoint_policies`; None: all.
+        saveable: which values may be kept inside stages, a predicate as in `jax.checkpoint_policies` or the name of one as
+            `stage.written_saveable` reads it; kept as a predicate; None: all.
         costs: how stages are judged, one of `costs.source.CHOICES`.
         target: what is compiled for: given in any form that `ckptgrad.target` takes, kept as a Target; None: whatever is the
             default device of this process when the function is called.
@@ -79,7 +80,7 @@ class Request:
     Raises:
         BudgetFormatError: the budget is malformed.
         PolicyError: no policy has this name.
-        OptionError: `costs`, `runtime` or the target is unknown, or `argnums` is empty.
+        OptionError: `saveable`, `costs`, `runtime` or the target is unknown, or `argnums` is empty.
         TierError: a tier is malformed.
         MissingExtraError: the compiler of the target is not installed.
         ArgnumsError: `argnums` is not an int or an iterable of ints.
@@ -91,7 +92,7 @@ class Request:
     allow_int: bool = False
     budget: Budget = field(default=None, metadata=_BUDGET.metadata)
     policy: PolicyChoice = field(default="optimal", metadata=_POLICY.metadata)
-    saveable: Saveable | None = field(default=None, metadata=_SAVEABLE.metadata)
+    saveable: str | Saveable | None = field(default=None, metadata=_SAVEABLE.metadata)
     costs: str = field(default="auto", metadata=_COSTS.metadata)
     target: TargetChoice = field(default=None, metadata=_TARGET.metadata)
     shardings: Any = None
@@ -111,6 +112,7 @@ class Request:
         if self.runtime not in RUNTIMES:
             raise OptionError(f"runtime={self.runtime!r} is unknown; there are {', '.join(RUNTIMES)}")
         object.__setattr__(self, "argnums", _checked_argnums(self.argnums))
+        object.__setattr__(self, "saveable", check_saveable(self.saveable))
         object.__setattr__(self, "encodings", check_encodings(self.encodings))
         one_program = self.runtime == "compiled"
         object.__setattr__(self, "tiers", read_tiers("host" if one_program and self.tiers == "auto" else self.tiers))
@@ -137,6 +139,11 @@ class Request:
             raise OptionError("microbatches= needs runtime='compiled': their loop is part of one program")
         if self.asks_to_fit:
             raise OptionError("microbatches= needs a budget of its own: budget='fit' plans the calls of a step as they are")
+
+    @property
+    def may_keep(self) -> Saveable | None:
+        """Which values may be kept inside stages; None: all."""
+        return check_saveable(self.saveable)
 
     @property
     def chunk_choice(self) -> ChunkChoice:

@@ -52,6 +52,12 @@ def test_budgets_are_read_as_bytes(budget, size):
     assert cg.plan(total, X, budget=budget).budget == size
 
 
+@pytest.mark.parametrize(("budget", "meant"), [("50%", "0.5x"), ("12.5 %", "0.125x")])
+def test_percent_is_asked_about(budget, meant):
+    with pytest.raises(cg.BudgetFormatError, match=f'did you mean "{meant}"'):
+        cg.plan(total, X, budget=budget)
+
+
 def test_a_number_that_must_be_a_share_is_asked_about():
     for budget in (0.1, "0.1", "0.25", ".5"):
         with pytest.raises(cg.BudgetFormatError, match=f'did you mean "{budget}x"'):

@@ -172,7 +172,7 @@ def apply_gradients(
     *,
     budget: Budget = None,
     policy: str | Policy | Schedule = "optimal",
-    saveable: Callable[..., Any] | None = None,
+    saveable: str | Callable[..., Any] | None = None,
     costs: str = "auto",
     target: TargetChoice = None,
     shardings: Any = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from ckptgrad.doors.leaves import NUMBERS, dtype_of
-from ckptgrad.errors import ArgnumsError, GradientTypeError, OptionError
+from ckptgrad.errors import ArgnumsError, GradientTypeError, KeywordError, OptionError
+from ckptgrad.errors.base import near_miss
 from ckptgrad.graph.naming import argument_name, leaf_arguments, leaf_names, standing_for, title
 from ckptgrad.graph.static_arguments import SplitCall, split_call
 from ckptgrad.once import once
@@ -94,6 +95,31 @@ def check_function(fun: Any) -> None:
         raise GradientTypeError(f"Expected a callable value to differentiate, got {fun!r}")
     if inspect.isgeneratorfunction(fun):
         raise GradientTypeError(f"Expected a function, got a generator function: {title(fun)}")
+
+
+def check_keywords(door: Callable, fun: Callable, keywords: Iterable[str]) -> None:
+    """Reject keywords that a door passes on to a function which does not take them, where an option was meant.
+
+    Raises:
+        KeywordError: naming the option.
+    """
+    try:
+        # A decorator may add parameters to those of the function that it says to stand for.
+        signatures = [inspect.signature(fun, follow_wrapped=follow) for follow in (False, True)]
+    except (TypeError, ValueError):  # no signature: what it takes is not known
+        return
+    taken = [p for signature in signatures for p in signature.parameters.values()]
+    if any(p.kind is p.VAR_KEYWORD for p in taken):
+        return
+    known = {p.name for p in taken if p.kind is not p.POSITIONAL_ONLY}
+    options = [p.name for p in inspect.signature(door).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    for name in keywords:
+        meant = None if name in known else near_miss(name, options)
+        if meant is not None:
+            raise KeywordError(
+                f"{door.__name__}() has no option {name!r}, and {title(fun)} takes no argument of that name: did you mean "
+                f"{meant!r}?"
+            )
 
 
 def check_runs(target: Target, values: Any) -> None:

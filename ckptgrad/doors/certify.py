@@ -8,6 +8,7 @@ from typing import Any
 import jax
 from jax.core import Tracer
 
+from ckptgrad.doors.calling import check_keywords
 from ckptgrad.doors.step_call import JitOptions, Names, Places, StepCall, step_call
 from ckptgrad.execution.compiled_step import CompiledStep
 from ckptgrad.graph.graph import aval_bytes
@@ -56,6 +57,7 @@ def certify(
         >>> step.certificate.argument_bytes, step.peak_bytes
         (2048, 2048)
     """
+    check_keywords(certify, fun, kwargs)
     options = JitOptions(donate_argnums, donate_argnames, static_argnums, static_argnames, in_shardings, out_shardings)
     return compile_whole(step_call(fun, args, kwargs, options), named_target(target))
 

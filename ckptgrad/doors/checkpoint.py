@@ -24,7 +24,7 @@ def checkpoint(
     *,
     budget: Budget = None,
     policy: str | Callable | Schedule = "optimal",
-    saveable: Callable[..., Any] | None = None,
+    saveable: str | Callable[..., Any] | None = None,
     costs: str = "auto",
     target: TargetChoice = None,
 ) -> Callable:

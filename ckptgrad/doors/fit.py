@@ -12,6 +12,7 @@ from typing import Any
 import jax
 
 from ckptgrad.bytes import Budget, format_bytes, is_in_bytes, resolve_budget
+from ckptgrad.doors.calling import check_keywords
 from ckptgrad.doors.certify import certified, compile_whole, present_bytes
 from ckptgrad.doors.fit_calls import FitCall, Planned, Recorder, plan_step
 from ckptgrad.doors.step_call import JitOptions, Names, Places, StepCall, step_call
@@ -78,6 +79,7 @@ def fit(
         True
         >>> w, loss = fitted(jnp.eye(64), jnp.ones((64, 64)))
     """
+    check_keywords(fit, step, kwargs)
     options = JitOptions(donate_argnums, donate_argnames, static_argnums, static_argnames, in_shardings, out_shardings)
     return fit_call(step_call(step, args, kwargs, options), memory, named_target(target))
 

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 
 from ckptgrad.chain.opened import opened
+from ckptgrad.doors.calling import check_keywords
 from ckptgrad.doors.choosing import holds_enough, over_chunks
 from ckptgrad.doors.gradient import GradientFunction
 from ckptgrad.planner import make_plan
@@ -31,7 +32,7 @@ def frontier(
     *args: Any,
     argnums: int | Sequence[int] = 0,
     has_aux: bool = False,
-    saveable: Callable[..., Any] | None = None,
+    saveable: str | Callable[..., Any] | None = None,
     costs: str = "auto",
     target: TargetChoice = None,
     encodings: Sequence[str] | str | None = "auto",
@@ -57,6 +58,7 @@ def frontier(
         >>> curve.smallest_peak_bytes <= curve.fastest_peak_bytes
         True
     """
+    check_keywords(frontier, fun, kwargs)
     request = Request(
         argnums,
         has_aux,

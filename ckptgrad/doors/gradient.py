@@ -231,7 +231,7 @@ def value_and_grad(
     *,
     budget: Budget = None,
     policy: str | Callable | Schedule = "optimal",
-    saveable: Callable[..., Any] | None = None,
+    saveable: str | Callable[..., Any] | None = None,
     costs: str = "auto",
     target: TargetChoice = None,
     shardings: Any = None,
@@ -257,7 +257,8 @@ def value_and_grad(
             device has free), or None for the fastest plan.
         policy: a policy's name, a function (costs, bytes) -> Schedule, or a Schedule.
         saveable: which values may be kept inside stages, as a predicate of `jax.checkpoint_policies`
-            (`dots_saveable`, `save_only_these_names("mixed")` with `checkpoint_name` marks, ...); None: all.
+            (`dots_saveable`, `save_only_these_names("mixed")` with `checkpoint_name` marks, ...), or its name as text:
+            "dots_saveable", "save_only_these_names:mixed"; None: all.
         costs: how stages are judged: "estimate" from their operations, "compile" by XLA's buffer assignment
             of each distinct stage, "measure" with their times too (seconds, once; remembered on disk); "auto"
             asks XLA about all stages in `.compile`; while tracing it estimates, and where there is a budget it asks
@@ -344,7 +345,7 @@ def grad(
     *,
     budget: Budget = None,
     policy: str | Callable | Schedule = "optimal",
-    saveable: Callable[..., Any] | None = None,
+    saveable: str | Callable[..., Any] | None = None,
     costs: str = "auto",
     target: TargetChoice = None,
     shardings: Any = None,

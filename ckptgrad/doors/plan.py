@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ckptgrad.bytes import Budget
+from ckptgrad.doors.calling import check_keywords
 from ckptgrad.doors.gradient import GradientFunction
 from ckptgrad.planning.schedule import Schedule
 from ckptgrad.request import Request
@@ -20,7 +21,7 @@ def plan(
     has_aux: bool = False,
     budget: Budget = None,
     policy: str | Callable | Schedule = "optimal",
-    saveable: Callable[..., Any] | None = None,
+    saveable: str | Callable[..., Any] | None = None,
     costs: str = "auto",
     target: TargetChoice = None,
     encodings: Sequence[str] | str | None = "auto",
@@ -43,6 +44,7 @@ def plan(
         >>> cg.plan(lambda x: jnp.sum(jnp.sin(x)), jnp.ones(4)).peak_bytes >= 20
         True
     """
+    check_keywords(plan, fun, kwargs)
     request = Request(
         argnums,
         has_aux,

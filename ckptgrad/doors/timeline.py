@@ -8,6 +8,7 @@ from typing import Any
 
 from ckptgrad.bytes import Budget
 from ckptgrad.chain.program import Program
+from ckptgrad.doors.calling import check_keywords
 from ckptgrad.doors.gradient import GradientFunction
 from ckptgrad.execution.certify import Certified
 from ckptgrad.execution.observed import run_observed
@@ -27,7 +28,7 @@ def timeline(
     has_aux: bool = False,
     budget: Budget = None,
     policy: str | Callable | Schedule = "optimal",
-    saveable: Callable[..., Any] | None = None,
+    saveable: str | Callable[..., Any] | None = None,
     costs: str = "auto",
     target: TargetChoice = None,
     encodings: Sequence[str] | str | None = "auto",
@@ -57,6 +58,7 @@ def timeline(
         >>> course.readings["xla"].bytes >= course.alive[0].bytes
         True
     """
+    check_keywords(timeline, fun, kwargs)
     meters = get_meters(observe)
     request = Request(
         argnums,

@@ -270,7 +270,7 @@ def trace_chain(
     if shardings is None and request.shardings is None and not any(placed):
         check_is_seen(call, graph, request)
     lay_out_graph(graph, placed)
-    saveable, encodings = request.saveable, request.kept_as
+    saveable, encodings = request.may_keep, request.kept_as
     program: Program | None = None
     if cutting is Cutting.CHUNKED:
         cuts = cuts_for_chunks(graph, target)

@@ -23,7 +23,7 @@ def vjp(
     has_aux: bool = False,
     budget: Budget = None,
     policy: str | Callable | Schedule = "optimal",
-    saveable: Callable[..., Any] | None = None,
+    saveable: str | Callable[..., Any] | None = None,
     costs: str = "auto",
     target: TargetChoice = None,
 ) -> tuple[Any, ...]:

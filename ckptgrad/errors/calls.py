@@ -19,6 +19,18 @@ class OptionError(CkptgradError, ValueError):
     """
 
 
+class KeywordError(OptionError, TypeError):
+    """A keyword that is neither an option of a door nor a parameter of the function given to it, and like an option's.
+
+    Example:
+        >>> import ckptgrad as cg
+        >>> cg.plan(abs, 2.0, budgt="1MiB")
+        Traceback (most recent call last):
+        ...
+        ckptgrad.errors.KeywordError: ...
+    """
+
+
 class ArgnumsError(OptionError, TypeError):
     """`argnums` that are not integers, or that name an argument which the call does not have.
 

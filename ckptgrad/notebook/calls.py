@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import traceback
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ckptgrad.errors import OptionError
+from ckptgrad.errors.base import near_miss
 
 # As what a call that was written is compiled.
 _WRITTEN = "<ckptgrad>"
@@ -48,8 +48,8 @@ def evaluate_call(node: ast.AST, names: dict[str, Any]) -> WrittenCall:
     except NameError as error:
         if traceback.extract_tb(error.__traceback__)[-1].filename != _WRITTEN:
             raise  # in the user's own code, which has its own traceback
-        like = difflib.get_close_matches(error.name or "", [name for name in names if not name.startswith("_")], 1)
-        raise OptionError(f"{error}{f'; did you mean {like[0]!r}?' if like else ''}") from None
+        like = near_miss(error.name or "", [name for name in names if not name.startswith("_")])
+        raise OptionError(f"{error}{f'; did you mean {like!r}?' if like else ''}") from None
     return WrittenCall(function, args, kwargs)
 
 

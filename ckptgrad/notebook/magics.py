@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import difflib
 from argparse import SUPPRESS
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +16,7 @@ from ckptgrad.doors.gradient import value_and_grad
 from ckptgrad.doors.plan import plan
 from ckptgrad.doors.timeline import timeline
 from ckptgrad.errors import CkptgradError, ValidationError
+from ckptgrad.errors.base import near_miss
 from ckptgrad.meters.meter import meters
 from ckptgrad.notebook.calls import WrittenCall, evaluate_call, read_call, split_options
 from ckptgrad.notebook.profiled import profile
@@ -77,8 +77,8 @@ class CkptgradMagics(Magics):
     def _line(self, line: str) -> Any:
         command, _, rest = line.strip().partition(" ")
         if command not in COMMANDS:
-            like = difflib.get_close_matches(command, COMMANDS, 1)
-            meant = f"did you mean {like[0]!r}? " if like else ""
+            like = near_miss(command, COMMANDS)
+            meant = f"did you mean {like!r}? " if like else ""
             raise UsageError(f"{meant}write one of {', '.join(COMMANDS)} and a call, for example: {EXAMPLE}")
         text, argstring = split_options(rest)
         options = _options(argstring)

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 
 from ckptgrad.bytes import Budget
+from ckptgrad.doors.calling import check_keywords
 from ckptgrad.doors.gradient import GradientFunction, value_and_grad
 from ckptgrad.doors.tracing import TracedChain
 from ckptgrad.errors import BudgetError, OptionError, ReferenceTypeError, ValidationError
@@ -66,7 +67,7 @@ def validate(
     locate: bool = False,
     on_progress: Callable[[str, int, int], None] | None = None,
     costs: str = "auto",
-    saveable: Callable[..., Any] | None = None,
+    saveable: str | Callable[..., Any] | None = None,
     target: TargetChoice = None,
     encodings: Sequence[str] | str | None = "auto",
     chunks: bool | str | Sequence[str] = "auto",
@@ -116,6 +117,7 @@ def validate(
         >>> table.passed
         True
     """
+    check_keywords(validate, fun, kwargs)
     policies, compiled_for = _chosen(policies, budget), named_target(target)
     _check_options(repeats, locate, compiled_for)
     observers = [m for m in get_meters(meters) if m.name != "xla" and compiled_for.attached]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -127,3 +129,34 @@ def test_the_memory_that_may_be_used_is_that_of_the_target(name):
     many = jax.ShapeDtypeStruct((2**11,), jnp.float32)
     texts = {t: GPU.lower(jax.jit(DOORS[name](target=t, budget="auto")), many).as_text() for t in (GPU, "cpu")}
     assert texts[GPU] != texts["cpu"]
+
+
+@pytest.mark.parametrize("door", [cg.plan, cg.frontier, cg.timeline, cg.validate, cg.certify])
+def test_a_keyword_like_an_option_that_the_function_does_not_take(door):
+    with pytest.raises(TypeError, match="did you mean 'target'") as raised:
+        door(jax.jit(lambda x: jnp.sum(x)), jnp.ones(2), targt="cpu")
+    assert isinstance(raised.value, cg.OptionError)
+
+
+@pytest.mark.parametrize("fun", [lambda x, cost: jnp.sum(x) * cost, lambda x, **k: jnp.sum(x) * k["cost"]])
+def test_a_keyword_of_the_function_is_its_own(fun):
+    assert cg.plan(fun, jnp.ones(2), cost=2.0).peak_bytes > 0
+
+
+def test_a_keyword_of_a_decorator_is_the_functions():
+    def inner(x):
+        return jnp.sum(x)
+
+    @functools.wraps(inner)
+    def outer(x, cost):
+        return inner(x) * cost
+
+    assert cg.plan(outer, jnp.ones(2), cost=2.0).peak_bytes > 0
+
+
+@pytest.mark.parametrize("door", [cg.value_and_grad, cg.grad])
+def test_what_may_be_kept_is_named_as_on_the_command_line(door):
+    named, given = (door(sines, saveable=keep) for keep in ("dots_saveable", jax.checkpoint_policies.dots_saveable))
+    assert named.request.saveable is given.request.saveable
+    with pytest.raises(cg.OptionError, match="did you mean"):
+        door(sines, saveable="dot_saveable")

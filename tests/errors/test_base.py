@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ckptgrad.errors.base import brief
+from ckptgrad.errors.base import brief, near_miss
 
 
 class Silent:
@@ -14,3 +14,9 @@ def test_a_value_is_brief_whatever_its_size_and_however_it_prints():
     assert brief("a lot") == "'a lot'"
     assert brief("x" * 1000) == f"'{'x' * 199}..."
     assert brief(Silent()) == "of type Silent"
+
+
+def test_the_name_that_was_meant():
+    assert near_miss("cost", ["policy", "costs"]) == "costs"
+    assert near_miss("dots", ["nothing_saveable", "dots_saveable"]) == "dots_saveable"
+    assert near_miss("zzz", ["policy"]) is None

@@ -7,7 +7,7 @@ import pytest
 from jax.ad_checkpoint import checkpoint_name
 
 import ckptgrad as cg
-from ckptgrad.stage.written_saveable import BY_OPERATION, choices, read_saveable
+from ckptgrad.stage.written_saveable import BY_OPERATION, check_saveable, choices, read_saveable
 
 
 @pytest.mark.parametrize("name", BY_OPERATION)
@@ -23,9 +23,22 @@ def test_by_mark():
 
 @pytest.mark.parametrize("text", ["magic", "dots_saveable:a", "save_only_these_names", "save_only_these_names:,", ""])
 def test_what_cannot_be_read(text):
-    with pytest.raises(cg.OptionError, match="write one of everything_saveable"):
+    with pytest.raises(cg.OptionError, match="Write one of everything_saveable"):
         read_saveable(text)
 
 
 def test_every_choice_is_a_name_of_jax():
     assert all(hasattr(jax.checkpoint_policies, choice.partition(":")[0]) for choice in choices())
+
+
+def test_a_near_miss_is_told():
+    with pytest.raises(cg.OptionError, match="did you mean 'dots_saveable'"):
+        read_saveable("dots")
+
+
+def test_what_a_door_is_given():
+    keep = jax.checkpoint_policies.dots_saveable
+    assert check_saveable(keep) is check_saveable("dots_saveable") is keep
+    assert check_saveable(None) is None
+    with pytest.raises(cg.OptionError, match="of type int"):
+        check_saveable(3)
