@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 
 from ckptgrad.cli.deliver import deliver, working, write_text
+from ckptgrad.cli.gradient_calls import load_gradient
 from ckptgrad.cli.meshes import read_mesh
 from ckptgrad.cli.options import Arguments, AsJson, Asked, Function, HtmlFile, MeshOption, PngPath, asks, in_a_folder
 from ckptgrad.cli.output import say
-from ckptgrad.cli.users_code import load_call
 from ckptgrad.doors.frontier import frontier as make_frontier
 from ckptgrad.doors.plan import plan as make_plan
 from ckptgrad.doors.timeline import timeline as make_timeline
@@ -33,7 +33,7 @@ def plan(
     png: PngPath = None,
 ) -> None:
     """Show what would be stored and recomputed, and the predicted peak and time."""
-    fun, args = load_call(function, arguments, read_mesh(mesh, asked["target"], compiles=False))
+    fun, args, asked = load_gradient(function, arguments, read_mesh(mesh, asked["target"], compiles=False), asked)
     with working("planning"):
         planned = make_plan(fun, *args, **asked)
     sections = {"Plan": planned, "Predicted timeline": planned.timeline(function)}
@@ -66,7 +66,9 @@ def timeline(
 ) -> None:
     """Show live bytes over the course of the gradient, predicted and observed, and what is alive at the peak."""
     get_meters(observe)
-    fun, args = load_call(function, arguments, read_mesh(mesh, asked["target"], compiles=observe != "none"))
+    fun, args, asked = load_gradient(
+        function, arguments, read_mesh(mesh, asked["target"], compiles=observe != "none"), asked
+    )
     with working("planning, compiling and observing"):
         course = make_timeline(fun, *args, observe=observe, **asked)
     if reference and observe != "none" and (html or png):
@@ -95,7 +97,7 @@ def frontier(
     png: PngPath = None,
 ) -> None:
     """Show every budget at which the optimal plan changes, with its time, and where other policies stand."""
-    fun, args = load_call(function, arguments, read_mesh(mesh, asked["target"], compiles=reference))
+    fun, args, asked = load_gradient(function, arguments, read_mesh(mesh, asked["target"], compiles=reference), asked)
     with working("planning for every budget"):
         curve = make_frontier(fun, *args, **asked)
     if reference:

@@ -8,9 +8,9 @@ import typer
 
 from ckptgrad import validation
 from ckptgrad.cli.deliver import deliver, stepping
+from ckptgrad.cli.gradient_calls import load_gradient
 from ckptgrad.cli.meshes import read_mesh
 from ckptgrad.cli.options import Arguments, AsJson, Asked, Function, HtmlFile, MeshOption, MetersOption, PngPath, asks
-from ckptgrad.cli.users_code import load_call
 from ckptgrad.errors import ValidationError
 from ckptgrad.meters.meter import get_meters
 from ckptgrad.planning.policy import get_policy
@@ -38,7 +38,7 @@ def validate(
     for name in policy or ():
         get_policy(name)
     get_meters(meters)
-    fun, args = load_call(function, arguments, read_mesh(mesh, asked["target"]))
+    fun, args, asked = load_gradient(function, arguments, read_mesh(mesh, asked["target"]), asked)
     title = f"Validation of {function}"
     try:
         with stepping("validating") as on_progress:

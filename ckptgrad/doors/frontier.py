@@ -13,6 +13,7 @@ from ckptgrad.chain.opened import opened
 from ckptgrad.doors.calling import check_keywords
 from ckptgrad.doors.choosing import holds_enough, over_chunks
 from ckptgrad.doors.gradient import GradientFunction
+from ckptgrad.doors.modules import open_modules
 from ckptgrad.planner import make_plan
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.frontier import Point, points_of_all, policy_points
@@ -59,6 +60,7 @@ def frontier(
         True
     """
     check_keywords(frontier, fun, kwargs)
+    fun, args, kwargs = open_modules(fun, args, kwargs)
     request = Request(
         argnums,
         has_aux,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -28,9 +29,18 @@ def dtype_of(leaf: Any, describe: Callable[[], str] = lambda: "it") -> Any:
         except (TypeError, AttributeError):
             raise GradientTypeError(
                 f"Argument {leaf!r} of type {type(leaf)} is not a valid JAX type: {describe()} is differentiated, so it "
-                f"must be an array or a number; leave the argument out of argnums, or close over it"
+                f"must be an array or a number; leave the argument out of argnums, or close over it{_for_equinox()}"
             ) from None
     return getattr(leaf, "dtype", None) or jnp.result_type(leaf)
+
+
+def _for_equinox() -> str:
+    """What differentiates Equinox modules, where these may be meant."""
+    return (
+        "; of Equinox modules ckptgrad.eqx.filter_value_and_grad differentiates the arrays"
+        if sys.modules.get("equinox")
+        else ""
+    )
 
 
 def has_gradient(leaf: Any) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 from ckptgrad.bytes import Budget
 from ckptgrad.doors.calling import check_keywords
 from ckptgrad.doors.gradient import GradientFunction
+from ckptgrad.doors.modules import open_modules
 from ckptgrad.planning.schedule import Schedule
 from ckptgrad.request import Request
 from ckptgrad.results.plan import Plan
@@ -32,7 +33,8 @@ def plan(
     """What `value_and_grad(fun, ...)` would store and recompute for these arguments.
 
     Args:
-        fun, *args, **kwargs: the function and its arguments (arrays or ShapeDtypeStructs).
+        fun, *args, **kwargs: the function and its arguments (arrays or ShapeDtypeStructs). Of Equinox modules the arrays are
+            differentiated; calls with Flax NNX modules that change are made pure by `ckptgrad.nnx.pure`.
         argnums, has_aux, budget, policy, saveable, costs, target, encodings, chunks, microbatches: as
             for `value_and_grad`.
 
@@ -45,6 +47,7 @@ def plan(
         True
     """
     check_keywords(plan, fun, kwargs)
+    fun, args, kwargs = open_modules(fun, args, kwargs)
     request = Request(
         argnums,
         has_aux,

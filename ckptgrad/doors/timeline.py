@@ -10,6 +10,7 @@ from ckptgrad.bytes import Budget
 from ckptgrad.chain.program import Program
 from ckptgrad.doors.calling import check_keywords
 from ckptgrad.doors.gradient import GradientFunction
+from ckptgrad.doors.modules import open_modules
 from ckptgrad.execution.certify import Certified
 from ckptgrad.execution.observed import run_observed
 from ckptgrad.graph.naming import name_of
@@ -59,6 +60,7 @@ def timeline(
         True
     """
     check_keywords(timeline, fun, kwargs)
+    fun, args, kwargs = open_modules(fun, args, kwargs)
     meters = get_meters(observe)
     request = Request(
         argnums,

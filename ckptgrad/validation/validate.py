@@ -13,6 +13,7 @@ import jax
 from ckptgrad.bytes import Budget
 from ckptgrad.doors.calling import check_keywords
 from ckptgrad.doors.gradient import GradientFunction, value_and_grad
+from ckptgrad.doors.modules import open_modules
 from ckptgrad.doors.tracing import TracedChain
 from ckptgrad.errors import BudgetError, OptionError, ReferenceTypeError, ValidationError
 from ckptgrad.graph.naming import name_of
@@ -118,6 +119,7 @@ def validate(
         True
     """
     check_keywords(validate, fun, kwargs)
+    fun, args, kwargs = open_modules(fun, args, kwargs)
     policies, compiled_for = _chosen(policies, budget), named_target(target)
     _check_options(repeats, locate, compiled_for)
     observers = [m for m in get_meters(meters) if m.name != "xla" and compiled_for.attached]
