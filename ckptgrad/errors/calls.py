@@ -155,7 +155,8 @@ class StateError(CkptgradError, TypeError):
         what = ", ".join(self.changed[:4]) + (f" and {len(self.changed) - 4} more" if len(self.changed) > 4 else "")
         remedy = (
             "use ckptgrad.nnx.value_and_grad or ckptgrad.nnx.grad, which update it as Flax's do, for a door that only looks "
-            "write `call, parts = ckptgrad.nnx.pure(loss, *args)` and `ckptgrad.plan(call, *parts, has_aux=True)`, or nnx.split it, and nnx.merge it inside"
+            "write `call, parts = ckptgrad.nnx.pure(loss, *args)` and `ckptgrad.plan(call, *parts, has_aux=True)`, or "
+            "nnx.split it, and nnx.merge it inside"
             if nnx
             else "return the new values as well, with has_aux=True"
         )

@@ -26,7 +26,10 @@ args = eqx.nn.MLP(2, 2, 4, 1, key=jax.random.key(0)), jnp.ones(2)
 """
 
 
-@pytest.mark.parametrize(("library", "text", "asked"), [("flax", NNX, True), ("equinox", EQX, False)])
+@pytest.mark.parametrize(
+    ("library", "text", "asked"),
+    [pytest.param("flax", NNX, True, marks=pytest.mark.slow), ("equinox", EQX, False)],
+)
 def test_modules(library, text, asked, run, tmp_path, monkeypatch):
     pytest.importorskip(library)
     monkeypatch.chdir(tmp_path)

@@ -23,7 +23,7 @@ def test_plans_are_those_of_the_gradient_of_arrays():
     planned, as_equinox = cg.plan(loss, MODEL, X), cg.eqx.filter_value_and_grad(loss).plan(MODEL, X)
     assert planned.peak_bytes == as_equinox.peak_bytes
     assert "model.layers[1]" in str(planned)
-    assert planned.program.argument_bytes == sum(x.nbytes for x in jax.tree.leaves(eqx.filter((MODEL, X), eqx.is_array)))
+    assert planned.program.argument_bytes == {"model": 4 * (4 * 4 + 4 + 4 * 2 + 2), "x": X.nbytes}
 
 
 def test_modules_inside_of_arguments():
@@ -31,6 +31,7 @@ def test_modules_inside_of_arguments():
     assert plan.peak_bytes >= cg.plan(loss, MODEL, X).peak_bytes
 
 
+@pytest.mark.slow
 def test_other_doors_that_look():
     assert cg.timeline(loss, MODEL, X, observe=()).peak_bytes > 0
     assert cg.frontier(loss, MODEL, X).points
