@@ -146,6 +146,18 @@ def at_peak(program: Program, costs: ChainCosts, schedule: Schedule, simulation:
     return _described(program, balance_at(costs, schedule, simulation.peak_at), simulation.time)
 
 
+def arrays_inside(program: Program, costs: ChainCosts, schedule: Schedule, index: int) -> tuple[Buffer, ...]:
+    """The arrays that a stage holds inside during the action with that index, largest first: an estimate."""
+    balance = balance_at(costs, schedule, index)
+    return tuple(_arrays_inside(program, balance.action, _kept_for(balance))) if balance.transients > 0 else ()
+
+
+def _kept_for(balance: Balance) -> int | None:
+    """The save option with which an action runs, if it has one."""
+    action = balance.action
+    return action.keep if isinstance(action, Forward) else balance.held.residuals.get(action.about)
+
+
 def _described(program: Program, balance: Balance, seconds: float) -> AtPeak:
     """What is held at one moment of a schedule that takes so many seconds."""
     action, bytes_ = balance.action, by_kind(balance, tuple(waiting_bytes(program))).bytes
@@ -159,14 +171,13 @@ def _described(program: Program, balance: Balance, seconds: float) -> AtPeak:
         "cotangents": bytes_["gradients"],
         f"inside the {type(action).__name__.lower()}": inside,
     }
-    keep = action.keep if isinstance(action, Forward) else balance.held.residuals.get(action.about)
     return AtPeak(
         action,
         program.places[action.about] if action.about < len(program.places) else None,
         balance.stored.total + balance.transients,
         {kind: size for kind, size in kinds.items() if size},
         tuple(held_during(program, balance)),
-        tuple(_arrays_inside(program, action, keep)) if inside > 0 else (),
+        tuple(_arrays_inside(program, action, _kept_for(balance))) if inside > 0 else (),
         seconds,
     )
 

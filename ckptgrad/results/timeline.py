@@ -15,6 +15,7 @@ from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.ledger import Ledger
 from ckptgrad.planning.policy import get_policy
 from ckptgrad.planning.schedule import Schedule
+from ckptgrad.results.at_peak import arrays_inside
 from ckptgrad.results.lives import Life, lives
 from ckptgrad.results.predicted import Moment, moments
 from ckptgrad.results.shown import Shown
@@ -54,6 +55,7 @@ class Timeline(Shown):
         devices: the number of devices; all bytes are those of one of them.
         target: what it is for.
         arguments: the bytes of each argument, which are held beside all else.
+        inside: the arrays that the stage holds inside at the peak, largest first: an estimate of what its transients are.
         references: what others hold over their own time, by name: everything stored, or `jax.grad` (`beside`).
 
     Example:
@@ -75,6 +77,7 @@ class Timeline(Shown):
     target: Target | None = None
     arguments: Mapping[str, int] = field(default_factory=dict[str, int])
     references: Mapping[str, Reading] = field(default_factory=dict[str, Reading])
+    inside: tuple[Buffer, ...] = ()
 
     @property
     def peak_at(self) -> int:
@@ -148,6 +151,7 @@ class Timeline(Shown):
             ],
             "course": [{"start": a, "end": b, "bytes": dict(held)} for a, b, held in self.course],
             "alive_at_peak": [b.to_dict() for b in self.alive],
+            "inside_at_peak": [b.to_dict() for b in self.inside],
             "references": {name: reading.to_dict() for name, reading in self.references.items()},
             "readings": {name: reading.to_dict() for name, reading in self.readings.items()},
         }
@@ -184,7 +188,7 @@ class Timeline(Shown):
 def predict(name: str, program: Program, costs: ChainCosts, schedule: Schedule, budget: int | None) -> Timeline:
     """The predicted timeline of a schedule."""
     found = tuple(moments(program, costs, schedule))
-    return Timeline(
+    timeline = Timeline(
         name,
         found,
         tuple(lives(program, costs, schedule, found)),
@@ -194,6 +198,7 @@ def predict(name: str, program: Program, costs: ChainCosts, schedule: Schedule, 
         arguments=program.argument_bytes,
         references=_everything_stored(costs, schedule),
     )
+    return replace(timeline, inside=arrays_inside(program, costs, schedule, timeline.peak_at))
 
 
 def _everything_stored(costs: ChainCosts, schedule: Schedule) -> dict[str, Reading]:

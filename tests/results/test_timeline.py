@@ -52,6 +52,7 @@ def test_moments_are_the_referees_action_by_action(name, budget):
     assert tuple(m.total for m in course.moments) == plan.simulation.timeline
     assert course.peak_at == plan.simulation.peak_at
     assert course.moments[-1].end == pytest.approx(plan.seconds)
+    assert course.inside == plan.at_peak.inside
     assert sum(b.bytes for b in course.alive) == plan.peak_bytes == course.peak_bytes
     assert {b.kind for b in course.alive} <= {*KINDS}
     for kind in KINDS:

@@ -76,6 +76,10 @@ def new_figure(height: int, label: str, **options: Any) -> figure:
     drawn.ygrid.grid_line_color = "#999999"
     drawn.ygrid.grid_line_alpha = 0.4
     drawn.outline_line_color = None
+    # Zooming out ends where the data do.
+    for shown in (drawn.x_range, drawn.y_range):
+        if shown.bounds is None:
+            shown.bounds = "auto"
     return drawn
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from html import escape
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from bokeh.events import Tap
 from bokeh.layouts import column, row
 from bokeh.models import (
+    BoxAnnotation,
     CDSView,
     Checkbox,
     ColumnDataSource,
@@ -19,6 +21,7 @@ from bokeh.models import (
     Div,
     IndexFilter,
     LabelSet,
+    Range1d,
     Slider,
     Span,
     TextInput,
@@ -27,7 +30,7 @@ from bokeh.models import (
 from bokeh.plotting import figure
 
 from ckptgrad.bytes import format_bytes
-from ckptgrad.meters.buffers import KINDS
+from ckptgrad.meters.buffers import KINDS, Buffer
 from ckptgrad.meters.meter import meters
 from ckptgrad.report import registry
 from ckptgrad.report.interactive.looks import DASHES, HATCHES, Drawn, add_legend, hover, new_figure, script, share_axis
@@ -45,11 +48,14 @@ from ckptgrad.report.series.passes import passes
 from ckptgrad.report.series.stack import Stack, stack
 from ckptgrad.report.series.top import timeline_top
 from ckptgrad.report.series.units import Unit, unit_for
-from ckptgrad.report.series.words import doing, during, layer_of, line_of
+from ckptgrad.report.series.words import INSIDE, doing, during, layer_of, line_of
+from ckptgrad.results.at_peak import MOST_NAMED, named_arrays
 from ckptgrad.results.lives import Life
 from ckptgrad.results.timeline import Timeline
 
 HEIGHT, STRIP_HEIGHT = 430, 70
+ROOM = 1.2  # of the axis above what is highest
+LABEL = 0.1  # of the axis: the height of a line of text
 _BUFFERS = {
     "size": "bytes",
     "kind": "kind",
@@ -74,7 +80,7 @@ CAPTION = (
 )
 _CARD = (
     "<div><b>@life{what}</b> @life{type}<br>@life{size}, @life{kind}<br>@life{layer} @life{line}<br>"
-    "from the @life{start} to the @life{end}</div>"
+    "from the @life{start} to the @life{end}</div><div style='max-width:36em'>@life{inside}</div>"
 )
 _ACTION = "<div><b>@what</b><br>@layer @line<br>holds @size at its worst moment</div>"
 
@@ -87,33 +93,51 @@ def interactive(timeline: Timeline) -> dict[str, Callable[[], Drawn]]:
 
 def _drawn(timeline: Timeline) -> Drawn:
     held = stack(timeline)
-    unit = unit_for(timeline_top(timeline))
+    top = timeline_top(timeline)
+    unit = unit_for(top.shown)
+    whole = ROOM * top.all / unit.bytes
+    seen = top.shown / unit.bytes if top.beyond else whole
     order = sorted(range(len(held.lives)), key=lambda j: (j >= held.named, -held.lives[j].buffer.bytes))
-    lives, moments = _lives(timeline, [held.lives[j] for j in order]), _moments(timeline)
-    rows = {j: row for row, j in enumerate(order)}
+    lives, rows, named = _lives(timeline, held, order)
+    moments = _moments(timeline)
     above = new_figure(
         HEIGHT,
         f"Live bytes of {timeline.name} over time, buffer by buffer",
         name="memory",
-        x_range=(0, 1),
-        y_range=(0, 1.2 * timeline_top(timeline) / unit.bytes),
+        x_range=Range1d(0, 1, bounds=(0, 1)),
+        y_range=Range1d(0, seen, reset_end=whole, bounds=(0, whole)),
     )
     references = [*_references(above, timeline, unit)]
     entries = [*_blocks(above, held, rows, lives, unit), *_curves(above, timeline, unit), *references]
     above.yaxis.axis_label = f"{unit.name} beyond the arguments"
     share_axis(above, "share of the gradient's estimated time")
-    _mark_peak(above, timeline, unit)
+    _mark_peak(above, timeline, unit, seen)
+    if top.beyond:
+        _say_beyond(above, top.beyond, seen)
     below = _strip(moments, above)
     add_legend(above, entries)
-    ready, choice = _choice(timeline, held, lives, moments, (above, below))
+    ready, choice = _choice(timeline, named, lives, moments, (above, below))
     return Drawn(column(above, below, *choice, sizing_mode="stretch_width"), CAPTION, ready)
 
 
-def _lives(timeline: Timeline, lives: Sequence[Life]) -> ColumnDataSource:
-    """A row for each buffer."""
+def _lives(timeline: Timeline, held: Stack, order: Sequence[int]) -> tuple[ColumnDataSource, dict[int, int], int]:
+    """A row for each buffer in that order and, below the transients of the peak, the arrays that they may be.
+
+    Returns:
+        The rows, the row of each life of the stack, and the number of rows that are single buffers.
+    """
     moments, columns = timeline.moments, dict[str, list[Any]]()
-    for life in lives:
+    rows, named, entries = dict[int, int](), held.named, list[tuple[Life, bool]]()
+    for j in order:
+        rows[j] = len(entries)
+        entries.append((held.lives[j], False))
+        if j < held.named and _is_peak_inside(timeline, held.lives[j]):
+            arrays = [Life(replace(b, kind=INSIDE), timeline.peak_at, timeline.peak_at) for b in timeline.inside]
+            entries += [(life, True) for life in arrays]
+            named += len(arrays)
+    for life, is_estimate in entries:
         b = life.buffer
+        inside = not is_estimate and _is_peak_inside(timeline, life)
         cells = {
             "bytes": b.bytes,
             "size": format_bytes(b.bytes),
@@ -125,22 +149,47 @@ def _lives(timeline: Timeline, lives: Sequence[Life]) -> ColumnDataSource:
             "line": line_of(b.source),
             "start": doing(moments[life.first].action),
             "end": doing(moments[life.last].action),
+            "inside": _inside_words(timeline.inside) if inside else "",
+            "estimate": is_estimate,
             "first": life.first,
             "last": life.last,
         }
         for name, value in cells.items():
             columns.setdefault(name, []).append(value)
-    return ColumnDataSource(columns)
+    return ColumnDataSource(columns), rows, named
+
+
+def _worst_places(timeline: Timeline) -> list[float]:
+    """For each moment the middle of its part in which most is held."""
+    worst: dict[int, tuple[int, float]] = {}
+    for part in timeline.parts:
+        size = sum(part.bytes.values())
+        if part.moment not in worst or size > worst[part.moment][0]:
+            worst[part.moment] = size, (part.start + part.end) / 2
+    return [worst[k][1] for k in range(len(timeline.moments))]
+
+
+def _is_peak_inside(timeline: Timeline, life: Life) -> bool:
+    """Whether it is what the stage holds inside at the peak."""
+    return life.buffer.kind == "transients" and life.buffer.shape is None and life.first == life.last == timeline.peak_at
+
+
+def _inside_words(arrays: Sequence[Buffer]) -> str:
+    words = named_arrays(arrays)
+    more = f", {len(words) - MOST_NAMED} more" if len(words) > MOST_NAMED else ""
+    return f"inside, as estimated: {', '.join(words[:MOST_NAMED])}{more}" if words else ""
 
 
 def _moments(timeline: Timeline) -> ColumnDataSource:
     """A row for each action."""
+    worst = _worst_places(timeline)
     starts, ends = zip(*timeline.progress, strict=True)
     moments = timeline.moments
     return ColumnDataSource(
         {
             "left": starts,
             "right": ends,
+            "at": worst,
             "bytes": [m.total for m in moments],
             "size": [format_bytes(m.total) for m in moments],
             "what": [doing(m.action) for m in moments],
@@ -213,16 +262,32 @@ def _curves(drawn: figure, timeline: Timeline, unit: Unit) -> Iterator[tuple[str
         yield f"budget {format_bytes(timeline.budget)}", [line]
 
 
-def _mark_peak(drawn: figure, timeline: Timeline, unit: Unit) -> None:
+def _say_beyond(drawn: figure, text: str, height: float) -> None:
+    """At the top, how high goes what leaves the figure there, and how it is seen."""
+    source = ColumnDataSource({"x": [0.5], "y": [height], "text": [f"\u2191 {text} (Reset or 0 shows all)"]})
+    label = LabelSet(x="x", y="y", text="text", source=source, y_offset=-4, text_baseline="top", text_align="center",
+                     text_font_size="13px", background_fill_color="#ffffff", background_fill_alpha=0.85)  # fmt: skip
+    drawn.add_layout(label)
+
+
+def _mark_peak(drawn: figure, timeline: Timeline, unit: Unit, height: float) -> None:
     moment, (start, end) = timeline.moments[timeline.peak_at], timeline.worst
     x, y = (start + end) / 2, timeline.peak_bytes / unit.bytes
+    # A budget just above the peak, or at it, is not written over.
+    budget = (timeline.budget or 0) / unit.bytes
+    above = budget if -LABEL / 4 * height <= budget - y <= LABEL * height else y
     source = ColumnDataSource(
-        {"x": [x], "y": [y], "text": [f"predicted peak {format_bytes(timeline.peak_bytes)}: {during(moment)}"]}
+        {
+            "x": [x],
+            "y": [y],
+            "above": [max(y, above)],
+            "text": [f"predicted peak {format_bytes(timeline.peak_bytes)}: {during(moment)}"],
+        }
     )
     drawn.scatter("x", "y", source=source, marker="inverted_triangle", size=11, color="#000000")
     align = "left" if x < 1 / 3 else "right" if x > 2 / 3 else "center"
     drawn.add_layout(
-        LabelSet(x="x", y="y", text="text", source=source, y_offset=8, text_align=align, text_font_size="13px",
+        LabelSet(x="x", y="above", text="text", source=source, y_offset=8, text_align=align, text_font_size="13px",
                  background_fill_color="#ffffff", background_fill_alpha=0.85)
     )  # fmt: skip
 
@@ -247,7 +312,7 @@ def _strip(moments: ColumnDataSource, above: figure) -> figure:
 
 
 def _choice(
-    timeline: Timeline, held: Stack, lives: ColumnDataSource, moments: ColumnDataSource, figures: tuple[figure, ...]
+    timeline: Timeline, named: int, lives: ColumnDataSource, moments: ColumnDataSource, figures: tuple[figure, ...]
 ) -> tuple[CustomJS, list[UIElement]]:
     """How a moment is chosen, and what is held then, buffer by buffer and layer by layer; and the script that lists it."""
     last = len(timeline.moments) - 1
@@ -260,13 +325,17 @@ def _choice(
     every = Checkbox(label="all buffers, whenever they are held", active=False, name="every")
     rows = IndexFilter(indices=[])
     layers = ColumnDataSource({column.field: [] for column in _LAYERS})
-    marks = []
+    marks, spans = [], []
     for drawn in figures:
         marks.append(Span(location=0, dimension="height", line_dash="dashed", line_width=2, line_color="#222222"))
         drawn.add_layout(marks[-1])
+        spans.append(
+            BoxAnnotation(left=0, right=0, fill_color="#222222", fill_alpha=0.07, line_color=None, level="underlay")
+        )
+        drawn.add_layout(spans[-1])
     changed = script(
-        "moment.js", slider=slider, head=head, search=search, every=every, lives=lives, named=held.named, moments=moments,
-        rows=rows, layers=layers, marks=marks,
+        "moment.js", slider=slider, head=head, search=search, every=every, lives=lives, named=named, moments=moments,
+        rows=rows, layers=layers, marks=marks, spans=spans,
     )  # fmt: skip
     slider.js_on_change("value", changed)
     search.js_on_change("value_input", changed)
@@ -277,7 +346,9 @@ def _choice(
         Column(field, title, width_of([title, *map(str, lives.data[field])]), right=field in ("size", "stage"))
         for field, title in _BUFFERS.items()
     ]
-    view, most = CDSView(filter=rows), len(timeline.alive)
+    view, most = CDSView(filter=rows), len(timeline.alive) + len(timeline.inside)
     buffers = data_table(columns, lives, "buffers", "Buffers held at the chosen moment", view, most)
-    by_layer = data_table(_LAYERS, layers, "layers", "What is held at the chosen moment, by layer", None, min(most, 8))
+    by_layer = data_table(
+        _LAYERS, layers, "layers", "What is held at the chosen moment, by layer", None, min(len(timeline.alive), 8)
+    )
     return changed, [slider, head, row(search, every), buffers, Div(text="<b>the same by layer</b>"), by_layer]

@@ -80,7 +80,12 @@ def plot_timeline(timeline: Timeline, ax: Axes | None = None) -> Figure:
     _mark_peak(timeline, axes)
     axes.set_title(f"{timeline.name}: what is held while the gradient runs")
     axes.set_xlim(0, 1)
-    axes.set_ylim(0, _highest(timeline) * 1.25)
+    top = timeline_top(timeline)
+    axes.set_ylim(0, (1 if top.beyond else 1.25) * top.shown / MIB)
+    if top.beyond:
+        axes.annotate(f"\u2191 {top.beyond}", (0.5, 1), (0, -4), xycoords="axes fraction", textcoords="offset points",
+                      ha="center", va="top", fontsize="small",
+                      bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1})  # fmt: skip
     axes.set_xlabel("share of the gradient's time")
     axes.set_ylabel("MiB beyond the arguments")
     legend_beside(axes)
@@ -95,8 +100,3 @@ def _mark_peak(timeline: Timeline, ax: Axes) -> None:
         ha="left" if x < 0.6 else "right", arrowprops={"arrowstyle": "->", "linewidth": 0.8},
         bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1},
     )  # fmt: skip
-
-
-def _highest(timeline: Timeline) -> float:
-    """MiB of the highest thing that is drawn."""
-    return timeline_top(timeline) / MIB

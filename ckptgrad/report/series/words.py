@@ -10,6 +10,9 @@ from ckptgrad.results.predicted import Moment
 _DOING = {"F": "forward of stage", "B": "backward of stage", "-": "freeing of boundary", ">": "sending away of boundary",
           "<": "fetching of boundary"}  # fmt: skip
 
+# The kind of an array inside an action whose bytes are counted with its transients.
+INSIDE = "inside (estimate)"
+
 
 def doing(action: str) -> str:
     """An action in words, if its letter has any: "F3:1" is the "forward of stage 3"."""

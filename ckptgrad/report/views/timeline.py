@@ -19,7 +19,7 @@ from ckptgrad.meters.buffers import KINDS, Buffer
 from ckptgrad.meters.meter import meters
 from ckptgrad.report import registry
 from ckptgrad.report.plots.timeline import plot_timeline
-from ckptgrad.report.series.words import during
+from ckptgrad.report.series.words import INSIDE, during
 from ckptgrad.report.tables import budget_words, need_words, ranges, table_of
 from ckptgrad.results.timeline import Timeline
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLUMNS, ROWS = 72, 14
-MOST_ALIVE = 12
+MOST_ALIVE, MOST_INSIDE = 12, 8
 # What outlives a stage is written large.
 _LARGE = frozenset({"results", "boundaries"})
 
@@ -57,7 +57,7 @@ def parts(timeline: Timeline) -> list[RenderableType]:
     if timeline.arguments:
         head += f"\nheld beside them: {need_words(timeline.arguments, timeline.peak_bytes)}"
     shown: list[RenderableType] = [Text(head), _chart(timeline)]
-    shown += [Text("alive at the predicted peak"), alive_table(timeline.alive)]
+    shown += [Text(_alive_words(timeline)), alive_table(timeline.alive, timeline.inside)]
     seen = timeline.readings.get("xla")
     if seen is not None and seen.alive:
         shown += [Text("alive at the peak of XLA's buffer assignment"), alive_table(seen.alive)]
@@ -110,23 +110,39 @@ def _stack(bytes_: Sequence[int], highest: int) -> list[str]:
     return rows
 
 
-def alive_table(alive: Sequence[Buffer], most: int = MOST_ALIVE) -> Table:
-    """Buffers, largest first; those that differ only in their stage share a row."""
+def _alive_words(timeline: Timeline) -> str:
+    inside = "; which arrays are held inside is an estimate" if timeline.inside else ""
+    return f"alive at the predicted peak{inside}"
+
+
+def alive_table(alive: Sequence[Buffer], inside: Sequence[Buffer] = (), most: int = MOST_ALIVE) -> Table:
+    """Buffers, largest first; those that differ only in their stage share a row.
+
+    Below the transients stand the arrays `inside` that they are estimated to be; these are not counted again.
+    """
     text = ("kind", "type", "made by", "stage", "source")
     table = table_of("bytes", *text, left=text, wrapped=("source",))
     groups = _alike(alive)
     for group in groups[:most]:
-        first = group[0]
-        total = sum(b.bytes for b in group)
-        kind = f"{first.type} x {len(group)}" if len(group) > 1 else first.type
-        stages = sorted({b.stage for b in group if b.stage is not None})
-        layers = ranged([b.source.scope for b in group if b.source]) if first.source else ""
-        place = "" if first.source is None else replace(first.source, scope=layers).brief
-        table.add_row(format_bytes(total), first.kind, kind, first.what, ranges(stages), place)
+        table.add_row(*_cells(group, group[0].kind))
+        if group[0].kind == "transients" and group[0].shape is None:
+            for part in _alike(inside)[:MOST_INSIDE]:
+                table.add_row(*_cells(part, INSIDE))
     if len(groups) > most:
         rest = sum(b.bytes for group in groups[most:] for b in group)
         table.add_row(format_bytes(rest), f"{len(groups) - most} more rows", "", "", "", "")
     return table
+
+
+def _cells(group: Sequence[Buffer], kind: str) -> tuple[str, ...]:
+    """A row for buffers that differ only in their stage."""
+    first = group[0]
+    total = sum(b.bytes for b in group)
+    type_ = f"{first.type} x {len(group)}" if len(group) > 1 else first.type
+    stages = sorted({b.stage for b in group if b.stage is not None})
+    layers = ranged([b.source.scope for b in group if b.source]) if first.source else ""
+    place = "" if first.source is None else replace(first.source, scope=layers).brief
+    return format_bytes(total), kind, type_, first.what, ranges(stages), place
 
 
 def _alike(alive: Sequence[Buffer]) -> list[list[Buffer]]:

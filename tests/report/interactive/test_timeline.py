@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from bokeh.models import ColumnDataSource, DataTable
 
 import ckptgrad as cg
+from ckptgrad.meters.buffers import Buffer
+from ckptgrad.meters.meter import Reading
 from ckptgrad.report.interactive.timeline import interactive
 from ckptgrad.report.page import page
-from tests.cases.results import KIB, TIMELINE
+from ckptgrad.report.series.words import INSIDE
+from ckptgrad.results.lives import Life
+from tests.cases.results import KIB, TIMELINE, moment
 from tests.cases.tanh import tanh_arguments, tanh_loss
 from tests.support.browser import opened, point_at, texts, value
 
@@ -64,6 +70,31 @@ def test_a_click_lists_what_is_held_and_a_word_finds(tmp_path):
         assert "forward of stage 1" in value(shown, "head", "m.text")
         shown.get_by_placeholder("search: a layer").fill("tanh float32")
         assert alive(shown) == 1
+
+
+def test_arrays_inside_stand_below_the_transients_of_the_peak_and_under_the_mouse():
+    arrays = tuple(Buffer("transients", k * KIB, "tanh", (k, 256), "float32", 1) for k in (3, 2))
+    data = interactive(replace(TIMELINE, inside=arrays))["timeline"]().root.select_one({"name": "buffers"}).source.data
+    place = data["kind"].index("transients")
+    assert data["type"][place + 1 : place + 3] == ["float32[3,256]", "float32[2,256]"]
+    assert data["kind"][place + 1 : place + 3] == [INSIDE, INSIDE]
+    assert [k for k, words in enumerate(data["inside"]) if words] == [place]
+    assert "float32[3,256] of tanh (3.0 KiB)" in data["inside"][place]
+    assert data["estimate"].count(True) == 2
+
+
+def test_the_line_of_a_moment_stands_where_it_holds_the_most():
+    """The last of four seconds holds the most; it is zoomed to what is ours, and everything is within reach."""
+    held = Life(Buffer("transients", 4 * KIB, "inside the forward", stage=0), 0, 0)
+    course = replace(TIMELINE, lives=(held,), readings={}, moments=(
+        moment("F0", 0.0, 4.0, ((3.0, KIB), (4.0, 4 * KIB)), transients=4),
+    )).beside(theirs=Reading(400 * KIB))  # fmt: skip
+    root = interactive(course)["timeline"]().root
+    sources = [s.data for s in root.select({"type": ColumnDataSource}) if "at" in s.data]
+    assert sources[0]["at"] == [pytest.approx(3.5 / 4)]
+    shown = root.select_one({"name": "memory"}).y_range
+    assert shown.bounds == (0, shown.reset_end)
+    assert (shown.end, shown.reset_end) == (pytest.approx(1.5 * 20), pytest.approx(1.2 * 400))
 
 
 @pytest.mark.slow

@@ -59,6 +59,15 @@ def test_buffers_that_differ_only_in_their_stage_share_a_row():
     assert shared == "4.0 KiB residuals float32[8,64] x 2 dot_general 0, 1 model.py:12 (layer)"
 
 
+def test_arrays_inside_stand_below_the_transients_and_are_called_an_estimate():
+    inside = (Buffer("transients", 4 * KIB, "tanh", (8, 128), "float32", 1, LINE),)
+    rows = [" ".join(line.split()) for line in to_text([alive_table(TIMELINE.alive, inside)]).splitlines()]
+    place = next(k for k, row in enumerate(rows) if " transients " in row)
+    assert rows[place + 1] == "4.0 KiB inside (estimate) float32[8,128] tanh 1 model.py:12 (layer)"
+    assert "which arrays are held inside is an estimate" in str(replace(TIMELINE, inside=inside))
+    assert "estimate" not in str(TIMELINE)
+
+
 def test_rows_beyond_the_most_are_summed_up():
     alive = [Buffer("residuals", (9 - k) * KIB, f"op {k}", (8,), "float32", k) for k in range(6)]
     lines = to_text([alive_table(alive, most=4)]).splitlines()

@@ -4,7 +4,10 @@
   const scaled = (range, factor, shift) => {
     const [middle, half] = [(range.start + range.end) / 2, (range.end - range.start) / 2]
     const moved = middle + shift * 2 * half
-    range.setv({start: moved - half * factor, end: moved + half * factor})
+    const [least, most] = Array.isArray(range.bounds) ? range.bounds : [range.reset_start, range.reset_end]
+    const size = Math.min(2 * half * factor, (most ?? Infinity) - (least ?? -Infinity))
+    const start = Math.min(Math.max(moved - size / 2, least ?? -Infinity), (most ?? Infinity) - size)
+    range.setv({start, end: start + size})
   }
   const plots_in = (element) => {
     const root = Bokeh.documents.flatMap((d) => d.roots()).find((model) => model.id == element.dataset.rootId)

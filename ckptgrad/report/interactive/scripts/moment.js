@@ -1,4 +1,5 @@
 // Lists what is held at the moment of the slider, or everything, as far as the search finds it; and sums it up by layer.
+// The arrays that transients are estimated to be are listed and not summed up. The line stands where the moment holds most.
 const k = slider.value
 const L = lives.data
 const words = search.value_input.toLowerCase().split(/\s+/).filter((word) => word)
@@ -19,7 +20,7 @@ for (let i = 0; i < named; i++) {
   const text = `${L.kind[i]} ${L.type[i]} ${L.what[i]} ${L.layer[i]} ${L.line[i]}`.toLowerCase()
   if (!words.every((word) => text.includes(word))) continue
   shown.push(i)
-  if (!alive) continue
+  if (!alive || L.estimate[i]) continue
   count += 1
   total += L.bytes[i]
   const layer = L.layer[i] || L.line[i] || (L.kind[i] == "results" ? "results of the call" : `stage ${L.stage[i]}`)
@@ -41,4 +42,5 @@ line.textContent =
   `during the ${M.words[k]}: ${size_of(M.bytes[k])} held; ` +
   `${count} of ${words.length ? "the buffers found" : "its buffers"} listed, ${size_of(total)}`
 head.text = line.innerHTML
-for (const mark of marks) mark.location = (M.left[k] + M.right[k]) / 2
+for (const mark of marks) mark.location = M.at[k]
+for (const span of spans) span.setv({left: M.left[k], right: M.right[k]})
