@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -55,7 +55,7 @@ def _best(ways: Ways[Program], request: Request) -> Plan:
     chunks_first = ways.chunked is not None and prefers_chunks(ways, request)
     if ways.chunked is not None and chunks_first:
         try:
-            return over_chunks(make_plan(ways.chunked(), request, everything=everything), ways.finest)
+            return _beside(over_chunks(make_plan(ways.chunked(), request, everything=everything), ways.finest), (), whole)
         except BudgetError as error:
             errors.append(error)
     plans: list[Plan] = []
@@ -82,7 +82,15 @@ def _best(ways: Ways[Program], request: Request) -> Plan:
                 raise other or error from None
     if not plans:
         raise min(errors, key=lambda error: error.smallest)
-    return min(plans, key=_size_first if request.asks_for_least else _seconds)
+    return _beside(min(plans, key=_size_first if request.asks_for_least else _seconds), plans, whole)
+
+
+def _beside(plan: Plan, planned: Sequence[Plan], whole: Iterable[Program]) -> Plan:
+    """A plan that knows what the other ways to cut the call cost: those that were planned, and those of whole stages."""
+    known = [plan.program, *(p.program for p in planned)]
+    ways = [(p.costs, p.floor_seconds) for p in planned if p is not plan]
+    ways += [(estimated_costs(program), 0.0) for program in whole if all(program is not other for other in known)]
+    return replace(plan, others=tuple(ways))
 
 
 def _seconds(plan: Plan) -> float:

@@ -7,7 +7,7 @@ chain beyond a table gets the points of `grouped` at a few budgets between the e
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -43,13 +43,16 @@ def frontier_points(costs: ChainCosts) -> list[Point]:
     return _lowest([fastest, smallest, *_between(costs, smallest.peak_bytes, fastest.peak_bytes)])
 
 
-def points_of_all(several: Iterable[tuple[ChainCosts, float]]) -> list[Point]:
+def points_of_all(
+    several: Iterable[tuple[ChainCosts, float]],
+    points_of: Callable[[ChainCosts], Sequence[Point]] = frontier_points,
+) -> list[Point]:
     """The points of one call that may be cut into several chains, each with seconds that its plans take at least."""
-    found = [(point, floor) for costs, floor in several for point in frontier_points(costs)]
+    found = [(point, floor) for costs, floor in several for point in points_of(costs)]
     return _lowest([replace(point, seconds=max(point.seconds, floor)) for point, floor in found])
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=3)  # the ways to cut a call
 def quick_points(costs: ChainCosts) -> Sequence[Point]:
     """The points of nested schedules, in at most about the time of one plan; none for a chain beyond a table."""
     optimum = optimum_of(costs)

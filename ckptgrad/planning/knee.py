@@ -9,10 +9,8 @@ without its smoothing and its threshold: a frontier falls everywhere, and its po
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 
-from ckptgrad.planning.costs import ChainCosts
-from ckptgrad.planning.frontier import Point, quick_points
+from ckptgrad.planning.frontier import Point
 
 
 def knee_of(points: Sequence[Point]) -> Point | None:
@@ -31,10 +29,3 @@ def knee_of(points: Sequence[Point]) -> Point | None:
 
     knee = max(points, key=depth)
     return knee if depth(knee) > 0 else None
-
-
-@lru_cache(maxsize=1)
-def quick_knee(costs: ChainCosts) -> Point | None:
-    """The knee of a chain's curve of nested schedules, in at most about the time of one plan; None for long chains."""
-    points = quick_points(costs)
-    return knee_of(points) if points else None

@@ -12,9 +12,9 @@ from ckptgrad.graph.traits import is_materialised, is_transcendental
 from ckptgrad.once import once
 from ckptgrad.planning.bound import least_seconds
 from ckptgrad.planning.costs import ChainCosts
-from ckptgrad.planning.frontier import Point
+from ckptgrad.planning.frontier import Point, points_of_all, quick_points
 from ckptgrad.planning.imported_schedules import FORMAT
-from ckptgrad.planning.knee import quick_knee
+from ckptgrad.planning.knee import knee_of
 from ckptgrad.planning.referee import Simulation
 from ckptgrad.planning.schedule import Schedule
 from ckptgrad.results.advice.advice import Advice, advice_on
@@ -51,6 +51,8 @@ class Plan(Shown):
         microbatches: in how many parts of the batch it runs, one after the other; program and costs are those of one.
         floor_seconds: of a plan over chunks, seconds below which its estimate is not believed: those with which it is worth
             looking at (`doors.choosing`), so that of a larger budget, for which nothing is chunked, no more are told.
+        others: of the other ways to cut the call that were planned, or would be for other budgets, the costs and, as
+            `floor_seconds`, the least seconds of each.
 
     Example:
         >>> import jax.numpy as jnp, ckptgrad as cg
@@ -71,6 +73,7 @@ class Plan(Shown):
     budget_source: str = ""
     microbatches: Microbatches | None = None
     floor_seconds: float = 0.0
+    others: tuple[tuple[ChainCosts, float], ...] = ()
 
     @property
     def parts(self) -> tuple[Plan, ...]:
@@ -129,12 +132,31 @@ class Plan(Shown):
         return least_seconds(self.costs, self.budget)
 
     @property
+    def fastest_seconds(self) -> float:
+        """Estimated seconds of the fastest plan without a budget, of all ways to cut the call; of one microbatch."""
+        return min(sum(s.options[s.fastest].time for s in costs.stages) for costs, _ in self.ways)
+
+    @once
+    def points(self) -> tuple[Point, ...]:
+        """Bytes against seconds of optimal plans, of all ways to cut the call, in at most about the time of a plan each.
+
+        Empty for chains of thousands of different stages, and of no use beside a plan that runs in microbatches.
+        """
+        return tuple(points_of_all(self.ways, quick_points))
+
+    @property
+    def ways(self) -> tuple[tuple[ChainCosts, float], ...]:
+        """Of each way to cut the call, this plan's first, the costs and the least seconds of its plans."""
+        return ((self.costs, self.floor_seconds), *self.others)
+
+    @property
     def knee(self) -> Point | None:
         """The knee of the frontier of optimal plans (`planning.knee`), where this plan is below it: fewer bytes, more time.
 
         None for plans beyond the knee or of another policy, and for chains of thousands of different stages.
         """
-        knee = quick_knee(self.costs) if self.schedule.policy == "optimal" else None
+        points = self.points if self.schedule.policy == "optimal" else ()
+        knee = knee_of(points) if points else None
         below = knee and self.simulation.peak < knee.peak_bytes and self.seconds > knee.seconds
         return knee if below else None
 

@@ -11,7 +11,7 @@ import ckptgrad as cg
 from ckptgrad.bytes import format_bytes
 from ckptgrad.planning import ChainCosts
 from ckptgrad.planning.frontier import Point, frontier_points, quick_points
-from ckptgrad.planning.knee import knee_of, quick_knee
+from ckptgrad.planning.knee import knee_of
 from ckptgrad.planning.random_chains import random_chain
 
 WS = [jnp.eye(16)] * 16
@@ -43,15 +43,14 @@ def test_a_curve_that_does_not_sag_has_none(points):
 def test_quick_points_are_those_of_the_frontier_where_nothing_is_searched(seed):
     costs = random_chain(10, 2, seed)
     assert quick_points(costs) == frontier_points(costs)
-    assert quick_knee(costs) == knee_of(frontier_points(costs))
 
 
 def test_a_chain_beyond_exact_curves_has_a_knee_and_one_beyond_tables_none():
     costs = random_chain(60, 2, 0)
-    knee, points = quick_knee(costs), quick_points(costs)
-    assert knee in points
+    points = quick_points(costs)
+    knee = knee_of(points)
     assert points[0].peak_bytes < knee.peak_bytes < points[-1].peak_bytes
-    assert quick_knee(ChainCosts.uniform(4500)) is None
+    assert not quick_points(ChainCosts.uniform(4500))
 
 
 def test_the_smallest_plan_is_shown_with_the_knee():

@@ -10,7 +10,7 @@ from bokeh.layouts import column
 from bokeh.models import ColumnDataSource
 
 from ckptgrad.bytes import format_bytes
-from ckptgrad.planning.frontier import Point, quick_points
+from ckptgrad.planning.frontier import Point
 from ckptgrad.report import registry
 from ckptgrad.report.interactive.bars import bars
 from ckptgrad.report.interactive.frontier import drawn_series
@@ -37,9 +37,9 @@ def interactive(plan: Plan) -> dict[str, Callable[[], Drawn]]:
     figures: dict[str, Callable[[], Drawn]] = {}
     if len(plan.schedule) <= MOST_ACTIONS:
         figures = {"schedule": partial(_schedule, plan), "stage costs": partial(_costs, plan)}
-    points = quick_points(plan.costs)
+    points = plan.points
     if points:
-        chosen = Point(plan.simulation.peak, plan.simulation.time, plan.schedule.policy)
+        chosen = Point(plan.simulation.peak, max(plan.simulation.time, plan.floor_seconds), plan.schedule.policy)
         figures["time against bytes"] = lambda: drawn_series(frontier_series(points, (), chosen))
     return figures
 

@@ -79,7 +79,7 @@ def _summary(plan: Plan) -> Table:
         f"{format_bytes(program.output_bytes)} outputs, {format_bytes(program.gradient_bytes)} gradients",
     )
     grid.add_row("arguments", need_words(program.argument_bytes, plan.peak_bytes))
-    fastest = sum(s.options[s.fastest].time for s in plan.costs.stages)
+    fastest = plan.fastest_seconds
     time = f"{plan.seconds / fastest:.2f} times that of the fastest plan without a budget" if fastest else NOTHING
     if plan.seconds and plan.budget is not None:
         saved = max(0.0, 1 - plan.least_seconds / plan.seconds)

@@ -30,7 +30,7 @@ def parts(certificate: StepCertificate) -> list[RenderableType]:
 
 def _planned(k: int, certificate: StepCertificate) -> str:
     plan = certificate.plans[k]
-    fastest = sum(s.options[s.fastest].time for s in plan.costs.stages)
+    fastest = plan.fastest_seconds
     time = f", {plan.seconds / fastest:.2f} times the fastest" if fastest else ""
     number = f" {k + 1}" if len(certificate.plans) > 1 else ""
     inside = f", {plan.recomputing_inside} backwards recompute inside" if plan.recomputing_inside else ""

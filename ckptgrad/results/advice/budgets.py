@@ -9,15 +9,17 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from ckptgrad.bytes import as_budget
-from ckptgrad.planning.frontier import Point, frontier_points, quick_points
+from ckptgrad.planning.frontier import Point, points_of_all
 from ckptgrad.planning.optimal.exhaustive_search import searchable
 from ckptgrad.results.advice.advice import Sentence, adviser
+from ckptgrad.results.advice.chunks import cuttable_sizes
 
 if TYPE_CHECKING:
     from ckptgrad.results.plan import Plan
 
 # A smaller budget is cheap if it costs no more than this share of the time, and worth naming if it saves that of the bytes.
 CHEAP, WORTH = 0.05, 0.05
+_THAN = " than this plan"
 # Where time has grown this much, a budget is said to be too small.
 STEEP = 2.0
 
@@ -25,10 +27,10 @@ STEEP = 2.0
 @adviser(order=2)
 def advise(plan: Plan) -> Iterator[Sentence]:
     """A smaller budget that costs little, the one below which time doubles, the smallest; larger ones that save time."""
-    if not plan.fenced or plan.makespan is not None or plan.seconds <= 0:
+    if not plan.fenced or plan.makespan is not None or plan.microbatches is not None or plan.seconds <= 0:
         return
     # Schedules of short chains need not be nested, and are searched for as the plan was.
-    points = frontier_points(plan.costs) if searchable(plan.costs) else quick_points(plan.costs)
+    points = points_of_all(plan.ways) if searchable(plan.costs) else plan.points
     if not points:  # too long a chain
         return
     times = _Times(plan, points)
@@ -56,18 +58,19 @@ def _less(plan: Plan, times: _Times) -> Iterator[Sentence]:
     cheap = next((p for p in lower if p.seconds <= (1 + CHEAP) * plan.seconds), None)
     if cheap is not None and cheap.peak_bytes <= (1 - WORTH) * plan.peak_bytes:
         text, size, ratio = times.within(cheap.peak_bytes)
-        yield f"with {text} it takes {_change(ratio)}", {"budget": text, "bytes": size, "times": ratio}
+        yield f"with {text} it takes {_change(ratio, _THAN)}", {"budget": text, "bytes": size, "times": ratio}
     least_text, least, worst = times.within(lower[0].peak_bytes)
+    smallest = f"the smallest budget{' of stages that run whole' if cuttable_sizes(plan) else ''}, {least_text},"
     figures = {"least": least_text, "least_bytes": least, "least_times": worst}
     if worst > STEEP:
         steep = next(p.peak_bytes for p in times.points if p.seconds <= STEEP * plan.seconds)
         text, size = as_budget(steep, up=False)
         yield (
-            f"below {text} the time more than doubles; the smallest budget, {least_text}, takes {worst:.2f} times as long",
+            f"below {text} the time more than doubles; {smallest} takes {worst:.2f} times as long",
             {"steep": text, "steep_bytes": size, **figures},
         )
     elif cheap is not lower[0]:
-        yield f"the smallest budget, {least_text}, takes {_change(worst)}", figures
+        yield f"{smallest} takes {_change(worst, '' if cheap else _THAN)}", figures
 
 
 def _more(plan: Plan, times: _Times) -> Iterator[Sentence]:
@@ -83,8 +86,8 @@ def _more(plan: Plan, times: _Times) -> Iterator[Sentence]:
     yield f"{', '.join(words)}; no budget saves more", {"larger": larger}
 
 
-def _change(ratio: float) -> str:
-    """A ratio of times in words: "3 % more time"."""
+def _change(ratio: float, than: str = "") -> str:
+    """A ratio of times in words: "3% more time", and than what."""
     if abs(ratio - 1) < 0.005:
         return "as long"
-    return f"{abs(ratio - 1):.0%} {'more' if ratio > 1 else 'less'} time"
+    return f"{abs(ratio - 1):.0%} {'more' if ratio > 1 else 'less'} time{than}"

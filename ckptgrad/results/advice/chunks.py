@@ -23,15 +23,9 @@ def advise(plan: Plan) -> Iterator[Sentence]:
 
     A smaller budget is enough to have them, or `chunks=True` where all stages hold little inside.
     """
-    peak = plan.floor.at_peak
-    inside = sum(size for kind, size in peak.by_kind.items() if kind.startswith("inside"))
-    if plan.program.chunked or not peak.inside or inside < WORTH * peak.bytes:
-        return
-    kind = plan.program.stages[peak.stage].kind
-    if not kind.may_be_chunked or not kind.wrt or not kind.seeds:
-        return
-    sizes = [found.size for found in cuttable(kind.graph)]
+    peak, sizes = plan.floor.at_peak, cuttable_sizes(plan)
     if sizes:
+        inside = _inside(plan)
         axes = " or ".join(str(size) for size in dict.fromkeys(sizes))
         unasked = ChunkChoice(considered=True).is_worth(plan.costs.largest_transient)
         how = (
@@ -44,3 +38,18 @@ def advise(plan: Plan) -> Iterator[Sentence]:
             f"entries, which are independent",
             {"stage": peak.stage, "inside_bytes": inside, "axes": sizes},
         )
+
+
+def cuttable_sizes(plan: Plan) -> list[int]:
+    """Lengths of axes along which the stage that sets the smallest peak may be cut; empty for a plan over chunks already."""
+    peak = plan.floor.at_peak
+    if plan.program.chunked or not peak.inside or _inside(plan) < WORTH * peak.bytes:
+        return []
+    kind = plan.program.stages[peak.stage].kind
+    if not kind.may_be_chunked or not kind.wrt or not kind.seeds:
+        return []
+    return [found.size for found in cuttable(kind.graph)]
+
+
+def _inside(plan: Plan) -> int:
+    return sum(size for kind, size in plan.floor.at_peak.by_kind.items() if kind.startswith("inside"))

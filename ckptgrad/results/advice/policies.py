@@ -25,7 +25,8 @@ _OURS = "ckptgrad.planning.policies."
 def advise(plan: Plan) -> Iterator[Sentence]:
     """Of the other policies the best within the plan's bytes: as good, better, or by how much slower."""
     costs, own = plan.costs, plan.schedule.policy
-    if not plan.fenced or plan.makespan is not None or plan.seconds <= 0 or len(costs) < 2:
+    alone = plan.makespan is None and plan.microbatches is None
+    if not plan.fenced or not alone or plan.seconds <= 0 or len(costs) < 2:
         return
     if optimum_of(costs).is_long or not optimum_of(costs).is_quick:  # several of them take as long as a plan each
         return
@@ -34,7 +35,7 @@ def advise(plan: Plan) -> Iterator[Sentence]:
     for name, policy in registered().items():
         if name != own and policy.run.__module__.startswith(_OURS):
             with suppress(CkptgradError):
-                times[name] = simulate(policy.run(costs, limit), costs).time / plan.seconds
+                times[name] = max(simulate(policy.run(costs, limit), costs).time, plan.floor_seconds) / plan.seconds
     figures = {"times": times, "limit_bytes": limit}
     if not times:
         yield "no other policy fits into as many bytes", figures

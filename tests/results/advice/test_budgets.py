@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import pytest
 
@@ -80,3 +81,27 @@ def test_of_a_policy_the_budgets_are_those_of_the_optimal_one():
     plan = plan_of(policy="sqrt")
     larger = figures_of(plan)["larger"]
     assert [plan_of(f["budget"]).seconds / plan.seconds for f in larger] == pytest.approx([f["times"] for f in larger])
+
+
+def scored(ws, x):
+    """Attention-like: what is held inside is worth running over chunks."""
+    for w in ws:
+        x = x + jnp.einsum("bqk,bkd->bqd", jax.nn.softmax(jnp.einsum("bqd,bkd->bqk", x @ w, x)), x)
+    return jnp.mean(x**2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("budget", ["0.9x", "0.4x", "0.25x", "min"])
+def test_no_budget_that_is_named_takes_longer_than_is_said_where_stages_may_run_over_chunks(budget):
+    arguments = [jnp.eye(16) * 0.1] * 4, jnp.ones((8, 128, 16))
+    plan = cg.plan(scored, *arguments, budget=budget, costs="estimate")
+    figures = figures_of(plan)
+    named = [(f["budget"], f["times"]) for f in [figures, *figures.get("larger", ())] if "budget" in f]
+    if "least" in figures:
+        named.append((figures["least"], figures["least_times"]))
+    assert named
+    for text, times in named:
+        other = cg.plan(scored, *arguments, budget=text, costs="estimate")
+        assert other.seconds <= 1.001 * times * plan.seconds
+    assert plan.seconds >= plan.fastest_seconds
+    assert any(point.peak_bytes <= plan.peak_bytes and point.seconds <= 1.001 * plan.seconds for point in plan.points)
