@@ -97,8 +97,14 @@ def parts_of(chain: TracedChain, count: int) -> Parts:
     """A call in so many parts.
 
     Raises:
-        OptionError: its loss is not proved to be a sum over an axis, or no axis of which it is one can be cut so.
+        OptionError: its loss is not proved to be a sum over an axis, or no axis of which it is one can be cut so; or it
+            runs on several devices.
     """
+    if chain.devices > 1:
+        raise OptionError(
+            f"microbatches= are parts of a batch on one device, and {title(chain.call.original)} runs on {chain.devices}, "
+            f"which would gather each part; give a budget, or split the batch of each device yourself, in a shard_map"
+        )
     losses = sums_of(chain)
     fitting = [loss for loss in losses if loss.found.size % count == 0]
     name = title(chain.call.original)
@@ -126,7 +132,7 @@ def counts_of(chain: TracedChain) -> list[int]:
 def sums_of(chain: TracedChain) -> list[Summed]:
     """The axes over which the loss of a call is a sum, the best first; none that cuts what is differentiated."""
     graph, losses = chain.graph, list[Summed]()
-    if chain.program.devices > 1 or len(graph.outputs) > 1:
+    if chain.devices > 1 or len(graph.outputs) > 1:
         return []
     differentiated: set[Variable] = {graph.inputs[k] for k in chain.differentiated}
     for start in proposals(graph):

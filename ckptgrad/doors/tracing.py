@@ -26,7 +26,7 @@ from ckptgrad.doors.leaves import NUMBERS, float0_zeros, has_gradient
 from ckptgrad.doors.outputs import check_are_arrays, check_scalar, output_and_aux
 from ckptgrad.doors.placing import Shardings, leaf_shardings
 from ckptgrad.doors.taken_apart import warn_of_checkpoints
-from ckptgrad.doors.unseen import check_is_seen
+from ckptgrad.doors.unseen import check_is_seen, unseen_devices
 from ckptgrad.errors import GradientTypeError, ReferenceTypeError
 from ckptgrad.graph.evaluate import like_aval
 from ckptgrad.graph.graph import Atom, Constant, Graph, aval_bytes
@@ -195,12 +195,14 @@ class TracedChain(Traced):
         differentiated: positions of the leaves that have a gradient; the other selected ones get float0 zeros.
         shardings: how the leaves of the call lie over several devices.
         cutting: how it was asked to be cut.
+        devices: over how many devices it runs, whether it is known how its values lie on these or not.
     """
 
     program: Program
     differentiated: tuple[int, ...]
     shardings: Shardings
     cutting: Cutting = Cutting.FINEST
+    devices: int = 1
 
     def gradients(self, gradients: Sequence[Any]) -> tuple[Any, ...]:
         """Gradients as pytrees, one per argnum, from those of the leaves that have one."""
@@ -267,8 +269,10 @@ def trace_chain(
     differentiated = tuple(k for k in call.selected if has_gradient(call.leaves[k]))
     wrt = [graph.inputs[k] for k in differentiated]
     placed = leaf_shardings(call, request) if shardings is None else shardings
+    unseen = 1
     if shardings is None and request.shardings is None and not any(placed):
         check_is_seen(call, graph, request)
+        unseen = unseen_devices(call, graph)
     lay_out_graph(graph, placed)
     saveable, encodings = request.may_keep, request.kept_as
     program: Program | None = None
@@ -283,4 +287,5 @@ def trace_chain(
     program = replace(
         program, untraced_bytes=returned.untraced_bytes, arguments=tuple(call.names), owners=tuple(call.argument_names)
     )
-    return TracedChain(call, graph, returned, request.has_aux, program, differentiated, placed, cutting)
+    devices = max(unseen, program.devices)
+    return TracedChain(call, graph, returned, request.has_aux, program, differentiated, placed, cutting, devices)

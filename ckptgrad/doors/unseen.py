@@ -39,11 +39,9 @@ def check_is_seen(call: Call, graph: Graph, request: Request) -> None:
     Raises:
         OptionError: nothing says how the arguments lie on the mesh.
     """
-    tracers = [jax.typeof(x) for x in call.leaves if isinstance(x, Tracer)]
-    if not is_in_bytes(request.budget) or not tracers or any(map(is_manual, tracers)):
+    if not is_in_bytes(request.budget) or not _types(call):
         return
-    automatic = [mesh for mesh in _meshes(tracers, graph) if {*mesh.axis_types} == {AxisType.Auto}]
-    size = max((mesh.size for mesh in automatic), default=1)
+    size = unseen_devices(call, graph)
     if size > 1:
         raise OptionError(
             f"a budget in bytes is for one device, and while {title(call.original)} is traced by jax.jit on a mesh of "
@@ -54,6 +52,23 @@ def check_is_seen(call: Call, graph: Graph, request: Request) -> None:
     if request.compiled_for.attached and count > 1 and _SAID.first_of(call.original):
         warning = ShardingWarning(title(call.original), count)
         warnings.warn_explicit(warning, ShardingWarning, "ckptgrad", 1, registry=_LINES)
+
+
+def unseen_devices(call: Call, graph: Graph) -> int:
+    """The number of devices of the mesh with automatic axes on which a call is traced by `jax.jit`; 1 where there is none.
+
+    Args:
+        call: of which no sharding is known.
+        graph: what was traced.
+    """
+    automatic = (mesh for mesh in _meshes(_types(call), graph) if {*mesh.axis_types} == {AxisType.Auto})
+    return max((mesh.size for mesh in automatic), default=1) if _types(call) else 1
+
+
+def _types(call: Call) -> list[Any]:
+    """The types of the tracers of a call; none inside a `shard_map`, where all is of one device."""
+    types = [jax.typeof(x) for x in call.leaves if isinstance(x, Tracer)]
+    return [] if any(map(is_manual, types)) else types
 
 
 def _meshes(types: list[Any], graph: Graph) -> Iterator[Any]:

@@ -87,3 +87,22 @@ def test_on_one_device_nothing_is_said(monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         traced(loss, W, X, budget="1MiB")
+
+
+def wide(w, x):
+    return jax.nn.logsumexp(x @ w, -1).sum()
+
+
+@pytest.mark.parametrize(("devices", "loops"), [(1, True), (8, False)])
+def test_nothing_runs_over_chunks_of_an_axis_that_may_be_cut_over_devices(devices, loops):
+    """They would be gathered: each device has a part of every chunk."""
+    args = np.ones((16, 512), np.float32), np.ones((4096, 16), np.float32)
+    with jax.sharding.use_abstract_mesh(AbstractMesh((devices,), ("d",), axis_types=(AxisType.Auto,))):
+        found = str(traced(wide, *args, budget="min", chunks=True))
+    assert ("scan[" in found or "while[" in found) == loops
+
+
+def test_parts_of_a_batch_are_refused_where_they_would_be_gathered():
+    traced(loss, W, X, microbatches=4)
+    with pytest.raises(OptionError, match=r"one device, and constrained .* runs on 8, which would gather each part"):
+        traced(constrained, W, X, microbatches=4)
