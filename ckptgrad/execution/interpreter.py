@@ -19,16 +19,14 @@ import jax.numpy as jnp
 from ckptgrad.chain.kind import PerKind, StageKind, stands_open
 from ckptgrad.chain.program import Program, Stage
 from ckptgrad.errors import ScheduleError
-from ckptgrad.execution.isolated import add_isolated, fenced, in_order, isolated
-from ckptgrad.execution.order import parameter_gradients_first
+from ckptgrad.execution.isolated import add_isolated, fenced, isolated
 from ckptgrad.execution.xla_forms import apply_in_forms
 from ckptgrad.graph.evaluate import like_aval, read
-from ckptgrad.graph.graph import Atom, Constant, Operation, Variable, variables_of
+from ckptgrad.graph.graph import Atom, Constant, Variable, variables_of
 from ckptgrad.graph.value_types import as_cotangent, cotangent_type, filled
 from ckptgrad.planning.schedule import Action, Backward, Fetch, Forward, Free, Offload, Schedule, unknown_action
-from ckptgrad.stage.joint import Joint
-from ckptgrad.stage.partition import Order, Run, Tie
-from ckptgrad.target.platform import Form, Isolation
+from ckptgrad.stage.partition import Run
+from ckptgrad.target.platform import Isolation
 
 
 class StageFunctions:
@@ -37,13 +35,11 @@ class StageFunctions:
     Args:
         kind: of stage.
         isolated: whether they are isolated where their operands are `fenced`.
-        alone: whether nothing runs beside them: as they are isolated, or as each of them is a program of its own.
     """
 
-    def __init__(self, kind: StageKind, isolated: bool = True, alone: bool = True) -> None:
+    def __init__(self, kind: StageKind, isolated: bool = True) -> None:
         self.kind = kind
         self._isolation = kind.target.platform.isolation if isolated else Isolation.NONE
-        self._alone = alone
         self._apply = apply_in_forms(kind.target.platform.forms)
         self._forward: dict[tuple[int | None, bool, bool], tuple[Run, Any]] = {}
         self._backward: dict[tuple[int, tuple[int, ...]], tuple[Run, Any]] = {}
@@ -69,13 +65,12 @@ class StageFunctions:
         """
         if (keep, summed) not in self._backward:
             part = self.kind.options[keep].partition
-            order = Order(self._ties(part.joint), partial(in_order, isolation=self._isolation))
             others, terms = self.backward_results(keep, summed)
             run = Run(part.backward_run.operations, (*others, *variables_of(terms)))
 
             def stage_backward(operands: Any) -> list[Any]:
                 values, totals = operands
-                made = run(values, order, self._apply)
+                made = run(values, self._apply)
                 env = dict(zip(run.makes, made, strict=True))
                 return made[: len(others)] + [jnp.add(t, read(env, a)) for t, a in zip(totals, terms, strict=True)]
 
@@ -90,16 +85,9 @@ class StageFunctions:
         terms = [a for k, a in enumerate(gradients) if k in summed and a is not None]
         return [v for v in part.backward_run.makes if v in alone], terms
 
-    def _ties(self, joint: Joint) -> dict[Operation, Tie]:
-        target = self.kind.target
-        # Open to each other, stages are one program, and its compiler knows the better order.
-        fixed = Form.PARAMETER_GRADIENTS_FIRST in target.platform.forms and self._alone
-        return parameter_gradients_first(joint, target) if fixed else {}
-
 
 stage_functions = PerKind(StageFunctions)
 separate_functions = PerKind(partial(StageFunctions, isolated=False))
-_open_functions = PerKind(partial(StageFunctions, isolated=False, alone=False))
 
 
 class Execution:
@@ -112,7 +100,7 @@ class Execution:
 
     def __init__(self, program: Program, args: Sequence[Any], fenced: bool = True) -> None:
         self.program = program
-        self.functions = {kind: (stage_functions if fenced else _open_functions)(kind) for kind in program.kinds}
+        self.functions = {kind: (stage_functions if fenced else separate_functions)(kind) for kind in program.kinds}
         self._isolation = program.target.platform.isolation if fenced else Isolation.NONE
         self.env: dict[Variable, Any] = dict(program.graph.constants)
         self.env.update(zip(program.graph.inputs, args, strict=True))

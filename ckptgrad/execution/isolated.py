@@ -30,12 +30,10 @@ from jax import lax
 from jax.experimental.xla_metadata import set_xla_metadata
 
 from ckptgrad.graph.trace import ISOLATED_NAME
-from ckptgrad.graph.value_types import explicit_sharding, varying_axes
+from ckptgrad.graph.value_types import varying_axes
 from ckptgrad.target.platform import Isolation
 
 T = TypeVar("T")
-
-_TOKEN_ELEMENTS = 8
 
 
 def isolated(function: Callable[[Any], list[Any]], isolation: Isolation) -> Callable[..., list[Any]]:
@@ -115,41 +113,3 @@ def add_isolated(total: Any, term: Any, isolation: Isolation) -> Any:
 @cache
 def _addition(isolation: Isolation) -> Callable[..., list[Any]]:
     return isolated(lambda terms: [jnp.add(*terms)], isolation)
-
-
-def in_order(first: Any, operand: Any, isolation: Isolation) -> tuple[Any, Any]:
-    """`first`, and an `operand` that is not there before it.
-
-    A barrier costs nothing, where compilers keep it as long as both its results are read; elsewhere the operand is copied.
-    """
-    if isolation in (Isolation.BARRIERS, Isolation.WHOLE):
-        first, operand = _barrier((first, operand))
-        return first, operand
-    return first, wait_for(first, operand)
-
-
-def wait_for(first: Any, operand: Any) -> Any:
-    """`operand`, made to depend on `first`: seen through a predicate on `first` that is true but opaque."""
-    token = _token_of(first)
-    if token is None or varying_axes(jax.typeof(token)) != varying_axes(jax.typeof(operand)):
-        return operand
-    true = (token <= jnp.inf) | (token != token)
-    everywhere = lax.broadcast(true, operand.shape, out_sharding=explicit_sharding(jax.typeof(operand)))
-    return lax.select(everywhere, operand, lax.full_like(operand, 0))
-
-
-def _token_of(value: Any) -> Any:
-    """A real scalar made from a few elements; None where there is none.
-
-    A reduction, because a compiler computes that once and keeps the scalar.  A single element would be read again
-    inside every fused reader, which would keep the whole value alive.
-    """
-    if not value.size or not jnp.issubdtype(value.dtype, jnp.inexact):
-        return None
-    few = [1] * max(value.ndim - 1, 0) + [min(n, _TOKEN_ELEMENTS) for n in value.shape[-1:]]
-    # An axis that is sharded by type cannot be cut unevenly.
-    sharded = explicit_sharding(jax.typeof(value)) is not None
-    corner = value if sharded else lax.slice(value, (0,) * value.ndim, few)
-    if jnp.issubdtype(corner.dtype, jnp.complexfloating):
-        corner = lax.real(corner)
-    return lax.reduce_max(corner, range(value.ndim))

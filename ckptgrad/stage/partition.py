@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -11,28 +11,6 @@ from ckptgrad.graph.evaluate import apply, needed_operations, read
 from ckptgrad.graph.graph import Atom, Operation, Variable, variables_of
 from ckptgrad.once import once
 from ckptgrad.stage.joint import Joint
-
-
-@dataclass(frozen=True)
-class Tie:
-    """A product that waits: its `operand` is seen only when what `first` makes is there."""
-
-    first: Operation
-    operand: Variable
-
-
-@dataclass(frozen=True)
-class Order:
-    """Operations that wait for others.
-
-    Attributes:
-        ties: what waits for what.
-        after: from a value that must be there and an operand to views of both, which later operations read.
-    """
-
-    ties: Mapping[Operation, Tie]
-    after: Callable[[Any, Any], tuple[Any, Any]]
-
 
 # From an operation and its inputs to its outputs.
 Apply: TypeAlias = Callable[[Operation, Sequence[Any]], list[Any]]
@@ -51,10 +29,10 @@ class Run:
         read_ = [v for op in self.operations for v in variables_of(op.inputs)]
         return tuple(v for v in dict.fromkeys([*read_, *self.makes]) if v not in made)
 
-    def __call__(self, values: Sequence[Any], order: Order | None = None, apply: Apply = apply) -> list[Any]:
+    def __call__(self, values: Sequence[Any], apply: Apply = apply) -> list[Any]:
         """`apply` runs one operation."""
         env = dict(zip(self.reads, values, strict=True))
-        run_operations(self.operations, env, order, apply)
+        run_operations(self.operations, env, apply)
         return [env[v] for v in self.makes]
 
 
@@ -142,23 +120,7 @@ def _run(operations: Sequence[Operation], results: Sequence[Atom | None]) -> Run
     return Run(tuple(operations), tuple(dict.fromkeys(a for a in results if isinstance(a, Variable) and a in made)))
 
 
-def run_operations(
-    operations: Sequence[Operation], env: dict[Variable, Any], order: Order | None = None, apply: Apply = apply
-) -> None:
-    """Run operations in an environment, in order but for those that `order` makes wait for later ones."""
-    done: set[Operation] = set()
-    present = set(operations)
+def run_operations(operations: Sequence[Operation], env: dict[Variable, Any], apply: Apply = apply) -> None:
+    """Run operations in an environment, in order; `apply` runs one."""
     for op in operations:
-        if op in done:
-            continue
-        values = None
-        if order is not None and op in order.ties and order.ties[op].first in present:
-            tie = order.ties[op]
-            earlier = needed_operations(operations, tie.first.outputs, known=env.keys(), effects=False)
-            if op not in earlier:
-                run_operations(earlier, env, None, apply)
-                done.update(earlier)
-                first = tie.first.outputs[0]
-                env[first], seen = order.after(env[first], env[tie.operand])
-                values = [seen if a is tie.operand else read(env, a) for a in op.inputs]
-        env.update(zip(op.outputs, apply(op, values or [read(env, a) for a in op.inputs]), strict=True))
+        env.update(zip(op.outputs, apply(op, [read(env, a) for a in op.inputs]), strict=True))

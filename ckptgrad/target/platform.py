@@ -35,14 +35,12 @@ class Isolation(enum.Enum):
 class Form(enum.Enum):
     """A form in which operations take less time or memory than as written.
 
-    Of single operations (`execution.xla_forms`), of products in gradients (`rules.products.merging_axes`), and of the
-    order of a backward's products (`execution.order`).
+    Of single operations (`execution.xla_forms`), and of products in gradients (`rules.products.merging_axes`).
     """
 
     CHANNELS_LAST = "convolutions with channels last"
     SHORTER_SIDE_FIRST = "gradients of weights with the shorter side first"
     MERGED_AXES = "gradients of weights with the contracted axes merged into one"
-    PARAMETER_GRADIENTS_FIRST = "a layer's parameter gradient before the gradient that it passes on"
 
 
 @dataclass(frozen=True)

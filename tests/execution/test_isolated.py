@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 
 import ckptgrad as cg
-from ckptgrad.execution.isolated import add_isolated, in_order, isolated, wait_for
+from ckptgrad.execution.isolated import add_isolated, isolated
 from ckptgrad.planning.schedule import Forward, Free, Schedule
 from ckptgrad.target.allocated import compiled_memory
 from ckptgrad.target.attached import attached
-from ckptgrad.target.platform import Isolation
 from tests.support.compare import assert_same
 
 DEPTH = 10
@@ -129,20 +128,12 @@ def test_what_waits_is_the_same_whatever_it_waits_for(value, first):
     """Also for nan and infinity, and for what cannot tell."""
     first = jnp.asarray(first)
     run = isolated(lambda values: [values[0]], HERE)
-    for way in (lambda v, f: wait_for(f, v), lambda v, f: run([v], [f])[0]):
-        assert_same(way(value, first), value, bits=True)
-        assert_same(jax.jit(way)(value, first), value, bits=True)
 
+    def way(v, f):
+        return run([v], [f])[0]
 
-@pytest.mark.parametrize("isolation", [Isolation.WHOLE, Isolation.BARRIERS, Isolation.CALLS])
-def test_what_is_put_in_order_is_the_same(isolation):
-    """A barrier for both where compilers keep barriers; elsewhere one of them is a copy that waits."""
-    for made in jax.jit(partial(in_order, isolation=isolation))(ODD, X), in_order(ODD, X, isolation):
-        for got, was in zip(made, (ODD, X), strict=True):
-            assert_same(got, was, bits=True)
-    text = str(jax.make_jaxpr(partial(in_order, isolation=isolation))(ODD, X))
-    copies = isolation is Isolation.CALLS
-    assert ("select_n" in text, "optimization_barrier" in text) == (copies, not copies)
+    assert_same(way(value, first), value, bits=True)
+    assert_same(jax.jit(way)(value, first), value, bits=True)
 
 
 def test_keys_are_isolated_too():

@@ -18,7 +18,7 @@ PLATFORM = Platform(
     # Where first forwards stand open, half precision holds up to 15 boundaries more than its stages do alone.
     isolation=Isolation.WHOLE,
     whole_blocks=True,
-    forms=frozenset({Form.MERGED_AXES, Form.PARAMETER_GRADIENTS_FIRST}),
+    forms=frozenset({Form.MERGED_AXES}),
     open_stores_half=True,
     probe_options=GPU_PROBE_OPTIONS,
     kernel_cache_option="xla_gpu_kernel_cache_file",
