@@ -24,6 +24,11 @@ def stating_trips(average: float | None) -> Generator[None]:
         yield
 
 
+def states_trips(scope: str) -> bool:
+    """Whether one scope says only how often a loop turns."""
+    return _STATED.search(f"{scope}/while") is not None
+
+
 def stated_trips(name: str) -> float | None:
     """How often a loop turns, by its name in a compiled program; None where that does not say it."""
     found = _STATED.search(name)

@@ -11,13 +11,16 @@ Cannot see: what `meters.xla` cannot see; and inside loops it follows one trip.
 from __future__ import annotations
 
 import itertools
+import re
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ckptgrad.compat.primitives import CALLS
 from ckptgrad.graph.source import SourceLine, is_user_file, nearest_line, scope_of
+from ckptgrad.graph.trips import states_trips
 from ckptgrad.meters.protos import parse
 
 # Element types of XLA by number (`xla_data.proto`), as JAX names them.
@@ -26,6 +29,9 @@ _TYPES = {
     10: "float16", 11: "float32", 12: "float64", 15: "complex64", 16: "bfloat16", 18: "complex128",
 }  # fmt: skip
 _VIEWS = frozenset({"bitcast", "opt-barrier", "domain", "add-dependency", "optimization-barrier"})
+# Scopes that no user opened: around the bodies of loops and branches, and around what is called.
+_LOOPS = frozenset({"while", "cond", "scan"})
+_MACHINERY = re.compile(rf"^({'|'.join(CALLS)}|branch_\d+_fun|custom_(jvp|vjp)_call\w*|custom_lin|shard_map|ckptgrad_\w+)$")
 # A value as XLA sees it: for each position in its tuple structure the buffers that may hold it.
 Value = Mapping[tuple[int, ...], frozenset[int]]
 
@@ -226,7 +232,7 @@ class _Reader:
 
     def source(self, metadata: Any) -> SourceLine | None:
         """The user's nearest frame, and the scopes that the operation ran in."""
-        scope = scope_of(metadata.op_name.rpartition("/")[0])
+        scope = user_scope(metadata.op_name.rpartition("/")[0])
         line = nearest_line(self.frames(metadata.stack_frame), scope)
         if line is None and metadata.source_file and is_user_file(metadata.source_file):
             return SourceLine(metadata.source_file, metadata.source_line, "", scope)
@@ -240,6 +246,28 @@ class _Reader:
             location = stack.locations[this.location - 1]
             yield stack.files[location.file - 1], location.line, stack.functions[location.function - 1]
             frame = this.parent if this.parent != frame else 0
+
+
+def user_scope(stack: str) -> str:
+    """The user's named scopes in a stack of names of a compiled program.
+
+    Example:
+        >>> user_scope("jit(run)/backward_0/jit(ckptgrad_isolated)/while/body/closed_call/attn/while/cond")
+        'attn'
+    """
+    names = scope_of(stack).split("/")
+    kept: list[str] = []
+    for outer, name, inner in zip(["", *names], names, [*names[1:], ""], strict=False):
+        is_loop = name in _LOOPS and (not inner or inner in ("body", "cond") or is_machinery(inner))
+        is_loop = is_loop or (outer in _LOOPS and name in ("body", "cond"))
+        if not (is_loop or is_machinery(name)):
+            kept.append(name)
+    return "/".join(filter(None, kept))
+
+
+def is_machinery(name: str) -> bool:
+    """Whether one name of a stack is JAX's or this package's: of a call, of the body of a loop or branch, of its trips."""
+    return _MACHINERY.match(name) is not None or states_trips(name)
 
 
 def _is_temporary(allocation: Any) -> bool:

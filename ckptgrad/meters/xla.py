@@ -10,12 +10,14 @@ import re
 from collections.abc import Sequence
 
 from ckptgrad.errors import MissingExtraError
-from ckptgrad.meters.assignment import Assignment, XlaBuffer, read_assignment
+from ckptgrad.meters.assignment import Assignment, XlaBuffer, is_machinery, read_assignment
 from ckptgrad.meters.buffers import Buffer
 from ckptgrad.meters.meter import Reading, Subject, meter
 from ckptgrad.target.allocated import compiled_memory
 
 _SCOPE = re.compile(r"(?:^|/)((forward|backward)_(\d+))(?=/|$)")
+# What a call is named.
+_CALLED = re.compile(r"^p?jit\((.*)\)$")
 
 
 @meter(
@@ -81,5 +83,11 @@ def _buffer(buffer: XlaBuffer, assignment: Assignment) -> Buffer:
         if kind == "residuals" and any(name.startswith("forward") for name in others if name):
             kind = "boundaries"
     # XLA numbers its own instructions, such as "wrapped_copy.11".
-    what = re.sub(r"\.\d+$", "", buffer.name.rsplit("/", 1)[-1]).removeprefix("wrapped_")
-    return Buffer(kind, buffer.bytes, what, buffer.shape, buffer.dtype, stage, buffer.source)
+    what, source = re.sub(r"\.\d+$", "", buffer.name.rsplit("/", 1)[-1]).removeprefix("wrapped_"), buffer.source
+    called = _CALLED.match(what)
+    if match and (called or what == "body" or is_machinery(what)):
+        # Made by all that a stage does, at the line of whoever compiled it.
+        what, source = f"{match[2]} of stage {stage}", None
+    elif called:
+        what = called[1]
+    return Buffer(kind, buffer.bytes, what, buffer.shape, buffer.dtype, stage, source)

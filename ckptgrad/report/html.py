@@ -36,8 +36,18 @@ def _part(part: RenderableType) -> str:
     if isinstance(part, Table):
         return _table(part)
     if isinstance(part, (str, Text)) and not getattr(part, "no_wrap", False):
-        return f"<p>{escape(str(part))}</p>" if str(part) else ""
+        return f"<p>{_words(part)}</p>" if str(part) else ""
     return f"<pre>{escape(to_text([part]))}</pre>"
+
+
+def _words(text: str | Text) -> str:
+    """A text in which what is bold stays so."""
+    bold = [(s.start, s.end) for s in text.spans if "bold" in str(s.style)] if isinstance(text, Text) else []
+    words, done = "", 0
+    for start, end in sorted(bold):
+        words += f"{escape(str(text)[done:start])}<strong>{escape(str(text)[start:end])}</strong>"
+        done = end
+    return words + escape(str(text)[done:])
 
 
 class PlainColumn(NamedTuple):

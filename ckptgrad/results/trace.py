@@ -80,20 +80,38 @@ def _buffers(timeline: Timeline, scale: float) -> Iterator[dict[str, Any]]:
 
 
 def moments_csv(timeline: Timeline) -> str:
-    """A row for each part of the course: times as shares of the whole, bytes by kind and in total."""
+    """A row for each part of the course that takes time: times as shares of the whole, bytes by kind and in total."""
     rows: list[list[Any]] = []
     for part in timeline.parts:
+        if part.end <= part.start:
+            continue
         moment, kinds = timeline.moments[part.moment], [part.bytes.get(kind, 0) for kind in KINDS]
         place = str(moment.place) if moment.place else ""
         rows.append([part.start, part.end, moment.action, moment.stage, place, *kinds, sum(kinds)])
-    return _csv(["start", "end", "action", "stage", "place", *KINDS, "total"], rows)
+    return _csv(
+        [
+            "start_share_of_time",
+            "end_share_of_time",
+            "action",
+            "stage",
+            "place",
+            *(f"{kind}_bytes" for kind in KINDS),
+            "total_bytes",
+        ],
+        rows,
+    )
 
 
 def buffers_csv(timeline: Timeline) -> str:
-    """A row for each buffer, and from which to which action it is held."""
-    moments = timeline.moments
-    rows = [_buffer_row(life.buffer, moments[life.first].action, moments[life.last].action) for life in timeline.lives]
-    return _csv(["bytes", "kind", "type", "made_by", "stage", "layer", "file", "line", "from", "until"], rows)
+    """A row for each buffer that is held for any time: from which to which action, and when, as shares of the whole."""
+    moments, progress = timeline.moments, timeline.progress
+    rows = [
+        [*_buffer_row(life.buffer, moments[life.first].action, moments[life.last].action), start, end]
+        for life in timeline.lives
+        if (end := progress[life.last][1]) > (start := progress[life.first][0])
+    ]
+    head = ["bytes", "kind", "type", "made_by", "stage", "layer", "file", "line", "from_action", "until_action"]
+    return _csv([*head, "start_share_of_time", "end_share_of_time"], rows)
 
 
 def _buffer_row(b: Buffer, start: str, end: str) -> list[Any]:

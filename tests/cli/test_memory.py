@@ -45,7 +45,7 @@ def test_pages_and_pictures(run, command, tmp_path):
 def test_a_timeline_is_exported(run, tmp_path):
     run("timeline", *TARGET, "--observe", "none", "--trace", "t.json", "--csv", "m.csv", "--csv-buffers", "b.csv")
     assert json.loads((tmp_path / "t.json").read_text())["traceEvents"]
-    assert (tmp_path / "m.csv").read_text().startswith("start,end,action,")
+    assert (tmp_path / "m.csv").read_text().startswith("start_share_of_time,end_share_of_time,action,")
     assert (tmp_path / "b.csv").read_text().startswith("bytes,kind,")
 
 

@@ -6,7 +6,7 @@ import pytest
 from jax import lax
 
 import ckptgrad as cg
-from ckptgrad.meters.assignment import read_assignment
+from ckptgrad.meters.assignment import read_assignment, user_scope
 
 
 def layers(w, x):
@@ -34,3 +34,9 @@ def test_so_does_that_of_jax_grad():
     x = jnp.ones((64, 64))
     executable = jax.jit(jax.value_and_grad(layers)).lower(x, x).compile()
     assert read_assignment(executable).temporary_bytes == executable.memory_analysis().temp_size_in_bytes
+
+
+def test_scopes_are_the_users():
+    assert user_scope("jit(run)/backward_0/jit(ckptgrad_isolated)/while/body/eval_jaxpr/trips_1.000000000/while/body") == ""
+    assert user_scope("jit(f)/GPT/while/body/closed_call/Block/attn/cond/branch_1_fun/mlp") == "GPT/Block/attn/mlp"
+    assert user_scope("jit(f)/body/while") == "body"

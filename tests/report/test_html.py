@@ -27,3 +27,8 @@ def test_text_is_a_paragraph_and_a_chart_keeps_its_blanks():
     html = fragment(["a < b", Text("x  y", no_wrap=True), ""], "<img>")
     assert html == '<div class="ckptgrad"><p>a &lt; b</p><pre>x  y</pre><img></div>'
     assert to_html(["a"]) == f'{STYLE}<div class="ckptgrad"><p>a</p></div>'
+
+
+def test_what_is_bold_stays_so():
+    text = Text.assemble(("FAILED: a < b", "bold red"), "\nthe rest")
+    assert "<p><strong>FAILED: a &lt; b</strong>\nthe rest</p>" in fragment([text])

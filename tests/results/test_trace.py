@@ -68,10 +68,24 @@ def test_slices_do_not_overlap_where_times_are_rounded():
 def test_moments_and_buffers_are_rows():
     moments = [*csv.DictReader(io.StringIO(TIMELINE.to_csv()))]
     assert [row["action"] for row in moments] == ["F0:1", "F1:0", "B1", "B0"]
-    assert (moments[2]["start"], moments[2]["end"], moments[2]["total"]) == ("0.4", "0.8", str(16 * KIB))
+    assert (moments[2]["start_share_of_time"], moments[2]["end_share_of_time"], moments[2]["total_bytes"]) == (
+        "0.4",
+        "0.8",
+        str(16 * KIB),
+    )
     buffers = [*csv.DictReader(io.StringIO(TIMELINE.to_csv("buffers")))]
     assert sum(int(row["bytes"]) for row in buffers) == sum(life.buffer.bytes for life in TIMELINE.lives)
-    assert ("float32[8,128]", "F0:1", "B1", "12") in [(r["type"], r["from"], r["until"], r["line"]) for r in buffers]
+    assert ("float32[8,128]", "F0:1", "B1", "12") in [
+        (r["type"], r["from_action"], r["until_action"], r["line"]) for r in buffers
+    ]
+
+
+def test_what_takes_no_time_has_no_row():
+    first, second, third, fourth = TIMELINE.moments
+    instant = replace(
+        TIMELINE, moments=(first, replace(second, end=second.start), replace(third, start=second.start), fourth)
+    )
+    assert [row["action"] for row in csv.DictReader(io.StringIO(instant.to_csv()))] == ["F0:1", "B1", "B0"]
 
 
 def test_other_rows_are_refused():

@@ -12,7 +12,7 @@ from bokeh.transform import dodge
 from ckptgrad.report.interactive.looks import HATCHES, add_legend, hover, new_figure
 
 HEIGHT, WIDTH = 260, 0.85
-FEW = 5  # places: the figure is not as wide as the page
+PLACES = 6  # of fewer bars none is wider than if there were as many
 
 
 def bars(
@@ -36,9 +36,9 @@ def bars(
         options: of the figure.
     """
     names = list(dict.fromkeys(places))
-    few = {"sizing_mode": None, "width": 170 * len(names) + 120} if len(names) < FEW else {}
-    drawn = new_figure(HEIGHT, label, **{"x_range": FactorRange(factors=names), **few, **options})
-    bottom, entries, width = [0.0] * len(places), [], WIDTH if stacked else WIDTH / max(1, len(rows))
+    whole = min(WIDTH, WIDTH * len(names) / PLACES) if stacked else WIDTH
+    drawn = new_figure(HEIGHT, label, **{"x_range": FactorRange(factors=names), **options})
+    bottom, entries, width = [0.0] * len(places), [], whole if stacked else whole / max(1, len(rows))
     for k, (name, heights) in enumerate(rows.items()):
         colour, hatch = styles[name]
         below = bottom if stacked else [0.0] * len(places)
@@ -46,7 +46,7 @@ def bars(
         source = ColumnDataSource(
             {"place": [*places], "bottom": below, "top": top, "said": [*said[name]], "name": [name] * len(places)}
         )
-        x: Any = "place" if stacked else dodge("place", (k + 0.5) * width - WIDTH / 2, range=drawn.x_range)
+        x: Any = "place" if stacked else dodge("place", (k + 0.5) * width - whole / 2, range=drawn.x_range)
         bar = drawn.vbar(
             x=x, width=width * 0.96, top="top", bottom="bottom", source=source, fill_color=colour, line_color="#444444",
             line_width=0.5, hatch_pattern=HATCHES[hatch], hatch_color="#444444", hatch_alpha=0.5, hatch_scale=8,

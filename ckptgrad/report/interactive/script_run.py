@@ -23,11 +23,16 @@ def interactive(run: ScriptRun) -> dict[str, Callable[[], Drawn]]:
     return {"peaks of gradients": partial(_drawn, planned)} if planned else {}
 
 
+def _label(number: int, call: GradientCall) -> str:
+    """The function alone: its line is in the table."""
+    return f"{number}  {call.function.partition(' (')[0]}"
+
+
 def _drawn(calls: list[GradientCall]) -> Drawn:
     sizes = [call.peak_bytes or 0 for call in calls]
     unit = unit_for(max(sizes))
     drawn = bars(
-        "Peaks of gradients", [f"{k + 1}  {call.function}" for k, call in enumerate(calls)],
+        "Peaks of gradients", [_label(k + 1, call) for k, call in enumerate(calls)],
         {"peak": [b / unit.bytes for b in sizes]}, {"peak": [format_bytes(b) for b in sizes]},
         {"peak": KIND_STYLES["boundaries"]}, stacked=True, name="calls",
     )  # fmt: skip

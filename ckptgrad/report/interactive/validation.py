@@ -17,7 +17,8 @@ from ckptgrad.report.series.units import unit_for
 from ckptgrad.report.series.validation import ValidationSeries, validation_series
 from ckptgrad.results.validation import Validation
 
-CAPTION = "Peaks beyond the arguments by each meter, and times relative to jax.grad's; the dashed line is the budget."
+CAPTION = "Peaks beyond the arguments by each meter, and times relative to jax.grad's{}."
+BUDGET = "; the dashed line is the budget"
 
 
 @registry.interactive.register(Validation)
@@ -30,6 +31,7 @@ def interactive(validation: Validation) -> dict[str, Callable[[], Drawn]]:
 def _drawn(series: ValidationSeries, budget: int | None) -> Drawn:
     highest = max(max(row) for row in series.peaks.values())
     unit = unit_for(highest)
+    caption = CAPTION.format("" if budget is None else BUDGET)
     above = bars(
         "Peaks", series.rows,
         {label: [b / unit.bytes for b in row] for label, row in series.peaks.items()},
@@ -44,11 +46,11 @@ def _drawn(series: ValidationSeries, budget: int | None) -> Drawn:
             )
         )
     if not any(series.ratios):
-        return Drawn(above, CAPTION)
+        return Drawn(above, caption)
     times = {"time": series.ratios}
     below = bars(
         "Times", series.rows, times, {"time": [f"{r:.2f} of jax.grad's time" for r in series.ratios]},
         {"time": ("#999999", "")}, stacked=True, x_range=above.x_range,
     )  # fmt: skip
     below.yaxis.axis_label = "time, of jax.grad's"
-    return Drawn(column(above, below, sizing_mode="stretch_width"), CAPTION)
+    return Drawn(column(above, below, sizing_mode="stretch_width"), caption)

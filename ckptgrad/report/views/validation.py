@@ -44,13 +44,16 @@ def parts(validation: Validation) -> list[RenderableType]:
         head += f"\nheld beside them: {need_words(validation.arguments, max(certified, default=0))} of the largest"
     verdict = ("passed" if ran else "certified") if validation.passed else "FAILED"
     notes = [f"{verdict}: {text}" for text in validation.row_failures or [_agreement(validation)]]
+    wrong: list[str] = []
+    if not validation.passed:
+        wrong, notes = [*notes, *validation.located], []
     notes += [_inexact(row) for row in validation.rows if row.inexact]
-    notes += validation.located
     if validation.borrowed:
         notes.append(f"borrowed from JAX, so not checked independently: {', '.join(validation.borrowed)}")
     reasons = {(m, r.reason): row.name for row in validation.rows for m, r in row.readings.items() if r.bytes is None}
     notes += [f"{meter} n/a ({name}): {reason}" for (meter, reason), name in reasons.items()]
-    return [Text(head), table, Text("\n".join(notes))]
+    top = Text.assemble(("\n".join(wrong), "bold red"), f"\n{head}") if wrong else Text(head)
+    return [top, table, *([Text("\n".join(notes))] if notes else [])]
 
 
 @registry.figures.register(Validation)

@@ -41,7 +41,9 @@ def test_what_is_wrong_is_said_in_place_of_the_agreement():
 
 def test_a_wrong_custom_rule_fails_though_gradients_agree():
     finding = Finding(CUSTOM, 1, "custom_vjp_call", "mine", input=0, shape=(3,), dtype="float32", relative=0.5, allowed=1e-4)
-    text = " ".join(lines(replace(VALIDATION, findings=(finding,), checked=1)))
+    found = lines(replace(VALIDATION, findings=(finding,), checked=1))
+    text = " ".join(found)
+    assert found[0].startswith("FAILED")
     assert "FAILED: gradients agree" in text
     assert "custom rules that both use are wrong" in text
     assert "wrong: stage 1, custom_vjp `mine`" in text
