@@ -84,7 +84,7 @@ _Shown.use(_RENDERER)
 
 def __dir__() -> list[str]:
     """The public names, without the rooms that happen to be loaded."""
-    return [*__all__, *(name for name in globals() if name.startswith("__"))]
+    return [*__all__]
 
 
 def load_ipython_extension(shell: Any) -> None:

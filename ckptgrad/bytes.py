@@ -96,6 +96,11 @@ def resolve_budget(
     return size
 
 
+def is_share(budget: Budget) -> bool:
+    """Whether a budget that `check_budget` accepts is a share of what storing everything needs: "0.25x"."""
+    return isinstance(budget, str) and budget.strip().lower().endswith("x")
+
+
 def is_in_bytes(budget: Budget) -> bool:
     """Whether a budget that `check_budget` accepts is a number of bytes: not none, nor a share of what a plan needs."""
     if not isinstance(budget, str):

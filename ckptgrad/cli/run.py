@@ -46,6 +46,7 @@ def run(
 
     Peaks are predicted; a program of the script's own jit is certified as a whole. What cannot be planned is left to JAX,
     and reported; the page shows what each holds, and when. The exit code is the script's; 2 for a budget that is too small.
+    A gradient that no plan keeps within a share of what it needs ("0.5x") gets its smallest plan, and the report says so.
 
     With --dry, each program with a gradient is compiled from the types of its arguments, and the script goes on with JAX's
     own gradients, until as many are compiled as --programs says: with one, nothing heavy runs here.
@@ -86,7 +87,7 @@ def _exit_code(script: str, is_module: bool, arguments: list[str], planned: Plan
     except KeyboardInterrupt:
         return INTERRUPTED_EXIT
     except BudgetError as error:
-        complain(str(error))
+        complain("\n".join([str(error), *getattr(error, "__notes__", ())]))
         return 2
     except Exception as error:
         typer.echo(users_traceback(error) or traceback.format_exc(), err=True, nl=False)

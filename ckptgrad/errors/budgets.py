@@ -63,7 +63,7 @@ class BudgetError(CkptgradError):
 
     def __str__(self) -> str:
         by = f" of policy {self.policy!r}" if self.policy else ""
-        at = f", set by stage {self.stage}" if self.stage is not None else ""
+        at = f", set by stage {self.stage}{self._place}" if self.stage is not None else ""
         remedy = f"raise the budget to at least {self.smallest} bytes"
         if self.multiple is not None:
             remedy += f' ("{self.multiple}" of what storing everything needs)'
@@ -71,11 +71,18 @@ class BudgetError(CkptgradError):
             remedy += ", or make that stage smaller"
         if self.policy not in (None, "optimal"):
             remedy += ", or use policy 'optimal'"
-        least = f"the smallest feasible peak{by}: {self.smallest} bytes ({self.smallest / 2**20:.4g} MiB){at}"
+        least = f"the smallest feasible peak{by}: {_exactly(self.smallest)}{at}"
         each = f" a device, of {self.devices}," if self.devices > 1 else ""
         source = f", {self.source}," if self.source else ""
-        asked = f"a budget of {self.budget} bytes ({self.budget / 2**20:.4g} MiB){each}{source} is below {least}; {remedy}"
+        asked = f"a budget of {_exactly(self.budget)}{each}{source} is below {least}; {remedy}"
         return asked if self.floor is None else f"{asked}\n{self.floor}"
+
+    @property
+    def _place(self) -> str:
+        """Where the stage that sets the smallest peak comes from, in brackets; empty where that is not known."""
+        peak = getattr(self.floor, "at_peak", None)
+        known = peak is not None and peak.stage == self.stage and peak.place is not None
+        return f" ({peak.place.brief})" if known else ""
 
     def taken_from(self, source: str) -> BudgetError:
         """Itself, of a budget that is what is free: `source` says in words of what."""
@@ -89,6 +96,14 @@ class BudgetError(CkptgradError):
     def __reduce__(self) -> tuple[Any, ...]:
         """As data, for other processes."""
         return _restored, (type(self), self.args, {**self.__dict__, "_floor": self.floor, "_make_floor": None})
+
+
+def _exactly(size: int) -> str:
+    """A number of bytes, and what it is in a larger unit where that is shorter."""
+    if size < 1024:
+        return f"{size} byte{'' if size == 1 else 's'}"
+    unit, name = (2**20, "MiB") if size >= 2**20 else (2**10, "KiB")
+    return f"{size} bytes ({size / unit:.4g} {name})"
 
 
 def _restored(kind: type[BudgetError], args: tuple[Any, ...], attributes: dict[str, Any]) -> BudgetError:
@@ -132,8 +147,8 @@ class StepMemoryError(BudgetError):
         each = f" on each of {self.devices} devices" if self.devices > 1 else ""
         helps = f". What would help: {'; '.join(remedies)}" if remedies else ""
         self._text = (
-            f"{function} takes at least {self.smallest} bytes ({self.smallest / 2**20:.4g} MiB){each}, and {limit} bytes "
-            f"({limit / 2**20:.4g} MiB) were asked for: {', '.join(taken)}{helps}"
+            f"{function} takes at least {_exactly(self.smallest)}{each}, and {_exactly(limit)} were asked for: "
+            f"{', '.join(taken)}{helps}"
         )
 
     def __str__(self) -> str:

@@ -84,6 +84,8 @@ class Certified:
     def __str__(self) -> str:
         plan, memory = self.plan, self.memory
         source = f" ({self.budget_source})" if self.budget_source else ""
+        results = memory.peak_bytes - memory.temporary_bytes
+        gradients = min(results, plan.program.gradient_bytes)
         held = sum(plan.program.argument_bytes.values())
         stages = f"{len(plan.program.stages)} stages, {plan.simulation.recomputations} forwards repeated"
         if plan.recomputing_inside:
@@ -92,7 +94,8 @@ class Certified:
             ("certified", f"{format_bytes(self.peak_bytes)}{device_words(plan.program.devices)} beyond the arguments"),
             ("temporaries", format_bytes(self.temporary_bytes)),
             *([("in host memory", format_bytes(memory.host_bytes))] if memory.host_bytes else []),
-            ("outputs", format_bytes(memory.peak_bytes - memory.temporary_bytes)),
+            ("outputs", format_bytes(results - gradients)),
+            ("gradients", format_bytes(gradients)),
             ("arguments", f"{format_bytes(held)}; {format_bytes(held + self.peak_bytes)} with them"),
             ("budget", ("none" if self.budget is None else format_bytes(self.budget)) + source),
             (

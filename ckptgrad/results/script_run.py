@@ -22,6 +22,8 @@ class GradientCall:
         certified_bytes: what XLA allocates beyond the arguments: for the program that it is in, with all that this does; in
             a dry run of a gradient outside programs, for the gradient. None where nothing was compiled as one.
         program: the name of that program; "" outside programs.
+        least: the share of what it needs that the smallest plan takes, where it got that one because none is within the
+            share that was asked for; else "".
     """
 
     function: str
@@ -33,6 +35,7 @@ class GradientCall:
     times: int = 1
     certified_bytes: int | None = None
     program: str = ""
+    least: str = ""
 
 
 @dataclass(frozen=True, repr=False)

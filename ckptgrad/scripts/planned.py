@@ -19,11 +19,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
 
-from ckptgrad.bytes import format_bytes
+from ckptgrad.bytes import format_bytes, is_share
 from ckptgrad.doors import gradient
 from ckptgrad.doors.certify import compile_whole
 from ckptgrad.doors.watching import watching
@@ -195,37 +196,72 @@ class PlannedGradients:
                 self._note(fun, place, f"ckptgrad has no {unknown[0] if unknown else 'reduce_axes'}")
                 return theirs(*call, **named)
             plans: list[Plan] = []
+            least = ""
             try:
                 door = ours(*args, **given, **self.options)
+                smallest = (
+                    partial(ours, *args, **given, **{**self.options, "budget": "min"})
+                    if is_share(self.options.get("budget"))
+                    else None
+                )
                 with self.left_alone(), watching(plans.append):
                     if self.dry is not None and not is_traced(call, named):
-                        return self._dry(fun, place, door, theirs, call, named)
-                    result = door(*call, **named)
+                        return self._dry(fun, place, door, smallest, theirs, call, named)
+                    try:
+                        result = door(*call, **named)
+                    except BudgetError as error:
+                        if smallest is None:
+                            raise
+                        least = error.multiple or format_bytes(error.smallest)
+                        result = smallest()(*call, **named)
             except BudgetError as error:
                 self._note(fun, place, f"the smallest peak is {format_bytes(error.smallest)}")
+                error.add_note(f"this is the gradient of {_name(fun)} that {place} asks for")
                 raise
             except CkptgradError as error:
                 reason = str(error).splitlines()[0]
             else:
-                self._note(fun, place, plan=plans[0])
+                self._note(fun, place, plan=plans[0], least=least)
                 return result
             self._note(fun, place, reason)
             return theirs(*call, **named)
 
         return planned
 
-    def _dry(self, fun: Any, place: str, door: Any, theirs: Any, call: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    def _dry(
+        self,
+        fun: Any,
+        place: str,
+        door: Any,
+        smallest: Callable[[], Any] | None,
+        theirs: Any,
+        call: tuple[Any, ...],
+        named: dict[str, Any],
+    ) -> Any:
         """Compile a gradient once for each line and types of arguments; the script goes on with JAX's own."""
         if (key := _types(place, call, named)) not in self._compiled:
-            certified = door.compile(*call, **named)
-            self._note(fun, place, plan=certified.plan, certified_bytes=certified.peak_bytes)
+            least = ""
+            try:
+                certified = door.compile(*call, **named)
+            except BudgetError as error:
+                if smallest is None:
+                    raise
+                least = error.multiple or format_bytes(error.smallest)
+                certified = smallest().compile(*call, **named)
+            self._note(fun, place, plan=certified.plan, certified_bytes=certified.peak_bytes, least=least)
             self._compiled_another(key)
         return theirs(*call, **named)
 
     def _note(
-        self, fun: Any, place: str, left: str = "", plan: Plan | None = None, certified_bytes: int | None = None
+        self,
+        fun: Any,
+        place: str,
+        left: str = "",
+        plan: Plan | None = None,
+        certified_bytes: int | None = None,
+        least: str = "",
     ) -> None:
-        call = GradientCall(_name(fun), place, left=left)
+        call = GradientCall(_name(fun), place, left=left, least=least)
         if plan is not None:
             stages, repeated = len(plan.program.stages), plan.simulation.recomputations
             call = replace(call, peak_bytes=plan.peak_bytes, stages=stages, repeated=repeated)

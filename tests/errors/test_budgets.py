@@ -6,8 +6,10 @@ import pickle
 from dataclasses import dataclass
 from decimal import Decimal
 
+import jax.numpy as jnp
 import pytest
 
+import ckptgrad as cg
 from ckptgrad.errors import BudgetError, StepMemoryError
 from ckptgrad.errors.budgets import share_of
 
@@ -39,7 +41,7 @@ def test_it_says_what_is_feasible_and_which_stage_sets_it():
 def test_it_can_be_said_of_one_of_several_devices():
     error = BudgetError(100, 200, floor=lambda: Floor(1000)).on(8)
     assert (error.devices, error.floor) == (8, Floor(1000))
-    assert "100 bytes (9.537e-05 MiB) a device, of 8, is below" in str(error)
+    assert "100 bytes a device, of 8, is below" in str(error)
 
 
 def test_the_floor_is_made_once_and_only_where_it_is_asked_for():
@@ -77,3 +79,25 @@ def test_a_step_says_what_takes_how_much():
     assert str(error).endswith("were asked for: params 1 MiB. What would help: a smaller batch")
     assert error.on(4) is error
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [(1, "1 byte is"), (3, "3 bytes is"), (1536, "1536 bytes (1.5 KiB) is"), (2**20, "1048576 bytes (1 MiB) is")],
+)
+def test_bytes_are_written_in_a_unit_that_fits(size, words):
+    assert f"a budget of {words} below" in str(BudgetError(size, 2**21))
+
+
+def test_the_place_of_the_stage_stands_in_the_first_line():
+    def loss(ws, x):
+        for w in ws:
+            x = jnp.tanh(x @ w)
+        return jnp.sum(x)
+
+    with pytest.raises(BudgetError) as raised:
+        cg.plan(loss, [jnp.eye(8)] * 3, jnp.ones((64, 8)), budget=10)
+    error = raised.value
+    place = error.floor.at_peak.place.brief
+    assert f"set by stage {error.stage} ({place})" in str(error).splitlines()[0]
+    assert "test_budgets.py:" in place

@@ -417,6 +417,7 @@ def test_a_certificate_prints_as_a_small_table():
         "certified",
         "temporaries",
         "outputs",
+        "gradients",
         "arguments",
         "budget",
         "predicted",

@@ -87,6 +87,21 @@ def test_state_of_modules_goes_on():
 
 
 def test_a_budget_that_is_too_small_is_said():
-    with PlannedGradients({"budget": 10}).in_place(), pytest.raises(cg.BudgetError):
+    with PlannedGradients({"budget": 10}).in_place(), pytest.raises(cg.BudgetError) as raised:
         jax.grad(loss)(W, X)
+    (note,) = raised.value.__notes__
+    assert "the gradient of loss" in note
+    assert "test_planned.py:" in note
     assert jax.grad(loss)(W, X).shape == (4, 4)
+
+
+@pytest.mark.parametrize("dry", [None, 2])
+def test_a_gradient_that_no_plan_keeps_in_its_share_gets_its_smallest(dry):
+    planned = PlannedGradients({"budget": "0.01x"}, dry)
+    with planned.in_place():
+        found = jax.grad(loss)(W, X)
+    (call,) = planned.calls
+    smallest = cg.grad(loss, budget="min")
+    assert call.peak_bytes == (smallest.plan(W, X) if dry is None else smallest.compile(W, X).plan).peak_bytes
+    assert 0 < float(call.least.removesuffix("x")) <= 1
+    assert_same(found, jax.grad(loss)(W, X), scale=8)

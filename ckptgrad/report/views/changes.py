@@ -26,12 +26,18 @@ def parts(changes: Changes) -> list[RenderableType]:
     if changes.seconds is not None and changes.seconds[0]:
         head += f"; the second takes {changes.seconds[1] / changes.seconds[0]:.2f} times the estimated time"
     shown: list[RenderableType] = [Text(head), _bytes("", changes.totals)]
-    if changes.held:
-        shown.append(_bytes("held at the peak", changes.held))
+    if held := [change for change in changes.held if _shows(change)]:
+        shown.append(_bytes("held at the peak", held))
     before, after = changes.stage_counts
     if before != after:
         shown.append(Text(f"{counted(before, 'stage')} before, {after} after"))
     return [*shown, _stages(changes)] if changes.stages else shown
+
+
+def _shows(change: Change) -> bool:
+    """Whether it is no difference below a thousandth between two sizes that are written alike."""
+    alike = format_bytes(change.before) == format_bytes(change.after)
+    return not alike or 1000 * abs(change.by) >= max(change.before, change.after)
 
 
 def _bytes(name: str, rows: Sequence[Change]) -> Table:

@@ -40,6 +40,7 @@ KEPT = {
     "unbatched products": "results of products without batch dimensions",
     "input": "only what the stage reads",
 }
+IN_ONE_PASS = ", in one pass"
 LONGEST_PERIOD = 8  # stages in a pattern that is written only once however often it repeats
 
 
@@ -164,6 +165,15 @@ def _legend(plan: Plan) -> dict[str, str]:
     words = [f"{name}: {KEPT[name]}" for name in KEPT if name in kept]
     if shares := sorted(name for name in kept if name.endswith(" %")):
         words.append(f"{shares[0]}: that share of the bytes of the choice that keeps most")
+    if chunked := sorted(name for name in kept if " chunks of " in name):
+        once = (
+            "; in one pass: forward and backward in the same loop"
+            if any(name.endswith(IN_ONE_PASS) for name in chunked)
+            else ""
+        )
+        words.append(
+            f"{chunked[0].removesuffix(IN_ONE_PASS)}: entries of an axis, so many at a time, one chunk after the other{once}"
+        )
     columns = {
         "boundary": "what the stage passes to the next one",
         "kept for backward": f"what its forward keeps beside that ({'; '.join(words)})" if words else "",

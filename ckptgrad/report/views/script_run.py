@@ -25,14 +25,20 @@ def parts(run: ScriptRun) -> list[RenderableType]:
     if not run.calls:
         return [Text(f"{run.script}: no gradient was asked for by jax.grad, jax.value_and_grad, flax.nnx's or Equinox's")]
     columns = ["function", "asked for at", "calls", "predicted", "certified", "stages", "repeated"]
-    why = ["not planned"] if planned < len(run.calls) else []
+    why = ["remarks"] if any(map(_remark, run.calls)) else []
     table = table_of(*columns, *why, left=(*columns[:2], *why), wrapped=(*columns, *why))
     for call in run.calls:
         peak = NOTHING if call.peak_bytes is None else format_bytes(call.peak_bytes)
         numbers = (str(call.stages), str(call.repeated)) if not call.left else (NOTHING, NOTHING)
         cells = (call.function, call.place, str(call.times), peak, _certified(call), *numbers)
-        table.add_row(*cells, *([call.left] if why else []))
+        table.add_row(*cells, *([_remark(call)] if why else []))
     return [head, table, legend]
+
+
+def _remark(call: GradientCall) -> str:
+    if call.left:
+        return f"not planned: {call.left}"
+    return f"the smallest plan, {call.least}: none is within the budget" if call.least else ""
 
 
 def _certified(call: GradientCall) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ckptgrad.report.views.changes import MOST_ROWS
-from ckptgrad.results.changes import Change, Changes, StageChange
+from ckptgrad.results.changes import Change, Changes, Contents, StageChange, changes
 from tests.cases.results import KIB
 
 CHANGES = Changes(
@@ -16,8 +16,8 @@ CHANGES = Changes(
 )
 
 
-def rows(changes):
-    return [" ".join(line.split()) for line in str(changes).splitlines()]
+def rows(found):
+    return [" ".join(line.split()) for line in str(found).splitlines()]
 
 
 def test_tables():
@@ -44,3 +44,12 @@ def test_of_many_rows_the_first_are_shown():
     many = tuple(Change(f"name {k}", 0, KIB) for k in range(MOST_ROWS + 3))
     found = rows(Changes("plan", (Change("peak", KIB, 2 * KIB),), many))
     assert found[-1] == "... and 3 more rows"
+
+
+def test_differences_that_do_not_show_are_not_listed():
+    found = changes(
+        Contents("plan", {"peak": 9}, {"w": 524_392, "v": 1024}), Contents("plan", {"peak": 9}, {"w": 524_388, "v": 1000})
+    )
+    assert [change.name for change in found.held] == ["v", "w"]
+    assert " v " in f" {' '.join(str(found).split())} "
+    assert "512.1 KiB" not in str(found)
