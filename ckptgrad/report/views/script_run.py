@@ -22,6 +22,8 @@ def parts(run: ScriptRun) -> list[RenderableType]:
         "predicted: of the gradient, beyond its arguments; certified: what XLA allocates for all of the program that it is "
         "in, beyond the arguments of that"
     )
+    if any(call.least for call in run.calls):
+        legend.append("; smallest plan: none is within the budget, and that share of what the gradient needs is the least")
     if not run.calls:
         return [Text(f"{run.script}: no gradient was asked for by jax.grad, jax.value_and_grad, flax.nnx's or Equinox's")]
     columns = ["function", "asked for at", "calls", "predicted", "certified", "stages", "repeated"]
@@ -37,8 +39,9 @@ def parts(run: ScriptRun) -> list[RenderableType]:
 
 def _remark(call: GradientCall) -> str:
     if call.left:
-        return f"not planned: {call.left}"
-    return f"the smallest plan, {call.least}: none is within the budget" if call.least else ""
+        # Its first sentence: what to do instead is no matter of a table.
+        return f"not planned: {call.left.partition('. ')[0]}"
+    return f"smallest plan, {call.least}" if call.least else ""
 
 
 def _certified(call: GradientCall) -> str:
