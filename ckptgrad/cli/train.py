@@ -126,7 +126,8 @@ def _memory_lines(training: Training) -> str:
     """What jax.grad would hold, the budget, and what is certified."""
     gradient, reference, plan_ = training.gradient, training.reference, training.gradient.plan
     share = gradient.temporary_bytes / reference.temporary_bytes if reference.temporary_bytes else 1.0
-    budget = "none" if plan_.budget is None else format_bytes(plan_.budget)
+    # The plan's own is what was aimed at, which may be more: a staged gradient holds not all gradients from the start.
+    budget = "none" if gradient.budget is None else format_bytes(gradient.budget)
     return (
         f"jax.grad   {format_bytes(reference.peak_bytes)} beyond the arguments, of them "
         f"{format_bytes(reference.temporary_bytes)} temporaries\n"

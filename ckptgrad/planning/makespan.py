@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.ledger import Ledger
-from ckptgrad.planning.schedule import Backward, Fetch, Forward, Offload, Schedule
+from ckptgrad.planning.schedule import Backward, Fetch, Forward, Free, Offload, Schedule
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,8 @@ def simulate_makespan(costs: ChainCosts, schedule: Schedule, rates: Sequence[Rat
             away[action.boundary] = max(finish, away.get(action.boundary, 0.0))
         elif isinstance(action, Fetch):
             there[action.boundary] = finish
+        elif isinstance(action, Free):
+            away.pop(action.boundary, None)
         elif isinstance(action, Forward) and action.output:
             there[action.stage + 1] = finish
         # What is sent may still be read by computation that was issued before.

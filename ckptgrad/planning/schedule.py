@@ -218,6 +218,18 @@ class Schedule:
         return self.forwards - len({action.stage for action in self.actions if isinstance(action, Forward)})
 
     @property
+    def sent(self) -> int:
+        """How many boundaries are sent to a tier; one of which the tier has a copy already is not sent again."""
+        away, count = set[int](), 0
+        for action in self.actions:
+            if isinstance(action, Free):
+                away.discard(action.boundary)
+            elif isinstance(action, Offload) and action.boundary not in away:
+                away.add(action.boundary)
+                count += 1
+        return count
+
+    @property
     def kept(self) -> dict[int, int]:
         """The save option from which each stage's backward runs."""
         keeps = (action for action in self.actions if isinstance(action, Forward))

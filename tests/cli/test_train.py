@@ -117,3 +117,20 @@ def test_an_error_of_all_processes_is_said_once(tmp_path):
     _, errors = launcher.communicate(timeout=400)
     assert launcher.returncode == 2
     assert errors.count("a batch of 7 cannot be divided among 2 devices") == 1
+
+
+@pytest.mark.slow
+def test_what_does_not_fit_without_repeating_more_is_trained_with_a_disk(run, tmp_path):
+    """Each forward runs again once: all boundaries are held then, or sent."""
+    (tmp_path / "scratch").mkdir()
+    deep = ["--depth", "12", "--width", "32", "--heads", "2", "--context", "64", "--batch", "16", "--chunks", "false"]
+    words = [*deep, "--steps", "2", "--meters", "none", "--repeats", "1", "--text", "text.txt", "--policy", "recompute_all"]
+    staged = [*words, "--runtime", "staged", "--budget", "5MiB"]
+    refused = run("train", *staged, code=2)
+    assert "a budget of 5242880 bytes (5 MiB) is below the smallest feasible peak" in refused.output
+    assert "boundaries" in refused.output
+    found = json.loads(run("train", *staged, "--tiers", f"disk:{tmp_path / 'scratch'}:1GiB", "--json").stdout)
+    assert found["certified_peak_bytes"] <= 5 * 2**20
+    assert any(action.startswith(">") for action in found["plan"]["schedule"])
+    assert found["validation"]["passed"]
+    assert os.listdir(tmp_path / "scratch") == []

@@ -36,3 +36,11 @@ def test_a_full_device_waits_for_what_is_sent():
 def test_what_a_tier_has_is_not_sent_again():
     schedule = Schedule.parse(["F0:0", "F1:0", ">1", "<1", ">1", "F2:0", "B2", "-2", "<1", "B1", "-1", "B0", "-0"], "sent")
     assert simulate_makespan(COSTS, schedule, [Rates(1.0, 1.0)], 99).sending == 1
+
+
+def test_what_was_freed_and_made_again_is_sent_again():
+    schedule = Schedule.parse(
+        ["F0", "F1:0", ">1", "-1", "F0", ">1", "F2:0", "B2", "-2", "<1", "B1", "-1", "F0:0", "-1", "B0", "-0"], "sent"
+    )
+    assert schedule.sent == 2
+    assert simulate_makespan(COSTS, schedule, [Rates(1.0, 1.0)], 99).sending == 2

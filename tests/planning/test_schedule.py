@@ -21,6 +21,11 @@ def test_a_schedule_reads_as_text():
     assert len(schedule) == 4
 
 
+def test_a_boundary_is_sent_once_as_long_as_a_tier_has_it():
+    assert Schedule.parse(["F0", ">1", "<1", ">1", "-1", "F0", ">1"], "mine").sent == 2
+    assert Schedule.parse(["F0", "B0"], "mine").sent == 0
+
+
 def test_text_is_read_again():
     texts = ["F0", "F1:2~", "B1", "F0:0", "B0", "-0"]
     schedule = Schedule.parse(texts, "mine")

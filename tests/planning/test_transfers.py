@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from checkpoint_schedules import HRevolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ckptgrad.bench.h_revolve import h_revolve
 from ckptgrad.errors import BudgetError
 from ckptgrad.planning import (
-    Backward,
     ChainCosts,
     Fetch,
-    Forward,
-    Free,
     Offload,
     SaveOption,
     Schedule,
@@ -103,44 +100,6 @@ def test_whatever_the_chain_the_referee_agrees(data):
     if sent is not None:
         assert simulate(sent, costs).peak <= budget
         assert [a for a in sent if not isinstance(a, Offload | Fetch)] == [*schedule]
-
-
-def h_revolve(steps, in_memory, on_disk, backward, put, get):
-    """The schedule of H-Revolve (Herrmann and Pallez 2020) for equal stages, and its seconds, where nothing overlaps.
-
-    The chain's input is the caller's, and is neither sent nor fetched.
-    """
-    actions, seconds, stored, disk = [], 0.0, set(), set()
-    for action in HRevolve(steps, in_memory, on_disk, uf=1.0, ub=backward, wd=put, rd=get):
-        match type(action).__name__:
-            case "Forward":
-                first, end = action.n0, min(action.n1, steps)
-                if action.write_ics:
-                    stored.add(first)
-                if action.write_ics and "DISK" in str(action.storage) and first:
-                    disk.add(first)
-                    seconds += put
-                for stage in range(first, end):
-                    keep = 0 if action.write_adj_deps and stage == end - 1 else None
-                    actions.append(Forward(stage, keep, keep is None or stage == steps - 1))
-                    seconds += 1.0
-                    if stage in disk:
-                        actions.append(Offload(stage))
-                    elif stage not in stored:
-                        actions.append(Free(stage))
-            case "Reverse":
-                actions += [Backward(stage) for stage in range(action.n1 - 1, action.n0 - 1, -1)]
-                seconds += backward * (action.n1 - action.n0)
-            case "Copy" | "Move":
-                if action.n in disk:
-                    actions.append(Fetch(action.n))
-                    seconds += get
-                if type(action).__name__ == "Move":
-                    stored.discard(action.n)
-                    disk.discard(action.n)
-            case _:
-                pass
-    return Schedule(tuple(actions), "H-Revolve"), seconds
 
 
 RATES = st.sampled_from([0.1, 0.5, 1.0, 2.0, 5.0])
