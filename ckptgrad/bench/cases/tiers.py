@@ -21,7 +21,7 @@ from ckptgrad.bench.h_revolve import h_revolve
 from ckptgrad.bench.peers import CHECKPOINT_SCHEDULES
 from ckptgrad.bench.registry import Bench, case
 from ckptgrad.bench.rows import Row, row
-from ckptgrad.example_models import Problem, gelu_stack, tanh_chain
+from ckptgrad.example_models import Problem, tanh_chain
 from ckptgrad.execution.tiers.measured import measured_rates
 from ckptgrad.execution.tiers.tier import read_tier
 from ckptgrad.planning import ChainCosts, get_policy, simulate
@@ -32,13 +32,12 @@ from ckptgrad.target.attached import attached
 from ckptgrad.validation.compare import difference
 from ckptgrad.validation.timing import alternate
 
-ROUNDS, QUICK_ROUNDS = 9, 2
+ROUNDS, QUICK_ROUNDS = 7, 2
 CAPACITY = "8GiB"
 # Boundaries that the device has room for, besides what a stage takes.
-SLOTS = 9
+SLOTS = 8
 MODELS: dict[str, Callable[[], Problem]] = {
-    "16 tanh layers": partial(tanh_chain, layers=16, width=512, batch=8192),
-    "16 GELU layers": partial(gelu_stack, layers=16, width=512, hidden=1024, batch=4096),
+    "12 tanh layers, 4096 x 512": partial(tanh_chain, layers=12, width=512, batch=4096),
 }
 QUICK_MODELS: dict[str, Callable[[], Problem]] = {"tanh layers": partial(tanh_chain, layers=10, width=32, batch=512)}
 
