@@ -7,6 +7,7 @@ from html import escape
 from importlib.util import find_spec
 
 from ckptgrad.errors import MissingExtraError
+from ckptgrad.report.advice import advice_section, without_advice
 from ckptgrad.report.html import STYLE, fragment
 from ckptgrad.report.plots.style import drawn
 from ckptgrad.report.renderer import RENDERER
@@ -27,7 +28,7 @@ figcaption,summary{{font-size:.9em;color:#444;max-width:60em}}</style>
 
 
 def page(title: str, sections: Mapping[str, Shown], about: Sequence[str] = ()) -> str:
-    """Results under headings, with their tables and figures.
+    """Results under headings, with their tables and figures; advice on the one with the highest peak comes last.
 
     With Bokeh figures are interactive; without it they are pictures, where matplotlib is installed.
 
@@ -44,11 +45,11 @@ def page(title: str, sections: Mapping[str, Shown], about: Sequence[str] = ()) -
 
         body = interactive_sections(sections)
     head = "".join(f"<p>{escape(line)}</p>" for line in about)
-    return _PAGE.format(title=escape(title), style=STYLE, about=head, sections=body)
+    return _PAGE.format(title=escape(title), style=STYLE, about=head, sections=body + advice_section(sections))
 
 
 def _static(sections: Mapping[str, Shown]) -> str:
     return "\n".join(
-        f"<h2>{escape(heading)}</h2>{fragment(RENDERER.parts(result), *drawn(result.figures()))}"
+        f"<h2>{escape(heading)}</h2>{fragment(without_advice(RENDERER.parts(result)), *drawn(result.figures()))}"
         for heading, result in sections.items()
     )

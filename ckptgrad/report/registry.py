@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from ckptgrad.report.interactive.looks import Drawn
+    from ckptgrad.results.advice.advice import Advice
 
 
 @singledispatch
@@ -36,6 +37,12 @@ def figures(result: Shown) -> dict[str, Callable[..., Figure]]:
 def interactive(result: Shown) -> dict[str, Callable[[], Drawn]]:
     """What a page can show to be zoomed and clicked on, the most telling first: titles, and functions that draw."""
     return {}
+
+
+@singledispatch
+def advice(result: Shown) -> Callable[[], Sequence[Advice]] | None:
+    """What computes advice on a result; None where there is none to give."""
+    return None
 
 
 @singledispatch

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ckptgrad.chain.opened import is_estimated, open_is_faster, opened
@@ -221,7 +221,8 @@ class Plan(Shown):
 
     def timeline(self, name: str = "plan") -> Timeline:
         """What will be held during the call, as predicted; `ckptgrad.timeline` observes it too."""
-        return predict(name, self.program, self.costs, self.schedule, self.budget)
+        predicted = predict(name, self.program, self.costs, self.schedule, self.budget)
+        return replace(predicted, advise=lambda: self.advice)
 
     def diagram(self) -> str:
         """The schedule as a space-time diagram in letters, for terminals."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -15,6 +15,7 @@ from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.ledger import Ledger
 from ckptgrad.planning.policy import get_policy
 from ckptgrad.planning.schedule import Schedule
+from ckptgrad.results.advice.advice import Advice
 from ckptgrad.results.at_peak import arrays_inside
 from ckptgrad.results.lives import Life, lives
 from ckptgrad.results.predicted import Moment, moments
@@ -56,6 +57,7 @@ class Timeline(Shown):
         target: what it is for.
         arguments: the bytes of each argument, which are held beside all else.
         inside: the arrays that the stage holds inside at the peak, largest first: an estimate of what its transients are.
+        advise: computes the advice on its plan, which pages end with; None for one without a plan.
         references: what others hold over their own time, by name: everything stored, or `jax.grad` (`beside`).
 
     Example:
@@ -78,6 +80,7 @@ class Timeline(Shown):
     arguments: Mapping[str, int] = field(default_factory=dict[str, int])
     references: Mapping[str, Reading] = field(default_factory=dict[str, Reading])
     inside: tuple[Buffer, ...] = ()
+    advise: Callable[[], tuple[Advice, ...]] | None = field(default=None, compare=False)
 
     @property
     def peak_at(self) -> int:

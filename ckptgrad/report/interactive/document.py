@@ -16,6 +16,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ckptgrad.report.advice import without_advice
 from ckptgrad.report.html import fragment
 from ckptgrad.report.interactive.looks import text_of
 from ckptgrad.report.interactive.tables import of_parts
@@ -43,7 +44,9 @@ def interactive_sections(sections: Mapping[str, Shown]) -> str:
     texts = []
     for heading, result in sections.items():
         texts.append(f"<h2>{escape(heading)}</h2>")
-        parts = [part for part in RENDERER.parts(result) if not getattr(part, "no_wrap", False)]  # no charts in letters
+        parts = [
+            part for part in without_advice(RENDERER.parts(result)) if not getattr(part, "no_wrap", False)
+        ]  # no charts in letters
         head = _head(parts)
         texts.append(fragment(head))
         for title, draw in RENDERER.interactive(result).items():

@@ -18,10 +18,12 @@ from ckptgrad.chain.layers import ranged
 from ckptgrad.graph.naming import counted
 from ckptgrad.planning.schedule import Forward
 from ckptgrad.report import registry
+from ckptgrad.report.advice import advice_parts
 from ckptgrad.report.plots.costs import plot_costs
 from ckptgrad.report.plots.schedule import plot_schedule
 from ckptgrad.report.schedule import schedule_chart
 from ckptgrad.report.tables import NOTHING, budget_words, need_words, ranges, table_of, two_columns
+from ckptgrad.results.advice.advice import Advice
 from ckptgrad.results.outcomes import Outcome
 from ckptgrad.results.plan import Plan
 from ckptgrad.target.target import Target
@@ -48,8 +50,13 @@ LONGEST_PERIOD = 8  # stages in a pattern that is written only once however ofte
 def parts(plan: Plan) -> list[RenderableType]:
     """What a plan costs, what happens to each stage, what the columns mean, and what the plan suggests to do."""
     legend = Text("\n".join(f"{name}: {meaning}" for name, meaning in _legend(plan).items()), style="dim")
-    advice = Text("\n".join(["What to know", *(f"- {advice.text}" for advice in plan.advice)]))
-    return [_summary(plan), _stage_table(plan), legend, *([advice] if plan.advice else [])]
+    return [_summary(plan), _stage_table(plan), legend, *advice_parts(plan.advice)]
+
+
+@registry.advice.register(Plan)
+def advice(plan: Plan) -> Callable[[], Sequence[Advice]]:
+    """What the plan suggests to do."""
+    return lambda: plan.advice
 
 
 @registry.figures.register(Plan)

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from rich.console import RenderableType
 from rich.text import Text
 
 from ckptgrad.bytes import device_words, format_bytes
 from ckptgrad.report import registry
 from ckptgrad.report.tables import NOTHING, table_of
+from ckptgrad.results.advice.advice import Advice
 from ckptgrad.results.step_certificate import StepCertificate
+
+
+@registry.advice.register(StepCertificate)
+def advice(certificate: StepCertificate) -> Callable[[], Sequence[Advice]] | None:
+    """What the plan with the highest peak suggests to do, of those inside the step."""
+    highest = max(certificate.plans, key=lambda plan: plan.peak_bytes, default=None)
+    return highest and (lambda: highest.advice)
 
 
 @registry.parts.register(StepCertificate)

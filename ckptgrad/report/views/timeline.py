@@ -21,6 +21,7 @@ from ckptgrad.report import registry
 from ckptgrad.report.plots.timeline import plot_timeline
 from ckptgrad.report.series.words import INSIDE, during
 from ckptgrad.report.tables import budget_words, need_words, ranges, table_of
+from ckptgrad.results.advice.advice import Advice
 from ckptgrad.results.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -62,6 +63,12 @@ def parts(timeline: Timeline) -> list[RenderableType]:
     if seen is not None and seen.alive:
         shown += [Text("alive at the peak of XLA's buffer assignment"), alive_table(seen.alive)]
     return [*shown, _readings(timeline)] if timeline.readings else shown
+
+
+@registry.advice.register(Timeline)
+def advice(timeline: Timeline) -> Callable[[], Sequence[Advice]] | None:
+    """What its plan suggests to do."""
+    return timeline.advise
 
 
 @registry.figures.register(Timeline)
