@@ -49,7 +49,7 @@ def test_results_lie_as_they_are_known_to():
 def test_what_is_filled_with_one_number_lies_as_what_is_made_of_it():
     """The picked entries of a table: its gradient is scattered into zeros, of which each device fills its part."""
     graph = cg.trace(
-        lambda x, i: jnp.zeros(x.shape).at[jnp.arange(16), i].add(1.0) * x, plain(16, 8), plain(16).update(dtype=int)
+        lambda x, i: jnp.zeros(x.shape).at[jnp.arange(16), i].add(1.0) * x, plain(16, 8), plain(16).update(dtype=jnp.int32)
     )
     x = graph.inputs[0]
     lay_out(graph.operations, graph.inputs, {x: NamedSharding(AUTO, P("data"))})
