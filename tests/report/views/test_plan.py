@@ -158,3 +158,16 @@ def test_arguments_are_beside_what_the_call_adds(least):
     written = least.to_dict()
     assert written["argument_bytes"] == {"ws": 6 * W.nbytes, "x": X.nbytes}
     assert written["total_bytes"] == whole + least.peak_bytes
+
+
+@pytest.mark.slow
+def test_chunks_are_explained():
+    def loss(w, x):
+        return jnp.sum(jnp.sin(jnp.tanh(x @ w)))
+
+    text = " ".join(
+        str(cg.plan(loss, jnp.ones((4, 512)), jnp.ones((64, 4)), budget="min", chunks=True, costs="estimate")).split()
+    )
+    assert " chunks of " in text
+    assert "one chunk after the other" in text
+    assert ("in one pass: forward and backward in the same loop" in text) == (", in one pass" in text)
