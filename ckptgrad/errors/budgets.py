@@ -80,9 +80,10 @@ class BudgetError(CkptgradError):
     @property
     def _place(self) -> str:
         """Where the stage that sets the smallest peak comes from, in brackets; empty where that is not known."""
-        peak = getattr(self.floor, "at_peak", None)
-        known = peak is not None and peak.stage == self.stage and peak.place is not None
-        return f" ({peak.place.brief})" if known else ""
+        peak: Any = getattr(self.floor, "at_peak", None)
+        if peak is None or peak.stage != self.stage or peak.place is None:
+            return ""
+        return f" ({peak.place.brief})"
 
     def taken_from(self, source: str) -> BudgetError:
         """Itself, of a budget that is what is free: `source` says in words of what."""
