@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ckptgrad.graph.atoms import aval_bytes
 from ckptgrad.graph.graph import Operation, Variable, variables_of
@@ -20,6 +20,9 @@ from ckptgrad.graph.source import scope_of
 _COMPONENT = re.compile(r"\['([^']*)'\]|\[(\d+)\]|\.([A-Za-z_]\w*)")
 # What containers of libraries add to the path of a leaf, which no user wrote.
 _WRAPPERS = frozenset({"params", "value", "raw_value", "get_value"})
+
+# A layer that has less than this share of a stage is not named among its layers.
+LITTLE = 0.05
 
 
 def layer_of(operations: Sequence[Operation], names: Mapping[Variable, str]) -> str:
@@ -32,11 +35,23 @@ def layer_of(operations: Sequence[Operation], names: Mapping[Variable, str]) -> 
     scoped = [(_scopes(op), sum(aval_bytes(v.aval) for v in op.outputs)) for op in operations]
     path = _shared([(path, weight) for path, weight in scoped if path])
     if path and 2 * sum(weight for own, weight in scoped if own) >= sum(weight for _, weight in scoped):
-        return "/".join(path)
+        return "/".join(path) if len(path) > 1 else _from_to([p for p in scoped if p[0]], "/".join) or path[0]
     read = {v: names[v] for op in operations for v in variables_of(op.inputs) if v in names}
     modules = [(_module(name), aval_bytes(v.aval)) for v, name in read.items()]
     common = [column[0] for column in itertools.takewhile(_is_one, zip(*(path for path, _ in modules), strict=False))]
-    return _as_written(common if len(common) > 1 else _shared(modules))
+    found = common if len(common) > 1 else _shared(modules)
+    return _as_written(found) if len(found) > 1 else _from_to(modules, _as_written)
+
+
+def _from_to(paths: Sequence[tuple[tuple[str, ...], int]], written: Callable[[Sequence[str]], str]) -> str:
+    """Of a stage of several layers the first and the last one; those of little weight left out."""
+    weights: dict[tuple[str, ...], int] = {}
+    for path, weight in paths:
+        layer = path[:3] if path[2:3] and path[2].isdigit() else path[:2]
+        if len(layer) > 1:
+            weights[layer] = weights.get(layer, 0) + weight
+    layers = [written(layer) for layer, weight in weights.items() if weight >= LITTLE * sum(weights.values())]
+    return " .. ".join(dict.fromkeys([layers[0], layers[-1]])) if layers else ""
 
 
 def _is_one(column: Sequence[str]) -> bool:

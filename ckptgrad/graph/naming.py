@@ -6,11 +6,14 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import jax
 
 from ckptgrad.interactive import cell_name
+
+# From an argument's place and a path in it to the name of an argument and the path in that.
+Called: TypeAlias = Callable[[int | str, tuple[Any, ...]], tuple[str, tuple[Any, ...]]]
 
 
 def name_of(fun: Any) -> str:
@@ -69,6 +72,10 @@ def leaf_names(fun: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str
     leaves = cast(list[tuple[Any, Any]], jax.tree_util.tree_flatten_with_path((tuple(args), dict(kwargs)))[0])
     for path, _ in leaves:
         place: int | str = path[1].idx if path[0].idx == 0 else path[1].key
+        if (called := _called(fun)) is not None:
+            argument, inside = called(place, path[2:])
+            names.append(argument + jax.tree_util.keystr(inside))
+            continue
         if place not in arguments:
             arguments[place] = argument_name(fun, place, len(args), kwargs)
         names.append(arguments[place] + jax.tree_util.keystr(path[2:]))
@@ -78,13 +85,25 @@ def leaf_names(fun: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str
 def leaf_arguments(fun: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[str]:
     """The user's name of the argument of each leaf of (args, kwargs), in JAX's order."""
     names: list[str] = []
+    called = _called(fun)
     for place, argument in [*enumerate(args), *sorted(kwargs.items())]:
+        if called is not None:
+            leaves = cast(list[tuple[Any, Any]], jax.tree_util.tree_flatten_with_path(argument)[0])
+            names += [called(place, path)[0] for path, _ in leaves]
+            continue
         names += [argument_name(fun, place, len(args), kwargs)] * len(jax.tree.leaves(argument))
     return names
 
 
+def _called(fun: Any) -> Called | None:
+    return getattr(fun, "__dict__", {}).get("_called")
+
+
 def standing_for(
-    fun: Callable[..., Any], inner: Callable[..., Any], parameters: Sequence[str] | None = None
+    fun: Callable[..., Any],
+    inner: Callable[..., Any],
+    parameters: Sequence[str] | None = None,
+    called: Called | None = None,
 ) -> Callable[..., Any]:
     """`inner` under the name, the line and the parameters of `fun`, which JAX shows in its own messages.
 
@@ -92,6 +111,8 @@ def standing_for(
         fun: the user's function.
         inner: the function that is traced instead.
         parameters: the names of all arguments of `inner`, if they are not those of `fun`.
+        called: where arguments of `inner` hold parts of several ones of `fun`: from the place of an argument of `inner` and
+            the path of a leaf in it to the name of the user's argument and the path in that.
     """
 
     def stand_in(*args: Any, **kwargs: Any) -> Any:
@@ -99,6 +120,9 @@ def standing_for(
 
     stand_in.__name__ = name_of(fun)
     stand_in.__dict__["__wrapped__"] = fun
+    called = called or (_called(fun) if parameters is None else None)
+    if called is not None:
+        stand_in.__dict__["_called"] = called
     if parameters is not None and all(map(str.isidentifier, parameters)):
         kind = inspect.Parameter.POSITIONAL_ONLY
         stand_in.__dict__["__signature__"] = inspect.Signature([inspect.Parameter(p, kind) for p in parameters])

@@ -28,7 +28,7 @@ from ckptgrad.doors.gradient import GradientFunction
 from ckptgrad.doors.outputs import output_and_aux
 from ckptgrad.errors import ArgnumsError, GradientTypeError, MissingExtraError, StaticArgumentError
 from ckptgrad.execution.certify import Certified
-from ckptgrad.graph.naming import standing_for, title
+from ckptgrad.graph.naming import argument_name, standing_for, title
 from ckptgrad.graph.state import is_nnx
 from ckptgrad.request import Request
 from ckptgrad.results.plan import Plan
@@ -254,7 +254,15 @@ class _Split:
             arguments, aux = nnx.to_tree(((args, kwargs), aux), ctxtag=tag)
             return out, _Left.of((_objects_alone(arguments), aux), jax.tree.leaves((differentiated, rest)))
 
-        return cls(standing_for(fun, function), differentiated, rest)
+        names = [argument_name(fun, i, len(args), kwargs) for i in range(len(args))]
+
+        def called(place: int | str, path: tuple[Any, ...]) -> tuple[str, tuple[Any, ...]]:
+            if place == 0:
+                return names[list(filters)[path[0].idx]], path[1:]
+            argument = names[path[1].idx] if path[0].idx == 0 else str(path[1].key)
+            return argument, _without_states(path[2:])
+
+        return cls(standing_for(fun, function, called=called), differentiated, rest)
 
 
 @jax.tree_util.register_pytree_node_class
@@ -291,6 +299,12 @@ def _split_object(ctx: Any, path: Any, chosen: Any, value: Any) -> Any:
     if chosen is None or isinstance(value, nnx.Variable):
         return nnx.NodeStates.from_split(*ctx.split(value))
     return nnx.NodeStates.from_split(*ctx.split(value, chosen.filter, ...))
+
+
+def _without_states(path: Sequence[Any]) -> tuple[Any, ...]:
+    """A path as users write it: an attribute of a module, not of the part of its state."""
+    keys = [str(key) for key in path]
+    return tuple(key for k, key in enumerate(path) if keys[k] != ".states" and (k == 0 or keys[k - 1] != ".states"))
 
 
 def _is_object(x: Any) -> bool:

@@ -10,7 +10,8 @@ import pytest
 from flax import nnx
 
 import ckptgrad as cg
-from ckptgrad.chain.layers import ranged
+from ckptgrad.chain.layers import layer_of, ranged
+from ckptgrad.graph.trace import from_jaxpr
 
 X = jnp.ones((64, 16))
 
@@ -123,3 +124,23 @@ def test_nothing_names_a_layer():
 def test_layers_that_differ_in_more_than_a_number():
     assert ranged(["a/1/2", "a/2/3"]) == "a/1/2 .. a/2/3"
     assert ranged(["a/1", "a/1"]) == "a/1"
+
+
+def test_modules_that_are_split_for_a_gradient_keep_the_users_names():
+    def loss(model, batch):
+        return model(batch["x"])
+
+    plan = cg.nnx.value_and_grad(loss).plan(NNXModel(nnx.Rngs(0)), {"x": X})
+    names = plan.program.arguments
+    assert "model['blocks'][2]['dense']['kernel'].value" in names
+    assert "batch['x']" in names
+    assert set(plan.program.argument_bytes) == {"model", "batch"}
+    assert {place.scope.partition("]")[0] for place in plan.program.places} <= {f"model.blocks[{i}" for i in range(3)}
+
+
+def test_a_stage_of_several_layers_has_the_first_and_the_last():
+    shapes = [jax.ShapeDtypeStruct((size,), jnp.float32) for size in (64, 60, 1, 64)]
+    graph = from_jaxpr(jax.make_jaxpr(lambda a, b, c, d: (a.sum() + b.sum()) * c.sum() * d.sum())(*shapes))
+    names = dict(zip(graph.inputs, ("m['emb']['w']", "m['blocks'][0]['w']", "m['s']['w']", "m['head']['w']"), strict=True))
+    assert layer_of(graph.operations, names) == "m.emb .. m.head"
+    assert layer_of(graph.operations, dict(list(names.items())[:3])) == "m.emb"
