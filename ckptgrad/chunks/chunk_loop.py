@@ -184,17 +184,18 @@ class ChunkLoop:
 
     def _room(
         self, operands: Sequence[Any], values: Sequence[Variable], axes: Sequence[int | None]
-    ) -> tuple[list[Any], list[Any]]:
+    ) -> tuple[tuple[Any, ...], list[Any]]:
         """The operands, and zeros for the loop to write or sum these values in, made when the operands are there.
 
         Zeros that depend on nothing XLA for GPUs makes where the program begins, those of all loops in one fusion, and holds
         until each loop runs.
         """
-        operands = list(operands)
         k = next(i for i, axis in enumerate(self.axes) if axis is not None)
-        zero, operands[k] = lax.optimization_barrier((jnp.float32(0), operands[k]))
+        zero, seen = lax.optimization_barrier((jnp.float32(0), operands[k]))
         types = [self.summed_in(v) if a is None else v.aval.dtype for v, a in zip(values, axes, strict=True)]
-        return operands, [lax.broadcast(cast(zero, t), v.aval.shape) for v, t in zip(values, types, strict=True)]
+        return (*operands[:k], seen, *operands[k + 1 :]), [
+            lax.broadcast(cast(zero, t), v.aval.shape) for v, t in zip(values, types, strict=True)
+        ]
 
     def _over_chunks(self, step: _Step, carry: list[Any]) -> list[Any]:
         whole, rest = divmod(self.found.size, self.entries)
