@@ -11,10 +11,13 @@ from bokeh.models import (
     CustomJS,
     CustomJSHover,
     CustomJSTickFormatter,
+    DataRange1d,
+    FactorRange,
     HoverTool,
     Legend,
     LegendItem,
     PanTool,
+    Range1d,
     ResetTool,
     SaveTool,
     UIElement,
@@ -78,7 +81,7 @@ def new_figure(height: int, label: str, **options: Any) -> figure:
     drawn.outline_line_color = None
     # Zooming out ends where the data do.
     for shown in (drawn.x_range, drawn.y_range):
-        if shown.bounds is None:
+        if isinstance(shown, (DataRange1d, FactorRange, Range1d)) and shown.bounds is None:
             shown.bounds = "auto"
     return drawn
 

@@ -104,8 +104,8 @@ def _drawn(timeline: Timeline) -> Drawn:
         HEIGHT,
         f"Live bytes of {timeline.name} over time, buffer by buffer",
         name="memory",
-        x_range=Range1d(0, 1, bounds=(0, 1)),
-        y_range=Range1d(0, seen, reset_end=whole, bounds=(0, whole)),
+        x_range=Range1d(start=0, end=1, bounds=(0, 1)),
+        y_range=Range1d(start=0, end=seen, reset_end=whole, bounds=(0, whole)),
     )
     references = [*_references(above, timeline, unit)]
     entries = [*_blocks(above, held, rows, lives, unit), *_curves(above, timeline, unit), *references]
