@@ -36,7 +36,7 @@ def layer_of(operations: Sequence[Operation], names: Mapping[Variable, str]) -> 
     named = [(path, weight) for path, weight in scoped if path]
     path = _shared(named)
     if path and 2 * sum(weight for own, weight in scoped if own) >= sum(weight for _, weight in scoped):
-        return "/".join(path) if len(path) > 1 else _from_to(named, "/".join) or path[0]
+        return "/".join(path) if len(path) > 1 else _from_to(named, "/".join) or "/".join(path)
     read = {v: names[v] for op in operations for v in variables_of(op.inputs) if v in names}
     modules = [(_module(name), aval_bytes(v.aval)) for v, name in read.items()]
     common = [column[0] for column in itertools.takewhile(_is_one, zip(*(path for path, _ in modules), strict=False))]
