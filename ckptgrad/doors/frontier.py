@@ -14,10 +14,12 @@ from ckptgrad.doors.calling import check_keywords
 from ckptgrad.doors.choosing import holds_enough, over_chunks
 from ckptgrad.doors.gradient import GradientFunction
 from ckptgrad.doors.modules import open_modules
+from ckptgrad.graph.naming import name_of
 from ckptgrad.planner import make_plan
 from ckptgrad.planning.costs import ChainCosts
-from ckptgrad.planning.frontier import Point, points_of_all, policy_points
+from ckptgrad.planning.frontier import Point, points_of_all, points_within, policy_points
 from ckptgrad.planning.nested import keep_most, write_nested
+from ckptgrad.planning.policy import Policy, get_policy
 from ckptgrad.request import Request
 from ckptgrad.results.at_peak import Floor
 from ckptgrad.results.frontier import Frontier
@@ -33,6 +35,7 @@ def frontier(
     *args: Any,
     argnums: int | Sequence[int] = 0,
     has_aux: bool = False,
+    policy: str | Policy = "optimal",
     saveable: str | Callable[..., Any] | None = None,
     costs: str = "auto",
     target: TargetChoice = None,
@@ -44,6 +47,7 @@ def frontier(
 
     Args:
         fun, *args, **kwargs: the function and its arguments (arrays or ShapeDtypeStructs).
+        policy: one whose plans at a few budgets stand among `others`, beside the optimal ones that the curve is made of.
         argnums, has_aux, saveable, costs, target, encodings, chunks: as for `value_and_grad`.
 
     Returns:
@@ -71,6 +75,7 @@ def frontier(
         encodings=encodings,
         chunks=chunks,
     )
+    rival = get_policy(policy)
     # A call that is planned for a budget may be cut in several ways.
     chains = GradientFunction(fun, replace(request, budget="min"), with_value=True).chains(*args, **kwargs)
     chunked = chains.chunked if holds_enough(chains.finest.program, request) else None
@@ -78,6 +83,8 @@ def frontier(
     plans = [over_chunks(make_plan(chain.program, request), ways[0].program) for chain in ways]
     plan = plans[0]
     others = policy_points(plan.costs)
+    if policy != "optimal":
+        others += points_within(policy if isinstance(policy, str) else name_of(policy), rival, plan.costs)
     if saveable is None:
         for name in CHECKPOINT_POLICIES:
             limited = replace(request, saveable=getattr(jax.checkpoint_policies, name))

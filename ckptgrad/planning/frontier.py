@@ -8,11 +8,14 @@ chain beyond a table gets the points of `grouped` at a few budgets between the e
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 
+from ckptgrad.bytes import as_budget
+from ckptgrad.errors import BudgetError, ScheduleError
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.nested import keep_fastest, write_nested
 from ckptgrad.planning.optimal import exhaustive_search
@@ -21,7 +24,7 @@ from ckptgrad.planning.optimal.exact_curves import Curve
 from ckptgrad.planning.optimal.grouped import best_groups
 from ckptgrad.planning.policies.every_k import segments_of_k
 from ckptgrad.planning.policies.revolve import with_checkpoints
-from ckptgrad.planning.policy import get_policy
+from ckptgrad.planning.policy import Policy, get_policy
 from ckptgrad.planning.writer import ScheduleWriter
 
 # Budgets tried for a chain beyond a table, both ends counted.
@@ -100,6 +103,19 @@ def policy_points(costs: ChainCosts) -> list[Point]:
     counts = sorted({2, 3, 4, 6, 8, 12, 16, 24, 32} & set(range(1, n)))
     points += [_point(with_checkpoints(costs, c), f"revolve, {c} checkpoints") for c in counts]
     return points + [_point(segments_of_k(costs, k), f"every {k}") for k in counts]
+
+
+def points_within(name: str, policy: Policy, costs: ChainCosts) -> list[Point]:
+    """The plans of a policy at a few budgets, from the smallest peak there is to the fastest plan's: those that differ."""
+    least, most = smallest_schedule(costs).peak, _fastest(costs).peak_bytes
+    found: dict[tuple[int, float], Point] = {}
+    for budget in [*np.geomspace(least, max(least, most), LONG_POINTS).astype(int).tolist(), None]:
+        writer = ScheduleWriter(costs)
+        with suppress(BudgetError, ScheduleError):
+            writer.replay(policy(costs, budget))
+            within = "" if budget is None else f" within {as_budget(budget)[0]}"
+            found.setdefault((writer.peak, writer.time), _point(writer, name + within))
+    return [*found.values()]
 
 
 def _fastest(costs: ChainCosts) -> Point:

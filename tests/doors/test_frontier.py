@@ -7,6 +7,7 @@ import json
 import pytest
 
 import ckptgrad as cg
+from ckptgrad.errors import PolicyError
 from tests.cases.marked_layers import WS, X, loss
 
 
@@ -59,3 +60,11 @@ def test_stages_over_chunks_are_on_the_frontier_where_they_are_asked_for():
     whole, chunked = (cg.frontier(loss, WS, X, chunks=chunks) for chunks in (False, True))
     assert chunked.smallest_peak_bytes < whole.smallest_peak_bytes
     assert chunked.smallest_peak_bytes == cg.plan(loss, WS, X, budget="min", costs="estimate", chunks=True).peak_bytes
+
+
+def test_a_policy_beside_the_optimal_one():
+    alone, beside = cg.frontier(loss, WS, X), cg.frontier(loss, WS, X, policy="rotor")
+    assert beside.points == alone.points
+    assert {p.policy.partition(" within ")[0] for p in {*beside.others} - {*alone.others}} == {"rotor"}
+    with pytest.raises(PolicyError, match="no policy is called"):
+        cg.frontier(loss, WS, X, policy="greedy")
