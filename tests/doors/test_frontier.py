@@ -7,7 +7,6 @@ import json
 import pytest
 
 import ckptgrad as cg
-from ckptgrad.errors import PolicyError
 from tests.cases.marked_layers import WS, X, loss
 
 
@@ -66,5 +65,5 @@ def test_a_policy_beside_the_optimal_one():
     alone, beside = cg.frontier(loss, WS, X), cg.frontier(loss, WS, X, policy="rotor")
     assert beside.points == alone.points
     assert {p.policy.partition(" within ")[0] for p in {*beside.others} - {*alone.others}} == {"rotor"}
-    with pytest.raises(PolicyError, match="no policy is called"):
+    with pytest.raises(cg.OptionError, match="no policy is called"):
         cg.frontier(loss, WS, X, policy="greedy")
