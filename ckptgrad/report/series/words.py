@@ -11,7 +11,7 @@ _DOING = {"F": "forward of stage", "B": "backward of stage", "-": "freeing of bo
           "<": "fetching of boundary"}  # fmt: skip
 
 # The kind of an array inside an action whose bytes are counted with its transients.
-INSIDE = "inside (estimate)"
+INSIDE = "inside"
 
 
 def doing(action: str) -> str:

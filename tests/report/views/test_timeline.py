@@ -63,7 +63,7 @@ def test_arrays_inside_stand_below_the_transients_and_are_called_an_estimate():
     inside = (Buffer("transients", 4 * KIB, "tanh", (8, 128), "float32", 1, LINE),)
     rows = [" ".join(line.split()) for line in to_text([alive_table(TIMELINE.alive, inside)]).splitlines()]
     place = next(k for k, row in enumerate(rows) if " transients " in row)
-    assert rows[place + 1] == "4.0 KiB inside (estimate) float32[8,128] tanh 1 model.py:12 (layer)"
+    assert rows[place + 1] == "4.0 KiB inside float32[8,128] tanh 1 model.py:12 (layer)"
     assert "which arrays are held inside is an estimate" in str(replace(TIMELINE, inside=inside))
     assert "estimate" not in str(TIMELINE)
 
