@@ -71,7 +71,7 @@ def named_values(operations: Iterable[Operation], names: Mapping[Variable, str])
 
 
 def ranged(layers: Sequence[str]) -> str:
-    """Layers that differ in one number, as one.
+    """Layers that differ in one number, as one; stages that nothing names are passed over.
 
     Example:
         >>> ranged(["GPT/Block_0/attn", "GPT/Block_1/attn", "GPT/Block_3/attn"])
@@ -79,7 +79,7 @@ def ranged(layers: Sequence[str]) -> str:
         >>> ranged(["encoder", "decoder"])
         'encoder .. decoder'
     """
-    layers = list(dict.fromkeys(layers))
+    layers = [layer for layer in dict.fromkeys(layers) if layer] or [""]
     if len(layers) == 1:
         return layers[0]
     parts = [re.split(r"(\d+)", layer) for layer in layers]

@@ -124,6 +124,8 @@ def test_nothing_names_a_layer():
 def test_layers_that_differ_in_more_than_a_number():
     assert ranged(["a/1/2", "a/2/3"]) == "a/1/2 .. a/2/3"
     assert ranged(["a/1", "a/1"]) == "a/1"
+    assert ranged(["", "a/1", "a/2"]) == "a/{1..2}"
+    assert ranged(["", ""]) == ""
 
 
 def test_modules_that_are_split_for_a_gradient_keep_the_users_names():
