@@ -124,8 +124,7 @@ class Floor:
         lines = [f"held there, as predicted, during {peak.doing}: {peak.split}"]
         if peak.named:
             lines.append(f"the largest arrays inside, as estimated: {peak.named}")
-        if self.slowdown is not None:
-            lines.append(f"estimated time there: {self.slowdown:.2f} times that of the fastest plan without a budget")
+        lines += time_words(self.slowdown)
         if self.is_guess:
             lines.append("the compiler was not asked about so small a budget, and may take more; budget='min' asks it")
         return "\n".join(lines)
@@ -133,6 +132,13 @@ class Floor:
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
         return {**self.at_peak.to_dict(), "times_fastest": self.slowdown, "everything_bytes": self.everything_bytes}
+
+
+def time_words(slowdown: float | None) -> list[str]:
+    """A sentence on the time at a floor, in times that of the fastest plan; none where that is unknown."""
+    return (
+        [] if slowdown is None else [f"estimated time there: {slowdown:.2f} times that of the fastest plan without a budget"]
+    )
 
 
 def at_peak(program: Program, costs: ChainCosts, schedule: Schedule, simulation: Simulation | None = None) -> AtPeak:

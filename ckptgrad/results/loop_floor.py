@@ -7,6 +7,7 @@ from typing import Any
 
 from ckptgrad.bytes import format_bytes
 from ckptgrad.graph.source import SourceLine
+from ckptgrad.results.at_peak import time_words
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,11 @@ class LoopFloor:
     def __str__(self) -> str:
         """What is held at the floor and what it costs: one sentence a line."""
         what = self.loop if self.place is None else f"{self.loop} at {self.place.brief}"
-        lines = [
+        held = (
             f"held there, as predicted, by the {what} ({self.plan}): {format_bytes(self.stored)} stored between forward and "
             f"backward, {format_bytes(self.inside)} inside a pass"
-        ]
-        if self.slowdown is not None:
-            lines.append(f"estimated time there: {self.slowdown:.2f} times that of the fastest plan without a budget")
-        return "\n".join(lines)
+        )
+        return "\n".join([held, *time_words(self.slowdown)])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, in bytes and seconds."""

@@ -244,7 +244,7 @@ class Plan(Shown):
             "budget_bytes": self.budget,
             "budget_source": self.budget_source,
             "fenced": self.fenced,
-            "opened_bytes": self.compiled_open and self.opened_bytes,
+            "opened_bytes": self.opened_bytes if self.compiled_open else None,
             "microbatches": None if self.microbatches is None else asdict(self.microbatches),
             "devices": self.program.devices,
             "peak_bytes": self.peak_bytes,
