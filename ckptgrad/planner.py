@@ -19,7 +19,7 @@ from ckptgrad.execution.step_planner import step_planner
 from ckptgrad.execution.tiers.measured import measured_rates
 from ckptgrad.execution.tiers.tier import Tier
 from ckptgrad.graph.graph import Operation
-from ckptgrad.planning.budget import budget_bytes, everything_peak
+from ckptgrad.planning.budget import budget_bytes, everything_peak, share_words
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.optimal.dynamic_programming import minimum_peak
 from ckptgrad.planning.policy import get_policy
@@ -71,14 +71,16 @@ def make_plan(program: Program, request: Request, costs: ChainCosts | None = Non
     try:
         schedule, simulation, limit = _decide(program, request, costs)
     except BudgetError as error:
-        raise error.on(program.devices, partial(_floor, program, request, costs, error, everything, asks)) from None
+        explained = error.on(program.devices, partial(_floor, program, request, costs, error, everything, asks))
+        raise explained.taken_from(share_words(request.budget, costs)) from None
     check_effects(program, schedule)
     makespan, moving = None, moving_bytes(costs, schedule)
     if any(isinstance(action, Offload) for action in schedule):
         _check_tiers(request, schedule)
         rates = [room.rates for room in _rooms(program, request)]
         makespan = makespan_of(costs, schedule, rates).seconds
-    return Plan(program, costs, schedule, simulation, limit, makespan=makespan, moving_bytes=moving)
+    source = share_words(request.budget, costs)
+    return Plan(program, costs, schedule, simulation, limit, makespan=makespan, moving_bytes=moving, budget_source=source)
 
 
 def _floor(

@@ -14,7 +14,7 @@ from ckptgrad.errors import BudgetError, ScheduleError
 from ckptgrad.execution.step_planner import step_planner
 from ckptgrad.planner import limit_bytes, make_plan
 from ckptgrad.planning.bound import least_seconds
-from ckptgrad.planning.budget import everything_peak
+from ckptgrad.planning.budget import everything_peak, share_words
 from ckptgrad.request import Request
 from ckptgrad.results.plan import Plan
 
@@ -37,21 +37,21 @@ def best_plan(ways: Ways[Program], request: Request) -> Plan:
     if request.asks_to_fit:
         worth = ways.chunked is not None and request.policy == "optimal" and holds_enough(ways.finest, request)
         return step_planner().plan_of(ways if worth else Ways(ways.whole), request)
-    source = request.budget_source
+    several = len(ways.whole) > 1 or (ways.chunked is not None and request.policy == "optimal")
+    source, everything = request.budget_source, None
+    if several and request.budget is not None and not request.asks_for_least:
+        costs = program_costs(ways.finest, request.costs)
+        source = source or share_words(request.budget, costs)
+        request, everything = replace(request, budget=limit_bytes(ways.finest, request, costs)), everything_peak(costs)
     try:
-        plan = _best(ways, request)
+        plan = _best(ways, request, everything)
     except BudgetError as error:
-        raise error.taken_from(source) from None
+        raise error.taken_from(source or error.source) from None
     return replace(plan, budget_source=source) if source else plan
 
 
-def _best(ways: Ways[Program], request: Request) -> Plan:
+def _best(ways: Ways[Program], request: Request, everything: int | None) -> Plan:
     whole, errors = ways.whole, list[BudgetError]()
-    several = len(whole) > 1 or (ways.chunked is not None and request.policy == "optimal")
-    everything = None
-    if several and request.budget is not None and not request.asks_for_least:
-        costs = program_costs(whole[0], request.costs)
-        request, everything = replace(request, budget=limit_bytes(whole[0], request, costs)), everything_peak(costs)
     chunks_first = ways.chunked is not None and prefers_chunks(ways, request)
     if ways.chunked is not None and chunks_first:
         try:

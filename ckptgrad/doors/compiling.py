@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from ckptgrad.bytes import format_bytes, is_in_bytes
+from ckptgrad.bytes import format_bytes, is_in_bytes, is_share
 from ckptgrad.chain.cutting import Ways
 from ckptgrad.chain.program import Program
 from ckptgrad.compat import VERSIONS
@@ -21,7 +21,7 @@ from ckptgrad.execution.certify import Certified, certify_faster
 from ckptgrad.graph.meshes import devices_named
 from ckptgrad.graph.naming import name_of, title
 from ckptgrad.planner import costs_before_refusing, costs_to_compile, limit_bytes, make_plan
-from ckptgrad.planning.budget import everything_peak
+from ckptgrad.planning.budget import everything_peak, share_words
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.schedule import Schedule
 from ckptgrad.request import Request
@@ -65,14 +65,13 @@ def compile_within(cuts: Ways[Cut], request: Request, args: Any, kwargs: Any) ->
     """
     processes = _sharing(cuts.finest.program)
     certified: list[Certified] = []
-    source = request.budget_source
     try:
         search = _Search(cuts, request, args, kwargs, processes)
         processes.each("a compiled gradient", lambda: certified.append(search.found()))
     except BudgetError as error:
-        raise error.taken_from(source) from None
+        raise error.taken_from(request.budget_source or error.source) from None
     _check_host(certified[0])
-    return replace(certified[0], budget_source=source) if source else certified[0]
+    return replace(certified[0], budget_source=request.budget_source or certified[0].budget_source)
 
 
 def _check_host(certified: Certified) -> None:
@@ -108,13 +107,15 @@ class _Search:
         # The smallest plan has no number of bytes to keep to.
         budgets = [None] if request.asks_for_least else self._budgets(costs if first is finest else None)
         budget = None if None in budgets else min(b for b in budgets if b is not None)
+        scale = self._scale(costs if first is finest else None) if is_share(request.budget) else None
+        source = "" if scale is None else share_words(request.budget, scale)
         errors: list[BudgetError] = []
         best: Certified | None = None
         chunks_first = self._prefers_chunks(budget)
         if self.cuts.chunked is not None and chunks_first:
             best = self._priced(None, self.cuts.chunked(), budget, errors)
             if best is not None and not self._compares_all:
-                return best
+                return replace(best, budget_source=source)
         costs = self._costs(first) if costs is None else costs
         best = self._better(best, first, costs, budget, errors)
         for cut in rest:
@@ -131,8 +132,8 @@ class _Search:
                 best = self._better(None, finest, others, budget, errors)
         if best is None:
             least = min(errors, key=lambda error: error.smallest)
-            raise self._explained(least, costs if first is finest else None) from None
-        return best
+            raise self._explained(least, costs if first is finest else None).taken_from(source) from None
+        return replace(best, budget_source=source)
 
     def _explained(self, error: BudgetError, costs: ChainCosts | None) -> BudgetError:
         """An error with the least budget as a share of what the finest stages need, as budgets are given."""

@@ -89,7 +89,12 @@ def observe_compiled(
 ) -> Timeline:
     """The timeline of a gradient that is compiled already, as `timeline` returns it."""
     plan = certified.plan
-    predicted = replace(plan.timeline(name_of(door.fun)), budget=certified.budget, least=door.request.asks_for_least)
+    predicted = replace(
+        plan.timeline(name_of(door.fun)),
+        budget=certified.budget,
+        least=door.request.asks_for_least,
+        budget_source=certified.budget_source,
+    )
 
     def staged(observer: Callable[[Sequence[Any]], None]) -> None:
         traced = door.chain_of(plan, *args, **kwargs)

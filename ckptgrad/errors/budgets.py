@@ -13,7 +13,8 @@ class BudgetError(CkptgradError):
     """The budget is below the smallest peak that the policy can reach.
 
     `budget` and `smallest` are bytes, of one device where there are several (`devices`); `stage` is the 0-based stage that
-    sets `smallest`, or None if unknown; `source` says what a budget "auto" was taken from.
+    sets `smallest`, or None if unknown; `source` says what a budget "auto" was taken from, or of what it
+    is a share.
 
     Where it is raised for a program, `floor` breaks `smallest` down as it is predicted (a `results.at_peak.Floor`: what is
     held there by kind, the stage with its name and line, the arrays inside it, the estimated time), and `multiple` is the
@@ -86,7 +87,7 @@ class BudgetError(CkptgradError):
         return f" ({peak.place.brief})"
 
     def taken_from(self, source: str) -> BudgetError:
-        """Itself, of a budget that is what is free: `source` says in words of what."""
+        """Itself, of a budget that is what is free, or a share: `source` says in words of what."""
         self.source = source
         return self
 

@@ -56,7 +56,7 @@ class Certified:
         memory: what XLA allocates; of several processes, on the device where it allocates most.
         rounds: how many plans were compiled until this one fitted, itself included; not those whose bytes are remembered.
         budget: the bytes that it keeps, as asked for; None for none. The plan's own budget is the aim that led to it.
-        budget_source: what the budget is taken from, in words, where it was asked for as "auto".
+        budget_source: what the budget is taken from, in words, where it was asked for as "auto" or as a share.
         traced_parts: from arguments to those that the executable takes, where some are not traced: the program is that
             for their values, and others raise StaticArgumentError.
 

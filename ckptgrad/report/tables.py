@@ -14,11 +14,17 @@ NOTHING = "-"
 MOST_ARGUMENTS = 6
 
 
-def budget_words(budget: int | None, least: bool = False) -> str:
-    """How tables name a budget in bytes; `least`: the smallest plan was asked for, whatever its size."""
+def budget_words(budget: int | None, least: bool = False, source: str = "") -> str:
+    """How tables name a budget in bytes.
+
+    Args:
+        budget: the bytes.
+        least: whether the smallest plan was asked for, whatever its size.
+        source: what the bytes are taken from, in words.
+    """
     if least:
         return "budget min"
-    return "no budget" if budget is None else f"budget {format_bytes(budget)}"
+    return "no budget" if budget is None else f"budget {format_bytes(budget)}" + (f" ({source})" if source else "")
 
 
 def need_words(arguments: Mapping[str, int], peak: int) -> str:

@@ -47,7 +47,7 @@ class Plan(Shown):
         open_seconds: of a plan that was compiled with its stages open to each other, the estimated seconds of that program.
         makespan: of a plan that sends values to tiers, the simulated seconds, of which some pass beside transfers.
         moving_bytes: of such a plan, bytes of one value on its way there and one on its way back, beside what it holds.
-        budget_source: what the budget is taken from, in words, where it was asked for as "auto".
+        budget_source: what the budget is taken from, in words, where it was asked for as "auto" or as a share.
         microbatches: in how many parts of the batch it runs, one after the other; program and costs are those of one.
         floor_seconds: of a plan over chunks, seconds below which its estimate is not believed: those with which it is worth
             looking at (`doors.choosing`), so that of a larger budget, for which nothing is chunked, no more are told.
@@ -222,7 +222,7 @@ class Plan(Shown):
     def timeline(self, name: str = "plan") -> Timeline:
         """What will be held during the call, as predicted; `ckptgrad.timeline` observes it too."""
         predicted = predict(name, self.program, self.costs, self.schedule, self.budget)
-        return replace(predicted, advise=lambda: self.advice)
+        return replace(predicted, advise=lambda: self.advice, budget_source=self.budget_source)
 
     def diagram(self) -> str:
         """The schedule as a space-time diagram in letters, for terminals."""

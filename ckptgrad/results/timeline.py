@@ -52,6 +52,7 @@ class Timeline(Shown):
         budget: bytes beyond the arguments, or None.
         readings: what each meter observed, by the meter's name: a peak and, where the meter can see them, the curve and
             the buffers alive at its peak.
+        budget_source: what the budget is taken from, in words, where it was asked for as "auto" or as a share.
         least: whether the smallest plan was asked for, with no number of bytes to keep.
         devices: the number of devices; all bytes are those of one of them.
         target: what it is for.
@@ -81,6 +82,7 @@ class Timeline(Shown):
     references: Mapping[str, Reading] = field(default_factory=dict[str, Reading])
     inside: tuple[Buffer, ...] = ()
     advise: Callable[[], tuple[Advice, ...]] | None = field(default=None, compare=False)
+    budget_source: str = ""
 
     @property
     def peak_at(self) -> int:
@@ -143,6 +145,7 @@ class Timeline(Shown):
         return {
             "function": self.name,
             "budget_bytes": self.budget,
+            "budget_source": self.budget_source,
             "devices": self.devices,
             "peak_bytes": self.peak_bytes,
             "argument_bytes": dict(self.arguments),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ckptgrad.meters.meter import Reading
+from ckptgrad.results.advice.advice import Advice
 from ckptgrad.results.finding import Finding, messages
 from ckptgrad.results.shown import Shown
 from ckptgrad.stage.encodings.encoding import largest_error
@@ -120,10 +121,12 @@ class Validation(Shown):
         findings: with `locate`, where the gradient goes wrong, in the order of the stages.
         checked: with `locate`, the number of calls of functions with custom rules whose rule was compared with the
             derivative of the function; else None.
+        budget_source: what the budget is taken from, in words, where it was asked for as "auto" or as a share.
         least: whether the smallest plan was asked for, with no number of bytes to keep.
         target: what was compiled for.
         devices: the number of devices over which values lie; all bytes are those of one of them.
         arguments: the bytes of each argument, which are held beside those of any row.
+        advise: computes the advice on the plan of the first policy that keeps the budget, which pages end with.
 
     Example:
         >>> import jax.numpy as jnp, ckptgrad as cg
@@ -144,6 +147,8 @@ class Validation(Shown):
     target: str = ""
     devices: int = 1
     arguments: Mapping[str, int] = field(default_factory=dict[str, int])
+    advise: Callable[[], tuple[Advice, ...]] | None = field(default=None, compare=False)
+    budget_source: str = ""
 
     def __getitem__(self, name: str) -> Row:
         return next(row for row in self.rows if row.name == name)
@@ -183,6 +188,7 @@ class Validation(Shown):
             "devices": self.devices,
             "argument_bytes": dict(self.arguments),
             "budget_bytes": self.budget,
+            "budget_source": self.budget_source,
             "repeats": self.repeats,
             "tolerance": self.tolerance,
             "passed": self.passed,

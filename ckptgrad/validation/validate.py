@@ -19,6 +19,7 @@ from ckptgrad.errors import BudgetError, OptionError, ReferenceTypeError, Valida
 from ckptgrad.graph.naming import name_of
 from ckptgrad.meters.meter import Meter, Reading, Subject, get_meters
 from ckptgrad.planning.schedule import Schedule
+from ckptgrad.results.advice.advice import Advice
 from ckptgrad.results.outcomes import OUTCOMES, Outcome
 from ckptgrad.results.plan import Plan
 from ckptgrad.results.validation import Row, Validation
@@ -41,12 +42,18 @@ DEFAULT_WITH_BUDGET = ("optimal", "sqrt", "revolve")
 
 @dataclass(frozen=True)
 class _Compiled:
-    """An unfinished row, its compiled program, the budget in bytes that it keeps, and the plan behind it."""
+    """An unfinished row, its compiled program, the budget in bytes that it keeps, the plan behind it, and what the budget is
+    taken from."""
 
     row: Row
     executable: Any
     budget: int | None = None
     plan: Plan | None = None
+    budget_source: str = ""
+
+    def advise(self) -> tuple[Advice, ...]:
+        """What its plan suggests to do."""
+        return () if self.plan is None else self.plan.advice
 
     @property
     def tolerance(self) -> float | None:
@@ -268,6 +275,8 @@ class _Run:
             target=str(self.target),
             devices=traced.program.devices,
             arguments=traced.program.argument_bytes,
+            advise=compiled[0].advise,
+            budget_source=compiled[0].budget_source,
         )
         if locate:
             located = self.locate(references[0], rows[len(references) :])
@@ -308,7 +317,7 @@ class _Run:
             certified_temporary_bytes=certified.temporary_bytes,
             encodings=certified.plan.encodings,
         )
-        return _Compiled(row, certified.executable, certified.budget, certified.plan)
+        return _Compiled(row, certified.executable, certified.budget, certified.plan, certified.budget_source)
 
     def measure(self, programs: Sequence[_Compiled]) -> list[Row]:
         """Rows with peaks read and, where they can be run, results compared and times taken; the first is the reference."""

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import ckptgrad as cg
+from ckptgrad.bytes import format_bytes
 from ckptgrad.chain.cutting import Ways
 from ckptgrad.costs import asked
 from ckptgrad.costs.estimated import estimated_costs
@@ -143,6 +144,27 @@ def test_what_a_budget_auto_is_taken_from_is_said_in_the_plan_the_certificate_an
         cg.value_and_grad(mlp, budget="auto").compile(WS, X)
     assert caught.value.source == words
     assert cg.plan(mlp, WS, X, budget=2**30, costs="estimate").budget_source == ""
+
+
+def test_a_share_says_of_what_it_is_one():
+    plan = cg.plan(mlp, WS, X, budget="0.9x", costs="estimate", chunks=False)
+    words = f"0.9x of the {format_bytes(everything_peak(plan.costs))} that storing everything takes"
+    assert plan.budget_source == words
+    assert plan.timeline().budget_source == words
+    assert f"({words})" in " ".join(str(plan.timeline()).split())
+    with pytest.raises(cg.BudgetError) as caught:
+        cg.plan(mlp, WS, X, budget="0.01x", costs="estimate", chunks=False)
+    assert caught.value.source == words.replace("0.9x", "0.01x")
+
+
+@pytest.mark.slow
+def test_a_share_that_is_compiled_says_of_what_the_compiler_says():
+    """Estimates and compilers differ in what storing everything takes, so that one share is two numbers of bytes."""
+    course = cg.timeline(mlp, WS, X, budget="0.9x", chunks=False)
+    assert course.budget_source.startswith("0.9x of the ")
+    assert f"({course.budget_source})" in " ".join(str(course).split())
+    with pytest.raises(cg.BudgetError, match=r"bytes.*, 0.01x of the .* that storing everything takes, is below"):
+        cg.value_and_grad(mlp, budget="0.01x", chunks=False).compile(WS, X)
 
 
 def test_the_smallest_plan_is_one_over_chunks_only_if_it_is_smaller_by_more_than_a_boundary():

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from ckptgrad.bytes import format_bytes
 from ckptgrad.planning import ChainCosts, SaveOption, StageCost
-from ckptgrad.planning.budget import budget_bytes, everything_peak
+from ckptgrad.planning.budget import budget_bytes, everything_peak, share_words
 from ckptgrad.planning.optimal.dynamic_programming import minimum_peak
 from ckptgrad.planning.random_chains import random_chain
 
@@ -37,3 +38,9 @@ def test_free_bytes_are_asked_for_only_where_they_are_the_budget():
         pytest.fail("asked")
 
     assert budget_bytes("2KiB", random_chain(3, 1, 0), unknown) == 2048
+
+
+def test_a_share_says_of_what_it_is_one():
+    costs = random_chain(6, 2, 0)
+    assert share_words(" 0.5x", costs) == f"0.5x of the {format_bytes(everything_peak(costs))} that storing everything takes"
+    assert [share_words(budget, costs) for budget in (None, 77, "2KiB", "min", "auto")] == [""] * 5

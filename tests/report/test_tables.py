@@ -10,6 +10,7 @@ def test_budgets_in_words():
     assert budget_words(None) == "no budget"
     assert budget_words(2048) == "budget 2.0 KiB"
     assert budget_words(2048, least=True) == "budget min"
+    assert budget_words(2048, source="0.5x of it") == "budget 2.0 KiB (0.5x of it)"
 
 
 def test_numbers_are_aligned_to_the_right_and_text_to_the_left():

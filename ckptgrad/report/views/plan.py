@@ -76,8 +76,7 @@ def _summary(plan: Plan) -> Table:
     grid = two_columns()
     if program.target.devices and not program.target.attached:
         grid.add_row("compiled for", _target_words(program.target))
-    source = f" ({plan.budget_source})" if plan.budget_source else ""
-    grid.add_row("policy", f"{plan.schedule.policy}, {budget_words(plan.budget)}{source}")
+    grid.add_row("policy", f"{plan.schedule.policy}, {budget_words(plan.budget, source=plan.budget_source)}")
     if plan.microbatches is not None:
         grid.add_row("microbatches", f"{plan.microbatches}, one after the other; what follows is of one of them")
     grid.add_row(

@@ -51,8 +51,9 @@ _COLOURS = dict(zip(KINDS, itertools.cycle(("white", "blue", "cyan", "yellow", "
 def parts(timeline: Timeline) -> list[RenderableType]:
     """The chart, the buffers alive at the peak, and the meters."""
     peak = timeline.moments[timeline.peak_at]
+    budget = budget_words(timeline.budget, timeline.least, timeline.budget_source)
     head = (
-        f"{timeline.name}: live bytes beyond the arguments, {budget_words(timeline.budget, timeline.least)}; predicted peak "
+        f"{timeline.name}: live bytes beyond the arguments, {budget}; predicted peak "
         f"{format_bytes(timeline.peak_bytes)}{device_words(timeline.devices)} during the {during(peak)}"
     )
     if timeline.arguments:

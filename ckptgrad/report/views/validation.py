@@ -15,6 +15,7 @@ from ckptgrad.meters.meter import Reading
 from ckptgrad.report import registry
 from ckptgrad.report.plots.validation import plot_validation
 from ckptgrad.report.tables import NOTHING, budget_words, need_words, table_of
+from ckptgrad.results.advice.advice import Advice
 from ckptgrad.results.validation import Row, Validation
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def parts(validation: Validation) -> list[RenderableType]:
     table = table_of(*columns, left=("",))
     for row in validation.rows:
         table.add_row(row.name, *(_cells(row, meters, ran) if row.feasible else _reason(row, len(columns) - 1)))
-    budget = budget_words(validation.budget, validation.least)
+    budget = budget_words(validation.budget, validation.least, validation.budget_source)
     head = f"{validation.function}: peak bytes{device_words(validation.devices)} beyond the arguments, {budget}; "
     head += (
         f"time relative to jax.grad, median of {counted(validation.repeats, 'round')}"
@@ -54,6 +55,12 @@ def parts(validation: Validation) -> list[RenderableType]:
     notes += [f"{meter} n/a ({name}): {reason}" for (meter, reason), name in reasons.items()]
     top = Text.assemble(("\n".join(wrong), "bold red"), f"\n{head}") if wrong else Text(head)
     return [top, table, *([Text("\n".join(notes))] if notes else [])]
+
+
+@registry.advice.register(Validation)
+def advice(validation: Validation) -> Callable[[], Sequence[Advice]] | None:
+    """What the plan of its first policy suggests to do; nothing where something is wrong."""
+    return validation.advise if validation.passed else None
 
 
 @registry.figures.register(Validation)

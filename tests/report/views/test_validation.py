@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ckptgrad.report import registry
 from ckptgrad.results.finding import CUSTOM, Finding
 from ckptgrad.results.validation import Difference
 from tests.cases.results import KIB, VALIDATION
@@ -60,3 +61,9 @@ def test_arguments_are_beside_what_the_call_adds():
     found = " ".join(str(replace(VALIDATION, arguments={"params": 3 * KIB, "x": KIB})).split())
     assert "held beside them: params 3.0 KiB, x 1.0 KiB; 44.0 KiB with the peak of the largest" in found
     assert "held beside them" not in str(VALIDATION)
+
+
+def test_what_is_not_wrong_has_advice_on_its_plan():
+    advised = replace(VALIDATION, advise=lambda: ("a sentence",))
+    assert registry.advice(advised)() == ("a sentence",)
+    assert registry.advice(replace(advised, budget=KIB)) is None
