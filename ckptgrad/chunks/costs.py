@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from ckptgrad.chunks.chunk_loop import ChunkLoop
-from ckptgrad.graph.graph import KnownCost, Operation, Variable, variables_of
+from ckptgrad.graph.graph import Inside, KnownCost, Operation, Variable, variables_of
 from ckptgrad.graph.traits import is_same_numbers
 from ckptgrad.target.footprint import peak_inside, values_inside
 from ckptgrad.target.roofline import Roofline
@@ -31,15 +32,17 @@ class Turn:
     results: Sequence[Variable]
     carried: int
 
-    def values(self, target: Target) -> list[Variable]:
+    def inside(self, target: Target) -> list[Inside]:
         """What it holds at its worst moment."""
-        return values_inside(self.operations, self.whole, self.results, target, self.cut)
+        makers = {v: op for op in self.operations for v in op.outputs}
+        values = values_inside(self.operations, self.whole, self.results, target, self.cut)
+        return [Inside(v, makers.get(v)) for v in values]
 
     def cost(self, loop: ChunkLoop, roofline: Roofline) -> KnownCost:
         """The bytes of one turn, and the seconds of all of them."""
         held = peak_inside(self.operations, self.whole, self.results, roofline.target, self.cut)
         seconds = loop.count * roofline.warm_seconds(self.operations, self.results)
-        return KnownCost(seconds, held + self.carried)
+        return KnownCost(seconds, held + self.carried, inside=partial(self.inside, roofline.target))
 
 
 def forward_turn(loop: ChunkLoop) -> Turn:

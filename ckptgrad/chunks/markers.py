@@ -56,11 +56,6 @@ def loop_of(op: Operation) -> ChunkLoop | None:
 _TURNS: dict[str, Callable[[ChunkLoop], Turn]] = {FORWARD: forward_turn, BACKWARD: backward_turn, ONE_PASS: one_pass_turn}
 
 
-def turn_of(op: Operation) -> Turn | None:
-    """What one turn of a loop over chunks does; None for every other operation."""
-    return _TURNS[op.name](op.params["loop"]) if op.name in _TURNS else None
-
-
 def with_costs(joint: Joint, roofline: Roofline, floors: Floors) -> Joint:
     """A joint graph with chunk loops that run, and say what that costs.
 

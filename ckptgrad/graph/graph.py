@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ckptgrad.graph.atoms import Array, Atom, Constant, Variable, aval_bytes, variables_of
 from ckptgrad.graph.evaluate import evaluate
@@ -33,6 +33,22 @@ class Bindable(Protocol):
     def bind(self, *args: Any, **params: Any) -> Any: ...
 
 
+class Inside(NamedTuple):
+    """An array that an operation holds while it runs.
+
+    Attributes:
+        value: what it is; of a stack, one entry of it.
+        maker: the operation that makes it; None for what is read.
+        count: the entries of the stack; 1: it is none.
+        what: what it is, in words, where no operation makes it.
+    """
+
+    value: Variable
+    maker: Operation | None
+    count: int = 1
+    what: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class KnownCost:
     """What an operation costs where nothing has to be estimated.
@@ -41,12 +57,14 @@ class KnownCost:
         seconds, bytes: how long it takes, and what it holds inside at its worst moment.
         course: those bytes over time, computed when asked for: pairs of seconds and the bytes held inside for as long.
         carried: the positions of results that are written over an operand of their type, where nothing else reads that.
+        inside: the arrays that those bytes are, computed when asked for: an estimate.
     """
 
     seconds: float
     bytes: int
     course: Callable[[], Sequence[tuple[float, int]]] = tuple
     carried: tuple[int, ...] = ()
+    inside: Callable[[], Sequence[Inside]] = tuple
 
 
 class Operation:

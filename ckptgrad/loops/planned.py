@@ -84,14 +84,15 @@ def with_plans(joint: Joint, plans: Mapping[Loop, Candidate]) -> Joint:
             stored[token] = plan.reversal.stored(loop)
             run = Running(FORWARD, forward_of(plan.reversal, loop))
             carried = tuple(range(loop.body.num_carry))
-            cost = KnownCost(plan.forward_seconds, plan.forward_bytes, plan.forward_course, carried)
+            cost = KnownCost(plan.forward_seconds, plan.forward_bytes, plan.forward_course, carried, plan.inside_forward)
             op = _running(run, op, op.inputs, [*results, *stored[token]], cost)
         elif is_open_backward(op):
             plan, count = plans[loop], len(loop.operand_avals)
             operands, token, cotangents = op.inputs[:count], op.inputs[count], op.inputs[count + 1 :]
             run = Running(BACKWARD, _backward_of(plan.reversal, loop, op.params["present"], len(stored[token])))
             inputs = [*operands, *stored[token], *cotangents]
-            cost = KnownCost(plan.backward_seconds, plan.backward_bytes, plan.backward_course, _carried_gradients(loop))
+            carried = _carried_gradients(loop)
+            cost = KnownCost(plan.backward_seconds, plan.backward_bytes, plan.backward_course, carried, plan.inside_backward)
             op = _running(run, op, inputs, op.outputs, cost)
         operations.append(op)
     return replace(joint, operations=tuple(operations))

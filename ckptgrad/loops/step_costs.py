@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ckptgrad.graph.graph import Operation, Variable, variables_of
+from ckptgrad.graph.graph import Inside, Operation, Variable, variables_of
 from ckptgrad.loops.loop import Loop
 from ckptgrad.loops.replay import Replay
 from ckptgrad.loops.weight_sums import WeightSums
 from ckptgrad.stage.partition import partition
 from ckptgrad.target.course import Course, course_inside
-from ckptgrad.target.footprint import peak_inside
+from ckptgrad.target.footprint import peak_inside, values_beside, values_inside
 from ckptgrad.target.roofline import Roofline
 
 # Steps for which the plans of a loop of unknown length are compared.
 USUAL_LENGTH = 1024
+_CARRIED = "carried value"
 
 
 class StepCosts:
@@ -78,6 +79,38 @@ class StepCosts:
         held_already = self.roofline.target.total_bytes(self._arriving)
         return [(seconds, self.state + max(0, held - held_already)) for seconds, held in course]
 
+    def inside_forward(self) -> list[Inside]:
+        """The arrays that are held inside a step at its worst moment, and the state."""
+        joint = self.replay.part.joint
+        carried = variables_of(joint.outputs[: self.replay.body.num_carry])
+        operations = self._plain.operations
+        return [*self._states, *_made(operations, values_inside(operations, joint.inputs, carried, self.roofline.target))]
+
+    def inside_backward(self, steps: int, held: int) -> list[Inside]:
+        """The same inside the backward of a step, beside what is kept of as many steps around it.
+
+        Args:
+            steps: how many these are.
+            held: the bytes of all: with those of one more state, one is held on the way to the steps.
+        """
+        target, part = self.roofline.target, self.replay.part
+        given = self._present, self._gradients, target, self._arriving
+        values = values_beside(self._backward_operations, *given)
+        makers = {v: op for op in part.joint.operations for v in op.outputs}
+        carry = self.replay.body.carry_inputs
+        read = [carry[i] for i in sorted({*self.replay.carry_reads, *self.replay.next_reads} & {*self.replay.body.moving})]
+        waiting = () if self.weight_sums is None else self.weight_sums.stacked
+        stacks = [Inside(v, makers.get(v), steps) for v in (*self.replay.private, *waiting)] if steps else []
+        stacks += [Inside(v, None, steps, _CARRIED) for v in read] if steps else []
+        found = [*self._states, *stacks, *_made(self._backward_operations, values)]
+        left = held - sum(array.count * target.bytes_of(array.value) for array in found)
+        return [*found, *(self._states if 0 < self.state <= left else [])]
+
+    @property
+    def _states(self) -> list[Inside]:
+        carry = self.replay.body.carry_inputs
+        return [Inside(carry[i], None, what=_CARRIED) for i in self.replay.body.moving]
+
     def _price_forward(self) -> None:
         replay, roofline = self.replay, self.roofline
         part, joint = replay.part, replay.part.joint
@@ -136,3 +169,8 @@ class StepCosts:
     @property
     def _figures(self) -> tuple[float, ...]:
         return self.each, max(self.backward_inside, self.sums), self.sums, self.plain, self.keep + self.back
+
+
+def _made(operations: Sequence[Operation], values: Sequence[Variable]) -> list[Inside]:
+    makers = {v: op for op in operations for v in op.outputs}
+    return [Inside(v, makers.get(v)) for v in values]

@@ -40,6 +40,11 @@ class Buffer:
         """Shape and dtype as JAX writes them: "float32[8,16]"; empty for several things together."""
         return "" if self.shape is None else f"{self.dtype}[{','.join(map(str, self.shape))}]"
 
+    @property
+    def made(self) -> str:
+        """What it is or what made it, with the name of what it is the gradient of."""
+        return f"gradient of {self.name}" if self.name else self.what
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
         return {**asdict(self), "source": None if self.source is None else str(self.source)}

@@ -6,7 +6,7 @@ consists of are those of the model of a fusing compiler (`target.footprint`), an
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +14,7 @@ from ckptgrad.bytes import format_bytes
 from ckptgrad.chain.kind import private_residuals
 from ckptgrad.chain.program import Program
 from ckptgrad.chain.waiting import waiting_bytes
-from ckptgrad.chunks.markers import turn_of
-from ckptgrad.graph.graph import Operation, Variable, variables_of
+from ckptgrad.graph.graph import Inside, variables_of
 from ckptgrad.graph.source import SourceLine
 from ckptgrad.meters.buffers import Buffer
 from ckptgrad.planning.budget import everything_peak
@@ -26,8 +25,9 @@ from ckptgrad.planning.optimal.dynamic_programming import smallest_schedule
 from ckptgrad.planning.referee import Simulation, simulate
 from ckptgrad.planning.schedule import Action, Backward, Forward, Schedule
 from ckptgrad.results.lives import held_during
+from ckptgrad.results.made_by import lines_of, made_by
 from ckptgrad.results.predicted import by_kind, within_layer
-from ckptgrad.target.footprint import values_inside
+from ckptgrad.target.footprint import values_beside, values_inside
 
 # Arrays that a sentence names.
 MOST_NAMED = 3
@@ -207,23 +207,25 @@ def _arrays_inside(program: Program, action: Action, keep: int | None) -> list[B
         arriving = {*variables_of(g for g in joint.gradients if g is not None)} - {*flowing}
         elsewhere = {*part.residuals, *part.reads, *joint.cotangents, *arriving} - {*private}
         counted = {*flowing, *private}
-        values = values_inside(operations, elsewhere, flowing, target, private)
-    # Of loops over chunks those that the turn holds which holds most.
-    turns = [turn for op in operations if (turn := turn_of(op)) is not None]
-    held = max(((turn.values(target), turn) for turn in turns), key=lambda pair: target.total_bytes(pair[0]), default=None)
-    values = [*values, *(held[0] if held else ())]
-    made_by = [*operations, *(held[1].operations if held else ())]
-    makers = {v: op for op in made_by for v in op.outputs}
-    buffers = [_buffer(program, v, makers.get(v), action.stage) for v in values if v not in counted]
+        values = values_beside(operations, elsewhere, flowing, target, private)
+    makers = {v: op for op in operations for v in op.outputs}
+    # Of loops, planned ones and those over chunks, what the one holds which holds most.
+    loops = [op.known_cost for op in operations if op.known_cost is not None]
+    fullest = max(loops, key=lambda cost: cost.bytes, default=None)
+    held = [Inside(v, makers.get(v)) for v in values] + ([] if fullest is None else [*fullest.inside()])
+    # A kind is shared with stages elsewhere, of other programs too: their lines are not this one's.
+    own = {line for op in program.stages[action.stage].operations for line in lines_of(op)}
+    buffers = [_buffer(program, array, action.stage, own) for array in held if array.value not in counted]
     return sorted((b for b in buffers if b.bytes), key=lambda b: -b.bytes)
 
 
-def _buffer(program: Program, v: Variable, maker: Operation | None, stage: int) -> Buffer:
-    # A kind is shared with stages elsewhere, of other programs too: their lines are not this one's.
-    own = {op.source for op in program.stages[stage].operations}
+def _buffer(program: Program, array: Inside, stage: int, own: Collection[SourceLine | None]) -> Buffer:
+    v, maker, count, what = array
     source = within_layer(maker.source if maker and maker.source in own else None, program, stage)
-    what = maker.name if maker else "argument"
-    return Buffer("transients", program.target.bytes_of(v), what, tuple(v.aval.shape), str(v.aval.dtype), stage, source)
+    shape, size, what = tuple(v.aval.shape), program.target.bytes_of(v), what or made_by(maker)
+    if count > 1:
+        shape, size, what = (count, *shape), count * size, f"{what} in {count} steps"
+    return Buffer("transients", size, what, shape, str(v.aval.dtype), stage, source)
 
 
 def named_arrays(buffers: Iterable[Buffer], around: SourceLine | None = None) -> list[str]:
@@ -239,7 +241,8 @@ def named_arrays(buffers: Iterable[Buffer], around: SourceLine | None = None) ->
     words: list[str] = []
     for group in sorted(groups.values(), key=lambda group: -sum(b.bytes for b in group)):
         first, many = group[0], f"{len(group)} x " if len(group) > 1 else ""
-        what = first.what if first.shape is None else f"{first.type} of {first.what}"
+        made = first.made if many == "" else first.what
+        what = made if first.shape is None else f"{first.type} of {made}"
         at = "" if first.source in (None, around) else f" at {first.source.place}"
         words.append(f"{many}{what}{at} ({format_bytes(sum(b.bytes for b in group))})")
     return words

@@ -200,6 +200,6 @@ def _by_name(buffers: Iterable[Buffer]) -> dict[str, int]:
         place = "" if b.source is None else f" at {b.source.place}"
         # Cotangents of all boundaries are alike.
         what = "cotangent" if b.what.startswith("cotangent of") else b.what
-        name = f"{b.kind}: {b.type or 'bytes'} of {what}{place}"
+        name = f"{b.kind}: {f'{b.type} of ' if b.type else ''}{what}{place}"
         found[name] = found.get(name, 0) + b.bytes
     return found

@@ -14,6 +14,7 @@ from ckptgrad.meters.buffers import Buffer
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.ledger import Balance, Held, follow
 from ckptgrad.planning.schedule import Schedule
+from ckptgrad.results.made_by import made_by
 from ckptgrad.results.predicted import Moment, within_layer
 
 
@@ -142,11 +143,11 @@ def _results(program: Program) -> list[Buffer]:
 
 def _of_program(program: Program, v: Variable, kind: str) -> Buffer:
     maker = program.graph.get_operation(v)
-    what = f"gradient of {maker.name if maker else 'an argument'}" if kind == "gradients" else ""
+    what = f"gradient of {made_by(maker) if maker else 'an argument'}" if kind == "gradients" else ""
     return _array(program, kind, v, maker, program.makers.get(v), what)
 
 
 def _array(program: Program, kind: str, a: Atom, maker: Operation | None, stage: int | None, what: str = "") -> Buffer:
-    name, aval = what or (maker.name if maker else "argument"), a.aval
+    name, aval = what or made_by(maker), a.aval
     source = within_layer(maker.source if maker else None, program, stage)
     return Buffer(kind, program.target.bytes_of(a), name, tuple(aval.shape), str(aval.dtype), stage, source)

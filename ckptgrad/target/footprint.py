@@ -202,6 +202,28 @@ def values_inside(
     return [*values]
 
 
+def values_beside(
+    operations: Sequence[Operation],
+    held_outside: Collection[Variable],
+    returned: Collection[Variable],
+    target: Target,
+    consumed: Collection[Variable] = (),
+) -> list[Variable]:
+    """The same without the bytes of what is consumed: each of these is left out or, if it is gone, a value like it that may
+    be written over it.
+
+    Arguments as of `peak_inside`.
+    """
+    values = values_inside(operations, held_outside, returned, target, consumed)
+    gone = [v for v in consumed if v not in values]
+    beside = [v for v in values if v not in consumed]
+    for v in gone:
+        over = next((w for w in beside if _alike(v, w)), None)
+        if over is not None:
+            beside.remove(over)
+    return beside
+
+
 def _steps(
     operations: Sequence[Operation],
     held_outside: Collection[Variable],

@@ -67,6 +67,23 @@ def test_arrays_inside_a_forward_are_its_own():
     assert sum(b.bytes for b in peak.inside) == peak.by_kind["inside the forward"] == 24 * 1024
 
 
+def test_arrays_inside_a_loop_are_those_of_a_step_and_of_what_is_kept_of_the_steps_around_it():
+    def scanned(ws, x):
+        def layer(x, w):
+            h = jnp.tanh(x @ w)
+            return x + h @ w.T, None
+
+        return jnp.sum(jax.lax.scan(layer, x, ws)[0] ** 2)
+
+    for budget, stacks in (("min", 1), ("0.9x", 0)):
+        plan = cg.plan(scanned, jnp.stack([W] * 8), X, costs="estimate", budget=budget, chunks=False)
+        peak = at_peak(plan.program, plan.costs, plan.schedule)
+        assert sum(b.bytes for b in peak.inside) == peak.by_kind["inside the backward"]
+        lines = {b.source.line for b in peak.inside}
+        assert scanned.__code__.co_firstlineno + 2 in lines
+        assert sum(b.what.endswith(" steps") and b.shape[0] > 1 for b in peak.inside) == stacks
+
+
 def test_the_floor_is_what_the_smallest_plan_holds(least):
     floor = floor_of(least.program, least.costs)
     assert floor.bytes == least.peak_bytes

@@ -9,7 +9,7 @@ from jax.extend.core import Primitive
 
 import ckptgrad as cg
 from ckptgrad.graph.graph import KnownCost, Operation, variables_of
-from ckptgrad.target.footprint import live_inside, materialised, peak_inside, scratch, traffic, values_inside
+from ckptgrad.target.footprint import live_inside, materialised, peak_inside, scratch, traffic, values_beside, values_inside
 from ckptgrad.target.roofline import Roofline
 from ckptgrad.target.target import described
 
@@ -110,6 +110,14 @@ def test_the_values_at_the_peak_are_named():
     # The first operation writes over what it alone reads.
     assert names_of(operations, values_inside(operations, [w], results, CPU, consumed=[a])) == ["sin", "dot_general"]
     assert values_inside((), [w], (), CPU, consumed=[a]) == [a]
+
+
+def test_what_is_written_over_consumed_values_counts_as_these():
+    graph, operations, results = graph_of(lambda a, w: jnp.tanh(jnp.sin(a) @ w) @ w, X, W)
+    a, w = graph.inputs
+    beside = values_beside(operations, [w], results, CPU, consumed=[a])
+    assert CPU.total_bytes(beside) == peak_inside(operations, [w], results, CPU, consumed=[a]) - CPU.bytes_of(a)
+    assert values_beside((), [w], (), CPU, consumed=[a]) == []
 
 
 def test_consumed_values_are_held_until_their_last_reader():

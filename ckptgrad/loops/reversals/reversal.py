@@ -23,7 +23,7 @@ from functools import cache
 from typing import Any, ClassVar, Generic, TypeVar
 
 from ckptgrad.errors import CkptgradError
-from ckptgrad.graph.graph import Variable
+from ckptgrad.graph.graph import Inside, Variable
 from ckptgrad.interactive import is_defined_again
 from ckptgrad.loops.loop import Loop
 from ckptgrad.loops.replay import Replay
@@ -202,6 +202,15 @@ class Candidate:
             course += self._costs.backward_course * steps
             left -= steps
         return lifted(course, self.backward_seconds, self.backward_bytes)
+
+    def inside_forward(self) -> list[Inside]:
+        """The arrays that are held inside the forward: an estimate."""
+        return self._costs.inside_forward()
+
+    def inside_backward(self) -> list[Inside]:
+        """The same inside the backward: what is kept of a group of steps that run forward again, and what a step holds."""
+        again = self.reversal.steps_again
+        return self._costs.inside_backward(again + 1 if again else 0, self.backward_bytes)
 
     @property
     def _steps(self) -> int:

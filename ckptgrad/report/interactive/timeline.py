@@ -143,7 +143,7 @@ def _lives(timeline: Timeline, held: Stack, order: Sequence[int]) -> tuple[Colum
             "size": format_bytes(b.bytes),
             "kind": b.kind,
             "type": b.type,
-            "what": f"gradient of {b.name}" if b.name else b.what,
+            "what": b.made,
             "stage": "" if b.stage is None else b.stage,
             "layer": layer_of(b.source),
             "line": line_of(b.source),

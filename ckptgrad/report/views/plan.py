@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rich.console import RenderableType
 from rich.table import Table
-from rich.text import Text
 
 from ckptgrad.bytes import device_words, format_bytes
 from ckptgrad.chain.layers import ranged
@@ -19,6 +18,7 @@ from ckptgrad.graph.naming import counted
 from ckptgrad.planning.schedule import Forward
 from ckptgrad.report import registry
 from ckptgrad.report.advice import advice_parts
+from ckptgrad.report.legend import dim_legend, kept_words
 from ckptgrad.report.plots.costs import plot_costs
 from ckptgrad.report.plots.schedule import plot_schedule
 from ckptgrad.report.schedule import schedule_chart
@@ -34,23 +34,13 @@ if TYPE_CHECKING:
     from ckptgrad.graph.source import SourceLine
 
 MOST_ROWS = 40
-# What the names of save options mean (`stage.save_options`).
-KEPT = {
-    "all": "all that is not cheap to compute again",
-    "heavy": "results of products, convolutions, reductions and the like",
-    "products": "results of products",
-    "unbatched products": "results of products without batch dimensions",
-    "input": "only what the stage reads",
-}
-IN_ONE_PASS = ", in one pass"
 LONGEST_PERIOD = 8  # stages in a pattern that is written only once however often it repeats
 
 
 @registry.parts.register(Plan)
 def parts(plan: Plan) -> list[RenderableType]:
     """What a plan costs, what happens to each stage, what the columns mean, and what the plan suggests to do."""
-    legend = Text("\n".join(f"{name}: {meaning}" for name, meaning in _legend(plan).items()), style="dim")
-    return [_summary(plan), _stage_table(plan), legend, *advice_parts(plan.advice)]
+    return [_summary(plan), _stage_table(plan), dim_legend(_legend(plan)), *advice_parts(plan.advice)]
 
 
 @registry.advice.register(Plan)
@@ -89,14 +79,15 @@ def _summary(plan: Plan) -> Table:
     fastest = plan.fastest_seconds
     time = f"{plan.seconds / fastest:.2f} times that of the fastest plan without a budget" if fastest else NOTHING
     if plan.seconds and plan.budget is not None:
-        saved = max(0.0, 1 - plan.least_seconds / plan.seconds)
-        time += f"; no schedule within the budget can save more than {saved:.0%} of it"
+        saved = f"{max(0.0, 1 - plan.least_seconds / plan.seconds):.0%}"
+        most = "is faster" if saved == "0%" else f"can save more than {saved} of it"
+        time += f"; no schedule within the budget {most}"
     grid.add_row("estimated time", time)
     if plan.knee is not None and fastest:
         grid.add_row(
             "knee",
-            f"{format_bytes(plan.peak_bytes)} cost {plan.seconds / fastest:.2f} times; "
-            f"{format_bytes(plan.knee.peak_bytes)} cost {plan.knee.seconds / fastest:.2f}",
+            f"with {format_bytes(plan.knee.peak_bytes)}, where time begins to rise faster than bytes fall, it is "
+            f"{plan.knee.seconds / fastest:.2f} times",
         )
     if plan.found is not None:
         grid.add_row("observed", _observed(plan, plan.found))
@@ -167,26 +158,22 @@ def _stage_table(plan: Plan) -> Table:
 
 def _legend(plan: Plan) -> dict[str, str]:
     """What the columns of the table of stages mean, and the words in them that occur."""
-    kept = {plan.costs.stages[i].options[k].name for i, k in plan.schedule.kept.items()}
-    words = [f"{name}: {KEPT[name]}" for name in KEPT if name in kept]
-    if shares := sorted(name for name in kept if name.endswith(" %")):
-        words.append(f"{shares[0]}: that share of the bytes of the choice that keeps most")
-    if chunked := sorted(name for name in kept if " chunks of " in name):
-        once = (
-            "; in one pass: forward and backward in the same loop"
-            if any(name.endswith(IN_ONE_PASS) for name in chunked)
-            else ""
-        )
-        words.append(
-            f"{chunked[0].removesuffix(IN_ONE_PASS)}: entries of an axis, so many at a time, one chunk after the other{once}"
-        )
+    words = kept_words({plan.costs.stages[i].options[k].name for i, k in plan.schedule.kept.items()})
     columns = {
-        "boundary": "what the stage passes to the next one",
-        "kept for backward": f"what its forward keeps beside that ({'; '.join(words)})" if words else "",
+        "boundary": "what the stage passes to the next one" + _crossing_words(plan),
+        "kept for backward": f"what its forward keeps beside that ({words})" if words else "",
         "residuals": "the bytes of what is kept, boundaries not counted twice",
         "forwards": "how often it runs forward",
     }
     return {name: meaning for name, meaning in columns.items() if meaning}
+
+
+def _crossing_words(plan: Plan) -> str:
+    """What is said of values that later stages read too, such as the skips of a U-Net; empty where there are none."""
+    crossing = plan.target.total_bytes(plan.program.held)
+    if not crossing:
+        return ""
+    return f"; what later stages read as well, {format_bytes(crossing)}, is counted once, not in this column"
 
 
 def _chunk_words(plan: Plan) -> str:

@@ -18,6 +18,7 @@ from ckptgrad.chain.layers import ranged
 from ckptgrad.meters.buffers import KINDS, Buffer
 from ckptgrad.meters.meter import meters
 from ckptgrad.report import registry
+from ckptgrad.report.legend import kind_words
 from ckptgrad.report.plots.timeline import plot_timeline
 from ckptgrad.report.series.words import INSIDE, during
 from ckptgrad.report.tables import budget_words, need_words, ranges, table_of
@@ -63,6 +64,8 @@ def parts(timeline: Timeline) -> list[RenderableType]:
     seen = timeline.readings.get("xla")
     if seen is not None and seen.alive:
         shown += [Text("alive at the peak of XLA's buffer assignment"), alive_table(seen.alive)]
+    words = {b.kind for b in timeline.alive} | ({INSIDE} if timeline.inside else set[str]())
+    shown.append(Text(kind_words(words), style="dim"))
     return [*shown, _readings(timeline)] if timeline.readings else shown
 
 
@@ -150,7 +153,8 @@ def _cells(group: Sequence[Buffer], kind: str) -> tuple[str, ...]:
     stages = sorted({b.stage for b in group if b.stage is not None})
     layers = ranged([b.source.scope for b in group if b.source]) if first.source else ""
     place = "" if first.source is None else replace(first.source, scope=layers).brief
-    return format_bytes(total), kind, type_, first.what, ranges(stages), place
+    made = first.made if len(group) == 1 else first.what
+    return format_bytes(total), kind, type_, made, ranges(stages), place
 
 
 def _alike(alive: Sequence[Buffer]) -> list[list[Buffer]]:

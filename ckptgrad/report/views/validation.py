@@ -11,8 +11,9 @@ from rich.text import Text
 
 from ckptgrad.bytes import device_words, format_bytes
 from ckptgrad.graph.naming import counted
-from ckptgrad.meters.meter import Reading
+from ckptgrad.meters.meter import Reading, meters
 from ckptgrad.report import registry
+from ckptgrad.report.legend import dim_legend
 from ckptgrad.report.plots.validation import plot_validation
 from ckptgrad.report.tables import NOTHING, budget_words, need_words, table_of
 from ckptgrad.results.advice.advice import Advice
@@ -20,6 +21,15 @@ from ckptgrad.results.validation import Row, Validation
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+COLUMNS = {
+    "predicted": "the peak that the plan predicts",
+    "certified": "the peak by XLA's buffer assignment of the program",
+    "temporaries": "of that what is neither value nor gradient",
+    "time": "of a call, in times that of jax.grad",
+    "gradient differs by": "the largest difference from jax.grad's, relative to a leaf's largest entry",
+}
 
 
 @registry.parts.register(Validation)
@@ -54,7 +64,13 @@ def parts(validation: Validation) -> list[RenderableType]:
     reasons = {(m, r.reason): row.name for row in validation.rows for m, r in row.readings.items() if r.bytes is None}
     notes += [f"{meter} n/a ({name}): {reason}" for (meter, reason), name in reasons.items()]
     top = Text.assemble(("\n".join(wrong), "bold red"), f"\n{head}") if wrong else Text(head)
-    return [top, table, *([Text("\n".join(notes))] if notes else [])]
+    return [top, table, dim_legend(_columns(columns[1:])), *([Text("\n".join(notes))] if notes else [])]
+
+
+def _columns(names: Sequence[str]) -> dict[str, str]:
+    """What the columns mean; meters say what they see."""
+    known = {name: meter.sees for name, meter in meters().items()}
+    return {name: meaning for name in names if (meaning := COLUMNS.get(name, known.get(name, "")))}
 
 
 @registry.advice.register(Validation)

@@ -58,7 +58,7 @@ def _less(plan: Plan, times: _Times) -> Iterator[Sentence]:
     cheap = next((p for p in lower if p.seconds <= (1 + CHEAP) * plan.seconds), None)
     if cheap is not None and cheap.peak_bytes <= (1 - WORTH) * plan.peak_bytes:
         text, size, ratio = times.within(cheap.peak_bytes)
-        yield f"with {text} it takes {_change(ratio, _THAN)}", {"budget": text, "bytes": size, "times": ratio}
+        yield f"with a budget of {text} it takes {_change(ratio, _THAN)}", {"budget": text, "bytes": size, "times": ratio}
     least_text, least, worst = times.within(lower[0].peak_bytes)
     smallest = f"the smallest budget{' of stages that run whole' if cuttable_sizes(plan) else ''}, {least_text},"
     figures = {"least": least_text, "least_bytes": least, "least_times": worst}
@@ -81,9 +81,10 @@ def _more(plan: Plan, times: _Times) -> Iterator[Sentence]:
         return
     first = next(p for p in times.points if p.seconds <= (plan.seconds + fastest.seconds) / 2)
     named = [times.within(p.peak_bytes) for p in dict.fromkeys((first, fastest))]
-    words = [f"with {text} {'it takes ' if k == 0 else ''}{_change(ratio)}" for k, (text, _, ratio) in enumerate(named)]
     larger = [{"budget": text, "bytes": size, "times": ratio} for text, size, ratio in named]
-    yield f"{', '.join(words)}; no budget saves more", {"larger": larger}
+    more = [f", with {text} {_change(ratio)}" for text, _, ratio in named[1:]]
+    text, _, ratio = named[0]
+    yield f"with a budget of {text} it takes {_change(ratio)}{''.join(more)}; no budget saves more", {"larger": larger}
 
 
 def _change(ratio: float, than: str = "") -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ckptgrad.bytes import format_bytes
+from ckptgrad.bytes import as_budget, format_bytes
 from ckptgrad.chunks.candidates import cuttable
 from ckptgrad.chunks.choice import ChunkChoice
 from ckptgrad.results.advice.advice import Sentence, adviser
@@ -29,9 +29,9 @@ def advise(plan: Plan) -> Iterator[Sentence]:
         axes = " or ".join(str(size) for size in dict.fromkeys(sizes))
         unasked = ChunkChoice(considered=True).is_worth(plan.costs.largest_transient)
         how = (
-            "chunks, which a budget below the smallest peak is enough to ask for, may lower it"
+            f"with a budget below {as_budget(plan.floor.bytes)[0]} stages run over chunks, where that is smaller"
             if unasked
-            else ("chunks=True may lower the smallest peak")
+            else "chunks=True may lower the smallest peak"
         )
         yield (
             f"{how}: {peak.doing} holds {format_bytes(inside)} inside, and can run over chunks of an axis of {axes} "

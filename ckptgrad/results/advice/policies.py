@@ -46,6 +46,6 @@ def advise(plan: Plan) -> Iterator[Sentence]:
         yield f"policy {best!r} takes {1 - times[best]:.0%} less time within as many bytes", figures
     elif as_good:
         which = " and ".join(map(repr, as_good)) if len(as_good) < 3 else ", ".join(map(repr, as_good))
-        yield f"as good within as many bytes: policy {which}", figures
+        yield f"as good within as many bytes: {'policy' if len(as_good) == 1 else 'policies'} {which}", figures
     else:
         yield f"no other policy is as good: the next best, {best!r}, takes {times[best] - 1:.0%} more time", figures

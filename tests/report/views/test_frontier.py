@@ -29,7 +29,7 @@ def test_of_many_points_few_are_shown_both_ends_among_them():
     shown = [line.split()[0] for line in text.splitlines() if line.rstrip().endswith(("optimal", "knee"))]
     assert len(shown) <= MOST_POINTS + 2
     assert (shown[0], shown[-1]) == ("1.0", "100.0")
-    assert f"({100 - len(shown)} more)" in " ".join(text.split())
+    assert f"100 budgets at which the plan changes, {len(shown)} of them shown" in " ".join(text.split())
 
 
 def test_the_knee_is_named():
@@ -44,7 +44,7 @@ def test_the_knee_is_named():
 
 def test_a_program_that_takes_no_time_has_no_ratios():
     still = replace(FRONTIER, points=(Point(0, 0.0),), others=())
-    assert rows(still)[-1] == "0 B - - optimal"
+    assert "0 B - - optimal" in rows(still)
 
 
 def test_arguments_are_beside_what_the_call_adds():

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import ckptgrad as cg
+from ckptgrad.bytes import as_budget
 
 WIDTH, HIDDEN, BATCH = 32, 512, 64
 WS = [np.ones((WIDTH, HIDDEN), "float32")] * 3
@@ -38,8 +39,10 @@ def test_a_stage_whose_entries_are_independent():
 
 def test_where_stages_hold_much_a_smaller_budget_is_enough_to_have_chunks():
     x = np.ones((16 * BATCH, WIDTH), "float32")
-    (advice,) = said(cg.plan(mlp, WS, x, costs="estimate"))
-    assert advice.text.startswith("chunks, which a budget below the smallest peak is enough to ask for, may lower it: ")
+    plan = cg.plan(mlp, WS, x, costs="estimate")
+    (advice,) = said(plan)
+    least, _ = as_budget(plan.floor.bytes)
+    assert advice.text.startswith(f"with a budget below {least} stages run over chunks, where that is smaller: the ")
     assert plan_of(mlp, WS, x).peak_bytes < plan_of(mlp, WS, x, chunks=False).peak_bytes
     assert said(plan_of(mlp, WS, X))[0].text.startswith("chunks=True may lower the smallest peak: ")
 
