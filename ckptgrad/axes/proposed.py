@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from ckptgrad.axes.chunked import Chunkable, chunkable
 from ckptgrad.axes.cut import Split
 from ckptgrad.graph.atoms import aval_bytes
@@ -9,16 +11,26 @@ from ckptgrad.graph.graph import Graph, Variable
 
 # What cuts less than this part of what the best axis does is not worth trying.
 _WORTH = 4
+# Of a graph with more axes than this those of parameters are not tried where others prove.
+_MANY = 64
 
 
-def proposals(graph: Graph) -> list[dict[Variable, int]]:
+def proposals(graph: Graph, parameters: Collection[Variable] = ()) -> list[dict[Variable, int]]:
     """Starts for `chunkable` that prove, each axis once however many inputs it cuts; the best first.
 
     Where equally much is cut, that of an earlier input and the earlier axis come first: examples before tokens.
+
+    Args:
+        graph: forward operations.
+        parameters: inputs that are tried last, and of a graph with very many axes only if no other proves.
     """
     known: set[tuple[Variable, int]] = set()
     found: list[tuple[int, dict[Variable, int]]] = []
-    for v in graph.inputs:
+    few = sum(len(getattr(v.aval, "shape", ())) for v in graph.inputs) <= _MANY
+    order = graph.inputs if few else sorted(graph.inputs, key=lambda v: v in parameters)
+    for v in order:
+        if not few and found and v in parameters:
+            break
         for axis, n in enumerate(getattr(v.aval, "shape", ())):
             if n < 2 or (v, axis) in known:
                 continue

@@ -18,6 +18,7 @@ class Cutting(Enum):
     FINEST = "as finely as it can be"
     BLOCKS = "at the boundaries of blocks only, if there are any"
     CHUNKED = "at the boundaries of blocks, into stages that may run over chunks of an axis"
+    RUNS = "the same, with runs of such stages as one where what crosses the cuts is more than a chunk of the run holds"
 
 
 @dataclass(frozen=True)
@@ -26,12 +27,12 @@ class Ways(Generic[T]):
 
     Attributes:
         whole: with stages that run whole, the finest first.
-        chunked: makes the one with stages that may run over chunks, which is not asked for where another is good enough;
-            None where there is none.
+        chunked: makes those with stages that may run over chunks, which are not asked for where another is good enough;
+            None where there are none.
     """
 
     whole: Sequence[T]
-    chunked: Callable[[], T] | None = None
+    chunked: Callable[[], Sequence[T]] | None = None
 
     @property
     def finest(self) -> T:
@@ -41,4 +42,4 @@ class Ways(Generic[T]):
     def map(self, function: Callable[[T], U]) -> Ways[U]:
         """The same of what a function makes of each, once."""
         chunked = self.chunked
-        return Ways([*map(function, self.whole)], None if chunked is None else cache(lambda: function(chunked())))
+        return Ways([*map(function, self.whole)], None if chunked is None else cache(lambda: [*map(function, chunked())]))

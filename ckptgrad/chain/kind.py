@@ -173,7 +173,8 @@ class StageKind:
         wrt, seeds = [graph.inputs[i] for i in self.wrt], [graph.outputs[i] for i in self.seeds]
         whole = partition(self.joint, ())
         axes = [(graph.inputs[k], axis) for k, axis in self.whole]
-        choices = chunked_choices(graph, wrt, variables_of(seeds), whole, Roofline(self.target), self.last, axes)
+        arriving = [graph.inputs[i] for i in self.boundary_in]
+        choices = chunked_choices(graph, wrt, variables_of(seeds), whole, Roofline(self.target), self.last, axes, arriving)
         return [Option(name, part) for name, part in choices]
 
     @once

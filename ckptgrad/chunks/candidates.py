@@ -20,6 +20,7 @@ from ckptgrad.target.roofline import Roofline
 # About these numbers of chunks are tried, for at most so many axes of a stage, and so many offered.
 COUNTS = (2, 4, 8, 16, 32, 64)
 MOST_AXES, MOST_OFFERED = 2, 6
+MOST_CHUNKS = COUNTS[-1]
 # More chunks are worth it if they hold this much less inside.
 WORTH = 0.9
 
@@ -40,6 +41,7 @@ def chunked_choices(
     roofline: Roofline,
     last: bool = False,
     forbidden: Collection[tuple[Variable, int]] = (),
+    arriving: Collection[Variable] = (),
 ) -> list[tuple[str, Partition]]:
     """Partitions of joint graphs whose operations run over chunks, from few chunks to many, each with its name.
 
@@ -52,10 +54,14 @@ def chunked_choices(
         roofline: the rates by which they are timed.
         last: whether nothing reads the outputs before the backward, so that one pass may make both.
         forbidden: axes of inputs that stay whole.
+        arriving: inputs that other stages make.
     """
     if not wrt or not seeds:
         return []
-    candidates = [c for f in cuttable(graph, forbidden) for c in _candidates(graph, wrt, seeds, f, whole, roofline, last)]
+    parameters = [v for v in wrt if v not in arriving]
+    candidates = [
+        c for f in cuttable(graph, forbidden, parameters) for c in _candidates(graph, wrt, seeds, f, whole, roofline, last)
+    ]
     kept: list[_Candidate] = []
     for c in sorted(candidates, key=lambda c: (c.seconds, c.bytes)):
         if not kept or c.bytes < WORTH * kept[-1].bytes:
@@ -63,17 +69,20 @@ def chunked_choices(
     return [(c.name, c.part) for c in kept[-MOST_OFFERED:]]
 
 
-def cuttable(graph: Graph, forbidden: Collection[tuple[Variable, int]] = ()) -> list[Chunkable]:
+def cuttable(
+    graph: Graph, forbidden: Collection[tuple[Variable, int]] = (), parameters: Collection[Variable] = ()
+) -> list[Chunkable]:
     """Ways to run a graph over chunks of an axis that prove and are worth trying, the best first.
 
     Args:
         graph: the forward graph of a stage.
         forbidden: axes of its inputs that stay whole, and so do those inside to which these go.
+        parameters: inputs whose axes are tried last (`axes.proposed`).
     """
     if any(op.effects for op in graph.operations):
         return []
     whole = {*followed(graph.operations, dict.fromkeys(forbidden), merged=True)} if forbidden else set[Place]()
-    starts = [start for start in proposals(graph) if whole.isdisjoint(start.items())]
+    starts = [start for start in proposals(graph, parameters) if whole.isdisjoint(start.items())]
     found = (f for start in starts if (f := chunkable(graph, start)) is not None and whole.isdisjoint(axes_cut(f)))
     return [*itertools.islice(found, MOST_AXES)]
 

@@ -54,10 +54,10 @@ def _best(ways: Ways[Program], request: Request, everything: int | None) -> Plan
     whole, errors = ways.whole, list[BudgetError]()
     chunks_first = ways.chunked is not None and prefers_chunks(ways, request)
     if ways.chunked is not None and chunks_first:
-        try:
-            return _beside(over_chunks(make_plan(ways.chunked(), request, everything=everything), ways.finest), (), whole)
-        except BudgetError as error:
-            errors.append(error)
+        chunked, refused = _chunked_plans(ways.chunked(), ways.finest, request, everything)
+        if chunked:
+            return beside(_chosen(chunked, request), chunked, whole)
+        errors += refused
     plans: list[Plan] = []
     other: ScheduleError | None = None
     for program in whole:
@@ -72,24 +72,59 @@ def _best(ways: Ways[Program], request: Request, everything: int | None) -> Plan
     best = min(plans, key=_seconds, default=None)
     if ways.chunked is not None and not chunks_first and worth_chunking(best, ways.finest, request):
         try:
-            chunked = over_chunks(make_plan(ways.chunked(), request, everything=everything), ways.finest)
-            if best is None or not request.asks_for_least or is_smaller_by_far(chunked, best):
-                plans.append(chunked)
-        except BudgetError as error:
-            errors.append(error)
+            chunked, refused = _chunked_plans(ways.chunked(), ways.finest, request, everything)
+            errors += refused
+            least = request.asks_for_least
+            plans += [p for p in chunked if best is None or not least or is_smaller_by_far(p, best)]
         except ScheduleError as error:
             if not errors:
                 raise other or error from None
     if not plans:
         raise min(errors, key=lambda error: error.smallest)
-    return _beside(min(plans, key=_size_first if request.asks_for_least else _seconds), plans, whole)
+    return beside(_chosen(plans, request), plans, whole)
 
 
-def _beside(plan: Plan, planned: Sequence[Plan], whole: Iterable[Program]) -> Plan:
-    """A plan that knows what the other ways to cut the call cost: those that were planned, and those of whole stages."""
+def _chunked_plans(
+    chunked: Sequence[Program], finest: Program, request: Request, everything: int | None
+) -> tuple[list[Plan], list[BudgetError]]:
+    """The plans of the ways to cut a call into stages that may run over chunks, and what is said of those without one.
+
+    Raises:
+        ScheduleError: a given schedule is for none of them.
+    """
+    plans: list[Plan] = []
+    errors: list[BudgetError] = []
+    other: list[ScheduleError] = []
+    for program in chunked:
+        try:
+            plans.append(over_chunks(make_plan(program, request, everything=everything), finest))
+        except BudgetError as error:
+            errors.append(error)
+        except ScheduleError as error:
+            other.append(error)
+    if other and not plans and not errors:
+        raise other[0]
+    return plans, errors
+
+
+def _chosen(plans: Sequence[Plan], request: Request) -> Plan:
+    """The fastest plan, or the smallest where that is asked for; the first of equally good ones."""
+    return min(plans, key=_size_first if request.asks_for_least else _seconds)
+
+
+def beside(plan: Plan, planned: Sequence[Plan], programs: Sequence[Program]) -> Plan:
+    """A plan that knows what the other ways to cut the call cost: those that were planned, and the others by estimates.
+
+    Args:
+        plan: the one that is taken.
+        planned: plans by other costs than estimates; `plan` may be among them.
+        programs: the ways to cut the call, the finest first.
+    """
     known = [plan.program, *(p.program for p in planned)]
     ways = [(p.costs, p.floor_seconds) for p in planned if p is not plan]
-    ways += [(estimated_costs(program), 0.0) for program in whole if all(program is not other for other in known)]
+    for program in programs:
+        if all(program is not other for other in known):
+            ways.append((estimated_costs(program), chunked_seconds(programs[0]) if program.chunked else 0.0))
     return replace(plan, others=tuple(ways))
 
 
@@ -151,7 +186,7 @@ def prefers_chunks(ways: Ways[Program], request: Request) -> bool:
     best = _estimated(ways.whole, request)
     if not worth_chunking(best, ways.finest, request):
         return False
-    chunked = _estimated([ways.chunked()], request)
+    chunked = _estimated(ways.chunked(), request)
     if best is None or chunked is None:
         return chunked is not None
     if request.asks_for_least:

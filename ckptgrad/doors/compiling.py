@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import inf
@@ -15,7 +15,7 @@ from ckptgrad.chain.cutting import Ways
 from ckptgrad.chain.program import Program
 from ckptgrad.compat import VERSIONS
 from ckptgrad.costs.estimated import estimated_costs
-from ckptgrad.doors.choosing import over_chunks, prefers_chunks, worth_chunking
+from ckptgrad.doors.choosing import beside, over_chunks, prefers_chunks, worth_chunking
 from ckptgrad.errors import BudgetError, ScheduleError, TierError
 from ckptgrad.execution.certify import Certified, certify_faster
 from ckptgrad.graph.meshes import devices_named
@@ -23,6 +23,7 @@ from ckptgrad.graph.naming import name_of, title
 from ckptgrad.planner import costs_before_refusing, costs_to_compile, limit_bytes, make_plan
 from ckptgrad.planning.budget import everything_peak, share_words
 from ckptgrad.planning.costs import ChainCosts
+from ckptgrad.planning.optimal.dynamic_programming import minimum_peak
 from ckptgrad.planning.schedule import Schedule
 from ckptgrad.request import Request
 from ckptgrad.results.at_peak import Floor
@@ -70,8 +71,12 @@ def compile_within(cuts: Ways[Cut], request: Request, args: Any, kwargs: Any) ->
         processes.each("a compiled gradient", lambda: certified.append(search.found()))
     except BudgetError as error:
         raise error.taken_from(request.budget_source or error.source) from None
-    _check_host(certified[0])
-    return replace(certified[0], budget_source=request.budget_source or certified[0].budget_source)
+    found = certified[0]
+    _check_host(found)
+    if found.plan.program.chunked and cuts.chunked is not None:
+        programs = [cut.program for cut in (*cuts.whole, *cuts.chunked())]
+        found = replace(found, plan=beside(found.plan, (), programs))
+    return replace(found, budget_source=request.budget_source or found.budget_source)
 
 
 def _check_host(certified: Certified) -> None:
@@ -113,7 +118,7 @@ class _Search:
         best: Certified | None = None
         chunks_first = self._prefers_chunks(budget)
         if self.cuts.chunked is not None and chunks_first:
-            best = self._priced(None, self.cuts.chunked(), budget, errors)
+            best = self._over_chunks(None, self.cuts.chunked(), budget, errors)
             if best is not None and not self._compares_all:
                 return replace(best, budget_source=source)
         costs = self._costs(first) if costs is None else costs
@@ -123,7 +128,7 @@ class _Search:
                 best = self._priced(best, cut, budget, errors)
         plan = None if best is None else best.plan
         if self.cuts.chunked is not None and not chunks_first and worth_chunking(plan, finest.program, request):
-            best = self._priced(best, self.cuts.chunked(), budget, errors)
+            best = self._over_chunks(best, self.cuts.chunked(), budget, errors)
         if best is None:
             others = self.processes.first(
                 "other costs of stages", lambda: costs_before_refusing(finest.program, request, budget)
@@ -195,6 +200,16 @@ class _Search:
     def _priced(self, best: Certified | None, cut: Cut, budget: int | None, errors: list[BudgetError]) -> Certified | None:
         """As `_better`, by the costs of the cut."""
         return self._better(best, cut, self._costs(cut), budget, errors)
+
+    def _over_chunks(
+        self, best: Certified | None, cuts: Sequence[Cut], budget: int | None, errors: list[BudgetError]
+    ) -> Certified | None:
+        """What is better of the best so far and the plans over chunks; for the smallest plan one cut, by estimates."""
+        if self.request.asks_for_least:
+            cuts = [min(cuts, key=lambda cut: minimum_peak(estimated_costs(cut.program))[0])]
+        for cut in cuts:
+            best = self._priced(best, cut, budget, errors)
+        return best
 
     def _scale(self, costs: ChainCosts | None) -> ChainCosts:
         return estimated_costs(self.cuts.finest.program) if costs is None else costs

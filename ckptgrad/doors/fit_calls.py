@@ -82,7 +82,7 @@ class Recorder:
         chunked = ways.chunked if given is None else None
         finest, *others = programs
         if chunked is not None and self._chunks:
-            others.append(chunked())
+            others += chunked()
         within = replace(request, budget="1x")  # there will be a budget
         priced = [(finest, costs_to_compile(finest, within))]
         priced += [(p, self._costs(p, within)) for p in others]
@@ -115,7 +115,7 @@ class Planned:
         self._next += 1
         programs = [*ways.whole]
         if plan.program.chunked:
-            programs = [] if ways.chunked is None else [ways.chunked()]
+            programs = [] if ways.chunked is None else [*ways.chunked()]
         program = next((p for p in programs if len(p.stages) == len(plan.costs)), None)
         if program is None:
             stages = len((programs or [ways.finest])[0].stages)

@@ -79,7 +79,7 @@ def frontier(
     # A call that is planned for a budget may be cut in several ways.
     chains = GradientFunction(fun, replace(request, budget="min"), with_value=True).chains(*args, **kwargs)
     chunked = chains.chunked if holds_enough(chains.finest.program, request) else None
-    ways = [*chains.whole, *([] if chunked is None else [chunked()])]
+    ways = [*chains.whole, *([] if chunked is None else chunked())]
     plans = [over_chunks(make_plan(chain.program, request), ways[0].program) for chain in ways]
     plan = plans[0]
     others = policy_points(plan.costs)

@@ -21,7 +21,7 @@ from ckptgrad.doors.inputs import check_inputs
 from ckptgrad.doors.microbatched import Microbatching
 from ckptgrad.doors.placing import Shardings
 from ckptgrad.doors.staging import check_repeatable, runs_staged
-from ckptgrad.doors.tracing import TracedChain, trace_chain
+from ckptgrad.doors.tracing import TracedChain, in_runs, trace_chain
 from ckptgrad.doors.watching import tell
 from ckptgrad.execution.certify import Certified
 from ckptgrad.execution.interpreter import Execution, split_at_backward
@@ -153,10 +153,17 @@ class GradientFunction:
         make = partial(GradientFunction, self.fun, self.request, with_value=self.with_value, shardings=self._shardings)
         # A plan that was saved may be one over chunks, whatever the budget.
         wanted = self.request.chunk_choice.considered and self.request.budget is not None and policy == "optimal"
-        chunked: Callable[[], TracedChain] | None = None
+        chunked: Callable[[], Sequence[TracedChain]] | None = None
+
+        @functools.cache
+        def over_chunks() -> list[TracedChain]:
+            blocks = make(cutting=Cutting.CHUNKED).trace(*args, **kwargs)
+            runs = in_runs(blocks, self.request)
+            return [blocks] if runs is None else [blocks, runs]
+
         wanted = wanted and not runs_staged(finest, self.request)
         if (wanted or not isinstance(policy, str)) and finest.program.devices == 1:
-            chunked = functools.cache(lambda: make(cutting=Cutting.CHUNKED).trace(*args, **kwargs))
+            chunked = over_chunks
         wants = self.request.budget is not None if given is None else given != len(finest.program.stages)
         if not (wants and finest.program.target.platform.whole_blocks):
             return Ways([finest], chunked)
@@ -216,10 +223,9 @@ def program_of(chain: TracedChain) -> Program:
 
 def chain_of_program(program: Program, chains: Ways[TracedChain]) -> TracedChain:
     """Of the ways to cut a call the one of a planned program; the first where there is none, which `check_planned` tells."""
-    if program.chunked and chains.chunked is not None:
-        return chains.chunked()
+    among = chains.chunked() if program.chunked and chains.chunked is not None else chains.whole
     count = len(program.stages)
-    return next((chain for chain in chains.whole if len(chain.program.stages) == count), chains.finest)
+    return next((chain for chain in among if len(chain.program.stages) == count), among[0])
 
 
 def value_and_grad(

@@ -19,6 +19,7 @@ from ckptgrad.chain.cutting import Cutting
 from ckptgrad.chain.laid_out import lay_out_graph
 from ckptgrad.chain.late import made_late
 from ckptgrad.chain.program import Program, build_program
+from ckptgrad.chain.runs import cuts_of_runs
 from ckptgrad.chain.shard_maps.split import split_shard_maps
 from ckptgrad.costs.blocks import block_program
 from ckptgrad.doors.calling import Call
@@ -29,7 +30,7 @@ from ckptgrad.doors.taken_apart import warn_of_checkpoints
 from ckptgrad.doors.unseen import check_is_seen, unseen_devices
 from ckptgrad.errors import GradientTypeError, ReferenceTypeError
 from ckptgrad.graph.evaluate import like_aval
-from ckptgrad.graph.graph import Atom, Constant, Graph, aval_bytes
+from ckptgrad.graph.graph import Atom, Constant, Graph, Variable, aval_bytes
 from ckptgrad.graph.naming import standing_for, title
 from ckptgrad.graph.references import is_reference, opened
 from ckptgrad.graph.stack_depth import deep_stack
@@ -276,16 +277,47 @@ def trace_chain(
     lay_out_graph(graph, placed)
     saveable, encodings = request.may_keep, request.kept_as
     program: Program | None = None
-    if cutting is Cutting.CHUNKED:
-        cuts = cuts_for_chunks(graph, target)
-        whole = request.chunk_choice.whole_axes(call.names, [len(v.aval.shape) for v in graph.inputs])
-        marked = {(graph.inputs[k], axis) for k, axes in whole.items() for axis in axes}
-        program = build_program(graph, wrt, seeds, target, cuts, saveable, encodings, chunked=True, whole=marked)
+    if cutting in (Cutting.CHUNKED, Cutting.RUNS):
+        program = _over_chunks(call, request, graph, wrt, seeds, cutting)
     elif cutting is Cutting.BLOCKS:
         program = block_program(graph, wrt, seeds, target, saveable, encodings)
     program = program or build_program(graph, wrt, seeds, target, saveable=saveable, encodings=encodings)
-    program = replace(
-        program, untraced_bytes=returned.untraced_bytes, arguments=tuple(call.names), owners=tuple(call.argument_names)
-    )
+    program = _named(program, call, returned)
     devices = max(unseen, program.devices)
     return TracedChain(call, graph, returned, request.has_aux, program, differentiated, placed, cutting, devices)
+
+
+def in_runs(chain: TracedChain, request: Request) -> TracedChain | None:
+    """A call that is cut into stages that may run over chunks, with runs of such stages as one; None where there are none
+    for which that is worth looking at."""
+    program = chain.program
+    found = _over_chunks(chain.call, request, chain.graph, program.wrt, program.seeds, Cutting.RUNS, program)
+    return found and replace(chain, program=_named(found, chain.call, chain.returned), cutting=Cutting.RUNS)
+
+
+def _over_chunks(
+    call: Call,
+    request: Request,
+    graph: Graph,
+    wrt: Sequence[Variable],
+    seeds: Sequence[Atom],
+    cutting: Cutting,
+    known: Program | None = None,
+) -> Program | None:
+    """The program with stages that may run over chunks; None where it has as many stages as the one that is known."""
+    target = request.compiled_for
+    cuts = cuts_for_chunks(graph, target)
+    if cutting is Cutting.RUNS:
+        cuts = cuts_of_runs(graph, target, cuts, wrt)
+    if known is not None and len(known.stages) == len(cuts) + 1:
+        return None
+    whole = request.chunk_choice.whole_axes(call.names, [len(v.aval.shape) for v in graph.inputs])
+    marked = {(graph.inputs[k], axis) for k, axes in whole.items() for axis in axes}
+    return build_program(graph, wrt, seeds, target, cuts, request.may_keep, request.kept_as, chunked=True, whole=marked)
+
+
+def _named(program: Program, call: Call, returned: Returned) -> Program:
+    """A program that knows the user's names of its inputs, and what is returned besides its outputs."""
+    return replace(
+        program, untraced_bytes=returned.untraced_bytes, arguments=tuple(call.names), owners=tuple(call.argument_names)
+    )
