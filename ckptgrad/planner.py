@@ -33,6 +33,8 @@ from ckptgrad.target.processes import several_processes
 
 # No compiler takes more than an estimate by this factor.
 FAR_BELOW = 4
+# Stages from which on the smallest schedule takes so many forwards, half their square, that it is not followed for an error.
+LONG_CHAIN = 500
 # Bytes of a whole program below which no budget is worth a compilation.
 WORTH_ASKING = 2**18
 # The budgets of the plans that the compiler is asked about, where it is not asked about every option.
@@ -86,11 +88,16 @@ def make_plan(program: Program, request: Request, costs: ChainCosts | None = Non
 def _floor(
     program: Program, request: Request, costs: ChainCosts, error: BudgetError, everything: int | None, asks: bool
 ) -> Floor | None:
-    """What holds up the smallest peak that the request's policy reaches; None where it writes no schedule within that."""
-    try:
-        schedule, _, _ = _decide(program, replace(request, budget=max(1, error.smallest)), costs)
-    except (BudgetError, ScheduleError):
-        return None
+    """What holds up the smallest peak that the request's policy reaches; None where it writes no schedule within that.
+
+    Of a long chain, whose smallest schedule may have millions of actions, that of the optimal policy is not judged again.
+    """
+    schedule: Schedule | None = None
+    if request.policy != "optimal" or len(program.stages) < LONG_CHAIN:
+        try:
+            schedule, _, _ = _decide(program, replace(request, budget=max(1, error.smallest)), costs)
+        except (BudgetError, ScheduleError):
+            return None
     floor = floor_of(program, costs, schedule, everything)
     asked = AskedCosts(program) if asks else None
     return replace(floor, is_guess=asked is not None and _is_worth_asking(asked) and _is_hopeless(asked, error.budget))

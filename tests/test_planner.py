@@ -129,3 +129,15 @@ def test_a_refusal_after_the_compiler_was_asked_is_no_guess(monkeypatch):
     with pytest.raises(cg.BudgetError) as caught:
         cg.plan(layers, *LAYERS, budget=cg.plan(layers, *LAYERS, budget="min").budget - 1)
     assert not caught.value.floor.is_guess
+
+
+def test_the_floor_of_a_long_chain_is_that_of_a_short_one(monkeypatch):
+    ws, x = jnp.ones((6, 8, 8)), jnp.ones((4, 8))
+    with pytest.raises(cg.BudgetError) as judged:
+        cg.plan(layers, ws, x, budget=64)
+    wanted = judged.value.floor.bytes, judged.value.floor.at_peak.by_kind, judged.value.multiple
+    monkeypatch.setattr(planner, "LONG_CHAIN", 2)
+    with pytest.raises(cg.BudgetError) as unjudged:
+        cg.plan(layers, ws, x, budget=64)
+    found = unjudged.value.floor.bytes, unjudged.value.floor.at_peak.by_kind, unjudged.value.multiple
+    assert found == wanted

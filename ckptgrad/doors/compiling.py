@@ -20,7 +20,7 @@ from ckptgrad.errors import BudgetError, ScheduleError, TierError
 from ckptgrad.execution.certify import Certified, certify_faster
 from ckptgrad.graph.meshes import devices_named
 from ckptgrad.graph.naming import name_of, title
-from ckptgrad.planner import costs_before_refusing, costs_to_compile, limit_bytes, make_plan
+from ckptgrad.planner import LONG_CHAIN, costs_before_refusing, costs_to_compile, limit_bytes, make_plan
 from ckptgrad.planning.budget import everything_peak, share_words
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.optimal.dynamic_programming import minimum_peak
@@ -221,6 +221,7 @@ class _Search:
         least = self.request.asks_for_least
         others = self.request.policy == "optimal" and not least
         try:
+            _refuse_at_once(cut.program, self.request, costs, budget)
             found = certify_faster(
                 partial(_build, cut, self.request, costs, self.cuts.finest.program),
                 self.args,
@@ -238,6 +239,18 @@ class _Search:
         if best is None or found is None:
             return found or best
         return min(best, found, key=lambda certified: certified.peak_bytes) if least else found
+
+
+def _refuse_at_once(program: Program, request: Request, costs: ChainCosts, budget: int | None) -> None:
+    """Refuse, of a long chain, a budget below the bytes of the gradients, which every program returns.
+
+    Its smallest plan, which would be compiled to learn what it takes, may run millions of forwards.
+
+    Raises:
+        BudgetError: the budget is below these; carries the smallest peak as it is predicted.
+    """
+    if budget is not None and len(program.stages) >= LONG_CHAIN and budget < program.gradient_bytes:
+        make_plan(program, replace(request, budget=budget), costs)
 
 
 def _program_of(cut: Cut) -> Program:

@@ -132,3 +132,14 @@ def test_no_other_stages_are_compiled_beside_an_open_program(compile_imagined):
     fine, coarse = Imagined([900, 2000], [900, 2000], opened=1900), Imagined([800], [800], pace=100.0)
     assert not compile_imagined([fine, coarse], 2000).plan.fenced
     assert coarse.compilations == 0
+
+
+def test_a_long_chain_whose_gradients_do_not_fit_is_refused_before_its_smallest_plan_is_compiled(monkeypatch):
+    ws, x = tanh_arguments(8, 8)
+    monkeypatch.setattr(compiling, "LONG_CHAIN", 4)
+    monkeypatch.setattr(compiling, "certify_faster", lambda *_, **__: pytest.fail("the smallest plan is compiled"))
+    options = {"budget": "0.1x", "runtime": "staged", "costs": "estimate"}
+    with pytest.raises(cg.BudgetError) as found:
+        cg.grad(tanh_loss, **options).compile(ws, x)
+    assert found.value.budget < len(ws) * ws[0].nbytes < found.value.smallest == found.value.floor.bytes
+    assert f'("{found.value.multiple}" of what storing everything needs)' in str(found.value)
