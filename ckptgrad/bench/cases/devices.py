@@ -24,11 +24,11 @@ from ckptgrad.example_models import Problem, attention_blocks, plain, without_ar
 ABOUT = """Transformer blocks of width 512 in bfloat16, a context of 512 tokens, 8 sequences for each device, compiled
 without the devices. FSDP cuts parameters and gradients along the devices, so that parameters are gathered where they are
 used; data x tensor cuts the batch along half as many devices and hidden axes along two. All bytes are those of one device.
-Each budget lies between the smallest certified peak and that of jax.grad, in equal ratios, and "kept" says that the certified
-peak does not exceed it; "off" is the distance of the certified peak from the predicted one. "Against checkpoint" is the time
-in proportion to that of jax.checkpoint around each block. Estimated seconds are read from the compiled program, with what
-devices send each other. In the row of all budgets, "monotone" says whether a larger budget never has a plan of more
-predicted seconds."""
+Each budget lies between the smallest certified peak and that of jax.grad, in equal ratios, and "kept" says that the
+certified peak does not exceed it; "off" is the distance of the certified peak from the predicted one. "Against checkpoint"
+is the time in proportion to that of jax.checkpoint around each block. Estimated seconds are read from the compiled program,
+with what devices send each other. In the row of all budgets, "monotone" says whether a larger budget never has a plan of
+more predicted seconds."""
 
 SIZES = {"blocks": 12, "width": 512, "heads": 8, "context": 512}
 QUICK_SIZES = {"blocks": 2, "width": 64, "heads": 2, "context": 64}
