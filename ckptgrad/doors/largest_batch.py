@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ckptgrad.bytes import Budget
+from ckptgrad.doors.batch_sizes import size_step
 from ckptgrad.doors.fit import fit_call, memory_bytes
 from ckptgrad.doors.step_call import JitOptions, Names, Places, step_call
 from ckptgrad.errors import OptionError, StepMemoryError
@@ -30,8 +31,9 @@ def largest_batch(
 ) -> LargestBatch:
     """The largest batch with which a step is within a device's memory, by certificates: nothing is run.
 
-    The size is doubled until the step does not fit, then bisected. Whether larger batches take more, as that assumes, is
-    checked on the sizes that were tried (`is_monotone`).
+    The size is doubled until the step does not fit, then bisected; where arguments are cut over devices, among sizes that
+    these can share, from `start` on. Whether larger batches take more, as that assumes, is checked on the sizes that were
+    tried (`is_monotone`).
 
     Args:
         make_args: from the size of a batch to the arguments of the step, a tuple; ShapeDtypeStructs are enough.
@@ -45,7 +47,8 @@ def largest_batch(
 
     Raises:
         StepMemoryError: the step does not fit at the smallest size.
-        OptionError: sizes that are not ascending positive integers, or no memory to keep to.
+        OptionError: sizes that are not ascending positive integers, or of which devices cannot share the smallest; or no
+            memory to keep to.
 
     Example:
         >>> import jax, jax.numpy as jnp, ckptgrad as cg
@@ -74,15 +77,16 @@ def largest_batch(
         tried[size] = TriedSize(size, size in certificates, certificate.peak_bytes, certificate.argument_bytes)
         return size in certificates
 
+    apart = size_step(make_args, step, start, most)
     low, high = start, start
     if not fits(start):
         raise errors[start]
-    while high < most:
-        high = min(2 * low, most)
+    while high + apart <= most:
+        high = start + apart * max((low - start) // apart + 1, (min(2 * low, most) - start) // apart)
         if not fits(high):
             break
         low = high
-    while high - low > 1:
-        middle = (low + high) // 2
+    while high - low > apart:
+        middle = low + apart * ((high - low) // apart // 2)
         low, high = (middle, high) if fits(middle) else (low, middle)
     return LargestBatch(low, certificates[low], tuple(tried[size] for size in sorted(tried)))
