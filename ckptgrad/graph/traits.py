@@ -76,6 +76,14 @@ def is_same_numbers(op: Operation) -> bool:
     return isinstance(op.inputs[0], Variable) and op.inputs[0].aval.dtype == op.outputs[0].aval.dtype
 
 
+def is_all_in_order(op: Operation) -> bool:
+    """Whether it shows all numbers of its one operand in their order, in another shape."""
+    if op.name not in ("reshape", "squeeze", "broadcast_in_dim", "slice") or not is_same_numbers(op):
+        return False
+    moves = op.params.get("dimensions") if op.name == "reshape" else op.params.get("strides")
+    return moves is None and op.inputs[0].aval.size == op.outputs[0].aval.size
+
+
 def is_transcendental(op: Operation) -> bool:
     """Whether an operation is elementwise, but slow."""
     return _STATED.get(op.name) == "transcendental"

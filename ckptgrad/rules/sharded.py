@@ -19,11 +19,13 @@ from ckptgrad.autodiff.cotangent import Entry
 from ckptgrad.autodiff.rule import Application, WithPull, WithTangents
 from ckptgrad.compat import spmd_axis_names
 from ckptgrad.graph.atoms import Array
-from ckptgrad.graph.graph import Graph
+from ckptgrad.graph.graph import Graph, Variable, variables_of
 from ckptgrad.graph.trace import from_jaxpr
+from ckptgrad.graph.traits import is_all_in_order
 from ckptgrad.graph.value_types import cotangent_spec, cotangent_type, manual_axes, partitions, varying_axes
 from ckptgrad.rules.decorators import instantiate, pullback
 from ckptgrad.rules.subgraphs import active_outputs, joint_of, push_through, some
+from ckptgrad.stage.joint import Joint
 from ckptgrad.stage.partition import Partition, partition
 
 
@@ -121,11 +123,23 @@ def split_under_mesh(op: Application, body: Graph, seeded: list[int]) -> Partiti
 
     def differentiate(*_: Any) -> tuple[()]:
         joined = joint_of(body, op.needs, seeded)
-        parts.append(partition(joined, joined.frontier))
+        parts.append(partition(joined, _without_reshapes(joined)))
         return ()
 
     jax.eval_shape(under_mesh(op, differentiate, op.params["in_specs"], ()), *op.inputs)
     return parts[0]
+
+
+def _without_reshapes(joined: Joint) -> list[Variable]:
+    """What a backward reads, of reshapes what they show: outside they would be values of their own."""
+    makers = {v: o for o in joined.forward_operations for v in o.outputs}
+
+    def shown(v: Variable) -> Variable:
+        while v in makers and is_all_in_order(makers[v]):
+            (v,) = variables_of(makers[v].inputs)
+        return v
+
+    return [*dict.fromkeys(map(shown, joined.frontier))]
 
 
 def residual_spec(op: Mapped, aval: Any) -> P:

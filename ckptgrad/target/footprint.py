@@ -13,7 +13,16 @@ from jax import numpy as jnp
 
 from ckptgrad.graph.graph import Operation, Variable, variables_of
 from ckptgrad.graph.spread import bytes_whole, transfers
-from ckptgrad.graph.traits import is_heavy, is_materialised, is_modelled, is_product, is_reduction, is_transcendental
+from ckptgrad.graph.traits import (
+    is_all_in_order,
+    is_heavy,
+    is_materialised,
+    is_modelled,
+    is_product,
+    is_reduction,
+    is_transcendental,
+)
+from ckptgrad.graph.value_types import partitions
 from ckptgrad.graph.work import has_batch_dimensions
 from ckptgrad.target.target import Target
 
@@ -245,6 +254,7 @@ def _steps(
             for r in roots:
                 last[r] = position
     kept = set(returned)
+    held_outside = {*held_outside, *(_seen_elsewhere(operations, held_outside, target) - kept)}
     reusable: set[Variable] = {*consumed}
     dying: dict[int, list[Variable]] = {}
     for v, position in last.items():
@@ -252,9 +262,30 @@ def _steps(
     for position, op in enumerate(operations):
         fresh = [v for v in op.outputs if v in solid and v not in held_outside]
         dead = [v for v in dying.get(position, []) if v not in kept and v not in held_outside]
-        yield op, fresh, dead, _reused(_overwriting(op, fresh), dead, reusable) if dead and fresh else []
+        if is_in_place(op, target) and fresh and dead == [*op.inputs]:
+            yield op, fresh, dead, fresh
+        else:
+            yield op, fresh, dead, _reused(_overwriting(op, fresh), dead, reusable) if dead and fresh else []
         if not (is_product(op) and op.outputs[0].aval.ndim > 2 and not has_batch_dimensions(op)):
             reusable.update(fresh)
+
+
+def _seen_elsewhere(operations: Sequence[Operation], held: Collection[Variable], target: Target) -> set[Variable]:
+    """Reshapes of what others hold, which take no memory besides."""
+    seen: set[Variable] = set()
+    for op in operations:
+        if is_in_place(op, target) and (op.inputs[0] in held or op.inputs[0] in seen):
+            seen.update(op.outputs)
+    return seen
+
+
+def is_in_place(op: Operation, target: Target) -> bool:
+    """Whether the result of an operation is its operand's buffer: a reshape, where it is cut over devices as the operand."""
+    if not target.platform.reshapes_in_place or not is_all_in_order(op):
+        return False
+    specs = [() if a.sharding is None else partitions(a.sharding.spec) for a in (op.inputs[0], op.outputs[0])]
+    (before, *others), (after, *more) = ((*spec, None) for spec in specs)
+    return before == after and not any((*others, *more))
 
 
 def _overwriting(op: Operation, fresh: Sequence[Variable]) -> Sequence[Variable]:

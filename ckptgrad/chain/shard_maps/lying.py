@@ -47,6 +47,17 @@ class Lying:
         return frozenset(found) == axes and not any(self._sums) and self.axis is None
 
     @property
+    def is_whole(self) -> bool:
+        """Whether each device has all of it."""
+        return not self._cut and not any(self._sums) and self.axis is None
+
+    @property
+    def first_axes(self) -> tuple[Any, ...]:
+        """The axes of the mesh along which its first axis is cut; none where others are too, or values are to be summed."""
+        alone = len(self._cut) == 1 and not any(self._sums) and self.axis is None
+        return self._cut[0] if alone else ()
+
+    @property
     def stack(self) -> Lying:
         """How a stack of such values lies: each device has its part of every one."""
         return Lying(_with_partitions(self.spec, None, *partitions(self.spec)), None if self.axis is None else self.axis + 1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax.numpy as jnp
@@ -17,7 +17,9 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 from ckptgrad.chain.cut import find_cuts
+from ckptgrad.chain.shard_maps.alike import alike_carries, alike_values, is_alike
 from ckptgrad.chain.shard_maps.lying import Lying, differs_along, kept
+from ckptgrad.chain.shard_maps.views import Outside, View
 from ckptgrad.compat import scan_counts
 from ckptgrad.graph.evaluate import apply, like_aval, read
 from ckptgrad.graph.graph import Atom, Constant, Graph, Operation, Variable, variables_of
@@ -39,6 +41,7 @@ class Parts:
         body: its body, or that of a loop in it.
         target: what is compiled for.
         ins, outs: how what the body reads and returns lies outside.
+        views: those values of the body that are seen outside.
     """
 
     op: Mapped
@@ -46,6 +49,7 @@ class Parts:
     target: Target
     ins: Sequence[Lying]
     outs: Sequence[Lying]
+    views: Mapping[Variable, View] = field(default_factory=dict[Variable, View])
 
     @property
     def several(self) -> bool:
@@ -55,9 +59,13 @@ class Parts:
     @once
     def segments(self) -> list[Sequence[Operation]]:
         """The operations of each part."""
-        operations = self.body.operations
+        operations = [o for o in self.body.operations if self.views.keys().isdisjoint(o.outputs)]
         loops = [k for k, o in enumerate(operations) if self.is_loop([o])]
-        cuts = {*find_cuts(self.body, self.target), *loops, *(k + 1 for k in loops)}
+        cuts = {
+            *find_cuts(Graph([*self.body.inputs, *self.views], self.body.outputs, operations), self.target),
+            *loops,
+            *(k + 1 for k in loops),
+        }
         edges = [0, *sorted(cuts - {0, len(operations)}), len(operations)]
         return [operations[a:b] for a, b in itertools.pairwise(edges)]
 
@@ -82,7 +90,29 @@ class Parts:
             return False
         predicate, step = from_jaxpr(o.params["cond_jaxpr"]), from_jaxpr(o.params["body_jaxpr"])
         # Each device may go on for as long as it likes: all must be known to do the same.
-        return not (predicate.constants or step.constants or differs_along(self.op, predicate.outputs[0].aval))
+        return not (predicate.constants or step.constants) and self._goes_on_alike(o, predicate)
+
+    def _goes_on_alike(self, o: Operation, predicate: Graph) -> bool:
+        """Whether the devices run a loop for equally many steps: as types say, or as is proved where there are none."""
+        if self.op.params["check_vma"]:
+            return not differs_along(self.op, predicate.outputs[0].aval)
+        k = o.params["cond_nconsts"]
+        given = [*(is_alike(a, self.alike) for a in o.inputs[:k]), *self.alike_carries(o)]
+        found = alike_values(self.op, predicate, [v for v, same in zip(predicate.inputs, given, strict=True) if same])
+        return is_alike(predicate.outputs[0], found)
+
+    @once
+    def alike(self) -> set[Variable]:
+        """The values of the body that are known to be the same on all devices."""
+        return alike_values(
+            self.op, self.body, [v for v, lies in zip(self.body.inputs, self.ins, strict=True) if lies.is_whole]
+        )
+
+    def alike_carries(self, o: Operation) -> list[bool]:
+        """Which values that a `while` carries are."""
+        k, n = o.params["cond_nconsts"], o.params["body_nconsts"]
+        consts, init = ([is_alike(a, self.alike) for a in atoms] for atoms in (o.inputs[k : k + n], o.inputs[k + n :]))
+        return alike_carries(self.op, from_jaxpr(o.params["body_jaxpr"]), consts, init)
 
     def run(self, *args: Any) -> list[Any]:
         """The results of the body, from its arguments as they lie outside."""
@@ -95,8 +125,9 @@ class _Run:
     def __init__(self, parts: Parts, args: Sequence[Any]) -> None:
         self.parts, self.op, self.outputs = parts, parts.op, parts.body.outputs
         # The values that cross from one part to another, outside, and how they lie there.
-        self.env: dict[Variable, Any] = dict(zip(parts.body.inputs, args, strict=True))
+        self.env = Outside(dict(zip(parts.body.inputs, args, strict=True)), parts.views)
         self.lying: dict[Atom, Lying] = dict(zip(parts.body.inputs, parts.ins, strict=True))
+        self.lying.update((v, view.lies) for v, view in parts.views.items())
 
     def results(self) -> list[Any]:
         """All parts, and what the body returns."""
@@ -184,6 +215,11 @@ class _Run:
         predicate, body = from_jaxpr(o.params["cond_jaxpr"]), from_jaxpr(o.params["body_jaxpr"])
         consts = [self._constant(a) for a in o.inputs[: k + n]]
         carry = [self._carried(a, v.aval) for a, v in zip(o.inputs[k + n :], body.outputs, strict=True)]
+        if not self.op.params["check_vma"]:
+            counted = [
+                same and not _is_inexact(a) for a, same in zip(body.outputs, self.parts.alike_carries(o), strict=True)
+            ]
+            carry = [_WHOLE if c else lies for lies, c in zip(carry, counted, strict=True)]
         operands = self._laid(o.inputs, [*consts, *carry])
         step = Parts(self.op, body, self.parts.target, [*consts[k:], *carry], carry)
         going = Parts(self.op, predicate, self.parts.target, [*consts[:k], *carry], [_WHOLE])

@@ -12,6 +12,7 @@ from jax.extend.core import ClosedJaxpr
 
 from ckptgrad.chain.shard_maps.lying import Lying
 from ckptgrad.chain.shard_maps.parts import Parts
+from ckptgrad.chain.shard_maps.views import views_outside
 from ckptgrad.compat import scan_counts
 from ckptgrad.graph.evaluate import evaluate
 from ckptgrad.graph.graph import Atom, Graph, Operation
@@ -54,7 +55,7 @@ def _of_shard_map(op: Operation, target: Target) -> Graph | None:
     if body.constants or any(o.effects for o in body.operations):
         return None
     ins, outs = ([Lying(spec) for spec in op.params[name]] for name in ("in_specs", "out_specs"))
-    parts = Parts(op, body, target, ins, outs)
+    parts = Parts(op, body, target, ins, outs, views_outside(op, body, ins))
     return _traced(op, parts.run) if parts.several else None
 
 
