@@ -13,6 +13,7 @@ from ckptgrad.autodiff.rule import registered, unregister
 from ckptgrad.graph.traits import (
     CLASSES,
     cost_class,
+    is_all_in_order,
     is_heavy,
     is_materialised,
     is_product,
@@ -165,3 +166,21 @@ def test_a_rule_may_count_its_work(own):
     cg.bprop_rule(own, flops=lambda operands, results, params: 7 * operands[0].size)(lambda op, g: (2 * g,))
     (op,) = cg.trace(own.bind, jnp.ones((3, 2))).operations
     assert flops(op) == 42
+
+
+@pytest.mark.parametrize(
+    ("fun", "wanted"),
+    [
+        (lambda x: x.reshape(6, 4), True),
+        (lambda x: x[0], True),
+        (lambda x: x[:, None], True),
+        (lambda x: x[:, :2], False),
+        (lambda x: x.transpose(0, 2, 1), False),
+        (lambda x: jnp.broadcast_to(x, (5, 4, 6)), False),
+        (lambda x: x[:, ::-1], False),
+        (lambda x: x.astype(jnp.bfloat16), False),
+    ],
+)
+def test_what_shows_all_numbers_in_their_order(fun, wanted):
+    operations = cg.trace(fun, jnp.ones((1, 4, 6))).operations
+    assert all(map(is_all_in_order, operations)) == wanted

@@ -142,6 +142,18 @@ def test_values_given_are_never_counted():
     assert peak_inside((), graph.inputs, (), CPU) == 0
 
 
+def test_reshapes_take_no_memory_of_their_own():
+    """Of what others hold, and of what is read no more; a part of it, or another order, is an array."""
+    graph, operations, results = graph_of(lambda x, w: x.reshape(16, 8) @ w, X.reshape(4, 32), W)
+    assert peak_inside(operations, {*graph.inputs}, results, CPU) == N
+    graph, operations, results = graph_of(lambda x, w: x.T @ w, X.T, W)
+    assert peak_inside(operations, {*graph.inputs}, results, CPU) == 2 * N
+    _, operations, results = graph_of(lambda x, w: (x @ w).reshape(4, 32), X, W)
+    assert peak_inside(operations, (), results, CPU) == N
+    _, operations, results = graph_of(lambda x, w: (lambda y: (y, y.reshape(4, 32)))(x @ w), X, W)
+    assert peak_inside(operations, (), results, CPU) == 2 * N
+
+
 def test_traffic_counts_what_is_written_and_read_once_a_value():
     _, operations, results = graph_of(lambda x, w: x + jnp.tanh(x @ w) * 2, X, W)
     assert traffic(operations, results, CPU) == (2 * N, (N + M) + 2 * N)

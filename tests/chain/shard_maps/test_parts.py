@@ -141,8 +141,8 @@ def nested(w, x):
 
 
 @pytest.mark.parametrize(("body", "check", "loop"), [
-    (scanned, True, "scan"), (scanned, False, "scan"), (looping, True, "while"), (looping, False, None),
-    (looping_apart, True, None), (nested, True, "scan"),
+    (scanned, True, "scan"), (scanned, False, "scan"), (looping, True, "while"), (looping, False, "while"),
+    (looping_apart, True, None), (looping_apart, False, None), (nested, True, "scan"),
 ])  # fmt: skip
 def test_loops_stand_outside(body, check, loop):
     """Where all devices are known to go on for as long."""
