@@ -86,6 +86,41 @@ def check_loops_planned() -> None:
         np.testing.assert_allclose(found(*args)[0], jax.jit(loss)(*args), rtol=1e-5)
 
 
+def check_untyped_while() -> None:
+    """As long as all devices go on, within less than jax.grad of the steps takes."""
+    jax.config.update("jax_enable_x64", True)
+    mesh = jax.make_mesh((8,), ("d",), axis_types=(AxisType.Auto,))
+    (w,), x, _ = placed(mesh, (arguments()[0][:1], jnp.ones((256, WIDTH)), 0), (P("d"), P("d"), P()))
+
+    def loss(w, x, steps, loop):
+        @partial(jax.shard_map, mesh=mesh, in_specs=(P("d"), P("d"), P()), out_specs=P(), check_vma=False)
+        def run(w, x, steps):
+            w = lax.all_gather(w, "d", tiled=True)
+            return lax.pmean(jnp.sum(loop(w, x, steps) ** 2), "d")
+
+        return run(w, x, steps)
+
+    def going(w, x, steps):
+        return lax.while_loop(lambda c: c[0] < steps, lambda c: (c[0] + 1, jnp.tanh(c[1] @ w)), (0, x))[1]
+
+    def unrolled(w, x, _):
+        for _ in range(32):
+            x = jnp.tanh(x @ w)
+        return x
+
+    wanted = jax.jit(jax.value_and_grad(partial(loss, loop=unrolled), (0, 1)))
+    found = cg.value_and_grad(partial(loss, loop=going), (0, 1), budget="min").compile(w, x, 32)
+    assert found.peak_bytes < 0.5 * compiled_memory(wanted.lower(w, x, 32).compile()).peak_bytes
+    for a, b in zip(jax.tree.leaves(found(w, x, 32)), jax.tree.leaves(wanted(w, x, 32)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14)
+        assert a.sharding.is_equivalent_to(b.sharding, b.ndim)
+
+
+@pytest.mark.slow
+def test_an_untyped_while_is_planned():
+    on_devices(8, __name__, "check_untyped_while()")
+
+
 @pytest.mark.parametrize(
     ("check", "kind"),
     [
