@@ -29,6 +29,8 @@ from ckptgrad.target.roofline import Roofline
 MOST_CORNERS = 7
 _SOURCE, _SINK = 0, 1
 _INFINITE = 1 << 30
+# All seconds of a stage count as this part of all its bytes where the fewest bytes are asked for: between choices of as many.
+_TIES = 1 << 14
 
 
 class Choice(NamedTuple):
@@ -103,7 +105,9 @@ class KeepNetwork:
     def keeping_results_of(self, fixed: Callable[[Operation], bool]) -> Choice | None:
         """The fewest bytes without doing one of the `fixed` operations again; None if these may not be kept."""
         locked = np.array([fixed(op) for op in self.operations], bool)
-        return self._cut(self.preferred, np.where(locked, np.inf, 0.0))
+        seconds = self.writing.sum() + self.again.sum()
+        tie = self.bytes.sum() / (_TIES * seconds) if seconds else 0.0
+        return self._cut(self.preferred + tie * self.writing, np.where(locked, np.inf, tie * self.again))
 
     def _cut(self, keeping: np.ndarray, again: np.ndarray) -> Choice | None:
         # Loaded on the first use: a quarter of a second.

@@ -74,13 +74,14 @@ def test_a_level_keeps_the_fewest_bytes(stage, level):
     assert sum(network.preferred[places[v]] for v in found.keep) <= least * (1 + 1e-6)
 
 
-def test_a_product_is_kept_rather_than_the_sum_that_follows_it():
+@pytest.mark.parametrize("choice", ["cheapest", "heavy", "products"])
+def test_a_product_is_kept_rather_than_the_sum_that_follows_it(choice):
     """XLA holds the product in memory of its own; the sum would be written for the backward alone."""
     wide = jax.ShapeDtypeStruct((512, 512), jnp.float32)
     joint = kind_of(lambda w, x: jax.nn.gelu(x @ w + w[0]), wide, wide).joint
     network = KeepNetwork(joint, joint.inputs[:0], ROOFLINE)
-    keep = network.cheapest(0.0).keep
-    assert [op.name for op in network.operations if {*op.outputs} & {*keep}] == ["dot_general"]
+    found = network.cheapest(0.0) if choice == "cheapest" else network.keeping_results_of(dict(LEVELS)[choice])
+    assert [op.name for op in network.operations if {*op.outputs} & {*found.keep}] == ["dot_general"]
 
 
 @pytest.mark.parametrize("stage", STAGES)
