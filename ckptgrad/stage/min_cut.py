@@ -29,7 +29,7 @@ from ckptgrad.target.roofline import Roofline
 MOST_CORNERS = 7
 _SOURCE, _SINK = 0, 1
 _INFINITE = 1 << 30
-# All seconds of a stage count as this part of all its bytes where the fewest bytes are asked for: between choices of as many.
+# Where the fewest bytes are asked for, all seconds count as this part of all bytes: they choose between choices of as many.
 _TIES = 1 << 14
 
 
