@@ -183,6 +183,8 @@ def prefers_chunks(ways: Ways[Program], request: Request) -> bool:
     """
     if ways.chunked is None or request.policy != "optimal" or request.costs not in ("auto", "estimate"):
         return False
+    if not holds_enough(ways.finest, request):
+        return False
     best = _estimated(ways.whole, request)
     if not worth_chunking(best, ways.finest, request):
         return False

@@ -40,7 +40,8 @@ def checkpoints(program: Any) -> Iterator[tuple[Any, SourceLine | None]]:
     One that is all of what another call runs has the line of that call.
     """
     seen: set[int] = set()
-    waiting: list[tuple[Any, SourceLine | None]] = [(program, None)]
+    # With the calls around each, the innermost first, in pairs: most are never asked for their line.
+    waiting: list[tuple[Any, Any]] = [(program, None)]
     while waiting:
         one, outer = waiting.pop()
         one = getattr(one, "jaxpr", one)
@@ -49,12 +50,19 @@ def checkpoints(program: Any) -> Iterator[tuple[Any, SourceLine | None]]:
         seen.add(id(one))
         for eqn in one.eqns:
             inner = [*_programs(eqn.params.values())]
-            is_one = is_checkpoint(eqn.primitive, eqn.params)
-            line = (user_line(eqn.source_info) or outer) if inner or is_one else None
-            if is_one:
-                yield eqn, line
+            if is_checkpoint(eqn.primitive, eqn.params):
+                yield eqn, _line_of((eqn, outer))
             else:
-                waiting += [(program, line) for program in inner]
+                waiting += [(program, (eqn, outer)) for program in inner]
+
+
+def _line_of(calls: Any) -> SourceLine | None:
+    """The line of the innermost call that has one."""
+    while calls is not None:
+        call, calls = calls
+        if (line := user_line(call.source_info)) is not None:
+            return line
+    return None
 
 
 def _programs(values: Any) -> Iterator[Any]:

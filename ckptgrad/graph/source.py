@@ -9,6 +9,7 @@ import sysconfig
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -28,6 +29,7 @@ _STDLIB = sysconfig.get_paths()["stdlib"] + os.sep
 _SITE = sysconfig.get_paths()["purelib"] + os.sep
 # Where installed packages and their commands lie: a model is the user's, the library that it calls is not.
 _INSTALLED = tuple({sysconfig.get_paths()[name] + os.sep for name in ("purelib", "platlib", "scripts")})
+_INSTALLED_OR_FROZEN = (*_INSTALLED, "<frozen ")
 # What JAX writes around a scope inside a transformation, "vmap(encoder)", and for a call of a jitted function, "jit(gelu)".
 _TRANSFORMED = re.compile(r"^(\w+)\((.*)\)$")
 # Scopes that name no layer: this package's around the work of a stage, Equinox's, which are names of its classes, and
@@ -139,9 +141,16 @@ def _parts(stack: str) -> list[str]:
 
 def is_user_file(name: str) -> bool:
     """Whether a file is neither JAX's, nor this package's, nor the standard library's, nor starts a command."""
+    # A command's own name is as it was typed.
+    return _is_user_path(name if os.path.isabs(name) else os.path.abspath(name))
+
+
+@lru_cache(maxsize=4096)
+def _is_user_path(name: str) -> bool:
+    """The same of an absolute path; asked for each frame of each operation."""
     if name.startswith(_MODELS):
         return True
-    name = os.path.abspath(name)  # a command's own name is as it was typed
+    name = os.path.abspath(name)
     return not name.startswith((_JAX, _HERE, _COMMAND, _SCRIPTS)) and (
         not name.startswith(_STDLIB) or name.startswith(_SITE)
     )
@@ -149,7 +158,7 @@ def is_user_file(name: str) -> bool:
 
 def is_installed(name: str) -> bool:
     """Whether a file belongs to an installed package, or starts the interpreter, and not to the package's own models."""
-    return name.startswith((*_INSTALLED, "<frozen ")) and not name.startswith(_MODELS)
+    return name.startswith(_INSTALLED_OR_FROZEN) and not name.startswith(_MODELS)
 
 
 def inside_call(source_info: Any, call: Any) -> Any:

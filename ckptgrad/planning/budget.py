@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 from ckptgrad.bytes import Budget, format_bytes, is_share, resolve_budget
 from ckptgrad.planning.costs import ChainCosts
@@ -10,6 +11,7 @@ from ckptgrad.planning.nested import keep_most, write_nested
 from ckptgrad.planning.optimal.dynamic_programming import minimum_peak
 
 
+@lru_cache(maxsize=2)
 def everything_peak(costs: ChainCosts) -> int:
     """Predicted peak in bytes when all is stored: nothing expensive is computed twice, not even inside a stage."""
     return write_nested(costs, keep_most(costs)).peak
