@@ -36,9 +36,18 @@ def rival_for(target: cg.Target, loss: Callable[..., Any], args: Any) -> tuple[C
     Raises:
         RefusedError: the compiler refuses it, as a program that does not fit into the memory.
     """
+    return compiled_for(target, jax.value_and_grad(loss), args)
+
+
+def compiled_for(target: cg.Target, fun: Callable[..., Any], args: Any) -> tuple[Compiled, float]:
+    """A function, compiled, and the seconds that took.
+
+    Raises:
+        RefusedError: the compiler refuses it.
+    """
     start = time.perf_counter()
     try:
-        executable = target.compile(target.lower(jax.jit(jax.value_and_grad(loss)), *args))
+        executable = target.compile(target.lower(jax.jit(fun), *args))
     except jax.errors.JaxRuntimeError as error:
         raise RefusedError(_first_words(error)) from error
     return executable, time.perf_counter() - start

@@ -125,14 +125,18 @@ def _candidates(
 
 
 def _figures(part: Partition, roofline: Roofline) -> tuple[int, float]:
-    """The bytes that a stage holds inside at its worst moment, what is done before and after the loop included; seconds."""
+    """The bytes that a stage holds inside at its worst moment, besides its results; seconds.
+
+    What is done before and after the loop is included.
+    """
     joint, back = part.joint, part.backward_run.operations
     outputs = [*variables_of(joint.outputs), *part.residuals]
     gradients = [*variables_of(g for g in joint.gradients if g is not None), *joint.late]
     given = {*joint.inputs, *joint.cotangents, *part.residuals}
+    target = roofline.target
     held = max(
-        peak_inside(part.forward_operations, joint.inputs, outputs, roofline.target),
-        peak_inside(back, given, gradients, roofline.target),
+        peak_inside(part.forward_operations, joint.inputs, outputs, target) - target.total_bytes(outputs),
+        peak_inside(back, given, gradients, target) - target.total_bytes(gradients),
     )
     return held, roofline.seconds(part.forward_operations, outputs) + roofline.seconds(back, gradients)
 

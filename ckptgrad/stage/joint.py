@@ -23,6 +23,7 @@ from ckptgrad.graph.stack_depth import deep_stack
 from ckptgrad.graph.trace import from_jaxpr
 from ckptgrad.graph.value_types import cotangent_struct, struct
 from ckptgrad.once import once
+from ckptgrad.stage.picked import compared
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ def joint_of_run(
     structs = [struct(v.aval) for v in inputs]
     seed_structs = [cotangent_struct(v.aval) for v in seeds]
     with deep_stack():
-        merged = merge_common(from_jaxpr(jax.make_jaxpr(run)(structs, seed_structs)))
+        merged = compared(merge_common(from_jaxpr(jax.make_jaxpr(run)(structs, seed_structs))))
     gradients = iter(merged.outputs[outputs:])
     return Joint(
         merged.inputs[: len(structs)],

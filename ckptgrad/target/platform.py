@@ -59,6 +59,7 @@ class Platform:
         forms: those in which operations run.
         whole_blocks: barriers cost time: stages may be whole blocks, where plans of these are faster.
         copies_operands: products work on copies: of convolutions with channels last, of half precision in single.
+        adds_products: what is added to a total of its type right after a product is added by that product.
         reshapes_in_place: a value and its reshape are one buffer.
         repeats_transcendentals: exp, tanh and the like are done again in each fusion that reads them, rather than stored.
         repeats_half: those of half precision too.
@@ -87,6 +88,7 @@ class Platform:
     forms: frozenset[Form] = frozenset()
     whole_blocks: bool = False
     copies_operands: bool = False
+    adds_products: bool = False
     reshapes_in_place: bool = True
     repeats_transcendentals: bool = True
     repeats_half: bool = True

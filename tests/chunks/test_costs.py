@@ -1,5 +1,7 @@
 """Loops over chunks cost the bytes of one chunk and the seconds of all."""
 
+from dataclasses import replace
+
 import jax.numpy as jnp
 
 import ckptgrad as cg
@@ -11,8 +13,8 @@ from ckptgrad.target.roofline import Roofline
 ROOFLINE = Roofline(cg.target("cpu"))
 
 
-def loop(entries):
-    graph = cg.trace(lambda w, x: jnp.tanh(x @ w) @ w.T, jnp.ones((16, 1024)), jnp.ones((64, 16)))
+def loop(entries, function=lambda w, x: jnp.tanh(x @ w) @ w.T):
+    graph = cg.trace(function, jnp.ones((16, 1024)), jnp.ones((64, 16)))
     found = chunkable(graph, {graph.inputs[1]: 0})
     return ChunkLoop(found, entries, tuple(True for _ in found.inputs), (True,))
 
@@ -30,3 +32,12 @@ def test_a_backward_holds_more_than_a_forward_and_takes_longer():
 
 def test_many_chunks_take_longer_to_start():
     assert backward_turn(loop(1)).cost(loop(1), ROOFLINE).seconds > backward_turn(loop(32)).cost(loop(32), ROOFLINE).seconds
+
+
+def test_products_that_are_added_to_a_total_as_they_come_take_no_memory():
+    """The gradient of what all chunks read, 16 x 1024 numbers, as some platforms sum it."""
+    cpu = ROOFLINE.target
+    adding = Roofline(replace(cpu, platform=replace(cpu.platform, adds_products=True)))
+    layer = loop(8, lambda w, x: jnp.tanh(x @ w))
+    apart, at_once = (backward_turn(layer).cost(layer, roofline).bytes for roofline in (ROOFLINE, adding))
+    assert apart - at_once == 4 * 16 * 1024

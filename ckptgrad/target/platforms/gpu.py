@@ -20,6 +20,7 @@ PLATFORM = Platform(
     whole_blocks=True,
     forms=frozenset({Form.MERGED_AXES}),
     open_stores_half=True,
+    adds_products=True,
     probe_options=GPU_PROBE_OPTIONS,
     kernel_cache_option="xla_gpu_kernel_cache_file",
     # PCI Express 4 with 16 lanes, as far as it is reached.
