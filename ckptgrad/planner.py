@@ -8,7 +8,7 @@ from functools import partial
 
 from ckptgrad.bytes import Budget, is_auto
 from ckptgrad.chain.cutting import Ways
-from ckptgrad.chain.kind import StageKind
+from ckptgrad.chain.kind import StageKind, stored_in_host
 from ckptgrad.chain.program import Program
 from ckptgrad.compat import is_ordered
 from ckptgrad.costs.asked import AskedCosts
@@ -21,6 +21,7 @@ from ckptgrad.execution.tiers.tier import Tier
 from ckptgrad.graph.graph import Operation
 from ckptgrad.planning.budget import budget_bytes, everything_peak, share_words
 from ckptgrad.planning.costs import ChainCosts
+from ckptgrad.planning.host_room import schedule_within_room
 from ckptgrad.planning.optimal.dynamic_programming import minimum_peak
 from ckptgrad.planning.policy import get_policy
 from ckptgrad.planning.referee import Simulation, simulate
@@ -162,6 +163,16 @@ def _decide(program: Program, request: Request, costs: ChainCosts) -> tuple[Sche
         schedule = policy
     elif request.tiers and request.runtime != "compiled" and limit is not None:
         schedule = tiered_schedule(costs, limit, _rooms(program, request), get_policy(policy))
+    elif (stored := _stored_in_host(program)) is not None:
+        schedule = schedule_within_room(
+            costs,
+            stored,
+            program.target.host_bytes,
+            lambda fewer: get_policy(policy)(fewer, limit_bytes(program, request, fewer)),
+            least=request.asks_for_least,
+        )
+        if request.asks_for_least:
+            limit = simulate(schedule, costs).peak
     else:
         schedule = get_policy(policy)(costs, limit)
     if not isinstance(schedule, Schedule):
@@ -171,6 +182,15 @@ def _decide(program: Program, request: Request, costs: ChainCosts) -> tuple[Sche
     if limit is not None and peak > limit:
         raise BudgetError(limit, peak, None, schedule.policy)
     return schedule, simulation, limit
+
+
+def _stored_in_host(program: Program) -> list[list[int]] | None:
+    """What the save options of each stage store in the host's memory; None where no two stages store anything there."""
+    if not program.target.host_bytes:
+        return None
+    known = {kind: [stored_in_host(option) for option in kind.options] for kind in program.kinds}
+    stored = [known[stage.kind] for stage in program.stages]
+    return stored if sum(any(sizes) for sizes in stored) > 1 else None
 
 
 def _asks(program: Program, request: Request) -> bool:

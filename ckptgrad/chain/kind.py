@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -11,6 +12,7 @@ from jax.sharding import Mesh, NamedSharding
 
 from ckptgrad.chunks.candidates import chunked_choices
 from ckptgrad.graph.alone import stands_alone
+from ckptgrad.graph.atoms import is_in_host
 from ckptgrad.graph.graph import Graph, Operation, Variable, variables_of
 from ckptgrad.graph.traits import is_materialised, is_transcendental
 from ckptgrad.loops.candidates import planned_choices
@@ -214,6 +216,12 @@ def private_residuals(kind: StageKind, option: Option) -> list[Variable]:
     """What an option keeps besides the boundaries of its stage."""
     shared = {*kind.outputs_kept, *(kind.joint.inputs[i] for i in kind.boundary_in)}
     return [v for v in option.partition.residuals if v not in shared]
+
+
+def stored_in_host(option: Option) -> int:
+    """Bytes that an option keeps in the host's memory."""
+    there = (v.aval for v in option.partition.residuals if is_in_host(v.aval))
+    return sum(math.prod(aval.shape) * aval.dtype.itemsize for aval in there)
 
 
 def stands_open(kind: StageKind, option: Option) -> bool:

@@ -13,6 +13,7 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
 import ckptgrad as cg
+from ckptgrad.chain.kind import stored_in_host
 from ckptgrad.errors import OptionError
 from ckptgrad.loops.reversals.host import CheckpointsInHost, StoreAllInHost
 from tests.support.loop_plans import only
@@ -108,3 +109,34 @@ def test_no_more_is_stored_than_the_host_has_room_for():
     with only(lambda reversal: type(reversal) is CheckpointsInHost):
         certified = cg.value_and_grad(loss, budget="min", target=target, tiers=[f"host:{given}"]).compile(*structs)
     assert 0 < certified.host_bytes <= given
+
+
+def two_loops(ws, x):
+    x = lax.scan(lambda x, w: (x + jnp.tanh(x @ w), None), x, ws)[0]
+    return loss(ws, jnp.sin(x))
+
+
+@pytest.mark.parametrize("share", [0.75, 0.25])
+def test_stages_together_store_no_more_than_the_host_has_room_for(share):
+    """Each may alone; what the others have no room for is planned around."""
+
+    def planned(size):
+        target = cg.target("cpu").with_host(size)
+        return cg.plan(two_loops, W, X, target=target, costs="estimate", policy=stores_most)
+
+    def stored(plan):
+        kept = plan.schedule.kept.items()
+        return [stored_in_host(plan.program.stages[i].kind.options[k]) for i, k in kept]
+
+    def stores_most(costs, budget):
+        chosen = [max(range(len(s.options)), key=lambda k: ("host" in s.options[k].name, -k)) for s in costs.stages]
+        actions = [cg.Forward(i, k) for i, k in enumerate(chosen)]
+        back = [action for i in reversed(range(len(chosen))) for action in (cg.Backward(i), cg.Free(i))]
+        return cg.Schedule((*actions, *back), "stores most")
+
+    wanted = stored(planned(2**20))
+    assert sum(size > 0 for size in wanted) > 1
+    room = int(share * sum(wanted))
+    found = stored(planned(room))
+    assert sum(found) <= room
+    assert (sum(found) > 0) == (room >= min(size for size in wanted if size))
