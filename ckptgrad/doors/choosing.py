@@ -11,7 +11,7 @@ from ckptgrad.chain.program import Program
 from ckptgrad.costs.estimated import estimated_costs
 from ckptgrad.costs.source import program_costs
 from ckptgrad.errors import BudgetError, ScheduleError
-from ckptgrad.execution.step_planner import step_planner
+from ckptgrad.execution.step_planner import completed, step_planner
 from ckptgrad.planner import limit_bytes, make_plan
 from ckptgrad.planning.bound import least_seconds
 from ckptgrad.planning.budget import everything_peak, share_words
@@ -35,6 +35,7 @@ def best_plan(ways: Ways[Program], request: Request) -> Plan:
         OptionError, ScheduleError, EffectError: as from `make_plan`.
     """
     if request.asks_to_fit:
+        request = completed(request)
         worth = ways.chunked is not None and request.policy == "optimal" and holds_enough(ways.finest, request)
         return step_planner().plan_of(ways if worth else Ways(ways.whole), request)
     several = len(ways.whole) > 1 or (ways.chunked is not None and request.policy == "optimal")

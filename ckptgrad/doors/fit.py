@@ -14,7 +14,7 @@ import jax
 from ckptgrad.bytes import Budget, format_bytes, is_in_bytes, resolve_budget
 from ckptgrad.doors.calling import check_keywords
 from ckptgrad.doors.certify import certified, compile_whole, present_bytes
-from ckptgrad.doors.fit_calls import FitCall, Planned, Recorder, plan_step
+from ckptgrad.doors.fit_calls import PLAIN, FitCall, Planned, Recorder, plan_step
 from ckptgrad.doors.step_call import JitOptions, Names, Places, StepCall, step_call
 from ckptgrad.errors import BudgetError, OptionError, StepMemoryError
 from ckptgrad.execution.certify import fastest_within
@@ -22,6 +22,7 @@ from ckptgrad.execution.compiled_step import CompiledStep
 from ckptgrad.execution.step_planner import planned_by
 from ckptgrad.execution.trials import Trial
 from ckptgrad.graph.naming import title
+from ckptgrad.request import Request
 from ckptgrad.results.plan import Plan
 from ckptgrad.results.step_certificate import StepCertificate
 from ckptgrad.results.step_plan import StepPlan
@@ -41,6 +42,9 @@ def fit(
     in_shardings: Any = None,
     out_shardings: Any = None,
     target: TargetChoice = None,
+    policy: str | Callable[..., Any] = "optimal",
+    saveable: str | Callable[..., Any] | None = None,
+    costs: str = "auto",
     **kwargs: Any,
 ) -> CompiledStep:
     """Compile a whole training step so that everything that a device holds for it is within its memory, certified.
@@ -59,6 +63,8 @@ def fit(
         donate_argnums, donate_argnames, static_argnums, static_argnames, in_shardings, out_shardings: as `jax.jit` takes
             them. A function that is jitted already keeps its own.
         target: what it is compiled for, as for `value_and_grad`; None: what is attached.
+        policy, saveable, costs: as for `value_and_grad`, of those gradients whose budget is "fit" that do not say it
+            themselves.
 
     Returns:
         The compiled step: call it as `step`; `print` it for the table of what takes the memory. `.peak_bytes` is everything
@@ -81,20 +87,21 @@ def fit(
     """
     check_keywords(fit, step, kwargs)
     options = JitOptions(donate_argnums, donate_argnames, static_argnums, static_argnames, in_shardings, out_shardings)
-    return fit_call(step_call(step, args, kwargs, options), memory, named_target(target))
+    asked = Request(policy=policy, saveable=saveable, costs=costs)
+    return fit_call(step_call(step, args, kwargs, options), memory, named_target(target), asked)
 
 
-def fit_call(call: StepCall, memory: Budget, target: Target) -> CompiledStep:
-    """As `fit`, of a call."""
+def fit_call(call: StepCall, memory: Budget, target: Target, asked: Request = PLAIN) -> CompiledStep:
+    """As `fit`, of a call; `asked`: of gradients that leave it open."""
     limit = memory_bytes(call, memory, target)
-    calls = _recorded(call, Recorder())
+    calls = _recorded(call, Recorder(asked=asked))
     if not calls:
         whole = compile_whole(call, target)
         found = replace(whole, certificate=replace(whole.certificate, limit=limit))
         if limit is not None and found.peak_bytes > limit:
             raise _too_large(call, found.certificate, limit, planned=False)
         return found
-    return _Search(call, calls, target, limit).found()
+    return _Search(call, calls, target, limit, asked).found()
 
 
 def _recorded(call: StepCall, recorder: Recorder) -> tuple[FitCall, ...]:
@@ -120,8 +127,10 @@ def _no_share() -> int:
 class _Search:
     """The search for the plans of one step."""
 
-    def __init__(self, call: StepCall, calls: tuple[FitCall, ...], target: Target, limit: int | None) -> None:
-        self._call, self._calls, self._target, self._limit = call, calls, target, limit
+    def __init__(
+        self, call: StepCall, calls: tuple[FitCall, ...], target: Target, limit: int | None, asked: Request
+    ) -> None:
+        self._call, self._calls, self._target, self._limit, self._asked = call, calls, target, limit, asked
 
     def found(self) -> CompiledStep:
         """The fastest plans that fit.
@@ -137,7 +146,7 @@ class _Search:
         beyond = fastest.peak_bytes - arguments
         around = max(0, beyond - max(plan.peak_bytes for plan in fastest.plans))
         if any(c.is_worth_chunking(max(1, limit - arguments - around)) for c in self._calls):
-            self._calls = _recorded(self._call, Recorder(chunks=True))
+            self._calls = _recorded(self._call, Recorder(chunks=True, asked=self._asked))
         try:
             within = self._searched(around, max(1, limit - arguments))
         except BudgetError as error:
@@ -161,7 +170,7 @@ class _Search:
 
     def _build(self, around: int, limit: int | None, fenced: bool = True, policy: str | None = None) -> tuple[StepPlan, Any]:
         plan = plan_step(self._calls, around, limit, fenced, policy)
-        return plan, self._call.under(partial(_planned, title(self._call.fun), plan.parts))
+        return plan, self._call.under(partial(_planned, title(self._call.fun), plan.parts, self._asked))
 
     def _certified(self, trial: Trial[StepPlan], rounds: int) -> CompiledStep:
         program = trial.program
@@ -178,8 +187,8 @@ class _Search:
 
 
 @contextmanager
-def _planned(function: str, plans: tuple[Plan, ...]) -> Iterator[None]:
-    planned = Planned(function, plans)
+def _planned(function: str, plans: tuple[Plan, ...], asked: Request) -> Iterator[None]:
+    planned = Planned(function, plans, asked)
     with planned_by(planned):
         yield
     planned.check_all_used()

@@ -18,6 +18,16 @@ from ckptgrad.request import Request
 from ckptgrad.results.plan import Plan
 from ckptgrad.results.step_plan import StepPlan
 
+# What a step may ask for of its calls, where these leave it open.
+PLAIN = Request()
+LEFT_OPEN = ("policy", "saveable", "costs")
+
+
+def completed_by(request: Request, asked: Request) -> Request:
+    """A request with what another one asks for, where it leaves that open."""
+    left = [name for name in LEFT_OPEN if getattr(request, name) == getattr(PLAIN, name)]
+    return replace(request, **{name: getattr(asked, name) for name in left})
+
 
 @dataclass(frozen=True)
 class FitCall:
@@ -70,10 +80,17 @@ class Recorder:
         calls: those that were planned, in the order in which they were traced.
     """
 
-    def __init__(self, chunks: bool = False) -> None:
-        """chunks: whether ways to cut into stages that may run over chunks are looked at."""
+    def __init__(self, chunks: bool = False, asked: Request = PLAIN) -> None:
+        """
+        Args:
+            chunks: whether ways to cut into stages that may run over chunks are looked at.
+            asked: what is asked for of calls that leave it open.
+        """
         self.calls: list[FitCall] = []
-        self._chunks = chunks
+        self._chunks, self._asked = chunks, asked
+
+    def completed(self, request: Request) -> Request:
+        return completed_by(request, self._asked)
 
     def plan_of(self, ways: Ways[Program], request: Request) -> Plan:
         """The fastest plan of the next call."""
@@ -100,8 +117,11 @@ class Recorder:
 class Planned:
     """Gives the calls of a step that is traced again the plans that were made of them, in the order of the first trace."""
 
-    def __init__(self, function: str, plans: Sequence[Plan]) -> None:
-        self._function, self._plans, self._next = function, plans, 0
+    def __init__(self, function: str, plans: Sequence[Plan], asked: Request = PLAIN) -> None:
+        self._function, self._plans, self._next, self._asked = function, plans, 0, asked
+
+    def completed(self, request: Request) -> Request:
+        return completed_by(request, self._asked)
 
     def plan_of(self, ways: Ways[Program], request: Request) -> Plan:
         """The plan of the next call.

@@ -29,6 +29,7 @@ from ckptgrad.doors.placing import Shardings, leaf_shardings
 from ckptgrad.doors.taken_apart import warn_of_checkpoints
 from ckptgrad.doors.unseen import check_is_seen, unseen_devices
 from ckptgrad.errors import GradientTypeError, ReferenceTypeError
+from ckptgrad.execution.step_planner import completed
 from ckptgrad.graph.evaluate import like_aval
 from ckptgrad.graph.graph import Atom, Constant, Graph, Variable, aval_bytes
 from ckptgrad.graph.naming import standing_for, title
@@ -262,6 +263,7 @@ def trace_chain(
     def check(out: Any) -> None:
         check_scalar(out, call.original, request.holomorphic)
 
+    request = completed(request)
     target = request.compiled_for
     traced = trace_graph(call, request.has_aux, check if scalar else None, planned=True)
     traced = _in_parts(traced, request, target)
@@ -290,7 +292,7 @@ def trace_chain(
 def in_runs(chain: TracedChain, request: Request) -> TracedChain | None:
     """A call that is cut into stages that may run over chunks, with runs of such stages as one; None where there are none
     for which that is worth looking at."""
-    program = chain.program
+    program, request = chain.program, completed(request)
     found = _over_chunks(chain.call, request, chain.graph, program.wrt, program.seeds, Cutting.RUNS, program)
     return found and replace(chain, program=_named(found, chain.call, chain.returned), cutting=Cutting.RUNS)
 

@@ -31,6 +31,10 @@ class StepPlanner(Protocol):
         """
         ...
 
+    def completed(self, request: Any) -> Any:
+        """What is asked for of a call, and of the step where the call leaves it open."""
+        ...
+
 
 # JAX keeps values of its context as long as what was traced under them: numbers, which hold nothing alive.
 _NUMBERS = count(1)
@@ -60,3 +64,12 @@ def step_planner() -> StepPlanner:
     if planner is None:
         raise outside_fit()
     return planner
+
+
+def completed(request: Any) -> Any:
+    """A request whose budget is "fit" with what is asked for of the step around the call, where it leaves that open.
+
+    Raises:
+        OptionError: there is no such step.
+    """
+    return step_planner().completed(request) if request.asks_to_fit else request

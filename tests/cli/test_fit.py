@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 
 import pytest
@@ -36,3 +37,17 @@ def test_a_step_that_does_not_fit_says_why(fit):
 
 def test_what_cannot_be_read_is_refused(fit):
     assert "--donate x: write positions" in fit("--donate", "x", code=2).stderr
+
+
+def test_options_of_gradients_are_passed_on(fit, monkeypatch):
+    taken, module = [], importlib.import_module("ckptgrad.cli.fit")
+    real = module.fit_step
+    monkeypatch.setattr(module, "fit_step", lambda *args, **options: taken.append(options) or real(*args, **options))
+    fit("--memory", "1MiB", "--policy", "recompute_all", "--costs", "estimate", "--saveable", "dots_saveable")
+    (options,) = taken
+    assert {name: options[name] for name in ("policy", "costs", "saveable")} == {
+        "policy": "recompute_all",
+        "costs": "estimate",
+        "saveable": "dots_saveable",
+    }
+    assert "no policy is called 'nothing'" in fit("--policy", "nothing", code=2).stderr

@@ -180,3 +180,19 @@ def test_other_shapes_and_static_values_are_refused():
         fitted(WS, X, 3)
     with pytest.raises(TypeError, match="compiled"):
         fitted(WS, X[:10], 2)
+
+
+def test_gradients_that_leave_it_open_are_planned_as_the_step_is_asked_to():
+    """One is, the other names its policy itself."""
+
+    def twice(ws, x):
+        first = cg.grad(loss, budget="fit")(ws, x)
+        second = cg.grad(loss, budget="fit", policy="uniform")(first, x)
+        return [a + b for a, b in zip(first, second, strict=True)]
+
+    fitted = cg.fit(twice, WS, X, memory=None, policy="recompute_all", saveable="dots_saveable", costs="estimate")
+    assert [plan.schedule.policy for plan in fitted.plans] == ["recompute_all", "uniform"]
+    expected = jax.grad(loss)(WS, X)
+    assert_same(fitted(WS, X), [a + b for a, b in zip(expected, jax.grad(loss)(expected, X), strict=True)], scale=4)
+    with pytest.raises(cg.OptionError, match="costs='guess' is unknown"):
+        cg.fit(twice, WS, X, costs="guess")
