@@ -15,6 +15,7 @@ U = TypeVar("U")
 class Cutting(Enum):
     """A way to cut a call into stages."""
 
+    MAPS = "as finely as it can be with each shard_map whole"
     FINEST = "as finely as it can be"
     BLOCKS = "at the boundaries of blocks only, if there are any"
     CHUNKED = "at the boundaries of blocks, into stages that may run over chunks of an axis"
@@ -26,7 +27,7 @@ class Ways(Generic[T]):
     """What becomes of a call in each of the ways to cut it.
 
     Attributes:
-        whole: with stages that run whole, the finest first.
+        whole: with stages that run whole, what is planned without a budget first: it is what shares of "store all" refer to.
         chunked: makes those with stages that may run over chunks, which are not asked for where another is good enough;
             None where there are none.
     """
@@ -36,7 +37,7 @@ class Ways(Generic[T]):
 
     @property
     def finest(self) -> T:
-        """With stages that run whole, as fine as they can be."""
+        """With stages that run whole, as fine as they can be without a budget."""
         return self.whole[0]
 
     def map(self, function: Callable[[T], U]) -> Ways[U]:

@@ -143,8 +143,9 @@ class GradientFunction:
         return trace_chain(call, self.request, scalar=True, shardings=self._shardings, cutting=self._cutting)
 
     def chains(self, *args: Any, **kwargs: Any) -> Ways[TracedChain]:
-        """The ways to cut the call into a chain of stages: as finely as it can be; into whole blocks, where the target asks
-        for these and there is a budget to plan for; into stages that may run over chunks, where there is a budget.
+        """The ways to cut the call into a chain of stages: as finely as it can be, with each `shard_map` whole and in parts;
+        into whole blocks, where the target asks for these and there is a budget to plan for; into stages that may run over
+        chunks, where there is a budget.
 
         A given schedule is for the one that has as many stages.
         """
@@ -164,14 +165,18 @@ class GradientFunction:
         wanted = wanted and not runs_staged(finest, self.request)
         if (wanted or not isinstance(policy, str)) and finest.program.devices == 1:
             chunked = over_chunks
+        fine = [finest]
+        if finest.in_parts and policy == "optimal" and not runs_staged(finest, self.request):
+            # As it is without a budget: the fastest where that fits, and what shares of "store all" refer to.
+            fine = [make(cutting=Cutting.MAPS).trace(*args, **kwargs), finest]
         wants = self.request.budget is not None if given is None else given != len(finest.program.stages)
         if not (wants and finest.program.target.platform.whole_blocks):
-            return Ways([finest], chunked)
+            return Ways(fine, chunked)
         blocks = make(cutting=Cutting.BLOCKS).trace(*args, **kwargs)
         count = len(blocks.program.stages)
         if given is not None:
             return Ways([blocks] if count == given else [finest], chunked)
-        return Ways([finest] if count == len(finest.program.stages) else [finest, blocks], chunked)
+        return Ways(fine if count == len(finest.program.stages) else [*fine, blocks], chunked)
 
     def chain_of(self, plan: Plan, *args: Any, **kwargs: Any) -> TracedChain:
         """The call as the chain that a plan of it is for."""
@@ -225,7 +230,8 @@ def chain_of_program(program: Program, chains: Ways[TracedChain]) -> TracedChain
     """Of the ways to cut a call the one of a planned program; the first where there is none, which `check_planned` tells."""
     among = chains.chunked() if program.chunked and chains.chunked is not None else chains.whole
     count = len(program.stages)
-    return next((chain for chain in among if len(chain.program.stages) == count), among[0])
+    same = [chain for chain in among if chain.program is program] or [c for c in among if len(c.program.stages) == count]
+    return [*same, among[0]][0]
 
 
 def value_and_grad(

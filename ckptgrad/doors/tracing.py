@@ -198,6 +198,7 @@ class TracedChain(Traced):
         shardings: how the leaves of the call lie over several devices.
         cutting: how it was asked to be cut.
         devices: over how many devices it runs, whether it is known how its values lie on these or not.
+        in_parts: whether a `shard_map` of it was taken apart.
     """
 
     program: Program
@@ -205,6 +206,7 @@ class TracedChain(Traced):
     shardings: Shardings
     cutting: Cutting = Cutting.FINEST
     devices: int = 1
+    in_parts: bool = False
 
     def gradients(self, gradients: Sequence[Any]) -> tuple[Any, ...]:
         """Gradients as pytrees, one per argnum, from those of the leaves that have one."""
@@ -266,9 +268,9 @@ def trace_chain(
     request = completed(request)
     target = request.compiled_for
     traced = trace_graph(call, request.has_aux, check if scalar else None, planned=True)
-    traced = _in_parts(traced, request, target)
-    graph, returned = made_late(traced.graph), traced.returned
-    seeds = [a for a in traced.outputs if dtypes.issubdtype(a.aval.dtype, jnp.inexact)]
+    parts = traced if cutting is Cutting.MAPS else _in_parts(traced, request, target)
+    graph, returned = made_late(parts.graph), traced.returned
+    seeds = [a for a in parts.outputs if dtypes.issubdtype(a.aval.dtype, jnp.inexact)]
     differentiated = tuple(k for k in call.selected if has_gradient(call.leaves[k]))
     wrt = [graph.inputs[k] for k in differentiated]
     placed = leaf_shardings(call, request) if shardings is None else shardings
@@ -286,7 +288,8 @@ def trace_chain(
     program = program or build_program(graph, wrt, seeds, target, saveable=saveable, encodings=encodings)
     program = _named(program, call, returned)
     devices = max(unseen, program.devices)
-    return TracedChain(call, graph, returned, request.has_aux, program, differentiated, placed, cutting, devices)
+    in_parts = parts.graph is not traced.graph
+    return TracedChain(call, graph, returned, request.has_aux, program, differentiated, placed, cutting, devices, in_parts)
 
 
 def in_runs(chain: TracedChain, request: Request) -> TracedChain | None:

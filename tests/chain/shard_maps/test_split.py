@@ -62,3 +62,23 @@ def test_saved_plans_fit_the_whole_and_the_parts(budget):
     again = cg.value_and_grad(mapped, policy=cg.load_plan(plan.to_json()))
     assert again.plan(*args).schedule.actions == plan.schedule.actions
     np.testing.assert_allclose(again(*args)[1], jax.grad(mapped)(*args), rtol=1e-6)
+
+
+def test_maps_stay_whole_where_the_budget_allows_it():
+    """Shares are of what storing everything takes without a budget, and within that the plan is the one without."""
+    mesh = jax.make_mesh((1,), ("d",), axis_types=(AxisType.Auto,))
+
+    def loss(w, x):
+        def body(w, x):
+            x = lax.scan(lambda x, _: (jnp.tanh(x @ w), None), x, None, length=16)[0]
+            return lax.psum((x**2).sum(), "d")
+
+        return jax.shard_map(body, mesh=mesh, in_specs=(P(), P("d")), out_specs=P())(w, x)
+
+    args = jnp.eye(16), jnp.ones((256, 16))
+    free, most, half, least = (cg.plan(loss, *args, budget=budget) for budget in (None, "1x", "0.5x", "min"))
+    assert most.budget == most.peak_bytes == free.peak_bytes
+    assert most.seconds == free.seconds < least.seconds
+    assert [len(plan.program.stages) for plan in (free, most)] == [1, 1]
+    assert half.budget == free.peak_bytes // 2
+    assert least.peak_bytes <= half.peak_bytes <= half.budget
