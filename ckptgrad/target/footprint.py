@@ -14,7 +14,6 @@ from jax import numpy as jnp
 from ckptgrad.graph.graph import Operation, Variable, variables_of
 from ckptgrad.graph.spread import bytes_whole, transfers
 from ckptgrad.graph.traits import (
-    is_all_in_order,
     is_heavy,
     is_materialised,
     is_modelled,
@@ -22,8 +21,8 @@ from ckptgrad.graph.traits import (
     is_reduction,
     is_transcendental,
 )
-from ckptgrad.graph.value_types import partitions
 from ckptgrad.graph.work import has_batch_dimensions
+from ckptgrad.target.in_place import in_place
 from ckptgrad.target.target import Target
 
 
@@ -262,30 +261,22 @@ def _steps(
     for position, op in enumerate(operations):
         fresh = [v for v in op.outputs if v in solid and v not in held_outside]
         dead = [v for v in dying.get(position, []) if v not in kept and v not in held_outside]
-        if is_in_place(op, target) and fresh and dead == [*op.inputs]:
-            yield op, fresh, dead, fresh
-        else:
-            yield op, fresh, dead, _reused(_overwriting(op, fresh), dead, reusable) if dead and fresh else []
+        yield op, fresh, dead, _all_reused(op, fresh, dead, reusable, target) if dead and fresh else []
         if not (is_product(op) and op.outputs[0].aval.ndim > 2 and not has_batch_dimensions(op)):
             reusable.update(fresh)
 
 
 def _seen_elsewhere(operations: Sequence[Operation], held: Collection[Variable], target: Target) -> set[Variable]:
-    """Reshapes of what others hold, which take no memory besides."""
+    """Other views of what others hold, which take no memory besides: of what they give, and of what is made for them."""
+    pairs = [pair for op in operations for pair in in_place(op, target).items()]
     seen: set[Variable] = set()
-    for op in operations:
-        if is_in_place(op, target) and (op.inputs[0] in held or op.inputs[0] in seen):
-            seen.update(op.outputs)
+    for v, source in pairs:
+        if source in held or source in seen:
+            seen.add(v)
+    for v, source in reversed(pairs):
+        if v in held or v in seen:
+            seen.add(source)
     return seen
-
-
-def is_in_place(op: Operation, target: Target) -> bool:
-    """Whether the result of an operation is its operand's buffer: a reshape, where it is cut over devices as the operand."""
-    if not target.platform.reshapes_in_place or not is_all_in_order(op):
-        return False
-    specs = [() if a.sharding is None else partitions(a.sharding.spec) for a in (op.inputs[0], op.outputs[0])]
-    (before, *others), (after, *more) = ((*spec, None) for spec in specs)
-    return before == after and not any((*others, *more))
 
 
 def _overwriting(op: Operation, fresh: Sequence[Variable]) -> Sequence[Variable]:
@@ -323,6 +314,16 @@ def channels_last(ndim: int) -> tuple[tuple[int, ...], tuple[int, ...], tuple[in
     """The dimension numbers of operand, kernel and result of a convolution on channels last."""
     data = (0, ndim - 1, *range(1, ndim - 1))
     return data, (ndim - 1, ndim - 2, *range(ndim - 2)), data
+
+
+def _all_reused(
+    op: Operation, fresh: Sequence[Variable], dead: Sequence[Variable], reusable: Collection[Variable], target: Target
+) -> list[Variable]:
+    """The results that are written over operands, or are these seen otherwise."""
+    seen = {source: v for v, source in in_place(op, target).items() if v in fresh and source in dead}
+    views = [*seen.values()]
+    others = [v for v in _overwriting(op, fresh) if v not in views]
+    return [*views, *_reused(others, [v for v in dead if v not in seen], reusable)]
 
 
 def _reused(fresh: Sequence[Variable], dead: Sequence[Variable], reusable: Collection[Variable]) -> list[Variable]:

@@ -148,8 +148,9 @@ def test_reshapes_take_no_memory_of_their_own():
     assert peak_inside(operations, {*graph.inputs}, results, CPU) == N
     graph, operations, results = graph_of(lambda x, w: x.T @ w, X.T, W)
     assert peak_inside(operations, {*graph.inputs}, results, CPU) == 2 * N
-    _, operations, results = graph_of(lambda x, w: (x @ w).reshape(4, 32), X, W)
+    graph, operations, results = graph_of(lambda x, w: (x @ w).reshape(4, 32), X, W)
     assert peak_inside(operations, (), results, CPU) == N
+    assert peak_inside(operations, {*graph.inputs, *results}, (), CPU) == 0
     _, operations, results = graph_of(lambda x, w: (lambda y: (y, y.reshape(4, 32)))(x @ w), X, W)
     assert peak_inside(operations, (), results, CPU) == 2 * N
 
