@@ -39,13 +39,13 @@ class Inside(NamedTuple):
     Attributes:
         value: what it is; of a stack, one entry of it.
         maker: the operation that makes it; None for what is read.
-        count: the entries of the stack; 1: it is none.
+        entries: those of the stack; 1: it is none.
         what: what it is, in words, where no operation makes it.
     """
 
     value: Variable
     maker: Operation | None
-    count: int = 1
+    entries: int = 1
     what: str = ""
 
 

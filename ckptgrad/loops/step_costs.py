@@ -103,7 +103,7 @@ class StepCosts:
         stacks = [Inside(v, makers.get(v), steps) for v in (*self.replay.private, *waiting)] if steps else []
         stacks += [Inside(v, None, steps, _CARRIED) for v in read] if steps else []
         found = [*self._states, *stacks, *_made(self._backward_operations, values)]
-        left = held - sum(array.count * target.bytes_of(array.value) for array in found)
+        left = held - sum(array.entries * target.bytes_of(array.value) for array in found)
         return [*found, *(self._states if 0 < self.state <= left else [])]
 
     @property

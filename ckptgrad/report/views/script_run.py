@@ -19,8 +19,9 @@ def parts(run: ScriptRun) -> list[RenderableType]:
     how = f"; a dry run, compiled for {run.target or 'what is attached'}" if run.dry else ""
     head = Text(f"{run.script}: {planned} of {len(run.calls)} gradients planned, {within}{how}")
     legend = Text(
-        "predicted: of the gradient, beyond its arguments; certified: what XLA allocates for all of the program that it is "
-        "in, beyond the arguments of that"
+        "calls: how often it was asked for; predicted: of the gradient, beyond its arguments; certified: what XLA allocates "
+        "for all of the program that it is in, beyond the arguments of that; stages, repeated: of its plan, and forwards "
+        "that run again"
     )
     if any(call.least for call in run.calls):
         legend.append("; smallest plan: none is within the budget, and that share of what the gradient needs is the least")
