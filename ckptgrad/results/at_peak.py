@@ -31,6 +31,8 @@ from ckptgrad.target.footprint import values_beside, values_inside
 
 # Arrays that a sentence names.
 MOST_NAMED = 3
+# What a stage holds inside beyond its arrays is worth a line from this share of it on.
+WORTH = 0.1
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,8 @@ class Floor:
         lines = [f"held there, as predicted, during {peak.doing}: {peak.split}"]
         if peak.named:
             lines.append(f"the largest arrays inside, as estimated: {peak.named}")
+        elif peak.held:
+            lines.append(f"the largest arrays: {', '.join(named_arrays(peak.held, peak.place)[:MOST_NAMED])}")
         lines += time_words(self.slowdown)
         if self.is_guess:
             lines.append("the compiler was not asked about so small a budget, and may take more; budget='min' asks it")
@@ -155,7 +159,7 @@ def at_peak(program: Program, costs: ChainCosts, schedule: Schedule, simulation:
 def arrays_inside(program: Program, costs: ChainCosts, schedule: Schedule, index: int) -> tuple[Buffer, ...]:
     """The arrays that a stage holds inside during the action with that index, largest first: an estimate."""
     balance = balance_at(costs, schedule, index)
-    return tuple(_arrays_inside(program, balance.action, _kept_for(balance))) if balance.transients > 0 else ()
+    return tuple(_all_inside(program, balance, balance.transients)) if balance.transients > 0 else ()
 
 
 def _kept_for(balance: Balance) -> int | None:
@@ -183,9 +187,20 @@ def _described(program: Program, balance: Balance, seconds: float) -> AtPeak:
         balance.stored.total + balance.transients,
         {kind: size for kind, size in kinds.items() if size},
         tuple(held_during(program, balance)),
-        tuple(_arrays_inside(program, action, _kept_for(balance))) if inside > 0 else (),
+        tuple(_all_inside(program, balance, inside)) if inside > 0 else (),
         seconds,
     )
+
+
+def _all_inside(program: Program, balance: Balance, inside: int) -> list[Buffer]:
+    """The arrays that a stage holds inside, largest first, and the rest of what it holds, such as copies of operands that
+    the compiler makes for a convolution."""
+    arrays = _arrays_inside(program, balance.action, _kept_for(balance))
+    rest = inside - sum(b.bytes for b in arrays)
+    if not arrays or rest < WORTH * inside:
+        return arrays
+    about = balance.action.about
+    return [*arrays, Buffer("transients", rest, "copies and scratch", stage=about, source=program.places[about])]
 
 
 def _arrays_inside(program: Program, action: Action, keep: int | None) -> list[Buffer]:

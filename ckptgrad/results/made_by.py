@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from ckptgrad.chunks import markers
 from ckptgrad.graph.graph import Operation
 from ckptgrad.graph.source import SourceLine, user_line
-from ckptgrad.loops.planned import FORWARD
+from ckptgrad.loops import planned
 
-_WORDS = {FORWARD: "the loop's steps"}
+_WORDS = {
+    planned.FORWARD: "the loop's steps",
+    planned.BACKWARD: "the loop's backward",
+    **dict.fromkeys((markers.FORWARD, markers.BACKWARD, markers.ONE_PASS), "the loop over chunks"),
+}
 
 
 def made_by(op: Operation | None) -> str:
