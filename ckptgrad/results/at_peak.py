@@ -78,7 +78,8 @@ class AtPeak:
     @property
     def named(self) -> str:
         """The largest arrays inside the stage, in words; empty where there are none."""
-        return ", ".join(named_arrays(self.inside, self.place)[:MOST_NAMED])
+        arrays = [b for b in self.inside if b.shape is not None]
+        return ", ".join(named_arrays(arrays, self.place)[:MOST_NAMED])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, in bytes and seconds."""
@@ -193,14 +194,14 @@ def _described(program: Program, balance: Balance, seconds: float) -> AtPeak:
 
 
 def _all_inside(program: Program, balance: Balance, inside: int) -> list[Buffer]:
-    """The arrays that a stage holds inside, largest first, and the rest of what it holds, such as copies of operands that
-    the compiler makes for a convolution."""
+    """The arrays that a stage holds inside, largest first, and the rest: what its compiler takes beyond them, such as copies
+    of operands of a convolution."""
     arrays = _arrays_inside(program, balance.action, _kept_for(balance))
     rest = inside - sum(b.bytes for b in arrays)
     if not arrays or rest < WORTH * inside:
         return arrays
     about = balance.action.about
-    return [*arrays, Buffer("transients", rest, "copies and scratch", stage=about, source=program.places[about])]
+    return [*arrays, Buffer("transients", rest, "the rest, not told apart", stage=about, source=program.places[about])]
 
 
 def _arrays_inside(program: Program, action: Action, keep: int | None) -> list[Buffer]:

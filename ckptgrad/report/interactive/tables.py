@@ -23,7 +23,7 @@ from ckptgrad.report.html import plain_columns
 from ckptgrad.report.interactive.looks import script, text_of
 
 ROW_HEIGHT, MOST_ROWS = 25, 14
-LETTER = 6.6  # pixels
+LETTER = 6.0  # pixels
 SEARCHED_FROM = 8  # rows
 
 

@@ -48,7 +48,7 @@ from ckptgrad.report.series.passes import passes
 from ckptgrad.report.series.stack import Stack, stack
 from ckptgrad.report.series.top import timeline_top
 from ckptgrad.report.series.units import Unit, unit_for
-from ckptgrad.report.series.words import INSIDE, doing, during, layer_of, line_of
+from ckptgrad.report.series.words import INSIDE, briefly, doing, during, layer_of, line_of
 from ckptgrad.results.at_peak import MOST_NAMED, named_arrays
 from ckptgrad.results.lives import Life
 from ckptgrad.results.timeline import Timeline
@@ -64,8 +64,8 @@ _BUFFERS = {
     "stage": "stage",
     "layer": "layer",
     "line": "line",
-    "start": "held from the",
-    "end": "to the",
+    "from": "held from",
+    "until": "to",
 }
 _LAYERS = (
     Column("size", "bytes", 90, right=True),
@@ -143,12 +143,14 @@ def _lives(timeline: Timeline, held: Stack, order: Sequence[int]) -> tuple[Colum
             "size": format_bytes(b.bytes),
             "kind": b.kind,
             "type": b.type,
-            "what": b.made,
+            "what": b.what,
             "stage": "" if b.stage is None else b.stage,
-            "layer": layer_of(b.source),
+            "layer": b.name or layer_of(b.source),
             "line": line_of(b.source),
             "start": doing(moments[life.first].action),
             "end": doing(moments[life.last].action),
+            "from": briefly(moments[life.first].action),
+            "until": briefly(moments[life.last].action),
             "inside": _inside_words(timeline.inside) if inside else "",
             "estimate": is_estimate,
             "first": life.first,
@@ -268,6 +270,8 @@ def _say_beyond(drawn: figure, text: str, height: float) -> None:
     label = LabelSet(x="x", y="y", text="text", source=source, y_offset=-4, text_baseline="top", text_align="center",
                      text_font_size="13px", background_fill_color="#ffffff", background_fill_alpha=0.85)  # fmt: skip
     drawn.add_layout(label)
+    code = "label.visible = axis.end <= height * 1.01"
+    drawn.y_range.js_on_change("end", CustomJS(args={"label": label, "axis": drawn.y_range, "height": height}, code=code))
 
 
 def _mark_peak(drawn: figure, timeline: Timeline, unit: Unit, height: float) -> None:

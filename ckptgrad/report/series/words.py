@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from ckptgrad.graph.source import SourceLine
 from ckptgrad.results.predicted import Moment
 
@@ -19,6 +17,11 @@ def doing(action: str) -> str:
     return f"{_DOING.get(action[0], action[0])} {action[1:].split(':', maxsplit=1)[0].rstrip('~')}"
 
 
+def briefly(action: str) -> str:
+    """The same in fewer words: "forward 3", "freeing 3"."""
+    return doing(action).replace(" of stage", "").replace(" of boundary", "")
+
+
 def during(moment: Moment) -> str:
     """A moment in words, with the layer and the line of its stage: "backward of stage 3 (Block_1/attn, gpt.py:6)"."""
     return f"{doing(moment.action)}{f' ({moment.place.brief})' if moment.place else ''}"
@@ -30,5 +33,7 @@ def layer_of(source: SourceLine | None) -> str:
 
 
 def line_of(source: SourceLine | None) -> str:
-    """The user's line without its layer."""
-    return replace(source, scope="").brief if source else ""
+    """The user's line without its layer; with the function where no layer is known."""
+    if source is None:
+        return ""
+    return source.place if source.scope else source.brief

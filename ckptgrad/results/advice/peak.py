@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 def advise(plan: Plan) -> Iterator[Sentence]:
     """The action at the peak, the bytes by kind, the largest arrays."""
     peak = plan.at_peak
-    largest = named_arrays([*peak.inside, *peak.held], peak.place)[:MOST_NAMED]
+    arrays = [b for b in (*peak.inside, *peak.held) if b.shape is not None]
+    largest = named_arrays(arrays, peak.place)[:MOST_NAMED]
     text = f"the peak is set by {peak.doing}: {peak.split}"
     yield (
         f"{text}; the largest arrays: {', '.join(largest)}" if largest else text,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ckptgrad.report.series.words import doing, during, layer_of, line_of
+from ckptgrad.report.series.words import briefly, doing, during, layer_of, line_of
 from tests.cases.results import LINE, TIMELINE
 
 
@@ -15,6 +15,10 @@ def test_actions_are_words():
     ]  # fmt: skip
 
 
+def test_columns_have_fewer_words():
+    assert [briefly(a) for a in ("F3:1", "B12", "-4")] == ["forward 3", "backward 12", "freeing 4"]
+
+
 def test_a_moment_says_where_its_stage_comes_from():
     source = replace(LINE, scope="GPT/attn")
     assert during(TIMELINE.moments[0]) == "forward of stage 0"
@@ -23,5 +27,6 @@ def test_a_moment_says_where_its_stage_comes_from():
 
 def test_layer_and_line_can_be_told_apart():
     source = replace(LINE, scope="GPT/attn")
-    assert (layer_of(source), line_of(source)) == ("GPT/attn", "model.py:12 (layer)")
+    assert (layer_of(source), line_of(source)) == ("GPT/attn", "model.py:12")
+    assert line_of(LINE) == "model.py:12 (layer)"
     assert (layer_of(None), line_of(None)) == ("", "")

@@ -23,8 +23,8 @@ for (let i = 0; i < named; i++) {
   if (!alive || L.estimate[i]) continue
   count += 1
   total += L.bytes[i]
-  const layer = L.layer[i] || L.line[i] || (L.kind[i] == "results" ? "results of the call"
-    : L.stage[i] === "" ? L.what[i] : `stage ${L.stage[i]}`)
+  const layer = L.kind[i] == "results" ? "results of the call"
+    : L.layer[i] || L.line[i] || (L.stage[i] === "" ? L.what[i] : `stage ${L.stage[i]}`)
   const sum = by_layer.get(layer) ?? {bytes: 0, count: 0}
   by_layer.set(layer, {bytes: sum.bytes + L.bytes[i], count: sum.count + 1})
 }
