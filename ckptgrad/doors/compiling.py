@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import inf
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 
@@ -29,6 +29,9 @@ from ckptgrad.request import Request
 from ckptgrad.results.at_peak import Floor
 from ckptgrad.results.plan import Plan
 from ckptgrad.target.processes import ALONE, Processes, processes_of, several_processes
+
+# Why a cut has no plan: none is within the budget, or a given schedule is not one of its stages.
+_Refusal: TypeAlias = BudgetError | ScheduleError
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ class _Search:
         budget = None if None in budgets else min(b for b in budgets if b is not None)
         scale = self._scale(costs if first is finest else None) if is_share(request.budget) else None
         source = "" if scale is None else share_words(request.budget, scale)
-        errors: list[BudgetError] = []
+        errors: list[_Refusal] = []
         best: Certified | None = None
         chunks_first = self._prefers_chunks(budget)
         if self.cuts.chunked is not None and chunks_first:
@@ -136,7 +139,10 @@ class _Search:
             if others is not None and others != costs:
                 best = self._better(None, finest, others, budget, errors)
         if best is None:
-            least = min(errors, key=lambda error: error.smallest)
+            refused = [error for error in errors if isinstance(error, BudgetError)]
+            if not refused:
+                raise errors[0]
+            least = min(refused, key=lambda error: error.smallest)
             raise self._explained(least, costs if first is finest else None).taken_from(source) from None
         return replace(best, budget_source=source)
 
@@ -197,7 +203,7 @@ class _Search:
         program, request, scale = self.cuts.finest.program, self.request, self._scale(costs)
         return self.processes.each("the bytes of a budget", lambda: limit_bytes(program, request, scale))
 
-    def _priced(self, best: Certified | None, cut: Cut, budget: int | None, errors: list[BudgetError]) -> Certified | None:
+    def _priced(self, best: Certified | None, cut: Cut, budget: int | None, errors: list[_Refusal]) -> Certified | None:
         """As `_better`, by the costs of the cut."""
         return self._better(best, cut, self._costs(cut), budget, errors)
 
@@ -215,7 +221,7 @@ class _Search:
         return estimated_costs(self.cuts.finest.program) if costs is None else costs
 
     def _better(
-        self, best: Certified | None, cut: Cut, costs: ChainCosts, budget: int | None, errors: list[BudgetError]
+        self, best: Certified | None, cut: Cut, costs: ChainCosts, budget: int | None, errors: list[_Refusal]
     ) -> Certified | None:
         """What is better of the best so far and the plan of one more cut, if that fits."""
         least = self.request.asks_for_least
@@ -235,6 +241,11 @@ class _Search:
             )
         except BudgetError as error:
             errors.append(error)
+            return best
+        except ScheduleError as error:
+            if not isinstance(self.request.policy, Schedule):
+                raise
+            errors.append(error)  # A schedule is one of stages cut in one way, which is not told.
             return best
         if best is None or found is None:
             return found or best

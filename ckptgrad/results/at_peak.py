@@ -124,7 +124,7 @@ class Floor:
     def __str__(self) -> str:
         """What is held at the floor and what it costs, for errors: one sentence a line."""
         peak = self.at_peak
-        lines = [f"held there, as predicted, during {peak.doing}: {peak.split}"]
+        lines = [f"held there, as predicted, {format_bytes(peak.bytes)} during {peak.doing}: {peak.split}"]
         if peak.named:
             lines.append(f"the largest arrays inside, as estimated: {peak.named}")
         elif peak.held:

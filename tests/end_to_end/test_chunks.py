@@ -1,5 +1,6 @@
 """Stages over chunks of an axis, as users see them: below the peak of a stage, with the same gradients."""
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -80,6 +81,10 @@ def test_a_saved_plan_over_chunks_is_read_back(smallest):
     again = cg.plan(mlp, WS, X, policy=cg.load_plan(plan.to_json()))
     assert again.schedule.actions == plan.schedule.actions
     assert again.choices == plan.choices
+    certified = cg.value_and_grad(mlp, policy=plan.schedule).compile(WS, X)
+    assert certified.plan.choices == plan.choices
+    with pytest.raises(cg.ScheduleError):
+        cg.value_and_grad(mlp, policy=replace(plan.schedule, actions=plan.schedule.actions[1:])).compile(WS, X)
 
 
 def head(w, x, y):
