@@ -81,6 +81,11 @@ def test_a_saved_plan_over_chunks_is_read_back(smallest):
     again = cg.plan(mlp, WS, X, policy=cg.load_plan(plan.to_json()))
     assert again.schedule.actions == plan.schedule.actions
     assert again.choices == plan.choices
+
+
+@pytest.mark.slow
+def test_a_saved_plan_over_chunks_compiles_again(smallest):
+    plan = smallest[1].plan
     certified = cg.value_and_grad(mlp, policy=plan.schedule).compile(WS, X)
     assert certified.plan.choices == plan.choices
     with pytest.raises(cg.ScheduleError):
