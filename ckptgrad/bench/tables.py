@@ -107,7 +107,7 @@ PREFACE = """Everything that `ckptgrad bench` compares, as measured. Bytes come 
 says otherwise, and are the same in every run. Times are medians, interleaved in one process, on a shared machine. Programs
 for other chips come first; they were compiled here and not run."""
 # The names of cases that are compiled for other chips begin like this; their sections come first.
-FIRST = ("scale-", "targets-")
+FIRST = ("devices-", "scale-", "targets-")
 
 
 def page(book: Book, pictures: Sequence[Path] = ()) -> str:

@@ -1,6 +1,9 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """Which results of an operation are its operands' buffers: reshapes, and what a `shard_map` passes on as it is given it."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from jax.extend.core import Jaxpr, Literal
 
@@ -42,9 +45,9 @@ def passed_on(program: Jaxpr) -> list[int | None]:
     place = {v: k for k, v in enumerate(program.invars)}
     makers = {v: e for e in program.eqns for v in e.outvars if e.primitive.name in _PASSING}
 
-    def source(v: object) -> int | None:
+    def source(v: Any) -> int | None:
         while not isinstance(v, Literal) and v in makers:
-            e = makers[v]
+            e: Any = makers[v]
             is_plain = e.params.get("dimensions") is None or e.primitive.name == "squeeze"
             shown = [a for a, b in zip(e.invars, e.outvars, strict=False) if b is v]
             if not is_plain or not shown or shown[0].aval.size != v.aval.size:
