@@ -38,6 +38,7 @@ MARKERS = {
     "o": "circle",
     "v": "inverted_triangle",
     "X": "x",
+    "P": "plus",
     "x": "cross",
 }
 

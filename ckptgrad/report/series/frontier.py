@@ -22,6 +22,8 @@ _MARKERS = (
     ("every", "v", "#E69F00"),
     ("recompute_all", "X", "#999999"),
 )
+# Of every other policy, a user's own among them.
+_OTHER = ("P", "#0072B2")
 # A point is far off if it is this many times as far as all others of its axis that are not.
 FAR = 1.6
 
@@ -130,6 +132,12 @@ def frontier_series(points: Sequence[Point], others: Sequence[Point] = (), chose
         for k, (name, own) in enumerate(by_name.items()):
             placed = [_placed(p, fastest) for p in own]
             groups.append(Group(name, marker, colour, not k % 2, 9 - 2 * (k // 2), placed))
+    unknown: dict[str, list[Placed]] = {}
+    for p in others:
+        if not p.policy.startswith(tuple(start for start, _, _ in _MARKERS)):
+            name = p.policy.partition(" within ")[0]
+            unknown.setdefault(name, []).append(_placed(p, fastest)._replace(label=name))
+    groups += [Group(name, *_OTHER, not k % 2, 9 - 2 * (k // 2), own) for k, (name, own) in enumerate(unknown.items())]
     curve = tuple(_placed(p, fastest) for p in points)
     chosen_ones = [_placed(chosen, fastest)] if chosen else []
     rivals = [p for group in groups for p in group.points]

@@ -65,8 +65,9 @@ def _less(plan: Plan, times: _Times) -> Iterator[Sentence]:
     if worst > STEEP:
         steep = next(p.peak_bytes for p in times.points if p.seconds <= STEEP * plan.seconds)
         text, size = as_budget(steep, up=False)
+        below = "" if text == least_text else f"below {text} the time more than doubles; "
         yield (
-            f"below {text} the time more than doubles; {smallest} takes {worst:.2f} times as long",
+            f"{below}{smallest} takes {worst:.2f} times as long",
             {"steep": text, "steep_bytes": size, **figures},
         )
     elif cheap is not lower[0]:

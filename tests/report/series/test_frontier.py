@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ckptgrad.planning.frontier import Point
+from ckptgrad.report.interactive.looks import MARKERS
 from ckptgrad.report.series.frontier import frontier_series
 from tests.cases.results import FRONTIER, KIB
 
@@ -14,6 +15,21 @@ def test_times_are_relative_and_rivals_are_labelled():
         "sqrt": ["sqrt"], "revolve": ["2"], "every k": ["k = 4"],
     }  # fmt: skip
     assert series.chosen is None
+
+
+def test_every_other_policy_has_a_marker_too():
+    """Those of a policy that was asked for, a user's own among them."""
+    others = (
+        Point(200 * KIB, 2.5, "rotor within 200KiB"),
+        Point(300 * KIB, 2.0, "rotor within 300KiB"),
+        Point(1, 1.0, "mine"),
+    )
+    groups = {group.name: group for group in frontier_series(FRONTIER.points, others).groups}
+    assert {name: [p.label for p in group.points] for name, group in groups.items()} == {
+        "rotor": ["rotor", "rotor"], "mine": ["mine"],
+    }  # fmt: skip
+    assert {group.marker for group in groups.values()} <= {*MARKERS}
+    assert len({(group.filled, group.size) for group in groups.values()}) == 2
 
 
 def test_a_point_that_is_far_from_all_others_is_far_off():
