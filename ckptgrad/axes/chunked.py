@@ -66,6 +66,12 @@ class Chunkable:
         """The operations in the loop, as they are for all entries at once."""
         return tuple(step.op for step in self.steps)
 
+    @property
+    def copies(self) -> dict[Variable, Variable]:
+        """Of values of which a chunk reads a part and also all, or another part: the variable that is sliced, its source."""
+        made = ((op.outputs[0], op.inputs[0]) for op in self.before if op.name == "copy")
+        return {v: a for v, a in made if isinstance(a, Variable) and self.graph.get_operation(v) is None}
+
     def making(self, outputs: Collection[Variable]) -> Chunkable:
         """The same with some of the outputs only, and the operations that these need."""
         needed = set(needed_operations([step.op for step in self.steps], outputs))

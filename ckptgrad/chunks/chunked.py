@@ -54,6 +54,10 @@ def chunked_joint(
     """
     towards = reaching(graph, seeds)
     active = active_variables(graph, wrt) & towards
+    # The copies are no values of the graph, and get gradients as what they are copies of.
+    for copy, source in found.copies.items():
+        active |= {copy} if source in active else set()
+        towards |= {copy} if source in towards else set()
     needs = tuple(v in active for v in found.inputs)
     seeded = tuple(v in active for v in found.outputs)
     loop = ChunkLoop(found, entries, needs, seeded, joints={} if joints is None else joints)

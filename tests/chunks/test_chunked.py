@@ -92,6 +92,37 @@ def test_a_chunked_stage_is_differentiated_by_its_definition(x64, function):
     np.testing.assert_allclose(second(chunked), second(whole), rtol=1e-11, atol=1e-13)
 
 
+def correlated(x, y):
+    """Every row of x is needed for each row of it."""
+    return jnp.sum(jnp.einsum("td,sd->ts", x, x) ** 2 * y[:, None])
+
+
+def turned(x, y):
+    """The same, by a view of all rows."""
+    return jnp.sum((x @ x.T) ** 2 * y[:, None])
+
+
+def along_two_axes(x, y):
+    """A part of the entries of y needs rows of x, and columns."""
+    return jnp.sum(y[:, None] * jnp.sin(x) * jnp.cos(x.T))
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("function", [correlated, turned, along_two_axes])
+def test_what_is_read_in_parts_and_in_another_way_gets_its_whole_gradient(x64, function, last):
+    x, y = (jnp.asarray(np.random.default_rng(k).normal(size=shape)) for k, shape in enumerate([(4, 4), (4,)]))
+    graph = cg.trace(function, x, y)
+    found = chunkable(graph, {graph.inputs[1]: 0})
+    assert found is not None
+    assert bool(found.copies) == (function is not turned)
+    whole = joint(graph, graph.inputs, graph.outputs)
+    chunked = chunked_joint(graph, graph.inputs, graph.outputs, found, 3, whole, last=last)
+    assert chunked is not None
+    _, gradients = run(with_costs(chunked, Roofline(cg.target("cpu")), Floors()), [x, y], jnp.float64(1.5))
+    for a, b in zip(jax.grad(lambda *xs: 1.5 * function(*xs), (0, 1))(x, y), gradients, strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-12, atol=1e-13)
+
+
 def test_joint_graphs_share_what_passes_the_edges_of_the_stage():
     whole, chunked, _ = split_joint(layer, 0, 2)
     assert chunked.inputs == whole.inputs
