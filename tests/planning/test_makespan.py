@@ -44,3 +44,21 @@ def test_what_was_freed_and_made_again_is_sent_again():
     )
     assert schedule.sent == 2
     assert simulate_makespan(COSTS, schedule, [Rates(1.0, 1.0)], 99).sending == 2
+
+
+def test_computation_beside_a_transfer_takes_longer():
+    schedule = Schedule.parse(["F0:0", "F1:0", ">1", "F2:0", "B2", "-2", "<1", "B1", "-1", "B0", "-0"], "sent")
+    # Sent from 1 to 5, and beside that F1 and F2 at half the speed; the three backwards come then.
+    rates = Rates(0.25, 1e9, beside_put=2.0)
+    found = simulate_makespan(COSTS, schedule, [rates], 99)
+    assert found.sending == 4
+    assert found.seconds == pytest.approx(1 + 4 + 3)
+    assert found.computing == pytest.approx(6 + 2)
+    assert simulate_makespan(COSTS, schedule, [Rates(0.25, 1e9)], 99).seconds == pytest.approx(1 + 4 + 2)
+
+
+def test_nothing_is_issued_while_an_action_waits_for_what_is_fetched():
+    """Boundary 2 is there at 2, and sent at 4, when boundary 1 is there again; it is back at 7, before three backwards."""
+    texts = ["F0:0", "F1", "F2:0", ">1", "<1", "F1:0~", ">2", "<2", "B2", "-2", "B1", "-1", "B0", "-0"]
+    found = simulate_makespan(COSTS, Schedule.parse(texts, "sent"), [Rates(1.0, 0.5)], 99)
+    assert found.seconds == pytest.approx(7 + 3)

@@ -6,6 +6,7 @@ import gc
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from tempfile import TemporaryDirectory
@@ -110,7 +111,7 @@ def _timed(
 
 def _simulated(costs: ChainCosts, schedule: Schedule, rates: list[Rates], slower: float) -> float:
     """The makespan where stages take so many times as long, and transfers do not."""
-    in_stages = [Rates(r.put * slower, r.get * slower, r.latency / slower) for r in rates]
+    in_stages = [replace(r, put=r.put * slower, get=r.get * slower, latency=r.latency / slower) for r in rates]
     return slower * makespan_of(costs, schedule, in_stages).seconds
 
 

@@ -1,18 +1,18 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """How fast tiers are, measured once in a process: values are sent and fetched while the device computes, as in a gradient.
 
-On a CPU transfers and computation share the cores, so that a tier is several times slower then than when nothing else runs.
+On a CPU transfers and computation share the cores, so that a tier is several times slower then than when nothing else runs,
+and the device computes more slowly, too: how much is measured with it.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import cache
-from statistics import mean
 from threading import Event, Thread
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,8 @@ from ckptgrad.planning.makespan import Rates
 
 # Bytes of a value that is sent, and how many are; fewer where the tier is small.
 SIZE, COUNT, SMALL = 1 << 23, 8, 1 << 12
+# Seconds for which it is watched how fast the device computes alone.
+ALONE = 0.05
 # The width of the matrices that are multiplied meanwhile.
 WIDTH = 512
 
@@ -36,44 +38,62 @@ def measured_rates(tier: Tier, device: Any) -> Rates:
     store = tier.open(device)
     size = min(SIZE, tier.capacity // (2 * COUNT))
     try:
-        with _computing(device):
-            latency = min(_seconds(store, jax.device_put(jnp.zeros(min(SMALL, size), jnp.uint8), device)))
-            put, get = _seconds(store, jax.device_put(jnp.zeros(size, jnp.uint8), device))
+        with _computing(device) as computed:
+            latency = min(_seconds(store, jax.device_put(jnp.zeros(min(SMALL, size), jnp.uint8), device), computed).moved)
+            alone = _products_a_second(computed, lambda: time.sleep(ALONE))
+            found = _seconds(store, jax.device_put(jnp.zeros(size, jnp.uint8), device), computed)
+            alone = max(alone, _products_a_second(computed, lambda: time.sleep(ALONE)))
     finally:
         store.close()
-    return Rates(size / max(put - latency, 1e-9), size / max(get - latency, 1e-9), latency)
+    put, get = found.moved
+    beside = [max(1.0, alone / max(products, 1e-9)) if products else 1.0 for products in found.products]
+    return Rates(size / max(put - latency, 1e-9), size / max(get - latency, 1e-9), latency, *beside)
 
 
-def _seconds(store: Store, value: Any) -> tuple[float, float]:
+class _Found(NamedTuple):
+    """Seconds of sending and of fetching a value, and how many products a second were computed meanwhile."""
+
+    moved: tuple[float, float]
+    products: tuple[float, float]
+
+
+def _products_a_second(computed: list[int], work: Callable[[], object]) -> float:
+    """How many products a second are computed while something is done."""
+    start, before = time.perf_counter(), computed[0]
+    work()
+    return (computed[0] - before) / (time.perf_counter() - start)
+
+
+def _seconds(store: Store, value: Any, computed: list[int]) -> _Found:
     """The mean seconds of sending and of fetching a value, where all are sent first."""
     value.block_until_ready()
-    sent = mean(_timed(lambda k=key: store.put(k, value)) for key in range(COUNT))
-    fetched = mean(_timed(lambda k=key: store.get(k, value)) for key in range(COUNT))
+    moved: list[float] = []
+    products: list[float] = []
+    for move in (store.put, store.get):
+        start = time.perf_counter()
+        products.append(_products_a_second(computed, lambda move=move: [move(key, value) for key in range(COUNT)]))
+        moved.append((time.perf_counter() - start) / COUNT)
     for key in range(COUNT):
         store.drop(key)
-    return sent, fetched
-
-
-def _timed(work: Any) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+    return _Found((moved[0], moved[1]), (products[0], products[1]))
 
 
 @contextmanager
-def _computing(device: Any) -> Generator[None]:
-    """Keep a device busy."""
+def _computing(device: Any) -> Generator[list[int]]:
+    """Keep a device busy; yields the number of products that were computed so far."""
     matrix, done = jax.device_put(jnp.ones((WIDTH, WIDTH)), device), Event()
-    multiply = jax.jit(jnp.matmul)
+    multiply, computed = jax.jit(jnp.matmul), [0]
+    multiply(matrix, matrix).block_until_ready()
 
     def compute() -> None:
         while not done.is_set():
             multiply(matrix, matrix).block_until_ready()
+            computed[0] += 1
 
     thread = Thread(target=compute, name="ckptgrad computing", daemon=True)
     thread.start()
     try:
-        yield
+        yield computed
     finally:
         done.set()
         thread.join()
