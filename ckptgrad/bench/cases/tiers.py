@@ -15,11 +15,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 import ckptgrad as cg
 from ckptgrad.bench.cases.resident import AGREE_BYTES, AGREE_SHARE
 from ckptgrad.bench.h_revolve import h_revolve
-from ckptgrad.bench.peers import CHECKPOINT_SCHEDULES
+from ckptgrad.bench.peers import CHECKPOINT_SCHEDULES, TORCH_CPU
 from ckptgrad.bench.registry import Bench, case
 from ckptgrad.bench.rows import Row, row
 from ckptgrad.example_models import Problem, tanh_chain
@@ -59,6 +60,7 @@ def tiers(bench: Bench) -> Iterator[Row]:
     by those of the run without transfers beside it. The seconds of transfers are those of the tier's rates as planning knows
     them. The ratio is the median over rounds of the simulated seconds over the measured ones. On a CPU the host's tier is
     a copy to another buffer of the same memory. "Difference" is that from jax.grad's gradient.
+    torch's save_on_cpu copies on a CPU, too, so that its rows compare with those of the host; it plans nothing.
     """
     device = attached().devices[0]
     with TemporaryDirectory(prefix="ckptgrad-") as folder:
@@ -75,7 +77,10 @@ def tiers(bench: Bench) -> Iterator[Row]:
                 budget = SLOTS * max(costs.boundary_bytes(i) for i in range(len(costs)))
                 sent = next(sent_at(costs, budget, [Room(tier.capacity, rates)], _boundaries_alone))
                 runs[tier.kind] = _compiled(loss, args, sent, written), sent, [rates]
-            yield from _timed(group, runs, costs, args, jax.grad(loss)(*args), bench.size(ROUNDS, QUICK_ROUNDS))
+            expected, rounds = jax.grad(loss)(*args), bench.size(ROUNDS, QUICK_ROUNDS)
+            yield from _timed(group, runs, costs, args, expected, rounds)
+            bench.announce(f"{group}: torch")
+            yield from _of_torch(group, args, expected, rounds)
 
 
 def _boundaries_alone(costs: ChainCosts, budget: int | None) -> Schedule:
@@ -107,6 +112,32 @@ def _timed(
             simulated_ratio=statistics.median(ratios),
             difference=difference(certified(*args), expected).relative,
         )
+
+
+def _of_torch(group: str, args: tuple[Any, ...], expected: Any, rounds: int) -> Iterator[Row]:
+    """The same layers in eager torch, and with all that their backward reads sent to the host (`save_on_cpu`)."""
+    if TORCH_CPU.skip:
+        yield row("torch", group, skipped=TORCH_CPU.skip)
+        return
+    torch: Any = TORCH_CPU.load()
+    weights, x = jax.tree.map(lambda value: torch.from_numpy(np.array(value)), args)
+    for w in weights:
+        w.requires_grad_()
+
+    def gradient() -> Any:
+        y = x
+        for w in weights:
+            y = y + torch.tanh(y @ w)
+        return torch.autograd.grad((y**2).mean(), weights)
+
+    def sending() -> Any:
+        with torch.autograd.graph.save_on_cpu():
+            return gradient()
+
+    calls = {"torch, eager": gradient, "torch.autograd.graph.save_on_cpu": sending}
+    for run, seconds in zip(calls, alternate([*calls.values()], rounds), strict=True):
+        found = [np.asarray(g) for g in calls[run]()]
+        yield row(run, group, run_seconds=statistics.median(seconds), difference=difference(found, expected).relative)
 
 
 def _simulated(costs: ChainCosts, schedule: Schedule, rates: list[Rates], slower: float) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -89,6 +90,28 @@ def test_a_folder_that_cannot_be_used_is_named(tmp_path):
             DiskStore(str(tmp_path / place), 1, DEVICE)
 
 
+def test_a_folder_that_may_not_be_written_to_is_named(tmp_path, monkeypatch):
+    def refused(path, *_):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(disk.os, "open", refused)
+    with pytest.raises(
+        TierError, match=rf"{tmp_path} of the tier disk cannot be used: Permission denied.*can be written to"
+    ):
+        DiskStore(str(tmp_path), 1, DEVICE)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_that_goes_while_a_gradient_runs_is_named(store):
+    store.put(1, jnp.ones(3))
+    shutil.rmtree(store.folder)
+    with pytest.raises(TierError, match=r"cannot read .*1\.bin.*removed it"):
+        store.get(1, jnp.ones(3))
+    with pytest.raises(TierError, match=r"cannot write .*2\.bin.*can be written to"):
+        store.put(2, jnp.ones(3))
+    store.drop(1)
+
+
 def test_stores_share_a_folder_and_leave_each_other_alone(tmp_path):
     first, second = (DiskStore(str(tmp_path), 1 << 20, DEVICE) for _ in range(2))
     first.put(1, jnp.ones(3))
@@ -116,6 +139,11 @@ def test_what_a_killed_process_left_is_removed_at_the_next_start(tmp_path):
     assert process.stdout.readline() == b"kept\n"
     assert len(os.listdir(tmp_path)) == 2
     assert reclaim(tmp_path) == []
+    own = DiskStore(str(tmp_path), 1 << 20, DEVICE)
+    own.put(1, jnp.zeros(3))
+    assert len(os.listdir(tmp_path)) == 4
+    own.close()
+    assert len(os.listdir(tmp_path)) == 2
     process.send_signal(signal.SIGKILL)
     process.wait()
     DiskStore(str(tmp_path), 1, DEVICE).close()
@@ -173,7 +201,8 @@ def test_a_fault_in_the_middle_is_an_error_and_leaves_nothing(tmp_path, monkeypa
             raise KeyboardInterrupt
 
     monkeypatch.setattr(DiskStore, "put", faulty)
-    with pytest.raises(KeyboardInterrupt if fault == "interrupted" else TierError):
+    said = {"damaged": r"\.bin is damaged", "removed": r"cannot read .*\.bin", "full": "the disk is full", "interrupted": ""}
+    with pytest.raises(KeyboardInterrupt if fault == "interrupted" else TierError, match=said[fault]):
         gradient(WS, X)
     assert os.listdir(tmp_path) == []
 
