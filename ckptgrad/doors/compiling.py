@@ -208,7 +208,7 @@ class _Search:
         return self._better(best, cut, self._costs(cut), budget, errors)
 
     def _over_chunks(
-        self, best: Certified | None, cuts: Sequence[Cut], budget: int | None, errors: list[BudgetError]
+        self, best: Certified | None, cuts: Sequence[Cut], budget: int | None, errors: list[_Refusal]
     ) -> Certified | None:
         """What is better of the best so far and the plans over chunks; for the smallest plan one cut, by estimates."""
         if self.request.asks_for_least:
