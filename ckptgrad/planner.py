@@ -42,6 +42,10 @@ WORTH_ASKING = 2**18
 ASKED_BUDGETS: tuple[Budget, ...] = (None, "0.75x", "0.5x", "0.35x", "min")
 # How often these plans are made again once the compiler was asked about those before.
 MOST_QUESTIONS = 3
+# Where the smallest plan takes more than estimated by this share, other plans are asked about: those that were estimated to
+# take so many times the least bytes.
+UNSURE = 0.08
+NEAR_LEAST = (1.05, 1.1, 1.2, 1.35, 1.5)
 # The budgets of those plans where every question takes long, or stages may run over chunks.
 FEW_ASKED_BUDGETS: tuple[Budget, ...] = ("min",)
 
@@ -204,7 +208,8 @@ def costs_within(program: Program, request: Request) -> ChainCosts:
 
     The compiler is asked only about stages whose estimate is unsure, and about none if the plan takes far less than the
     budget, or the whole program few bytes.  If no plan seems to be small enough, it is asked about every stage: first as the
-    smallest plan runs them, then about all their options.
+    smallest plan runs them, then about all their options. Where it takes far more for that plan than estimated, it is asked
+    about plans that are nearly as small by estimates: it may pack these as estimated.
     """
     asked = AskedCosts(program)
     again = _is_worth_asking(asked)
@@ -213,6 +218,7 @@ def costs_within(program: Program, request: Request) -> ChainCosts:
             schedule, simulation, limit = _decide(program, request, asked.costs)
             far_below = limit is not None and FAR_BELOW * simulation.peak < limit
             again = not far_below and asked.ask(schedule, sure=False, most=MOST_PROBES, only_backwards=program.chunked)
+            again = again or (request.asks_for_least and _ask_near_smallest(asked, program, request))
         except BudgetError as error:
             again = not _is_hopeless(asked, error.budget) and _ask_of_smallest(asked, program, request, error.smallest)
     return asked.costs
@@ -229,7 +235,25 @@ def _ask_of_smallest(asked: AskedCosts, program: Program, request: Request, smal
         few = program.chunked
         if any(asked.ask(schedule, sure=sure, most=MOST_PROBES, only_backwards=few) for sure in (False, True)):
             return True
-    return not program.chunked and asked.ask_everything(most=MOST_PROBES)
+    if not program.chunked and asked.ask_everything(most=MOST_PROBES):
+        return True
+    return _ask_near_smallest(asked, program, request)
+
+
+def _ask_near_smallest(asked: AskedCosts, program: Program, request: Request) -> bool:
+    """Ask about plans that by estimates alone are nearly the smallest, where the smallest one was told to take far more.
+
+    What one option takes beyond its estimate is taken to hold for the others of its stage, so that they are never the
+    smallest until they are asked about.
+    """
+    least = minimum_peak(asked.estimated)[0]
+    if len(program.stages) >= LONG_CHAIN or minimum_peak(asked.costs)[0] <= (1 + UNSURE) * least:
+        return False
+    actions: list[Action] = []
+    for times in NEAR_LEAST:
+        with suppress(BudgetError):
+            actions += _decide(program, replace(request, budget=int(times * least)), asked.estimated)[0]
+    return asked.ask(actions, sure=True, most=MOST_PROBES, only_backwards=True)
 
 
 def costs_to_compile(program: Program, request: Request) -> ChainCosts:

@@ -11,9 +11,11 @@ import pytest
 import ckptgrad as cg
 from ckptgrad import planner
 from ckptgrad.costs import source
+from ckptgrad.costs.asked import AskedCosts
 from ckptgrad.costs.estimated import estimated_costs
 from ckptgrad.example_models import experts, without_arrays
 from ckptgrad.planner import costs_before_refusing, costs_to_compile
+from ckptgrad.planning.optimal.dynamic_programming import minimum_peak
 from ckptgrad.request import Request
 from ckptgrad.target.attached import attached
 from tests.support.targets import compile_only
@@ -48,6 +50,31 @@ def test_of_very_many_programs_those_of_the_plans_within_a_budget_are_asked_abou
         monkeypatch.setattr(module, "count_probes", lambda program: 1 + source.MOST_PROBES)
     assert costs_to_compile(program, request) == estimated_costs(program)
     assert cg.grad(attention, budget=least).compile(*args).peak_bytes <= least
+
+
+def runge_kutta(w, y):
+    def slope(y):
+        return jnp.tanh(jnp.tanh(y @ w) @ w)
+
+    def step(y, _):
+        a = slope(y)
+        b = slope(y + 0.05 * a)
+        c = slope(y + 0.05 * b)
+        return y + 0.1 / 6 * (a + 2 * b + 2 * c + slope(y + 0.1 * c)), None
+
+    return jnp.mean(jax.lax.scan(step, y, None, length=16)[0] ** 2)
+
+
+@pytest.mark.slow
+def test_where_the_smallest_plan_takes_more_than_estimated_plans_near_it_are_asked_about():
+    """The compiler holds what one step makes twice where it runs alone: more checkpoints take fewer bytes."""
+    args = jax.ShapeDtypeStruct((16, 16), jnp.float32), jax.ShapeDtypeStruct((1024, 16), jnp.float32)
+    least = cg.grad(runge_kutta, budget="min").compile(*args).peak_bytes
+    asked = AskedCosts(cg.plan(runge_kutta, *args).program)
+    schedule = cg.plan(runge_kutta, *args, budget="min", costs="estimate").schedule
+    assert asked.ask(schedule, sure=True, most=source.MOST_PROBES)
+    assert least < minimum_peak(asked.costs)[0]
+    assert least <= cg.grad(runge_kutta, budget=least).compile(*args).peak_bytes
 
 
 def test_where_few_options_are_asked_about_costs_do_not_depend_on_the_budget():

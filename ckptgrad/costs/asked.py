@@ -26,18 +26,19 @@ class AskedCosts:
 
     Attributes:
         costs: as they are known now.
+        estimated: as they were before anything was asked.
     """
 
     def __init__(self, program: Program) -> None:
         self._program = program
-        self._estimated = self.costs = estimated_costs(program)
+        self.estimated = self.costs = estimated_costs(program)
         self._places = places_of(program, self.costs)
         self._asked: set[Probe] = set()
 
     @property
     def lowest(self) -> ChainCosts:
         """Costs below which no compiler can be: no forward takes scratch, and each backward writes over what it reads."""
-        costs = self._estimated
+        costs = self.estimated
         stages = [
             replace(
                 stage,
@@ -79,7 +80,7 @@ class AskedCosts:
             return False
         compile_probes(new)
         self._asked |= new
-        self.costs = with_probes(self._program, self._estimated, self._places, self._asked)
+        self.costs = with_probes(self._program, self.estimated, self._places, self._asked)
         return True
 
     def _probes(self, schedule: Iterable[Action]) -> Iterator[Probe]:
