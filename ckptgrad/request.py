@@ -18,7 +18,7 @@ from ckptgrad.planning.policy import Policy, get_policy, registered
 from ckptgrad.planning.schedule import Schedule
 from ckptgrad.stage.encodings.encoding import AUTO, check_encodings, exact_encodings, read_encodings, written_encodings
 from ckptgrad.stage.save_options import Saveable
-from ckptgrad.stage.written_saveable import check_saveable, choices
+from ckptgrad.stage.written_saveable import check_saveable
 from ckptgrad.target.named import TargetChoice
 from ckptgrad.target.named import target as named_target
 from ckptgrad.target.target import Target
@@ -37,7 +37,10 @@ _ARGNUMS = Text("Arguments to differentiate: 0, or 0,1 for a tuple of gradients"
 _HAS_AUX = Text("The function returns (scalar, aux)")
 _BUDGET = Text('Bytes beyond the arguments: "512MiB", "0.25x" of store_all, "min", "auto"')
 _POLICY = Text("The policy that decides what to store", choices=registered)
-_SAVEABLE = Text("What may be kept inside stages", choices=choices)
+_SAVEABLE = Text(
+    "What may be kept inside stages: a policy of jax.checkpoint_policies by its name, as dots_saveable; behind those of "
+    "marks a colon and the marks, separated by commas"
+)
 _COSTS = Text("How stages are judged", choices=lambda: source.CHOICES)
 _RUNTIME = Text("Whether the gradient is one program or runs stage by stage", choices=lambda: RUNTIMES)
 _ENCODINGS = Text("In which forms values may be kept", choices=written_encodings, read=read_encodings, repeats=True)

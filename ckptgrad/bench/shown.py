@@ -12,7 +12,7 @@ from rich.console import RenderableType
 
 from ckptgrad.bench.book import Book, Result
 from ckptgrad.bench.registry import Curves, registered
-from ckptgrad.bench.tables import MIB, environments, footer, heading, table, unit_of
+from ckptgrad.bench.tables import MIB, environments, footer, heading, legend, table, unit_of
 from ckptgrad.errors import MissingExtraError
 from ckptgrad.report import registry
 from ckptgrad.report.plots.style import save_png
@@ -56,7 +56,8 @@ class ShownResult(Shown):
 def parts(shown: ShownResult) -> list[RenderableType]:
     """What the columns mean, the table, and when and where it was measured."""
     result = shown.result
-    return [result.about, table(result), footer(result), environments(Book({result.name: result}))]
+    words = [legend(result.rows), footer(result), environments(Book({result.name: result}))]
+    return [result.about, table(result), *filter(None, words)]
 
 
 @registry.figures.register(ShownResult)

@@ -13,6 +13,17 @@ from rich.text import Text
 from ckptgrad.bench.book import Book, Result
 from ckptgrad.bench.rows import Row, Value
 
+# What columns that several cases have say, by the names of their values.
+MEANINGS = {
+    "budget_bytes": "what the plan is given",
+    "predicted_bytes": "the peak beyond the arguments that the plan expects",
+    "certified_bytes": "the peak beyond the arguments that XLA's buffer assignment has",
+    "temporaries_bytes": "what of this is no output",
+    "kept": "whether the certified bytes are within the budget",
+    "difference": "the largest of the gradients from jax.grad's, relative to the largest entry",
+    "bits": "whether all bits of the gradients equal those of jax.grad's",
+    "plans_compiled": "how many programs were compiled until one fitted",
+}
 UNITS = {"bytes": "MiB", "seconds": "s", "ratio": "ratio", "share": "%", "states": "states"}
 MIB = 2**20
 
@@ -83,6 +94,12 @@ def cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     return ["", *map(heading, names), *["note"] * noted], texts
 
 
+def legend(rows: Sequence[Row]) -> str:
+    """What the columns say that several cases have; "" where there are none of these."""
+    known = [name for name in columns(rows) if name in MEANINGS]
+    return "; ".join(f"{heading(name).partition(',')[0]}: {MEANINGS[name]}" for name in known)
+
+
 def table(result: Result) -> Table:
     """A case's results, the rows of each group under the group's name."""
     headings, texts = cells(result.rows)
@@ -100,7 +117,8 @@ def table(result: Result) -> Table:
 
 def section(result: Result) -> RenderableType:
     """A case's results for a terminal, under its title."""
-    return Group(Text(f"{result.name}: {result.title}", style="bold"), table(result), Text(footer(result)), "")
+    title = Text(f"{result.name}: {result.title}", style="bold")
+    return Group(title, table(result), Text(legend(result.rows)), Text(footer(result)), "")
 
 
 PREFACE = """Everything that `ckptgrad bench` compares, as measured. Bytes come from XLA's buffer assignment unless a column

@@ -72,7 +72,7 @@ class CkptgradMagics(Magics):
         except CkptgradError as error:
             if isinstance(error, ValidationError) and error.validation is not None:
                 print(error.validation)
-            raise UsageError(f"{type(error).__name__}: {error}") from None
+            raise UsageError(str(error)) from None
 
     def _line(self, line: str) -> Any:
         command, _, rest = line.strip().partition(" ")

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from ckptgrad.bench.book import Book
 from ckptgrad.bench.rows import row
-from ckptgrad.bench.tables import cells, columns, comparison, environments, markdown, page, section
+from ckptgrad.bench.tables import cells, columns, comparison, environments, legend, markdown, page, section
 from tests.support.book import RESULT, ROWS
 
 
@@ -28,6 +28,14 @@ def test_columns_keep_the_order_of_their_rows():
         ["ours", "0.500", "0.500", "yes", "1.23", "a word"],
         ["equinox", "", "", "", "", "left out: equinox is not installed"],
     ]
+
+
+def test_what_columns_say_that_several_cases_have():
+    words = legend(ROWS)
+    assert words.startswith("budget: what the plan is given; certified: ")
+    assert "kept: whether" in words
+    assert legend([row("ours", seconds=1.0)]) == ""
+    assert words[:40] in to_text(section(RESULT))
 
 
 def test_text_and_markdown():

@@ -4,6 +4,7 @@ import inspect
 from dataclasses import fields
 
 import pytest
+from typer.testing import CliRunner
 
 import ckptgrad as cg
 from ckptgrad.cli import app
@@ -50,3 +51,11 @@ def test_what_is_typed_is_read_and_checked_before_the_command_runs():
     with pytest.raises(cg.BudgetFormatError):
         command(function="no_such_module:f", **typed | {"budget": "much"})
     assert len(seen) == 1
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_help_is_cut_on_a_narrow_terminal(name, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = CliRunner().invoke(app, [name, "--help"], env={"TERMINAL_WIDTH": "80"})
+    assert shown.exit_code == 0
+    assert "…" not in shown.output
