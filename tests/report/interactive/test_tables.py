@@ -10,6 +10,13 @@ from ckptgrad.report.tables import table_of
 from tests.cases.results import COVERAGE
 from tests.support.browser import opened, texts
 
+# What has the focus, inside of whatever shadow roots.
+FOCUSED = """() => {
+  let element = document.activeElement
+  while (element?.shadowRoot?.activeElement) element = element.shadowRoot.activeElement
+  return element?.textContent ?? ""
+}"""
+
 
 def test_cells_are_those_of_the_report():
     table = table_of("name", "bytes", left=("name",))
@@ -37,6 +44,25 @@ def test_a_click_on_a_heading_sorts_and_a_word_finds(tmp_path):
     with opened(file) as shown:
         first = texts(shown, ".slick-row .slick-cell.l0")
         shown.get_by_text("primitive", exact=True).last.click()
+        ordered = texts(shown, ".slick-row .slick-cell.l0")
+        assert sorted(first) == sorted(ordered)
+        assert first != ordered
+
+
+@pytest.mark.slow
+def test_the_keyboard_reaches_a_heading_and_sorts_by_it(tmp_path):
+    file = tmp_path / "page.html"
+    file.write_text(page("rules", {"Rules": COVERAGE}))
+    with opened(file) as shown:
+        first = texts(shown, ".slick-row .slick-cell.l0")
+        focused = ""
+        for _ in range(40):
+            shown.keyboard.press("Tab")
+            focused = shown.evaluate(FOCUSED)
+            if focused.strip() == "primitive":
+                break
+        assert focused.strip() == "primitive"
+        shown.keyboard.press("Enter")
         ordered = texts(shown, ".slick-row .slick-cell.l0")
         assert sorted(first) == sorted(ordered)
         assert first != ordered

@@ -1,4 +1,4 @@
-// Figures by keyboard: arrow keys move, + and - zoom, 0 shows all.
+// By keyboard: in figures arrow keys move, + and - zoom, 0 shows all; Tab reaches the headings of tables, Enter sorts by one.
 (() => {
   const STEP = 0.1
   const scaled = (range, factor, shift) => {
@@ -13,6 +13,24 @@
     const root = Bokeh.documents.flatMap((d) => d.roots()).find((model) => model.id == element.dataset.rootId)
     return root ? [...root.references()].filter((model) => model.type == "Figure") : []
   }
+  // Tables draw their headings when they are first seen, each inside a shadow root.
+  const headings_in = (root) => [
+    ...root.querySelectorAll(".slick-header-column"),
+    ...[...root.querySelectorAll("*")].flatMap((inner) => (inner.shadowRoot ? headings_in(inner.shadowRoot) : [])),
+  ]
+  // Before a table sees the key: Tab would go through all of its cells, which arrow keys do.
+  const in_tables = (event) => {
+    const innermost = event.composedPath()[0]
+    if (event.key == "Tab") {
+      for (const heading of headings_in(document)) heading.tabIndex = 0
+      event.stopPropagation()
+    } else if (innermost.classList?.contains("slick-header-column") && [" ", "Enter"].includes(event.key)) {
+      innermost.click()
+      event.stopPropagation()
+      event.preventDefault()
+    }
+  }
+  document.addEventListener("keydown", in_tables, true)
   document.addEventListener("keydown", (event) => {
     const element = event.target
     if (!element.classList?.contains("drawn")) return
