@@ -37,7 +37,7 @@ def compared(graph: Graph) -> Graph:
 
 def _picks_one(op: Operation) -> bool:
     """Whether a scatter adds to one entry along an axis, for each place along all the others."""
-    whole, indices, _ = (a.aval for a in op.inputs)
+    whole, indices, updates = (a.aval for a in op.inputs)
     d = op.params["dimension_numbers"]
     if len(d.scatter_dims_to_operand_dims) != 1 or op.params["mode"] == lax.GatherScatterMode.CLIP:
         return False
@@ -46,7 +46,8 @@ def _picks_one(op: Operation) -> bool:
     if {*d.operand_batching_dims} != others or explicit_sharding(whole) is not None or is_manual(whole):
         return False
     rows = math.prod(n for k, n in enumerate(whole.shape) if k != axis)
-    return indices.dtype in (np.dtype("int32"), np.dtype("int64")) and indices.size == rows and whole.shape[axis] > 1
+    one_each = indices.size == rows == updates.size
+    return one_each and indices.dtype in (np.dtype("int32"), np.dtype("int64")) and whole.shape[axis] > 1
 
 
 def _adds_to_fused_work(graph: Graph, op: Operation) -> bool:

@@ -76,3 +76,12 @@ def test_what_is_there_anyway_is_scattered_into():
     made = cg.trace(lambda total, *rest: added(jnp.sin(total), *rest), *args)
     assert "scatter-add" not in [op.name for op in compared(made).operations]
     np.testing.assert_array_equal(evaluate(compared(made), args)[0], evaluate(made, args)[0])
+
+
+def test_windows_of_several_entries_are_scattered():
+    def added(total, places, updates):
+        numbers = jax.lax.ScatterDimensionNumbers((1,), (), (1,), (0,), (0,))
+        return jax.lax.scatter_add(jnp.sin(total), places, updates, numbers)
+
+    args = jnp.ones((3, 4)), jnp.array([[0], [2], [1]]), jnp.ones((3, 2))
+    assert compared(graph := cg.trace(added, *args)) is graph
