@@ -7,7 +7,6 @@ from typing import Any
 
 from jax.extend.core import Jaxpr, Literal
 
-from ckptgrad.graph.atoms import device_bytes
 from ckptgrad.graph.graph import Operation, Variable
 from ckptgrad.graph.traits import is_all_in_order
 from ckptgrad.graph.value_types import partitions
@@ -31,7 +30,7 @@ def in_place(op: Operation, target: Target) -> dict[Variable, Variable]:
         return {}
     places = passed_on(op.params["jaxpr"])
     found = {v: op.inputs[k] for v, k in zip(op.outputs, places, strict=True) if k is not None}
-    return {v: a for v, a in found.items() if isinstance(a, Variable) and device_bytes(v) == device_bytes(a)}
+    return {v: a for v, a in found.items() if isinstance(a, Variable) and target.bytes_of(v) == target.bytes_of(a)}
 
 
 def _is_cut_alike(op: Operation) -> bool:

@@ -63,9 +63,10 @@ def test_the_smallest_plan_is_shown_with_the_knee():
     assert plan.seconds > 2 * knee.seconds
     at_knee = cg.plan(loss, WS, X, budget=knee.peak_bytes)
     assert at_knee.seconds == pytest.approx(knee.seconds)
-    for point in (plan, knee):
-        shown = f"{format_bytes(point.peak_bytes)} cost {point.seconds / curve.points[-1].seconds:.2f}"
-        assert shown in " ".join(str(plan).split())
+    words, fastest = " ".join(str(plan).split()), curve.points[-1].seconds
+    assert f"estimated time {plan.seconds / fastest:.2f} times" in words
+    assert f"knee with {format_bytes(knee.peak_bytes)}, " in words
+    assert f"it is {knee.seconds / fastest:.2f} times" in words
     assert json.loads(plan.to_json())["knee"] == {"peak_bytes": knee.peak_bytes, "seconds": knee.seconds}
     assert "\nknee " in str(plan)
     assert "optimal, the knee" in str(curve)
