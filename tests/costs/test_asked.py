@@ -65,10 +65,13 @@ def test_under_plain_jit_the_compiler_takes_what_is_predicted(name):
 
 
 def test_stages_of_one_kind_are_asked_about_once(compilations):
-    """The first stage, those between and the last: twice as many stages take no more questions; equal calls none."""
+    """The first stage, those between and the last: twice as many stages take no more questions; equal calls none.
+
+    Where the smallest plan takes more than estimated, those between are asked about as other plans run them too.
+    """
     cg.plan(loss_of("layer norm", DEPTH // 2), WS, X, budget="min")
     few = len(compilations)
-    assert 0 < few <= 12
+    assert 0 < few <= 16
     cg.plan(loss_of("layer norm"), WS, X, budget="min")
     assert len(compilations) <= 2 * few
     before = len(compilations)
