@@ -282,7 +282,8 @@ def costs_to_compile(program: Program, request: Request) -> ChainCosts:
     for _ in range(1 if few else MOST_QUESTIONS):
         actions: list[Action] = []
         for budget in budgets:
-            with suppress(BudgetError):
+            # A schedule that is given may be one of other stages.
+            with suppress(BudgetError, ScheduleError):
                 actions += _decide(program, replace(request, budget=budget), asked.costs)[0]
         if not asked.ask(actions, sure=True, most=MOST_PROBES, only_backwards=few):
             break
