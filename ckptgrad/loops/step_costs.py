@@ -95,7 +95,7 @@ class StepCosts:
         """
         target, part = self.roofline.target, self.replay.part
         given = self._present, self._gradients, target, self._arriving
-        values = values_beside(self._backward_operations, *given)
+        values = values_beside(values_inside(self._backward_operations, *given), self._arriving)
         makers = {v: op for op in part.joint.operations for v in op.outputs}
         carry = self.replay.body.carry_inputs
         read = [carry[i] for i in sorted({*self.replay.carry_reads, *self.replay.next_reads} & {*self.replay.body.moving})]

@@ -223,7 +223,7 @@ def _arrays_inside(program: Program, action: Action, keep: int | None) -> list[B
         arriving = {*variables_of(g for g in joint.gradients if g is not None)} - {*flowing}
         elsewhere = {*part.residuals, *part.reads, *joint.cotangents, *arriving} - {*private}
         counted = {*flowing, *private}
-        values = values_beside(operations, elsewhere, flowing, target, private)
+        values = values_beside(values_inside(operations, elsewhere, flowing, target, private), private)
     makers = {v: op for op in operations for v in op.outputs}
     # Of loops, planned ones and those over chunks, what the one holds which holds most.
     loops = [op.known_cost for op in operations if op.known_cost is not None]

@@ -13,14 +13,7 @@ from jax import numpy as jnp
 
 from ckptgrad.graph.graph import Operation, Variable, variables_of
 from ckptgrad.graph.spread import bytes_whole, transfers
-from ckptgrad.graph.traits import (
-    is_heavy,
-    is_materialised,
-    is_modelled,
-    is_product,
-    is_reduction,
-    is_transcendental,
-)
+from ckptgrad.graph.traits import is_heavy, is_materialised, is_modelled, is_product, is_reduction, is_transcendental
 from ckptgrad.graph.work import has_batch_dimensions
 from ckptgrad.target.in_place import in_place
 from ckptgrad.target.target import Target
@@ -210,19 +203,9 @@ def values_inside(
     return [*values]
 
 
-def values_beside(
-    operations: Sequence[Operation],
-    held_outside: Collection[Variable],
-    returned: Collection[Variable],
-    target: Target,
-    consumed: Collection[Variable] = (),
-) -> list[Variable]:
-    """The same without the bytes of what is consumed: each of these is left out or, if it is gone, a value like it that may
-    be written over it.
-
-    Arguments as of `peak_inside`.
-    """
-    values = values_inside(operations, held_outside, returned, target, consumed)
+def values_beside(values: Collection[Variable], consumed: Collection[Variable]) -> list[Variable]:
+    """Of values held at a worst moment those beside what was consumed: each of these is left out or, if it is gone, a value
+    like it that may be written over it."""
     gone = [v for v in consumed if v not in values]
     beside = [v for v in values if v not in consumed]
     for v in gone:

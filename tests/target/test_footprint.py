@@ -115,9 +115,9 @@ def test_the_values_at_the_peak_are_named():
 def test_what_is_written_over_consumed_values_counts_as_these():
     graph, operations, results = graph_of(lambda a, w: jnp.tanh(jnp.sin(a) @ w) @ w, X, W)
     a, w = graph.inputs
-    beside = values_beside(operations, [w], results, CPU, consumed=[a])
+    beside = values_beside(values_inside(operations, [w], results, CPU, consumed=[a]), [a])
     assert CPU.total_bytes(beside) == peak_inside(operations, [w], results, CPU, consumed=[a]) - CPU.bytes_of(a)
-    assert values_beside((), [w], (), CPU, consumed=[a]) == []
+    assert values_beside([a], [a]) == []
 
 
 def test_consumed_values_are_held_until_their_last_reader():

@@ -37,11 +37,16 @@ def test_a_column_is_as_wide_as_its_longest_cell():
     assert width_of(["a", "b" * 40]) > width_of(["a" * 20, "b"]) > 20 * 6
 
 
-@pytest.mark.slow
-def test_a_click_on_a_heading_sorts_and_a_word_finds(tmp_path):
+@pytest.fixture
+def rules(tmp_path):
     file = tmp_path / "page.html"
     file.write_text(page("rules", {"Rules": COVERAGE}))
-    with opened(file) as shown:
+    return file
+
+
+@pytest.mark.slow
+def test_a_click_on_a_heading_sorts_and_a_word_finds(rules):
+    with opened(rules) as shown:
         first = texts(shown, ".slick-row .slick-cell.l0")
         shown.get_by_text("primitive", exact=True).last.click()
         ordered = texts(shown, ".slick-row .slick-cell.l0")
@@ -50,10 +55,8 @@ def test_a_click_on_a_heading_sorts_and_a_word_finds(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_keyboard_reaches_a_heading_and_sorts_by_it(tmp_path):
-    file = tmp_path / "page.html"
-    file.write_text(page("rules", {"Rules": COVERAGE}))
-    with opened(file) as shown:
+def test_the_keyboard_reaches_a_heading_and_sorts_by_it(rules):
+    with opened(rules) as shown:
         first = texts(shown, ".slick-row .slick-cell.l0")
         focused = ""
         for _ in range(40):
