@@ -317,17 +317,20 @@ def test_a_program_that_the_compiler_refuses_for_its_memory_is_not_taken():
 
 @pytest.mark.slow
 def test_gelu_layers_use_their_budget():
-    """XLA holds a fifth less than the plans predict: 33 of 44 MiB, if the budget is all that is aimed at."""
+    """XLA holds a fifth less than the plans predict: 36 of 45 MiB, if the budget is all that is aimed at.
+
+    Plans take 4 MiB more from one to the next, 44.1 MiB one of them.
+    """
     gradient, args = gelu_stack(layers=8, batch=1024)
     seconds = []
-    for mib in (36, 40, 44, 48, 52):
+    for mib in (36, 40, 45, 48, 52):
         found = cg.value_and_grad(gradient, budget=mib << 20).compile(*args)
         assert found.peak_bytes <= mib << 20
         assert found.rounds <= 8
         seconds.append(found.plan.seconds)
-        if mib == 44:
-            assert found.peak_bytes >= 0.97 * (44 << 20)
-            plain = cg.plan(gradient, *args, budget=44 << 20, costs="compile")
+        if mib == 45:
+            assert found.peak_bytes >= 0.97 * (45 << 20)
+            plain = cg.plan(gradient, *args, budget=45 << 20, costs="compile")
             assert found.plan.seconds < plain.seconds
     assert seconds == sorted(seconds, reverse=True)
 
