@@ -88,3 +88,36 @@ def test_swapped_products_keep_their_precision_and_type(precision):
     found, expected = jax.jit(cg.grad(loss))(w), jax.jit(jax.grad(loss))(w)
     assert found.dtype == expected.dtype == jnp.bfloat16
     assert_same(found, expected, scale=200)
+
+
+def sides(text):
+    """Rows and columns, as they lie in memory, of many products at once that contract the first axes of both operands."""
+    found = re.findall(
+        r"= f32\[3,(\d+),(\d+)\]\{([\d,]+)\} dot\(.*lhs_contracting_dims=\{1\}.*rhs_contracting_dims=\{1\}", text
+    )
+    return [(int(a), int(b)) if layout == "2,1,0" else (int(b), int(a)) for a, b, layout in found]
+
+
+def test_many_products_at_once_have_the_shorter_side_first():
+    """Of the gradients of keys and values, which take twice as long with the longer side first."""
+    q, k = waves(3, 32, 4), jnp.cos(waves(3, 32, 4))
+
+    def loss(q, k):
+        return (jnp.einsum("bqk,bkd->bqd", jnp.sin(jnp.einsum("bqd,bkd->bqk", q, k)), k) ** 2).sum()
+
+    found = jax.jit(cg.grad(loss, (0, 1))).lower(q, k).compile()
+    assert sides(found.as_text()) == [(4, 32)] * 2
+    assert (32, 4) in sides(jax.jit(jax.grad(loss, (0, 1))).lower(q, k).compile().as_text())
+    assert_same(found(q, k), jax.grad(loss, (0, 1))(q, k), scale=200)
+
+
+@pytest.mark.parametrize("written", ["qbhd,kbhd->bhqk", "bqhd,bkhd->hbqk", "dbq,dbk->bqk", "dqb,bkd->kqb"])
+def test_many_products_have_their_batch_axes_anywhere(written):
+    operands = written.split("->")[0].split(",")
+    size = {"b": 2, "h": 3, "q": 5, "k": 4, "d": 6}
+    q, k = (waves(*(size[n] for n in names)) for names in operands)
+
+    def loss(q, k):
+        return (jnp.sin(jnp.einsum(written, q, k)) ** 2).sum()
+
+    assert_same(jax.jit(cg.grad(loss, (0, 1)))(q, k), jax.grad(loss, (0, 1))(q, k), scale=200)
