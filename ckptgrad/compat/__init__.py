@@ -33,14 +33,14 @@ from ckptgrad.compat.primitives import (
 )
 from ckptgrad.compat.references import has_no_derivative, indices_of, reshape_of
 from ckptgrad.compat.rule_identity import is_jaxs, rule_identity
-from ckptgrad.compat.versions import ACOSH_BY_FACTORS, GPU_PROBE_OPTIONS, OPEN_CONVOLUTIONS_ARE_SMALL, VERSIONS, installed
+from ckptgrad.compat.versions import ACOSH_BY_FACTORS, GPU_KERNEL_OPTIONS, OPEN_CONVOLUTIONS_ARE_SMALL, VERSIONS, installed
 
 __all__ = [
     "ACOSH_BY_FACTORS",
     "CALLS",
     "CUSTOM_JVP",
     "CUSTOM_VJP",
-    "GPU_PROBE_OPTIONS",
+    "GPU_KERNEL_OPTIONS",
     "HI_CALL",
     "OPEN_CONVOLUTIONS_ARE_SMALL",
     "REDUCED_VARY_CAST",

@@ -31,8 +31,8 @@ ACOSH_BY_FACTORS = jax.__version_info__ >= (0, 12)
 # since then about a tenth more, with three times as many copies.
 OPEN_CONVOLUTIONS_ARE_SMALL = jax.__version_info__ < (0, 12)
 
-# XLA's options for a GPU's probes. Kernels in files of their own can be shared between programs; from JAX 0.12 on XLA's
+# XLA's options for kernels of GPUs. Those in files of their own can be shared between programs; from JAX 0.12 on XLA's
 # compiler has no such option.
-GPU_PROBE_OPTIONS: tuple[tuple[str, bool], ...] = (
+GPU_KERNEL_OPTIONS: tuple[tuple[str, bool], ...] = (
     (("xla_gpu_enable_llvm_module_compilation_parallelism", True),) if jax.__version_info__ < (0, 12) else ()
 )

@@ -1,7 +1,7 @@
 """Files in which a compiler keeps the kernels that it has compiled, for other programs of this process that hold the same.
 
-Options of one kind of stage have most of their kernels in common, and code generation takes most of a compilation.  Only
-programs that are never run share kernels.
+Options of one kind of stage have most of their kernels in common, and so have plans of one program for several budgets; code
+generation takes most of a compilation.  Only programs that do not run in this process share kernels.
 """
 
 from __future__ import annotations

@@ -65,7 +65,9 @@ class Platform:
         repeats_half: those of half precision too.
         open_stores_half: these are stored where stages are open to each other: fusions that cross their edges write them.
         probe_options: options of the compiler for programs that are compiled for their bytes and never run.
-        kernel_cache_option: the option that names a file of compiled kernels, which such programs share; empty for none.
+        kernel_cache_option: the option that names a file of compiled kernels, which such programs share, and all for devices
+            that are not there; empty for none.
+        kernel_cache_needs: other options, without which there is nothing to share.
         host_memory: arrays live in the memory of the process.
         host_rate: bytes per second between a device's memory and `pinned_host`, either way, if its compiler keeps what loops
             store there; None where it does not.
@@ -95,6 +97,7 @@ class Platform:
     open_stores_half: bool = False
     probe_options: tuple[tuple[str, bool | int | str], ...] = ()
     kernel_cache_option: str = ""
+    kernel_cache_needs: tuple[tuple[str, bool | int | str], ...] = ()
     host_memory: bool = False
     host_rate: float | None = None
     quick_probes: bool = False

@@ -219,7 +219,7 @@ class Target:
             OptionError: as from `check_compiles`.
         """
         self.check_compiles()
-        return _compile(lowered, self.compiler_options)
+        return _compile(lowered, (*self.compiler_options, *(() if self.attached else self._shared_kernels)))
 
     def compile_probe(self, lowered: jax.stages.Lowered) -> jax.stages.Compiled:
         """An executable that is asked for its bytes and never run: compiled with little care for its speed.
@@ -228,9 +228,13 @@ class Target:
             OptionError: as from `check_compiles`.
         """
         self.check_compiles()
+        return _compile(lowered, (*self.compiler_options, *self.platform.probe_options, *self._shared_kernels))
+
+    @property
+    def _shared_kernels(self) -> tuple[tuple[str, bool | int | str], ...]:
+        """Options by which programs that do not run here have the kernels that they have in common compiled once."""
         option = self.platform.kernel_cache_option
-        kernels = [(option, kernel_cache(self.key))] if option else []
-        return _compile(lowered, (*self.compiler_options, *self.platform.probe_options, *kernels))
+        return ((option, kernel_cache(self.key)), *self.platform.kernel_cache_needs) if option else ()
 
     def allocated(self, executable: Any) -> Memory:
         """What the compiler allocates for an executable."""

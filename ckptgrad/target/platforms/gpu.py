@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ckptgrad.compat import GPU_PROBE_OPTIONS
+from ckptgrad.compat import GPU_KERNEL_OPTIONS
 from ckptgrad.target.hlo.kernels import kernel_seconds
 from ckptgrad.target.links import Links
 from ckptgrad.target.platform import Form, Isolation, Platform
@@ -21,8 +21,8 @@ PLATFORM = Platform(
     forms=frozenset({Form.MERGED_AXES}),
     open_stores_half=True,
     adds_products=True,
-    probe_options=GPU_PROBE_OPTIONS,
     kernel_cache_option="xla_gpu_kernel_cache_file",
+    kernel_cache_needs=GPU_KERNEL_OPTIONS,
     # PCI Express 4 with 16 lanes, as far as it is reached.
     host_rate=2.5e10,
     # XLA_CLIENT_MEM_FRACTION is 0.75 unless the user says otherwise.
