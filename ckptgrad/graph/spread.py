@@ -82,6 +82,11 @@ def state_ring(primitive: str, ring: Ring) -> None:
     _COLLECTIVES[primitive] = ring
 
 
+def is_collective(op: Operation) -> bool:
+    """Whether devices send each other something in a primitive, wherever its operands lie."""
+    return op.name in _COLLECTIVES
+
+
 def transfers(op: Operation) -> list[Transfer]:
     """What each device receives from others in an operation; nothing where all is on one device, or it is not known."""
     found = _laid_out(op)

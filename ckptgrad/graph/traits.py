@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Literal, TypeAlias, get_args
 
 from ckptgrad.graph.graph import Operation, Variable
-from ckptgrad.graph.spread import MOVING, is_transfer
+from ckptgrad.graph.spread import MOVING, is_collective, is_transfer
 
 CostClass: TypeAlias = Literal["product", "heavy", "reduction", "gathering", "transcendental", "elementwise", "view"]
 
@@ -62,6 +62,11 @@ def is_reduction(op: Operation) -> bool:
 def is_materialised(op: Operation) -> bool:
     """Whether an operation's results get memory of their own even if read once."""
     return _STATED.get(op.name) in ("product", "heavy", "reduction", "gathering") or (op.name in MOVING and is_transfer(op))
+
+
+def is_cheap(op: Operation) -> bool:
+    """Whether an operation is known to be elementwise and fast, or a view, and neither sends anything nor has effects."""
+    return _STATED.get(op.name) in ("elementwise", "view") and not op.effects and not is_collective(op)
 
 
 def is_view(op: Operation) -> bool:

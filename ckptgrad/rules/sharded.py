@@ -6,6 +6,7 @@ over the devices that differ, and enters the backward map the same way.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -19,10 +20,10 @@ from ckptgrad.autodiff.cotangent import Entry
 from ckptgrad.autodiff.rule import Application, WithPull, WithTangents
 from ckptgrad.compat import spmd_axis_names
 from ckptgrad.graph.atoms import Array
-from ckptgrad.graph.graph import Graph, Variable, variables_of
+from ckptgrad.graph.graph import Atom, Graph, Variable, variables_of
 from ckptgrad.graph.trace import from_jaxpr
-from ckptgrad.graph.traits import is_all_in_order
-from ckptgrad.graph.value_types import cotangent_spec, cotangent_type, manual_axes, partitions, varying_axes
+from ckptgrad.graph.traits import is_all_in_order, is_cheap
+from ckptgrad.graph.value_types import cotangent_spec, manual_axes, partitions, varying_axes
 from ckptgrad.rules.decorators import instantiate, pullback
 from ckptgrad.rules.subgraphs import active_outputs, joint_of, push_through, some
 from ckptgrad.stage.joint import Joint
@@ -84,14 +85,18 @@ def shard_map(op: Application) -> WithPull:
     part = split_under_mesh(op, body, seeded)
     in_specs, out_specs = op.params["in_specs"], op.params["out_specs"]
     kept_specs = [residual_spec(op, v.aval) for v in part.residuals]
+    # A residual that is returned anyway, and lies as it is to be kept, is not returned twice.
+    returned = [_place_of(v, s, part.joint.outputs, out_specs) for v, s in zip(part.residuals, kept_specs, strict=True)]
+    own = [place is None for place in returned]
     reads = [part.joint.inputs.index(v) for v in part.reads]
-    wrt = [v.aval for v, n in zip(body.inputs, op.needs, strict=True) if n]
-    wrt_specs = [cotangent_spec(s) for s, n in zip(in_specs, op.needs, strict=True) if n]
+    # To what the body reads for its shape alone nothing flows back: no zeros are made, or summed.
+    flows = [g is not None for g in some(op.needs, part.joint.gradients)]
+    wrt_specs = [cotangent_spec(s) for s, f in zip(in_specs, flows, strict=True) if f]
     typed, sizes = op.params["check_vma"], dict(op.params["mesh"].shape)
 
     def forward(*xs: Any) -> tuple[Array, ...]:
         outputs, residuals = part.run_forward(xs)
-        return (*outputs, *(r if r.ndim else lax.expand_dims(r, (0,)) for r in residuals))
+        return (*outputs, *(r if r.ndim else lax.expand_dims(r, (0,)) for r in itertools.compress(residuals, own)))
 
     def backward(*operands: Any) -> tuple[Array, ...]:
         kept, values, cts = operands[: len(kept_specs)], operands[len(kept_specs) : -len(seeded)], operands[-len(seeded) :]
@@ -99,20 +104,23 @@ def shard_map(op: Application) -> WithPull:
         # Without types, every device that holds an output holds the whole cotangent.
         shares = [1 if typed else math.prod(sizes[a] for a in absent(op, out_specs[i], "reduced")) for i in seeded]
         gradients = part.run_backward(kept, values, [ct if s == 1 else ct / s for ct, s in zip(cts, shares, strict=True)])
-        gradients = [instantiate(g, cotangent_type(aval)) for g, aval in zip(gradients, wrt, strict=True)]
+        flowing = [g for g in gradients if g is not None]
         if typed:
-            return tuple(gradients)
-        pairs = zip(gradients, (absent(op, s) for s in wrt_specs), strict=True)
+            return tuple(flowing)
+        pairs = zip(flowing, (absent(op, s) for s in wrt_specs), strict=True)
         return tuple(lax.psum(g, axes) if axes else g for g, axes in pairs)
 
-    results = under_mesh(op, forward, in_specs, [*out_specs, *kept_specs])(*op.inputs)
-    outputs, residuals = results[: len(out_specs)], results[len(out_specs) :]
+    results = under_mesh(op, forward, in_specs, [*out_specs, *itertools.compress(kept_specs, own)])(*op.inputs)
+    outputs, rest = results[: len(out_specs)], iter(results[len(out_specs) :])
+    residuals = [next(rest) if place is None else outputs[place] for place in returned]
 
     def pull(*cotangents: Any) -> Sequence[Entry]:
+        if not any(flows):
+            return [None] * len(flows)
         cts = [instantiate(cotangents[i], op.out_avals[i]) for i in seeded]
         specs = [*kept_specs, *(in_specs[i] for i in reads), *(cotangent_spec(out_specs[i]) for i in seeded)]
         mapped = under_mesh(op, backward, specs, wrt_specs)
-        return some(op.needs, mapped(*residuals, *(op.inputs[i] for i in reads), *cts))
+        return some(flows, mapped(*residuals, *(op.inputs[i] for i in reads), *cts))
 
     return outputs, pull
 
@@ -123,15 +131,23 @@ def split_under_mesh(op: Application, body: Graph, seeded: list[int]) -> Partiti
 
     def differentiate(*_: Any) -> tuple[()]:
         joined = joint_of(body, op.needs, seeded)
-        parts.append(partition(joined, _without_reshapes(joined)))
+        parts.append(partition(joined, _without_cheap(joined)))
         return ()
 
     jax.eval_shape(under_mesh(op, differentiate, op.params["in_specs"], ()), *op.inputs)
     return parts[0]
 
 
-def _without_reshapes(joined: Joint) -> list[Variable]:
-    """What a backward reads, of reshapes what they show: outside they would be values of their own."""
+def _place_of(v: Variable, spec: P, outputs: Sequence[Atom], specs: Sequence[Any]) -> int | None:
+    """The place among the results of a value that lies there as `spec` says."""
+    return next((k for k, (a, s) in enumerate(zip(outputs, specs, strict=True)) if a is v and v.shape and s == spec), None)
+
+
+def _without_cheap(joined: Joint) -> list[Variable]:
+    """What a backward reads, of reshapes what they show, without what it makes of the rest by elementwise work.
+
+    Outside these would be values of their own.
+    """
     makers = {v: o for o in joined.forward_operations for v in o.outputs}
 
     def shown(v: Variable) -> Variable:
@@ -139,7 +155,13 @@ def _without_reshapes(joined: Joint) -> list[Variable]:
             (v,) = variables_of(makers[v].inputs)
         return v
 
-    return [*dict.fromkeys(map(shown, joined.frontier))]
+    read = dict.fromkeys(map(shown, joined.frontier))
+    there, made = {*read}, set[Variable]()
+    for o in joined.forward_operations:
+        if is_cheap(o) and there.issuperset(variables_of(o.inputs)):
+            there.update(o.outputs)
+            made.update(o.outputs)
+    return [v for v in read if v not in made]
 
 
 def residual_spec(op: Mapped, aval: Any) -> P:

@@ -10,6 +10,8 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 import ckptgrad as cg
+from ckptgrad.graph.trace import from_jaxpr
+from ckptgrad.stage.joint import joint
 from tests.support.compare import assert_same, quick
 from tests.support.devices import on_four_devices
 
@@ -232,6 +234,30 @@ def check_a_weight_without_a_mesh():
         found = jax.jit(cg.grad(lambda w, x: (x @ w).sum()))(w, x)
     assert found.sharding == jax.NamedSharding(mesh, P(None, None))
     assert (found == 8).all()
+
+
+def joint_of_mapped(fun, *args):
+    """The joint graph of a function that is mapped over one device, towards all its arguments."""
+    mapped = jax.shard_map(
+        fun, mesh=jax.make_mesh((1,), ("i",), axis_types=(AxisType.Auto,)), in_specs=P("i"), out_specs=P("i")
+    )
+    graph = from_jaxpr(jax.make_jaxpr(mapped)(*args))
+    return joint(graph, graph.inputs, graph.outputs)
+
+
+def test_what_is_returned_or_cheap_is_not_kept_besides():
+    """Of tanh its backward reads the result, and one minus it."""
+    joined = joint_of_mapped(lambda x, w: jnp.tanh(x @ w), jnp.ones((4, 3)), jnp.ones((3, 3)))
+    forward, backward = joined.operations
+    assert len(forward.outputs) == 1
+    assert forward.outputs[0] in backward.inputs
+
+
+def test_nothing_flows_back_to_what_is_read_for_its_shape():
+    joined = joint_of_mapped(lambda x, y: jnp.sin(x) + jnp.zeros_like(y), jnp.ones(4), jnp.ones(4))
+    assert joined.gradients[0] is not None
+    assert joined.gradients[1] is None
+    assert len(joined.backward_operations[-1].outputs) == 1
 
 
 def test_gradients_inside_a_shard_map():
