@@ -50,6 +50,10 @@ def run(
 
     With --dry, each program with a gradient is compiled from the types of its arguments, and the script goes on with JAX's
     own gradients, until as many are compiled as --programs says: with one, nothing heavy runs here.
+
+    There is no --mesh: a script makes its own of the devices that it finds, eight of the CPU's with
+    XLA_FLAGS=--xla_force_host_platform_device_count=8; a dry run for --target h100:8 lays what lies on them over the
+    target's. Inside its own jit nothing says how a gradient's arguments lie: ask for a share there ("0.5x"), not for bytes.
     """
     words = list(words or ())
     if module is None and (not words or not Path(words[0]).is_file()):

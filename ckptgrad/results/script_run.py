@@ -24,6 +24,8 @@ class GradientCall:
         program: the name of that program; "" outside programs.
         least: the share of what it needs that the smallest plan takes, where it got that one because none is within the
             share that was asked for; else "".
+        together: the number of devices whose bytes together `peak_bytes` are: more than one inside a jit with an automatic
+            mesh, where nothing says how the gradient's arguments lie.
     """
 
     function: str
@@ -36,6 +38,7 @@ class GradientCall:
     certified_bytes: int | None = None
     program: str = ""
     least: str = ""
+    together: int = 1
 
 
 @dataclass(frozen=True, repr=False)

@@ -34,7 +34,7 @@ from ckptgrad.libraries import eqx, nnx
 from ckptgrad.results.plan import Plan
 from ckptgrad.results.script_run import GradientCall
 from ckptgrad.scripts.after_import import AfterImport
-from ckptgrad.scripts.programs import ScriptProgram, is_traced, traced, tracing
+from ckptgrad.scripts.programs import ScriptProgram, is_traced, seen_whole, traced, tracing
 from ckptgrad.target.named import target as named_target
 
 _NAMES = ("grad", "value_and_grad")
@@ -98,7 +98,7 @@ class PlannedGradients:
             with tracing(self) as calls:
                 compiled = compile_whole(program.call(args, kwargs), target)
             if calls:
-                self.count(calls, name_of(program), compiled.certificate.memory.peak_bytes)
+                self.count(seen_whole(calls, args, kwargs), name_of(program), compiled.certificate.memory.peak_bytes)
                 self._compiled_another(key)
         return True
 

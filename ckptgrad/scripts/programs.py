@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import functools
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, Protocol
 
 import jax
 from jax.core import Tracer
+from jax.sharding import AxisType, NamedSharding
 
 from ckptgrad.doors.step_call import JitOptions, StepCall, step_call
 from ckptgrad.graph.naming import name_of
@@ -77,7 +78,7 @@ class ScriptProgram:
         with tracing(book) as calls:
             result = self._jitted(*args, **kwargs)
         if calls:
-            book.count(calls, name_of(self._fun), self._certified_bytes(args, kwargs))
+            book.count(seen_whole(calls, args, kwargs), name_of(self._fun), self._certified_bytes(args, kwargs))
         return result
 
     def _certified_bytes(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int | None:
@@ -119,6 +120,14 @@ class ScriptProgram:
     def trace(self, *args: Any, **kwargs: Any) -> Any:
         """As `jax.jit`'s."""
         return self._jitted.trace(*args, **kwargs)
+
+
+def seen_whole(calls: Sequence[GradientCall], *trees: Any) -> list[GradientCall]:
+    """Calls inside a program, whose predictions are of all devices together over which its arguments lie automatically."""
+    shardings = [getattr(leaf, "sharding", None) for leaf in jax.tree.leaves(trees)]
+    meshes = [s.mesh for s in shardings if isinstance(s, NamedSharding) and AxisType.Explicit not in s.mesh.axis_types]
+    together = max((mesh.size for mesh in meshes), default=1)
+    return [call if call.peak_bytes is None else replace(call, together=together) for call in calls]
 
 
 def is_traced(*trees: Any) -> bool:

@@ -7,11 +7,13 @@ import functools
 import jax
 import jax.numpy as jnp
 import pytest
+from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 
 import ckptgrad as cg
 from ckptgrad.bytes import format_bytes
+from ckptgrad.results.script_run import GradientCall
 from ckptgrad.scripts.planned import Enough, PlannedGradients
-from ckptgrad.scripts.programs import ScriptProgram
+from ckptgrad.scripts.programs import ScriptProgram, seen_whole
 from ckptgrad.target.allocated import compiled_memory
 from tests.support.compare import assert_same
 
@@ -45,6 +47,14 @@ def test_a_program_is_certified_as_xla_allocates_it():
         assert_same(value, again, scale=8)
     (call,) = planned.calls
     assert (call.program, call.certified_bytes, call.times) == ("step", expected, 1)
+
+
+@pytest.mark.parametrize(("kind", "together"), [("Auto", 8), ("Explicit", 1)])
+def test_predictions_are_of_all_devices_together_where_types_do_not_say_how_values_lie(kind, together):
+    lies = NamedSharding(AbstractMesh((8,), ("data",), axis_types=(AxisType[kind],)), PartitionSpec("data"))
+    planned, left = GradientCall("f", "t.py:1", 1024), GradientCall("g", "t.py:2", left="no rule")
+    found = seen_whole([planned, left], (jax.ShapeDtypeStruct((8,), jnp.float32, sharding=lies),), {"scale": 0.1})
+    assert [call.together for call in found] == [together, 1]
 
 
 def test_a_jitted_function_is_what_it_was():

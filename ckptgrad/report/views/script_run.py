@@ -42,7 +42,9 @@ def _remark(call: GradientCall) -> str:
     if call.left:
         # Its first sentence: what to do instead is no matter of a table.
         return f"not planned: {call.left.partition('. ')[0]}"
-    return f"smallest plan, {call.least}" if call.least else ""
+    found = [f"smallest plan, {call.least}"] if call.least else []
+    found += [f"predicted for {call.together} devices together"] if call.together > 1 else []
+    return "; ".join(found)
 
 
 def _certified(call: GradientCall) -> str:
