@@ -17,6 +17,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 from ckptgrad.compat import as_plain, called_program, names_axis
 from ckptgrad.graph.graph import Atom, Constant, Graph, Operation, Variable
 from ckptgrad.graph.naming import standing_for
+from ckptgrad.graph.own_rows import reading_own_rows
 from ckptgrad.graph.references import without_references
 from ckptgrad.graph.source import inside_call
 from ckptgrad.graph.stack_depth import deep_stack
@@ -66,6 +67,11 @@ class _Builder:
         self.constants: dict[Variable, Any] = {}
         self.marks: list[tuple[int, int]] = []
         self._by_identity: dict[int, Variable] = {}
+        self._makers: dict[Variable, Operation] = {}
+
+    def _append(self, operations: Sequence[Operation]) -> None:
+        self.operations += operations
+        self._makers.update((v, op) for op in operations for v in op.outputs)
 
     def constant(self, value: Any, aval: Any) -> Variable:
         """One variable for each captured object, however often it is captured."""
@@ -101,9 +107,8 @@ class _Builder:
             else:
                 outs = [Variable(v.aval) for v in eqn.outvars]
                 primitive, params = as_plain(eqn.primitive, eqn.params)
-                self.operations.append(
-                    Operation(primitive, args, outs, params, frame.source_of(eqn), eqn.ctx, _side_effects(eqn))
-                )
+                op = Operation(primitive, args, outs, params, frame.source_of(eqn), eqn.ctx, _side_effects(eqn))
+                self._append(reading_own_rows(op, self._makers, self.constants))
                 frame.env.update(zip(eqn.outvars, outs, strict=True))
 
     def _called(self, outer: _Frame, eqn: JaxprEqn, inner: Any, args: Sequence[Atom]) -> _Frame:
