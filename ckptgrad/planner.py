@@ -16,12 +16,13 @@ from ckptgrad.costs.compiled import count_probes
 from ckptgrad.costs.source import MOST_PROBES, program_costs
 from ckptgrad.errors import BudgetError, EffectError, OptionError, ScheduleError
 from ckptgrad.execution.step_planner import step_planner
-from ckptgrad.execution.tiers.measured import measured_rates
+from ckptgrad.execution.tiers.measured import known_rates
 from ckptgrad.execution.tiers.tier import Tier
 from ckptgrad.graph.graph import Operation
 from ckptgrad.planning.budget import budget_bytes, everything_peak, share_words
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.host_room import schedule_within_room
+from ckptgrad.planning.makespan import Rates
 from ckptgrad.planning.optimal.dynamic_programming import minimum_peak
 from ckptgrad.planning.policy import get_policy
 from ckptgrad.planning.referee import Simulation, simulate
@@ -81,13 +82,14 @@ def make_plan(program: Program, request: Request, costs: ChainCosts | None = Non
         explained = error.on(program.devices, partial(_floor, program, request, costs, error, everything, asks))
         raise explained.taken_from(share_words(request.budget, costs)) from None
     check_effects(program, schedule)
-    makespan, moving = None, moving_bytes(costs, schedule)
+    makespan, moving, rates = None, moving_bytes(costs, schedule), dict[str, Rates]()
     if any(isinstance(action, Offload) for action in schedule):
         _check_tiers(request, schedule)
-        rates = [room.rates for room in _rooms(program, request)]
-        makespan = makespan_of(costs, schedule, rates).seconds
-    source = share_words(request.budget, costs)
-    return Plan(program, costs, schedule, simulation, limit, makespan=makespan, moving_bytes=moving, budget_source=source)
+        rooms = _rooms(program, request)
+        makespan = makespan_of(costs, schedule, [room.rates for room in rooms]).seconds
+        rates = {str(tier): room.rates for tier, room in zip(request.tiers, rooms, strict=True)}
+    plan = Plan(program, costs, schedule, simulation, limit, makespan=makespan, moving_bytes=moving, tier_rates=rates)
+    return replace(plan, budget_source=share_words(request.budget, costs))
 
 
 def _floor(
@@ -118,14 +120,14 @@ def _is_worth_asking(asked: AskedCosts) -> bool:
 
 
 def _rooms(program: Program, request: Request) -> list[Room]:
-    """The request's tiers as planning sees them, with their rates as they are measured once in a process.
+    """The request's tiers as planning sees them, with their rates as far as they are known.
 
     Raises:
         NotAttachedError: the target is not here, so that nothing can be measured.
     """
     program.target.check_runs()
     device = program.target.devices[0]
-    return [Room(tier.capacity, measured_rates(tier, device)) for tier in request.tiers if isinstance(tier, Tier)]
+    return [Room(tier.capacity, known_rates(tier, device)) for tier in request.tiers if isinstance(tier, Tier)]
 
 
 def _check_tiers(request: Request, schedule: Schedule) -> None:

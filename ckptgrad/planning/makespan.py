@@ -33,6 +33,7 @@ class Rates:
         put, get: bytes a second, beside computation.
         latency: seconds.
         beside_put, beside_get: times as long that computation takes beside a transfer.
+        source: where they come from, in words.
     """
 
     put: float
@@ -40,6 +41,7 @@ class Rates:
     latency: float = 0.0
     beside_put: float = 1.0
     beside_get: float = 1.0
+    source: str = ""
 
     def put_seconds(self, size: int) -> float:
         """Seconds to send so many bytes."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ckptgrad.chain.opened import is_estimated, open_is_faster, opened
@@ -15,6 +16,7 @@ from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.frontier import Point, points_of_all, quick_points
 from ckptgrad.planning.imported_schedules import FORMAT
 from ckptgrad.planning.knee import knee_of
+from ckptgrad.planning.makespan import Rates
 from ckptgrad.planning.referee import Simulation
 from ckptgrad.planning.schedule import Schedule
 from ckptgrad.results.advice.advice import Advice, advice_on
@@ -47,6 +49,7 @@ class Plan(Shown):
         open_seconds: of a plan that was compiled with its stages open to each other, the estimated seconds of that program.
         makespan: of a plan that sends values to tiers, the simulated seconds, of which some pass beside transfers.
         moving_bytes: of such a plan, bytes of one value on its way there and one on its way back, beside what it holds.
+        tier_rates: of such a plan, how fast each tier is taken to be, and from what that is known.
         budget_source: what the budget is taken from, in words, where it was asked for as "auto" or as a share.
         microbatches: in how many parts of the batch it runs, one after the other; program and costs are those of one.
         floor_seconds: of a plan over chunks, seconds below which its estimate is not believed: those with which it is worth
@@ -70,6 +73,7 @@ class Plan(Shown):
     open_seconds: float | None = None
     makespan: float | None = None
     moving_bytes: int = 0
+    tier_rates: Mapping[str, Rates] = field(default_factory=dict[str, Rates])
     budget_source: str = ""
     microbatches: Microbatches | None = None
     floor_seconds: float = 0.0
@@ -266,6 +270,8 @@ class Plan(Shown):
             "choices": self.choices,
             "chunk_axes": self.chunk_axes,
             "options": [[option.name for option in stage.options] for stage in self.costs.stages],
+            "sent_boundaries": self.schedule.sent,
+            "tiers": {tier: asdict(rates) for tier, rates in self.tier_rates.items()},
             "lower_bound_seconds": self.least_seconds,
             "borrowed_rules": self.borrowed,
             "advice": [advice.to_dict() for advice in self.advice],

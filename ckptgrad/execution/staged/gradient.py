@@ -8,6 +8,7 @@ are dropped as soon as no step needs them.  Does not: run inside a transformatio
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -184,8 +185,12 @@ class StagedExecutable:
                 if isinstance(step.work, Transfer):
                     self._move(step, values, mover, account, moment.given_back)
                 else:
-                    made = call(*[_arrived(values, p) for p in step.operands])
+                    for place in step.operands:
+                        _arrived(values, place)
+                    issued = time.perf_counter()
+                    made = call(*[values[place] for place in step.operands])
                     account.started(made[0], moment.given_back)
+                    mover.computes(step.work, made[0], issued)
                     for place, value in zip(step.results, made[1:], strict=True):
                         values[place] = value
                     made = value = None

@@ -1,6 +1,7 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-"""How fast tiers are, measured once in a process: values are sent and fetched while the device computes, as in a gradient.
+"""How fast tiers are: as gradients saw it, and until they did as measured once in a process.
 
+To measure it, values are sent and fetched while the device computes, as in a gradient.
 On a CPU transfers and computation share the cores, so that a tier is several times slower then than when nothing else runs,
 and the device computes more slowly, too: how much is measured with it.
 """
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ckptgrad.execution.tiers.seen import seen
 from ckptgrad.execution.tiers.tier import Store, Tier
 from ckptgrad.planning.makespan import Rates
 
@@ -24,13 +26,23 @@ from ckptgrad.planning.makespan import Rates
 SIZE, COUNT, SMALL = 1 << 23, 8, 1 << 12
 # Seconds for which it is watched how fast the device computes alone.
 ALONE = 0.05
+MEASURED = "measured at opening"
 # The width of the matrices that are multiplied meanwhile.
 WIDTH = 512
 
 
+def known_rates(tier: Tier, device: Any) -> Rates:
+    """The rates of a tier for values of a device.
+
+    Raises:
+        TierError: it cannot be used.
+    """
+    return seen(tier, device).rates(measured_rates(tier, device))
+
+
 @cache
 def measured_rates(tier: Tier, device: Any) -> Rates:
-    """The rates of a tier for values of a device.
+    """The rates of a tier as they are measured when it is opened for the first time.
 
     Raises:
         TierError: it cannot be used.
@@ -47,7 +59,7 @@ def measured_rates(tier: Tier, device: Any) -> Rates:
         store.close()
     put, get = found.moved
     beside = [max(1.0, alone / max(products, 1e-9)) if products else 1.0 for products in found.products]
-    return Rates(size / max(put - latency, 1e-9), size / max(get - latency, 1e-9), latency, *beside)
+    return Rates(size / max(put - latency, 1e-9), size / max(get - latency, 1e-9), latency, *beside, source=MEASURED)
 
 
 class _Found(NamedTuple):

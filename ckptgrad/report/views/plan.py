@@ -96,6 +96,8 @@ def _summary(plan: Plan) -> Table:
         f"{len(program.stages)}, {len(program.kinds)} of them distinct; {counted(simulation.forwards, 'forward')}, "
         f"{simulation.recomputations} of them repeated",
     )
+    if plan.tier_rates:
+        grid.add_row("tiers", _tier_words(plan))
     if plan.chunk_axes:
         grid.add_row("chunks", _chunk_words(plan))
     inside = plan.recomputing_inside
@@ -117,6 +119,16 @@ def _summary(plan: Plan) -> Table:
     if plan.borrowed:
         grid.add_row("borrowed rules", f"{', '.join(plan.borrowed)}: differentiated by JAX, without an independent check")
     return grid
+
+
+def _tier_words(plan: Plan) -> str:
+    """What is sent, and how fast its tiers are taken to be."""
+    tiers = (
+        f"{tier} at {format_bytes(int(rates.put))} a second there and {format_bytes(int(rates.get))} back ({rates.source})"
+        for tier, rates in plan.tier_rates.items()
+    )
+    sent = plan.schedule.sent
+    return f"{sent} {'boundary' if sent == 1 else 'boundaries'} sent beside computation; {', '.join(tiers)}"
 
 
 def _inexact_words(plan: Plan) -> str:

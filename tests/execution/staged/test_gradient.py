@@ -133,7 +133,7 @@ def over_loops(ws, x):
 )
 def test_what_is_on_its_way_to_a_tier_is_planned_for_and_held_to(loss, budget, monkeypatch):
     """A tier of great speed, so that boundaries are sent rather than made again."""
-    monkeypatch.setattr(planner, "measured_rates", lambda tier, device: Rates(1e15, 1e15))
+    monkeypatch.setattr(planner, "known_rates", lambda tier, device: Rates(1e15, 1e15))
     ws, x = tanh_arguments(16, 512, layers=12)
     before, seen = held(), []
     options = {"budget": budget, "tiers": ["host:1GiB"], "progress": lambda *_: seen.append(held()), **STAGED}

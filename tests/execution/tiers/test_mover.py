@@ -11,6 +11,7 @@ import pytest
 from ckptgrad.errors import TierError
 from ckptgrad.execution.tiers.host import HostStore
 from ckptgrad.execution.tiers.mover import Mover
+from ckptgrad.execution.tiers.seen import seen
 from ckptgrad.execution.tiers.tier import read_tier
 
 DEVICE = jax.devices("cpu")[0]
@@ -41,3 +42,17 @@ def test_what_cannot_be_opened_closes_the_others(tmp_path):
     with pytest.raises(TierError):
         Mover([read_tier(f"disk:{tmp_path}:1MiB"), read_tier(f"disk:{tmp_path}/none:1MiB")], DEVICE)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_each_transfer_and_what_runs_beside_it_is_seen():
+    tier = read_tier("host:3MiB")
+    found = seen(tier, DEVICE)
+    before, value = len(found.put), jnp.ones(1000)
+    with Mover([tier], DEVICE) as mover:
+        mover.put(0, 1, value)
+        for _ in range(2):
+            mover.get(0, 1, value).block_until_ready()
+        mover.computes("program", value, 0.0)
+        mover.drop(0, 1)
+    assert len(found.put) == before + 1
+    assert {size for size, seconds in [*found.put, *found.get] if seconds > 0} >= {value.nbytes}

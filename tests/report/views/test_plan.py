@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import pytest
 
 import ckptgrad as cg
+from ckptgrad.planning.makespan import Rates
+from ckptgrad.planning.schedule import Schedule
 from ckptgrad.report.views.plan import MOST_ROWS
 from ckptgrad.results.outcomes import Outcome
 from ckptgrad.results.plan import Plan
@@ -55,6 +57,17 @@ def test_what_it_costs_more_is_said_where_it_applies(least, monkeypatch):
     monkeypatch.setattr(Plan, "found", property(lambda plan: outcome))
     assert "(+50.0%); " in summary(least)["observed"]
     assert summary(least)["observed"].endswith("(+100%)")
+
+
+def test_what_is_sent_to_tiers_is_said_with_their_rates_and_where_these_are_from(least, monkeypatch):
+    assert "tiers" not in summary(least)
+    rates = Rates(2.0**20, 2.0**21, source="seen in 8 transfers")
+    sent = replace(least, tier_rates={"host": rates})
+    monkeypatch.setattr(Schedule, "sent", property(lambda schedule: 3))
+    assert summary(sent)["tiers"] == (
+        "3 boundaries sent beside computation; host at 1.0 MiB a second there and 2.0 MiB back (seen in 8 transfers)"
+    )
+    assert sent.to_dict()["tiers"]["host"]["source"] == "seen in 8 transfers"
 
 
 def test_stages_that_repeat_are_written_once(least):
