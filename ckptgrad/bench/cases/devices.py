@@ -163,17 +163,15 @@ class Setting:
         return row(run, self.name, **values, plans_compiled=certified.rounds, compile_seconds=seconds), certified
 
 
-def on_pod(pod: Pod, bench: Bench) -> Iterator[Row]:
-    """The rows for each way; one with the reason where the target's compiler is not installed."""
-
-    def rows(target: cg.Target) -> Iterator[Row]:
-        for name in bench.size(tuple(WAYS), tuple(WAYS)[:1]):
-            yield from Setting(bench, target, pod.blocks, name).rows()
-
-    return for_target(pod.target, rows)
+def on_pod(pod: Pod, way: str, bench: Bench) -> Iterator[Row]:
+    """The rows for one way; one with the reason where the target's compiler is not installed."""
+    return for_target(pod.target, lambda target: Setting(bench, target, pod.blocks, way).rows())
 
 
 for _name, _pod in PODS.items():
-    case(
-        f"devices-{_name}", f"{_pod.blocks} transformer blocks over devices, ten budgets for each way: {_pod.target}", ABOUT
-    )(partial(on_pod, _pod))
+    for _way in WAYS:
+        case(
+            f"devices-{_name}-{_way.lower().replace(' x ', '-')}",
+            f"{_pod.blocks} transformer blocks over devices by {_way}, ten budgets: {_pod.target}",
+            ABOUT,
+        )(partial(on_pod, _pod, _way))

@@ -45,5 +45,5 @@ def test_without_the_compiler_the_case_says_what_to_install(monkeypatch):
         raise MissingExtraError(f"compiling for {name}", "XLA's GPU compiler", "gpu-target")
 
     monkeypatch.setattr(cg, "target", missing)
-    (left_out,) = devices.on_pod(devices.PODS["h100"], Bench(quick=True))
+    (left_out,) = devices.on_pod(devices.PODS["h100"], "FSDP", Bench(quick=True))
     assert "pip install 'ckptgrad[gpu-target]'" in left_out.skipped
