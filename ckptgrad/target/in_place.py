@@ -8,6 +8,7 @@ from typing import Any
 from jax.extend.core import Jaxpr, Literal
 
 from ckptgrad.graph.graph import Operation, Variable
+from ckptgrad.graph.spread import MOVING, is_transfer
 from ckptgrad.graph.traits import is_all_in_order
 from ckptgrad.graph.value_types import partitions
 from ckptgrad.target.target import Target
@@ -20,8 +21,11 @@ def in_place(op: Operation, target: Target) -> dict[Variable, Variable]:
     """The results that are buffers of operands, each with that operand.
 
     A reshape, where it is cut over devices as its operand is; what each device returns from a `shard_map` as it enters, or
-    reshaped. Nothing where a reshape is a copy (`Platform.reshapes_in_place`).
+    reshaped; what is told to lie where it lies. Nothing where a reshape is a copy (`Platform.reshapes_in_place`).
     """
+    if op.name in MOVING and isinstance(op.inputs[0], Variable) and not is_transfer(op):
+        (source,), (result,) = op.inputs, op.outputs
+        return {result: source} if target.bytes_of(result) == target.bytes_of(source) else {}
     if not target.platform.reshapes_in_place:
         return {}
     if is_all_in_order(op) and isinstance(op.inputs[0], Variable) and _is_cut_alike(op):

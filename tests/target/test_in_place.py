@@ -36,6 +36,17 @@ def test_a_reshape_is_its_operand_where_both_are_cut_alike(before, after, alike)
     assert in_place(op, TPU) == {}
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "alike"), [(P("data"), P("data"), True), (P("data"), P(), False), (P(), P("data"), False)]
+)
+def test_what_is_told_to_lie_where_it_lies_is_its_operand(before, after, alike):
+    there = NamedSharding(MESH, after)
+    (op,) = cg.trace(lambda x: lax.with_sharding_constraint(x, there), jnp.ones((8, 8))).operations
+    op.inputs[0].sharding, op.outputs[0].sharding = NamedSharding(MESH, before), there
+    for target in (CPU, TPU):
+        assert in_place(op, target) == ({op.outputs[0]: op.inputs[0]} if alike else {})
+
+
 def test_what_a_map_passes_on():
     def body(x, y):
         return y[0], x, 2 * x, x.T, y[:, None], lax.psum(x, "d"), x.reshape(4)[:2]
