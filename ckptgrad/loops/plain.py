@@ -11,6 +11,7 @@ from ckptgrad.loops.reversals.online import Online
 from ckptgrad.loops.reversals.reversal import Reversal
 from ckptgrad.loops.reversals.store_all import StoreAll
 from ckptgrad.loops.scan import Scan
+from ckptgrad.stage.kept_plainly import kept_plainly
 from ckptgrad.stage.partition import partition
 
 # For a loop of unknown length: the states that are held besides those of one group of steps.
@@ -21,8 +22,9 @@ def plain_reversal(loop: Loop) -> Reversal[Any]:
     """Every step stored; where their number is unknown, a fixed number of checkpoints, with nothing but states kept."""
     body = loop.unplanned
     if isinstance(loop, Scan):
-        # All is kept that the backward reads, but for what is cheaper to do again than to store at each step.
-        return StoreAll(Replay(body, partition(body.joint, [v for v in body.joint.frontier if v not in body.invariant])))
+        return StoreAll(
+            Replay(body, partition(body.joint, [v for v in kept_plainly(body.joint) if v not in body.invariant]))
+        )
     return Online(Replay(body, partition(body.joint, ())), SLOTS, GROUP)
 
 

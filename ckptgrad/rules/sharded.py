@@ -20,13 +20,12 @@ from ckptgrad.autodiff.cotangent import Entry
 from ckptgrad.autodiff.rule import Application, WithPull, WithTangents
 from ckptgrad.compat import spmd_axis_names
 from ckptgrad.graph.atoms import Array
-from ckptgrad.graph.graph import Atom, Graph, Variable, variables_of
+from ckptgrad.graph.graph import Atom, Graph, Variable
 from ckptgrad.graph.trace import from_jaxpr
-from ckptgrad.graph.traits import is_all_in_order, is_cheap
 from ckptgrad.graph.value_types import cotangent_spec, manual_axes, partitions, varying_axes
 from ckptgrad.rules.decorators import instantiate, pullback
 from ckptgrad.rules.subgraphs import active_outputs, joint_of, push_through, some
-from ckptgrad.stage.joint import Joint
+from ckptgrad.stage.kept_plainly import kept_plainly
 from ckptgrad.stage.partition import Partition, partition
 
 
@@ -131,7 +130,7 @@ def split_under_mesh(op: Application, body: Graph, seeded: list[int]) -> Partiti
 
     def differentiate(*_: Any) -> tuple[()]:
         joined = joint_of(body, op.needs, seeded)
-        parts.append(partition(joined, _without_cheap(joined)))
+        parts.append(partition(joined, kept_plainly(joined)))
         return ()
 
     jax.eval_shape(under_mesh(op, differentiate, op.params["in_specs"], ()), *op.inputs)
@@ -141,27 +140,6 @@ def split_under_mesh(op: Application, body: Graph, seeded: list[int]) -> Partiti
 def _place_of(v: Variable, spec: P, outputs: Sequence[Atom], specs: Sequence[Any]) -> int | None:
     """The place among the results of a value that lies there as `spec` says."""
     return next((k for k, (a, s) in enumerate(zip(outputs, specs, strict=True)) if a is v and v.shape and s == spec), None)
-
-
-def _without_cheap(joined: Joint) -> list[Variable]:
-    """What a backward reads, of reshapes what they show, without what it makes of the rest by elementwise work.
-
-    Outside these would be values of their own.
-    """
-    makers = {v: o for o in joined.forward_operations for v in o.outputs}
-
-    def shown(v: Variable) -> Variable:
-        while v in makers and is_all_in_order(makers[v]):
-            (v,) = variables_of(makers[v].inputs)
-        return v
-
-    read = dict.fromkeys(map(shown, joined.frontier))
-    there, made = {*read}, set[Variable]()
-    for o in joined.forward_operations:
-        if is_cheap(o) and there.issuperset(variables_of(o.inputs)):
-            there.update(o.outputs)
-            made.update(o.outputs)
-    return [v for v in read if v not in made]
 
 
 def residual_spec(op: Mapped, aval: Any) -> P:
