@@ -28,6 +28,7 @@ from ckptgrad.compat import spmd_axis_names
 from ckptgrad.graph.fingerprint import each_rule_once, segment_key
 from ckptgrad.graph.graph import Atom, Graph, Operation, Variable, variables_of
 from ckptgrad.graph.source import SourceLine
+from ckptgrad.graph.uncollected import uncollected
 from ckptgrad.once import once
 from ckptgrad.stage.save_options import Saveable
 from ckptgrad.target.partitioner import mesh_of
@@ -42,15 +43,20 @@ class Stage:
     """One stage: its kind, and the graph's variables in the kind's order.
 
     Attributes:
-        source: the user's line of the first operation that reads the boundary before it.
         operations: the graph's, with their own lines and scopes; those of the kind are of the first such stage.
     """
 
     kind: StageKind
     inputs: tuple[Variable, ...]
     outputs: tuple[Variable, ...]
-    source: SourceLine | None
     operations: tuple[Operation, ...] = ()
+
+    @once
+    def source(self) -> SourceLine | None:
+        """The user's line of the first operation that reads the boundary before it."""
+        arriving = set(self.boundary_in)
+        first = (op for op in self.operations if not arriving.isdisjoint(op.inputs))
+        return next((s for s in (op.source for op in (*first, *self.operations)) if s is not None), None)
 
     @property
     def boundary_in(self) -> tuple[Variable, ...]:
@@ -216,6 +222,7 @@ class Program:
         return self.target.total_bytes(self.graph.outputs) + self.untraced_bytes
 
 
+@uncollected()
 def build_program(
     graph: Graph,
     wrt: Sequence[Variable],
@@ -283,11 +290,13 @@ class _Builder:
         self.useful = active & reaching(graph, self.seeds)
         self.maker = {v: i for i, seg in enumerate(self.segments) for op in seg for v in op.outputs}
         self.returned = set(variables_of(graph.outputs))
-        self.readers: dict[Variable, set[int]] = {}
+        # For each value that stages other than its maker read, these; of what is made nowhere nobody asks.
+        self.outside: dict[Variable, set[int]] = {}
         for i, segment in enumerate(self.segments):
             for op in segment:
                 for v in variables_of(op.inputs):
-                    self.readers.setdefault(v, set()).add(i)
+                    if self.maker.get(v, i) != i:
+                        self.outside.setdefault(v, set()).add(i)
         self.kinds: dict[tuple[Any, ...], StageKind] = {}
         self._coded: dict[StageKind, bool] = {}
         # Values that get a cotangent, known once the stages after them are made. Others get none, rather than one of zeros:
@@ -301,25 +310,21 @@ class _Builder:
     def build(self) -> Program:
         with each_rule_once():
             stages = tuple(self.stage(i) for i in reversed(range(len(self.segments))))[::-1]
-        held = {v: len(self.outside(v)) for v in self.maker if self.is_held(v)}
+        held = {v: len(self.outside[v]) for v in self.maker if self.is_held(v)}
         return Program(self.graph, self.wrt, self.seeds, stages, held, self.target, self.chunked)
 
-    def outside(self, v: Variable) -> set[int]:
-        """The stages other than its maker that read a value."""
-        return self.readers.get(v, set()) - {self.maker.get(v)}
-
     def is_boundary(self, v: Variable) -> bool:
-        made = self.maker.get(v)
-        return made is not None and self.outside(v) == {made + 1} and v not in self.returned
+        readers = self.outside.get(v)
+        return readers is not None and readers == {self.maker[v] + 1} and v not in self.returned
 
     def is_held(self, v: Variable) -> bool:
-        return v in self.maker and bool(self.outside(v)) and not self.is_boundary(v) and v not in self.returned
+        return v in self.outside and not self.is_boundary(v) and v not in self.returned
 
     def stage(self, i: int) -> Stage:
         operations = self.segments[i]
         inside = {v for op in operations for v in op.outputs}
         inputs = list(dict.fromkeys(v for op in operations for v in variables_of(op.inputs) if v not in inside))
-        outputs = [v for op in operations for v in op.outputs if v in self.returned or self.outside(v)]
+        outputs = [v for op in operations for v in op.outputs if v in self.returned or v in self.outside]
         boundary_in = [k for k, v in enumerate(inputs) if self.is_boundary(v)]
         boundary_out = [k for k, v in enumerate(outputs) if self.is_boundary(v)]
         seeds = [k for k, v in enumerate(outputs) if v in self.useful and v in self.received]
@@ -341,9 +346,7 @@ class _Builder:
             kind = self.kind((*key, self.encodings), operations, partial(kind.with_encodings, self.encodings))
         if seeds:
             self.received.update(inputs[k] for k, g in zip(wrt, kind.joint.gradients, strict=True) if g is not None)
-        arriving = {inputs[k] for k in boundary_in}
-        first = [op for op in operations if not arriving.isdisjoint(op.inputs)]
-        return Stage(kind, tuple(inputs), tuple(outputs), _source([*first, *operations]), tuple(operations))
+        return Stage(kind, tuple(inputs), tuple(outputs), tuple(operations))
 
     def may_keep_codes(self, kind: StageKind) -> bool:
         """Whether a kind has values for the encodings; told once for all its stages."""
@@ -359,8 +362,3 @@ class _Builder:
             _RECENT.put(key, kind, (op.params for op in operations))
         self.kinds[key] = kind
         return kind
-
-
-def _source(operations: Sequence[Operation]) -> SourceLine | None:
-    """The user's line of the first operation of a list that knows one."""
-    return next((s for s in (op.source for op in operations) if s is not None), None)

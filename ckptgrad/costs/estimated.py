@@ -13,12 +13,14 @@ from ckptgrad.chain.kind import Option, StageKind, private_residuals
 from ckptgrad.chain.program import Program
 from ckptgrad.chain.waiting import waiting_bytes
 from ckptgrad.graph.graph import Variable
+from ckptgrad.graph.uncollected import uncollected
 from ckptgrad.planning.costs import ChainCosts, SaveOption, StageCost
 from ckptgrad.stage.partition import partition
 from ckptgrad.target.footprint import peak_inside
 from ckptgrad.target.roofline import Roofline
 
 
+@uncollected()
 def estimated_costs(program: Program, *, keep_all: bool = False) -> ChainCosts:
     """The planner's view of a program, without compiling anything.
 

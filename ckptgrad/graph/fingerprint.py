@@ -41,13 +41,28 @@ Key: TypeAlias = tuple[Any, ...]
 
 # Packages whose values can be trusted to say whether they are equal; JAX's own caches trust them too.
 _TRUSTED = frozenset({"jax", "jaxlib", "numpy", "ml_dtypes"})
-_PLAIN = (type(None), bool, int, str, bytes, complex)
+_PLAIN = frozenset({type(None), bool, int, str, bytes, complex})
 
 # Rules are followed into rules this deep.
 MAX_RULE_DEPTH = 3
 
-# The keys of JAX's own rules that were traced.
-_RULE_KEYS: ContextVar[dict[Any, Any] | None] = ContextVar("rule keys", default=None)
+
+class _Known:
+    """Keys that are known while a graph is cut.
+
+    Attributes:
+        rules: of JAX's own rules that were traced.
+        operations: by the identity of what they are made of, which the operation beside each key holds alive.
+        users_rules: how many rules of users were traced.
+    """
+
+    def __init__(self) -> None:
+        self.rules: dict[Any, Any] = {}
+        self.operations: dict[tuple[int, ...], tuple[Operation, Key]] = {}
+        self.users_rules = 0
+
+
+_KNOWN: ContextVar[_Known | None] = ContextVar("known keys", default=None)
 
 # The rules inside which a key is being made, outermost first.
 _ENTERED: ContextVar[tuple[Any, ...]] = ContextVar("entered", default=())
@@ -67,7 +82,18 @@ def atom_key(atom: Atom, number: Mapping[Variable, Any]) -> Any:
 
 def operation_key(op: Operation) -> Key:
     """The key of an operation: primitive, parameters, context and effects, without the variables."""
-    return _key(op.primitive, op.params, op.context, op.effects)
+    known = _KNOWN.get()
+    if known is None:
+        return _key(op.primitive, op.params, op.context, op.effects)
+    # What a jitted function calls is one equation however often that is called.
+    place = (id(op.params), id(op.primitive), id(op.context), hash(op.effects))
+    found, before = known.operations.get(place), known.users_rules
+    if found is not None and found[0].effects == op.effects:
+        return found[1]
+    key = _key(op.primitive, op.params, op.context, op.effects)
+    if known.users_rules == before:
+        known.operations[place] = op, key
+    return key
 
 
 def _key(primitive: Any, params: Mapping[str, Any], context: Any, effects: Any) -> Key:
@@ -111,12 +137,14 @@ def _rule_key(call: RuleCall) -> Any:
     known = None if identity is None else (value_key(identity), tuple(aval_key(a) for a in call.in_avals))
     if known is not None and known in entered:
         return ("again", entered[::-1].index(known))
-    keys = _RULE_KEYS.get()
+    keys = _KNOWN.get()
     if keys is None or known is None or entered or not is_jaxs(cast("list[Any]", identity)):
+        if keys is not None:
+            keys.users_rules += 1
         return _traced_key(call, known, entered)
-    if known not in keys:
-        keys[known] = _traced_key(call, known, entered)
-    return keys[known]
+    if known not in keys.rules:
+        keys.rules[known] = _traced_key(call, known, entered)
+    return keys.rules[known]
 
 
 def _traced_key(call: RuleCall, known: Any, entered: tuple[Any, ...]) -> Any:
@@ -131,13 +159,14 @@ def _traced_key(call: RuleCall, known: Any, entered: tuple[Any, ...]) -> Any:
 def each_rule_once() -> Generator[None]:
     """While it lasts, a rule of JAX's own is traced once for each types of its operands, however often it is applied.
 
-    A user's rule is traced each time: nothing says that it comes out the same.
+    A user's rule is traced each time: nothing says that it comes out the same. So is what contains one; the key of any other
+    operation is made once.
     """
-    token = _RULE_KEYS.set({})
+    token = _KNOWN.set(_Known())
     try:
         yield
     finally:
-        _RULE_KEYS.reset(token)
+        _KNOWN.reset(token)
 
 
 @contextmanager
@@ -154,6 +183,8 @@ def value_key(value: Any) -> Any:
     kind = type_of(value)
     if kind in _PLAIN or isinstance(value, type):
         return (kind, value)
+    if kind is tuple:
+        return (kind, *map(value_key, value))
     if kind is float:
         return (kind, repr(value))
     if isinstance(value, (ClosedJaxpr, Jaxpr)):
@@ -230,12 +261,12 @@ def segment_key(operations: Sequence[Operation], inputs: Sequence[Variable], out
         number[v] = len(number)
     lines: list[Key] = []
     for op in operations:
-        ins = tuple(atom_key(a, number) for a in op.inputs)
+        ins = tuple([atom_key(a, number) for a in op.inputs])
         for v in op.outputs:
             number[v] = len(number)
-        lines.append((operation_key(op), ins, tuple(aval_key(v.aval) for v in op.outputs)))
+        lines.append((operation_key(op), ins, tuple([aval_key(v.aval) for v in op.outputs])))
     return (
-        tuple(aval_key(v.aval) for v in inputs),
+        tuple([aval_key(v.aval) for v in inputs]),
         tuple(lines),
-        tuple(atom_key(a, number) for a in outputs),
+        tuple([atom_key(a, number) for a in outputs]),
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 from ckptgrad.graph.atoms import Array, Atom, Constant, Variable, aval_bytes, variables_of
 from ckptgrad.graph.evaluate import evaluate
@@ -100,7 +100,8 @@ class Operation:
         self.primitive = primitive
         self.inputs = tuple(inputs)
         self.outputs = tuple(outputs)
-        self.params = dict(params)
+        # Shared, not copied, where it is a dict: operations that are one equation are known by it.
+        self.params = cast("dict[str, Any]", params) if type(params) is dict else dict(params)
         self.source_info = source_info
         self.context = context
         self.effects = effects

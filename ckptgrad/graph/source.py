@@ -161,15 +161,20 @@ def is_installed(name: str) -> bool:
     return name.startswith(_INSTALLED_OR_FROZEN) and not name.startswith(_MODELS)
 
 
-def inside_call(source_info: Any, call: Any) -> Any:
+def has_own_line(source_info: Any) -> bool:
+    """Whether an operation of a called program was traced at a line of the user's own."""
+    line = user_line(source_info)
+    return line is not None and not is_installed(line.file)
+
+
+def inside_call(source_info: Any, call: Any, own_line: bool) -> Any:
     """Where an operation of a called program comes from: within the scopes of the call; at its line, if it has none itself.
 
     JAX traces what it calls once, for whichever call comes first, with frames and scopes of its own alone.
     """
     if getattr(source_info, "name_stack", None) is None or getattr(call, "name_stack", None) is None:
         return source_info
-    line = user_line(source_info)
-    own = source_info.traceback if line is not None and not is_installed(line.file) else call.traceback
+    own = source_info.traceback if own_line else call.traceback
     return source_info.replace(traceback=own, name_stack=call.name_stack + source_info.name_stack)
 
 

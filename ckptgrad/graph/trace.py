@@ -19,9 +19,10 @@ from ckptgrad.graph.graph import Atom, Constant, Graph, Operation, Variable
 from ckptgrad.graph.naming import standing_for
 from ckptgrad.graph.own_rows import reading_own_rows
 from ckptgrad.graph.references import without_references
-from ckptgrad.graph.source import inside_call
+from ckptgrad.graph.source import has_own_line, inside_call
 from ckptgrad.graph.stack_depth import deep_stack
 from ckptgrad.graph.static_arguments import split_call
+from ckptgrad.graph.uncollected import uncollected
 
 # The name of a jit whose body is one stage of a chain (see `chain.marks`).
 STAGE_NAME = "ckptgrad_stage"
@@ -51,6 +52,7 @@ def trace(fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Graph:
         return from_jaxpr(jax.make_jaxpr(standing_for(fun, split.fun))(*split.args, **split.kwargs))
 
 
+@uncollected()
 def from_jaxpr(closed: ClosedJaxpr) -> Graph:
     """The Graph of a closed jaxpr; its captured constants become `Graph.constants`, mutable references are taken apart."""
     closed = without_references(closed)
@@ -68,6 +70,8 @@ class _Builder:
         self.marks: list[tuple[int, int]] = []
         self._by_identity: dict[int, Variable] = {}
         self._makers: dict[Variable, Operation] = {}
+        # By identity of equations: one of a jitted function is met at each of its calls.
+        self._own_lines: dict[int, tuple[JaxprEqn, bool]] = {}
 
     def _append(self, operations: Sequence[Operation]) -> None:
         self.operations += operations
@@ -107,7 +111,8 @@ class _Builder:
             else:
                 outs = [Variable(v.aval) for v in eqn.outvars]
                 primitive, params = as_plain(eqn.primitive, eqn.params)
-                op = Operation(primitive, args, outs, params, frame.source_of(eqn), eqn.ctx, _side_effects(eqn))
+                source = self._source_of(eqn, frame)
+                op = Operation(primitive, args, outs, params, source, eqn.ctx, _side_effects(eqn))
                 self._append(reading_own_rows(op, self._makers, self.constants))
                 frame.env.update(zip(eqn.outvars, outs, strict=True))
 
@@ -117,7 +122,15 @@ class _Builder:
         if isinstance(inner, ClosedJaxpr):
             consts = [self.constant(c, v.aval) for c, v in zip(inner.consts, inner.jaxpr.constvars, strict=True)]
             inner = inner.jaxpr
-        return _Frame(inner, consts, args, eqn, len(self.operations), outer.source_of(eqn))
+        return _Frame(inner, consts, args, eqn, len(self.operations), self._source_of(eqn, outer))
+
+    def _source_of(self, eqn: JaxprEqn, frame: _Frame) -> Any:
+        """Where an equation of a program comes from."""
+        if frame.called_at is None:
+            return eqn.source_info
+        if id(eqn) not in self._own_lines:
+            self._own_lines[id(eqn)] = eqn, has_own_line(eqn.source_info)
+        return inside_call(eqn.source_info, frame.called_at, self._own_lines[id(eqn)][1])
 
 
 class _Frame:
@@ -143,10 +156,6 @@ class _Frame:
         self.env: dict[Any, Atom] = dict(zip(jaxpr.constvars, consts, strict=True))
         self.env.update(zip(jaxpr.invars, inputs, strict=True))
         self.whole = call is not None and str(call.params.get("name", "")).startswith(ISOLATED_NAME)
-
-    def source_of(self, eqn: JaxprEqn) -> Any:
-        """Where an equation of it comes from."""
-        return eqn.source_info if self.called_at is None else inside_call(eqn.source_info, self.called_at)
 
     def read(self, atom: Any) -> Atom:
         return Constant(atom.val, atom.aval) if isinstance(atom, Literal) else self.env[atom]
