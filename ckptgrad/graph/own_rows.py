@@ -8,7 +8,7 @@ outside. What follows axes, or the gradient of picked entries, then needs no pro
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -170,10 +170,10 @@ def _is_value(atom: Atom, value: int) -> bool:
 
 def _captured(value: Any) -> np.ndarray[Any, Any] | None:
     """A captured array, unless it is large or not here."""
-    is_here = isinstance(value, (np.ndarray, jax.Array)) and not isinstance(value, Tracer)
-    if not is_here or value.size > _MANY or not getattr(value, "is_fully_addressable", True):
+    if not isinstance(value, (np.ndarray, jax.Array)) or isinstance(value, Tracer):
         return None
-    return np.asarray(value)
+    array = cast("jax.Array", value)
+    return np.asarray(array) if array.size <= _MANY and getattr(array, "is_fully_addressable", True) else None
 
 
 def _counted(value: Any) -> int | None:
@@ -181,6 +181,10 @@ def _counted(value: Any) -> int | None:
     numbers = _captured(value)
     if numbers is None:
         return None
-    places = np.indices(numbers.shape, sparse=True)
-    counted = (d for d, n in enumerate(numbers.shape) if n > 1 and (numbers == places[d]).all())
-    return next(counted, None)
+    for d, n in enumerate(numbers.shape):
+        places = np.arange(n, dtype=np.int64)
+        if n > 1 and np.array_equal(
+            np.moveaxis(numbers, d, -1), np.broadcast_to(places, (*numbers.shape[:d], *numbers.shape[d + 1 :], n))
+        ):
+            return d
+    return None

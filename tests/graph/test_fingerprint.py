@@ -277,3 +277,15 @@ def test_jaxs_own_rules_are_traced_once_and_users_each_time(monkeypatch):
         with fingerprint.each_rule_once():
             other = keys(f, jnp.ones(3))[0]
         assert other != first
+
+
+def test_the_equation_of_a_jitted_function_has_one_key_unless_a_users_rule_is_in_it(monkeypatch):
+    user = jax.custom_jvp(lambda x: 2 * x)
+    user.defjvp(lambda p, t: (2 * p[0], 2 * t[0]))
+    made, make_key = [], fingerprint._key
+    monkeypatch.setattr(fingerprint, "_key", lambda *args: made.append(args[0].name) or make_key(*args))
+    inner = jax.jit(lambda x: jnp.cumsum(jax.lax.scan(lambda c, _: (user(c), None), x, None, length=2)[0]))
+    with fingerprint.each_rule_once():
+        keys = [fingerprint.operation_key(op) for op in cg.trace(lambda x: inner(inner(x)), jnp.ones(3)).operations]
+    assert keys[: len(keys) // 2] == keys[len(keys) // 2 :]
+    assert (made.count("cumsum"), made.count("scan")) == (1, 2)
