@@ -25,7 +25,7 @@ from ckptgrad.graph.evaluate import like_aval, read
 from ckptgrad.graph.graph import Atom, Constant, Variable, variables_of
 from ckptgrad.graph.value_types import as_cotangent, cotangent_type, filled
 from ckptgrad.planning.schedule import Action, Backward, Fetch, Forward, Free, Offload, Schedule, unknown_action
-from ckptgrad.stage.partition import Run
+from ckptgrad.stage.partition import Partition, Run, partition
 from ckptgrad.target.platform import Isolation
 
 
@@ -35,14 +35,31 @@ class StageFunctions:
     Args:
         kind: of stage.
         isolated: whether they are isolated where their operands are `fenced`.
+        opened: whether they are for a program whose stages are open to each other: there a backward repeats nothing, but
+            reads what the forward made. A compiler would merge a repetition, but for what it has rewritten by then: of
+            convolutions on GPUs it merges a part only, and the rest runs twice.
     """
 
-    def __init__(self, kind: StageKind, isolated: bool = True) -> None:
-        self.kind = kind
+    def __init__(self, kind: StageKind, isolated: bool = True, opened: bool = False) -> None:
+        self.kind, self._opened = kind, opened
+        self._parts: dict[int, Partition] = {}
         self._isolation = kind.target.platform.isolation if isolated else Isolation.NONE
         self._apply = apply_in_forms(kind.target.platform.forms)
         self._forward: dict[tuple[int | None, bool, bool], tuple[Run, Any]] = {}
         self._backward: dict[tuple[int, tuple[int, ...]], tuple[Run, Any]] = {}
+
+    def part(self, keep: int | None) -> Partition:
+        """The stage split by a save option; None keeps nothing."""
+        if keep is None:
+            return self.kind.plain
+        option = self.kind.options[keep]
+        # What a user says may be kept is kept, and no more; nor are codes exchanged for the values.
+        if not self._opened or self.kind.saveable is not None or option.encodings:
+            return option.partition
+        if keep not in self._parts:
+            joint = option.partition.joint
+            self._parts[keep] = partition(joint, joint.frontier)
+        return self._parts[keep]
 
     def forward(self, keep: int | None, again: bool = False, output: bool = True) -> tuple[Run, Any]:
         """A run, and this run as a function of (values it reads, arrays to wait for), to values it makes.
@@ -52,8 +69,7 @@ class StageFunctions:
         """
         key = keep, again, output
         if key not in self._forward:
-            part = self.kind.plain if keep is None else self.kind.options[keep].partition
-            run = part.forward_run(again, () if output else self.kind.outputs_kept)
+            run = self.part(keep).forward_run(again, () if output else self.kind.outputs_kept)
             self._forward[key] = run, isolated(partial(run, apply=self._apply), self._isolation)
         return self._forward[key]
 
@@ -64,9 +80,8 @@ class StageFunctions:
         nothing else needs the totals.
         """
         if (keep, summed) not in self._backward:
-            part = self.kind.options[keep].partition
             others, terms = self.backward_results(keep, summed)
-            run = Run(part.backward_run.operations, (*others, *variables_of(terms)))
+            run = Run(self.part(keep).backward_run.operations, (*others, *variables_of(terms)))
 
             def stage_backward(operands: Any) -> list[Any]:
                 values, totals = operands
@@ -79,7 +94,7 @@ class StageFunctions:
 
     def backward_results(self, keep: int, summed: tuple[int, ...] = ()) -> tuple[list[Variable], list[Atom]]:
         """What a backward makes: gradients that come alone and late outputs, and gradients that are added to totals."""
-        part = self.kind.options[keep].partition
+        part = self.part(keep)
         gradients = part.joint.gradients
         alone = {*(a for k, a in enumerate(gradients) if k not in summed), *part.joint.late}
         terms = [a for k, a in enumerate(gradients) if k in summed and a is not None]
@@ -88,6 +103,7 @@ class StageFunctions:
 
 stage_functions = PerKind(StageFunctions)
 separate_functions = PerKind(partial(StageFunctions, isolated=False))
+open_functions = PerKind(partial(StageFunctions, isolated=False, opened=True))
 
 
 class Execution:
@@ -100,7 +116,7 @@ class Execution:
 
     def __init__(self, program: Program, args: Sequence[Any], fenced: bool = True) -> None:
         self.program = program
-        self.functions = {kind: (stage_functions if fenced else separate_functions)(kind) for kind in program.kinds}
+        self.functions = {kind: (stage_functions if fenced else open_functions)(kind) for kind in program.kinds}
         self._isolation = program.target.platform.isolation if fenced else Isolation.NONE
         self.env: dict[Variable, Any] = dict(program.graph.constants)
         self.env.update(zip(program.graph.inputs, args, strict=True))
@@ -175,8 +191,9 @@ class Execution:
 
     def run_forward(self, i: int, keep: int | None, output: bool) -> None:
         stage, again = self.program.stages[i], i in self._ever
-        part = stage.kind.plain if keep is None else stage.kind.options[keep].partition
-        run, call = self.functions[stage.kind].forward(keep, again, output)
+        functions = self.functions[stage.kind]
+        part = functions.part(keep)
+        run, call = functions.forward(keep, again, output)
         with jax.named_scope(Forward(i).scope):
             inputs = self._inputs(i, stage)
             if again:
@@ -207,7 +224,7 @@ class Execution:
         cotangents = [self._take(v) for v in stage.seeded]
         if not cotangents or not stage.differentiated:
             return
-        part = stage.kind.options[keep].partition
+        part = self.functions[stage.kind].part(keep)
         position = {v: k for k, v in enumerate(part.joint.inputs)}
         places = [position[v] for v in part.reads]
         # Right after its repeated forward a backward reads what that read: for a compiler both are one region.

@@ -106,9 +106,10 @@ def contracted(a: Any, b: Any, contract: Any, batch: Any, *, out_sharding: Any, 
     merge them first (`merging_axes`).
     """
     (a_axes, b_axes), (a_batch, b_batch) = contract, batch
-    merge = _MERGING.get() and len(a_axes) > 1 and not a_batch and out_sharding is None
+    merge = _MERGING.get() and len(a_axes) > 1 and out_sharding is None
     if merge and _neighbours(a_axes) and _neighbours(b_axes):
         a, b = _merge(a, a_axes), _merge(b, b_axes)
+        a_batch, b_batch = _after_merging(a_batch, a_axes), _after_merging(b_batch, b_axes)
         a_axes, b_axes = (a_axes[0],), (b_axes[0],)
     return lax.dot_general(a, b, ((a_axes, b_axes), (a_batch, b_batch)), out_sharding=out_sharding, **options)
 
@@ -121,6 +122,11 @@ def _merge(a: Any, axes: Sequence[int]) -> Any:
     shape = a.shape
     size = math.prod(shape[i] for i in axes)
     return lax.reshape(a, (*shape[: axes[0]], size, *shape[axes[-1] + 1 :]))
+
+
+def _after_merging(others: Sequence[int], axes: Sequence[int]) -> tuple[int, ...]:
+    """The places of other axes once these are one."""
+    return tuple(i if i < axes[0] else i - len(axes) + 1 for i in others)
 
 
 def free(ndim: int, contract: Sequence[int], batch: Sequence[int]) -> tuple[int, ...]:

@@ -23,6 +23,10 @@ PRODUCTS = [
     Case("outer", dot((((), ()), ((), ()))), [(3,), (2, 2)], ["dot_general"]),
     Case("batched", dot((((2,), (1,)), ((0,), (0,)))), [(2, 3, 4), (2, 4, 5)], ["dot_general"]),
     Case("batch inside", dot((((0,), (2,)), ((1,), (0,)))), [(4, 2, 3), (2, 5, 4)], ["dot_general"]),
+    # For the gradient of the second operand two neighbouring axes are contracted, before or behind that of the batch.
+    Case("two rows, batched", dot((((3,), (1,)), ((0,), (0,)))), [(2, 3, 2, 4), (2, 4, 5)], ["dot_general"]),
+    Case("two rows before the batch", dot((((3,), (1,)), ((2,), (0,)))), [(3, 2, 2, 4), (2, 4, 5)], ["dot_general"]),
+    Case("two rows around the batch", dot((((3,), (1,)), ((1,), (0,)))), [(3, 2, 2, 4), (2, 4, 5)], ["dot_general"]),
     Case(
         "two contracted, unordered",
         dot((((3, 1), (0, 2)), ((2, 0), (3, 1)))),

@@ -9,7 +9,7 @@ import pytest
 
 import ckptgrad as cg
 from ckptgrad.errors import ScheduleError
-from ckptgrad.execution.interpreter import Execution, split_at_backward, stage_functions
+from ckptgrad.execution.interpreter import Execution, StageFunctions, split_at_backward, stage_functions
 from ckptgrad.planning import Backward, Forward, Free
 from ckptgrad.planning.schedule import Schedule
 
@@ -87,3 +87,28 @@ def test_runs_of_a_kind_are_made_once():
     assert stage_functions(kind) is functions
     assert functions.forward(0) is functions.forward(0)
     assert functions.backward(0) is not functions.backward(0, (0,))
+
+
+def test_in_a_program_of_open_stages_a_backward_repeats_nothing():
+    """Whatever the option, backwards read what the forward made; codes and what a user says may be kept stay as they are."""
+
+    def deep(w, x):
+        return (jnp.sin(jnp.tanh(x @ w) @ w) ** 2).sum()
+
+    kind = cg.plan(deep, W, X, policy="recompute_all").program.kinds[0]
+    functions = StageFunctions(kind, isolated=False, opened=True)
+    assert any(option.partition.recomputed for option in kind.options)
+    assert not any(functions.part(keep).recomputed for keep in range(len(kind.options)))
+    named = cg.plan(deep, W, X, saveable=jax.checkpoint_policies.nothing_saveable).program.kinds[0]
+    asked = StageFunctions(named, isolated=False, opened=True)
+    assert [asked.part(keep) for keep in range(len(named.options))] == [option.partition for option in named.options]
+
+
+def test_open_stages_have_the_gradients_of_fenced_ones():
+    forward, backward = split_at_backward(PLAN.schedule)
+    execution = Execution(PROGRAM, [W, X, X], fenced=False).run(forward)
+    execution.seed([jnp.float32(1)])
+    execution.run(backward)
+    expected = finished(PLAN.schedule)
+    for v in PROGRAM.wrt:
+        np.testing.assert_allclose(execution.gradient(v), expected.gradient(v), rtol=1e-6)

@@ -22,7 +22,7 @@ from ckptgrad.graph.atoms import Atom
 from ckptgrad.graph.graph import Constant, Variable
 from ckptgrad.graph.value_types import struct
 from ckptgrad.planning.schedule import Backward, Schedule
-from ckptgrad.stage.partition import Run
+from ckptgrad.stage.partition import Partition, Run
 
 # The number of a value that is on a tier and not on the device.
 AWAY = -1
@@ -254,6 +254,9 @@ class _Recorded:
 
     def __init__(self, kind: StageKind, recorder: _Recorder) -> None:
         self._kind, self._functions, self._recorder = kind, separate_functions(kind), recorder
+
+    def part(self, keep: int | None) -> Partition:
+        return self._functions.part(keep)
 
     def forward(self, keep: int | None, again: bool = False, output: bool = True) -> tuple[Run, Callable[..., list[Value]]]:
         run, _ = self._functions.forward(keep, again, output)
