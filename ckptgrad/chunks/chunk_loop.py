@@ -21,6 +21,7 @@ from jax.typing import DTypeLike
 from ckptgrad.axes.chunked import Chunkable
 from ckptgrad.axes.cut import Split
 from ckptgrad.graph.graph import Graph, Variable
+from ckptgrad.graph.value_types import behind_one_barrier
 from ckptgrad.once import once
 from ckptgrad.rules.decorators import cast
 from ckptgrad.rules.subgraphs import calls_custom_rule, joint_of, typed
@@ -120,7 +121,7 @@ class ChunkLoop:
             return self._put(carry, made, self.result_axes, start)
 
         made = self._over_chunks(step, room)
-        return [cast(x, v.aval.dtype) for x, v in zip(made, self.results, strict=True)]
+        return _ended(made, self.results)
 
     def backward(self, *inputs: Any) -> list[Any]:
         """The gradients of the operands to which one flows.
@@ -141,7 +142,7 @@ class ChunkLoop:
             return self._put(carry, gradients, axes, start)
 
         made = self._over_chunks(step, room)
-        return [cast(g, v.aval.dtype) for g, v in zip(made, receiving, strict=True)]
+        return _ended(made, receiving)
 
     def in_one_pass(self, *inputs: Any) -> list[Any]:
         """The results, and the gradients as of `backward`: each chunk runs once."""
@@ -159,7 +160,7 @@ class ChunkLoop:
             return self._put(carry, made, axes, start)
 
         made = self._over_chunks(step, room)
-        return [cast(x, v.aval.dtype) for x, v in zip(made, made_of, strict=True)]
+        return _ended(made, made_of)
 
     def both(self, entries: int) -> Graph:
         """A chunk's forward and backward: from its operands and cotangents to its results and the gradients that flow."""
@@ -226,3 +227,14 @@ class ChunkLoop:
     def _each(self, value: Any, axis: int) -> int:
         """Places along the axis of an array for each entry: more than one where axes are merged with it."""
         return value.shape[axis] // self.found.size
+
+
+def _ended(made: Sequence[Any], values: Sequence[Variable]) -> list[Any]:
+    """What a loop made, in the dtypes of these values.
+
+    Where something is cast, nothing is read before all of it is: XLA for TPUs casts what is returned where the program
+    ends, and holds the wide totals of all loops until then.
+    """
+    results = [cast(x, v.aval.dtype) for x, v in zip(made, values, strict=True)]
+    is_cast = any(x.dtype != v.aval.dtype for x, v in zip(made, values, strict=True))
+    return behind_one_barrier(results) if is_cast else results

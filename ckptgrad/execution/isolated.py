@@ -26,11 +26,10 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jax.experimental.xla_metadata import set_xla_metadata
 
 from ckptgrad.graph.trace import ISOLATED_NAME
-from ckptgrad.graph.value_types import varying_axes
+from ckptgrad.graph.value_types import behind_one_barrier
 from ckptgrad.target.platform import Isolation
 
 T = TypeVar("T")
@@ -48,10 +47,10 @@ def isolated(function: Callable[[Any], list[Any]], isolation: Isolation) -> Call
     """
 
     def whole(operands: Any, earlier: Sequence[Any]) -> list[Any]:
-        operands, _ = _barrier((operands, earlier))
+        operands, _ = behind_one_barrier((operands, earlier))
         # The attribute is for this call, not for calls inside it.
         with set_xla_metadata(inlineable=None):
-            return _barrier(function(operands))
+            return behind_one_barrier(function(operands))
 
     def plain(operands: Any) -> list[Any]:
         return function(operands)
@@ -86,20 +85,8 @@ def _named(function: Callable[..., Any]) -> Callable[..., Any]:
     return jax.jit(function)
 
 
-def _barrier(values: T) -> T:
-    """One barrier for values that vary along the same axes of a mesh: of mixed ones it would make all vary along all."""
-    leaves, treedef = jax.tree.flatten(values)
-    axes = [varying_axes(jax.typeof(x)) for x in leaves]
-    for kind in dict.fromkeys(axes):
-        places = [i for i, a in enumerate(axes) if a == kind]
-        passed = lax.optimization_barrier([leaves[i] for i in places])
-        for i, x in zip(places, passed, strict=True):
-            leaves[i] = x
-    return jax.tree.unflatten(treedef, leaves)
-
-
 def _all_fenced(values: Any) -> Any:
-    return _barrier(values)
+    return behind_one_barrier(values)
 
 
 _fence = _named(_all_fenced)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import jax
 from jax import lax
@@ -11,6 +11,8 @@ from jax.core import Tracer
 from jax.sharding import AxisType, PartitionSpec
 
 from ckptgrad.graph.atoms import Array, Aval
+
+T = TypeVar("T")
 
 
 def struct(aval: Aval) -> Any:
@@ -50,6 +52,21 @@ def manual_axes(aval: Aval, how: str) -> tuple[Any, ...]:
 def varying_axes(aval: Aval) -> tuple[Any, ...]:
     """The axes of a mesh along which a value varies, inside a typed `shard_map`."""
     return manual_axes(aval, "varying")
+
+
+def behind_one_barrier(values: T) -> T:
+    """A pytree of arrays behind one optimization barrier: none of them is there before all are made.
+
+    One for those that vary along the same axes of a mesh: a barrier of mixed ones would make all vary along all.
+    """
+    leaves, treedef = jax.tree.flatten(values)
+    axes = [varying_axes(jax.typeof(x)) for x in leaves]
+    for kind in dict.fromkeys(axes):
+        places = [i for i, a in enumerate(axes) if a == kind]
+        passed = lax.optimization_barrier([leaves[i] for i in places])
+        for i, x in zip(places, passed, strict=True):
+            leaves[i] = x
+    return jax.tree.unflatten(treedef, leaves)
 
 
 def cotangent_type(aval: Aval) -> Aval:

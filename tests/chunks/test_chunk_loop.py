@@ -75,3 +75,18 @@ def test_a_loop_writes_into_zeros_that_are_not_made_before_its_operands(run):
         from_operands = any(v in dependent for v in eqn.invars if not isinstance(v, jax.extend.core.Literal))
         assert from_operands or all(not v.aval.shape for v in eqn.outvars), eqn
         dependent.update(eqn.outvars if from_operands else ())
+
+
+def test_narrow_totals_are_cast_before_anything_that_a_loop_makes_is_read():
+    """XLA for TPUs casts totals that are only returned where the program ends, and holds all of them until then."""
+    graph = cg.trace(lambda w, x: jnp.tanh(x @ w), jnp.ones((3, 4), jnp.bfloat16), jnp.ones((6, 3), jnp.bfloat16))
+    found = chunkable(graph, {graph.inputs[1]: 0})
+    chunks = ChunkLoop(found, 2, tuple(True for _ in found.inputs), (True,))
+    values = [jnp.ones(v.shape, v.dtype) for v in (*chunks.operands, *chunks.results)]
+    jaxpr = jax.make_jaxpr(chunks.backward)(*values).jaxpr
+    last = jaxpr.eqns[-1]
+    assert last.primitive.name == "optimization_barrier"
+    assert [*last.outvars] == [*jaxpr.outvars]
+    assert {v.aval.dtype for v in last.invars} == {jnp.dtype(jnp.bfloat16)}
+    wide = jax.make_jaxpr(loop(2).forward)(*(jnp.ones(v.shape) for v in loop(2).operands)).jaxpr
+    assert wide.eqns[-1].primitive.name != "optimization_barrier"

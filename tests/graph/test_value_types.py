@@ -9,6 +9,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from ckptgrad.graph.value_types import (
     as_cotangent,
+    behind_one_barrier,
     cotangent_spec,
     cotangent_struct,
     cotangent_type,
@@ -30,6 +31,24 @@ def test_a_struct_keeps_the_weak_type_and_a_cotangent_has_none():
 def test_arrays_of_one_number():
     ones = filled(jax.typeof(jnp.zeros((2, 3), jnp.bfloat16)), 1)
     assert (ones.shape, ones.dtype, float(ones.sum())) == ((2, 3), jnp.bfloat16, 6.0)
+
+
+def test_values_are_behind_one_barrier_or_one_for_each_way_they_vary():
+    values = {"a": jnp.ones(2), "b": jnp.zeros(3)}
+    assert behind_one_barrier(values)["b"].shape == (3,)
+    names = [e.primitive.name for e in jax.make_jaxpr(behind_one_barrier)(values).eqns]
+    assert names == ["optimization_barrier"]
+    mesh = jax.make_mesh((1,), ("i",), axis_types=(AxisType.Auto,))
+    spec = PartitionSpec("i")
+
+    def pair(x, y):
+        passed = behind_one_barrier([x, y])
+        assert [jax.typeof(v) for v in passed] == [jax.typeof(v) for v in (x, y)]
+        return passed
+
+    jax.make_jaxpr(jax.shard_map(pair, mesh=mesh, in_specs=(spec, PartitionSpec()), out_specs=[spec, PartitionSpec()]))(
+        *values.values()
+    )
 
 
 def test_a_token_has_no_struct():
