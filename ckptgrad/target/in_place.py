@@ -23,9 +23,11 @@ def in_place(op: Operation, target: Target) -> dict[Variable, Variable]:
     A reshape, where it is cut over devices as its operand is; what each device returns from a `shard_map` as it enters, or
     reshaped; what is told to lie where it lies. Nothing where a reshape is a copy (`Platform.reshapes_in_place`).
     """
-    if op.name in MOVING and isinstance(op.inputs[0], Variable) and not is_transfer(op):
+    if op.name in MOVING and not is_transfer(op):
         (source,), (result,) = op.inputs, op.outputs
-        return {result: source} if target.bytes_of(result) == target.bytes_of(source) else {}
+        if isinstance(source, Variable) and target.bytes_of(result) == target.bytes_of(source):
+            return {result: source}
+        return {}
     if not target.platform.reshapes_in_place:
         return {}
     if is_all_in_order(op) and isinstance(op.inputs[0], Variable) and _is_cut_alike(op):
