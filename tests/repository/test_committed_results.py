@@ -50,6 +50,20 @@ def test_certified_peaks_keep_their_budgets(book):
         assert row.values["certified_bytes"] <= row.values["budget_bytes"], row
 
 
+def test_over_devices_budgets_are_kept_and_plans_are_no_slower_than_checkpoints(book):
+    results = [result for name, result in book.results.items() if name.startswith("devices-")]
+    assert results
+    for result in results:
+        values = {row.run: row.values for row in result.rows}
+        ours, rival, swept = values["ours for checkpoint"], values["jax.checkpoint"], values["ours, all budgets"]
+        assert ours["certified_bytes"] <= rival["certified_bytes"]
+        assert ours["estimated_seconds"] <= rival["estimated_seconds"]
+        assert swept["kept"] == swept["budgets"]
+        assert swept["monotone"]
+        assert swept["off_median_share"] <= 0.05
+        assert swept["off_worst_share"] <= 0.1
+
+
 def test_certified_and_resident_peaks_agree(book):
     resident_rows = book.results["resident"].rows
     assert len(resident_rows) > 20
