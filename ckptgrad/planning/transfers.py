@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import cast
 
 from ckptgrad.errors import BudgetError
 from ckptgrad.planning.costs import ChainCosts, StageCost
@@ -24,7 +25,11 @@ from ckptgrad.planning.makespan import Makespan, Rates, simulate_makespan
 from ckptgrad.planning.schedule import Action, Backward, Fetch, Forward, Free, Offload, Schedule
 
 # The prices of a boundary, as shares of its bytes, at which schedules are planned: at none, all are stored and sent.
-SHARES = (Fraction(0), Fraction(1, 16), Fraction(1, 4), Fraction(1, 2))
+SHARES = (Fraction(0), Fraction(1, 16), Fraction(1, 8), Fraction(1, 4), Fraction(3, 8), Fraction(1, 2))
+# Boundaries by which the room is smaller for which schedules are planned than what they may hold: fetches may come earlier.
+SPARE = (0, 2, 4)
+# Stages from which on fewer are tried, as each takes long.
+LONG_CHAIN, FEW_SHARES, FEW_SPARE = 500, SHARES[::2], SPARE[1:]
 # A fetch moves up by the time of this many transfers at most: more would take room that others need.
 AHEAD = 3
 
@@ -63,7 +68,7 @@ def tiered_schedule(
         best = makespan_of(costs, plain, []).seconds, plain
     except BudgetError as error:
         smallest = error
-    for share in SHARES:
+    for share in SHARES if len(costs) < LONG_CHAIN else FEW_SHARES:
         for sent in sent_at(costs, budget, rooms, plan, share):
             seconds = makespan_of(costs, sent, [room.rates for room in rooms]).seconds
             best = min(best or (seconds, sent), (seconds, sent), key=lambda found: found[0])
@@ -100,7 +105,7 @@ def sent_at(
     # One boundary on its way out and one on its way in are held beside what is counted.
     most = max(1, *(costs.boundary_bytes(i) for i in range(len(costs) + 1)))
     inner = budget - 2 * most
-    for room in (inner - 2 * most, inner - 4 * most):
+    for room in (inner - spare * most for spare in (SPARE if len(costs) < LONG_CHAIN else FEW_SPARE)):
         with suppress(BudgetError):
             sent = with_transfers(costs, plan(_priced(costs, share), room), inner, rooms) if room > 0 else None
             if sent is not None:
@@ -149,19 +154,20 @@ def _evicted(costs: ChainCosts, schedule: Schedule, budget: int, rooms: Sequence
         ledger.run([action])
         made.append(action)
 
+    def tier_for(b: int) -> int | None:
+        size = costs.boundary_bytes(b)
+        return tier_of.get(b, next((t for t, left in enumerate(free) if left >= size), None))
+
     def make_room(needed: int, reading: tuple[int, ...], k: int) -> bool:
         while ledger.live + needed > budget:
-            others = [b for b in ledger.boundaries if b not in reading and costs.boundary_bytes(b) and b < len(costs)]
-            if not others:
+            others = [b for b in ledger.boundaries if b not in reading and costs.boundary_bytes(b) and 0 < b < len(costs)]
+            # One that a tier has a copy of already takes no more of its bytes.
+            b = max((b for b in others if tier_for(b) is not None), key=lambda b: (next_use(b, k), b), default=None)
+            if b is None:
                 return False
-            b = max(others, key=lambda b: (next_use(b, k), b))
             if b not in tier_of:
-                size = costs.boundary_bytes(b)
-                tier = next((t for t, left in enumerate(free) if left >= size), None)
-                if tier is None:
-                    return False
-                tier_of[b] = tier
-                free[tier] -= size
+                tier_of[b] = cast(int, tier_for(b))
+                free[tier_of[b]] -= costs.boundary_bytes(b)
             run(Offload(b, tier_of[b]))
         return True
 

@@ -116,7 +116,7 @@ def read_tier(text: str) -> Tier:
     found = _KINDS.get(match["kind"]) if match else None
     if match is None or found is None:
         raise TierError(f"{text!r} is not a tier; write host:64GiB or disk:/scratch:500GiB (there are {', '.join(_KINDS)})")
-    place, size = _parts(match["rest"][1:], found.asks_for_place)
+    place, size = _parts(text, match["rest"][1:], found.asks_for_place)
     if found.asks_for_place != bool(place):
         raise TierError(
             f"{text!r} {'says' if place else 'does not say'} where it is; write host:64GiB or disk:/scratch:500GiB"
@@ -136,20 +136,24 @@ def read_tiers(written: Sequence[str | Tier] | str) -> tuple[Tier, ...]:
     return tuple(text if isinstance(text, Tier) else read_tier(text) for text in texts)
 
 
-def _parts(rest: str, asks_for_place: bool) -> tuple[str, int]:
-    """The place and the bytes, 0 where none are written; a place may have a colon itself."""
+def _parts(text: str, rest: str, asks_for_place: bool) -> tuple[str, int]:
+    """The place and the bytes, 0 where none are written; a place may have a colon itself.
+
+    Raises:
+        TierError: the bytes are no number of bytes.
+    """
+
+    def refuse() -> int:
+        raise TierError(
+            f"the bytes of the tier {text!r} are not a number with a unit; write host:64GiB or disk:/scratch:500GiB"
+        )
+
     head, colon, tail = rest.rpartition(":") if asks_for_place else ("", "", rest)
     if not tail:
         return head, 0
     try:
-        size = resolve_budget(tail, _no_share, _no_share, _no_share)
-    except BudgetFormatError as error:
-        if not asks_for_place:
-            raise TierError(str(error)) from None
-        return rest, 0
+        size = resolve_budget(tail, refuse, refuse, refuse)
+    except BudgetFormatError:
+        return (rest, 0) if asks_for_place else ("", refuse())
     # A number alone is a folder's name.
     return (head, size or 0) if colon or not asks_for_place else (rest, 0)
-
-
-def _no_share() -> int:
-    raise TierError("the bytes of a tier are a number of bytes: 64GiB")
