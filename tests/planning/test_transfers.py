@@ -85,7 +85,7 @@ def test_the_first_tier_is_filled_first_and_none_beyond_its_bytes():
 
 
 def test_a_small_tier_is_filled_and_saves_time():
-    """It has not room for all that the device has none for: some runs again, and of what it has a copy of nothing is sent."""
+    """It has no room for all that the device has none for: some runs again."""
     costs = ChainCosts.uniform(19, **SIZES)
     rooms = [Room(10 * SIZE, Rates(20.0 * SIZE, 20.0 * SIZE))]
     schedule = tiered_schedule(costs, 8 * SIZE, rooms, OPTIMAL)

@@ -170,8 +170,8 @@ def tiers_schedules(bench: Bench) -> Iterator[Row]:
         if CHECKPOINT_SCHEDULES.skip:
             yield row("H-Revolve", group, skipped=CHECKPOINT_SCHEDULES.skip)
             continue
-        sizes = {"boundary_bytes": SIZE, "residual_bytes": SIZE, "cotangent_bytes": SIZE}
-        costs, rates = ChainCosts.uniform(steps, **sizes, backward_time=2.0), Rates(SIZE / transfer, SIZE / transfer)
+        costs = ChainCosts.uniform(steps, boundary_bytes=SIZE, residual_bytes=SIZE, cotangent_bytes=SIZE, backward_time=2.0)
+        rates = Rates(SIZE / transfer, SIZE / transfer)
         synchronous, seconds = h_revolve(steps, in_memory, on_tier, 2.0, transfer, transfer)
         budget = simulate(synchronous, costs).peak + 2 * SIZE
         ours = tiered_schedule(costs, budget, [Room(on_tier * SIZE, rates)], get_policy("optimal"))
