@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """Entries that are read one row each, as in `logits[jnp.arange(n), labels]`: the counter becomes a batching axis.
 
 Where it is proved that a place along an axis is the place along an axis of the indices, and both are as long, row k reads of
