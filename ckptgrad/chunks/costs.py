@@ -44,8 +44,16 @@ class Turn:
         """The bytes of one turn, and the seconds of all of them."""
         target = roofline.target
         held = peak_inside(self.operations, self._elsewhere(target), self.results, target, self.cut)
-        seconds = loop.count * roofline.warm_seconds(self.operations, self.results)
+        seconds = loop.count * self._seconds(held, roofline)
         return KnownCost(seconds, held + self.carried, inside=partial(self.inside, roofline.target))
+
+    def _seconds(self, held: int, roofline: Roofline) -> float:
+        """The seconds of one turn: the share of what it holds for which near memory has no room is written and read."""
+        far = roofline.warm_seconds(self.operations, self.results)
+        if not roofline.target.platform.near_memory:
+            return far
+        share = max(0.0, 1 - roofline.rates.cache / max(held, 1))
+        return (1 - share) * roofline.near_seconds(self.operations, self.results) + share * far
 
     def _elsewhere(self, target: Target) -> Collection[Variable]:
         """What takes no memory of its own: operands read from where they are, products that are added as they come."""

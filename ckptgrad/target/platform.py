@@ -58,6 +58,7 @@ class Platform:
             without a plan: its compiler fuses better than it would across a barrier.
         forms: those in which operations run.
         whole_blocks: barriers cost time: stages may be whole blocks, where plans of these are faster.
+        near_memory: the compiler itself keeps what is made and read again near, where that fits into `Rates.cache` bytes.
         copies_operands: products work on copies: of convolutions with channels last, of half precision in single.
         adds_products: what is added to a total of its type right after a product is added by that product.
         reshapes_in_place: a value and its reshape are one buffer.
@@ -89,6 +90,7 @@ class Platform:
     open_if_stored: bool = False
     forms: frozenset[Form] = frozenset()
     whole_blocks: bool = False
+    near_memory: bool = False
     copies_operands: bool = False
     adds_products: bool = False
     reshapes_in_place: bool = True

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from jax import numpy as jnp
 
-from ckptgrad.graph.graph import Operation, Variable
+from ckptgrad.graph.graph import Operation, Variable, variables_of
 from ckptgrad.graph.spread import devices_sharing, transfers
 from ckptgrad.graph.traits import is_heavy, is_materialised, is_transcendental, is_view
 from ckptgrad.graph.work import flops
@@ -77,10 +77,20 @@ class Roofline:
     def warm_seconds(self, operations: Sequence[Operation], results: Collection[Variable]) -> float:
         """As `seconds` inside a loop: results are written to memory that was in use before, and starting counts."""
         fresh = self._bytes_made(operations, results)
-        solid = materialised(operations, results, self.target)
-        started = sum(any(v in solid for v in op.outputs) for op in operations)
         warm = self.seconds(operations, results) - fresh / self.rates.write_rate + fresh / self.rates.read_rate
-        return warm + started * self.rates.launch
+        return warm + self._starting(operations, results)
+
+    def near_seconds(self, operations: Sequence[Operation], results: Collection[Variable]) -> float:
+        """As `warm_seconds`, where only operands and results are moved: what is made in between stays in near memory."""
+        made = {v for op in operations for v in op.outputs}
+        given = {v for op in operations for v in variables_of(op.inputs)} - made
+        moved = self.target.total_bytes(given) + self._bytes_made(operations, results)
+        arithmetic = sum(map(self.arithmetic, operations))
+        return arithmetic + moved / self.rates.read_rate + self._starting(operations, results)
+
+    def _starting(self, operations: Sequence[Operation], results: Collection[Variable]) -> float:
+        solid = materialised(operations, results, self.target)
+        return sum(any(v in solid for v in op.outputs) for op in operations) * self.rates.launch
 
     def again(self, op: Operation) -> float:
         """Estimated time of one operation when it is done again inside a backward."""

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import jax.numpy as jnp
+import pytest
 
 import ckptgrad as cg
 from ckptgrad.axes.chunked import chunkable
@@ -42,3 +43,18 @@ def test_products_that_are_added_to_a_total_as_they_come_take_no_memory():
     apart, at_once = (backward_turn(layer).cost(layer, roofline).bytes for roofline in (ROOFLINE, adding))
     assert apart == 4 * (2 * 8 * 16 + 8 * 1024 + 16 * 1024)
     assert at_once == 4 * (8 * 16 + 8 * 1024 + 8 * 1024)
+
+
+def test_what_a_turn_holds_stays_near_where_the_compiler_places_it_there():
+    """Half of it, if near memory has room for half: then half of what goes to memory and back does not."""
+    cpu, chunks = ROOFLINE.target, loop(8)
+    held = backward_turn(chunks).cost(chunks, ROOFLINE).bytes
+
+    def seconds(near, room):
+        rates = replace(cpu.rates, cache=room)
+        target = replace(cpu, platform=replace(cpu.platform, near_memory=near), rates=rates)
+        return backward_turn(chunks).cost(chunks, Roofline(target)).seconds
+
+    far, near = seconds(True, 1e-3), seconds(True, held)
+    assert near < far == pytest.approx(seconds(False, held))
+    assert seconds(True, held / 2) == pytest.approx((near + far) / 2)

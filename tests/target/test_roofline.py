@@ -54,6 +54,14 @@ def test_a_run_writes_its_results_to_fresh_memory_and_reads_what_it_is_given():
     assert ROOFLINE.warm_seconds(graph.operations, graph.outputs) == pytest.approx(10 / 100 + 40 / 40 + 40 / 40 + 0.5)
 
 
+def test_between_operands_and_results_nothing_is_moved_that_stays_near():
+    """40 bytes are read and 40 written; the tanh of a product's operand, in memory otherwise, is neither."""
+    graph = cg.trace(lambda x: lax.dot(jnp.tanh(x), x.T), X)
+    near, far = (f(graph.operations, graph.outputs) for f in (ROOFLINE.near_seconds, ROOFLINE.warm_seconds))
+    inside = [v for op in graph.operations for v in op.outputs if op.name == "tanh"]
+    assert far - near >= 2 * ROOFLINE.target.total_bytes(inside) / ROOFLINE.rates.read_rate
+
+
 def test_done_again_inside_a_backward():
     """A view costs nothing, fused arithmetic no memory; a product's result is written and read."""
     assert ROOFLINE.again(operation(lambda x: x.T, X)) == 0

@@ -20,6 +20,7 @@ PLATFORM = Platform(
     links=Links(1e11),
     open_if_stored=True,
     whole_blocks=True,
+    near_memory=True,
     # The last two axes are laid out in tiles.
     reshapes_in_place=False,
     slow_probes=True,
