@@ -59,7 +59,7 @@ def behind_one_barrier(values: T) -> T:
 
     One for those that vary along the same axes of a mesh: a barrier of mixed ones would make all vary along all.
     """
-    leaves, treedef = jax.tree.flatten(values)
+    leaves, treedef = cast(tuple[list[Any], Any], jax.tree.flatten(values))
     axes = [varying_axes(jax.typeof(x)) for x in leaves]
     for kind in dict.fromkeys(axes):
         places = [i for i, a in enumerate(axes) if a == kind]

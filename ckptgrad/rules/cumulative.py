@@ -108,6 +108,6 @@ def weight(g: Any, z: Any, a: Any, b: Any) -> Any:
 
 
 cumulative(p.cumprod_p, lax.mul, lambda g, z, a, b: lax.mul(g, b))
-cumulative(p.cummax_p, lax.max, share)
-cumulative(p.cummin_p, lax.min, share)
+cumulative(p.cummax_p, lax.max, lambda g, z, a, b: share(g, a, b, lax.gt))
+cumulative(p.cummin_p, lax.min, lambda g, z, a, b: share(g, a, b, lax.lt))
 cumulative(p.cumlogsumexp_p, jnp.logaddexp, weight)

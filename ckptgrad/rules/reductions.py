@@ -13,6 +13,7 @@ from ckptgrad.autodiff.cotangent import Entry
 from ckptgrad.autodiff.rule import Application
 from ckptgrad.axes import families as axes
 from ckptgrad.graph.atoms import Array
+from ckptgrad.graph.evaluate import apply
 from ckptgrad.graph.value_types import explicit_sharding
 from ckptgrad.rules.decorators import bprop, const, linear
 from ckptgrad.rules.products import transposed
@@ -34,11 +35,15 @@ def reduce_sum(op: Application, g: Array) -> Sequence[Entry]:
 
 
 def _reduce_extremum(op: Application, g: Array) -> Sequence[Entry]:
-    """Every place that attains the extremum gets an equal share."""
+    """Every place that attains the extremum gets an equal share.
+
+    The extremum of the x that is there: none of an x that was computed again, and rounded otherwise, may equal the result.
+    """
     (x,), (aval,), axes = op.inputs, op.in_avals, op.params["axes"]
 
     def entry() -> Array:
-        chosen = lax.convert_element_type(lax.eq(x, spread(op.out, aval, axes)), g.dtype)
+        (extremum,) = apply(op.op, op.inputs)
+        chosen = lax.convert_element_type(lax.eq(x, spread(extremum, aval, axes)), g.dtype)
         share = lax.div(g, lax.reduce_sum(chosen, axes))
         return lax.mul(spread(share, aval, axes), chosen)
 

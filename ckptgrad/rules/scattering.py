@@ -18,6 +18,7 @@ from ckptgrad.autodiff.cotangent import Entry
 from ckptgrad.autodiff.rule import Application
 from ckptgrad.errors import NoDerivativeError
 from ckptgrad.graph.atoms import Array
+from ckptgrad.graph.evaluate import apply
 from ckptgrad.rules.decorators import bprop, const, linear
 
 
@@ -109,10 +110,14 @@ def scatter_mul(op: Application, g: Array) -> Sequence[Entry]:
 
 
 def _scatter_extremum(op: Application, g: Array) -> Sequence[Entry]:
-    """Operand and updates that attain the extremum at a place share its cotangent equally."""
+    """Operand and updates that attain the extremum at a place share its cotangent equally.
+
+    The extremum of those that are there: of what was computed again, and rounded otherwise, nothing may equal the result.
+    """
     x, _, updates = op.inputs
-    kept = lax.convert_element_type(lax.eq(x, op.out), g.dtype)
-    chosen = lax.convert_element_type(lax.eq(updates, read_back(op, op.out)), g.dtype)
+    (extremum,) = apply(op.op, op.inputs)
+    kept = lax.convert_element_type(lax.eq(x, extremum), g.dtype)
+    chosen = lax.convert_element_type(lax.eq(updates, read_back(op, extremum)), g.dtype)
     share = lax.div(g, write(op, lax.scatter_add, kept, chosen))
     return lambda: lax.mul(share, kept), None, lambda: lax.mul(read_back(op, share), chosen)
 
