@@ -141,7 +141,7 @@ def test_bytes_of_values_are_counted_in_one_place():
     counts = re.compile("nbytes|aval_bytes|device_bytes")
     files = [f for room in rooms for f in (package / room).rglob("*.py") if counts.search(f.read_text())]
     counting = {f.relative_to(package).as_posix() for f in files}
-    arrays = {"chain/recent.py", "execution/tiers/host.py", "target/calibrate.py"}
+    arrays = {"chain/recent.py", "execution/tiers/host.py", "execution/tiers/mover.py", "target/calibrate.py"}
     assert counting == arrays | {"chain/blocks.py", "chain/layers.py", "target/target.py"}
 
 
