@@ -6,7 +6,7 @@ slope 1 at 0, and a clamp sends nothing at its bounds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -154,22 +154,36 @@ def abs_(op: Application, g: Array) -> Sequence[Entry]:
     return (phase,)
 
 
-def share(g: Any, x: Any, y: Any, chosen: Callable[[Any, Any], Any]) -> Any:
-    """g where x is chosen before y, half of it where they are equal, as with JAX; nothing where one is nan.
+def _above(x: Any, y: Any) -> Any:
+    """Where x > y; of complex numbers by their real parts first, as `lax.max` has them."""
+    if not jnp.issubdtype(x.dtype, jnp.complexfloating):
+        return lax.gt(x, y)
+    (a, b), (c, d) = ((lax.real(z), lax.imag(z)) for z in (x, y))
+    return lax.bitwise_or(lax.gt(a, c), lax.bitwise_and(lax.eq(a, c), lax.gt(b, d)))
+
+
+def _share(g: Any, x: Any, y: Any, wins: Any) -> Any:
+    """g where x wins over y, half of it where they are equal, as with JAX; nothing where one is nan.
 
     By comparing x with y, never with the extremum: where they are made again, by a plan or by a compiler that fuses what
     makes them into several loops, they may be rounded otherwise, and the one that was chosen would equal it nowhere.
     """
-    if jnp.issubdtype(g.dtype, jnp.complexfloating):  # In no order for `gt`; the extremum is that of real parts first.
-        extremum = (lax.max if chosen is lax.gt else lax.min)(x, y)
-        ties = lax.add(lax.convert_element_type(lax.eq(y, extremum), g.dtype), const(g, 1))
-        return lax.mul(g, lax.div(lax.convert_element_type(lax.eq(x, extremum), g.dtype), ties))
     tied = lax.mul(lax.convert_element_type(lax.eq(x, y), g.dtype), const(g, 0.5))
-    return lax.mul(g, lax.add(lax.convert_element_type(chosen(x, y), g.dtype), tied))
+    return lax.mul(g, lax.add(lax.convert_element_type(wins, g.dtype), tied))
 
 
-elementwise(p.max_p, lambda g, z, x, y: share(g, x, y, lax.gt), lambda g, z, x, y: share(g, y, x, lax.gt))
-elementwise(p.min_p, lambda g, z, x, y: share(g, x, y, lax.lt), lambda g, z, x, y: share(g, y, x, lax.lt))
+def larger(g: Any, z: Any, x: Any, y: Any) -> Any:
+    """Of the cotangent g of z, the larger of x and y, what flows to x."""
+    return _share(g, x, y, _above(x, y))
+
+
+def smaller(g: Any, z: Any, x: Any, y: Any) -> Any:
+    """Of the cotangent g of z, the smaller of x and y, what flows to x."""
+    return _share(g, x, y, _above(y, x))
+
+
+elementwise(p.max_p, larger, lambda g, z, x, y: larger(g, z, y, x))
+elementwise(p.min_p, smaller, lambda g, z, x, y: smaller(g, z, y, x))
 
 
 def _mask(condition: Any, g: Any) -> Any:

@@ -18,7 +18,7 @@ from ckptgrad.autodiff.cotangent import Entry
 from ckptgrad.autodiff.rule import Application
 from ckptgrad.axes import families as axes
 from ckptgrad.graph.atoms import Array
-from ckptgrad.rules.arithmetic import share
+from ckptgrad.rules.arithmetic import larger, smaller
 from ckptgrad.rules.decorators import bprop, const, linear
 
 Combine = Callable[[Any, Any], Any]
@@ -108,6 +108,6 @@ def weight(g: Any, z: Any, a: Any, b: Any) -> Any:
 
 
 cumulative(p.cumprod_p, lax.mul, lambda g, z, a, b: lax.mul(g, b))
-cumulative(p.cummax_p, lax.max, lambda g, z, a, b: share(g, a, b, lax.gt))
-cumulative(p.cummin_p, lax.min, lambda g, z, a, b: share(g, a, b, lax.lt))
+cumulative(p.cummax_p, lax.max, larger)
+cumulative(p.cummin_p, lax.min, smaller)
 cumulative(p.cumlogsumexp_p, jnp.logaddexp, weight)
