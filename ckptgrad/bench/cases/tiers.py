@@ -24,8 +24,8 @@ from ckptgrad.bench.peers import CHECKPOINT_SCHEDULES, TORCH_CPU
 from ckptgrad.bench.registry import Bench, case
 from ckptgrad.bench.rows import Row, row
 from ckptgrad.example_models import Problem, tanh_chain
-from ckptgrad.execution.tiers.measured import measured_rates
-from ckptgrad.execution.tiers.tier import read_tier
+from ckptgrad.execution.tiers.measured import known_rates
+from ckptgrad.execution.tiers.tier import Tier, read_tier
 from ckptgrad.planning import ChainCosts, get_policy, simulate
 from ckptgrad.planning.makespan import Rates, simulate_makespan
 from ckptgrad.planning.schedule import Fetch, Schedule
@@ -58,10 +58,11 @@ SHARED = 8
 def tiers(bench: Bench) -> Iterator[Row]:
     """A schedule that runs no forward more often than once again and sends what it has no room for, stage by stage.
 
-    Stages are timed one by one; as other work on the machine slows all of them alike, in each round their seconds are scaled
-    by those of the run without transfers beside it. The seconds of transfers are those of the tier's rates as planning knows
-    them. The ratio is the median over rounds of the simulated seconds over the measured ones. On a CPU the host's tier is
-    a copy to another buffer of the same memory. "Difference" is that from jax.grad's gradient.
+    Each is called a few times first. What was seen then, how fast transfers were and how long the run without them took,
+    says how long the next calls will take: that is "simulated", and the ratio is that to the median of the calls after it.
+    Stages are timed one by one, and scaled alike so that they add up to the run without transfers. Its own ratio says how
+    much the machine became slower or faster meanwhile; in "scaled", the median over rounds, that is taken out. On a CPU the
+    host's tier is a copy to another buffer of the same memory. "Difference" is that from jax.grad's gradient.
     torch's save_on_cpu copies on a CPU, too, so that its rows compare with those of the host; it plans nothing.
     """
     device = attached().devices[0]
@@ -71,14 +72,14 @@ def tiers(bench: Bench) -> Iterator[Row]:
             bench.announce(f"{group}: stages")
             costs = cg.plan(loss, *args, costs="measure").costs
             plain = _boundaries_alone(costs, None)
-            runs: dict[str, tuple[Any, Schedule, list[Rates]]] = {"no tier": (_compiled(loss, args, plain), plain, [])}
+            runs: dict[str, tuple[Any, Schedule, list[Tier]]] = {"no tier": (_compiled(loss, args, plain), plain, [])}
             for written in (f"host:{CAPACITY}", f"disk:{folder}:{CAPACITY}"):
                 tier = read_tier(written)
                 bench.announce(f"{group}: {tier.kind}")
-                rates = measured_rates(tier, device)
+                room = Room(tier.capacity, known_rates(tier, device))
                 budget = SLOTS * max(costs.boundary_bytes(i) for i in range(len(costs)))
-                sent = next(sent_at(costs, budget, [Room(tier.capacity, rates)], _boundaries_alone))
-                runs[tier.kind] = _compiled(loss, args, sent, written), sent, [rates]
+                sent = next(sent_at(costs, budget, [room], _boundaries_alone))
+                runs[tier.kind] = _compiled(loss, args, sent, written), sent, [tier]
             expected, rounds = jax.grad(loss)(*args), bench.size(ROUNDS, QUICK_ROUNDS)
             yield from _timed(group, runs, costs, args, expected, rounds)
             bench.announce(f"{group}: torch")
@@ -94,24 +95,30 @@ def _compiled(loss: Callable, args: tuple[Any, ...], schedule: Schedule, *tiers:
 
 
 def _timed(
-    group: str, runs: dict[str, tuple[Any, Schedule, list[Rates]]], costs: ChainCosts, args: Any, expected: Any, rounds: int
+    group: str, runs: dict[str, tuple[Any, Schedule, list[Tier]]], costs: ChainCosts, args: Any, expected: Any, rounds: int
 ) -> Iterator[Row]:
-    seconds = dict(zip(runs, alternate([lambda c=c: c(*args) for c, _, _ in runs.values()], rounds), strict=True))
     _, plain, _ = runs["no tier"]
     alone = simulate_makespan(costs, plain, [], simulate(plain, costs).peak).seconds
-    for run, (certified, schedule, rates) in runs.items():
-        simulated = [_simulated(costs, schedule, rates, now / alone) for now in seconds["no tier"]]
-        ratios = [told / found for told, found in zip(simulated, seconds[run], strict=True)]
+    calls = [lambda c=c: c(*args) for c, _, _ in runs.values()]
+    before = statistics.median(alternate(calls, rounds)[0])
+    device = attached().devices[0]
+    rates = {run: [known_rates(tier, device) for tier in tiers] for run, (_, _, tiers) in runs.items()}
+    told = {run: _simulated(costs, schedule, rates[run], before / alone) for run, (_, schedule, _) in runs.items()}
+    seconds = dict(zip(runs, alternate(calls, rounds), strict=True))
+    for run, (certified, schedule, _) in runs.items():
+        scaled = [_simulated(costs, schedule, rates[run], now / alone) for now in seconds["no tier"]]
+        middle = statistics.median(seconds[run])
         yield row(
             run,
             group,
             certified_bytes=certified.peak_bytes,
             sent_boundaries=schedule.sent,
-            put_bytes_per_second=rates[0].put if rates else None,
-            get_bytes_per_second=rates[0].get if rates else None,
-            run_seconds=statistics.median(seconds[run]),
-            simulated_seconds=statistics.median(simulated),
-            simulated_ratio=statistics.median(ratios),
+            put_bytes_per_second=rates[run][0].put if rates[run] else None,
+            get_bytes_per_second=rates[run][0].get if rates[run] else None,
+            run_seconds=middle,
+            simulated_seconds=told[run],
+            simulated_ratio=told[run] / middle,
+            scaled_ratio=statistics.median(s / found for s, found in zip(scaled, seconds[run], strict=True)),
             difference=difference(certified(*args), expected).relative,
         )
 
