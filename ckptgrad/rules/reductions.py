@@ -25,6 +25,14 @@ def spread(reduced: Any, aval: Any, axes: tuple[int, ...]) -> Any:
     return lax.broadcast_in_dim(reduced, aval.shape, kept, out_sharding=explicit_sharding(aval))
 
 
+def written_once(xs: Sequence[Any]) -> list[Any]:
+    """The same arrays, read from memory by all that compare them.
+
+    A compiler that fuses what makes an array into several loops may round it otherwise in each.
+    """
+    return lax.optimization_barrier(list(xs))
+
+
 _FOLDED = axes.folded(lambda op: op.params["axes"])
 
 
@@ -39,10 +47,11 @@ def _reduce_extremum(op: Application, g: Array) -> Sequence[Entry]:
 
     The extremum of the x that is there: none of an x that was computed again, and rounded otherwise, may equal the result.
     """
-    (x,), (aval,), axes = op.inputs, op.in_avals, op.params["axes"]
+    (aval,), axes = op.in_avals, op.params["axes"]
 
     def entry() -> Array:
-        (extremum,) = apply(op.op, op.inputs)
+        (x,) = written_once(op.inputs)
+        (extremum,) = apply(op.op, [x])
         chosen = lax.convert_element_type(lax.eq(x, spread(extremum, aval, axes)), g.dtype)
         share = lax.div(g, lax.reduce_sum(chosen, axes))
         return lax.mul(spread(share, aval, axes), chosen)

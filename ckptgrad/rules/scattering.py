@@ -20,6 +20,7 @@ from ckptgrad.errors import NoDerivativeError
 from ckptgrad.graph.atoms import Array
 from ckptgrad.graph.evaluate import apply
 from ckptgrad.rules.decorators import bprop, const, linear
+from ckptgrad.rules.reductions import written_once
 
 
 def read_back(op: Application, x: Any) -> Any:
@@ -114,8 +115,9 @@ def _scatter_extremum(op: Application, g: Array) -> Sequence[Entry]:
 
     The extremum of those that are there: of what was computed again, and rounded otherwise, nothing may equal the result.
     """
-    x, _, updates = op.inputs
-    (extremum,) = apply(op.op, op.inputs)
+    x, where, updates = op.inputs
+    x, updates = written_once([x, updates])
+    (extremum,) = apply(op.op, [x, where, updates])
     kept = lax.convert_element_type(lax.eq(x, extremum), g.dtype)
     chosen = lax.convert_element_type(lax.eq(updates, read_back(op, extremum)), g.dtype)
     share = lax.div(g, write(op, lax.scatter_add, kept, chosen))

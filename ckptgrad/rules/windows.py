@@ -21,6 +21,7 @@ from ckptgrad.graph.atoms import Array
 from ckptgrad.graph.graph import Operation
 from ckptgrad.rules.convolution import dilated, padding_towards_input
 from ckptgrad.rules.decorators import bprop, const, linear
+from ckptgrad.rules.reductions import written_once
 
 Geometry = dict[str, Any]
 
@@ -110,7 +111,7 @@ def scatter_by_offsets(g: Any, x: Any, choice: Any, where: Geometry) -> Any:
     """
     base, strides = where["base_dilation"], where["window_strides"]
     config = [(lo, hi, d - 1) for (lo, hi), d in zip(where["padding"], base, strict=True)]
-    padded = lax.pad(x, lowest(x.dtype, choice), config)
+    padded = lax.pad(*written_once([x]), lowest(x.dtype, choice), config)
     offsets = [np.multiply(i, where["window_dilation"]) for i in np.ndindex(*where["window_dimensions"])]
 
     def at(offset: Any) -> Any:

@@ -305,10 +305,8 @@ EXTREMA = {
 }
 
 
-@pytest.mark.parametrize("f", EXTREMA.values(), ids=EXTREMA)
-def test_an_extremum_is_looked_for_among_the_operands_that_are_there(f):
-    # What was made again, by a plan or in two loops of a compiler, may be rounded otherwise: none may equal the result.
-    args = jnp.asarray([1.0, 2.0, 3.0]), jnp.asarray([1.0, 4.0, 0.0])
+def pull_of_the_last(f, *args):
+    """The last operation's inputs and output, and its pull of ones as a function of both."""
     graph = trace(f, *args)
     env = {**graph.constants, **dict(zip(graph.inputs, args, strict=True))}
     for op in graph.operations:
@@ -317,10 +315,35 @@ def test_an_extremum_is_looked_for_among_the_operands_that_are_there(f):
     needs = [jnp.issubdtype(x.dtype, jnp.inexact) for x in inputs]
     out = env[op.outputs[0]]
 
-    def pulled(out):
+    def pulled(inputs, out):
         entries = registry.rule_for(op).bprop(registry.Application(op, inputs, [out], needs), jnp.ones_like(out))
-        return [np.asarray(e() if callable(e) else e) for e in entries if e is not None]
+        return [e() if callable(e) else e for e in entries if e is not None]
 
-    for right, otherwise in zip(pulled(out), pulled(out * (1 + 1e-6)), strict=True):
-        assert right.any()
+    return inputs, out, pulled
+
+
+@pytest.mark.parametrize("f", EXTREMA.values(), ids=EXTREMA)
+def test_an_extremum_is_looked_for_among_the_operands_that_are_there(f):
+    # What was made again, by a plan or in two loops of a compiler, may be rounded otherwise: none may equal the result.
+    inputs, out, pulled = pull_of_the_last(f, jnp.asarray([1.0, 2.0, 3.0]), jnp.asarray([1.0, 4.0, 0.0]))
+    for right, otherwise in zip(pulled(inputs, out), pulled(inputs, out * (1 + 1e-6)), strict=True):
+        assert np.any(right)
         np.testing.assert_array_equal(right, otherwise)
+
+
+FOLDS = {k: f for k, f in EXTREMA.items() if k not in ("max", "min")} | {
+    "reduce_window_max": lambda x, y: lax.reduce_window(x * 1, -jnp.inf, lax.max, (2,), (1,), "VALID"),
+    "reduce_window_min, dilated": lambda x, y: lax.reduce_window(
+        y * 1, jnp.inf, lax.min, (2,), (1,), "VALID", window_dilation=(2,)
+    ),
+}
+
+
+@pytest.mark.parametrize("f", FOLDS.values(), ids=FOLDS)
+def test_what_an_extremum_is_looked_for_in_is_one_array(f):
+    # Each reader could make the operand itself, as compilers fuse it, and round it its own way, but for a barrier.
+    inputs, out, pulled = pull_of_the_last(f, jnp.asarray([1.0, 2.0, 3.0]), jnp.asarray([1.0, 4.0, 0.0]))
+    jaxpr = jax.make_jaxpr(pulled)(inputs, out).jaxpr
+    for var in (v for v, x in zip(jaxpr.invars, inputs, strict=False) if jnp.issubdtype(x.dtype, jnp.inexact)):
+        (reader,) = [eqn.primitive.name for eqn in jaxpr.eqns if var in eqn.invars]
+        assert reader in ("optimization_barrier", "select_and_scatter_add")
