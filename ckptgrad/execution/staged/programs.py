@@ -21,6 +21,7 @@ from jax.sharding import SingleDeviceSharding
 from ckptgrad.chain.kind import PerKind, StageKind
 from ckptgrad.execution.interpreter import separate_functions
 from ckptgrad.graph.atoms import Atom
+from ckptgrad.graph.fingerprint import Key, value_key
 from ckptgrad.graph.graph import Variable
 from ckptgrad.graph.value_types import cotangent_struct, cotangent_type, filled, struct
 from ckptgrad.target.placed import placed
@@ -192,17 +193,15 @@ def ready(orders: Iterable[Order], target: Target) -> dict[Order, Ready]:
     missing = [order for order in distinct if order not in _ready(order.work.kind)]
     if missing:
         target.check_compiles()
-        ways = [(order, donated) for order in missing for donated in donations(order)]
-        lowered = {way: _lowered(*way, target) for way in ways}
-        texts = {way: program.as_text() for way, program in lowered.items()}
-        by_text = {texts[way]: way for way in ways}
+        keys = {order: _key(order) for order in missing}
+        ways = {(keys[order], donated): (order, donated) for order in missing for donated in donations(order)}
+        lowered = {way: _lowered(*example, target) for way, example in ways.items()}
         with ThreadPoolExecutor() as pool:
-            compiled = [*pool.map(target.compile, [lowered[way] for way in by_text.values()])]
-        executables = dict(zip(by_text, compiled, strict=True))
+            compiled = dict(zip(lowered, pool.map(target.compile, lowered.values()), strict=True))
         for order in missing:
             made = target.total_bytes(order.work.results())
-            found = [texts[order, donated] for donated in donations(order)]
-            programs = [_read(executables[text], text, made, target) for text in found]
+            found = [(keys[order], donated) for donated in donations(order)]
+            programs = [_read(compiled[way], lowered[way].as_text(), made, target) for way in found]
             _ready(order.work.kind)[order] = min(programs, key=lambda program: program.added_bytes)
     return {order: _ready(order.work.kind)[order] for order in distinct}
 
@@ -212,6 +211,12 @@ def _read(executable: Any, text: str, made: int, target: Target) -> Ready:
     # Results come in a table of their addresses, beside the token.
     extra = max(0, memory.output_bytes - made)
     return Ready(executable, text, memory.temporary_bytes + extra, memory.alias_bytes)
+
+
+def _key(order: Order) -> Key:
+    """Equal for equal programs. Their text is not enough: it does not say which Python function a callback calls."""
+    traced = jax.make_jaxpr(order.work.function())(*order.work.operands())
+    return (value_key(traced), order.device)
 
 
 def _lowered(order: Order, donated: tuple[int, ...], target: Target) -> jax.stages.Lowered:

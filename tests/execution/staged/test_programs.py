@@ -7,12 +7,14 @@ from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import ckptgrad as cg
 from ckptgrad.execution.staged.programs import Order, donations, overwritable, ready
 from ckptgrad.execution.staged.recorded import record
 from tests.cases.tanh import tanh_arguments, tanh_loss
+from tests.support.compare import assert_same
 
 
 def orders(layers, policy="recompute_all"):
@@ -51,6 +53,21 @@ def test_of_two_operands_the_one_is_written_over_that_is_not_copied_first():
     for order in ambiguous:
         alone = [ready([replace(order, free=free)], target)[replace(order, free=free)] for free in donations(order)]
         assert ready([order], target)[order].added_bytes == min(program.added_bytes for program in alone)
+
+
+def test_stages_that_call_different_functions_of_python_share_no_program():
+    """The text of both is the same: it numbers callbacks, and does not name them."""
+
+    def loss(x, numbers=(2.0, 3.0)):
+        for number in numbers:
+            like = jax.ShapeDtypeStruct(x.shape, x.dtype)
+            x = jnp.tanh(x) * jax.lax.stop_gradient(
+                jax.pure_callback(lambda x, number=number: x * np.float32(number), like, jax.lax.stop_gradient(x))
+            )
+        return jnp.sum(x)
+
+    x = jnp.linspace(0.5, 1.0, 3)
+    assert_same(cg.grad(loss, runtime="staged").compile(x)(x), jax.grad(loss)(x), scale=10)
 
 
 @dataclass(frozen=True)
