@@ -20,6 +20,7 @@ from ckptgrad.chain.kind import PerKind, StageKind, stands_open
 from ckptgrad.chain.program import Program, Stage
 from ckptgrad.errors import ScheduleError
 from ckptgrad.execution.isolated import add_isolated, fenced, isolated
+from ckptgrad.execution.postponed import postponed
 from ckptgrad.execution.xla_forms import apply_in_forms
 from ckptgrad.graph.evaluate import like_aval, read
 from ckptgrad.graph.graph import Atom, Constant, Variable, variables_of
@@ -82,15 +83,35 @@ class StageFunctions:
         if (keep, summed) not in self._backward:
             others, terms = self.backward_results(keep, summed)
             run = Run(self.part(keep).backward_run.operations, (*others, *variables_of(terms)))
-
-            def stage_backward(operands: Any) -> list[Any]:
-                values, totals = operands
-                made = run(values, self._apply)
-                env = dict(zip(run.makes, made, strict=True))
-                return made[: len(others)] + [jnp.add(t, read(env, a)) for t, a in zip(totals, terms, strict=True)]
-
-            self._backward[keep, summed] = run, isolated(stage_backward, self._isolation)
+            self._backward[keep, summed] = run, self._backward_function(run, others, terms)
         return self._backward[keep, summed]
+
+    def _backward_function(self, run: Run, others: Sequence[Variable], terms: Sequence[Atom]) -> Any:
+        late = Run((), ())
+        if self._isolation is Isolation.WHOLE:
+            late = postponed(run, {*others} - {*self.kind.crossing, *variables_of(terms)}, self.kind.target)
+        operations = tuple(op for op in run.operations if op not in {*late.operations})
+        made_early = {v for op in operations for v in op.outputs}
+        given = [v for v in dict.fromkeys([*others, *late.reads]) if v in made_early]
+        early = Run(operations, (*given, *variables_of(terms)))
+
+        def early_part(operands: Any) -> list[Any]:
+            values, totals = operands
+            made = early(values, self._apply)
+            env = dict(zip(early.makes, made, strict=True))
+            return made[: len(given)] + [jnp.add(t, read(env, a)) for t, a in zip(totals, terms, strict=True)]
+
+        call = isolated(early_part, self._isolation)
+
+        def stage_backward(operands: Any, earlier: Sequence[Any] = ()) -> list[Any]:
+            values, totals = operands
+            env = dict(zip(run.reads, values, strict=True))
+            made = call(([env[v] for v in early.reads], totals), earlier)
+            env.update(zip(given, made[: len(given)], strict=True))
+            env.update(zip(late.makes, late([env[v] for v in late.reads], self._apply), strict=True))
+            return [env[v] for v in others] + made[len(given) :]
+
+        return stage_backward
 
     def backward_results(self, keep: int, summed: tuple[int, ...] = ()) -> tuple[list[Variable], list[Atom]]:
         """What a backward makes: gradients that come alone and late outputs, and gradients that are added to totals."""
