@@ -225,7 +225,7 @@ class _Search:
     ) -> Certified | None:
         """What is better of the best so far and the plan of one more cut, if that fits."""
         least = self.request.asks_for_least
-        others = self.request.policy == "optimal" and not least
+        is_optimal = self.request.policy == "optimal"
         try:
             _refuse_at_once(cut.program, self.request, costs, budget)
             found = certify_faster(
@@ -234,9 +234,9 @@ class _Search:
                 self.kwargs,
                 budget,
                 inf if best is None or least else best.plan.seconds,
-                may_open=others and cut is self._in_order[0] and not cut.staged,
-                may_be_uniform=others,
-                least=least and self.request.policy == "optimal",
+                may_open=is_optimal and cut is self._in_order[0] and not cut.staged,
+                may_be_uniform=is_optimal and not least,
+                least=least and is_optimal,
                 processes=self.processes,
             )
         except BudgetError as error:

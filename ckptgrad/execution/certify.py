@@ -43,6 +43,8 @@ WORTH = 1.01
 DIP = 0.95
 # Temporaries below which it is not worth compiling other plans beside one.
 FEW_BYTES = 1 << 20
+# The share of what storing everything takes from which on the smallest plan may take more than an open program.
+MUCH = 0.5
 # Where the smallest plan takes other bytes than predicted, plans are tried that are predicted to take so many times as much.
 NEAR_LEAST = (1.05, 1.1, 1.2, 1.35, 1.5)
 
@@ -244,7 +246,7 @@ def fastest_within(
     trials = Trials(build, args, kwargs, processes)
     while True:
         if least:
-            trial = _least(trials)
+            trial = _least(trials, may_open)
         elif budget is None:
             trial = _without_budget(trials, may_open)
         elif may_open:
@@ -258,11 +260,14 @@ def fastest_within(
             return trial, trials.compilations
 
 
-def _within(trials: Trials[AnyPlan], budget: int, may_be_uniform: bool, than: float) -> Trial[AnyPlan] | None:
+def _within(
+    trials: Trials[AnyPlan], budget: int, may_be_uniform: bool, than: float, may_open: bool = False
+) -> Trial[AnyPlan] | None:
     """The plan for a budget: up from just above it, then down until one fits; None where that is no faster than `than`.
 
     Where a compiler packs the arrays of a plan far worse than predicted, it may pack those of a uniform plan better: that is
-    tried too, and taken if it fits, unless a faster plan does.
+    tried too, and taken if it fits, unless a faster plan does. What a compiler never writes where it may fuse across stages
+    it writes at their fences: where no plan fits, the open program is tried before that is said.
 
     Raises:
         BudgetError: there is none.
@@ -289,11 +294,14 @@ def _within(trials: Trials[AnyPlan], budget: int, may_be_uniform: bool, than: fl
         if trials.least is not None and trials.least[0] == actions_of(trial.plan):
             if uniform is not None:
                 return uniform
+            opened = _opened_instead(trials, budget) if may_open else None
+            if opened is not None and opened.peak_bytes <= budget:
+                return opened
             smallest, stage = trials.smallest, trials.least[1]
             if trials.confirmed(trial) and trials.confirmed(smallest):
                 policy = trial.plan.parts[0].schedule.policy
                 raise BudgetError(budget, smallest.peak_bytes, stage, policy, floor=partial(_floor, trial.plan))
-            return _within(trials, budget, may_be_uniform, than)
+            return _within(trials, budget, may_be_uniform, than, may_open)
         if rung <= lowest:
             # What was passed on the way up was told to fit by an account of its steps, and does not.
             lowest = 0
@@ -317,16 +325,18 @@ def _first_rung(trials: Trials[AnyPlan], budget: int) -> int:
     return STEP * (floor(log(max(budget / below, 1), RUNG) / STEP) + (not platform.slow_probes))
 
 
-def _least(trials: Trials[AnyPlan]) -> Trial[AnyPlan]:
+def _least(trials: Trials[AnyPlan], may_open: bool) -> Trial[AnyPlan]:
     """The smallest program: that of the smallest plan, or, where that takes far other bytes than predicted, so that plans
-    near it may take fewer, of one of these."""
+    near it may take fewer, of one of these; where it takes much of what storing everything does, the open one if smaller."""
     first = trials.tried(*trials.build(None))
     predicted = first.plan.peak_bytes
-    is_sure = abs(first.peak_bytes - predicted) <= FAR * predicted
-    if is_sure or first.temporary_bytes <= FEW_BYTES or target_of(first.plan).platform.slow_probes:
+    if first.temporary_bytes <= FEW_BYTES or target_of(first.plan).platform.slow_probes:
         return first
-    others = [trials.tried(*trials.planned(int(times * predicted))) for times in NEAR_LEAST]
-    return min([first, *others], key=lambda trial: trial.peak_bytes)
+    found = [first]
+    if abs(first.peak_bytes - predicted) > FAR * predicted:
+        found += [trials.tried(*trials.planned(int(times * predicted))) for times in NEAR_LEAST]
+    opened = _opened_instead(trials, None) if may_open else None
+    return min(found if opened is None else [*found, opened], key=lambda trial: trial.peak_bytes)
 
 
 def _without_budget(trials: Trials[AnyPlan], may_open: bool) -> Trial[AnyPlan]:
@@ -363,7 +373,7 @@ def _open_or_within(trials: Trials[AnyPlan], budget: int, may_be_uniform: bool, 
     if opened is not None and opened.seconds <= opened.plan.least_seconds:
         return opened
     try:
-        fenced = _within(trials, budget, may_be_uniform, than)
+        fenced = _within(trials, budget, may_be_uniform, than, may_open=opened is None)
     except BudgetError:
         if opened is None:
             raise
@@ -383,10 +393,27 @@ def _opened_within(trials: Trials[AnyPlan], budget: int) -> Trial[AnyPlan] | Non
     plan, _ = trials.build(None)
     if plan.peak_bytes > (1 + FAR) * budget or not _open_is_faster(plan):
         return None
-    if target_of(plan).platform.slow_probes and max(everything_peak(p.costs) for p in plan.parts) > MERGED * budget:
+    if target_of(plan).platform.slow_probes and _everything(plan) > MERGED * budget:
         return None
     opened = trials.opened()
     return None if opened is None or opened.peak_bytes > budget else opened
+
+
+def _opened_instead(trials: Trials[AnyPlan], budget: int | None) -> Trial[AnyPlan] | None:
+    """The open program, where the smallest one that was tried takes much of what storing everything does (`MUCH`): arrays
+    that the compiler never writes are then written at fences. Where compiling takes long, only if that is near the budget.
+    """
+    plan, _ = trials.build(None)
+    if trials.smallest.peak_bytes <= MUCH * _everything(plan):
+        return None
+    if target_of(plan).platform.slow_probes and (budget is None or _everything(plan) > MERGED * budget):
+        return None
+    return trials.opened()
+
+
+def _everything(planned: Planned) -> int:
+    """What storing everything takes, as it is predicted."""
+    return max(everything_peak(part.costs) for part in planned.parts)
 
 
 def _climbed(trials: Trials[AnyPlan], first: int, budget: int) -> int:

@@ -44,34 +44,48 @@ def cost_class(primitive: str) -> CostClass:
     return _STATED.get(primitive, "elementwise")
 
 
+def _class_of(op: Operation) -> CostClass | None:
+    """The class of one operation: that of its primitive, but for products that sum over nothing.
+
+    Outer products, as per-example gradients of weights are, become a multiplication in every compiler, which fuses it.
+    """
+    stated = _STATED.get(op.name)
+    return "elementwise" if stated == "product" and op.name == "dot_general" and _sums_nothing(op) else stated
+
+
+def _sums_nothing(op: Operation) -> bool:
+    (contracted, _), _ = op.params["dimension_numbers"]
+    return all(op.inputs[0].aval.shape[i] == 1 for i in contracted)
+
+
 def is_product(op: Operation) -> bool:
     """Whether an operation multiplies matrices or convolves."""
-    return _STATED.get(op.name) == "product"
+    return _class_of(op) == "product"
 
 
 def is_heavy(op: Operation) -> bool:
     """Whether an operation is worth keeping rather than repeating."""
-    return _STATED.get(op.name) in ("product", "heavy") or (op.name in MOVING and is_transfer(op))
+    return _class_of(op) in ("product", "heavy") or (op.name in MOVING and is_transfer(op))
 
 
 def is_reduction(op: Operation) -> bool:
     """Whether an operation folds axes."""
-    return _STATED.get(op.name) == "reduction"
+    return _class_of(op) == "reduction"
 
 
 def is_materialised(op: Operation) -> bool:
     """Whether an operation's results get memory of their own even if read once."""
-    return _STATED.get(op.name) in ("product", "heavy", "reduction", "gathering") or (op.name in MOVING and is_transfer(op))
+    return _class_of(op) in ("product", "heavy", "reduction", "gathering") or (op.name in MOVING and is_transfer(op))
 
 
 def is_cheap(op: Operation) -> bool:
     """Whether an operation is known to be elementwise and fast, or a view, and neither sends anything nor has effects."""
-    return _STATED.get(op.name) in ("elementwise", "view") and not op.effects and not is_collective(op)
+    return _class_of(op) in ("elementwise", "view") and not op.effects and not is_collective(op)
 
 
 def is_view(op: Operation) -> bool:
     """Whether an operation is free to repeat."""
-    return _STATED.get(op.name) == "view"
+    return _class_of(op) == "view"
 
 
 def is_same_numbers(op: Operation) -> bool:
@@ -91,7 +105,7 @@ def is_all_in_order(op: Operation) -> bool:
 
 def is_transcendental(op: Operation) -> bool:
     """Whether an operation is elementwise, but slow."""
-    return _STATED.get(op.name) == "transcendental"
+    return _class_of(op) == "transcendental"
 
 
 def is_modelled(op: Operation) -> bool:

@@ -206,6 +206,31 @@ def test_the_smallest_program_is_looked_for_where_the_smallest_plan_is_not_as_pr
     assert found.peak_bytes == taken[number] * MIB
 
 
+@pytest.mark.parametrize(("everything", "found"), [(1900, 700), (2100, None)])
+def test_the_open_program_is_tried_before_a_budget_is_refused_where_fences_may_cost_bytes(everything, found):
+    imagined = Imagined([1000, 1500], [1000, 1500], opened=700, everything=everything)
+    if found is None:
+        with pytest.raises(cg.BudgetError) as caught:
+            certify_module.certify(imagined.build, (), {}, 700, may_open=True)
+        assert caught.value.smallest == 1000
+        return
+    opened = certify_module.certify(imagined.build, (), {}, 700, may_open=True)
+    assert (opened.peak_bytes, opened.plan.fenced) == (found, False)
+    with pytest.raises(cg.BudgetError) as caught:
+        certify_module.certify(imagined.build, (), {}, 699, may_open=True)
+    assert caught.value.smallest == 700
+
+
+@pytest.mark.parametrize(("may_open", "fenced"), [(True, False), (False, True)])
+def test_the_smallest_program_may_be_the_open_one(may_open, fenced):
+    imagined = Imagined([100 * MIB], [100 * MIB], opened=90 * MIB, everything=120 * MIB)
+    found = certify_module.certify_faster(
+        imagined.build, (), {}, None, float("inf"), may_open=may_open, may_be_uniform=False, least=True
+    )
+    assert found is not None
+    assert (found.plan.fenced, found.peak_bytes) == (fenced, (100 if fenced else 90) * MIB)
+
+
 def test_a_search_ends_where_plans_take_more_than_was_told_of_them_on_paper(monkeypatch):
     predicted = [*range(500, 2000, 3)]
     imagined = Imagined(predicted, [int(1.2 * p) for p in predicted])

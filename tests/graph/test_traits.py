@@ -86,6 +86,22 @@ def test_a_primitive_without_a_statement_is_elementwise():
     assert cost_class("nobody's own") == "elementwise"
 
 
+@pytest.mark.parametrize(
+    ("subscripts", "shapes", "product"),
+    [
+        ("i,j->ij", ((3,), (4,)), False),
+        ("bi,bj->bij", ((2, 3), (2, 4)), False),
+        ("bti,btj->bij", ((2, 1, 3), (2, 1, 4)), False),
+        ("bti,btj->bij", ((2, 5, 3), (2, 5, 4)), True),
+        ("ij,jk->ik", ((3, 4), (4, 5)), True),
+    ],
+)
+def test_a_product_that_sums_over_nothing_is_a_multiplication(subscripts, shapes, product):
+    graph = cg.trace(lambda a, b: jnp.einsum(subscripts, a, b), *map(jnp.ones, shapes))
+    (op,) = [op for op in graph.operations if op.name == "dot_general"]
+    assert (is_product(op), is_heavy(op), is_materialised(op)) == (product,) * 3
+
+
 @pytest.mark.parametrize("over", ["rows", "contracted"])
 def test_a_ragged_product_does_the_work_of_the_dense_one(over):
     m, k, n, groups = 64, 32, 128, 4
