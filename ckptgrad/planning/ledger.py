@@ -51,8 +51,9 @@ class Change(NamedTuple):
     """What an action does to memory: bytes that it makes and frees by kind, its transients, and its seconds.
 
     At its worst moment all is held that was held before, what it makes, and its transients; when it is done, what it
-    frees is gone.  Transients are scratch, negative for a backward that overwrites what it reads.  Flat, as a schedule
-    makes up to millions of them.
+    frees is gone.  Transients are scratch, negative for a backward that overwrites what it reads, and for a free: nothing
+    runs meanwhile, and what a backward overwrote was not there beside what it made.  Flat, as a schedule makes up to
+    millions of them.
     """
 
     boundaries: int
@@ -142,7 +143,12 @@ def fetch_change(boundary_bytes: int) -> Change:
 
 
 def free_change(boundary_bytes: int) -> Change:
-    """The change of dropping a boundary."""
+    """The change of dropping a boundary, which is gone at once."""
+    return _new(Change, (0, 0, 0, -boundary_bytes, boundary_bytes, 0, 0, 0.0))
+
+
+def offload_change(boundary_bytes: int) -> Change:
+    """The change of dropping a boundary once a tier has a copy."""
     return _new(Change, (0, 0, 0, 0, boundary_bytes, 0, 0, 0.0))
 
 
@@ -206,7 +212,7 @@ class Ledger:
             elif isinstance(action, Offload):
                 away.add(action.boundary)
                 boundaries.discard(action.boundary)
-                yield free_change(costs.boundary_bytes(action.boundary))
+                yield offload_change(costs.boundary_bytes(action.boundary))
             elif isinstance(action, Fetch):
                 boundaries.add(action.boundary)
                 yield fetch_change(costs.boundary_bytes(action.boundary))

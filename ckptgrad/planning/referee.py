@@ -2,7 +2,8 @@
 
 Algorithm: one pass that follows what is held: boundaries, residuals, one cotangent. Shares no code with the
 ledger, the policies or the writer.
-Bytes are those of the worst moment *during* each action: what is held, what it writes, and its transients.
+Bytes are those of the worst moment *during* each action: what is held, what it writes, and its transients; a free takes no
+time, so that they are those after it.
 Regime: any schedule of forwards, backwards, frees and transfers of a chain, nested or not. Bytes are those of the device.
 Does not: judge whether a schedule is good, know what tiers can hold, or model allocators, fragmentation or overlap.
 """
@@ -68,8 +69,8 @@ def simulate(schedule: Schedule, costs: ChainCosts) -> Simulation:
                 case Backward():
                     timeline.append(_backward(state, action))
                 case Free():
-                    timeline.append(state.live)
                     _free(state, action)
+                    timeline.append(state.live)
                 case Offload():
                     timeline.append(state.live)
                     _offload(state, action)

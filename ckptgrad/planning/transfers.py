@@ -231,7 +231,8 @@ def _fetched_early(costs: ChainCosts, actions: Sequence[Action], budget: int, ro
     ledger, during, seconds = Ledger(costs), list[int](), list[float]()
     live = ledger.live
     for change in ledger.changes(actions):
-        during.append(live + change.during)
+        # A fetch before a free is held beside what that drops.
+        during.append(live + max(0, change.during))
         live += change.after
         seconds.append(change.seconds)
     moved: list[tuple[int, int]] = []

@@ -80,7 +80,7 @@ def test_changes_of_one_schedule_done_by_hand():
     ledger, held = Ledger(costs), opening(costs)
     assert held == Storage(100, 10, 0, 7)
     changes = list(ledger.changes((Forward(0), Forward(0), Forward(1, 0), Backward(1), Free(1))))
-    assert [(c.during, c.after) for c in changes] == [(10, 10), (10, 0), (13, 13), (7, -3), (0, -10)]
+    assert [(c.during, c.after) for c in changes] == [(10, 10), (10, 0), (13, 13), (7, -3), (-10, -10)]
     assert changes[1].transients == 10  # The output that it replaces is held until it is done.
     assert (ledger.boundaries, ledger.residuals, ledger.cotangent) == ({0, 2}, {}, 1)
 

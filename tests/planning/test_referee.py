@@ -37,10 +37,10 @@ def test_bytes_and_seconds_of_each_action():
     assert simulation.timeline == (
         start + 10 + 1 + 5,
         after_second,
-        after_second,
+        after_free,
         after_free + 11,
         after_backward + 101 + 7,
-        after_backward + 101 - 11 - 1,
+        after_backward + 101 - 11 - 1 - 100,
     )
     assert simulation.peak == max(simulation.timeline)
     assert simulation.timeline[simulation.peak_at] == simulation.peak
@@ -134,4 +134,4 @@ def test_what_is_sent_is_held_no_longer():
     schedule = Schedule.parse(["F0:0", "F1:0", ">1", "F2:0", "B2", "-2", "<1", "B1", "-1", "B0", "-0"], "sent")
     held = [*simulate(schedule, costs).timeline]
     assert held == [balance.stored.total + balance.transients for balance in follow(costs, schedule)]
-    assert held[:7] == [3, 4, 4, 4, 5, 4, 4]
+    assert held[:7] == [3, 4, 4, 4, 5, 3, 4]

@@ -210,3 +210,15 @@ def test_seven_stages_against_all_schedules(seed):
     bound = least_time(costs, budget)
     assert bound is not None
     assert bound <= optimal_time(costs, budget) <= 1.01 * bound
+
+
+def test_the_smallest_peak_is_a_budget_where_a_backward_overwrites_its_input():
+    """The cotangent that it makes lies where its input was: the two are never there together."""
+    first = StageCost((SaveOption("all", 4, True, False, 1, 1),), boundary_bytes=100, cotangent_bytes=100, forward_time=1)
+    last = StageCost((SaveOption("input", 0, True, False, 1, 1, backward_transient=-100),), 0, 0, 1)
+    costs = ChainCosts((first, last), input_bytes=10, input_cotangent_bytes=10)
+    least = minimum_peak(costs)[0]
+    assert least == 124  # The backward of the first stage: its input, residuals and both cotangents.
+    schedule = get_policy("optimal")(costs, least)
+    assert simulate(schedule, costs).peak == least
+    assert least_time(costs, least) is not None
