@@ -115,7 +115,9 @@ def _simulated(
         size = costs.boundary_bytes(action.boundary) if moves else 0
         sent = isinstance(action, Offload) and action.boundary in away
         change = next(ledger.changes((action,)))
-        taken, given_back = change.during, change.during - change.after
+        # What is freed is given back once those that read it are done.
+        taken = 0 if isinstance(action, Free) else change.during
+        given_back = taken - change.after
         while held + taken > budget and finishing:
             finished, freed = heapq.heappop(finishing)
             now, held = max(now, finished), held - freed
