@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 
 from ckptgrad.chain.program import Program
@@ -72,6 +73,7 @@ class StagedGradient:
         recording = record(self.program, self.schedule, device)
         if any(isinstance(x, Tracer) for x in recording.constants.values()):
             raise StagedError.inside_a_transformation()
+        recording = replace(recording, constants=_as_they_are(recording.constants, device))
         programs = ready(recording.orders, self.program.target)
         return StagedLowered(self, recording, programs, tree, device)
 
@@ -161,7 +163,8 @@ class StagedExecutable:
         for place, constant in self._recording.constants.items():
             values[place] = constant
         try:
-            with shown(self._gradient.progress) as on_progress, self._mover() as mover:
+            # Programs that are compiled run as such where jax.disable_jit has others run operation by operation.
+            with shown(self._gradient.progress) as on_progress, self._mover() as mover, jax.disable_jit(False):
                 self._run(values, mover, on_progress)
             return self._returned(values)
         finally:
@@ -241,6 +244,11 @@ def _arrived(values: list[Any], place: int) -> Any:
     if isinstance(value, Moving):
         value = values[place] = value.block_until_ready()
     return value
+
+
+def _as_they_are(constants: Mapping[int, Any], device: Any) -> dict[int, Any]:
+    """Captured values, of NumPy arrays copies: as in any compiled program they stay what they were when it was compiled."""
+    return {k: jnp.array(x, device=device) if isinstance(x, np.ndarray) else x for k, x in constants.items()}
 
 
 def _device(leaves: Sequence[Any]) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import statistics
 from collections import deque
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, NamedTuple
@@ -88,17 +88,18 @@ def _seen(kind: str, place: str, device: Any) -> Seen:
     return Seen()
 
 
-def _per_byte(moved: Iterable[tuple[int, float]], latency: float) -> float:
+def _per_byte(moved: Collection[tuple[int, float]], latency: float) -> float:
     """Median seconds a byte; of the larger values, where they differ, as they take most of the time."""
-    pairs = [(size, seconds) for size, seconds in moved if size]
+    # A copy: other threads' gradients go on noting theirs.
+    pairs = [(size, seconds) for size, seconds in [*moved] if size]
     middle = statistics.median(size for size, _ in pairs) if pairs else 0
     # What takes hardly more than the latency says nothing about bytes.
     each = [max(seconds - latency, seconds / 2) / size for size, seconds in pairs if size >= middle]
     return max(statistics.median(each), 1e-15) if each else 1e-15
 
 
-def _times(lost: Sequence[float]) -> float:
-    return 1 / (1 - min(max(statistics.median(lost), 0.0), MOST_LOST))
+def _times(lost: Collection[float]) -> float:
+    return 1 / (1 - min(max(statistics.median([*lost]), 0.0), MOST_LOST))
 
 
 def _beside(span: Span, transfers: Sequence[Span]) -> float:

@@ -187,7 +187,7 @@ def test_what_runs_ahead_waits_for_room(monkeypatch):
         pytest.param(
             lambda f: jax.jit(lambda scale: cg.grad(lambda w: tanh_loss(w, X * scale), **STAGED)(WS))(1.0), id="captured"
         ),
-        pytest.param(lambda f: jax.jit(f.compile(WS, X).executable.__call__)(WS, X), id="compiled before"),
+        pytest.param(lambda f: jax.jit(f.compile(WS, X))(WS, X), id="compiled before"),
     ],
 )
 def test_inside_a_transformation_it_says_what_to_do(transformed):
@@ -215,6 +215,26 @@ def test_errors_of_a_stage_reach_the_caller():
 
     with pytest.raises(Exception, match="the sensor is gone"):
         cg.grad(loss, **STAGED)(jnp.ones(4))
+
+
+def test_captured_numpy_arrays_stay_what_they_were_when_it_was_compiled():
+    factors = np.linspace(1.0, 2.0, 4, dtype=np.float32)
+
+    def loss(x):
+        return jnp.sum(jnp.tanh(x) * factors)
+
+    x = jnp.ones(4)
+    expected, gradient = jax.grad(loss)(x), cg.grad(loss, **STAGED).compile(x)
+    factors *= 3
+    assert_same(gradient(x), expected)
+    assert_same(cg.grad(loss, **STAGED)(x), 3 * expected)
+
+
+def test_it_runs_where_nothing_is_jitted():
+    x = jnp.ones(4)
+    gradient = cg.grad(lambda x: jnp.sum(jnp.tanh(x)), **STAGED).compile(x)
+    with jax.disable_jit():
+        assert_same(gradient(x), 1 - jnp.tanh(x) ** 2, scale=10)
 
 
 def test_equal_gradients_have_equal_text():

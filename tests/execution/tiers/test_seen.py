@@ -57,3 +57,18 @@ def test_a_tier_is_known_by_its_place_whatever_its_capacity(tmp_path):
     small, large = (read_tier(f"disk:{tmp_path}:{size}") for size in ("1MiB", "2MiB"))
     assert seen(small, device) is seen(large, device)
     assert seen(small, device) is not seen(read_tier("host:1MiB"), device)
+
+
+def test_rates_are_told_while_another_gradient_notes_its_transfers():
+    found = Seen()
+
+    class Noted(tuple):
+        """Another is noted as soon as this one is read."""
+
+        def __iter__(self):
+            found.put.append((1000, 1.0))
+            return super().__iter__()
+
+    found.put.extend([Noted((1000, 1.0))] * ENOUGH)
+    found.get.extend([(1000, 1.0)] * ENOUGH)
+    assert found.rates(Rates(1.0, 1.0)).put == pytest.approx(1000.0)
