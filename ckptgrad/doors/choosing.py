@@ -109,8 +109,11 @@ def _chunked_plans(
 
 
 def _chosen(plans: Sequence[Plan], request: Request) -> Plan:
-    """The fastest plan, or the smallest where that is asked for; the first of equally good ones."""
-    return min(plans, key=_size_first if request.asks_for_least else _seconds)
+    """The fastest plan, or the smallest where that is asked for; the first of equally good ones.
+
+    Plans over chunks that are told to be equally slow (`over_chunks`) are told apart by their estimates.
+    """
+    return min(plans, key=_size_first if request.asks_for_least else _seconds_first)
 
 
 def beside(plan: Plan, planned: Sequence[Plan], programs: Sequence[Program]) -> Plan:
@@ -133,6 +136,10 @@ def _seconds(plan: Plan) -> float:
     return plan.seconds
 
 
+def _seconds_first(plan: Plan) -> tuple[float, float]:
+    return plan.seconds, plan.simulation.time
+
+
 def _size_first(plan: Plan) -> tuple[int, float]:
     return plan.peak_bytes, plan.seconds
 
@@ -147,24 +154,45 @@ def worth_chunking(best: Plan | None, finest: Program, request: Request) -> bool
     """
     if request.policy != "optimal":
         return best is None  # A plan that was saved may be one over chunks.
-    slow = best is None or request.asks_for_least or best.seconds > CHUNKS_WORTH * least_seconds(best.costs, None)
+    slow = best is None or request.asks_for_least or _is_slow(best, request)
     return slow and holds_enough(finest, request)
 
 
-def over_chunks(plan: Plan, finest: Program) -> Plan:
+def _is_slow(best: Plan, request: Request) -> bool:
+    """Whether the best plan with stages that run whole is much slower than without a budget.
+
+    Where chunks stay near, any plan is that is fenced, which costs more there than estimated: any within a budget without
+    room to store everything.
+    """
+    if best.target.platform.near_memory and isinstance(request.budget, int):
+        return best.fenced and everything_peak(best.costs) > request.budget
+    return best.seconds > CHUNKS_WORTH * least_seconds(best.costs, None)
+
+
+def _worth(finest: Program) -> float:
+    return 1.0 if finest.target.platform.near_memory else CHUNKS_WORTH
+
+
+def over_chunks(plan: Plan, finest: Program, asked: bool = False) -> Plan:
     """A plan of stages that may run over chunks; other plans stay as they are.
 
     It is taken to need at least the seconds from which on it is looked at, `CHUNKS_WORTH` times those of the fastest plan:
-    no larger budget, for which stages run whole, then has a plan that is said to be slower.
+    no larger budget, for which stages run whole, then has a plan that is said to be slower. But where chunks stay near, and
+    a compiler was asked what they take, that is believed: open programs, for larger budgets, are told by it too.
+
+    Args:
+        plan: the plan.
+        finest: the call with stages that run whole.
+        asked: whether its seconds are those that a compiler states.
     """
-    if not plan.program.chunked:
+    if not plan.program.chunked or (asked and plan.target.platform.near_memory):
         return plan
     return replace(plan, floor_seconds=chunked_seconds(finest))
 
 
 def chunked_seconds(finest: Program) -> float:
     """The least seconds of a plan over chunks of a call whose finest stages are these."""
-    return CHUNKS_WORTH * least_seconds(estimated_costs(finest), None)
+    return _worth(finest) * least_seconds(estimated_costs(finest), None)
 
 
 def holds_enough(finest: Program, request: Request) -> bool:
@@ -175,8 +203,9 @@ def holds_enough(finest: Program, request: Request) -> bool:
 def prefers_chunks(ways: Ways[Program], request: Request) -> bool:
     """Whether stages that run over chunks are planned first, and others only where these keep no budget.
 
-    That is so where, by estimates alone, for which no compiler is asked, they are the better ones by far (`CHUNKS_WORTH`):
-    keep a budget that others do not, are faster within it, or hold less where the smallest plan is asked for.
+    That is so where, by estimates alone, for which no compiler is asked, they are the better ones by far (`CHUNKS_WORTH`; at
+    all where they stay near): keep a budget that others do not, are faster within it, or hold less where the smallest plan
+    is asked for.
 
     Args:
         ways: to cut the call.
@@ -194,7 +223,7 @@ def prefers_chunks(ways: Ways[Program], request: Request) -> bool:
         return chunked is not None
     if request.asks_for_least:
         return is_smaller_by_far(chunked, best)
-    return CHUNKS_WORTH * chunked.seconds < best.seconds
+    return _worth(ways.finest) * chunked.seconds < best.seconds
 
 
 def is_smaller_by_far(chunked: Plan, whole: Plan) -> bool:

@@ -130,7 +130,8 @@ class _Search:
             if best is None or request.asks_for_least or self._may_be_better(best):
                 best = self._priced(best, cut, budget, errors)
         plan = None if best is None else best.plan
-        if self.cuts.chunked is not None and not chunks_first and worth_chunking(plan, finest.program, request):
+        within = request if request.asks_for_least else replace(request, budget=budget)
+        if self.cuts.chunked is not None and not chunks_first and worth_chunking(plan, finest.program, within):
             best = self._over_chunks(best, self.cuts.chunked(), budget, errors)
         if best is None:
             others = self.processes.first(
@@ -315,5 +316,6 @@ def _build(
         budget=request.budget if request.asks_for_least and limit is None else limit,
         policy=request.policy if policy is None else policy,
     )
-    plan = over_chunks(replace(make_plan(cut.program, within, costs), fenced=fenced), finest)
+    asked = request.costs != "estimate"
+    plan = over_chunks(replace(make_plan(cut.program, within, costs), fenced=fenced), finest, asked)
     return plan, cut.jitted(plan)

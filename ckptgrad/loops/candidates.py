@@ -196,7 +196,7 @@ def _step_costs(loop: Loop, roofline: Roofline, saveable: Saveable | None) -> li
             if not plans and part.residuals in seen:
                 continue
             seen.add(part.residuals)
-            replay = Replay(body, part)
+            replay = Replay(body, part, roofline.target.platform.slices_first)
             steps.append(StepCosts(replay, roofline, loop, inner))
             weight_sums = WeightSums(replay)
             if weight_sums.terms:

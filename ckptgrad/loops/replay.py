@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jax import lax
+
 from ckptgrad.graph.evaluate import read
-from ckptgrad.graph.graph import Variable
+from ckptgrad.graph.graph import Operation, Variable, variables_of
+from ckptgrad.graph.traits import is_product, is_same_numbers
 from ckptgrad.loops.body import Body
 from ckptgrad.once import once
 from ckptgrad.rules.decorators import instantiate
@@ -24,9 +27,16 @@ class Replay:
         x_reads: positions of the stacked inputs that it reads.
         private: the other values that are kept.
         stacked_only: outputs that are not carried on, entry buffers included: a step that runs again need not make them.
+        sliced: the stacked inputs of which the backward slices its entry before products read it.
     """
 
-    def __init__(self, body: Body, part: Partition) -> None:
+    def __init__(self, body: Body, part: Partition, slices_first: bool = False) -> None:
+        """
+        Args:
+            body: the body of the loop.
+            part: its joint graph, split by what is kept.
+            slices_first: whether what products read of stacks is sliced before (`Platform.slices_first`).
+        """
         self.body, self.part = body, part
         n, c = body.num_consts, body.num_carry
         position = {v: i for i, v in reversed([*enumerate(part.joint.inputs)])}
@@ -49,6 +59,9 @@ class Replay:
         carried_out = {a for i, a in enumerate(outputs[:c]) if isinstance(a, Variable) and i not in buffers}
         others = [*outputs[c:], *(outputs[i] for i in buffers)]
         self.stacked_only = [a for a in others if isinstance(a, Variable) and a not in carried_out]
+        stacks = part.joint.inputs[n + c :]
+        multiplied = _multiplied(part.backward_run.operations) if slices_first else frozenset()
+        self.sliced = frozenset(v for v in stacks if v in multiplied)
 
     def first(self, consts: Sequence[Any], carry: Sequence[Any], xs: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         """The values carried on and the stacked outputs, effects included."""
@@ -110,6 +123,8 @@ class Replay:
         n, c = self.body.num_consts, self.body.num_carry
         into, stacked = iter(arriving), iter(xs)
         reads = [consts[i] if i < n else next(into) if i < n + c else next(stacked) for i in self.reads]
+        names = (self.part.joint.inputs[i] for i in self.reads)
+        reads = [lax.optimization_barrier(x) if v in self.sliced else x for v, x in zip(names, reads, strict=True)]
         kept = {**dict(zip(self.private, private, strict=True)), **dict(zip(self.next_of, leaving, strict=True))}
         return self.part.backward_env([kept[v] for v in self.part.residuals], reads, cotangents)
 
@@ -130,3 +145,16 @@ class Replay:
         m = k + len(self.body.active_carry)
         full = [instantiate(g, v.aval) for g, v in zip(gradients[k:], wrt[k:], strict=True)]
         return list(gradients[:k]), full[: m - k], full[m - k :]
+
+
+def _multiplied(operations: Sequence[Operation]) -> frozenset[Variable]:
+    """What products read, directly or as views."""
+    sources: dict[Variable, Variable] = {}
+    found: set[Variable] = set()
+    for op in operations:
+        read_ = [sources.get(v, v) for v in variables_of(op.inputs)]
+        if is_product(op):
+            found.update(read_)
+        elif is_same_numbers(op):
+            sources.update(dict.fromkeys(op.outputs, read_[0]))
+    return frozenset(found)

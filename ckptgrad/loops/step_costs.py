@@ -62,7 +62,8 @@ class StepCosts:
         present = {*joint.inputs, *part.residuals, *joint.cotangents, *in_place}
         self._present, self._gradients = present - {*self._arriving}, gradients
         peak = peak_inside(self._backward_operations, self._present, gradients, roofline.target, self._arriving)
-        self.backward_inside = self.state + max(0, peak - roofline.target.total_bytes(self._arriving))
+        sliced = roofline.target.total_bytes(replay.sliced)
+        self.backward_inside = self.state + max(0, peak - roofline.target.total_bytes(self._arriving)) + sliced
 
     @property
     def forward_course(self) -> Course:

@@ -59,6 +59,8 @@ class Platform:
         forms: those in which operations run.
         whole_blocks: barriers cost time: stages may be whole blocks, where plans of these are faster.
         near_memory: the compiler itself keeps what is made and read again near, where that fits into `Rates.cache` bytes.
+        slices_first: products are slow that slice an operand from a stack as they read it, in the backward of a loop's step.
+        near_share: the least share of a stage's estimated time run whole that a loop over chunks which stay near takes.
         copies_operands: products work on copies: of convolutions with channels last, of half precision in single.
         adds_products: what is added to a total of its type right after a product is added by that product.
         reshapes_in_place: a value and its reshape are one buffer.
@@ -91,6 +93,8 @@ class Platform:
     forms: frozenset[Form] = frozenset()
     whole_blocks: bool = False
     near_memory: bool = False
+    near_share: float = 1.0
+    slices_first: bool = False
     copies_operands: bool = False
     adds_products: bool = False
     reshapes_in_place: bool = True

@@ -1,7 +1,10 @@
 """What is offered over chunks: fewer bytes inside, never less time than the stage run whole."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
+import pytest
 
 import ckptgrad as cg
 from ckptgrad.chunks.candidates import chunked_choices
@@ -12,10 +15,10 @@ from ckptgrad.target.roofline import Roofline
 X, W, ROOFLINE = jnp.ones((64, 8)), jnp.ones((8, 256)), Roofline(cg.target("cpu"))
 
 
-def choices(function, *args):
+def choices(function, *args, roofline=ROOFLINE):
     graph = cg.trace(function, *args)
     wrt, seeds = graph.inputs, graph.outputs
-    return chunked_choices(graph, wrt, seeds, partition(joint(graph, wrt, seeds), ()), ROOFLINE)
+    return chunked_choices(graph, wrt, seeds, partition(joint(graph, wrt, seeds), ()), roofline)
 
 
 def bytes_inside(part):
@@ -41,6 +44,17 @@ def test_no_chunks_are_taken_to_be_faster_than_the_whole():
     least = ROOFLINE.seconds(whole.backward_run.operations, whole.joint.gradients)
     for _, part in choices(layer, X, W):
         assert ROOFLINE.seconds(part.backward_run.operations, part.joint.gradients) >= least
+
+
+def test_chunks_that_stay_near_may_take_a_share_of_that():
+    target = ROOFLINE.target
+
+    def least(share):
+        roofline = Roofline(replace(target, platform=replace(target.platform, near_memory=True, near_share=share)))
+        made = (op for _, part in choices(layer, X, W, roofline=roofline) for op in part.joint.operations)
+        return min(op.known_cost.seconds for op in made if op.known_cost is not None)
+
+    assert least(100.0) == pytest.approx(2 * least(50.0))
 
 
 def test_what_mixes_examples_is_left_whole():

@@ -1,6 +1,7 @@
 """Which ways to cut a call are planned: over chunks where a budget asks for that, and then no others."""
 
 import itertools
+from dataclasses import replace
 from types import SimpleNamespace
 
 import jax.numpy as jnp
@@ -12,13 +13,21 @@ from ckptgrad.bytes import format_bytes
 from ckptgrad.chain.cutting import Ways
 from ckptgrad.costs import asked
 from ckptgrad.costs.estimated import estimated_costs
-from ckptgrad.doors.choosing import chunked_seconds, holds_enough, is_smaller_by_far, prefers_chunks, worth_chunking
+from ckptgrad.doors.choosing import (
+    chunked_seconds,
+    holds_enough,
+    is_smaller_by_far,
+    over_chunks,
+    prefers_chunks,
+    worth_chunking,
+)
 from ckptgrad.doors.gradient import GradientFunction
 from ckptgrad.planning.budget import everything_peak
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.request import Request
 from ckptgrad.target import target as host
 from ckptgrad.target.host_memory import Free
+from ckptgrad.target.target import described
 
 WIDTH, HIDDEN, BATCH = 32, 512, 64
 WS = [np.random.default_rng(k).normal(size=(WIDTH, HIDDEN)).astype("float32") / 8 for k in range(3)]
@@ -100,6 +109,18 @@ def test_no_larger_budget_is_told_to_be_slower_where_chunks_are_in_between(least
     assert 0 < len(chunked) < len(plans)
     assert all(b.seconds <= a.seconds for a, b in itertools.pairwise(plans))
     assert all(plan.seconds >= chunked_seconds(plans[-1].program) for plan in chunked)
+
+
+def test_where_chunks_stay_near_they_are_taken_unless_there_is_room_to_store_everything():
+    """And are not told to be faster than that; what a compiler says of them is believed."""
+    tpu = described("tpu")
+    near = replace(tpu, platform=replace(tpu.platform, near_share=0.1), rates=replace(tpu.rates, launch=0.0))
+    options = {"costs": "estimate", "chunks": True, "target": near}
+    most = everything_peak(cg.plan(mlp, WS, X, **options).costs)
+    tight, roomy = (cg.plan(mlp, WS, X, budget=budget, **options) for budget in (most - 1, most))
+    assert (tight.program.chunked, roomy.program.chunked) == (True, False)
+    assert tight.simulation.time < roomy.seconds == pytest.approx(tight.seconds)
+    assert over_chunks(replace(tight, floor_seconds=0.0), roomy.program, asked=True).seconds == tight.simulation.time
 
 
 def test_no_compiler_is_asked_about_stages_that_run_whole_where_chunks_are_preferred(monkeypatch):
