@@ -63,6 +63,7 @@ class Platform:
         near_share: the least share of a stage's estimated time run whole that a loop over chunks which stay near takes.
         copies_operands: products work on copies: of convolutions with channels last, of half precision in single.
         adds_products: what is added to a total of its type right after a product is added by that product.
+        starts_kernels: operations are kernels, each of which takes `Rates.launch` to start, outside of loops too.
         reshapes_in_place: a value and its reshape are one buffer.
         repeats_transcendentals: exp, tanh and the like are done again in each fusion that reads them, rather than stored.
         repeats_half: those of half precision too.
@@ -97,6 +98,7 @@ class Platform:
     slices_first: bool = False
     copies_operands: bool = False
     adds_products: bool = False
+    starts_kernels: bool = False
     reshapes_in_place: bool = True
     repeats_transcendentals: bool = True
     repeats_half: bool = True

@@ -68,17 +68,19 @@ class Roofline:
 
         Results are written to fresh memory; intermediates reuse the same memory.
         """
+        seconds = self._run(operations, results, self.rates.write_rate)
+        return seconds + self._starting(operations, results) if self.target.platform.starts_kernels else seconds
+
+    def warm_seconds(self, operations: Sequence[Operation], results: Collection[Variable]) -> float:
+        """As `seconds` inside a loop: results are written to memory that was in use before, and starting counts."""
+        return self._run(operations, results, self.rates.read_rate) + self._starting(operations, results)
+
+    def _run(self, operations: Sequence[Operation], results: Collection[Variable], result_rate: float) -> float:
         written, read = traffic(operations, results, self.target)
         fresh = self._bytes_made(operations, results)
         moved = max(0, written - fresh) + read
         arithmetic = sum(map(self.arithmetic, operations))
-        return arithmetic + fresh / self.rates.write_rate + moved / self.rates.read_rate
-
-    def warm_seconds(self, operations: Sequence[Operation], results: Collection[Variable]) -> float:
-        """As `seconds` inside a loop: results are written to memory that was in use before, and starting counts."""
-        fresh = self._bytes_made(operations, results)
-        warm = self.seconds(operations, results) - fresh / self.rates.write_rate + fresh / self.rates.read_rate
-        return warm + self._starting(operations, results)
+        return arithmetic + fresh / result_rate + moved / self.rates.read_rate
 
     def near_seconds(self, operations: Sequence[Operation], results: Collection[Variable]) -> float:
         """As `warm_seconds`, where only operands and results are moved: what is made in between stays in near memory."""

@@ -21,6 +21,7 @@ PLATFORM = Platform(
     forms=frozenset({Form.MERGED_AXES}),
     open_stores_half=True,
     adds_products=True,
+    starts_kernels=True,
     kernel_cache_option="xla_gpu_kernel_cache_file",
     kernel_cache_needs=GPU_KERNEL_OPTIONS,
     # PCI Express 4 with 16 lanes, as far as it is reached.
