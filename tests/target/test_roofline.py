@@ -54,6 +54,17 @@ def test_a_run_writes_its_results_to_fresh_memory_and_reads_what_it_is_given():
     assert ROOFLINE.warm_seconds(graph.operations, graph.outputs) == pytest.approx(10 / 100 + 40 / 40 + 40 / 40 + 0.5)
 
 
+def test_on_gpus_each_kernel_is_started():
+    """A product, and all that is fused behind it: two kernels, outside of loops too."""
+    graph = cg.trace(lambda x, y: jnp.tanh(jnp.sin(lax.dot(x, y))), X, jnp.ones((5, 2)))
+    roofline = Roofline(replace(described("gpu"), rates=RATES))
+    unstarted = replace(roofline.target, rates=replace(RATES, launch=0.0))
+    started = roofline.seconds(graph.operations, graph.outputs) - Roofline(unstarted).seconds(
+        graph.operations, graph.outputs
+    )
+    assert started == pytest.approx(2 * 0.5)
+
+
 def test_between_operands_and_results_nothing_is_moved_that_stays_near():
     """40 bytes are read and 40 written; the tanh of a product's operand, in memory otherwise, is neither."""
     graph = cg.trace(lambda x: lax.dot(jnp.tanh(x), x.T), X)
