@@ -15,6 +15,9 @@ from ckptgrad.target.roofline import Roofline
 
 # Steps for which the plans of a loop of unknown length are compared.
 USUAL_LENGTH = 1024
+# Operations that a group of steps starts of its own, and a climb to its start from an earlier checkpoint, beside one for
+# each value: numbers of steps and places of checkpoints are computed by the device too.
+_GROUP, _CLIMB = 5, 14
 _CARRIED = "carried value"
 
 
@@ -147,6 +150,18 @@ class StepCosts:
         self.back += (
             products + 2 * self.waiting / roofline.rates.read_rate + len(weight_sums.stacked) * roofline.rates.launch
         )
+
+    @property
+    def group_start(self) -> float:
+        """Seconds to start what a group does beside its steps: its state, room for stacks, and sums when it ends."""
+        rooms = self._stacks + (0 if self.weight_sums is None else len(self.weight_sums.stacked))
+        sums = 0 if self.weight_sums is None else 2 * len(self.weight_sums.terms)
+        return (_GROUP + len(self.replay.body.moving) + rooms + sums) * self.roofline.rates.launch
+
+    @property
+    def climb_start(self) -> float:
+        """Seconds to start what a climb to a group does beside its steps: where to, and a state that is read and stored."""
+        return (_CLIMB + 4 * len(self.replay.body.moving)) * self.roofline.rates.launch
 
     @property
     def _stacks(self) -> int:

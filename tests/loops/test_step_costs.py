@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import jax.numpy as jnp
+import pytest
 from jax import lax
 
 from ckptgrad.loops.replay import Replay
@@ -62,6 +63,15 @@ def test_courses_reach_what_is_held_inside():
     assert 0 < sum(seconds for seconds, _ in forward) < sum(seconds for seconds, _ in backward)
     assert max(held for _, held in forward) <= costs.forward_inside
     assert max(held for _, held in backward) == costs.backward_inside
+
+
+def test_what_a_group_does_beside_its_steps_takes_launches():
+    """Sums that wait need room and a product each; a climb needs as many however much is kept."""
+    launch = ROOFLINE.rates.launch
+    kept, deferred = costs_of("dot_general"), costs_of("dot_general", deferred=True)
+    assert deferred.group_start - kept.group_start == pytest.approx(3 * launch)
+    assert kept.group_start - costs_of(None).group_start == pytest.approx(launch)
+    assert kept.climb_start == deferred.climb_start > kept.group_start > 5 * launch
 
 
 def test_one_option_beats_another_that_is_worse_in_something_and_better_in_nothing():

@@ -74,10 +74,10 @@ class FromCheckpoints(Reversal[LoopT]):
             if slots * state > most:
                 continue
             again = extra_forwards(groups, slots) - (groups - 1)
-            seconds = backward + again * group * plain
+            two_levels = slots >= groups
+            seconds = backward + again * group * plain + (0.0 if two_levels else groups * costs.climb_start)
             if forward + seconds > slowest:
                 return
-            two_levels = slots >= groups
             yield Candidate(
                 costs,
                 partial(cls, costs.replay, slots, group, costs.weight_sums),
@@ -122,7 +122,7 @@ def backward_seconds(costs: StepCosts, group: int) -> float:
     # Sums once per group; and what does not stay near from one pass through a group to the next.
     far = max(0.0, 1 - costs.roofline.rates.cache / max(inside_bytes(costs, group), 1))
     adding = (3 * costs.sums * groups + far * 2 * costs.length * costs.each) / costs.roofline.rates.read_rate
-    return costs.length * (costs.keep + costs.back) + adding
+    return costs.length * (costs.keep + costs.back) + groups * costs.group_start + adding
 
 
 @reversal(
