@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.core import Tracer
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
 from ckptgrad.doors.calling import Call
 from ckptgrad.errors import OptionError
@@ -51,8 +51,22 @@ def _given(call: Call, shardings: Any) -> Shardings:
     except (TypeError, ValueError) as error:
         raise OptionError(f"shardings= does not fit the arguments of {title(call.original)}: {error}") from error
     # Leaves of the keywords come last.
-    of_args = [_on_mesh(s) for s in jax.tree.leaves(full, is_leaf=is_none)]
+    of_args = [_on_mesh(_understood(s, call)) for s in jax.tree.leaves(full, is_leaf=is_none)]
     return (*of_args, *[None] * (len(call.leaves) - len(of_args)))
+
+
+def _understood(given: Any, call: Call) -> Sharding | None:
+    """One of `shardings=`.
+
+    Raises:
+        OptionError: it is neither a sharding nor None: a specification alone says no mesh.
+    """
+    if given is None or isinstance(given, Sharding):
+        return given
+    raise OptionError(
+        f"shardings= for {title(call.original)} has {given!r}, a {type(given).__name__}; write None for what is on one device, "
+        f"or jax.sharding.NamedSharding(mesh, PartitionSpec(...)), which says over which mesh it lies"
+    )
 
 
 def _on_one(tracer: Tracer, target: Target) -> NamedSharding | None:

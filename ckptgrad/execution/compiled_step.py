@@ -12,7 +12,7 @@ from ckptgrad.results.step_certificate import StepCertificate
 from ckptgrad.target.target import Target
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class CompiledStep:
     """A compiled step with its certificate; call it as the function that it is made from. It prints as its certificate.
 

@@ -12,6 +12,7 @@ import jax
 from jax.sharding import Mesh
 
 from ckptgrad.errors import OptionError
+from ckptgrad.errors.base import near_miss
 from ckptgrad.target.attached import attached, attached_cpu, target_of
 from ckptgrad.target.chips.chip import Chip
 from ckptgrad.target.chips.gpus import described_gpu, gpu_names, gpu_of_file
@@ -20,6 +21,8 @@ from ckptgrad.target.topology import gpu_topology, tpu_topology
 
 TargetChoice: TypeAlias = str | PathLike[str] | Device | Mesh | Target | None
 
+# The smallest of each kind, for suggestions.
+_TOPOLOGIES = ("v5e:2x2", "v6e:2x2", "v4:2x2x1", "v5p:2x2x1", "tpu7x:2x2x1")
 _TPU = re.compile(r"(v\d+[a-z]*|tpu\d+[a-z]*):\d+(x\d+)+")
 _COUNTED = re.compile(r"(.*?)(?::([1-9]\d*))?")
 
@@ -85,7 +88,8 @@ def _gpu(kind: str, name: str) -> Chip:
     if Path(kind).is_file():
         return gpu_of_file(kind)
     names = ", ".join(gpu_names())
+    meant = near_miss(name.lower(), ["cpu", *gpu_names(), *_TOPOLOGIES])
     raise OptionError(
-        f"target={name!r} is not known; there are {names} (several as 'h100:8'), TPU topologies as 'v5e:2x2', 'cpu', "
-        f"and files that describe a GPU"
+        f"target={name!r} is not known{f': did you mean {meant!r}?' if meant else '.'} There are {names} (several as "
+        f"'h100:8'), TPU topologies as 'v5e:2x2', 'cpu', and files that describe a GPU"
     )

@@ -49,6 +49,12 @@ def test_what_does_not_fit_is_refused():
         cg.grad(loss, shardings=(WHOLE,)).plan(PARAMS, X)
 
 
+@pytest.mark.parametrize("given", [P("data"), "data", 4])
+def test_what_names_no_mesh_is_refused(given):
+    with pytest.raises(OptionError, match=r"shardings= for loss .* has .*NamedSharding\(mesh"):
+        cg.grad(loss, shardings=(None, given)).plan(PARAMS, X)
+
+
 def test_plans_on_an_abstract_mesh_are_for_one_device():
     both = cg.grad(loss).plan(PARAMS, X), cg.grad(loss, shardings=(WHOLE, SPLIT)).plan(PARAMS, X)
     assert both[1].peak_bytes < both[0].peak_bytes

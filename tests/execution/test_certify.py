@@ -455,3 +455,11 @@ def test_a_certificate_prints_as_a_small_table():
     assert f"{safe.peak_bytes / 2**10:.1f} KiB" in lines[0]
     assert max(map(len, lines)) < 100
     assert repr(safe) == str(safe)
+
+
+def test_it_is_no_function_to_transform():
+    """As what JAX compiled: a TypeError that says so, however it is asked for."""
+    found = certified(None)
+    for transformed in (jax.jit(found), jax.grad(lambda ws, x: found(ws, x)[0])):
+        with pytest.raises(TypeError, match="Cannot apply JAX transformations"):
+            transformed(WS, X)

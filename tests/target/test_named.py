@@ -22,6 +22,14 @@ def loss(ws, x):
     return (x**2).mean()
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"), [("H100", "h100"), ("h10O", "h100"), ("v5e", "v5e:2x2"), ("CPU", "cpu"), ("tpu7x", "tpu7x:2x2x1")]
+)
+def test_a_near_miss_is_asked_about(name, meant):
+    with pytest.raises(OptionError, match=f"target='{name}' is not known: did you mean '{meant}'"):
+        cg.target(name)
+
+
 def test_what_is_attached_is_a_target():
     device = jax.devices()[0]
     targets = [cg.target(), cg.target("cpu"), cg.target(device), cg.target(Mesh(np.array([device]), ("x",)))]
