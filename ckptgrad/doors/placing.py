@@ -64,8 +64,8 @@ def _understood(given: Any, call: Call) -> Sharding | None:
     if given is None or isinstance(given, Sharding):
         return given
     raise OptionError(
-        f"shardings= for {title(call.original)} has {given!r}, a {type(given).__name__}; write None for what is on one device, "
-        f"or jax.sharding.NamedSharding(mesh, PartitionSpec(...)), which says over which mesh it lies"
+        f"shardings= for {title(call.original)} has {given!r}, a {type(given).__name__}; write None for what is on one "
+        f"device, or jax.sharding.NamedSharding(mesh, PartitionSpec(...)), which says over which mesh it lies"
     )
 
 
