@@ -82,11 +82,12 @@ def make_plan(program: Program, request: Request, costs: ChainCosts | None = Non
         explained = error.on(program.devices, partial(_floor, program, request, costs, error, everything, asks))
         raise explained.taken_from(share_words(request.budget, costs)) from None
     check_effects(program, schedule)
-    makespan, moving, rates = None, moving_bytes(costs, schedule), dict[str, Rates]()
+    moving = moving_bytes(costs, schedule, simulation.peak, limit)
+    makespan, rates = None, dict[str, Rates]()
     if any(isinstance(action, Offload) for action in schedule):
         _check_tiers(request, schedule)
         rooms = _rooms(program, request)
-        makespan = makespan_of(costs, schedule, [room.rates for room in rooms]).seconds
+        makespan = makespan_of(costs, schedule, [room.rates for room in rooms], limit).seconds
         rates = {str(tier): room.rates for tier, room in zip(request.tiers, rooms, strict=True)}
     plan = Plan(program, costs, schedule, simulation, limit, makespan=makespan, moving_bytes=moving, tier_rates=rates)
     return replace(plan, budget_source=share_words(request.budget, costs))
@@ -184,9 +185,8 @@ def _decide(program: Program, request: Request, costs: ChainCosts) -> tuple[Sche
     if not isinstance(schedule, Schedule):
         raise ScheduleError(f"the policy {policy!r} returned a {type(schedule).__name__}, not a ckptgrad.Schedule")
     simulation = simulate(schedule, costs)
-    peak = simulation.peak + moving_bytes(costs, schedule)
-    if limit is not None and peak > limit:
-        raise BudgetError(limit, peak, None, schedule.policy)
+    if limit is not None and simulation.peak > limit:
+        raise BudgetError(limit, simulation.peak, None, schedule.policy)
     return schedule, simulation, limit
 
 

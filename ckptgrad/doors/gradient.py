@@ -197,7 +197,7 @@ class GradientFunction:
         tiers = tuple(tier for tier in self.request.tiers if isinstance(tier, Tier))
 
         def staged(plan: Plan) -> StagedGradient:
-            return StagedGradient(plan.program, plan.schedule, assemble, self.request.progress, tiers)
+            return StagedGradient(plan.program, plan.schedule, assemble, self.request.progress, tiers, plan.moving_bytes)
 
         return Cut(chain.program, staged, staged=True)
 

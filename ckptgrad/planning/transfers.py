@@ -26,10 +26,12 @@ from ckptgrad.planning.schedule import Action, Backward, Fetch, Forward, Free, O
 
 # The prices of a boundary, as shares of its bytes, at which schedules are planned: at none, all are stored and sent.
 SHARES = (Fraction(0), Fraction(1, 16), Fraction(1, 8), Fraction(1, 4), Fraction(3, 8), Fraction(1, 2))
-# Boundaries by which the room is smaller for which schedules are planned than what they may hold: fetches may come earlier.
-SPARE = (0, 2, 4)
+# In boundaries: what is held beside a schedule for values on their way, one out and one in, and by how much the room for
+# which the schedule is planned is smaller than what it may hold: fetches may come earlier.  Where nothing is held for values
+# on their way, computation waits for transfers more often, and more boundaries fit.
+ROOMS = ((2, 0), (2, 2), (2, 4), (0, 0))
 # Stages from which on fewer are tried, as each takes long.
-LONG_CHAIN, FEW_SHARES, FEW_SPARE = 500, SHARES[::2], SPARE[1:]
+LONG_CHAIN, FEW_SHARES, FEW_ROOMS = 500, SHARES[::2], ROOMS[1:3]
 # A fetch moves up by the time of this many transfers at most: more would take room that others need.
 AHEAD = 3
 
@@ -70,7 +72,7 @@ def tiered_schedule(
         smallest = error
     for share in SHARES if len(costs) < LONG_CHAIN else FEW_SHARES:
         for sent in sent_at(costs, budget, rooms, plan, share):
-            seconds = makespan_of(costs, sent, [room.rates for room in rooms]).seconds
+            seconds = makespan_of(costs, sent, [room.rates for room in rooms], budget).seconds
             best = min(best or (seconds, sent), (seconds, sent), key=lambda found: found[0])
     if best is None:
         assert smallest is not None
@@ -78,17 +80,34 @@ def tiered_schedule(
     return best[1]
 
 
-def makespan_of(costs: ChainCosts, schedule: Schedule, rates: Sequence[Rates]) -> Makespan:
-    """The simulated time of a schedule on a device that has the bytes which it is certified to take, and no more."""
+def makespan_of(costs: ChainCosts, schedule: Schedule, rates: Sequence[Rates], budget: int | None = None) -> Makespan:
+    """The simulated time of a schedule on a device that has the bytes which it is certified to take, and no more.
+
+    Args:
+        costs: of the chain.
+        schedule: its schedule.
+        rates: of its tiers.
+        budget: as for `moving_bytes`.
+    """
     ledger = Ledger(costs)
     ledger.run(schedule.actions)
-    return simulate_makespan(costs, schedule, rates, ledger.peak + moving_bytes(costs, schedule))
+    moving = moving_bytes(costs, schedule, ledger.peak, budget)
+    return simulate_makespan(costs, schedule, rates, ledger.peak + moving)
 
 
-def moving_bytes(costs: ChainCosts, schedule: Iterable[Action]) -> int:
-    """Bytes of one boundary on its way out and one on its way in, beside what a schedule holds; 0 where none is sent."""
+def moving_bytes(costs: ChainCosts, schedule: Iterable[Action], peak: int = 0, budget: int | None = None) -> int:
+    """Bytes beside what a schedule holds, so that transfers go on beside computation: of one boundary on its way out and one
+    on its way in, or what a budget leaves of that; 0 where none is sent.
+
+    Args:
+        costs: of the chain.
+        schedule: its actions.
+        peak: what they hold at most.
+        budget: bytes of the device; None: there is room.
+    """
     sent = {action.boundary for action in schedule if isinstance(action, Offload)}
-    return 2 * max(map(costs.boundary_bytes, sent), default=0)
+    most = 2 * max(map(costs.boundary_bytes, sent), default=0)
+    return most if budget is None else min(most, max(0, budget - peak))
 
 
 def sent_at(
@@ -102,10 +121,10 @@ def sent_at(
 
     Arguments are those of `tiered_schedule`.
     """
-    # One boundary on its way out and one on its way in are held beside what is counted.
     most = max(1, *(costs.boundary_bytes(i) for i in range(len(costs) + 1)))
-    inner = budget - 2 * most
-    for room in (inner - spare * most for spare in (SPARE if len(costs) < LONG_CHAIN else FEW_SPARE)):
+    for moving, spare in ROOMS if len(costs) < LONG_CHAIN else FEW_ROOMS:
+        inner = budget - moving * most
+        room = inner - spare * most
         with suppress(BudgetError):
             sent = with_transfers(costs, plan(_priced(costs, share), room), inner, rooms) if room > 0 else None
             if sent is not None:

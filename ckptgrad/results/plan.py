@@ -48,7 +48,8 @@ class Plan(Shown):
         fenced: whether stages are isolated from each other.
         open_seconds: of a plan that was compiled with its stages open to each other, the estimated seconds of that program.
         makespan: of a plan that sends values to tiers, the simulated seconds, of which some pass beside transfers.
-        moving_bytes: of such a plan, bytes of one value on its way there and one on its way back, beside what it holds.
+        moving_bytes: of such a plan, bytes of one value on its way there and one on its way back, beside what it holds; or
+            what its budget leaves of that.
         tier_rates: of such a plan, how fast each tier is taken to be, and from what that is known.
         budget_source: what the budget is taken from, in words, where it was asked for as "auto" or as a share.
         microbatches: in how many parts of the batch it runs, one after the other; program and costs are those of one.

@@ -46,6 +46,7 @@ class StagedGradient:
         assemble: makes of the program's results what the caller gets.
         progress: as the option of `Request`.
         tiers: by their numbers in the schedule.
+        moving: bytes for values on their way to tiers and back, beside what the schedule holds.
     """
 
     program: Program
@@ -53,6 +54,7 @@ class StagedGradient:
     assemble: Assemble
     progress: bool | OnProgress = False
     tiers: tuple[Tier, ...] = ()
+    moving: int = 0
 
     def expected_peak(self, timeline: Sequence[int]) -> int:
         """As `account.expected_peak`."""
@@ -133,8 +135,9 @@ class StagedExecutable:
 
     @property
     def peak_bytes(self) -> int:
-        """The most bytes at one moment, beyond the arguments; with those of one value on its way each way."""
-        return peak(self.account) + 2 * self._recording.largest_transfer
+        """The most bytes at one moment, beyond the arguments; with those of one value on its way each way, or as many as the
+        plan has room for."""
+        return peak(self.account) + min(self._gradient.moving, 2 * self._recording.largest_transfer)
 
     def memory_analysis(self) -> MemoryStats:
         """Its bytes, as those of a compiled program."""
