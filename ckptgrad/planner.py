@@ -275,7 +275,8 @@ def costs_to_compile(program: Program, request: Request) -> ChainCosts:
     if not _asks_about_few(program, request):
         return program_costs(program, request.costs, compiling=True)
     program.target.check_compiles()
-    few = program.target.platform.slow_probes or program.chunked
+    platform = program.target.platform
+    few = platform.slow_probes or program.chunked or not (platform.quick_probes or request.budget is None)
     if request.budget is None:
         budgets: tuple[Budget, ...] = (None,)
     else:
@@ -313,14 +314,17 @@ def _asks_within_budget(program: Program, request: Request) -> bool:
 
 
 def _asks_about_few(program: Program, request: Request) -> bool:
-    """Whether the compiler is asked about some options only: where a stage takes it a while, or stages may run over chunks,
-    in very many ways, and `costs="auto"`.
+    """Whether the compiler is asked about some options only: where a stage takes it a while, or stages may run over chunks or
+    have loops, in very many ways, and `costs="auto"`. Of loops on one device estimates are enough; on several it is the
+    partitioner that decides what is held in a step.
 
     What is not asked about is taken to exceed its estimate by as much as what was, so that a smaller plan may be missed.
     """
     platform = program.target.platform
     takes_a_while = platform.slow_probes or (request.budget is None and not platform.quick_probes)
-    return request.costs == "auto" and (program.chunked or (takes_a_while and count_probes(program) <= MOST_PROBES))
+    spread_loops = program.devices > 1 and any(kind.has_loops for kind in program.kinds)
+    in_many_ways = program.chunked or spread_loops
+    return request.costs == "auto" and (in_many_ways or (takes_a_while and count_probes(program) <= MOST_PROBES))
 
 
 def limit_bytes(program: Program, request: Request, costs: ChainCosts) -> int | None:

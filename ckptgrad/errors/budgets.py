@@ -73,9 +73,11 @@ class BudgetError(CkptgradError):
         if self.policy not in (None, "optimal"):
             remedy += ", or use policy 'optimal'"
         least = f"the smallest feasible peak{by}: {_exactly(self.smallest)}{at}"
-        each = f" a device, of {self.devices}," if self.devices > 1 else ""
-        source = f", {self.source}," if self.source else ""
-        asked = f"a budget of {_exactly(self.budget)}{each}{source} is below {least}; {remedy}"
+        told = [f"a device, of {self.devices}"] if self.devices > 1 else []
+        told += [self.source] if self.source else []
+        between = " " if self.devices > 1 else ", "
+        whose = between + ", ".join(told) + "," if told else ""
+        asked = f"a budget of {_exactly(self.budget)}{whose} is below {least}; {remedy}"
         return asked if self.floor is None else f"{asked}\n{self.floor}"
 
     @property

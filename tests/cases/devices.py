@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from math import isqrt
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,25 @@ from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-DEPTH, WIDTH, HIDDEN, ROWS = 4, 16, 32, 512
+WIDTH, HIDDEN = 16, 32
+
+
+class Size(NamedTuple):
+    """How many layers a model has, one after the other or as steps of a loop, and about how many rows of activations."""
+
+    depth: int
+    steps: int
+    rows: int
+
+    @property
+    def times(self) -> int:
+        """How much longer each of two axes of rows is than in the small size."""
+        return isqrt(self.rows // 512)
+
+
+SMALL = Size(4, 4, 512)
+# Activations are most of what a device holds, as where models are spread to be trained.
+LARGE = Size(12, 36, 8192)
 
 
 def mesh_of(shape: tuple[int, ...], names: tuple[str, ...], kind: str = "Auto") -> Mesh:
@@ -39,9 +58,9 @@ def scanned(ws, x):
     return (lax.scan(lambda x, w: (block(x, w), None), x, ws)[0] ** 2).mean()
 
 
-def parameters() -> list[dict[str, np.ndarray]]:
+def parameters(depth: int) -> list[dict[str, np.ndarray]]:
     return [
-        {"in": numbers((WIDTH, HIDDEN), 2 * i, 0.3), "out": numbers((HIDDEN, WIDTH), 2 * i + 1, 0.3)} for i in range(DEPTH)
+        {"in": numbers((WIDTH, HIDDEN), 2 * i, 0.3), "out": numbers((HIDDEN, WIDTH), 2 * i + 1, 0.3)} for i in range(depth)
     ]
 
 
@@ -51,21 +70,22 @@ def placed(mesh: Mesh, values: Any, specs: Any) -> Any:
     return jax.tree.map(lambda x, s: jax.device_put(jnp.asarray(x), NamedSharding(mesh, s)), values, full)
 
 
-def plain(shape, names, weights, rows, kind="Auto", loss=layers):
+def plain(shape, names, weights, rows, kind="Auto", loss=layers, size=SMALL):
     """Layers on a mesh: the specifications of the two weights of each, and of the batch."""
     mesh = mesh_of(shape, names, kind)
     specs = dict(zip(("in", "out"), weights, strict=True))
-    return loss, (placed(mesh, parameters(), [specs] * DEPTH), placed(mesh, numbers((ROWS, WIDTH), 99), rows))
+    x = numbers((size.rows, WIDTH), 99)
+    return loss, (placed(mesh, parameters(size.depth), [specs] * size.depth), placed(mesh, x, rows))
 
 
-def stacked(shape, names, weights, rows, kind="Auto"):
+def stacked(shape, names, weights, rows, kind="Auto", size=SMALL):
     mesh = mesh_of(shape, names, kind)
-    ws = jax.tree.map(lambda *xs: np.stack(xs), *parameters())
+    ws = jax.tree.map(lambda *xs: np.stack(xs), *parameters(size.steps))
     specs = dict(zip(("in", "out"), (P(None, *w) for w in weights), strict=True))
-    return scanned, (placed(mesh, ws, specs), placed(mesh, numbers((ROWS, WIDTH), 99), rows))
+    return scanned, (placed(mesh, ws, specs), placed(mesh, numbers((size.rows, WIDTH), 99), rows))
 
 
-def gathered(shape=(8,)):
+def gathered(shape=(8,), size=SMALL):
     """Parameters that are gathered where they are used, as the user says by constraints."""
     mesh = mesh_of(shape, ("data",))
     whole = NamedSharding(mesh, P())
@@ -73,11 +93,11 @@ def gathered(shape=(8,)):
     def loss(ws, x):
         return layers([jax.tree.map(lambda w: lax.with_sharding_constraint(w, whole), w) for w in ws], x)
 
-    _, args = plain(shape, ("data",), (P("data"), P("data")), P("data"))
+    _, args = plain(shape, ("data",), (P("data"), P("data")), P("data"), size=size)
     return loss, args
 
 
-def sequence_parallel():
+def sequence_parallel(size=SMALL):
     """Attention over a sequence that is spread over the devices: what is attended to is gathered."""
     mesh = mesh_of((2, 4), ("data", "sequence"))
 
@@ -89,11 +109,12 @@ def sequence_parallel():
             x = lax.with_sharding_constraint(x, NamedSharding(mesh, P("data", "sequence")))
         return (x**2).mean()
 
-    ws = [{name: numbers((WIDTH, WIDTH), 3 * i + k, 0.3) for k, name in enumerate("qkv")} for i in range(DEPTH)]
-    return loss, (placed(mesh, ws, P()), placed(mesh, numbers((4, 16, WIDTH), 99), P("data", "sequence")))
+    ws = [{name: numbers((WIDTH, WIDTH), 3 * i + k, 0.1) for k, name in enumerate("qkv")} for i in range(size.depth)]
+    x = numbers((4, size.rows // 32, WIDTH), 99)
+    return loss, (placed(mesh, ws, P()), placed(mesh, x, P("data", "sequence")))
 
 
-def experts():
+def experts(size=SMALL):
     """Layers of eight experts, one a device; the rows of each come from all devices."""
     mesh = mesh_of((8,), ("expert",))
     by_expert = NamedSharding(mesh, P("expert"))
@@ -112,14 +133,15 @@ def experts():
             "in": numbers((8, WIDTH, WIDTH), 3 * i + 1, 0.3),
             "out": numbers((8, WIDTH, WIDTH), 3 * i + 2, 0.1),
         }
-        for i in range(DEPTH)
+        for i in range(size.depth)
     ]
-    specs = [{"gate": P(), "in": P("expert"), "out": P("expert")}] * DEPTH
-    return loss, (placed(mesh, ws, specs), placed(mesh, numbers((ROWS, WIDTH), 99), P("expert")))
+    specs = [{"gate": P(), "in": P("expert"), "out": P("expert")}] * size.depth
+    return loss, (placed(mesh, ws, specs), placed(mesh, numbers((size.rows, WIDTH), 99), P("expert")))
 
 
-def pipeline():
+def pipeline(size=SMALL):
     """Eight stages, one a device, through which parts of the batch pass: `shard_map` and `ppermute`."""
+    each = size.depth // 4
     mesh, parts = mesh_of((8,), ("stage",)), 4
 
     def loss(ws, x):
@@ -130,7 +152,8 @@ def pipeline():
             done = []
             for step in range(parts + 7):
                 here = jnp.where(number == 0, x[min(step, parts - 1)], here)
-                here = block(here, jax.tree.map(lambda a: a[0], w))
+                for layer in range(each):
+                    here = block(here, jax.tree.map(lambda a: a[0, layer], w))
                 if step >= 7:
                     done.append(here)
                 here = lax.ppermute(here, "stage", [(i, (i + 1) % 8) for i in range(8)])
@@ -138,11 +161,11 @@ def pipeline():
 
         return (run(ws, x)[-1] ** 2).mean()
 
-    ws = {"in": numbers((8, WIDTH, HIDDEN), 1, 0.3), "out": numbers((8, HIDDEN, WIDTH), 2, 0.3)}
-    return loss, (placed(mesh, ws, P("stage")), placed(mesh, numbers((parts, 8, WIDTH), 99), P()))
+    ws = stacked_parameters(8, each)
+    return loss, (placed(mesh, ws, P("stage")), placed(mesh, numbers((parts, size.rows // 64, WIDTH), 99), P()))
 
 
-def mapped(check: bool = True):
+def mapped(check: bool = True, size=SMALL):
     """A loss around layers in a `shard_map`, with parameters gathered by hand."""
     mesh = mesh_of((8,), ("data",))
 
@@ -156,11 +179,11 @@ def mapped(check: bool = True):
             x = run(w, x)
         return (x**2).mean()
 
-    _, args = plain((8,), ("data",), (P("data"), P("data")), P("data"))
+    _, args = plain((8,), ("data",), (P("data"), P("data")), P("data"), size=size)
     return loss, args
 
 
-def whole_loss_mapped():
+def whole_loss_mapped(size=SMALL):
     """A loss that is a `shard_map` as a whole."""
     mesh = mesh_of((8,), ("data",))
 
@@ -168,15 +191,15 @@ def whole_loss_mapped():
     def loss(ws, x):
         return lax.pmean(layers(ws, x), "data")
 
-    _, args = plain((8,), ("data",), (P(), P()), P("data"))
+    _, args = plain((8,), ("data",), (P(), P()), P("data"), size=size)
     return loss, args
 
 
-def stacked_parameters(depth: int) -> dict[str, np.ndarray]:
-    return {"in": numbers((depth, WIDTH, HIDDEN), 1, 0.3), "out": numbers((depth, HIDDEN, WIDTH), 2, 0.3)}
+def stacked_parameters(*depth: int) -> dict[str, np.ndarray]:
+    return {"in": numbers((*depth, WIDTH, HIDDEN), 1, 0.3), "out": numbers((*depth, HIDDEN, WIDTH), 2, 0.3)}
 
 
-def looped(depth: int = DEPTH, kind: str = "Auto"):
+def looped(kind: str = "Auto", size=SMALL):
     """Layers in a scan inside a `shard_map`, their parameters gathered by hand; it counts them, and carries a sum."""
     mesh = mesh_of((8,), ("data",), kind)
 
@@ -192,12 +215,12 @@ def looped(depth: int = DEPTH, kind: str = "Auto"):
         return lax.pmean((x**2).mean() + 1e-3 * total + (means**3).sum(), "data")
 
     return loss, (
-        placed(mesh, stacked_parameters(depth), P(None, "data")),
-        placed(mesh, numbers((ROWS, WIDTH), 99), P("data")),
+        placed(mesh, stacked_parameters(size.steps), P(None, "data")),
+        placed(mesh, numbers((size.rows, WIDTH), 99), P("data")),
     )
 
 
-def recurrent(check: bool = False):
+def recurrent(check: bool = False, size=SMALL):
     """A recurrence with whole weights over what each device has, time cut over devices; states are returned."""
     mesh = mesh_of(*_TWO)
 
@@ -205,7 +228,8 @@ def recurrent(check: bool = False):
     def run(w, x):
         def step(carry, x):
             h, i = carry
-            h = jnp.tanh(x + h @ w["in"] @ w["out"]) * jnp.where(i % 2, 1.0, 0.9)
+            for _ in range(size.depth // 4):
+                h = jnp.tanh(x + h @ w["in"] @ w["out"]) * jnp.where(i % 2, 1.0, 0.9)
             return (h, i + 1), h
 
         (h, _), states = lax.scan(step, (jnp.zeros_like(x[0]), 0), x)
@@ -216,10 +240,10 @@ def recurrent(check: bool = False):
         return (h**2).mean() + (states**3).mean()
 
     w = jax.tree.map(lambda a: a[0], stacked_parameters(1))
-    return loss, (placed(mesh, w, P()), placed(mesh, numbers((64, 8, WIDTH), 99), P("data")))
+    return loss, (placed(mesh, w, P()), placed(mesh, numbers((size.rows // 8, 8, WIDTH), 99), P("data")))
 
 
-def ring_attention():
+def ring_attention(size=SMALL):
     """A scan over layers, in each a `shard_map`, in each a loop in which keys and values go round."""
     mesh, around = mesh_of((2, 4), ("data", "sequence")), [(i, (i + 1) % 4) for i in range(4)]
 
@@ -240,32 +264,36 @@ def ring_attention():
     def loss(ws, x):
         return (lax.scan(lambda x, w: (attend(w, x), None), x, ws)[0] ** 2).mean()
 
-    ws = {name: numbers((DEPTH, WIDTH, WIDTH), k, 0.3) for k, name in enumerate("qkv")}
-    return loss, (placed(mesh, ws, P()), placed(mesh, numbers((8, 32, WIDTH), 99), P("data", "sequence")))
+    ws = {name: numbers((size.steps, WIDTH, WIDTH), k, 0.1) for k, name in enumerate("qkv")}
+    x = numbers((8 * size.times, 32 * size.times, WIDTH), 99)
+    return loss, (placed(mesh, ws, P()), placed(mesh, x, P("data", "sequence")))
 
 
-def pipeline_of_ticks():
+def pipeline_of_ticks(size=SMALL):
     """As `pipeline`, its steps in a scan."""
-    mesh, parts = mesh_of((8,), ("stage",)), 4
+    mesh, parts, each = mesh_of((8,), ("stage",)), 4, size.depth // 4
 
     @partial(jax.shard_map, mesh=mesh, in_specs=(P("stage"), P()), out_specs=P("stage"))
     def run(w, x):
         number, w = lax.axis_index("stage"), jax.tree.map(lambda a: a[0], w)
 
         def tick(here, time):
-            here = block(jnp.where(number == 0, x[jnp.minimum(time, parts - 1)], here), w)
+            here = jnp.where(number == 0, x[jnp.minimum(time, parts - 1)], here)
+            for layer in range(each):
+                here = block(here, jax.tree.map(lambda a: a[layer], w))
             return lax.ppermute(here, "stage", [(i, (i + 1) % 8) for i in range(8)]), here
 
         start = lax.pcast(jnp.zeros_like(x[0]), ("stage",), to="varying")
         return lax.scan(tick, start, jnp.arange(parts + 7))[1][7:][None]
 
-    mesh_args = placed(mesh, stacked_parameters(8), P("stage")), placed(mesh, numbers((parts, 8, WIDTH), 99), P())
+    x = numbers((parts, size.rows // 64, WIDTH), 99)
+    mesh_args = placed(mesh, stacked_parameters(8, each), P("stage")), placed(mesh, x, P())
     return lambda ws, x: (run(ws, x)[-1] ** 2).mean(), mesh_args
 
 
 _TWO = (4, 2), ("data", "model")
-# From the name of a way to what makes its loss and arguments.
-WAYS: dict[str, Callable[[], tuple[Any, Any]]] = {
+# From the name of a way to what makes its loss and arguments, of a `size`.
+WAYS: dict[str, Callable[..., tuple[Any, Any]]] = {
     "data parallel": partial(plain, (8,), ("data",), (P(), P()), P("data")),
     "sharded parameters": partial(plain, (8,), ("data",), (P("data"), P("data")), P("data")),
     "gathered parameters": gathered,

@@ -42,6 +42,7 @@ def test_it_can_be_said_of_one_of_several_devices():
     error = BudgetError(100, 200, floor=lambda: Floor(1000)).on(8)
     assert (error.devices, error.floor) == (8, Floor(1000))
     assert "100 bytes a device, of 8, is below" in str(error)
+    assert "100 bytes a device, of 8, half of all, is below" in str(error.taken_from("half of all"))
 
 
 def test_the_floor_is_made_once_and_only_where_it_is_asked_for():

@@ -16,7 +16,7 @@ import ckptgrad as cg
 from ckptgrad.chain.shard_maps.split import split_shard_maps
 from ckptgrad.graph.evaluate import evaluate
 from ckptgrad.target.allocated import compiled_memory
-from tests.cases.devices import DEPTH, WAYS, looped, placed, ring_attention
+from tests.cases.devices import SMALL, WAYS, looped, placed, ring_attention
 from tests.support.devices import on_devices
 
 ROWS, WIDTH = 32, 8
@@ -72,14 +72,14 @@ def check_parts(check: bool, kind: str) -> None:
 def check_planned(way: str) -> None:
     loss, args = WAYS[way]()
     least, most = (cg.value_and_grad(loss, (0, 1), budget=budget).plan(*args) for budget in ("min", "1x"))
-    assert len(most.program.stages) > DEPTH
+    assert len(most.program.stages) > SMALL.depth
     assert least.simulation.recomputations > 0
     assert least.peak_bytes < most.peak_bytes
 
 
 def check_loops_planned() -> None:
     """From one checkpoint for all steps to all of them, in and out of a scan."""
-    for (loss, args), share in ((looped(32), 0.2), (ring_attention(), 0.5)):
+    for (loss, args), share in ((looped(size=SMALL._replace(steps=32)), 0.2), (ring_attention(), 0.5)):
         everything = compiled_memory(jax.jit(jax.value_and_grad(loss)).lower(*args).compile()).peak_bytes
         found = cg.value_and_grad(loss, budget="min").compile(*args)
         assert found.peak_bytes < share * everything
