@@ -314,8 +314,8 @@ def _asks_within_budget(program: Program, request: Request) -> bool:
 
 
 def _asks_about_few(program: Program, request: Request) -> bool:
-    """Whether the compiler is asked about some options only: where a stage takes it a while, or stages may run over chunks or
-    have loops, in very many ways, and `costs="auto"`. Of loops on one device estimates are enough; on several it is the
+    """Whether the compiler is asked about some options only: where a stage takes it a while, or stages may run over chunks
+    or have loops, in very many ways, and `costs="auto"`. Of loops on one device estimates are enough; on several it is the
     partitioner that decides what is held in a step.
 
     What is not asked about is taken to exceed its estimate by as much as what was, so that a smaller plan may be missed.
