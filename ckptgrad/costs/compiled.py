@@ -75,7 +75,7 @@ class _ProbedStage:
         self.kind, self.place, self.estimated, self.asked = kind, place, cost, asked
         self.boundary, self.leaving = boundary, leaving
         known = [(self._backward(k), option) for k, option in enumerate(cost.options)]
-        self._more_backward = max((b - o.backward_transient for b, o in known if b is not None), default=0)
+        self._more_backward = max([0, *(b - o.backward_transient for b, o in known if b is not None)])
         self._slower = self._ratio()
 
     def cost(self) -> StageCost:

@@ -66,6 +66,23 @@ def test_seconds_that_are_not_asked_for_are_as_much_longer_than_estimated_as_oth
     assert after.forward_time == pytest.approx(ratio * before.forward_time)
 
 
+@pytest.mark.parametrize("off", [-50_000, 50_000])
+def test_what_was_not_asked_for_takes_as_much_more_than_estimated_as_others_but_no_less(off):
+    """What one backward holds less, as over other chunks, another need not."""
+    program = cg.plan(loss, WS, X).program
+    estimated = estimated_costs(program)
+    places, middle = places_of(program, estimated), len(program.stages) // 2
+    probe = Probe(program.stages[middle].kind, "backward", 0, places[middle])
+    compile_probes([probe])
+    right = with_probes(program, estimated, places, [probe]).stages[middle].options[0].backward_transient
+    first, *others = estimated.stages[middle].options
+    wrong = replace(estimated.stages[middle], options=(replace(first, backward_transient=right + off), *others))
+    costs = replace(estimated, stages=tuple(wrong if i == middle else s for i, s in enumerate(estimated.stages)))
+    found = with_probes(program, costs, places, [probe]).stages[middle].options
+    assert found[0].backward_transient == right
+    assert [o.backward_transient for o in found[1:]] == [o.backward_transient + max(0, -off) for o in others]
+
+
 def test_a_repetition_takes_what_the_backward_takes_that_does_both():
     """Where barriers stand around both together; whatever the repetition keeps."""
     target = slow(lambda module, rates, links, without: 3.0)
