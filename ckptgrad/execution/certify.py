@@ -300,6 +300,9 @@ def _within(
             smallest, stage = trials.smallest, trials.least[1]
             if trials.confirmed(trial) and trials.confirmed(smallest):
                 policy = trial.plan.parts[0].schedule.policy
+                if not smallest.plan.fenced:
+                    # No stage sets the peak where all are one.
+                    raise BudgetError(budget, smallest.peak_bytes, None, policy)
                 raise BudgetError(budget, smallest.peak_bytes, stage, policy, floor=partial(_floor, trial.plan))
             return _within(trials, budget, may_be_uniform, than, may_open)
         if rung <= lowest:
