@@ -238,7 +238,9 @@ class StagedExecutable:
         for k, (leaf, v) in enumerate(self._paired(leaves)):
             found, aval = jax.typeof(leaf), v.aval
             if (found.shape, found.dtype) != (aval.shape, aval.dtype):
-                raise MismatchError(f"leaf {k} of the arguments is {found}; this gradient was compiled for {aval}")
+                names = self._gradient.program.arguments
+                named = names[k] if k < len(names) else f"leaf {k} of the arguments"
+                raise MismatchError(f"{named} is {found}; this gradient was compiled for {aval}: compile it for that too")
 
 
 def _arrived(values: list[Any], place: int) -> Any:

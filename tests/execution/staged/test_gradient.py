@@ -197,9 +197,9 @@ def test_inside_a_transformation_it_says_what_to_do(transformed):
 
 def test_other_arguments_than_it_was_compiled_for_are_refused():
     gradient = cg.grad(tanh_loss, **STAGED).compile(WS, X)
-    with pytest.raises(MismatchError, match="leaf 5"):
+    with pytest.raises(MismatchError, match=r"x is .*; this gradient was compiled for"):
         gradient(WS, X[:3])
-    with pytest.raises(MismatchError, match="leaf 5"):
+    with pytest.raises(MismatchError, match=r"x is .*; this gradient was compiled for"):
         gradient(WS, X.astype(jnp.bfloat16))
     with pytest.raises(MismatchError, match="structure"):
         gradient(WS[1:], X)
