@@ -9,8 +9,10 @@ Does not: know what other programs in the same container are about to take; `HEA
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import ctypes
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -98,3 +100,21 @@ def _of_process() -> Iterator[Free]:
             limit, _ = resource.getrlimit(kind)
             if limit != resource.RLIM_INFINITY and limit < _NO_LIMIT:
                 yield Free(limit - used, f"the limit of the process, {format_bytes(limit)} ({name}), leaves")
+
+
+def return_freed() -> None:
+    """Return to the system what this process freed and its allocator keeps, where that can be asked for.
+
+    glibc keeps arrays of up to 32 MiB once as large ones were freed, in pieces that do not fit the next.
+    """
+    trim = _trim()
+    if trim is not None:
+        trim(0)
+
+
+@cache
+def _trim() -> Callable[[int], int] | None:
+    # Windows has no library of the process itself.
+    with suppress(TypeError):
+        return getattr(ctypes.CDLL(None), "malloc_trim", None)
+    return None

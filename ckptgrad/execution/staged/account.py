@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,8 @@ from ckptgrad.planning.schedule import Backward, Schedule
 
 # The stream of programs; transfers have a stream each way.
 COMPUTING = "computing"
+# What may have been freed and not returned to the system: a share of the limit, and bytes that do not matter.
+KEPT_SHARE, KEPT_BYTES = 1 / 16, 1 << 25
 
 
 @dataclass(frozen=True)
@@ -92,11 +94,13 @@ class Account:
     Args:
         limit: bytes that are never exceeded.
         most_ahead: programs that may be under way.
+        return_freed: called when room is made, once much was freed since: returns to the system what an allocator keeps.
     """
 
-    def __init__(self, limit: int, most_ahead: int) -> None:
-        self.limit, self._most_ahead = limit, most_ahead
+    def __init__(self, limit: int, most_ahead: int, return_freed: Callable[[], None] | None = None) -> None:
+        self.limit, self._most_ahead, self._return_freed = limit, most_ahead, return_freed
         self.held = 0
+        self._freed = 0
         # By stream: what is in one of them finishes in its order.
         self._under_way: dict[str, deque[tuple[tuple[Any, ...], int]]] = {}
 
@@ -116,6 +120,9 @@ class Account:
                 )
             self._finish_one(streams[0])
             self._note_finished()
+        if self._return_freed is not None and self._freed > max(KEPT_SHARE * self.limit, KEPT_BYTES):
+            self._return_freed()
+            self._freed = 0
         self.held += taken
 
     def started(self, token: Any, given_back: int, stream: str = COMPUTING) -> None:
@@ -151,6 +158,7 @@ class Account:
         for token in tokens:
             token.block_until_ready()
         self.held -= given_back
+        self._freed += given_back
 
 
 def peak(account: Sequence[Moment]) -> int:

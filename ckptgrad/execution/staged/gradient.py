@@ -28,6 +28,7 @@ from ckptgrad.execution.tiers.mover import Mover, Moving
 from ckptgrad.execution.tiers.tier import Tier
 from ckptgrad.graph.evaluate import like_aval
 from ckptgrad.planning.schedule import Schedule
+from ckptgrad.target.host_memory import return_freed
 
 # Programs that are under way at once, at most: beyond these Python gains nothing by running ahead.
 MOST_AHEAD = 64
@@ -64,7 +65,7 @@ class StagedGradient:
         """The steps for these arguments, arrays or structs.
 
         Raises:
-            StagedError: the program runs on several devices, or captures a value that is being traced.
+            StagedError: the program runs on several devices, or a custom rule captures a value that is being traced.
         """
         if self.program.devices > 1:
             raise StagedError(
@@ -73,8 +74,13 @@ class StagedGradient:
         leaves, tree = jax.tree.flatten((args, kwargs))
         device = _device(leaves)
         recording = record(self.program, self.schedule, device)
-        if any(isinstance(x, Tracer) for x in recording.constants.values()):
+        if any(isinstance(x, Tracer) for x in self.program.graph.constants.values()):
             raise StagedError.inside_a_transformation()
+        if any(isinstance(x, Tracer) for x in recording.constants.values()):
+            raise StagedError(
+                "a custom derivative rule reads a value that was computed outside of it while the function was traced, and "
+                "that is gone when the rule runs: pass it to the rule as an argument, or make it with NumPy"
+            )
         recording = replace(recording, constants=_as_they_are(recording.constants, device))
         programs = ready(recording.orders, self.program.target)
         return StagedLowered(self, recording, programs, tree, device)
@@ -128,6 +134,7 @@ class StagedExecutable:
         self._gradient, self._recording, self._tree = lowered.gradient, lowered.recording, lowered.tree
         self._text = lowered.as_text
         self._device = lowered.device or lowered.gradient.program.target.devices[0]
+        self._return_freed = return_freed if self._device.platform == "cpu" else None
         self._calls: list[Any] = [
             lowered.programs[step.work].executable if isinstance(step.work, Order) else None
             for step in lowered.recording.steps
@@ -181,7 +188,7 @@ class StagedExecutable:
         return Mover(tiers, self._device)
 
     def _run(self, values: list[Any], mover: Mover, on_progress: OnProgress | None) -> None:
-        account, count = Account(self.peak_bytes, MOST_AHEAD), len(self._calls)
+        account, count = Account(self.peak_bytes, MOST_AHEAD, self._return_freed), len(self._calls)
         made: Any = None
         try:
             for done, (step, call, moment) in enumerate(

@@ -7,7 +7,7 @@ import pytest
 
 import ckptgrad as cg
 from ckptgrad.errors import LedgerError
-from ckptgrad.execution.staged.account import Account, expected_peak, moments, peak
+from ckptgrad.execution.staged.account import KEPT_BYTES, Account, expected_peak, moments, peak
 from ckptgrad.execution.staged.programs import Order, Ready
 from ckptgrad.execution.staged.recorded import Recording, Step
 
@@ -46,6 +46,15 @@ def test_no_more_are_under_way_than_allowed():
         account.start(1)
         account.started(Token(waited), 1)
         assert len(waited) == max(0, k - 1)
+
+
+def test_what_was_freed_is_returned_once_it_is_much_and_room_is_made():
+    returned = []
+    account = Account(KEPT_BYTES, 1, lambda: returned.append(account.held))
+    for freed in (1, 1, KEPT_BYTES - 1, 1, 1):
+        account.start(freed)
+        account.started(Token([]), freed)
+    assert returned == [0]
 
 
 def test_more_than_there_is_is_refused():

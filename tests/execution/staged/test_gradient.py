@@ -195,6 +195,21 @@ def test_inside_a_transformation_it_says_what_to_do(transformed):
         transformed(cg.grad(tanh_loss, **STAGED))
 
 
+def test_a_rule_that_reads_what_was_traced_outside_of_it_is_named():
+    def loss(x):
+        factors = jnp.arange(4.0)
+
+        @jax.custom_jvp
+        def scaled(x):
+            return x * factors
+
+        scaled.defjvp(lambda primals, tangents: (primals[0] * factors, tangents[0] * factors))
+        return jnp.sum(scaled(x))
+
+    with pytest.raises(StagedError, match="custom derivative rule"):
+        cg.grad(loss, **STAGED)(jnp.ones(4))
+
+
 def test_other_arguments_than_it_was_compiled_for_are_refused():
     gradient = cg.grad(tanh_loss, **STAGED).compile(WS, X)
     with pytest.raises(MismatchError, match=r"x is .*; this gradient was compiled for"):
