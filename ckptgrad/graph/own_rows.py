@@ -1,9 +1,9 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-"""Entries that are read one row each, as in `logits[jnp.arange(n), labels]`: the counter becomes a batching axis.
+"""Entries that are read or written one row each, as in `logits[jnp.arange(n), labels]`: the counter becomes a batching axis.
 
-Where it is proved that a place along an axis is the place along an axis of the indices, and both are as long, row k reads of
-row k alone. A gather says so by a pair of batching axes, as that of `jax.vmap` does, and reads the same: the place was never
-outside. What follows axes, or the gradient of picked entries, then needs no proof of its own.
+Where it is proved that a place along an axis is the place along an axis of the indices, and both are as long, row k reads or
+writes of row k alone. A gather or scatter says so by a pair of batching axes, as that of `jax.vmap` does, and does the same:
+the place was never outside. What follows axes, or the gradient of picked entries, then needs no proof of its own.
 """
 
 from __future__ import annotations
@@ -24,17 +24,18 @@ from ckptgrad.graph.value_types import explicit_sharding, is_manual
 _MANY = 1 << 20
 
 
-def reading_own_rows(
+def on_own_rows(
     op: Operation, makers: Mapping[Variable, Operation], constants: Mapping[Variable, Any]
 ) -> Sequence[Operation]:
-    """The operations in place of a gather, with axes along which row k reads of row k as batching axes.
+    """The operations in place of a gather or scatter, with axes along which row k is for row k as batching axes.
 
     Args:
-        op: any operation; others than such gathers stay as they are.
+        op: any operation; others than such stay as they are.
         makers: by its results the operation that makes them, of all that stand before.
         constants: captured values.
     """
-    if op.name != "gather" or explicit_sharding(op.inputs[0].aval) is not None or is_manual(op.inputs[0].aval):
+    form = _FORMS.get(op.name)
+    if form is None or explicit_sharding(op.inputs[0].aval) is not None or is_manual(op.inputs[0].aval):
         return (op,)
     joined = makers.get(op.inputs[1]) if isinstance(op.inputs[1], Variable) else None
     last = len(op.inputs[1].aval.shape) - 1
@@ -44,11 +45,12 @@ def reading_own_rows(
         return (op,)
     counters = _Counters(makers, constants)
     numbers = op.params["dimension_numbers"]
-    batching = dict(zip(numbers.operand_batching_dims, numbers.start_indices_batching_dims, strict=True))
+    single, places, own_of_indices = (getattr(numbers, name) for name in form)
+    batching = dict(zip(numbers.operand_batching_dims, own_of_indices, strict=True))
     rest: list[tuple[int, Atom]] = []
-    for d, part in zip(numbers.start_index_map, joined.inputs, strict=True):
+    for d, part in zip(places, joined.inputs, strict=True):
         axis = counters.axis(part)
-        is_own = axis is not None and axis != last and axis not in batching.values() and d in numbers.collapsed_slice_dims
+        is_own = axis is not None and axis != last and axis not in batching.values() and d in single
         if axis is not None and is_own and op.inputs[0].aval.shape[d] == part.aval.shape[axis]:
             batching[d] = axis
         else:
@@ -63,15 +65,24 @@ def reading_own_rows(
         indices = Variable(aval.update(shape=(*aval.shape[:last], len(parts))))
         before = [joined.replace(parts, [indices])]
     own = sorted(batching)
-    changed = lax.GatherDimensionNumbers(
-        offset_dims=numbers.offset_dims,
-        collapsed_slice_dims=tuple(d for d in numbers.collapsed_slice_dims if d not in batching),
-        start_index_map=tuple(d for d, _ in rest),
-        operand_batching_dims=tuple(own),
-        start_indices_batching_dims=tuple(batching[d] for d in own),
+    renumbered = (
+        tuple(d for d in single if d not in batching),
+        tuple(d for d, _ in rest),
+        tuple(batching[d] for d in own),
     )
-    gather = op.replace([op.inputs[0], indices], op.outputs)
-    return *before, gather.with_params(dimension_numbers=changed, indices_are_sorted=False, unique_indices=False)
+    changed = numbers._replace(**dict(zip(form, renumbered, strict=True)), operand_batching_dims=tuple(own))
+    moved = op.replace([op.inputs[0], indices, *op.inputs[2:]], op.outputs)
+    # Where each row has one place only, no two are the same.
+    unique = op.name != "gather" and (op.params["unique_indices"] or len(batching) == last)
+    return *before, moved.with_params(dimension_numbers=changed, indices_are_sorted=False, unique_indices=unique)
+
+
+# Of gathers and scatters the names of: axes of which one place is taken, those that indices are of, batching axes of these.
+_OF_GATHER = ("collapsed_slice_dims", "start_index_map", "start_indices_batching_dims")
+_OF_SCATTER = ("inserted_window_dims", "scatter_dims_to_operand_dims", "scatter_indices_batching_dims")
+_FORMS = {"gather": _OF_GATHER} | dict.fromkeys(
+    ("scatter", "scatter-add", "scatter-sub", "scatter-mul", "scatter-min", "scatter-max"), _OF_SCATTER
+)
 
 
 class _Counters:

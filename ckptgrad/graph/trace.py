@@ -17,7 +17,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 from ckptgrad.compat import as_plain, called_program, names_axis
 from ckptgrad.graph.graph import Atom, Constant, Graph, Operation, Variable
 from ckptgrad.graph.naming import standing_for
-from ckptgrad.graph.own_rows import reading_own_rows
+from ckptgrad.graph.own_rows import on_own_rows
 from ckptgrad.graph.references import without_references
 from ckptgrad.graph.source import has_own_line, inside_call
 from ckptgrad.graph.stack_depth import deep_stack
@@ -113,7 +113,7 @@ class _Builder:
                 primitive, params = as_plain(eqn.primitive, eqn.params)
                 source = self._source_of(eqn, frame)
                 op = Operation(primitive, args, outs, params, source, eqn.ctx, _side_effects(eqn))
-                self._append(reading_own_rows(op, self._makers, self.constants))
+                self._append(on_own_rows(op, self._makers, self.constants))
                 frame.env.update(zip(eqn.outvars, outs, strict=True))
 
     def _called(self, outer: _Frame, eqn: JaxprEqn, inner: Any, args: Sequence[Atom]) -> _Frame:

@@ -19,6 +19,7 @@ from ckptgrad.autodiff.rule import Application
 from ckptgrad.errors import NoDerivativeError
 from ckptgrad.graph.atoms import Array
 from ckptgrad.graph.evaluate import apply
+from ckptgrad.rules import shape_axes as axes
 from ckptgrad.rules.decorators import bprop, const, linear
 from ckptgrad.rules.reductions import written_once
 
@@ -57,17 +58,17 @@ def write(op: Application, scatter: Any, x: Any, updates: Any) -> Any:
     )
 
 
-@linear(p.scatter_add_p, cost="heavy")
+@linear(p.scatter_add_p, cost="heavy", axes=axes.scatter)
 def scatter_add(op: Application, g: Array) -> Sequence[Entry]:
     return g, None, lambda: read_back(op, g)
 
 
-@linear("scatter-sub", cost="heavy")
+@linear("scatter-sub", cost="heavy", axes=axes.scatter)
 def scatter_sub(op: Application, g: Array) -> Sequence[Entry]:
     return g, None, lambda: lax.neg(read_back(op, g))
 
 
-@linear(p.scatter_p, cost="heavy")
+@linear(p.scatter_p, cost="heavy", axes=axes.scatter)
 def scatter(op: Application, g: Array) -> Sequence[Entry]:
     """What was overwritten gets zero; of updates to the same place the one that won gets all."""
     updates = op.in_avals[2]
@@ -96,7 +97,7 @@ def scatter(op: Application, g: Array) -> Sequence[Entry]:
     return operand, None, update
 
 
-@bprop(p.scatter_mul_p, cost="heavy")
+@bprop(p.scatter_mul_p, cost="heavy", axes=axes.scatter)
 def scatter_mul(op: Application, g: Array) -> Sequence[Entry]:
     x, _, updates = op.inputs
 
@@ -124,5 +125,5 @@ def _scatter_extremum(op: Application, g: Array) -> Sequence[Entry]:
     return lambda: lax.mul(share, kept), None, lambda: lax.mul(read_back(op, share), chosen)
 
 
-bprop(p.scatter_max_p, cost="heavy")(_scatter_extremum)
-bprop(p.scatter_min_p, cost="heavy")(_scatter_extremum)
+bprop(p.scatter_max_p, cost="heavy", axes=axes.scatter)(_scatter_extremum)
+bprop(p.scatter_min_p, cost="heavy", axes=axes.scatter)(_scatter_extremum)

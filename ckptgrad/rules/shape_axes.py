@@ -130,6 +130,26 @@ def _gathered(op: Operation, operands: Sequence[State], results: Sequence[State]
     return {"slice_sizes": placed(sizes, state, chunk)}
 
 
+def _scatter(op: Operation) -> Links:
+    """Axes along which what is written lies as in the operand: those of both and the indices (batching), and windows as long.
+
+    Along other axes any place may be written, by any update: they are needed whole.
+    """
+    operand, updates = op.inputs[0].aval.shape, op.inputs[2].aval.shape
+    numbers = op.params["dimension_numbers"]
+    labels: list[Any] = [None] * len(operand)
+    of_indices: list[Any] = [None] * rank(op.inputs[1])
+    for d, axis in zip(numbers.operand_batching_dims, numbers.scatter_indices_batching_dims, strict=True):
+        labels[d] = of_indices[axis] = ("index", axis)
+    windows = [d for d in range(len(operand)) if d not in (*numbers.inserted_window_dims, *numbers.operand_batching_dims)]
+    for d, axis in zip(windows, numbers.update_window_dims, strict=True):
+        if updates[axis] == operand[d] and d not in numbers.scatter_dims_to_operand_dims:
+            labels[d] = ("window", d)
+    rest, taken = iter(of_indices), iter(windows)
+    written = [labels[next(taken)] if d in numbers.update_window_dims else next(rest) for d in range(len(updates))]
+    return Links([labels, of_indices, written], [labels])
+
+
 def _stacked(op: Operation, parts: Sequence[Any], whole: Any) -> tuple[list[list[int]], list[int | None]]:
     labels: list[int | None] = list(range(rank(parts[0])))
     joined = labels.copy()
@@ -164,4 +184,4 @@ stack, unstack, tile = Linked(_stack), Linked(_unstack), Linked(_tile)
 concatenate, split = _along("dimension"), _along("axis")
 dynamic_slice = Linked(_dynamic_slice, sized("slice_sizes"))
 dynamic_update_slice = Linked(_dynamic_update_slice)
-gather = Linked(_gather, _gathered)
+gather, scatter = Linked(_gather, _gathered), Linked(_scatter)

@@ -1,4 +1,4 @@
-"""Gathers of one entry of each row: their counter is a batching axis where that is proved, and they read the same."""
+"""Entries read or written one in each row: their counter is a batching axis where that is proved, and they do the same."""
 
 import jax
 import jax.numpy as jnp
@@ -93,3 +93,30 @@ def test_others_are_not(name):
     function, args = OTHERS[name]
     graph = cg.trace(function, *args)
     assert chunkable(graph, {graph.inputs[0]: 0}) is None
+
+
+# How entries are written, whether one to a row, and how many axes become batching axes.
+WRITTEN = {
+    "set": (lambda x, y: x.at[jnp.arange(B), y].set(y * 0.5), True, 1),
+    "set outside": (lambda x, y: x.at[jnp.arange(B), y * 2].set(x[:, 0]), True, 1),
+    "subtracted": (lambda x, y: x.at[jnp.arange(B), y].subtract(x[:, 1]), True, 1),
+    "added twice": (lambda x, y: x.at[jnp.arange(B)[:, None], y[:, None] % 2].add(x[:, :2]), False, 1),
+    "the least": (lambda x, y: x.at[jnp.arange(B), y].min(x[:, 0]), True, 1),
+    "transposed": (lambda x, y: x.T.at[y, jnp.arange(B)].add(2.0), True, 1),
+    "the next row": (lambda x, y: x.at[(jnp.arange(B) + 1) % B, y].add(x[:, 0]), False, 0),
+    "one row": (lambda x, y: x.at[0, y].add(x[:, 0]), False, 0),
+}
+
+
+@pytest.mark.parametrize(("function", "once", "count"), WRITTEN.values(), ids=WRITTEN)
+def test_writing_is_the_same(function, once, count):
+    graph = cg.trace(function, X, Y)
+    (scatter,) = (op for op in graph.operations if op.name.startswith("scatter"))
+    assert len(scatter.params["dimension_numbers"].operand_batching_dims) == count
+    assert scatter.params["unique_indices"] is once
+    np.testing.assert_array_equal(graph(X, Y)[0], function(X, Y))
+
+    def loss(x, y):
+        return jnp.sum(jnp.sin(function(x, y)) * 2)
+
+    assert_same(cg.grad(loss)(X, Y), jax.grad(loss)(X, Y))

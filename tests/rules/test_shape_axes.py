@@ -1,4 +1,4 @@
-"""Reshapes, gathers and slices of which an axis is cut."""
+"""Reshapes, gathers, scatters and slices of which an axis is cut."""
 
 from __future__ import annotations
 
@@ -31,6 +31,25 @@ CASES = {
     "slice": (lambda x: x[:, 1:], 0, True),
     "slice of the cut": (lambda x: x[1:], 0, False),
     "stretched": (lambda x: jnp.broadcast_to(x[:, None], (4, 5, 3, 2)), 0, True),
+    "set in each row": (lambda x: x.at[jnp.arange(4), ROWS].set(2.0), 0, True),
+    "added in each row, some twice": (
+        lambda x: x.at[jnp.arange(4)[:, None], ROWS[:, None] + jnp.array([0, 0])].add(x[:, :2]),
+        0,
+        True,
+    ),
+    "set in one row, some twice": (
+        lambda x: x.at[jnp.arange(4)[:, None], ROWS[:, None] + jnp.array([0, 0])].set(x[:, :2]),
+        0,
+        True,
+    ),
+    "the largest in each row, some outside": (lambda x: x.at[jnp.arange(4), ROWS * 2 - 1].max(x[:, 1] * 2), 0, True),
+    "multiplied in each row": (lambda x: x.at[jnp.arange(4), ROWS].multiply(3.0), 0, True),
+    "a window of each row": (lambda x: x.at[jnp.arange(4), ROWS].add(x[:, 0]), 2, True),
+    "places of each row": (lambda x: x.at[jnp.arange(4), ROWS].add(x[:, 0]), 1, False),
+    "mapped": (lambda x: jax.vmap(lambda row, i: row.at[i].min(row[0]))(x, ROWS), 0, True),
+    "set in any row": (lambda x: x.at[ROWS].set(x[::-1]), 0, False),
+    "the next row": (lambda x: x.at[(jnp.arange(4) + 1) % 4, ROWS].add(x[:, 0]), 0, False),
+    "of fewer rows": (lambda x: x.at[jnp.arange(3), ROWS[:3]].add(x[:3, 0]), 0, False),
     "written": (lambda x: jax.lax.dynamic_update_slice(x, x[:, :1] * 2, (0, 1, 0)), 0, True),
 }
 
