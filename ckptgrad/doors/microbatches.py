@@ -6,7 +6,7 @@ That is proved, not promised: the loss must be a sum or mean over the entries of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,7 +19,6 @@ from ckptgrad.axes.proposed import proposals
 from ckptgrad.axes.summed import Summed, summed
 from ckptgrad.doors.tracing import TracedChain
 from ckptgrad.errors import OptionError
-from ckptgrad.graph.graph import Variable
 from ckptgrad.graph.naming import title
 from ckptgrad.results.microbatches import Microbatches
 
@@ -117,6 +116,13 @@ def parts_of(chain: TracedChain, count: int) -> Parts:
         raise OptionError(
             f"microbatches= takes a function that returns its loss alone, and {name} returns more: leave out aux"
         )
+    of_itself = _differentiated_and_cut(chain)
+    if of_itself is not None:
+        raise OptionError(
+            f"microbatches={count}: {name} is a sum over the entries of {of_itself}, which is differentiated itself, so that a "
+            f"part of it has a part of the gradient, and there is nothing to add up: differentiate the parameters alone "
+            f"(argnums), or use chunks=True"
+        )
     raise OptionError(
         f"microbatches={count}: {name} is not proved to be a sum or mean over the entries of an axis of its arguments, with "
         f"nothing but a linear function of that sum after it; use chunks=True, or split the batch yourself"
@@ -131,13 +137,27 @@ def counts_of(chain: TracedChain) -> list[int]:
 
 def sums_of(chain: TracedChain) -> list[Summed]:
     """The axes over which the loss of a call is a sum, the best first; none that cuts what is differentiated."""
-    graph, losses = chain.graph, list[Summed]()
+    differentiated = {chain.graph.inputs[k] for k in chain.differentiated}
+    return [loss for loss in _all_sums(chain) if differentiated.isdisjoint(loss.found.sliced)]
+
+
+def _all_sums(chain: TracedChain) -> Iterator[Summed]:
+    """The axes of inputs over which the loss is a sum, whatever is differentiated."""
+    graph = chain.graph
     if chain.devices > 1 or len(graph.outputs) > 1:
-        return []
-    differentiated: set[Variable] = {graph.inputs[k] for k in chain.differentiated}
+        return
     for start in proposals(graph):
         loss = summed(graph, start)
-        sliced = set[Variable]() if loss is None else {*loss.found.sliced}
-        if loss is not None and differentiated.isdisjoint(sliced) and not sliced.isdisjoint(graph.inputs):
-            losses.append(loss)
-    return losses
+        if loss is not None and not {*loss.found.sliced}.isdisjoint(graph.inputs):
+            yield loss
+
+
+def _differentiated_and_cut(chain: TracedChain) -> str | None:
+    """The first axis over which the loss is a sum, and along which what is differentiated would be cut: "axis 0 of x"."""
+    places = (
+        f"axis {loss.found.sliced[v]} of {chain.call.names[k]}"
+        for loss in _all_sums(chain)
+        for k in chain.differentiated
+        if (v := chain.graph.inputs[k]) in loss.found.sliced
+    )
+    return next(places, None)
