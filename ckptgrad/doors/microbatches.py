@@ -119,8 +119,8 @@ def parts_of(chain: TracedChain, count: int) -> Parts:
     of_itself = _differentiated_and_cut(chain)
     if of_itself is not None:
         raise OptionError(
-            f"microbatches={count}: {name} is a sum over the entries of {of_itself}, which is differentiated itself, so that a "
-            f"part of it has a part of the gradient, and there is nothing to add up: differentiate the parameters alone "
+            f"microbatches={count}: {name} is a sum over the entries of {of_itself}, which is differentiated itself: each "
+            f"part of it has a part of the gradient, and there is nothing to add up; differentiate the parameters alone "
             f"(argnums), or use chunks=True"
         )
     raise OptionError(

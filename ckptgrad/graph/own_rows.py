@@ -13,7 +13,6 @@ from typing import Any, cast
 
 import jax
 import numpy as np
-from jax import lax
 from jax.core import Tracer
 
 from ckptgrad.graph.atoms import Atom, Constant, Variable

@@ -131,7 +131,7 @@ def _gathered(op: Operation, operands: Sequence[State], results: Sequence[State]
 
 
 def _scatter(op: Operation) -> Links:
-    """Axes along which what is written lies as in the operand: those of both and the indices (batching), and windows as long.
+    """Axes along which updates lie as the operand does: those of both and of the indices (batching), and windows as long.
 
     Along other axes any place may be written, by any update: they are needed whole.
     """

@@ -39,7 +39,11 @@ def test_sums_of_16_bits_are_carried_in_32():
         (loss, {}, "microbatches=5 does not divide the 12 entries"),
         (lambda w, x, y: jnp.sqrt(loss(w, x, y)), {}, "not proved to be a sum"),
         (lambda w, x, y: (loss(w, x, y), x), {"has_aux": True}, "leave out aux"),
-        (loss, {"argnums": (0, 1, 2)}, r"a sum over the entries of axis 0 of x, which is differentiated itself.*\(argnums\)"),
+        (
+            loss,
+            {"argnums": (0, 1, 2)},
+            r"a sum over the entries of axis 0 of x, which is differentiated itself.*\(argnums\)",
+        ),
     ],
 )
 def test_what_cannot_be_computed_in_parts_is_refused(function, options, message):
