@@ -30,6 +30,9 @@ from ckptgrad.target.named import TargetChoice
 from ckptgrad.target.named import target as named_target
 from ckptgrad.target.target import Target
 
+# Whole steps take long to compile: plans on the way down that are less than 1 % apart are not both tried.
+RUNGS_APART = 3
+
 
 def fit(
     step: Callable[..., Any],
@@ -164,6 +167,7 @@ class _Search:
             inf,
             may_open=optimal,
             may_be_uniform=optimal,
+            apart=RUNGS_APART,
         )
         assert found is not None
         return self._certified(*found)

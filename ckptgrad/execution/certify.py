@@ -24,6 +24,8 @@ from ckptgrad.target.target import Target
 
 # Plans that are tried rung by rung; after these the aim is lowered by the whole excess.
 MAX_ROUNDS = 8
+# After so many the smallest plan is next: a search ends.
+MOST_ROUNDS = 2 * MAX_ROUNDS
 # Calls of which `compare` takes the fastest.
 COMPARED = 5
 # Aims are powers of this; on the way up every STEP-th of them is tried.
@@ -236,9 +238,13 @@ def fastest_within(
     may_open: bool,
     may_be_uniform: bool,
     least: bool = False,
+    apart: int = 1,
     processes: Processes = ALONE,
 ) -> tuple[Trial[AnyPlan], int] | None:
     """The search of `certify`, for whatever is compiled as one program: what it finds, compiled, and the compilations.
+
+    Of the rungs on the way down only every `apart`-th of the ladder is tried, where to compile is worth more than the bytes
+    between them.
 
     Raises:
         BudgetError: as from `certify_faster`.
@@ -250,9 +256,9 @@ def fastest_within(
         elif budget is None:
             trial = _without_budget(trials, may_open)
         elif may_open:
-            trial = _open_or_within(trials, budget, may_be_uniform, than)
+            trial = _open_or_within(trials, budget, may_be_uniform, than, apart)
         else:
-            trial = _within(trials, budget, may_be_uniform, than)
+            trial = _within(trials, budget, may_be_uniform, than, apart)
         if trial is None or trial.seconds >= than:
             return None
         # The bytes of a certificate are those of its executable, whatever was remembered.
@@ -261,7 +267,7 @@ def fastest_within(
 
 
 def _within(
-    trials: Trials[AnyPlan], budget: int, may_be_uniform: bool, than: float, may_open: bool = False
+    trials: Trials[AnyPlan], budget: int, may_be_uniform: bool, than: float, apart: int, may_open: bool = False
 ) -> Trial[AnyPlan] | None:
     """The plan for a budget: up from just above it, then down until one fits; None where that is no faster than `than`.
 
@@ -304,14 +310,16 @@ def _within(
                     # No stage sets the peak where all are one.
                     raise BudgetError(budget, smallest.peak_bytes, None, policy)
                 raise BudgetError(budget, smallest.peak_bytes, stage, policy, floor=partial(_floor, trial.plan))
-            return _within(trials, budget, may_be_uniform, than, may_open)
+            return _within(trials, budget, may_be_uniform, than, apart, may_open)
         if rung <= lowest:
             # What was passed on the way up was told to fit by an account of its steps, and does not.
             lowest = 0
         excess, aim = trial.peak_bytes - budget, _aim(rung)
-        if excess > FAR * budget or trials.count >= MAX_ROUNDS:
+        if trials.count >= MOST_ROUNDS:
+            aim, lowest = 1, 0
+        elif excess > FAR * budget or trials.count >= MAX_ROUNDS:
             aim = min(aim, trial.plan.peak_bytes) - excess
-        rung = max(lowest, min(rung - 1, floor(log(max(aim, 1), RUNG))))
+        rung = max(lowest, min(rung - 1, floor(log(max(aim, 1), RUNG))) // apart * apart)
 
 
 def _floor(smallest: Planned) -> Floor | None:
@@ -363,7 +371,9 @@ def _open_is_faster(planned: Planned) -> bool:
     return any(open_is_faster(plan.program) for plan in planned.parts)
 
 
-def _open_or_within(trials: Trials[AnyPlan], budget: int, may_be_uniform: bool, than: float) -> Trial[AnyPlan] | None:
+def _open_or_within(
+    trials: Trials[AnyPlan], budget: int, may_be_uniform: bool, than: float, apart: int
+) -> Trial[AnyPlan] | None:
     """The plan for a budget, or the open program where that is within the budget and no slower.
 
     If that is as fast as any plan with fences can be, none of these is compiled. A larger budget has both to choose from
@@ -376,7 +386,7 @@ def _open_or_within(trials: Trials[AnyPlan], budget: int, may_be_uniform: bool, 
     if opened is not None and opened.seconds <= opened.plan.least_seconds:
         return opened
     try:
-        fenced = _within(trials, budget, may_be_uniform, than, may_open=opened is None)
+        fenced = _within(trials, budget, may_be_uniform, than, apart, may_open=opened is None)
     except BudgetError:
         if opened is None:
             raise

@@ -20,7 +20,7 @@ class CompiledStep:
         executable: what `jax.jit(step).lower(...).compile()` is.
         certificate: what it takes of a device's memory, and what takes it.
         dynamic: from arguments to those that the executable takes.
-        rounds: how many programs were compiled until this one.
+        rounds: how many programs were compiled, this one included.
 
     Example:
         >>> import jax.numpy as jnp, ckptgrad as cg
@@ -71,7 +71,8 @@ class CompiledStep:
         return self.plans[0]
 
     def __str__(self) -> str:
-        return str(self.certificate)
+        programs = "1 program was" if self.rounds == 1 else f"{self.rounds} programs were"
+        return f"{self.certificate}\n{programs} compiled" if self.plans else str(self.certificate)
 
     def __repr__(self) -> str:
         return str(self)

@@ -174,6 +174,36 @@ def test_whatever_the_compiler_takes_a_larger_budget_gives_no_slower_plan(seed, 
     assert numbers == sorted(numbers)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_of_rungs_close_to_each_other_one_is_tried_where_that_is_asked_for(seed):
+    """None on the way down is within 1 % of another; a larger budget gives no slower plan; and it ends."""
+    predicted, taken = imagined_bytes(seed)
+    numbers = []
+    for budget in range(int(1.05 * predicted[0]), 11_000, 37):
+        imagined = Imagined(predicted, taken)
+        found = certify_module.fastest_within(imagined.build, (), {}, budget, may_open=False, may_be_uniform=False, apart=3)
+        assert found is not None
+        trial, compilations = found
+        assert trial.peak_bytes <= budget
+        assert imagined.compilations == compilations <= 2 + certify_module.MOST_CLIMBED + certify_module.MOST_ROUNDS
+        numbers.append(trial.plan.number)
+    assert numbers == sorted(numbers)
+
+
+def test_where_every_rung_takes_too_much_fewer_are_tried_if_they_are_apart():
+    predicted = [*range(500, 2000, 3)]
+    counts = []
+    for apart in (1, 3):
+        imagined = Imagined(predicted, [int(1.02 * p) for p in predicted])
+        found = certify_module.fastest_within(
+            imagined.build, (), {}, 1000, may_open=False, may_be_uniform=False, apart=apart
+        )
+        assert found is not None
+        assert 960 < found[0].peak_bytes <= 1000
+        counts.append(imagined.compilations)
+    assert counts[1] < counts[0]
+
+
 MIB = 1 << 20
 
 

@@ -23,6 +23,13 @@ def test_it_prints_as_its_certificate():
     assert STEP._repr_html_() == STEP.certificate._repr_html_()
 
 
+def test_of_planned_gradients_it_says_how_many_programs_were_compiled():
+    plan = cg.plan(lambda x: (x**2).sum(), X)
+    planned = dataclasses.replace(STEP, certificate=dataclasses.replace(STEP.certificate, plans=(plan,)), rounds=3)
+    assert str(planned) == f"{planned.certificate}\n3 programs were compiled"
+    assert str(dataclasses.replace(planned, rounds=1)).endswith("\n1 program was compiled")
+
+
 def test_it_does_not_run_where_its_target_is_not():
     elsewhere = dataclasses.replace(STEP.target, attached=False)
     step = dataclasses.replace(STEP, certificate=dataclasses.replace(STEP.certificate, target=elsewhere))

@@ -100,7 +100,7 @@ WRITTEN = {
     "set": (lambda x, y: x.at[jnp.arange(B), y].set(y * 0.5), True, 1),
     "set outside": (lambda x, y: x.at[jnp.arange(B), y * 2].set(x[:, 0]), True, 1),
     "subtracted": (lambda x, y: x.at[jnp.arange(B), y].subtract(x[:, 1]), True, 1),
-    "added twice": (lambda x, y: x.at[jnp.arange(B)[:, None], y[:, None] % 2].add(x[:, :2]), False, 1),
+    "added twice": (lambda x, y: x.at[jnp.arange(B)[:, None], jnp.stack([y, y], 1) % 2].add(x[:, :2]), False, 1),
     "the least": (lambda x, y: x.at[jnp.arange(B), y].min(x[:, 0]), True, 1),
     "transposed": (lambda x, y: x.T.at[y, jnp.arange(B)].add(2.0), True, 1),
     "the next row": (lambda x, y: x.at[(jnp.arange(B) + 1) % B, y].add(x[:, 0]), False, 0),
