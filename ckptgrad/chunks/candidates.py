@@ -108,11 +108,15 @@ def _candidates(
 ) -> Iterator[_Candidate]:
     gradients = variables_of(g for g in whole.joint.gradients if g is not None)
     once = [*whole.joint.forward_operations, *whole.joint.backward_operations]
-    share = roofline.target.platform.near_share
-    floors = Floors(
-        share * roofline.seconds(whole.forward_operations, variables_of(whole.joint.outputs)),
-        share * roofline.seconds(whole.backward_run.operations, gradients),
-        share * roofline.seconds(once, gradients),
+    near = roofline.target.platform.near_memory  # What chunks keep near is moved no more: they may be faster than the whole.
+    floors = (
+        Floors()
+        if near
+        else Floors(
+            roofline.seconds(whole.forward_operations, variables_of(whole.joint.outputs)),
+            roofline.seconds(whole.backward_run.operations, gradients),
+            roofline.seconds(once, gradients),
+        )
     )
     joints: dict[int, Joint] = {}
     for entries in _sizes(found.size):

@@ -15,6 +15,7 @@ from ckptgrad.execution.step_planner import completed, step_planner
 from ckptgrad.planner import limit_bytes, make_plan
 from ckptgrad.planning.bound import least_seconds
 from ckptgrad.planning.budget import everything_peak, share_words
+from ckptgrad.planning.costs import ABOUT_AS_FAST
 from ckptgrad.request import Request
 from ckptgrad.results.plan import Plan
 
@@ -169,15 +170,12 @@ def _is_slow(best: Plan, request: Request) -> bool:
     return best.seconds > CHUNKS_WORTH * least_seconds(best.costs, None)
 
 
-def _worth(finest: Program) -> float:
-    return 1.0 if finest.target.platform.near_memory else CHUNKS_WORTH
-
-
 def over_chunks(plan: Plan, finest: Program, asked: bool = False) -> Plan:
     """A plan of stages that may run over chunks; other plans stay as they are.
 
     It is taken to need at least the seconds from which on it is looked at, `CHUNKS_WORTH` times those of the fastest plan:
-    no larger budget, for which stages run whole, then has a plan that is said to be slower. But where chunks stay near, and
+    no larger budget, for which stages run whole, then has a plan that is said to be slower. (Where chunks stay near, as many
+    as a plan without a budget may need.) But where chunks stay near, and
     a compiler was asked what they take, that is believed: open programs, for larger budgets, are told by it too.
 
     Args:
@@ -192,7 +190,8 @@ def over_chunks(plan: Plan, finest: Program, asked: bool = False) -> Plan:
 
 def chunked_seconds(finest: Program) -> float:
     """The least seconds of a plan over chunks of a call whose finest stages are these."""
-    return _worth(finest) * least_seconds(estimated_costs(finest), None)
+    worth = 1 + ABOUT_AS_FAST if finest.target.platform.near_memory else CHUNKS_WORTH
+    return worth * least_seconds(estimated_costs(finest), None)
 
 
 def holds_enough(finest: Program, request: Request) -> bool:
@@ -223,7 +222,8 @@ def prefers_chunks(ways: Ways[Program], request: Request) -> bool:
         return chunked is not None
     if request.asks_for_least:
         return is_smaller_by_far(chunked, best)
-    return _worth(ways.finest) * chunked.seconds < best.seconds
+    worth = 1.0 if ways.finest.target.platform.near_memory else CHUNKS_WORTH
+    return worth * chunked.seconds < best.seconds
 
 
 def is_smaller_by_far(chunked: Plan, whole: Plan) -> bool:

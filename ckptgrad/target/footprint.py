@@ -99,7 +99,7 @@ def _readers_through_fused_work(
     readers: dict[Variable, list[Operation]] = {}
     sources: dict[Variable, frozenset[Variable]] = {}
     for op in operations:
-        roots = _roots(op, solid, sources)
+        roots = fused_roots(op, solid, sources)
         sources.update((v, roots) for v in op.outputs)
         if any(v in solid for v in op.outputs):
             for v in roots:
@@ -131,7 +131,7 @@ def traffic(operations: Sequence[Operation], results: Collection[Variable], targ
     sources: dict[Variable, frozenset[Variable]] = {}
     written = read = 0
     for op in operations:
-        roots = _roots(op, solid, sources)
+        roots = fused_roots(op, solid, sources)
         stored = [v for v in op.outputs if v in solid]
         written += target.total_bytes(stored)
         if stored:
@@ -227,7 +227,7 @@ def _steps(
     sources: dict[Variable, frozenset[Variable]] = {}
     last: dict[Variable, int] = {}
     for position, op in enumerate(operations):
-        roots = _roots(op, solid, sources)
+        roots = fused_roots(op, solid, sources)
         for v in op.outputs:
             sources[v] = roots
             if v in solid:
@@ -323,7 +323,9 @@ def _reused(fresh: Sequence[Variable], dead: Sequence[Variable], reusable: Colle
     return reused
 
 
-def _roots(op: Operation, solid: Collection[Variable], sources: dict[Variable, frozenset[Variable]]) -> frozenset[Variable]:
+def fused_roots(
+    op: Operation, solid: Collection[Variable], sources: dict[Variable, frozenset[Variable]]
+) -> frozenset[Variable]:
     """The values with memory that an operation reads, directly or through fused work."""
     roots: set[Variable] = set()
     for v in variables_of(op.inputs):

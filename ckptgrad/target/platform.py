@@ -60,7 +60,8 @@ class Platform:
         whole_blocks: barriers cost time: stages may be whole blocks, where plans of these are faster.
         near_memory: the compiler itself keeps what is made and read again near, where that fits into `Rates.cache` bytes.
         slices_first: products are slow that slice an operand from a stack as they read it, in the backward of a loop's step.
-        near_share: the least share of a stage's estimated time run whole that a loop over chunks which stay near takes.
+        overlaps: the products, the other arithmetic and the memory traffic of a fusion go on beside each other
+            (`target.overlapped`); elsewhere they are taken to follow one another.
         copies_operands: products work on copies: of convolutions with channels last, of half precision in single.
         adds_products: what is added to a total of its type right after a product is added by that product.
         starts_kernels: operations are kernels, each of which takes `Rates.launch` to start, outside of loops too.
@@ -94,7 +95,7 @@ class Platform:
     forms: frozenset[Form] = frozenset()
     whole_blocks: bool = False
     near_memory: bool = False
-    near_share: float = 1.0
+    overlaps: bool = False
     slices_first: bool = False
     copies_operands: bool = False
     adds_products: bool = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class Rates:
         half_rate: as `product_rate`, of elements of 16 bits; None: the same.
         exact_rate: of float32 in all its bits; None: the same.
         double_rate: of float64; None: the same.
+        reduction_rate: elements per second that are folded; None: as elementwise operations.
         clock: cycles per second, in which some compilers state what they expect.
     """
 
@@ -34,6 +35,8 @@ class Rates:
     half_rate: float | None = None
     exact_rate: float | None = None
     double_rate: float | None = None
+    # Not in words: what is read from compiled programs does not depend on it.
+    reduction_rate: float | None = field(default=None, repr=False)
     clock: float = 1e9
 
     def products(self, bits: int, *, exact: bool = False) -> float:

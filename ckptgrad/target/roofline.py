@@ -14,9 +14,10 @@ from jax import numpy as jnp
 
 from ckptgrad.graph.graph import Operation, Variable, variables_of
 from ckptgrad.graph.spread import devices_sharing, transfers
-from ckptgrad.graph.traits import is_heavy, is_materialised, is_transcendental, is_view
+from ckptgrad.graph.traits import is_heavy, is_materialised, is_reduction, is_transcendental, is_view
 from ckptgrad.graph.work import flops
 from ckptgrad.target.footprint import materialised, traffic
+from ckptgrad.target.overlapped import overlapped_seconds
 from ckptgrad.target.rates import Rates
 from ckptgrad.target.target import Target
 
@@ -46,6 +47,8 @@ class Roofline:
             return op.known_cost.seconds
         if is_heavy(op):
             rate = self._products(op)
+        elif is_reduction(op):
+            rate = self.rates.reduction_rate or self.rates.element_rate
         else:
             rate = self.rates.transcendental_rate if is_transcendental(op) else self.rates.element_rate
         return flops(op) / devices_sharing(op) / rate + self._sending(op)
@@ -76,6 +79,8 @@ class Roofline:
         return self._run(operations, results, self.rates.read_rate) + self._starting(operations, results)
 
     def _run(self, operations: Sequence[Operation], results: Collection[Variable], result_rate: float) -> float:
+        if self.target.platform.overlaps:
+            return overlapped_seconds(operations, results, self.target, self.arithmetic)
         written, read = traffic(operations, results, self.target)
         fresh = self._bytes_made(operations, results)
         moved = max(0, written - fresh) + read
@@ -84,6 +89,9 @@ class Roofline:
 
     def near_seconds(self, operations: Sequence[Operation], results: Collection[Variable]) -> float:
         """As `warm_seconds`, where only operands and results are moved: what is made in between stays in near memory."""
+        if self.target.platform.overlaps:
+            between = overlapped_seconds(operations, results, self.target, self.arithmetic, near=True)
+            return between + self._starting(operations, results)
         made = {v for op in operations for v in op.outputs}
         given = {v for op in operations for v in variables_of(op.inputs)} - made
         moved = self.target.total_bytes(given) + self._bytes_made(operations, results)

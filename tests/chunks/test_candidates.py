@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
-import pytest
 
 import ckptgrad as cg
 from ckptgrad.chunks.candidates import chunked_choices
@@ -46,15 +45,17 @@ def test_no_chunks_are_taken_to_be_faster_than_the_whole():
         assert ROOFLINE.seconds(part.backward_run.operations, part.joint.gradients) >= least
 
 
-def test_chunks_that_stay_near_may_take_a_share_of_that():
-    target = ROOFLINE.target
+def test_chunks_that_stay_near_may_be_faster_than_the_whole():
+    """Where memory is slow: what is made in between is not moved then."""
+    rates = replace(ROOFLINE.rates, write_rate=1e6, read_rate=1e6)
 
-    def least(share):
-        roofline = Roofline(replace(target, platform=replace(target.platform, near_memory=True, near_share=share)))
+    def least(near):
+        platform = replace(ROOFLINE.target.platform, near_memory=near)
+        roofline = Roofline(replace(ROOFLINE.target, platform=platform, rates=rates))
         made = (op for _, part in choices(layer, X, W, roofline=roofline) for op in part.joint.operations)
         return min(op.known_cost.seconds for op in made if op.known_cost is not None)
 
-    assert least(100.0) == pytest.approx(2 * least(50.0))
+    assert least(True) < least(False)
 
 
 def test_what_mixes_examples_is_left_whole():

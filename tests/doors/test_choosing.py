@@ -114,12 +114,12 @@ def test_no_larger_budget_is_told_to_be_slower_where_chunks_are_in_between(least
 def test_where_chunks_stay_near_they_are_taken_unless_there_is_room_to_store_everything():
     """And are not told to be faster than that; what a compiler says of them is believed."""
     tpu = described("tpu")
-    near = replace(tpu, platform=replace(tpu.platform, near_share=0.1), rates=replace(tpu.rates, launch=0.0))
+    near = replace(tpu, rates=replace(tpu.rates, launch=0.0, write_rate=1e6, read_rate=1e6))
     options = {"costs": "estimate", "chunks": True, "target": near}
     most = everything_peak(cg.plan(mlp, WS, X, **options).costs)
     tight, roomy = (cg.plan(mlp, WS, X, budget=budget, **options) for budget in (most - 1, most))
     assert (tight.program.chunked, roomy.program.chunked) == (True, False)
-    assert tight.simulation.time < roomy.seconds == pytest.approx(tight.seconds)
+    assert tight.simulation.time < roomy.seconds <= tight.seconds
     assert over_chunks(replace(tight, floor_seconds=0.0), roomy.program, asked=True).seconds == tight.simulation.time
 
 

@@ -36,7 +36,8 @@ class Tpu:
         """One of the `devices` of a chip.
 
         Arithmetic outside products is taken as a fortieth of that in them, an eighth of this for transcendental functions:
-        roughly the ratio of the vector units to the matrix units of a v4. Full float32 takes six products of bfloat16.
+        roughly the ratio of the vector units to the matrix units of a v4. Sums and maxima are as their compiler counts those
+        of bfloat16 for a v5e. Full float32 takes six products of bfloat16.
         """
         products, bandwidth = self.products / devices, self.bandwidth / devices
         rates = Rates(
@@ -48,6 +49,7 @@ class Tpu:
             1e-6,
             1e8,
             exact_rate=products / 6,
+            reduction_rate=products / 1850,
             clock=self.clock,
         )
         # A ring along an axis of the torus receives from both neighbours.

@@ -1,0 +1,55 @@
+"""Seconds of fusions whose products, other arithmetic and memory traffic go on beside each other, by hand."""
+
+import jax.numpy as jnp
+import pytest
+
+import ckptgrad as cg
+from ckptgrad.target.overlapped import overlapped_seconds
+from ckptgrad.target.target import described
+
+TARGET = described("tpu")
+RATE = TARGET.rates.read_rate
+X, W = jnp.ones((64, 32)), jnp.ones((32, 16))
+READ, WEIGHT, MADE = 4 * 64 * 32 / RATE, 4 * 32 * 16 / RATE, 4 * 64 * 16 / RATE
+
+
+def seconds(function, *args, near=False, **arithmetic):
+    """Of a function whose primitives take the seconds that are given, and others none."""
+    graph = cg.trace(function, *args)
+    return overlapped_seconds(graph.operations, graph.outputs, TARGET, lambda op: arithmetic.get(op.name, 0.0), near)
+
+
+def test_a_fusion_takes_as_long_as_the_slowest_of_its_parts():
+    moved = READ + WEIGHT + MADE
+    assert seconds(jnp.dot, X, W, dot_general=0.0) == pytest.approx(moved)
+    assert seconds(jnp.dot, X, W, dot_general=2 * moved) == pytest.approx(2 * moved)
+
+
+def test_a_product_takes_what_follows_it_into_its_fusion():
+    def layer(x, w):
+        return jnp.tanh(x @ w)
+
+    assert seconds(layer, X, W, dot_general=1.0, tanh=0.75) == pytest.approx(1.0)
+    assert seconds(layer, X, W, dot_general=1.0, tanh=1.5) == pytest.approx(1.5)
+
+
+def test_and_what_folds_the_result_of_that_as_far_as_there_is_time():
+    def layer(x, w):
+        h = jnp.tanh(x @ w)
+        return h, h.sum(0)
+
+    for folding, total in [(0.2, 1.0), (0.75, 1.5)]:
+        assert seconds(layer, X, W, dot_general=1.0, tanh=0.75, reduce_sum=folding) == pytest.approx(total)
+
+
+def test_products_follow_one_another():
+    assert seconds(lambda x, w: (x @ w) @ w.T, X, W, dot_general=1.0) == pytest.approx(2.0)
+
+
+def test_near_memory_moves_operands_and_results_alone():
+    def twice(x, w, v):
+        return (x @ w) @ v
+
+    last = 4 * 16 * 32 / RATE
+    assert seconds(twice, X, W, W.T) == pytest.approx(2 * READ + WEIGHT + 2 * MADE + last)
+    assert seconds(twice, X, W, W.T, near=True) == pytest.approx(2 * READ + WEIGHT + last)
