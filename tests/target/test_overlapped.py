@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import pytest
 
 import ckptgrad as cg
-from ckptgrad.target.overlapped import overlapped_seconds
+from ckptgrad.target.overlapped import FOLDED_AS_MADE, overlapped_seconds
 from ckptgrad.target.target import described
 
 TARGET = described("tpu")
@@ -33,12 +33,20 @@ def test_a_product_takes_what_follows_it_into_its_fusion():
     assert seconds(layer, X, W, dot_general=1.0, tanh=1.5) == pytest.approx(1.5)
 
 
+def test_and_what_makes_its_operands():
+    def layer(x, w):
+        return jnp.tanh(x) @ w
+
+    assert seconds(layer, X, W, dot_general=1.0, tanh=0.75) == pytest.approx(1.0)
+    assert seconds(layer, X, W) == pytest.approx(READ + WEIGHT + MADE)
+
+
 def test_and_what_folds_the_result_of_that_as_far_as_there_is_time():
     def layer(x, w):
         h = jnp.tanh(x @ w)
         return h, h.sum(0)
 
-    for folding, total in [(0.2, 1.0), (0.75, 1.5)]:
+    for folding, total in [(0.2, 1.0), (0.75, 0.75 + 0.75 * FOLDED_AS_MADE)]:
         assert seconds(layer, X, W, dot_general=1.0, tanh=0.75, reduce_sum=folding) == pytest.approx(total)
 
 
