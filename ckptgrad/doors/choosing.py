@@ -11,6 +11,7 @@ from ckptgrad.chain.program import Program
 from ckptgrad.costs.estimated import estimated_costs
 from ckptgrad.costs.source import program_costs
 from ckptgrad.errors import BudgetError, ScheduleError
+from ckptgrad.execution.certify import MERGED
 from ckptgrad.execution.step_planner import completed, step_planner
 from ckptgrad.planner import limit_bytes, make_plan
 from ckptgrad.planning.bound import least_seconds
@@ -162,11 +163,11 @@ def worth_chunking(best: Plan | None, finest: Program, request: Request) -> bool
 def _is_slow(best: Plan, request: Request) -> bool:
     """Whether the best plan with stages that run whole is much slower than without a budget.
 
-    Where chunks stay near, any plan is that is fenced, which costs more there than estimated: any within a budget without
-    room to store everything.
+    Where chunks stay near, any plan is that is fenced, which costs more there than estimated: any within a budget in which
+    an open program is not tried (`MERGED`).
     """
     if best.target.platform.near_memory and isinstance(request.budget, int):
-        return best.fenced and everything_peak(best.costs) > request.budget
+        return best.fenced and everything_peak(best.costs) > MERGED * request.budget
     return best.seconds > CHUNKS_WORTH * least_seconds(best.costs, None)
 
 

@@ -129,7 +129,9 @@ class _Search:
         for cut in rest:
             if best is None or request.asks_for_least or self._may_be_better(best):
                 best = self._priced(best, cut, budget, errors)
-        plan = None if best is None else best.plan
+        # Of fenced plans those over chunks are the faster ones where chunks stay near.
+        near = budget is not None and request.policy == "optimal" and finest.program.target.platform.near_memory
+        plan = None if best is None or (near and best.plan.fenced) else best.plan
         within = request if request.asks_for_least else replace(request, budget=budget)
         if self.cuts.chunked is not None and not chunks_first and worth_chunking(plan, finest.program, within):
             best = self._over_chunks(best, self.cuts.chunked(), budget, errors)

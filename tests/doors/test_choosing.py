@@ -22,6 +22,7 @@ from ckptgrad.doors.choosing import (
     worth_chunking,
 )
 from ckptgrad.doors.gradient import GradientFunction
+from ckptgrad.execution.certify import MERGED
 from ckptgrad.planning.budget import everything_peak
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.request import Request
@@ -117,7 +118,7 @@ def test_where_chunks_stay_near_they_are_taken_unless_there_is_room_to_store_eve
     near = replace(tpu, rates=replace(tpu.rates, launch=0.0, write_rate=1e6, read_rate=1e6))
     options = {"costs": "estimate", "chunks": True, "target": near}
     most = everything_peak(cg.plan(mlp, WS, X, **options).costs)
-    tight, roomy = (cg.plan(mlp, WS, X, budget=budget, **options) for budget in (most - 1, most))
+    tight, roomy = (cg.plan(mlp, WS, X, budget=budget, **options) for budget in (int(most / MERGED) - 1, most))
     assert (tight.program.chunked, roomy.program.chunked) == (True, False)
     assert tight.simulation.time < roomy.seconds <= tight.seconds
     assert over_chunks(replace(tight, floor_seconds=0.0), roomy.program, asked=True).seconds == tight.simulation.time
