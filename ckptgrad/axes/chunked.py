@@ -3,8 +3,9 @@
 
 Forward through the graph, each value is whole (the same for every chunk), split along an axis, or a sum over the chunks.
 What depends on no cut value is done once before; where a chunk needs a part of it, the part is made inside the loop as far
-back as axes are followed, and sliced from there. What reads sums is done once after. An operation that needs a sum and a
-part, or a part by an axis that is not followed, makes the axis not chunkable.
+back as axes are followed, and sliced from there. Where it meets numbers of the whole value, which it may equal, it is sliced
+at once: made again it is rounded otherwise, and every comparison would see it. What reads sums is done once after. An
+operation that needs a sum and a part, or a part by an axis that is not followed, makes the axis not chunkable.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from ckptgrad.graph.evaluate import apply, needed_operations, read
 from ckptgrad.graph.graph import Atom, Constant, Graph, Operation, Variable, variables_of
 from ckptgrad.graph.stack_depth import deep_stack
 from ckptgrad.graph.trace import from_jaxpr
-from ckptgrad.graph.traits import is_same_numbers
+from ckptgrad.graph.traits import is_product, is_same_numbers
 from ckptgrad.graph.value_types import struct
 
 
@@ -32,6 +33,10 @@ class Step:
 
     op: Operation
     passage: Passage
+
+
+# What sums numbers: its results equal none of them.
+_SUMS = frozenset(("reduce_sum", "cumsum", "conv_general_dilated"))
 
 
 class NotChunkable(Exception):
@@ -146,6 +151,8 @@ class _Analysis:
         self.parts: dict[tuple[Variable, int], Variable] = {}
         self.sliced: dict[Variable, int] = dict(start)
         self.copies: list[Operation] = []
+        # From what stands for a part that is made inside to the whole value.
+        self.remade: dict[Variable, Variable] = {}
         self.after: list[Operation] = []
         self.totals: set[Atom] = set()  # sums, and what is made of them
         self.lost: set[Atom] = set()  # whole results made inside, which nothing outside may read
@@ -214,6 +221,7 @@ class _Analysis:
                 for o, own, state in zip(op.outputs, outputs, passage.results, strict=True):
                     assert isinstance(state, Split)
                     self.parts[o, state.axis] = own
+                    self.remade[own] = o
         return self.parts[v, axis]
 
     def _is_wholly_split(self, passage: Passage) -> bool:
@@ -226,7 +234,37 @@ class _Analysis:
         self.sliced[own] = axis
         return own
 
+    def _slice_what_meets_its_whole(self) -> None:
+        """Slice parts that would be made again and meet numbers of the whole value."""
+        while met := self._met():
+            for step in [s for s in self.steps if any(self.remade.get(v) in met for v in s.op.outputs)]:
+                self.steps.remove(step)
+                for own, state in zip(step.op.outputs, step.passage.results, strict=True):
+                    v = self.remade.pop(own)
+                    if not isinstance(state, Split) or not may_be_cut(v, state.axis, self.size):
+                        raise NotChunkable
+                    self.copies.append(Operation(p.copy_p, [v], [own], {}))
+                    self.sliced[own] = state.axis
+
+    def _met(self) -> set[Variable]:
+        """Whole values of which some operation reads both a part that is made again and numbers of the whole."""
+        whole_numbers: dict[Atom, set[Variable]] = {v: {v} for v in self.remade.values()}
+        part_numbers: dict[Atom, set[Variable]] = {own: {v} for own, v in self.remade.items()}
+        met: set[Variable] = set()
+        operations = [*self._outside, *self.copies, *(step.op for step in self.steps)] if self.remade else []
+        for op in operations:
+            if is_product(op) or op.name in _SUMS:
+                continue
+            for numbers in (whole_numbers, part_numbers):
+                read_ = set[Variable]().union(*(numbers.get(a, ()) for a in op.inputs))
+                for v in op.outputs if read_ else ():
+                    numbers[v] = numbers.get(v, set()) | read_
+            for v in op.outputs:
+                met |= whole_numbers.get(v, set()) & part_numbers.get(v, set())
+        return met
+
     def result(self) -> Chunkable | None:
+        self._slice_what_meets_its_whole()
         graph, steps = self.graph, self._without_copies()
         made = {v for step in steps for v in step.op.outputs}
         wanted = {*variables_of(graph.outputs), *(v for op in self.after for v in variables_of(op.inputs))}
@@ -242,12 +280,16 @@ class _Analysis:
         steps = [*self._views_of_whole(steps), *steps]
         made = {v for step in steps for v in step.op.outputs}
         inputs = list(dict.fromkeys(v for s in steps for v in variables_of(s.op.inputs) if v not in made))
-        inside: set[Atom] = {v for v, s in self.states.items() if s is not None} | self.totals | self.lost
-        outside = [op for op in self.operations if not any(v in inside for v in op.outputs)]
         reads = [*inputs, *graph.outputs, *(a for op in self.after for a in op.inputs)]
-        before = needed_operations([*outside, *self.copies], [v for v in variables_of(reads) if v not in made])
+        before = needed_operations([*self._outside, *self.copies], [v for v in variables_of(reads) if v not in made])
         sliced = {v: self.sliced[v] for v in inputs if v in self.sliced}
         return Chunkable(graph, self.size, tuple(inputs), sliced, outputs, tuple(before), tuple(self.after), tuple(steps))
+
+    @property
+    def _outside(self) -> list[Operation]:
+        """The operations that depend on no cut value."""
+        inside: set[Atom] = {v for v, s in self.states.items() if s is not None} | self.totals | self.lost
+        return [op for op in self.operations if not any(v in inside for v in op.outputs)]
 
     def _views_of_whole(self, steps: Sequence[Step]) -> list[Step]:
         """Views of what chunks read whole, and nothing else reads, are taken inside: a transposed parameter is no array."""

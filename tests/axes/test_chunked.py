@@ -251,3 +251,34 @@ def test_nothing_to_cut():
 
 def test_sizes_that_do_not_divide():
     assert found_for(lambda x, y: (x, y * 2), (normal(4), normal(6)), {0: 0, 1: 0}) is None
+
+
+# A value, and numbers of it that its entries may equal; with a second one that is cut.
+MET = {
+    "the first row": lambda z, y: jnp.where(z > z[0], z, y),
+    "the largest": lambda z, y: jnp.where(z == z.max(0), z, y),
+    "a threshold": lambda z, y: jnp.where(z >= jnp.sort(z.ravel())[10], z, y),
+    "a difference": lambda z, y: jax.nn.relu(z - z[1]) + y,
+    "a function of it": lambda z, y: jnp.where(jnp.tanh(z) >= jnp.tanh(z).max(0), z, y),
+}
+
+
+@pytest.mark.parametrize("name", MET)
+def test_what_may_equal_a_number_of_the_whole_value_is_not_made_again(name):
+    """The product is made once, before the loop, and sliced: made again of a part it is rounded otherwise."""
+    graph = trace(lambda w, x, y: MET[name](x @ w, y), jnp.ones((5, 5)), jnp.ones((4, 5)), jnp.ones((4, 5)))
+    found = chunkable(graph, {graph.inputs[2]: 0})
+    assert found is not None
+    assert [op.name for op in found.before].count("dot_general") == 1
+    assert "dot_general" not in [op.name for op in found.inside]
+
+
+def test_what_is_multiplied_with_the_whole_value_is_made_again():
+    """As queries are for each chunk: no sum equals what it sums."""
+    fun = lambda w, x, y: (x @ w) @ (x @ w).T @ y
+    graph = trace(fun, jnp.ones((5, 5)), jnp.ones((4, 5)), jnp.ones((4, 5)))
+    assert chunkable(graph, {graph.inputs[2]: 1}) is not None
+    paired = trace(lambda w, x, y: jnp.tanh(x @ w) @ jnp.tanh(x @ w).T + y, *(jnp.ones((4, 4)) for _ in range(3)))
+    found = chunkable(paired, {paired.inputs[2]: 0})
+    assert found is not None
+    assert [op.name for op in found.inside].count("dot_general") == 2
