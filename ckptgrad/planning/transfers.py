@@ -31,7 +31,7 @@ SHARES = (Fraction(0), Fraction(1, 16), Fraction(1, 8), Fraction(1, 4), Fraction
 # on their way, computation waits for transfers more often, and more boundaries fit.
 ROOMS = ((2, 0), (2, 2), (2, 4), (0, 0))
 # Stages from which on fewer are tried, as each takes long.
-LONG_CHAIN, FEW_SHARES, FEW_ROOMS = 500, SHARES[::2], ROOMS[1:3]
+LONG_CHAIN, FEW_SHARES, FEW_ROOMS = 200, SHARES[::2], ROOMS[1:3]
 # A fetch moves up by the time of this many transfers at most: more would take room that others need.
 AHEAD = 3
 
