@@ -41,7 +41,7 @@ from ckptgrad.errors import (
     StepMemoryError,
     ValidationError,
 )
-from ckptgrad.execution.certify import Certified
+from ckptgrad.execution.certified import Certified
 from ckptgrad.execution.compiled_step import CompiledStep
 from ckptgrad.graph.graph import Graph, Operation, Variable, get_consumers, get_inputs, get_operation
 from ckptgrad.graph.trace import trace

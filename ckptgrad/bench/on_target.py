@@ -13,7 +13,7 @@ import ckptgrad as cg
 from ckptgrad.bench.rows import Row, row
 from ckptgrad.bytes import Budget, format_bytes
 from ckptgrad.errors import BudgetError, MissingExtraError
-from ckptgrad.execution.certify import Certified
+from ckptgrad.execution.certified import Certified
 
 
 class RefusedError(Exception):

@@ -17,7 +17,8 @@ from ckptgrad.compat import VERSIONS
 from ckptgrad.costs.estimated import estimated_costs
 from ckptgrad.doors.choosing import beside, over_chunks, prefers_chunks, worth_chunking
 from ckptgrad.errors import BudgetError, ScheduleError, TierError
-from ckptgrad.execution.certify import Certified, certify_faster
+from ckptgrad.execution.certified import Certified
+from ckptgrad.execution.certify import certify_faster
 from ckptgrad.graph.meshes import devices_named
 from ckptgrad.graph.naming import name_of, title
 from ckptgrad.planner import LONG_CHAIN, costs_before_refusing, costs_to_compile, limit_bytes, make_plan

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ckptgrad.errors import OptionError
-from ckptgrad.execution.certify import Certified
+from ckptgrad.execution.certified import Certified
 from ckptgrad.execution.compiled_step import CompiledStep
 from ckptgrad.results.changes import Changes, Contents, changes, contents
 

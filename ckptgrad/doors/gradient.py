@@ -23,7 +23,7 @@ from ckptgrad.doors.placing import Shardings
 from ckptgrad.doors.staging import check_repeatable, runs_staged
 from ckptgrad.doors.tracing import TracedChain, in_runs, trace_chain
 from ckptgrad.doors.watching import tell
-from ckptgrad.execution.certify import Certified
+from ckptgrad.execution.certified import Certified
 from ckptgrad.execution.interpreter import Execution, split_at_backward
 from ckptgrad.execution.staged.gradient import StagedGradient
 from ckptgrad.execution.tiers.tier import Tier

@@ -11,7 +11,7 @@ from ckptgrad.chain.program import Program
 from ckptgrad.doors.calling import check_keywords
 from ckptgrad.doors.gradient import GradientFunction
 from ckptgrad.doors.modules import open_modules
-from ckptgrad.execution.certify import Certified
+from ckptgrad.execution.certified import Certified
 from ckptgrad.execution.observed import run_observed
 from ckptgrad.graph.naming import name_of
 from ckptgrad.meters.meter import Reading, Subject, get_meters

@@ -9,6 +9,9 @@ contract the first axes of both operands: with the longer side first they take u
 batch of 2048: 10.9 ms against 7.3 ms on two cores), many at once twice as long (48 of 1024 x 64 from 1024: 0.28 s of CPU
 time against 0.14 s).  Bits may differ, as sums are blocked differently.
 
+`Form.BARRIERS_AS_CALLS`, on CPU, where XLA drops barriers: what passes a call that is not inlined is one array, which no
+fusion behind it makes again, and rounds otherwise.
+
 Operands are transposed, or swapped, and the result is transposed back.
 """
 
@@ -20,12 +23,13 @@ from typing import Any
 import numpy as np
 from jax import lax
 
+from ckptgrad.execution.isolated import isolated
 from ckptgrad.graph.evaluate import apply
 from ckptgrad.graph.graph import Operation
 from ckptgrad.rules.products import free
 from ckptgrad.stage.partition import Apply
 from ckptgrad.target.footprint import channels_last
-from ckptgrad.target.platform import Form
+from ckptgrad.target.platform import Form, Isolation
 
 
 def apply_in_forms(forms: Collection[Form]) -> Apply:
@@ -67,6 +71,18 @@ def _with_shorter_side_first(op: Operation, inputs: Sequence[Any]) -> list[Any]:
     return [lax.transpose(lax.optimization_barrier(product), (*batch, columns, rows))]
 
 
+def _as_call(op: Operation, inputs: Sequence[Any]) -> list[Any]:
+    """The operands of a barrier, through a call."""
+    return _passed(list(inputs))
+
+
+def _same(values: list[Any]) -> list[Any]:
+    return values
+
+
+_passed = isolated(_same, Isolation.CALLS)
+
+
 def _contracts_first_axes(op: Operation) -> bool:
     """Whether it contracts one axis of two matrices, or of pairs of many, in each the one before the axis that stays."""
     contract, batch = op.params["dimension_numbers"]
@@ -98,4 +114,5 @@ def _reordered(value: Any, places: Sequence[int], others: Sequence[int]) -> Any:
 _FORMS: dict[Form, tuple[str, Apply]] = {
     Form.CHANNELS_LAST: ("conv_general_dilated", _with_channels_last),
     Form.SHORTER_SIDE_FIRST: ("dot_general", _with_shorter_side_first),
+    Form.BARRIERS_AS_CALLS: ("optimization_barrier", _as_call),
 }

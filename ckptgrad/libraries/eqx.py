@@ -27,7 +27,7 @@ import jax.numpy as jnp
 from ckptgrad.doors.calling import check_function
 from ckptgrad.doors.gradient import GradientFunction
 from ckptgrad.errors import ArgnumsError, MissingExtraError
-from ckptgrad.execution.certify import Certified
+from ckptgrad.execution.certified import Certified
 from ckptgrad.graph.naming import standing_for, title
 from ckptgrad.request import Request
 from ckptgrad.results.plan import Plan

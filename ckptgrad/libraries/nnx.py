@@ -27,7 +27,7 @@ from ckptgrad.doors.calling import check_function, positional
 from ckptgrad.doors.gradient import GradientFunction
 from ckptgrad.doors.outputs import output_and_aux
 from ckptgrad.errors import ArgnumsError, GradientTypeError, MissingExtraError, StaticArgumentError
-from ckptgrad.execution.certify import Certified
+from ckptgrad.execution.certified import Certified
 from ckptgrad.graph.naming import argument_name, standing_for, title
 from ckptgrad.graph.state import is_nnx
 from ckptgrad.request import Request

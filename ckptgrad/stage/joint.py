@@ -23,6 +23,7 @@ from ckptgrad.graph.stack_depth import deep_stack
 from ckptgrad.graph.trace import from_jaxpr
 from ckptgrad.graph.value_types import cotangent_struct, struct
 from ckptgrad.once import once
+from ckptgrad.stage.decided import decided, written_once
 from ckptgrad.stage.picked import compared
 
 
@@ -79,6 +80,11 @@ class Joint:
             else:
                 independent.append(op)
         return independent, dependent
+
+    @once
+    def decided(self) -> list[Variable]:
+        """The forward values that must not be made again (`stage.decided`)."""
+        return decided(self.forward_operations)
 
     @once
     def frontier(self) -> list[Variable]:
@@ -149,6 +155,6 @@ def joint_of_run(
         merged.inputs[len(structs) :],
         merged.outputs[:outputs],
         tuple(next(gradients) if p else None for p in present),
-        merged.operations,
+        written_once(merged.operations),
         merged.constants,
     )

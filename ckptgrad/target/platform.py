@@ -41,6 +41,7 @@ class Form(enum.Enum):
     CHANNELS_LAST = "convolutions with channels last"
     SHORTER_SIDE_FIRST = "gradients of weights with the shorter side first"
     MERGED_AXES = "gradients of weights with the contracted axes merged into one"
+    BARRIERS_AS_CALLS = "optimization barriers as calls that are not inlined"
 
 
 @dataclass(frozen=True)

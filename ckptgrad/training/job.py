@@ -16,7 +16,7 @@ import numpy as np
 
 from ckptgrad.doors.gradient import GradientFunction
 from ckptgrad.errors import MissingExtraError, OptionError
-from ckptgrad.execution.certify import Certified
+from ckptgrad.execution.certified import Certified
 from ckptgrad.request import Request
 from ckptgrad.target.allocated import Memory
 from ckptgrad.training import model

@@ -110,13 +110,14 @@ def test_of_the_smallest_plans_the_smallest_is_taken(compile_imagined):
 
 def test_where_no_way_to_cut_fits_the_fewest_bytes_are_named(compile_imagined):
     with pytest.raises(cg.BudgetError) as caught:
-        compile_imagined([Imagined([900], [950]), Imagined([800], [940])], 500)
+        compile_imagined([Imagined([900], [950], opened=1000), Imagined([800], [940], opened=1000)], 500)
     assert caught.value.smallest == 940
 
 
 def test_where_questions_take_long_finer_stages_are_compiled_only_if_no_plan_of_blocks_fits(compile_imagined):
     def two():
-        return [Imagined([900, 2000], [900, 2000], slow=True, pace=9), Imagined([1500, 1900], [1500, 1900], slow=True)]
+        fine = Imagined([900, 2000], [900, 2000], opened=2100, slow=True, pace=9)
+        return [fine, Imagined([1500, 1900], [1500, 1900], opened=2100, slow=True)]
 
     fine, coarse = two()
     assert compile_imagined([fine, coarse], 1600).plan.program is coarse

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 import ckptgrad as cg
-from ckptgrad.execution.certify import Certified
+from ckptgrad.execution.certified import Certified
 from ckptgrad.meters.meter import Reading, meter, meters
 
 X, W = jnp.ones((64, 16)), jnp.eye(16)

@@ -66,7 +66,9 @@ class Imagined:
             compiler_options=(),
             compiler_versions=(),
             lower=lambda number: SimpleNamespace(number=number, as_text=lambda: f"plan {number}"),
-            platform=SimpleNamespace(isolation=Isolation.WHOLE, compiled_seconds=seconds, slow_probes=slow, excess=0.03),
+            platform=SimpleNamespace(
+                isolation=Isolation.WHOLE, compiled_seconds=seconds, slow_probes=slow, near_memory=False, excess=0.03
+            ),
             priced_by="imagined",
             memory_bytes=memory,
             host_bytes=0,
