@@ -111,7 +111,8 @@ def scatter_by_offsets(g: Any, x: Any, choice: Any, where: Geometry) -> Any:
     """
     base, strides = where["base_dilation"], where["window_strides"]
     config = [(lo, hi, d - 1) for (lo, hi), d in zip(where["padding"], base, strict=True)]
-    padded = lax.pad(*written_once([x]), lowest(x.dtype, choice), config)
+    (x,) = written_once([x])
+    padded = lax.pad(x, lowest(x.dtype, choice), config)
     offsets = [np.multiply(i, where["window_dilation"]) for i in np.ndindex(*where["window_dimensions"])]
 
     def at(offset: Any) -> Any:

@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false
 """Decisions about a value by numbers taken from it: they are made once, in the forward, and kept.
 
 `z == z.max()` holds where z is the largest, bit for bit.  Made again beside a maximum that was kept, z is rounded otherwise
@@ -20,6 +21,8 @@ from ckptgrad.graph.traits import cost_class, is_product
 
 # What jumps where its operands change a little, besides numbers that become integers.
 _JUMPS = frozenset(("eq", "ne", "lt", "le", "gt", "ge", "sign", "floor", "ceil", "round"))
+# Operations behind a jump that are looked at; with more, what it makes is kept unseen.
+MOST = 1000
 # What sums numbers: its results equal none of them.
 _SUMS = frozenset(("reduce_sum", "cumsum"))
 
@@ -35,10 +38,10 @@ def decided(operations: Sequence[Operation]) -> list[Variable]:
     return [v for op, _ in _decisions(operations) for v in op.outputs]
 
 
-def written_once(operations: Sequence[Operation]) -> Sequence[Operation]:
+def written_once(operations: Sequence[Operation]) -> tuple[Operation, ...]:
     """The same operations with a barrier behind each that makes what is compared with numbers taken from it."""
     compared = {v for _, values in _decisions(operations) for v in values}
-    return [new for op in operations for new in _behind_barriers(op, compared)] if compared else operations
+    return tuple(new for op in operations for new in _behind_barriers(op, compared))
 
 
 def _behind_barriers(op: Operation, compared: set[Variable]) -> Iterable[Operation]:
@@ -59,7 +62,9 @@ def _decisions(operations: Sequence[Operation]) -> Iterator[tuple[Operation, lis
     jumping = [op for op in operations if _jumps(op)]
     makers = {v: (i, op) for i, op in enumerate(operations) for v in op.outputs} if jumping else {}
     for op in jumping:
-        if met := _met([*_behind(op, makers), op]):
+        behind = _behind(op, makers)
+        met = _met([*behind, op]) if len(behind) < MOST else []
+        if met or len(behind) >= MOST:
             yield op, met
 
 
@@ -78,16 +83,16 @@ def _mixes(op: Operation) -> bool:
     return is_product(op) or op.name in _SUMS
 
 
-def _behind(op: Operation, makers: Mapping[Variable, tuple[int, Operation]]) -> Iterator[Operation]:
-    """The operations that lead to one since the last sums and products, in order."""
+def _behind(op: Operation, makers: Mapping[Variable, tuple[int, Operation]]) -> list[Operation]:
+    """The operations that lead to one since the last sums and products, in order; at most about `MOST`."""
     found: dict[int, Operation] = {}
     waiting = [*variables_of(op.inputs)]
-    while waiting:
+    while waiting and len(found) < MOST:
         i, maker = makers.get(waiting.pop(), (-1, op))
         if i >= 0 and i not in found and not _mixes(maker):
             found[i] = maker
             waiting += variables_of(maker.inputs)
-    return (found[i] for i in sorted(found))
+    return [found[i] for i in sorted(found)]
 
 
 def _met(operations: Sequence[Operation]) -> list[Variable]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import ckptgrad as cg
+from ckptgrad.stage import decided as decided_module
 from ckptgrad.stage.decided import decided, written_once
 from tests.support.compare import assert_same
 
@@ -43,6 +44,14 @@ def test_what_is_decided_is_found_and_what_it_compares_is_written_once(f, jumps,
     behind = written_once(operations)
     makers = {v: op.name for op in behind for v in op.outputs}
     assert [makers[op.inputs[0]] for op in behind if op.name == "optimization_barrier"] == barriers
+
+
+def test_where_too_much_lies_behind_what_is_decided_is_kept(monkeypatch):
+    operations = cg.trace(lambda x: jnp.where(jnp.tanh(jnp.sin(jnp.cos(x))) > 0.5, x, 0), X).operations
+    assert not decided(operations)
+    monkeypatch.setattr(decided_module, "MOST", 3)
+    assert len(decided(operations)) == 1
+    assert written_once(operations) == tuple(operations)
 
 
 ACTIVATIONS = {
