@@ -23,7 +23,7 @@ from ckptgrad.graph.evaluate import apply, needed_operations, read
 from ckptgrad.graph.graph import Atom, Constant, Graph, Operation, Variable, variables_of
 from ckptgrad.graph.stack_depth import deep_stack
 from ckptgrad.graph.trace import from_jaxpr
-from ckptgrad.graph.traits import is_product, is_same_numbers
+from ckptgrad.graph.traits import is_same_numbers, mixes_numbers
 from ckptgrad.graph.value_types import struct
 
 
@@ -33,10 +33,6 @@ class Step:
 
     op: Operation
     passage: Passage
-
-
-# What sums numbers: its results equal none of them.
-_SUMS = frozenset(("reduce_sum", "cumsum", "conv_general_dilated"))
 
 
 class NotChunkable(Exception):
@@ -253,7 +249,7 @@ class _Analysis:
         met: set[Variable] = set()
         operations = [*self._outside, *self.copies, *(step.op for step in self.steps)] if self.remade else []
         for op in operations:
-            if is_product(op) or op.name in _SUMS:
+            if mixes_numbers(op):
                 continue
             for numbers in (whole_numbers, part_numbers):
                 read_ = set[Variable]().union(*(numbers.get(a, ()) for a in op.inputs))

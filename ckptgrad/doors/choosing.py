@@ -175,9 +175,9 @@ def over_chunks(plan: Plan, finest: Program, asked: bool = False) -> Plan:
     """A plan of stages that may run over chunks; other plans stay as they are.
 
     It is taken to need at least the seconds from which on it is looked at, `CHUNKS_WORTH` times those of the fastest plan:
-    no larger budget, for which stages run whole, then has a plan that is said to be slower. (Where chunks stay near, as many
-    as a plan without a budget may need.) But where chunks stay near, and
-    a compiler was asked what they take, that is believed: open programs, for larger budgets, are told by it too.
+    no larger budget, for which stages run whole, then has a plan that is said to be slower. Where chunks stay near, the
+    seconds are those that a plan without a budget may need; and what a compiler was asked about is believed, as open
+    programs, for larger budgets, are told by it too.
 
     Args:
         plan: the plan.

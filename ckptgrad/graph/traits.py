@@ -95,6 +95,11 @@ def is_same_numbers(op: Operation) -> bool:
     return isinstance(op.inputs[0], Variable) and op.inputs[0].aval.dtype == op.outputs[0].aval.dtype
 
 
+def mixes_numbers(op: Operation) -> bool:
+    """Whether it sums numbers: by rights its results equal none of them."""
+    return is_product(op) or op.name in ("reduce_sum", "cumsum")
+
+
 def is_all_in_order(op: Operation) -> bool:
     """Whether it shows all numbers of its one operand in their order, in another shape."""
     if op.name not in ("reshape", "squeeze", "broadcast_in_dim", "slice") or not is_same_numbers(op):

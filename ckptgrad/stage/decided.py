@@ -17,20 +17,22 @@ from jax import numpy as jnp
 from jax.extend.core import Primitive
 
 from ckptgrad.graph.graph import Operation, Variable, variables_of
-from ckptgrad.graph.traits import cost_class, is_product
+from ckptgrad.graph.traits import cost_class, mixes_numbers
 
 # What jumps where its operands change a little, besides numbers that become integers.
 _JUMPS = frozenset(("eq", "ne", "lt", "le", "gt", "ge", "sign", "floor", "ceil", "round"))
 # Operations behind a jump that are looked at; with more, what it makes is kept unseen.
 MOST = 1000
-# What sums numbers: its results equal none of them.
-_SUMS = frozenset(("reduce_sum", "cumsum"))
+# Of these a side may be numbers that a sum with a mask, or a product with one, picked from the other.
+_COMPARISONS = frozenset(("eq", "ne", "lt", "le", "gt", "ge"))
 
 
 def decided(operations: Sequence[Operation]) -> list[Variable]:
     """What jumps at values that meet numbers which were moved or chosen from the same array.
 
-    Elementwise arithmetic may lie between, as in `z - z.max() >= 0`; sums and products may not.
+    Elementwise arithmetic may lie between, as in `z - z.max() >= 0`.  Sums and products, with masks, pick numbers too: they
+    count where both sides of a comparison come from the same array, not where something of both is compared with a number,
+    as every relu behind a norm does.
 
     Args:
         operations: those of a forward pass, in order.
@@ -38,7 +40,7 @@ def decided(operations: Sequence[Operation]) -> list[Variable]:
     return [v for op, _ in _decisions(operations) for v in op.outputs]
 
 
-def written_once(operations: Sequence[Operation]) -> tuple[Operation, ...]:
+def with_barriers(operations: Sequence[Operation]) -> tuple[Operation, ...]:
     """The same operations with a barrier behind each that makes what is compared with numbers taken from it."""
     compared = {v for _, values in _decisions(operations) for v in values}
     return tuple(new for op in operations for new in _behind_barriers(op, compared))
@@ -62,9 +64,9 @@ def _decisions(operations: Sequence[Operation]) -> Iterator[tuple[Operation, lis
     jumping = [op for op in operations if _jumps(op)]
     makers = {v: (i, op) for i, op in enumerate(operations) for v in op.outputs} if jumping else {}
     for op in jumping:
-        behind = _behind(op, makers)
-        met = _met([*behind, op]) if len(behind) < MOST else []
-        if met or len(behind) >= MOST:
+        behind = _behind(op, makers, op.name in _COMPARISONS and len({*variables_of(op.inputs)}) > 1)
+        met = [] if behind is None else _met([*behind, op])
+        if met or behind is None:
             yield op, met
 
 
@@ -79,19 +81,17 @@ def _is_inexact(v: Variable) -> bool:
     return dtype is not None and jnp.issubdtype(dtype, jnp.inexact)
 
 
-def _mixes(op: Operation) -> bool:
-    return is_product(op) or op.name in _SUMS
-
-
-def _behind(op: Operation, makers: Mapping[Variable, tuple[int, Operation]]) -> list[Operation]:
-    """The operations that lead to one since the last sums and products, in order; at most about `MOST`."""
+def _behind(op: Operation, makers: Mapping[Variable, tuple[int, Operation]], mixed: bool) -> list[Operation] | None:
+    """The operations that lead to one since the last that sum, or with `mixed` all, in order; None where they are many."""
     found: dict[int, Operation] = {}
     waiting = [*variables_of(op.inputs)]
-    while waiting and len(found) < MOST:
+    while waiting:
         i, maker = makers.get(waiting.pop(), (-1, op))
-        if i >= 0 and i not in found and not _mixes(maker):
+        if i >= 0 and i not in found and (mixed or not mixes_numbers(maker)):
             found[i] = maker
             waiting += variables_of(maker.inputs)
+            if len(found) >= MOST:
+                return None
     return [found[i] for i in sorted(found)]
 
 
@@ -120,7 +120,8 @@ def _met(operations: Sequence[Operation]) -> list[Variable]:
         for v in op.outputs:
             still[v] = bits[v] if moves else bits[v] | here
             moved[v] = here | there if moves else there
-            met[v] = found
+            # What was summed is no jump: a number that it is compared with is none of the array's.
+            met[v] = 0 if mixes_numbers(op) else found
     last = _union(met[v] for v in operations[-1].outputs)
     return [v for v in names if bits[v] & last]
 

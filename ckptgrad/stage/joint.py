@@ -23,7 +23,7 @@ from ckptgrad.graph.stack_depth import deep_stack
 from ckptgrad.graph.trace import from_jaxpr
 from ckptgrad.graph.value_types import cotangent_struct, struct
 from ckptgrad.once import once
-from ckptgrad.stage.decided import decided, written_once
+from ckptgrad.stage.decided import decided, with_barriers
 from ckptgrad.stage.picked import compared
 
 
@@ -155,6 +155,6 @@ def joint_of_run(
         merged.inputs[len(structs) :],
         merged.outputs[:outputs],
         tuple(next(gradients) if p else None for p in present),
-        written_once(merged.operations),
+        with_barriers(merged.operations),
         merged.constants,
     )

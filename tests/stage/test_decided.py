@@ -9,10 +9,11 @@ import pytest
 
 import ckptgrad as cg
 from ckptgrad.stage import decided as decided_module
-from ckptgrad.stage.decided import decided, written_once
+from ckptgrad.stage.decided import decided, with_barriers
 from tests.support.compare import assert_same
 
 X = jnp.linspace(-2, 2, 64 * 96).reshape(64, 96)
+PICK = (jnp.arange(96) == 7).astype(jnp.float32)
 W = jax.random.normal(jax.random.key(0), (96, 96)) * 0.3
 
 
@@ -27,7 +28,14 @@ FOUND = {
     "a sign": (lambda x: jnp.sign((z := jnp.sin(x)) - z[:, :1]) * z, ["sign"], ["sin"]),
     "an integer": (lambda x: ((z := jnp.sin(x)) / top(z)).astype(int) * z, ["convert_element_type"], ["sin"]),
     "of the argument itself": (lambda x: jnp.where(x == top(x), x, 0), ["eq"], []),
-    "by a mean": (lambda x: jnp.where((z := jnp.tanh(x)) > z.mean(), z, 0), [], []),
+    "by a mean": (lambda x: jnp.where((z := jnp.tanh(x)) > z.mean(), z, 0), ["gt"], ["tanh"]),
+    "picked by a sum": (
+        lambda x: jnp.where((z := jnp.tanh(x)) == (z * PICK).sum(-1, keepdims=True), z, 0),
+        ["eq"],
+        ["tanh"],
+    ),
+    "picked by a product": (lambda x: jnp.where((z := jnp.tanh(x)) >= z @ PICK[:, None], z, 0), ["ge"], ["tanh"]),
+    "a relu behind a norm": (lambda x: jax.nn.relu((z := jnp.tanh(x)) - z.mean(-1, keepdims=True)), [], []),
     "after a product": (lambda x: jax.nn.relu((jnp.exp(x) - top(jnp.exp(x))) @ W), [], []),
     "by a number": (lambda x: jnp.where(jnp.tanh(x) > 0.5, x, 0), [], []),
     "leaky": (lambda x: jnp.where(x > 0, x, 0.1 * x), [], []),
@@ -37,11 +45,11 @@ FOUND = {
 
 
 @pytest.mark.parametrize(("f", "jumps", "barriers"), FOUND.values(), ids=FOUND)
-def test_what_is_decided_is_found_and_what_it_compares_is_written_once(f, jumps, barriers):
+def test_what_is_decided_is_found_and_what_it_compares_is_with_barriers(f, jumps, barriers):
     operations = cg.trace(f, X).operations
     found = set(decided(operations))
     assert [op.name for op in operations if found & {*op.outputs}] == jumps
-    behind = written_once(operations)
+    behind = with_barriers(operations)
     makers = {v: op.name for op in behind for v in op.outputs}
     assert [makers[op.inputs[0]] for op in behind if op.name == "optimization_barrier"] == barriers
 
@@ -51,7 +59,7 @@ def test_where_too_much_lies_behind_what_is_decided_is_kept(monkeypatch):
     assert not decided(operations)
     monkeypatch.setattr(decided_module, "MOST", 3)
     assert len(decided(operations)) == 1
-    assert written_once(operations) == tuple(operations)
+    assert with_barriers(operations) == tuple(operations)
 
 
 ACTIVATIONS = {
