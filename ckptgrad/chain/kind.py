@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -19,7 +20,7 @@ from ckptgrad.loops.candidates import planned_choices
 from ckptgrad.loops.layout import lay_out_joint
 from ckptgrad.loops.planned import open_loops
 from ckptgrad.once import once
-from ckptgrad.rules.products import merging_axes
+from ckptgrad.rules.products import gradients_as_matrices
 from ckptgrad.stage.encodings.coded import coded_choices
 from ckptgrad.stage.encodings.encoding import get_encoding
 from ckptgrad.stage.joint import Joint, joint
@@ -83,13 +84,17 @@ class StageKind:
         """The joint forward and backward graph, differentiated when first asked for; loops are left open."""
         graph = self.graph
         wrt, seeds = [graph.inputs[i] for i in self.wrt], [graph.outputs[i] for i in self.seeds]
-        with merging_axes(Form.MERGED_AXES in self.target.platform.forms):
+        with self._writing():
             differentiated = joint(graph, wrt, seeds, planned=True)
         if self.target.platform.reshapes_in_place:
             boundary = variables_of(differentiated.outputs[i] for i in self.boundary_out)
             differentiated = read_from_boundaries(differentiated, boundary)
         lay_out_joint(differentiated, self._placed(differentiated))
         return differentiated
+
+    def _writing(self) -> AbstractContextManager[None]:
+        """Gradients of products in the form that is for the target: also inside loops, which are differentiated later."""
+        return gradients_as_matrices(Form.AS_MATRICES in self.target.platform.forms)
 
     def _placed(self, joint: Joint) -> dict[Variable, NamedSharding | None]:
         """The shardings of what passes the edges of the stage; a cotangent lies as its value does."""
@@ -148,7 +153,8 @@ class StageKind:
     @once
     def _whole(self) -> list[Option]:
         boundary = [self.joint.inputs[i] for i in self.boundary_in]
-        choices = planned_choices(self.joint, boundary, Roofline(self.target), self.saveable)
+        with self._writing():
+            choices = planned_choices(self.joint, boundary, Roofline(self.target), self.saveable)
         return [Option(name, part) for name, part in choices]
 
     @property
@@ -176,7 +182,9 @@ class StageKind:
         whole = partition(self.joint, ())
         axes = [(graph.inputs[k], axis) for k, axis in self.whole]
         arriving = [graph.inputs[i] for i in self.boundary_in]
-        choices = chunked_choices(graph, wrt, variables_of(seeds), whole, Roofline(self.target), self.last, axes, arriving)
+        given = self.last, axes, arriving
+        with self._writing():
+            choices = chunked_choices(graph, wrt, variables_of(seeds), whole, Roofline(self.target), *given)
         return [Option(name, part) for name, part in choices]
 
     @once

@@ -28,17 +28,18 @@ from ckptgrad.graph.graph import Operation
 from ckptgrad.graph.value_types import explicit_sharding, partitions
 from ckptgrad.rules.decorators import bprop, cast
 
-_MERGING: ContextVar[bool] = ContextVar("merging", default=True)
+_AS_MATRICES: ContextVar[bool] = ContextVar("as_matrices", default=True)
 
 
 @contextmanager
-def merging_axes(merge: bool) -> Iterator[None]:
-    """Whether gradients that are written meanwhile merge several contracted axes into one; usually they do."""
-    token = _MERGING.set(merge)
+def gradients_as_matrices(as_matrices: bool) -> Iterator[None]:
+    """How gradients of products are written meanwhile: as of two matrices, G B^T and A^T G, with several contracted axes
+    merged into one, which is usual; or as JAX writes them, axes as they are and in batches the cotangent first."""
+    token = _AS_MATRICES.set(as_matrices)
     try:
         yield
     finally:
-        _MERGING.reset(token)
+        _AS_MATRICES.reset(token)
 
 
 def _dot_flops(ins: Sequence[Any], outs: Sequence[Any], params: Mapping[str, Any]) -> int:
@@ -86,9 +87,13 @@ def dot_general(op: Application, g: Array) -> Sequence[Entry]:
         return product(g, y, (g_y, y_free), (g_batch, y_batch), order, op.in_avals[0])
 
     def towards_y() -> Array:
-        # Its axes: batch, the contracted ones in x's order, then those free in y.
-        order = [*y_batch, *(y_contract[i] for i in np.argsort(x_contract)), *y_free]
-        return product(x, g, (x_free, g_x), (x_batch, g_batch), order, op.in_avals[1])
+        # Its axes: batch, then the contracted ones in x's order and those free in y, or these first.
+        contracted_axes = [y_contract[i] for i in np.argsort(x_contract)]
+        if _AS_MATRICES.get() or not x_batch:
+            order = [*y_batch, *contracted_axes, *y_free]
+            return product(x, g, (x_free, g_x), (x_batch, g_batch), order, op.in_avals[1])
+        order = [*y_batch, *y_free, *contracted_axes]
+        return product(g, x, (g_x, x_free), (g_batch, x_batch), order, op.in_avals[1])
 
     return towards_x, towards_y
 
@@ -103,10 +108,10 @@ def contracted(a: Any, b: Any, contract: Any, batch: Any, *, out_sharding: Any, 
     """`lax.dot_general`, with several neighbouring contracted axes merged into one.
 
     XLA copies an operand to merge them itself (on CPU: the whole activation, for each weight).  On TPU it copies one to
-    merge them first (`merging_axes`).
+    merge them first (`gradients_as_matrices`).
     """
     (a_axes, b_axes), (a_batch, b_batch) = contract, batch
-    merge = _MERGING.get() and len(a_axes) > 1 and out_sharding is None
+    merge = _AS_MATRICES.get() and len(a_axes) > 1 and out_sharding is None
     if merge and _neighbours(a_axes) and _neighbours(b_axes):
         a, b = _merge(a, a_axes), _merge(b, b_axes)
         a_batch, b_batch = _after_merging(a_batch, a_axes), _after_merging(b_batch, b_axes)

@@ -35,12 +35,12 @@ class Isolation(enum.Enum):
 class Form(enum.Enum):
     """A form in which operations take less time or memory than as written.
 
-    Of single operations (`execution.xla_forms`), and of products in gradients (`rules.products.merging_axes`).
+    Of single operations (`execution.xla_forms`), and of products in gradients (`rules.products.gradients_as_matrices`).
     """
 
     CHANNELS_LAST = "convolutions with channels last"
     SHORTER_SIDE_FIRST = "gradients of weights with the shorter side first"
-    MERGED_AXES = "gradients of weights with the contracted axes merged into one"
+    AS_MATRICES = "gradients of products as those of two matrices, the contracted axes merged into one"
     BARRIERS_AS_CALLS = "optimization barriers as calls that are not inlined"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import time
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,11 @@ import ckptgrad as cg
 from ckptgrad.autodiff import rule as registry
 from ckptgrad.chain import kind as kind_module
 from ckptgrad.chain import recent
-from ckptgrad.chain.program import forget_kinds
+from ckptgrad.chain.program import build_program, forget_kinds
+from ckptgrad.chunks.markers import ONE_PASS
+from ckptgrad.graph.graph import Graph
+from ckptgrad.target.attached import attached
+from ckptgrad.target.platform import platform_named
 from tests.support.compare import assert_same
 
 X = jnp.linspace(-1, 1, 12).reshape(4, 3)
@@ -182,6 +187,37 @@ def test_a_kind_whose_rule_captured_a_tracer_is_not_used_by_another_trace():
 
     for s in (2.0, 3.0):
         assert_same(jax.jit(step)(s), (1 - jnp.tanh(X) ** 2) * s, scale=4)
+
+
+def attention(w, x):
+    """With a weight whose gradient contracts two axes, and a product in batches."""
+    k = x @ w
+    return jnp.einsum("bqd,bkd->bqk", x, k).astype(jnp.float32).sum()
+
+
+def batched_products(graph):
+    return [op for op in graph.operations if op.name == "dot_general" and op.params["dimension_numbers"][1][0]]
+
+
+def contracted_axes(graph):
+    return max(len(op.params["dimension_numbers"][0][0]) for op in graph.operations if op.name == "dot_general")
+
+
+@pytest.mark.parametrize(("chip", "most", "cotangent"), [("tpu", 2, 0), ("gpu", 1, 1), ("cpu", 1, 1)])
+@pytest.mark.parametrize("over_chunks", [False, True])
+def test_gradients_of_products_have_the_form_for_the_target_over_chunks_too(chip, most, cotangent, over_chunks):
+    target = replace(attached(), platform=platform_named(chip), attached=False)
+    graph = cg.trace(attention, W, jnp.ones((8, 5, 3)))
+    (stage,) = build_program(graph, graph.inputs, graph.outputs, target, cuts=[], chunked=True).stages
+    operations = (op for option in stage.kind.options for op in option.partition.joint.operations)
+    joint = next(op.params["loop"] for op in operations if op.name == ONE_PASS).joint(2) if over_chunks else stage.kind.joint
+    graph = Graph(joint.inputs, joint.gradients, joint.operations, joint.constants)
+    assert contracted_axes(graph) == most
+    # Of the three the last makes the gradient of the second operand.
+    forward, *backward = batched_products(graph)
+    assert forward.outputs[0].shape[1:] == (5, 5)
+    places = [[a.aval.shape[1:] for a in op.inputs].index((5, 5)) for op in backward]
+    assert sorted(places) == sorted([0, cotangent])
 
 
 def test_a_rule_may_differentiate_while_another_thread_does():
