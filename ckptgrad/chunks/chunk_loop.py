@@ -28,7 +28,7 @@ from ckptgrad.rules.subgraphs import calls_custom_rule, joint_of, typed
 from ckptgrad.stage.joint import Joint
 from ckptgrad.stage.partition import Partition, partition
 
-# From the first entry of a chunk, what is carried and the number of entries to what is carried on.
+# From the number of a chunk, what is carried and the number of entries to what is carried on.
 _Step = Callable[[Any, list[Any], int], list[Any]]
 
 
@@ -114,11 +114,11 @@ class ChunkLoop:
         """The results."""
         operands, room = self._room(operands, self.results, self.result_axes)
 
-        def step(start: Any, carry: list[Any], entries: int) -> list[Any]:
-            values = self._cut(operands, self.axes, start, entries)
+        def step(k: Any, carry: list[Any], entries: int) -> list[Any]:
+            values = self._cut(operands, self.axes, k, entries)
             graph = self.applied(entries)
             made = typed(graph(*values), [a.aval for a in graph.outputs])
-            return self._put(carry, made, self.result_axes, start)
+            return self._put(carry, made, self.result_axes, k)
 
         made = self._over_chunks(step, room)
         return _ended(made, self.results)
@@ -136,10 +136,10 @@ class ChunkLoop:
         receiving = [v for v, f in zip(self.operands, self.flowing, strict=True) if f]
         operands, room = self._room(operands, receiving, axes)
 
-        def step(start: Any, carry: list[Any], entries: int) -> list[Any]:
-            values = self._cut(operands, self.axes, start, entries)
-            gradients = self.pulled_back(entries, values, self._cut(cotangents, cotangent_axes, start, entries))
-            return self._put(carry, gradients, axes, start)
+        def step(k: Any, carry: list[Any], entries: int) -> list[Any]:
+            values = self._cut(operands, self.axes, k, entries)
+            gradients = self.pulled_back(entries, values, self._cut(cotangents, cotangent_axes, k, entries))
+            return self._put(carry, gradients, axes, k)
 
         made = self._over_chunks(step, room)
         return _ended(made, receiving)
@@ -154,10 +154,10 @@ class ChunkLoop:
         made_of = [*self.results, *(v for v, _ in receiving)]
         operands, room = self._room(operands, made_of, axes)
 
-        def step(start: Any, carry: list[Any], entries: int) -> list[Any]:
-            values = self._cut(operands, self.axes, start, entries)
-            made = self.both(entries)(*values, *self._cut(cotangents, cotangent_axes, start, entries))
-            return self._put(carry, made, axes, start)
+        def step(k: Any, carry: list[Any], entries: int) -> list[Any]:
+            values = self._cut(operands, self.axes, k, entries)
+            made = self.both(entries)(*values, *self._cut(cotangents, cotangent_axes, k, entries))
+            return self._put(carry, made, axes, k)
 
         made = self._over_chunks(step, room)
         return _ended(made, made_of)
@@ -195,19 +195,36 @@ class ChunkLoop:
         zero, seen = lax.optimization_barrier((jnp.float32(0), operands[k]))
         types = [self.summed_in(v) if a is None else v.aval.dtype for v, a in zip(values, axes, strict=True)]
         return (*operands[:k], seen, *operands[k + 1 :]), [
-            lax.broadcast(cast(zero, t), v.aval.shape) for v, t in zip(values, types, strict=True)
+            lax.broadcast(cast(zero, t), self._carried_shape(v, axis))
+            for v, t, axis in zip(values, types, axes, strict=True)
         ]
+
+    @property
+    def _is_even(self) -> bool:
+        """Whether every chunk has as many entries."""
+        return self.found.size % self.entries == 0
+
+    def _carried_shape(self, v: Variable, axis: int | None) -> tuple[int, ...]:
+        """The shape in which a value is carried: even chunks have an axis of their own, along which each is one entry.
+
+        XLA for TPUs leaves out the zeros of what a loop writes all of, if it writes one entry a turn.
+        """
+        shape = v.aval.shape
+        if axis is None or not self._is_even:
+            return shape
+        return (*shape[:axis], self.count, shape[axis] // self.count, *shape[axis + 1 :])
 
     def _over_chunks(self, step: _Step, carry: list[Any]) -> list[Any]:
         whole, rest = divmod(self.found.size, self.entries)
 
         def run(k: Any, carry: list[Any]) -> list[Any]:
-            return step(k * self.entries, carry, self.entries)
+            return step(k, carry, self.entries)
 
         carry = lax.fori_loop(0, whole, run, carry)
-        return step(whole * self.entries, carry, rest) if rest else carry
+        return step(whole, carry, rest) if rest else carry
 
-    def _cut(self, values: Sequence[Any], axes: Sequence[int | None], start: Any, entries: int) -> list[Any]:
+    def _cut(self, values: Sequence[Any], axes: Sequence[int | None], k: Any, entries: int) -> list[Any]:
+        start = k * self.entries
         return [
             x
             if axis is None
@@ -215,14 +232,18 @@ class ChunkLoop:
             for x, axis in zip(values, axes, strict=True)
         ]
 
-    def _put(self, carry: Sequence[Any], made: Sequence[Any], axes: Sequence[int | None], start: Any) -> list[Any]:
+    def _put(self, carry: Sequence[Any], made: Sequence[Any], axes: Sequence[int | None], k: Any) -> list[Any]:
         """What is carried with the results of a chunk: written where they belong, or added."""
-        return [
-            jnp.add(old, cast(new, old.dtype))
-            if axis is None
-            else lax.dynamic_update_slice_in_dim(old, cast(new, old.dtype), start * self._each(old, axis), axis)
-            for old, new, axis in zip(carry, made, axes, strict=True)
-        ]
+
+        def put(old: Any, new: Any, axis: int | None) -> Any:
+            new = cast(new, old.dtype)
+            if axis is None:
+                return jnp.add(old, new)
+            if self._is_even:
+                return lax.dynamic_update_slice_in_dim(old, lax.expand_dims(new, [axis]), k, axis)
+            return lax.dynamic_update_slice_in_dim(old, new, k * self.entries * self._each(old, axis), axis)
+
+        return [put(old, new, axis) for old, new, axis in zip(carry, made, axes, strict=True)]
 
     def _each(self, value: Any, axis: int) -> int:
         """Places along the axis of an array for each entry: more than one where axes are merged with it."""
@@ -230,11 +251,11 @@ class ChunkLoop:
 
 
 def _ended(made: Sequence[Any], values: Sequence[Variable]) -> list[Any]:
-    """What a loop made, in the dtypes of these values.
+    """What a loop made, in the shapes and dtypes of these values.
 
     Where something is cast, nothing is read before all of it is: XLA for TPUs casts what is returned where the program
     ends, and holds the wide totals of all loops until then.
     """
-    results = [cast(x, v.aval.dtype) for x, v in zip(made, values, strict=True)]
+    results = [cast(x.reshape(v.aval.shape), v.aval.dtype) for x, v in zip(made, values, strict=True)]
     is_cast = any(x.dtype != v.aval.dtype for x, v in zip(made, values, strict=True))
     return behind_one_barrier(results) if is_cast else results

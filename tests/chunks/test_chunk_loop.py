@@ -1,5 +1,7 @@
 """A loop over chunks: slices, parts written in place, totals."""
 
+import re
+
 import jax
 import jax.extend
 import jax.numpy as jnp
@@ -75,6 +77,18 @@ def test_a_loop_writes_into_zeros_that_are_not_made_before_its_operands(run):
         from_operands = any(v in dependent for v in eqn.invars if not isinstance(v, jax.extend.core.Literal))
         assert from_operands or all(not v.aval.shape for v in eqn.outvars), eqn
         dependent.update(eqn.outvars if from_operands else ())
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_even_chunks_are_single_entries_of_what_a_loop_writes(axis):
+    """XLA for TPUs writes no zeros first then."""
+    x = jnp.linspace(-1, 1, 72).reshape(6, 6, 2)
+    graph = cg.trace(jnp.tanh, x)
+    chunks = ChunkLoop(chunkable(graph, {graph.inputs[0]: axis}), 2, (True,), (True,))
+    text = str(jax.make_jaxpr(chunks.backward)(x, x))
+    shape = {0: "1,2,6,2", 1: "6,1,2,2"}[axis]
+    assert re.search(rf"f32\[{shape}\] = (broadcast_in_dim|reshape|expand_dims)", text)
+    np.testing.assert_allclose(chunks.backward(x, x)[0], x * (1 - jnp.tanh(x) ** 2), rtol=1e-6)
 
 
 def test_narrow_totals_are_cast_before_anything_that_a_loop_makes_is_read():
