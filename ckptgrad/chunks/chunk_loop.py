@@ -73,6 +73,11 @@ class ChunkLoop:
         """For each result the axis along which it is cut; None for totals."""
         return [kind.axis if isinstance(kind, Split) else None for kind in self.found.outputs.values()]
 
+    @once
+    def cotangent_axes(self) -> list[int | None]:
+        """For each cotangent the axis along which it is cut; None for those of totals."""
+        return [axis for axis, seeded in zip(self.result_axes, self.seeded, strict=True) if seeded]
+
     @property
     def count(self) -> int:
         """The number of chunks."""
@@ -112,10 +117,10 @@ class ChunkLoop:
 
     def forward(self, *operands: Any) -> list[Any]:
         """The results."""
-        operands, room = self._room(operands, self.results, self.result_axes)
+        given, _, room = self._room(operands, (), self.results, self.result_axes)
 
         def step(k: Any, carry: list[Any], entries: int) -> list[Any]:
-            values = self._cut(operands, self.axes, k, entries)
+            values = self._cut(given, self.axes, k, entries)
             graph = self.applied(entries)
             made = typed(graph(*values), [a.aval for a in graph.outputs])
             return self._put(carry, made, self.result_axes, k)
@@ -131,14 +136,13 @@ class ChunkLoop:
         """
         count = len(self.operands)
         operands, cotangents = inputs[:count], inputs[count:]
-        cotangent_axes = [a for a, s in zip(self.result_axes, self.seeded, strict=True) if s]
         axes = [a for a, f in zip(self.axes, self.flowing, strict=True) if f]
         receiving = [v for v, f in zip(self.operands, self.flowing, strict=True) if f]
-        operands, room = self._room(operands, receiving, axes)
+        operands, cotangents, room = self._room(operands, cotangents, receiving, axes)
 
         def step(k: Any, carry: list[Any], entries: int) -> list[Any]:
             values = self._cut(operands, self.axes, k, entries)
-            gradients = self.pulled_back(entries, values, self._cut(cotangents, cotangent_axes, k, entries))
+            gradients = self.pulled_back(entries, values, self._cut(cotangents, self.cotangent_axes, k, entries))
             return self._put(carry, gradients, axes, k)
 
         made = self._over_chunks(step, room)
@@ -148,15 +152,14 @@ class ChunkLoop:
         """The results, and the gradients as of `backward`: each chunk runs once."""
         count = len(self.operands)
         operands, cotangents = inputs[:count], inputs[count:]
-        cotangent_axes = [a for a, s in zip(self.result_axes, self.seeded, strict=True) if s]
         receiving = [(v, a) for v, a, f in zip(self.operands, self.axes, self.flowing, strict=True) if f]
         axes = [*self.result_axes, *(a for _, a in receiving)]
         made_of = [*self.results, *(v for v, _ in receiving)]
-        operands, room = self._room(operands, made_of, axes)
+        operands, cotangents, room = self._room(operands, cotangents, made_of, axes)
 
         def step(k: Any, carry: list[Any], entries: int) -> list[Any]:
             values = self._cut(operands, self.axes, k, entries)
-            made = self.both(entries)(*values, *self._cut(cotangents, cotangent_axes, k, entries))
+            made = self.both(entries)(*values, *self._cut(cotangents, self.cotangent_axes, k, entries))
             return self._put(carry, made, axes, k)
 
         made = self._over_chunks(step, room)
@@ -184,20 +187,24 @@ class ChunkLoop:
         return dtype if self.accumulate is None else jnp.promote_types(dtype, self.accumulate)
 
     def _room(
-        self, operands: Sequence[Any], values: Sequence[Variable], axes: Sequence[int | None]
-    ) -> tuple[tuple[Any, ...], list[Any]]:
-        """The operands, and zeros for the loop to write or sum these values in, made when the operands are there.
+        self, operands: Sequence[Any], cotangents: Sequence[Any], values: Sequence[Variable], axes: Sequence[int | None]
+    ) -> tuple[list[Any], list[Any], list[Any]]:
+        """The operands, the cotangents, and zeros for the loop to write or sum these values in.
 
         Zeros that depend on nothing XLA for GPUs makes where the program begins, those of all loops in one fusion, and holds
-        until each loop runs.
+        until each loop runs: they are made when the first cotangent that is cut is there, in a forward the first operand.
+        Those of a forward and its backward are two arrays so, of which XLA for TPUs makes neither.
         """
-        k = next(i for i, axis in enumerate(self.axes) if axis is not None)
-        zero, seen = lax.optimization_barrier((jnp.float32(0), operands[k]))
+        given = [*cotangents, *operands]
+        cut = [*(self.cotangent_axes if cotangents else ()), *self.axes]
+        k = next(i for i, axis in enumerate(cut) if axis is not None)
+        zero, given[k] = lax.optimization_barrier((jnp.float32(0), given[k]))
         types = [self.summed_in(v) if a is None else v.aval.dtype for v, a in zip(values, axes, strict=True)]
-        return (*operands[:k], seen, *operands[k + 1 :]), [
+        zeros = [
             lax.broadcast(cast(zero, t), self._carried_shape(v, axis))
             for v, t, axis in zip(values, types, axes, strict=True)
         ]
+        return given[len(cotangents) :], given[: len(cotangents)], zeros
 
     @property
     def _is_even(self) -> bool:

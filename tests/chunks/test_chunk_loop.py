@@ -79,6 +79,16 @@ def test_a_loop_writes_into_zeros_that_are_not_made_before_its_operands(run):
         dependent.update(eqn.outvars if from_operands else ())
 
 
+@pytest.mark.parametrize("run", ["backward", "in_one_pass"])
+def test_zeros_of_a_backward_wait_for_a_cotangent(run):
+    """Those that wait for what the forward's do are one array with these, which XLA for TPUs makes and copies."""
+    chunks = loop(2)
+    values = [jnp.ones(v.shape) for v in (*chunks.operands, *chunks.results)]
+    jaxpr = jax.make_jaxpr(getattr(chunks, run))(*values).jaxpr
+    (barrier,) = (eqn for eqn in jaxpr.eqns if eqn.primitive.name == "optimization_barrier")
+    assert {*jaxpr.invars[len(chunks.operands) :]} & {*barrier.invars[1:]}
+
+
 @pytest.mark.parametrize("axis", [0, 1])
 def test_even_chunks_are_single_entries_of_what_a_loop_writes(axis):
     """XLA for TPUs writes no zeros first then."""
