@@ -18,6 +18,7 @@ from ckptgrad.errors import BudgetError, EffectError, OptionError, ScheduleError
 from ckptgrad.execution.step_planner import step_planner
 from ckptgrad.execution.tiers.measured import known_rates
 from ckptgrad.execution.tiers.tier import Tier
+from ckptgrad.graph.effects import DRAWS
 from ckptgrad.graph.graph import Operation
 from ckptgrad.planning.budget import budget_bytes, everything_peak, share_words
 from ckptgrad.planning.costs import ChainCosts
@@ -355,8 +356,15 @@ def check_effects(program: Program, schedule: Schedule) -> None:
                 if again.effects:
                     # The joint graph does not know the user's lines.
                     op = next((op for op in kind.graph.operations if op.name == again.name and op.effects), again)
-                    raise _effect_error(action.stage, op, "a side effect whose result is read", "use jax.pure_callback")
+                    raise _effect_error(action.stage, op, *_read_effect(again))
         seen.add(action.stage)
+
+
+def _read_effect(op: Operation) -> tuple[str, str]:
+    """What an operation whose results are read must not do twice, and what to use instead."""
+    if DRAWS in op.effects:
+        return "random numbers of lax.rng_uniform, which has a state", "use jax.random"
+    return "a side effect whose result is read", "use jax.pure_callback"
 
 
 def _effect_error(stage: int, op: Operation, what: str, instead: str) -> EffectError:

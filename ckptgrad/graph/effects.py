@@ -1,4 +1,4 @@
-"""Side effects: what is left of an operation when it is repeated only for its results."""
+"""Side effects: which ones an operation has, and what is left of it when it is repeated only for its results."""
 
 from __future__ import annotations
 
@@ -7,8 +7,27 @@ from typing import Any, cast
 
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Var
 
-from ckptgrad.compat import is_closed
+from ckptgrad.compat import is_closed, names_axis
 from ckptgrad.graph.graph import Operation
+from ckptgrad.graph.work import inner_programs
+
+# The effect of `lax.rng_uniform`, of which JAX says nothing: it has a state, and draws other numbers when it is repeated.
+DRAWS = "draws numbers"
+
+
+def side_effects(eqn: JaxprEqn) -> frozenset[Any]:
+    """The effects of an equation; that a collective names an axis is not one: the collective may be repeated."""
+    named = frozenset(effect for effect in eqn.effects if not names_axis(effect))
+    return named | {DRAWS} if _draws(eqn) else named
+
+
+def _draws(eqn: JaxprEqn) -> bool:
+    return eqn.primitive.name == "rng_uniform" or any(map(_draws, (e for p in inner_programs(eqn.params) for e in p.eqns)))
+
+
+def is_repeatable(op: Operation) -> bool:
+    """Whether an operation may be repeated for its results: that has no side effect then."""
+    return not silent(op).effects
 
 
 def silent(op: Operation) -> Operation:
@@ -16,9 +35,8 @@ def silent(op: Operation) -> Operation:
     if not op.effects:
         return op
     params, effects = _silent_params(op.params)
-    return Operation(
-        op.primitive, op.inputs, op.outputs, params, op.source_info, op.context, op.effects if effects is None else effects
-    )
+    left = op.effects if effects is None else effects | (op.effects & {DRAWS})
+    return Operation(op.primitive, op.inputs, op.outputs, params, op.source_info, op.context, left)
 
 
 def _silent_params(params: dict[str, Any]) -> tuple[dict[str, Any], frozenset[Any] | None]:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import dtypes
 
-from ckptgrad.graph.atoms import Array, Aval
+from ckptgrad.graph.atoms import Array, Atom, Aval
 
 
 def is_key(value: Array | Aval) -> bool:
@@ -24,10 +24,22 @@ def numbers_struct(keys: Array | jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
 
 def from_numbers(numbers: Array, keys: Array | jax.ShapeDtypeStruct) -> Array:
     """Integers as keys of the generator of `keys`, an array or a struct."""
-    generators: list[Any] = []
+    return cast(Array, jax.random.wrap_key_data(numbers, impl=_generator(keys)))
+
+
+def each_draws_alone(keys: Atom) -> bool:
+    """Whether each of several keys draws the numbers that it draws alone.
+
+    That is known of JAX's own generator only: XLA's draw for all of them from the first key.
+    """
+    return _generator(jax.ShapeDtypeStruct(keys.aval.shape, keys.aval.dtype)) == "threefry2x32"
+
+
+def _generator(keys: Array | jax.ShapeDtypeStruct) -> Any:
+    found: list[Any] = []
 
     def note(keys: Array) -> None:
-        generators.append(jax.random.key_impl(keys))
+        found.append(jax.random.key_impl(keys))
 
     jax.eval_shape(note, keys)
-    return cast(Array, jax.random.wrap_key_data(numbers, impl=generators[0]))
+    return found[0]

@@ -14,7 +14,8 @@ from typing import Any
 import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
-from ckptgrad.compat import as_plain, called_program, names_axis
+from ckptgrad.compat import as_plain, called_program
+from ckptgrad.graph.effects import side_effects
 from ckptgrad.graph.graph import Atom, Constant, Graph, Operation, Variable
 from ckptgrad.graph.naming import standing_for
 from ckptgrad.graph.own_rows import on_own_rows
@@ -112,7 +113,7 @@ class _Builder:
                 outs = [Variable(v.aval) for v in eqn.outvars]
                 primitive, params = as_plain(eqn.primitive, eqn.params)
                 source = self._source_of(eqn, frame)
-                op = Operation(primitive, args, outs, params, source, eqn.ctx, _side_effects(eqn))
+                op = Operation(primitive, args, outs, params, source, eqn.ctx, side_effects(eqn))
                 self._append(on_own_rows(op, self._makers, self.constants))
                 frame.env.update(zip(eqn.outvars, outs, strict=True))
 
@@ -159,8 +160,3 @@ class _Frame:
 
     def read(self, atom: Any) -> Atom:
         return Constant(atom.val, atom.aval) if isinstance(atom, Literal) else self.env[atom]
-
-
-def _side_effects(eqn: JaxprEqn) -> frozenset[Any]:
-    """The effects of an equation; that a collective names an axis is not one: the collective may be repeated."""
-    return frozenset(effect for effect in eqn.effects if not names_axis(effect))

@@ -101,7 +101,7 @@ class Body:
         """Forward values that depend on constants of the loop alone: cheaper to redo than to store at each step."""
         values = {*self.joint.inputs[: self.num_consts], *self.joint.constants}
         for op in self.joint.forward_operations:
-            if all(a in values for a in op.inputs if isinstance(a, Variable)):
+            if not op.effects and all(a in values for a in op.inputs if isinstance(a, Variable)):
                 values.update(op.outputs)
         return values
 

@@ -10,6 +10,7 @@ from jax.extend.core import primitives as p
 from ckptgrad.axes import families as axes
 from ckptgrad.axes.statements import Linked, Links
 from ckptgrad.graph.graph import Operation
+from ckptgrad.graph.random_keys import each_draws_alone
 from ckptgrad.rules.decorators import zero
 
 
@@ -21,11 +22,25 @@ def _counted(op: Operation) -> Links | None:
     return Links([()] * len(op.inputs), [[None if d == op.params["dimension"] else d for d in range(n)]])
 
 
-def _of_keys(op: Operation) -> Links:
-    """Of several keys each makes its own numbers; the numbers of one key are made together."""
+def _of_keys(op: Operation) -> Links | None:
+    """Of several keys each makes its own numbers; the numbers of one key are made together.
+
+    Not so with hardware generators: there those of all keys are made together, from the first.
+    """
+    if not each_draws_alone(op.inputs[0]):
+        return None
+    return _leading(op)
+
+
+def _leading(op: Operation) -> Links:
+    """The axes of the operand are the first of the result, or the other way around."""
     ranks = axes.rank(op.inputs[0]), axes.rank(op.outputs[0])
     labels = [[d if d < min(ranks) else None for d in range(n)] for n in ranks]
     return Links(labels[:1], labels[1:])
+
+
+def _folded_in(op: Operation) -> Links | None:
+    return axes.elementwise.links(op) if each_draws_alone(op.inputs[0]) else None
 
 
 # comparisons and logic
@@ -66,8 +81,10 @@ zero(p.empty2_p, "empty", p.create_token_p, p.after_all_p, p.axis_index_p, cost=
 # random bits and keys
 zero(p.random_bits_p, cost="heavy", axes=Linked(_of_keys))
 zero(p.threefry2x32_p, p.rng_bit_generator_p, cost="heavy")
-zero(p.random_split_p, "random_wrap", "random_unwrap", cost="elementwise", axes=Linked(_of_keys))
-zero(p.random_seed_p, p.random_fold_in_p, cost="elementwise", axes=axes.elementwise)
+zero(p.random_split_p, cost="elementwise", axes=Linked(_of_keys))
+zero("random_wrap", "random_unwrap", cost="elementwise", axes=Linked(_leading))
+zero(p.random_seed_p, cost="elementwise", axes=axes.elementwise)
+zero(p.random_fold_in_p, cost="elementwise", axes=Linked(_folded_in))
 zero(p.rng_uniform_p, cost="elementwise")
 zero("random_clone", "iota_2x32_shape", cost="elementwise")
 zero("threefry4x32", "philox2x32", "philox4x32", cost="elementwise")

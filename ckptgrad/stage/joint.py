@@ -16,6 +16,7 @@ import jax
 from ckptgrad.autodiff.cotangent import accumulate
 from ckptgrad.autodiff.reach import reaching
 from ckptgrad.autodiff.reverse import backpropagate, forward
+from ckptgrad.graph.effects import is_repeatable
 from ckptgrad.graph.evaluate import needed_operations, read
 from ckptgrad.graph.graph import Atom, Graph, Operation, Variable, variables_of
 from ckptgrad.graph.simplify import merge_common
@@ -82,9 +83,10 @@ class Joint:
         return independent, dependent
 
     @once
-    def decided(self) -> list[Variable]:
-        """The forward values that must not be made again (`stage.decided`)."""
-        return decided(self.forward_operations)
+    def made_once(self) -> list[Variable]:
+        """The forward values that must not be made again: decisions (`stage.decided`), and results of side effects."""
+        returned = [v for op in self.forward_operations if not is_repeatable(op) for v in op.outputs]
+        return [*decided(self.forward_operations), *returned]
 
     @once
     def frontier(self) -> list[Variable]:

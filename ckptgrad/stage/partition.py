@@ -100,8 +100,8 @@ class Partition:
 
 
 def partition(joint: Joint, keep: Sequence[Variable]) -> Partition:
-    """Split a joint graph; `keep` are forward values to hold for the backward pass, besides what was decided there."""
-    keep = tuple(v for v in dict.fromkeys([*keep, *joint.decided]) if v not in joint.inputs and v not in joint.constants)
+    """Split a joint graph; `keep` are forward values to hold for the backward, besides those that must not be made again."""
+    keep = tuple(v for v in dict.fromkeys([*keep, *joint.made_once]) if v not in joint.inputs and v not in joint.constants)
     forward_operations = needed_operations(joint.forward_operations, [*joint.outputs, *keep])
     recomputed = needed_operations(joint.forward_operations, joint.frontier, known=keep, effects=False)
     used = {a for op in (*recomputed, *joint.backward_operations) for a in variables_of(op.inputs)}

@@ -177,3 +177,63 @@ def test_random_bits_of_the_backward_are_those_of_the_forward():
     grad, last = cg.grad(loss, has_aux=True, policy="recompute_all")(jnp.ones((64, 64)), jax.random.key(0))
     assert ((grad == 0) == (last == 0)).all()
     assert 0.1 < float((grad != 0).mean()) < 0.5
+
+
+WHOLE = jax.ShapeDtypeStruct(X.shape, X.dtype)
+P = X + 2
+
+
+def drawing(ordered):
+    """A loss that is linear in p, by numbers that are others each time they are asked for."""
+    rng = np.random.default_rng(0)
+
+    def drawn():
+        return io_callback(lambda: rng.normal(size=X.shape).astype(np.float32), WHOLE, ordered=ordered)
+
+    return drawn
+
+
+def stepped(p, drawn):
+    return jax.lax.scan(lambda total, _: (total + (jnp.tanh(drawn()) * p).sum(), None), 0.0, length=3)[0]
+
+
+def in_layers(p, drawn):
+    return sum((jnp.tanh(drawn()) * p).sum() for _ in range(3))
+
+
+def in_a_branch(p, drawn):
+    return jax.lax.cond(p[0, 0] > 0, lambda p: (jnp.tanh(drawn()) * p).sum(), lambda p: p.sum(), p)
+
+
+def uniform():
+    return jax.lax.rng_uniform(0.0, 1.0, X.shape)
+
+
+@pytest.mark.parametrize("drawn", [drawing(False), drawing(True), uniform], ids=["io_callback", "ordered", "rng_uniform"])
+@pytest.mark.parametrize("loss", [in_layers, stepped, in_a_branch])
+def test_what_is_drawn_is_drawn_once_and_the_gradient_is_that_of_what_was_drawn(loss, drawn):
+    """The backward drew other numbers: a stage that keeps only its input asked the host again."""
+    if drawn is not uniform and loss is in_a_branch:
+        drawn = drawing(False)  # A branch has no ordered effects in JAX.
+    value, gradient = cg.value_and_grad(lambda p: loss(p, drawn)).compile(P)(P)
+    np.testing.assert_allclose(jnp.vdot(gradient, P), value, rtol=1e-4, atol=1e-3)
+    assert float(jnp.abs(gradient).max()) > 0.1
+
+
+@pytest.mark.parametrize("drawn", [drawing(False), uniform])
+def test_what_is_drawn_in_a_loop_of_unknown_length_is_refused(drawn):
+    def loss(p, n):
+        return jax.lax.fori_loop(0, n, lambda i, total: total + (jnp.tanh(drawn()) * p).sum(), 0.0)
+
+    with pytest.raises(cg.EffectError, match=r"unknown length .*test_effects\.py:\d+"):
+        cg.grad(loss)(P, jnp.int32(3))
+
+
+def test_drawing_again_is_refused():
+    def loss(p):
+        for _ in range(3):
+            p = cg.stage(lambda p: jnp.tanh(p + uniform()))(p)
+        return p.sum()
+
+    with pytest.raises(cg.EffectError, match=r"rng_uniform at .*test_effects\.py:\d+.*use jax.random"):
+        cg.grad(loss, policy="recompute_all")(P)
