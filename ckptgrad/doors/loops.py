@@ -247,6 +247,7 @@ def _tangents(
     op: Operation, options: _Options, here: Any, operands: Sequence[Any], tangents: Sequence[Any], live: Sequence[bool]
 ) -> tuple[list[Any], list[Any]]:
     loop = (scan_of if op.name == "scan" else while_of)(op, live, True, options.accumulate)
+    loop.check_repeatable(op.name, user_line(here))
     reversal = _chosen(loop, options, partial(_floor, op, here)).reversal
     outputs = forward_of(reversal, loop)(*operands)
     results, stored = outputs[: len(loop.out_avals)], outputs[len(loop.out_avals) :]

@@ -9,6 +9,7 @@ from typing import Any
 from jax.core import ShapedArray
 from jax.typing import DTypeLike
 
+from ckptgrad.errors import EffectError
 from ckptgrad.graph.evaluate import needed_operations
 from ckptgrad.graph.graph import Graph
 from ckptgrad.loops.body import Body
@@ -51,6 +52,22 @@ class Loop:
         results = [*joint.outputs, *(g for g in joint.gradients if g is not None)]
         needed = needed_operations(joint.operations, results, effects=False)
         return calls_custom_vjp(Graph(joint.inputs, joint.outputs, needed, joint.constants))
+
+    def check_repeatable(self, name: str, line: object) -> None:
+        """Refuse to run steps again that would have a side effect whose result is read.
+
+        Args:
+            name, line: of the loop, for the error.
+
+        Raises:
+            EffectError: they would.
+        """
+        if not self.body.joint.is_repeatable:
+            raise EffectError(
+                f"steps of the {name} at {line} run again for its gradient, and a step reads the result of a side effect, "
+                f"or of lax.rng_uniform, which has a state; use jax.pure_callback or jax.random, or jax.lax.scan, of which "
+                f"every step is stored then"
+            )
 
     def definition_again(self, *operands: Any) -> list[Any]:
         """The loop as a derivative of its derivative differentiates it: custom rules have been applied.

@@ -16,8 +16,6 @@ from ckptgrad.autodiff.reverse import forward
 from ckptgrad.autodiff.rule import Application
 from ckptgrad.autodiff.transpose import pull_from
 from ckptgrad.compat import scan_counts
-from ckptgrad.errors import EffectError
-from ckptgrad.graph.effects import is_repeatable
 from ckptgrad.graph.evaluate import read
 from ckptgrad.graph.graph import Graph
 from ckptgrad.graph.trace import from_jaxpr
@@ -68,6 +66,8 @@ def scan(op: Application) -> tuple[list[Any], Callable[..., list[Any]]]:
     # A side effect happens once: no plan that may run a step again is asked for.
     planned = op.planned and not op.linear and op.params["length"] > 1 and not op.op.effects
     loop = scan_of(op.op, op.needs, planned, used=op.used)
+    if planned and not loop.body.joint.is_repeatable:
+        planned, loop = False, scan_of(op.op, op.needs, False, used=op.used)
     return left_open(loop, op.inputs) if planned else reverse_plainly(loop, op.inputs)
 
 
@@ -122,12 +122,8 @@ def while_(op: Application) -> tuple[list[Any], Callable[..., list[Any]]]:
         wrt = [v for v, n in zip(together.inputs, op.needs, strict=True) if n]
         tape = forward(together, op.inputs, wrt, planned=op.planned, linear=op.linear)
         return [read(tape.env, a) for a in together.outputs], lambda *cts: some(op.needs, pull_from(tape, cts, wrt))
-    if not is_repeatable(op.op):
-        raise EffectError(
-            f"a loop of unknown length runs steps again for its gradient, and inside this one, at {op.op.source}, stands a "
-            f"side effect whose result is read, or lax.rng_uniform; use jax.pure_callback or jax.random, or a lax.scan"
-        )
     # A side effect happens once: no plan that may run a step again is asked for.
     planned = op.planned and not op.linear and not op.op.effects
     loop = while_of(op.op, op.needs, planned)
+    loop.check_repeatable(op.op.name, op.op.source)
     return left_open(loop, op.inputs) if planned else reverse_plainly(loop, op.inputs)

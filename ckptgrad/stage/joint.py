@@ -89,6 +89,12 @@ class Joint:
         return [*decided(self.forward_operations), *returned]
 
     @once
+    def is_repeatable(self) -> bool:
+        """Whether the forward may run again: it reads no result of a side effect, of a custom rule's own neither."""
+        again = needed_operations(self.forward_operations, [*self.outputs, *self.frontier], effects=False)
+        return all(map(is_repeatable, again))
+
+    @once
     def frontier(self) -> list[Variable]:
         """The forward values that backward operations (or gradients) read directly, in order."""
         made = {v for op in self.forward_operations for v in op.outputs} | set(self.inputs)

@@ -225,8 +225,38 @@ def test_what_is_drawn_in_a_loop_of_unknown_length_is_refused(drawn):
     def loss(p, n):
         return jax.lax.fori_loop(0, n, lambda i, total: total + (jnp.tanh(drawn()) * p).sum(), 0.0)
 
-    with pytest.raises(cg.EffectError, match=r"unknown length .*test_effects\.py:\d+"):
+    with pytest.raises(cg.EffectError, match=r"while at .*test_effects\.py:\d+"):
         cg.grad(loss)(P, jnp.int32(3))
+
+
+def test_what_is_drawn_in_a_planned_loop_is_refused():
+    def loss(p):
+        return cg.scan(lambda total, _: (total + (jnp.tanh(uniform()) * p).sum(), None), 0.0, length=3)[0]
+
+    for grad in (cg.grad, jax.grad):
+        with pytest.raises(cg.EffectError, match=r"scan at .*test_effects\.py:\d+"):
+            grad(loss)(P)
+
+
+@pytest.mark.parametrize("options", [{}, {"budget": "min"}], ids=str)
+def test_what_only_a_custom_rule_draws_is_drawn_once_in_a_loop(options):
+    """Neither the loop nor its body says anything of it: it stands in the rule."""
+
+    @jax.custom_vjp
+    def noisy(p):
+        return p.sum()
+
+    def forward(p):
+        noise = jnp.tanh(uniform())
+        return (noise * p).sum(), noise
+
+    noisy.defvjp(forward, lambda noise, g: (g * noise,))
+
+    def loss(p):
+        return jax.lax.scan(lambda total, _: (total + noisy(p), None), 0.0, length=9)[0]
+
+    value, gradient = cg.value_and_grad(loss, **options).compile(P)(P)
+    np.testing.assert_allclose(jnp.vdot(gradient, P), value, rtol=1e-4)
 
 
 def test_drawing_again_is_refused():
