@@ -26,7 +26,7 @@ from ckptgrad.once import once
 from ckptgrad.rules.decorators import cast
 from ckptgrad.rules.subgraphs import calls_custom_rule, joint_of, typed
 from ckptgrad.stage.joint import Joint
-from ckptgrad.stage.partition import Partition, partition
+from ckptgrad.stage.partition import Partition, all_again
 
 # From the number of a chunk, what is carried and the number of entries to what is carried on.
 _Step = Callable[[Any, list[Any], int], list[Any]]
@@ -92,7 +92,7 @@ class ChunkLoop:
 
     def backward_part(self, entries: int) -> Partition:
         """A chunk's backward, which runs it forward again from its operands."""
-        return partition(self.joint(entries), ())
+        return all_again(self.joint(entries))
 
     def applied(self, entries: int) -> Graph:
         """A chunk's forward, custom rules applied: under differentiation a custom function's value is what its rule says."""
@@ -100,7 +100,7 @@ class ChunkLoop:
         if not any(self.seeded) or not calls_custom_rule(graph):
             return graph
         joint = self.joint(entries)
-        operations = partition(joint, ()).forward_operations
+        operations = all_again(joint).forward_operations
         return Graph(joint.inputs, joint.outputs, operations, joint.constants)
 
     @once

@@ -101,7 +101,20 @@ class Partition:
 
 def partition(joint: Joint, keep: Sequence[Variable]) -> Partition:
     """Split a joint graph; `keep` are forward values to hold for the backward, besides those that must not be made again."""
-    keep = tuple(v for v in dict.fromkeys([*keep, *joint.made_once]) if v not in joint.inputs and v not in joint.constants)
+    return _keeping(joint, [*keep, *joint.made_once])
+
+
+def all_again(joint: Joint) -> Partition:
+    """A joint graph whose backward makes all that it reads again, decisions too, from what they were about, made again.
+
+    Of a joint graph with results of side effects there is none.
+    """
+    assert joint.is_repeatable
+    return _keeping(joint, ())
+
+
+def _keeping(joint: Joint, keep: Sequence[Variable]) -> Partition:
+    keep = tuple(v for v in dict.fromkeys(keep) if v not in joint.inputs and v not in joint.constants)
     forward_operations = needed_operations(joint.forward_operations, [*joint.outputs, *keep])
     recomputed = needed_operations(joint.forward_operations, joint.frontier, known=keep, effects=False)
     used = {a for op in (*recomputed, *joint.backward_operations) for a in variables_of(op.inputs)}

@@ -104,3 +104,20 @@ def test_a_mask_takes_a_byte():
         if not option.name.endswith("as bits"):
             kept = [v for v in option.partition.residuals if v.dtype == np.bool_]
             assert [v.shape for v in kept] == [X.shape]
+
+
+def test_a_decision_inside_a_loop_over_chunks_is_made_again_in_its_backward():
+    """Nothing is kept of a chunk, and the compilation failed for want of what was decided there."""
+
+    @cg.stage
+    def layer(w, x):
+        z = jnp.sin(jax.nn.gelu(x @ w) @ w)
+        return 0.5 * x + jnp.where(z == top(z), 3 * z, 0.5 * z)
+
+    def loss(w, x):
+        return (layer(w, layer(w, x)) ** 2).mean()
+
+    w, x = W[:32, :32], jnp.linspace(-2, 2, 256 * 32).reshape(256, 32)
+    planned = cg.grad(loss, budget="min", chunks=True)
+    assert "chunks of" in str(planned.plan(w, x))
+    assert_same(jax.jit(planned)(w, x), jax.grad(loss)(w, x), scale=64)
