@@ -17,7 +17,7 @@ from ckptgrad.cli.bench import bench
 from ckptgrad.cli.deliver import deliver
 from ckptgrad.cli.fit import fit
 from ckptgrad.cli.memory import frontier, plan, timeline
-from ckptgrad.cli.options import AsJson, HtmlFile, PngPath
+from ckptgrad.cli.options import AsJson, HtmlFile, PngPath, in_the_plural
 from ckptgrad.cli.output import complain, drop, say, unwritten
 from ckptgrad.cli.run import run
 from ckptgrad.cli.train import train
@@ -51,6 +51,7 @@ class _Group(TyperGroup):
 app = typer.Typer(
     cls=_Group,
     no_args_is_help=True,
+    context_settings={"token_normalize_func": in_the_plural},
     help="Gradients of JAX functions within a memory budget: planned, certified, cross-checked.",
 )
 

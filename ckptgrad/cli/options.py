@@ -106,6 +106,11 @@ def asks(door: Callable[..., Any], without: Collection[str] = ()) -> Callable[[C
     return decorate
 
 
+def in_the_plural(name: str) -> str:
+    """The name of an option that may be repeated, from its singular: `--tier` is `--tiers`."""
+    return next((o.name for o in text_options() if o.text.repeats and o.name == f"{name}s"), name)
+
+
 def _parameter(option: TextOption, kind: Any) -> inspect.Parameter:
     typed: Any = bool if option.is_flag else list[str] | None if option.text.repeats else str | None
     help_ = f"{option.help} May be repeated." if option.text.repeats else option.help

@@ -59,3 +59,10 @@ def test_no_help_is_cut_on_a_narrow_terminal(name, monkeypatch):
     shown = CliRunner().invoke(app, [name, "--help"], env={"TERMINAL_WIDTH": "80"})
     assert shown.exit_code == 0
     assert "…" not in shown.output
+
+
+@pytest.mark.parametrize("typed", ["--tier", "--tiers"])
+def test_what_may_be_repeated_is_typed_in_the_singular_too(typed):
+    words = ["train", "--runtime", "staged", typed, "no_such_kind:1MiB"]
+    refused = CliRunner().invoke(app, words)
+    assert "no_such_kind" in f"{refused.output}{refused.exception}"
