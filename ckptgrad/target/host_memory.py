@@ -20,6 +20,8 @@ from ckptgrad.bytes import format_bytes
 
 # The share of what is free that is left to others.
 HEADROOM = 0.1
+# The largest arrays that glibc keeps when they are freed; larger ones are mapped, and unmapped, one by one.
+LARGEST_KEPT = 1 << 25
 # Limits beyond this are none.
 _NO_LIMIT = 2**60
 
@@ -105,7 +107,7 @@ def _of_process() -> Iterator[Free]:
 def return_freed() -> None:
     """Return to the system what this process freed and its allocator keeps, where that can be asked for.
 
-    glibc keeps arrays of up to 32 MiB once as large ones were freed, in pieces that do not fit the next.
+    glibc keeps arrays of up to `LARGEST_KEPT` once as large ones were freed, in pieces that do not fit the next.
     """
     trim = _trim()
     if trim is not None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ckptgrad.chain.program import Program
 from ckptgrad.errors import LedgerError
 from ckptgrad.execution.staged.programs import Order, Ready
 from ckptgrad.execution.staged.recorded import Recording
 from ckptgrad.planning.schedule import Backward, Schedule
+from ckptgrad.target.host_memory import LARGEST_KEPT
 
 # The stream of programs; transfers have a stream each way.
 COMPUTING = "computing"
@@ -29,6 +30,7 @@ class Moment:
         taken: bytes that it takes when it starts: results that are written over nothing, and temporaries.
         temporary: the part of `taken` that the compiler certifies as its temporaries.
         given_back: bytes that are free once it has finished.
+        kept: of these, those that the allocator may keep and not return to the system.
     """
 
     action: int
@@ -36,6 +38,7 @@ class Moment:
     taken: int
     temporary: int
     given_back: int
+    kept: int
 
     @property
     def total(self) -> int:
@@ -55,8 +58,10 @@ def moments(recording: Recording, programs: Mapping[Order, Ready]) -> tuple[Mome
         program = programs[step.work] if isinstance(step.work, Order) else None
         temporary, over = (program.temporary_bytes, program.overwritten_bytes) if program else (0, 0)
         taken = temporary + sum(size[p] for p in step.results) - over
-        given_back = temporary + sum(size[p] for p in step.dropped) - over
-        found.append(Moment(step.action, held, taken, temporary, given_back))
+        freed = [temporary, *(size[p] for p in step.dropped)]
+        given_back = sum(freed) - over
+        kept = min(given_back, sum(n for n in freed if n <= LARGEST_KEPT))
+        found.append(Moment(step.action, held, taken, temporary, given_back, kept))
         held += taken - given_back
         if held < 0:
             raise LedgerError(f"more is dropped than was held in action {step.action}")
@@ -85,6 +90,13 @@ def expected_peak(program: Program, schedule: Schedule, timeline: Sequence[int])
     return most
 
 
+class _UnderWay(NamedTuple):
+    """What has started: with what it finishes, and what it gives back then."""
+
+    tokens: tuple[Any, ...]
+    moment: Moment
+
+
 class Account:
     """The books of one call: what may be held by what has started and is not known to have finished.
 
@@ -94,15 +106,16 @@ class Account:
     Args:
         limit: bytes that are never exceeded.
         most_ahead: programs that may be under way.
-        return_freed: called when room is made, once much was freed since: returns to the system what an allocator keeps.
+        return_freed: called when room is made, once an allocator may keep much of what was freed since: returns that to the
+            system.
     """
 
     def __init__(self, limit: int, most_ahead: int, return_freed: Callable[[], None] | None = None) -> None:
         self.limit, self._most_ahead, self._return_freed = limit, most_ahead, return_freed
         self.held = 0
-        self._freed = 0
+        self._kept = 0
         # By stream: what is in one of them finishes in its order.
-        self._under_way: dict[str, deque[tuple[tuple[Any, ...], int]]] = {}
+        self._under_way: dict[str, deque[_UnderWay]] = {}
 
     def start(self, taken: int) -> None:
         """Make room for a program that takes so many bytes, waiting for earlier ones where there is none yet.
@@ -120,19 +133,19 @@ class Account:
                 )
             self._finish_one(streams[0])
             self._note_finished()
-        if self._return_freed is not None and self._freed > max(KEPT_SHARE * self.limit, KEPT_BYTES):
+        if self._return_freed is not None and self._kept > KEPT_SHARE * self.limit + KEPT_BYTES:
             self._return_freed()
-            self._freed = 0
+            self._kept = 0
         self.held += taken
 
-    def started(self, token: Any, given_back: int, stream: str = COMPUTING) -> None:
-        """Note that a program or a transfer is under way, which gives back so many bytes when its token is there.
+    def started(self, token: Any, moment: Moment, stream: str = COMPUTING) -> None:
+        """Note that a program or a transfer is under way, which gives back what its moment says when its token is there.
 
         What is sent is given back no sooner than the programs before it have finished, which may read it too.
         """
         programs = self._under_way.get(COMPUTING)
-        tokens = (token, programs[-1][0][0]) if programs and stream != COMPUTING else (token,)
-        self._under_way.setdefault(stream, deque()).append((tokens, given_back))
+        tokens = (token, programs[-1].tokens[0]) if programs and stream != COMPUTING else (token,)
+        self._under_way.setdefault(stream, deque()).append(_UnderWay(tokens, moment))
 
     def finish(self) -> None:
         """Wait for all that is under way."""
@@ -150,15 +163,15 @@ class Account:
 
     def _note_finished(self) -> None:
         for stream in self._under_way.values():
-            while stream and all(token.is_ready() for token in stream[0][0]):
+            while stream and all(token.is_ready() for token in stream[0].tokens):
                 self._finish_one(stream)
 
-    def _finish_one(self, stream: deque[tuple[tuple[Any, ...], int]]) -> None:
-        tokens, given_back = stream.popleft()
+    def _finish_one(self, stream: deque[_UnderWay]) -> None:
+        tokens, moment = stream.popleft()
         for token in tokens:
             token.block_until_ready()
-        self.held -= given_back
-        self._freed += given_back
+        self.held -= moment.given_back
+        self._kept += moment.kept
 
 
 def peak(account: Sequence[Moment]) -> int:

@@ -196,13 +196,13 @@ class StagedExecutable:
             ):
                 account.start(moment.taken)
                 if isinstance(step.work, Transfer):
-                    self._move(step, values, mover, account, moment.given_back)
+                    self._move(step, values, mover, account, moment)
                 else:
                     for place in step.operands:
                         _arrived(values, place)
                     issued = time.perf_counter()
                     made = call(*[values[place] for place in step.operands])
-                    account.started(made[0], moment.given_back)
+                    account.started(made[0], moment)
                     mover.computes(step.work, made[0], issued)
                     for place, value in zip(step.results, made[1:], strict=True):
                         values[place] = value
@@ -216,17 +216,17 @@ class StagedExecutable:
             made = value = None
             account.forget()
 
-    def _move(self, step: Step, values: list[Any], mover: Mover, account: Account, given_back: int) -> None:
+    def _move(self, step: Step, values: list[Any], mover: Mover, account: Account, moment: Moment) -> None:
         assert isinstance(step.work, Transfer)
         way, tier, key = step.work
         if way == "drop":
             mover.drop(tier, key)
         elif way == "put":
-            account.started(mover.put(tier, key, _arrived(values, step.operands[0])), given_back, way)
+            account.started(mover.put(tier, key, _arrived(values, step.operands[0])), moment, way)
         else:
             (place,) = step.results
             values[place] = mover.get(tier, key, self._recording.fetched[place])
-            account.started(values[place], given_back, way)
+            account.started(values[place], moment, way)
 
     def _returned(self, values: list[Any]) -> Any:
         program, recording = self._gradient.program, self._recording

@@ -7,9 +7,10 @@ import pytest
 
 import ckptgrad as cg
 from ckptgrad.errors import LedgerError
-from ckptgrad.execution.staged.account import KEPT_BYTES, Account, expected_peak, moments, peak
+from ckptgrad.execution.staged.account import KEPT_BYTES, Account, Moment, expected_peak, moments, peak
 from ckptgrad.execution.staged.programs import Order, Ready
 from ckptgrad.execution.staged.recorded import Recording, Step
+from ckptgrad.target.host_memory import LARGEST_KEPT
 
 
 class Token:
@@ -25,16 +26,20 @@ class Token:
         self._waited.append(self)
 
 
+def frees(size, kept=0):
+    return Moment(0, 0, 0, 0, size, kept)
+
+
 def test_room_is_made_by_waiting_for_the_oldest_and_no_further():
     waited = []
     account, tokens = Account(100, 10), [Token(waited) for _ in range(3)]
     for token in tokens:
         account.start(30)
-        account.started(token, 20)
+        account.started(token, frees(20))
     assert (account.held, waited) == (90, [])
     account.start(30)
     assert (account.held, waited) == (100, tokens[:1])
-    account.started(tokens[0], 0)
+    account.started(tokens[0], frees(0))
     account.finish()
     assert account.held == 60
 
@@ -44,23 +49,23 @@ def test_no_more_are_under_way_than_allowed():
     account = Account(1000, 2)
     for k in range(5):
         account.start(1)
-        account.started(Token(waited), 1)
+        account.started(Token(waited), frees(1))
         assert len(waited) == max(0, k - 1)
 
 
-def test_what_was_freed_is_returned_once_it_is_much_and_room_is_made():
+def test_what_may_be_kept_is_returned_once_it_is_much_and_room_is_made():
     returned = []
-    account = Account(KEPT_BYTES, 1, lambda: returned.append(account.held))
-    for freed in (1, 1, KEPT_BYTES - 1, 1, 1):
-        account.start(freed)
-        account.started(Token([]), freed)
+    account = Account(2 * KEPT_BYTES, 1, lambda: returned.append(account.held))
+    for kept in (0, 1, KEPT_BYTES, KEPT_BYTES // 8, 1, 1):
+        account.start(2 * KEPT_BYTES)
+        account.started(Token([]), frees(2 * KEPT_BYTES, kept))
     assert returned == [0]
 
 
 def test_more_than_there_is_is_refused():
     account = Account(100, 10)
     account.start(60)
-    account.started(Token([]), 10)
+    account.started(Token([]), frees(10))
     with pytest.raises(LedgerError, match="50 bytes are held, and 51 more are needed, of 100"):
         account.start(51)
 
@@ -76,7 +81,16 @@ def test_the_account_on_paper_counts_temporaries_and_what_is_written_over():
     steps = recording((first, (), (0, 1), ()), (second, (0, 1), (2,), (0, 1)), returned=(2,), sizes=[40, 3, 40])
     account = moments(steps, programs)
     assert [(m.held, m.taken, m.temporary, m.given_back) for m in account] == [(0, 50, 7, 7), (43, 5, 5, 8)]
+    assert [m.kept for m in account] == [7, 8]
     assert peak(account) == 50
+
+
+def test_an_allocator_keeps_no_large_array():
+    first, second = Order("first", ()), Order("second", ())
+    programs = {first: Ready(None, "", LARGEST_KEPT + 1, 0), second: Ready(None, "", 5, 0)}
+    sizes = [LARGEST_KEPT, LARGEST_KEPT + 1, 3]
+    steps = recording((first, (), (0, 1), ()), (second, (0, 1), (2,), (0, 1)), returned=(2,), sizes=sizes)
+    assert [m.kept for m in moments(steps, programs)] == [0, LARGEST_KEPT + 5]
 
 
 def test_books_that_do_not_close_are_refused():
@@ -92,8 +106,8 @@ def test_what_is_sent_counts_until_the_programs_before_it_have_finished():
     waited = []
     account, program, sent = Account(100, 10), Token(waited), Token(waited)
     account.start(40)
-    account.started(program, 0)
-    account.started(sent, 40, "put")
+    account.started(program, frees(0))
+    account.started(sent, frees(40), "put")
     account.start(70)
     assert waited == [program, sent, program]
     assert account.held == 70
@@ -104,8 +118,8 @@ def test_what_has_finished_is_given_back_in_whatever_stream():
     done = Token([])
     done.is_ready = lambda: True
     account.start(90)
-    account.started(slow, 10, "put")
-    account.started(done, 30)
+    account.started(slow, frees(10), "put")
+    account.started(done, frees(30))
     account.start(40)
     assert account.held == 100
 
