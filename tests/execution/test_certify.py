@@ -344,6 +344,25 @@ def test_the_open_program_is_tried_where_the_fastest_plan_takes_a_little_too_muc
     assert (found.plan.fenced, found.peak_bytes) == (fenced, 900 if fenced else 2000)
 
 
+@pytest.mark.parametrize(
+    ("near", "stated", "number", "compilations"),
+    [
+        (True, [0.4, 0.45, 0.6], 1, 2),
+        (True, [0.4, 0.65, 0.6], 2, 2),
+        (True, [0.4, 0.3, 0.336], 2, 1),  # as estimated
+        (True, [0.4, 0.3, 0.45], 2, 1),  # the other is estimated to take 0.5
+        (False, [0.4, 0.45, 0.6], 2, 1),
+    ],
+)
+def test_where_chunks_stay_near_a_plan_that_is_slower_than_estimated_is_compared_with_one_of_fewer_bytes(
+    near, stated, number, compilations
+):
+    imagined = Imagined([100, 500, 1000], [100, 500, 1000], seconds=stated, slow=True, near=near)
+    found = certify_module.certify(imagined.build, (), {}, 1029)
+    assert found.plan.number == number
+    assert imagined.compilations == compilations
+
+
 @pytest.mark.parametrize(("slow", "everything", "compiled"), [(True, 1251, 1), (True, 1250, 2), (False, 1251, 2)])
 def test_an_open_program_that_stores_far_too_much_is_not_compiled_where_that_takes_long(slow, everything, compiled):
     imagined = Imagined([900], [900], 1500, slow=slow, everything=everything)

@@ -49,13 +49,23 @@ class Imagined:
     """Plans that only have numbers: `predicted` bytes, ascending, and what a compiler takes for each.
 
     The last number is that of the plan whose stages are open, on a device with `memory` bytes; `seconds` are what the
-    compiler says of that one. `uniform` are the numbers of the plans that are uniform too. Plans are
-    `pace` times as fast as those of another. To ask the compiler about a stage may be `slow`. To store all is predicted to
-    take `everything`.
+    compiler says of that one, or, in a list, of each. `uniform` are the numbers of the plans that are uniform too. Plans are
+    `pace` times as fast as those of another. To ask the compiler about a stage may be `slow`, and chunks may stay `near`.
+    To store all is predicted to take `everything`.
     """
 
     def __init__(
-        self, predicted, taken, opened=0, memory=None, uniform=(), seconds=None, pace=1.0, slow=False, everything=0
+        self,
+        predicted,
+        taken,
+        opened=0,
+        memory=None,
+        uniform=(),
+        seconds=None,
+        pace=1.0,
+        slow=False,
+        everything=0,
+        near=False,
     ):
         self.predicted, self.taken, self.compilations, self.everything = predicted, [*taken, opened], 0, everything
         self.uniform, self.pace, self.devices = set(uniform), pace, 1
@@ -67,13 +77,13 @@ class Imagined:
             compiler_versions=(),
             lower=lambda number: SimpleNamespace(number=number, as_text=lambda: f"plan {number}"),
             platform=SimpleNamespace(
-                isolation=Isolation.WHOLE, compiled_seconds=seconds, slow_probes=slow, near_memory=False, excess=0.03
+                isolation=Isolation.WHOLE, compiled_seconds=seconds, slow_probes=slow, near_memory=near, excess=0.03
             ),
             priced_by="imagined",
             memory_bytes=memory,
             host_bytes=0,
             compile=self.compile,
-            compiled_seconds=lambda executable: seconds,
+            compiled_seconds=lambda number: seconds[number] if isinstance(seconds, list) else seconds,
             allocated=self.allocated,
         )
 
