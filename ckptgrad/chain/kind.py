@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from jax.core import Tracer
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 
 from ckptgrad.chunks.candidates import chunked_choices
 from ckptgrad.graph.alone import stands_alone
 from ckptgrad.graph.atoms import is_in_host
-from ckptgrad.graph.graph import Graph, Operation, Variable, variables_of
+from ckptgrad.graph.graph import Atom, Graph, Operation, Variable, variables_of
 from ckptgrad.graph.traits import is_materialised, is_transcendental
 from ckptgrad.loops.candidates import planned_choices
 from ckptgrad.loops.layout import lay_out_joint
@@ -89,18 +89,21 @@ class StageKind:
         if self.target.platform.reshapes_in_place:
             boundary = variables_of(differentiated.outputs[i] for i in self.boundary_out)
             differentiated = read_from_boundaries(differentiated, boundary)
-        lay_out_joint(differentiated, self._placed(differentiated))
+        edges = self._edges(differentiated)
+        lay_out_joint(differentiated, {v: own.sharding for v, own in edges.items() if not own.loose})
+        for v, own in edges.items():
+            v.loose = v.loose or own.loose
         return differentiated
 
     def _writing(self) -> AbstractContextManager[None]:
         """Gradients of products in the form that is for the target: also inside loops, which are differentiated later."""
         return gradients_as_matrices(Form.AS_MATRICES in self.target.platform.forms)
 
-    def _placed(self, joint: Joint) -> dict[Variable, NamedSharding | None]:
-        """The shardings of what passes the edges of the stage; a cotangent lies as its value does."""
+    def _edges(self, joint: Joint) -> dict[Variable, Atom]:
+        """What passes the edges of the stage, with the values of its graph that lie likewise: a cotangent as its value."""
         pairs = [*zip(joint.inputs, self.graph.inputs, strict=True), *zip(joint.outputs, self.graph.outputs, strict=True)]
         pairs += zip(joint.cotangents, (self.graph.outputs[i] for i in self.seeds), strict=True)
-        return {v: own.sharding for v, own in pairs if isinstance(v, Variable)}
+        return {v: own for v, own in pairs if isinstance(v, Variable)}
 
     @property
     def is_reusable(self) -> bool:

@@ -19,7 +19,7 @@ _RECENT = Recent()
 
 @dataclass(frozen=True, eq=False)
 class _Layout:
-    shardings: tuple[NamedSharding | None, ...]
+    shardings: tuple[tuple[NamedSharding | None, bool], ...]
 
 
 def lay_out_graph(graph: Graph, shardings: Sequence[NamedSharding | None]) -> None:
@@ -39,10 +39,10 @@ def lay_out_graph(graph: Graph, shardings: Sequence[NamedSharding | None]) -> No
     layout: _Layout | None = _RECENT.get(key)
     if layout is None:
         lay_out(graph.operations, inputs, known)
-        layout = _Layout(tuple(v.sharding for v in variables))
+        layout = _Layout(tuple((v.sharding, v.loose) for v in variables))
         _RECENT.put(key, layout, (op.params for op in graph.operations))
-    for v, sharding in zip(variables, layout.shardings, strict=True):
-        v.sharding = sharding
+    for v, (sharding, loose) in zip(variables, layout.shardings, strict=True):
+        v.sharding, v.loose = sharding, loose
 
 
 def _is_placed(value: object) -> bool:

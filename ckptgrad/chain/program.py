@@ -334,7 +334,7 @@ class _Builder:
         axes = [range(len(getattr(v.aval, "shape", ()))) for v in inputs]
         whole = tuple((k, axis) for k, v in enumerate(inputs) for axis in axes[k] if (v, axis) in self.whole)
         roles = (tuple(boundary_in), tuple(boundary_out), tuple(wrt), tuple(seeds), last, whole)
-        laid_out = tuple(v.sharding for v in (*inputs, *(v for op in operations for v in op.outputs)))
+        laid_out = tuple((v.sharding, v.loose) for v in (*inputs, *(v for op in operations for v in op.outputs)))
         key = (segment_key(operations, inputs, outputs), laid_out, roles, self.environment)
 
         def make() -> StageKind:

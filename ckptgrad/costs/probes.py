@@ -18,6 +18,7 @@ import jax
 from ckptgrad.chain.kind import PerKind, StageKind, private_residuals
 from ckptgrad.costs.probe_values import SCOPE, consume, fillings, is_plain, produce
 from ckptgrad.execution.interpreter import stage_functions
+from ckptgrad.execution.lying import lying
 from ckptgrad.graph.atoms import is_in_host
 from ckptgrad.graph.graph import Atom, Variable
 from ckptgrad.stage.partition import Run
@@ -199,7 +200,8 @@ def _lower_backward(kind: StageKind, option: int, place: Place) -> jax.stages.Lo
         pairs = list(zip(run.makes, made[:others], strict=False))
         held = [*((v, x) for v, x in pairs if v in used), *zip(summed, made[others:], strict=True)]
         # Gradients of arguments are results of the whole program.
-        return _consume(kind, held), [x for v, x in pairs if v not in used]
+        results = {v: x for v, x in pairs if v not in used}
+        return _consume(kind, held), lying([*results], [*results.values()])
 
     structs = [laid_out_cotangent(v) if v in cotangents else laid_out_struct(v) for v in run.reads]
     structs += [laid_out_cotangent(a) for a in summed]

@@ -25,6 +25,7 @@ from ckptgrad.doors.tracing import TracedChain, in_runs, trace_chain
 from ckptgrad.doors.watching import tell
 from ckptgrad.execution.certified import Certified
 from ckptgrad.execution.interpreter import Execution, split_at_backward
+from ckptgrad.execution.returned import lying_as_returned
 from ckptgrad.execution.staged.gradient import StagedGradient
 from ckptgrad.execution.tiers.tier import Tier
 from ckptgrad.graph.naming import name_of
@@ -186,7 +187,7 @@ class GradientFunction:
         """The gradient by this plan, to be compiled."""
 
         def run(*args: Any, **kwargs: Any) -> Any:
-            return self.run_plan(self.trace(*args, **kwargs), plan)
+            return self.run_plan(self.trace(*args, **kwargs), plan, alone=True)
 
         return jax.jit(run)
 
@@ -201,8 +202,8 @@ class GradientFunction:
 
         return Cut(chain.program, staged, staged=True)
 
-    def run_plan(self, traced: TracedChain, plan: Plan) -> Any:
-        """What the caller gets, by a plan of the traced call."""
+    def run_plan(self, traced: TracedChain, plan: Plan, alone: bool = False) -> Any:
+        """What the caller gets, by a plan of the traced call; `alone`: as a program of its own, which nothing is part of."""
         program = traced.program
         check_planned(self.fun, plan, program)
         execution = Execution(program, traced.call.leaves, plan.fenced)
@@ -210,8 +211,11 @@ class GradientFunction:
         execution.run(forward)
         execution.seed([filled(cotangent_type(v.aval), 1) for v in program.seeds])
         execution.run(backward)
+        outputs = [execution.output(a) for a in traced.graph.outputs]
         gradients = [execution.gradient(v) for v in program.wrt]
-        return self.assembled(traced, gradients, [execution.output(a) for a in traced.graph.outputs])
+        if alone and plan.fenced:
+            outputs, gradients = lying_as_returned(program, outputs, gradients)
+        return self.assembled(traced, gradients, outputs)
 
     def assembled(self, traced: TracedChain, gradients: Sequence[Any], outputs: Sequence[Any]) -> Any:
         """What the caller gets, from the gradients of the program's arguments and its outputs."""

@@ -20,6 +20,7 @@ from ckptgrad.chain.kind import PerKind, StageKind, stands_open
 from ckptgrad.chain.program import Program, Stage
 from ckptgrad.errors import ScheduleError
 from ckptgrad.execution.isolated import add_isolated, fenced, isolated
+from ckptgrad.execution.lying import lying
 from ckptgrad.execution.postponed import postponed
 from ckptgrad.execution.xla_forms import apply_in_forms
 from ckptgrad.graph.evaluate import like_aval, read
@@ -71,7 +72,7 @@ class StageFunctions:
         key = keep, again, output
         if key not in self._forward:
             run = self.part(keep).forward_run(again, () if output else self.kind.outputs_kept)
-            self._forward[key] = run, isolated(partial(run, apply=self._apply), self._isolation)
+            self._forward[key] = run, isolated(self._run(run), self._isolation)
         return self._forward[key]
 
     def backward(self, keep: int, summed: tuple[int, ...] = ()) -> tuple[Run, Any]:
@@ -94,10 +95,11 @@ class StageFunctions:
         made_early = {v for op in operations for v in op.outputs}
         given = [v for v in dict.fromkeys([*others, *late.reads]) if v in made_early]
         early = Run(operations, (*given, *variables_of(terms)))
+        run_early = self._run(early)
 
         def early_part(operands: Any) -> list[Any]:
             values, totals = operands
-            made = early(values, self._apply)
+            made = run_early(values)
             env = dict(zip(early.makes, made, strict=True))
             return made[: len(given)] + [jnp.add(t, read(env, a)) for t, a in zip(totals, terms, strict=True)]
 
@@ -112,6 +114,22 @@ class StageFunctions:
             return [env[v] for v in others] + made[len(given) :]
 
         return stage_backward
+
+    def _run(self, run: Run) -> Callable[[Sequence[Any]], list[Any]]:
+        """A run as a function; where it is isolated its values lie over devices as they are counted."""
+        plain = partial(run, apply=self._apply)
+        if self._isolation is Isolation.NONE or not self.kind.is_laid_out:
+            return plain
+        # Gradients that leave the program lie as those want who use them.
+        leaving = {*variables_of(a for a in self.kind.joint.gradients if a is not None)} - {*self.kind.crossing}
+
+        def call(values: Sequence[Any]) -> list[Any]:
+            made = dict(zip(run.makes, plain(lying(run.reads, values)), strict=True))
+            passed = [v for v in made if v not in leaving]
+            made.update(zip(passed, lying(passed, [made[v] for v in passed]), strict=True))
+            return [*made.values()]
+
+        return call
 
     def backward_results(self, keep: int, summed: tuple[int, ...] = ()) -> tuple[list[Variable], list[Atom]]:
         """What a backward makes: gradients that come alone and late outputs, and gradients that are added to totals."""

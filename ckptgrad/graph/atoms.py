@@ -27,6 +27,7 @@ class Variable:
     Attributes:
         aval: JAX's abstract value (shape, dtype, weak type).
         sharding: how it lies over several devices, where that is known; None: whole on the one that holds it.
+        loose: whether devices may hold less of it than `sharding` says, which cannot say all that the partitioner does.
 
     Example:
         >>> import jax.numpy as jnp, ckptgrad as cg
@@ -35,11 +36,12 @@ class Variable:
         (Variable(float32[2,3]), 24)
     """
 
-    __slots__ = ("aval", "sharding")
+    __slots__ = ("aval", "loose", "sharding")
 
     def __init__(self, aval: Aval, sharding: NamedSharding | None = None) -> None:
         self.aval = aval
         self.sharding = sharding
+        self.loose = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -63,6 +65,7 @@ class Constant:
 
     __slots__ = ("aval", "value")
     sharding = None
+    loose = False
 
     def __init__(self, value: Any, aval: Aval) -> None:
         self.value = value

@@ -53,7 +53,9 @@ def lay_out(
         return [env[v] for v in made]
 
     for v, sharding in zip(made, result_shardings(run, [laid_out_struct(v) for v in inputs], mesh), strict=True):
-        v.sharding = NamedSharding(mesh, PartitionSpec(*sharding.spec[: v.aval.ndim]))
+        spec = sharding.spec[: v.aval.ndim]
+        v.loose = PartitionSpec.UNCONSTRAINED in spec
+        v.sharding = NamedSharding(mesh, PartitionSpec(*(None if a is PartitionSpec.UNCONSTRAINED else a for a in spec)))
     _fill_where_read(operations)
 
 

@@ -39,6 +39,8 @@ def result_shardings(
 ) -> list[NamedSharding]:
     """The shardings that the partitioner gives the results of a function.
 
+    An axis that it cuts as no sharding of the mesh says, along a part of one of its axes, is `UNCONSTRAINED` in them.
+
     Args:
         function: from arrays to a list of arrays.
         structs: the types of its arguments, with their shardings.
@@ -54,26 +56,34 @@ def result_shardings(
         passmanager.PassManager.parse(_PROPAGATION).run(module.operation)
         main = next(op for op in module.body.operations if "main" in str(getattr(op, "sym_name", "")))
         results = [ir.DictAttr(attributes) for attributes in main.attributes["res_attrs"]]
-        return [NamedSharding(mesh, _spec(attributes, mesh)) for attributes in results]
+        *_, returned = main.regions[0].blocks[0].operations
+        pairs = zip(returned.operands, results, strict=True)
+        return [NamedSharding(mesh, _spec(value, attributes, mesh)) for value, attributes in pairs]
 
 
 def _compiled(lowered: jax.stages.Lowered) -> list[Any]:
     return list(lowered.compile().output_shardings)
 
 
-def _spec(attributes: Any, mesh: Mesh | AbstractMesh) -> PartitionSpec:
-    """The specification that the attributes of a result state; along axes of another mesh nothing is known to be cut."""
-    if _SHARDING not in attributes:
+def _spec(value: Any, attributes: Any, mesh: Mesh | AbstractMesh) -> PartitionSpec:
+    """The specification that is stated where a result is made or, if it is not there, in its attributes.
+
+    Of axes that are cut in parts the latter say nothing.
+    """
+    made = {} if isinstance(value.owner, ir.Block) else value.owner.attributes
+    if _SHARDING in made:
+        stated = sdy.TensorShardingPerValueAttr(made[_SHARDING]).shardings[ir.OpResult(value).result_number]
+    elif _SHARDING in attributes:
+        stated = attributes[_SHARDING]
+    else:
         return PartitionSpec()
-    stated = sdy.TensorShardingAttr(attributes[_SHARDING]).dimension_shardings
-    return _specification([_axes(dimension, mesh) for dimension in stated])
+    return PartitionSpec(*(_axes(dimension, mesh) for dimension in sdy.TensorShardingAttr(stated).dimension_shardings))
 
 
-def _axes(dimension: Any, mesh: Mesh | AbstractMesh) -> tuple[str, ...]:
+def _axes(dimension: Any, mesh: Mesh | AbstractMesh) -> Any:
+    """What a specification says of one axis of an array."""
     axes = [sdy.AxisRefAttr(axis) for axis in sdy.DimensionShardingAttr(dimension).axes]
-    known = all(axis.name in mesh.shape and axis.sub_axis_info is None for axis in axes)
-    return tuple(axis.name for axis in axes) if known else ()
-
-
-def _specification(axes: Sequence[tuple[str, ...]]) -> PartitionSpec:
-    return PartitionSpec(*(part[0] if len(part) == 1 else part or None for part in axes))
+    if not all(axis.name in mesh.shape and axis.sub_axis_info is None for axis in axes):
+        return PartitionSpec.UNCONSTRAINED
+    names = tuple(axis.name for axis in axes)
+    return names[0] if len(names) == 1 else names or None

@@ -40,5 +40,6 @@ def test_equal_programs_with_equal_shardings_are_asked_about_once(asked):
         assert len(asked) == count
         assert all(v.sharding is not None for v in graph.variables)
         assert parts_of(graph.outputs[0].sharding, 2) == parts_of(NamedSharding(MESH, spec), 2)
+        assert not graph.outputs[0].loose
     lay_out_graph(trace(), [None])
     assert len(asked) == 2

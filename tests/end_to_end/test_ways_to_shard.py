@@ -23,8 +23,9 @@ def check(way: str, *budgets: str | float | None, size=SMALL) -> None:
         compiled = cg.value_and_grad(loss, (0, 1), budget=within).compile(*args)
         assert compiled.budget is None or compiled.peak_bytes <= compiled.budget
         check_same(compiled(*args), wanted)
-        if "loop" in way or "scanned" in way or "recurrence" in way:
-            assert compiled.peak_bytes == pytest.approx(compiled.plan.peak_bytes, rel=0.05)
+        looped = "loop" in way or "scanned" in way or "recurrence" in way
+        # The compiler may pack the few arrays that a small model holds worse than end to end.
+        assert compiled.peak_bytes == pytest.approx(compiled.plan.peak_bytes, rel=0.05 if looped else 0.12)
 
 
 def check_large(way: str) -> None:
@@ -39,7 +40,7 @@ def check_same(found, wanted) -> None:
 
 
 def test_gradients_over_devices():
-    on_devices(8, __name__, "check('data x tensor', 'min')")
+    on_devices(8, __name__, "check('data x tensor', 'min'); check('experts', 'min')")
 
 
 @pytest.mark.slow

@@ -46,6 +46,15 @@ def test_results_lie_as_they_are_known_to():
     assert parts_of(y.sharding, 2) == (4, 2)
 
 
+def test_what_no_sharding_says_counts_whole():
+    """Rows over four devices as two times some: two along one axis, and two along the next."""
+    graph = cg.trace(lambda x: jnp.tanh(x).reshape(2, 8, 8), plain(16, 8))
+    (x,), (y,) = graph.inputs, graph.outputs
+    lay_out(graph.operations, graph.inputs, {x: NamedSharding(AUTO, P("data"))})
+    assert (y.loose, parts_of(y.sharding, 3)) == (True, (1, 1, 1))
+    assert not graph.operations[0].outputs[0].loose
+
+
 def test_what_is_filled_with_one_number_lies_as_what_is_made_of_it():
     """The picked entries of a table: its gradient is scattered into zeros, of which each device fills its part."""
     graph = cg.trace(
