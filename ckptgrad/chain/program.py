@@ -98,6 +98,7 @@ class Program:
         arguments: the user's names of the graph's inputs, if they are known: "params['w']".
         owners: and those of the arguments that they are leaves of: "params".
         consumed: whether each gradient is used, and gone, as soon as it is complete.
+        staged: whether each forward and backward of a stage is compiled as a program of its own.
     """
 
     graph: Graph
@@ -111,6 +112,7 @@ class Program:
     arguments: tuple[str, ...] = ()
     owners: tuple[str, ...] = ()
     consumed: bool = False
+    staged: bool = False
 
     @once
     def places(self) -> list[SourceLine | None]:

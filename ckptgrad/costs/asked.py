@@ -12,7 +12,8 @@ from dataclasses import replace
 
 from ckptgrad.chain.program import Program
 from ckptgrad.costs.compiled import places_of, probes_of, with_probes
-from ckptgrad.costs.estimated import estimated_costs
+from ckptgrad.costs.estimated import costs_of_stages
+from ckptgrad.costs.hosted import with_hosted
 from ckptgrad.costs.probes import Probe, compile_probes, repetition
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.schedule import Action, Backward, Forward
@@ -31,14 +32,15 @@ class AskedCosts:
 
     def __init__(self, program: Program) -> None:
         self._program = program
-        self.estimated = self.costs = estimated_costs(program)
+        self._alone = costs_of_stages(program)
+        self.estimated = self.costs = with_hosted(program, self._alone)
         self._places = places_of(program, self.costs)
         self._asked: set[Probe] = set()
 
     @property
     def lowest(self) -> ChainCosts:
         """Costs below which no compiler can be: no forward takes scratch, and each backward writes over what it reads."""
-        costs = self.estimated
+        costs = self._alone
         stages = [
             replace(
                 stage,
@@ -50,7 +52,7 @@ class AskedCosts:
             )
             for i, stage in enumerate(costs.stages)
         ]
-        return replace(costs, stages=tuple(stages))
+        return with_hosted(self._program, replace(costs, stages=tuple(stages)))
 
     def ask(self, schedule: Iterable[Action], *, sure: bool, most: int, only_backwards: bool = False) -> bool:
         """Ask the compiler about the programs that a schedule runs.
@@ -80,7 +82,7 @@ class AskedCosts:
             return False
         compile_probes(new)
         self._asked |= new
-        self.costs = with_probes(self._program, self.estimated, self._places, self._asked)
+        self.costs = with_probes(self._program, self._alone, self._places, self._asked)
         return True
 
     def _probes(self, schedule: Iterable[Action]) -> Iterator[Probe]:

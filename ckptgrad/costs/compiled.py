@@ -8,7 +8,8 @@ from typing import Any
 
 from ckptgrad.chain.kind import StageKind
 from ckptgrad.chain.program import Program
-from ckptgrad.costs.estimated import estimated_costs
+from ckptgrad.costs.estimated import costs_of_stages
+from ckptgrad.costs.hosted import with_hosted
 from ckptgrad.costs.probes import Figures, Place, Probe, ProbedRun, compile_probes, given_bytes, region_option, repetition
 from ckptgrad.planning.costs import ChainCosts, SaveOption, StageCost
 
@@ -23,7 +24,7 @@ def compiled_costs(program: Program) -> ChainCosts:
         OptionError: nothing here compiles for the program's target.
     """
     program.target.check_compiles()
-    costs = estimated_costs(program)
+    costs = costs_of_stages(program)
     places = places_of(program, costs)
     pairs = {(stage.kind, place) for stage, place in zip(program.stages, places, strict=True)}
     probes = {probe for kind, place in pairs if kind.is_probed_whole for probe in probes_of(kind, place)}
@@ -52,6 +53,7 @@ def places_of(program: Program, costs: ChainCosts) -> list[Place]:
 def with_probes(program: Program, costs: ChainCosts, places: Sequence[Place], asked: Collection[Probe]) -> ChainCosts:
     """Costs with the transients, and where they can be read the seconds, of the programs that a compiler was asked about.
 
+    They are made from those of stages alone (`costs_of_stages`).
     Options that were not asked about stay as they were, but for the error of those of their stage that were: if the compiler
     takes more bytes for one, or other seconds, it is taken to do so for all.
     """
@@ -63,7 +65,7 @@ def with_probes(program: Program, costs: ChainCosts, places: Sequence[Place], as
         if key not in seen:
             seen[key] = _ProbedStage(stage.kind, place, cost, asked, *beside).cost()
         stages.append(seen[key])
-    return replace(costs, stages=tuple(stages))
+    return with_hosted(program, replace(costs, stages=tuple(stages)))
 
 
 class _ProbedStage:

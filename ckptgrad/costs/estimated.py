@@ -12,6 +12,7 @@ from typing import Any
 from ckptgrad.chain.kind import Option, StageKind, private_residuals
 from ckptgrad.chain.program import Program
 from ckptgrad.chain.waiting import waiting_bytes
+from ckptgrad.costs.hosted import with_hosted
 from ckptgrad.graph.graph import Variable
 from ckptgrad.graph.uncollected import uncollected
 from ckptgrad.planning.costs import ChainCosts, SaveOption, StageCost
@@ -25,6 +26,13 @@ def estimated_costs(program: Program, *, keep_all: bool = False) -> ChainCosts:
     """The planner's view of a program, without compiling anything.
 
     With `keep_all` each stage has one option, that of reverse mode without a plan: to keep all that its backward reads.
+    """
+    costs = costs_of_stages(program, keep_all=keep_all)
+    return costs if keep_all else with_hosted(program, costs)
+
+
+def costs_of_stages(program: Program, *, keep_all: bool = False) -> ChainCosts:
+    """As `estimated_costs`, each stage with what it takes alone (`costs.hosted`).
 
     Values that live across several stages, and gradients that wait to be added to others, are held while the backward
     is at certain boundaries: they are counted with the cotangents of these.

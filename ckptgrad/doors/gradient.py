@@ -141,7 +141,8 @@ class GradientFunction:
         """The call as a chain of stages."""
         call = make_call(self.fun, args, kwargs, self.request.argnums)
         check_inputs(call, self.request.allow_int, self.request.holomorphic)
-        return trace_chain(call, self.request, scalar=True, shardings=self._shardings, cutting=self._cutting)
+        chain = trace_chain(call, self.request, scalar=True, shardings=self._shardings, cutting=self._cutting)
+        return replace(chain, program=replace(chain.program, staged=True)) if runs_staged(chain, self.request) else chain
 
     def chains(self, *args: Any, **kwargs: Any) -> Ways[TracedChain]:
         """The ways to cut the call into a chain of stages: as finely as it can be, with each `shard_map` whole and in parts;

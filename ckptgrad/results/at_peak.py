@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ckptgrad.bytes import format_bytes
-from ckptgrad.chain.kind import private_residuals
+from ckptgrad.chain.inside import held_in_backward, held_in_forward
 from ckptgrad.chain.program import Program
 from ckptgrad.chain.waiting import waiting_bytes
-from ckptgrad.graph.graph import Inside, variables_of
+from ckptgrad.graph.graph import Inside
 from ckptgrad.graph.source import SourceLine
 from ckptgrad.meters.buffers import Buffer
 from ckptgrad.planning.budget import everything_peak
@@ -27,7 +27,6 @@ from ckptgrad.planning.schedule import Action, Backward, Forward, Schedule
 from ckptgrad.results.lives import held_during
 from ckptgrad.results.made_by import lines_of, made_by
 from ckptgrad.results.predicted import by_kind, within_layer
-from ckptgrad.target.footprint import values_beside, values_inside
 
 # Arrays that a sentence names.
 MOST_NAMED = 3
@@ -208,22 +207,15 @@ def _arrays_inside(program: Program, action: Action, keep: int | None) -> list[B
     """The arrays that a stage holds inside, largest first, as `costs.estimated` counts them."""
     if not isinstance(action, (Forward, Backward)):
         return []
-    kind, target = program.stages[action.stage].kind, program.target
+    kind = program.stages[action.stage].kind
     option = None if keep is None else kind.options[keep]
-    private = [] if option is None else private_residuals(kind, option)
-    part, joint = kind.plain if option is None else option.partition, kind.joint
+    part = kind.plain if option is None else option.partition
     if isinstance(action, Forward):
-        outputs = variables_of(joint.outputs)
-        unwanted = () if action.output else kind.outputs_kept
-        operations = part.forward_run(unwanted=unwanted).operations
-        counted = {*outputs, *private}
-        values = values_inside(operations, joint.inputs, [v for v in (*outputs, *private) if v not in unwanted], target)
+        operations = part.forward_run(unwanted=() if action.output else kind.outputs_kept).operations
+        values = held_in_forward(kind, option, action.output)
     else:
-        operations, flowing = part.backward_run.operations, kind.crossing
-        arriving = {*variables_of(g for g in joint.gradients if g is not None)} - {*flowing}
-        elsewhere = {*part.residuals, *part.reads, *joint.cotangents, *arriving} - {*private}
-        counted = {*flowing, *private}
-        values = values_beside(values_inside(operations, elsewhere, flowing, target, private), private)
+        operations = part.backward_run.operations
+        values = [] if option is None else held_in_backward(kind, option)
     makers = {v: op for op in operations for v in op.outputs}
     # Of loops, planned ones and those over chunks, what the one holds which holds most.
     loops = [op.known_cost for op in operations if op.known_cost is not None]
@@ -231,7 +223,7 @@ def _arrays_inside(program: Program, action: Action, keep: int | None) -> list[B
     held = [Inside(v, makers.get(v)) for v in values] + ([] if fullest is None else [*fullest.inside()])
     # A kind is shared with stages elsewhere, of other programs too: their lines are not this one's.
     own = {line for op in program.stages[action.stage].operations for line in lines_of(op)}
-    buffers = [_buffer(program, array, action.stage, own) for array in held if array.value not in counted]
+    buffers = [_buffer(program, array, action.stage, own) for array in held]
     return sorted((b for b in buffers if b.bytes), key=lambda b: -b.bytes)
 
 
