@@ -12,8 +12,11 @@ from tests.cases.devices import LARGE, SMALL, WAYS
 from tests.support.devices import on_devices
 
 
-def check(way: str, *budgets: str | float | None, size=SMALL) -> None:
-    """Within budgets, of which a number is a share of what `jax.grad` takes."""
+def check(way: str, *budgets: str | float | None, size=SMALL, off: float = 0.12) -> None:
+    """Within budgets, of which a number is a share of what `jax.grad` takes; predictions are off by a share.
+
+    The compiler may pack the few arrays that a small model holds worse than end to end.
+    """
     jax.config.update("jax_enable_x64", True)
     loss, args = WAYS[way](size=size)
     rival = jax.jit(jax.value_and_grad(loss, (0, 1))).lower(*args).compile()
@@ -24,8 +27,7 @@ def check(way: str, *budgets: str | float | None, size=SMALL) -> None:
         assert compiled.budget is None or compiled.peak_bytes <= compiled.budget
         check_same(compiled(*args), wanted)
         looped = "loop" in way or "scanned" in way or "recurrence" in way
-        # The compiler may pack the few arrays that a small model holds worse than end to end.
-        assert compiled.peak_bytes == pytest.approx(compiled.plan.peak_bytes, rel=0.05 if looped else 0.12)
+        assert compiled.peak_bytes == pytest.approx(compiled.plan.peak_bytes, rel=0.05 if looped else off)
 
 
 def check_large(way: str) -> None:
@@ -40,7 +42,7 @@ def check_same(found, wanted) -> None:
 
 
 def test_gradients_over_devices():
-    on_devices(8, __name__, "check('data x tensor', 'min'); check('experts', 'min')")
+    on_devices(8, __name__, "check('data x tensor', 'min', off=0.03); check('experts', 'min', off=0.15)")
 
 
 @pytest.mark.slow
