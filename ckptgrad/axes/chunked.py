@@ -23,7 +23,7 @@ from ckptgrad.graph.evaluate import apply, needed_operations, read
 from ckptgrad.graph.graph import Atom, Constant, Graph, Operation, Variable, variables_of
 from ckptgrad.graph.stack_depth import deep_stack
 from ckptgrad.graph.trace import from_jaxpr
-from ckptgrad.graph.traits import is_same_numbers, mixes_numbers
+from ckptgrad.graph.traits import compares_values, is_same_numbers, mixes_numbers
 from ckptgrad.graph.value_types import struct
 
 
@@ -243,18 +243,23 @@ class _Analysis:
                     self.sliced[own] = state.axis
 
     def _met(self) -> set[Variable]:
-        """Whole values of which some operation reads both a part that is made again and numbers of the whole."""
+        """Whole values of which some operation reads both a part that is made again and numbers of the whole.
+
+        Sums and products, with masks, pick numbers too: they count where a comparison reads them.
+        """
+        # From a value to those whose numbers it has, of the whole and of parts; as they are, and through sums.
         whole_numbers: dict[Atom, set[Variable]] = {v: {v} for v in self.remade.values()}
         part_numbers: dict[Atom, set[Variable]] = {own: {v} for own, v in self.remade.items()}
+        known = whole_numbers, part_numbers, {**whole_numbers}, {**part_numbers}
         met: set[Variable] = set()
         operations = [*self._outside, *self.copies, *(step.op for step in self.steps)] if self.remade else []
         for op in operations:
-            if mixes_numbers(op):
-                continue
-            for numbers in (whole_numbers, part_numbers):
-                read_ = set[Variable]().union(*(numbers.get(a, ()) for a in op.inputs))
-                for v in op.outputs if read_ else ():
-                    numbers[v] = numbers.get(v, set()) | read_
+            read_ = [set[Variable]().union(*(numbers.get(a, ()) for a in op.inputs)) for numbers in known]
+            if compares_values(op):
+                met |= read_[2] & read_[3]
+            for numbers, found in [*zip(known, read_, strict=True)][2 if mixes_numbers(op) else 0 :]:
+                for v in op.outputs if found else ():
+                    numbers[v] = numbers.get(v, set()) | found
             for v in op.outputs:
                 met |= whole_numbers.get(v, set()) & part_numbers.get(v, set())
         return met

@@ -20,7 +20,7 @@ from jax.typing import DTypeLike
 
 from ckptgrad.axes.chunked import Chunkable
 from ckptgrad.axes.cut import Split
-from ckptgrad.graph.graph import Graph, Variable
+from ckptgrad.graph.graph import Graph, Operation, Variable
 from ckptgrad.graph.value_types import behind_one_barrier
 from ckptgrad.once import once
 from ckptgrad.rules.decorators import cast
@@ -89,6 +89,11 @@ class ChunkLoop:
             seeded = [i for i, s in enumerate(self.seeded) if s]
             self.joints[entries] = joint_of(self.found.for_chunk(entries), self.needs, seeded)
         return self.joints[entries]
+
+    @property
+    def forward_operations(self) -> list[Operation]:
+        """What a chunk does, with what its derivative asks of it."""
+        return self.joint(self.entries).forward_operations
 
     def backward_part(self, entries: int) -> Partition:
         """A chunk's backward, which runs it forward again from its operands."""

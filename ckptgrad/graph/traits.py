@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias, get_args
 
-from ckptgrad.graph.graph import Operation, Variable
+from ckptgrad.graph.graph import Operation, Variable, variables_of
 from ckptgrad.graph.spread import MOVING, is_collective, is_transfer
 
 CostClass: TypeAlias = Literal["product", "heavy", "reduction", "gathering", "transcendental", "elementwise", "view"]
@@ -24,6 +24,8 @@ CLASSES: tuple[CostClass, ...] = get_args(CostClass)
 # The classes that every compiler lowers alike.  How the others are lowered depends on the operation, its operands and the
 # compiler: an estimate of what they hold is uncertain.
 _MODELLED: frozenset[CostClass] = frozenset(("product", "reduction", "transcendental", "elementwise", "view"))
+
+_COMPARISONS = frozenset(("eq", "ne", "lt", "le", "gt", "ge"))
 
 # By primitive. A class belongs to the primitive: it stays when the rule beside which it was stated is removed.
 _STATED: dict[str, CostClass] = {}
@@ -98,6 +100,11 @@ def is_same_numbers(op: Operation) -> bool:
 def mixes_numbers(op: Operation) -> bool:
     """Whether it sums numbers: by rights its results equal none of them."""
     return is_product(op) or op.name in ("reduce_sum", "cumsum")
+
+
+def compares_values(op: Operation) -> bool:
+    """Whether it compares two values, of which one may be a sum, with a mask, of the other."""
+    return op.name in _COMPARISONS and len({*variables_of(op.inputs)}) > 1
 
 
 def is_all_in_order(op: Operation) -> bool:

@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 
 from ckptgrad.errors import EffectError
 from ckptgrad.graph.evaluate import needed_operations
-from ckptgrad.graph.graph import Graph
+from ckptgrad.graph.graph import Graph, Operation
 from ckptgrad.loops.body import Body
 from ckptgrad.once import once
 from ckptgrad.rules.decorators import cast, instantiate
@@ -44,6 +44,11 @@ class Loop:
         if not body.planned:
             return body
         return Body(body.graph, body.num_consts, body.num_carry, body.needs, used=body.used)
+
+    @property
+    def forward_operations(self) -> list[Operation]:
+        """What a step does, with what its derivative asks of it."""
+        return self.body.joint.forward_operations
 
     @property
     def has_custom_vjp(self) -> bool:

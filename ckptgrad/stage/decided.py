@@ -10,21 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
+from typing import Any
 
 import jax
 from jax import lax
 from jax import numpy as jnp
-from jax.extend.core import Primitive
+from jax.extend.core import Jaxpr, Literal, Primitive
 
-from ckptgrad.graph.graph import Operation, Variable, variables_of
-from ckptgrad.graph.traits import cost_class, mixes_numbers
+from ckptgrad.graph.graph import Constant, Operation, Variable, variables_of
+from ckptgrad.graph.traits import compares_values, cost_class, mixes_numbers
+from ckptgrad.graph.work import inner_programs
 
 # What jumps where its operands change a little, besides numbers that become integers.
 _JUMPS = frozenset(("eq", "ne", "lt", "le", "gt", "ge", "sign", "floor", "ceil", "round"))
 # Operations behind a jump that are looked at; with more, what it makes is kept unseen.
 MOST = 1000
-# Of these a side may be numbers that a sum with a mask, or a product with one, picked from the other.
-_COMPARISONS = frozenset(("eq", "ne", "lt", "le", "gt", "ge"))
 
 
 def decided(operations: Sequence[Operation]) -> list[Variable]:
@@ -32,12 +32,18 @@ def decided(operations: Sequence[Operation]) -> list[Variable]:
 
     Elementwise arithmetic may lie between, as in `z - z.max() >= 0`.  Sums and products, with masks, pick numbers too: they
     count where both sides of a comparison come from the same array, not where something of both is compared with a number,
-    as every relu behind a norm does.
+    as every relu behind a norm does.  Where a loop or another program decides inside, by values that it is given, these
+    count too: its backward may run it again on them.
 
     Args:
         operations: those of a forward pass, in order.
     """
-    return [v for op, _ in _decisions(operations) for v in op.outputs]
+    found: list[Variable] = []
+    for op, values in _decisions(operations):
+        given = _jumps_inside(op)
+        found += [v for v in op.outputs if not (given and _is_inexact(v))]
+        found += (values or filter(_is_inexact, variables_of(op.inputs))) if given else []
+    return found
 
 
 def with_barriers(operations: Sequence[Operation]) -> tuple[Operation, ...]:
@@ -61,22 +67,38 @@ def _barrier() -> Primitive:
 
 def _decisions(operations: Sequence[Operation]) -> Iterator[tuple[Operation, list[Variable]]]:
     """The operations that jump, each with the values that meet numbers taken from them behind it."""
-    jumping = [op for op in operations if _jumps(op)]
+    jumping = [op for op in operations if _jumps(op.name, op.inputs, op.outputs) or _jumps_inside(op)]
     makers = {v: (i, op) for i, op in enumerate(operations) for v in op.outputs} if jumping else {}
     for op in jumping:
-        behind = _behind(op, makers, op.name in _COMPARISONS and len({*variables_of(op.inputs)}) > 1)
+        behind = _behind(op, makers, compares_values(op))
         met = [] if behind is None else _met([*behind, op])
         if met or behind is None:
             yield op, met
 
 
-def _jumps(op: Operation) -> bool:
-    given = any(_is_inexact(v) for v in variables_of(op.inputs))
-    to_integers = op.name == "convert_element_type" and not _is_inexact(op.outputs[0])
-    return given and (op.name in _JUMPS or to_integers)
+def _jumps(name: str, inputs: Sequence[Any], outputs: Sequence[Any]) -> bool:
+    """Whether an operation of a name jumps; its inputs are variables, constants and literals."""
+    given = any(_is_inexact(a) and not isinstance(a, (Constant, Literal)) for a in inputs)
+    to_integers = name == "convert_element_type" and not _is_inexact(outputs[0])
+    return given and (name in _JUMPS or to_integers)
 
 
-def _is_inexact(v: Variable) -> bool:
+def _jumps_inside(op: Operation) -> bool:
+    """Whether something jumps in the programs of an operation, or in a loop that is left open."""
+    in_loop: Sequence[Operation] = getattr(op.params.get("loop"), "forward_operations", ())
+    if any(_jumps(o.name, o.inputs, o.outputs) or _jumps_inside(o) for o in in_loop):
+        return True
+    return any(map(_program_jumps, inner_programs(op.params)))
+
+
+def _program_jumps(program: Jaxpr) -> bool:
+    return any(
+        _jumps(e.primitive.name, e.invars, e.outvars) or any(map(_program_jumps, inner_programs(e.params)))
+        for e in program.eqns
+    )
+
+
+def _is_inexact(v: Any) -> bool:
     dtype = getattr(v.aval, "dtype", None)
     return dtype is not None and jnp.issubdtype(dtype, jnp.inexact)
 

@@ -35,6 +35,24 @@ FOUND = {
         ["tanh"],
     ),
     "picked by a product": (lambda x: jnp.where((z := jnp.tanh(x)) >= z @ PICK[:, None], z, 0), ["ge"], ["tanh"]),
+    "inside a loop": (
+        lambda x: jax.lax.map(lambda rows: jnp.where(rows[0] == rows[1], rows[0], 0), (z := jnp.tanh(x), z.max(-1))),
+        ["tanh"],
+        ["tanh"],
+    ),
+    "in a search": (lambda x: jnp.searchsorted(jnp.sort((z := jnp.tanh(x))[0]), z) * z, ["tanh", "scan"], ["tanh"]),
+    "in a branch": (
+        lambda x: jax.lax.cond(x[0, 0] > 0, lambda z, m: jnp.where(z == m, z, 0), lambda z, m: z, z := jnp.tanh(x), top(z)),
+        ["tanh"],
+        ["tanh"],
+    ),
+    "a loop that decides by numbers": (
+        lambda x: jax.lax.map(
+            lambda rows: jnp.where(rows[0] > 0.5, rows[1], 0), (z := jnp.tanh(x), z.max(-1) @ W[:64, :64])
+        ),
+        [],
+        [],
+    ),
     "a relu behind a norm": (lambda x: jax.nn.relu((z := jnp.tanh(x)) - z.mean(-1, keepdims=True)), [], []),
     "after a product": (lambda x: jax.nn.relu((jnp.exp(x) - top(jnp.exp(x))) @ W), [], []),
     "by a number": (lambda x: jnp.where(jnp.tanh(x) > 0.5, x, 0), [], []),
