@@ -41,7 +41,7 @@ Key: TypeAlias = tuple[Any, ...]
 
 # Packages whose values can be trusted to say whether they are equal; JAX's own caches trust them too.
 _TRUSTED = frozenset({"jax", "jaxlib", "numpy", "ml_dtypes"})
-_PLAIN = frozenset({type(None), bool, int, str, bytes, complex})
+_PLAIN = frozenset({type(None), bool, int, str, bytes})
 
 # Rules are followed into rules this deep.
 MAX_RULE_DEPTH = 3
@@ -185,8 +185,10 @@ def value_key(value: Any) -> Any:
         return (kind, value)
     if kind is tuple:
         return (kind, *map(value_key, value))
-    if kind is float:
-        return (kind, repr(value))
+    if isinstance(value, (float, complex)):
+        # Also JAX's literals and NumPy's numbers, which are such: 0.0 equals -0.0, and a quotient by them does not.
+        plain = float.__repr__(value) if isinstance(value, float) else complex.__repr__(value)
+        return (kind, plain, str(getattr(value, "dtype", "")))
     if isinstance(value, (ClosedJaxpr, Jaxpr)):
         return (jaxpr_key(value), tuple(value_key(c) for c in getattr(value, "consts", ())))
     if isinstance(value, (tuple, list)):

@@ -58,6 +58,8 @@ DIFFERENT = {
     "literal": (lambda x: x * 2.0, lambda x: x * 3.0),
     "softplus for relu": (jax.nn.softplus, jax.nn.relu),
     "signed zero": (lambda x: x * 0.0, lambda x: x * -0.0),
+    "signed zero of a scalar": (lambda x: x[0] * 0.0, lambda x: x[0] * -0.0),
+    "signed zero of a complex scalar": (lambda x: (x[0] + 0j) * complex(1, 0.0), lambda x: (x[0] + 0j) * complex(1, -0.0)),
     "primitive": (jnp.sin, jnp.cos),
     "order of operands": (lambda x: x - 2.0 * x, lambda x: 2.0 * x - x),
     "parameters": (lambda x: lax.integer_pow(x, 2), lambda x: lax.integer_pow(x, 3)),

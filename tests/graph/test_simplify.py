@@ -22,6 +22,17 @@ def test_merging_does_each_pure_computation_once():
     assert (merged(ONE)[0] == graph(ONE)[0]).all()
 
 
+def test_merging_tells_zeros_of_both_signs_apart():
+    """JAX's literals of scalars are floats, which are equal; the gradient was that of another function."""
+
+    def f(x):
+        return jnp.tanh(x / (x * 0.0)) * x + 3 * jnp.tanh(x / (x * -0.0)) * x * x
+
+    x = jnp.float32(2.0)
+    graph = cg.trace(f, x)
+    assert float(merge_common(graph)(x)[0]) == float(f(x)) == -10.0
+
+
 def test_merging_leaves_effects_alone():
     def talk(x):
         jax.debug.print("x")
