@@ -43,6 +43,8 @@ Key: TypeAlias = tuple[Any, ...]
 _TRUSTED = frozenset({"jax", "jaxlib", "numpy", "ml_dtypes"})
 _PLAIN = frozenset({type(None), bool, int, str, bytes})
 
+_CONTAINERS = (tuple, list, set, frozenset, dict, np.ndarray, np.generic)
+
 # Rules are followed into rules this deep.
 MAX_RULE_DEPTH = 3
 
@@ -185,12 +187,15 @@ def value_key(value: Any) -> Any:
         return (kind, value)
     if kind is tuple:
         return (kind, *map(value_key, value))
-    if isinstance(value, (float, complex)):
+    trusted = kind.__module__.partition(".")[0] in _TRUSTED
+    if kind in (float, complex) or (trusted and isinstance(value, (float, complex))):
         # Also JAX's literals and NumPy's numbers, which are such: 0.0 equals -0.0, and a quotient by them does not.
         plain = float.__repr__(value) if isinstance(value, float) else complex.__repr__(value)
         return (kind, plain, str(getattr(value, "dtype", "")))
     if isinstance(value, (ClosedJaxpr, Jaxpr)):
         return (jaxpr_key(value), tuple(value_key(c) for c in getattr(value, "consts", ())))
+    if not trusted and isinstance(value, _CONTAINERS) and getattr(cast(object, value), "__dict__", None):
+        return _Identity(value)  # It has a state beside what it holds.
     if isinstance(value, (tuple, list)):
         return (kind, *map(value_key, cast(Iterable[Any], value)))
     if isinstance(value, (set, frozenset)):
@@ -204,9 +209,7 @@ def value_key(value: Any) -> Any:
             return (kind, array.shape, array.dtype, array.tobytes())
     if isinstance(value, Enum):
         return _Identity(value)
-    if kind.__module__.partition(".")[0] in _TRUSTED:
-        return _trusted_key(value)
-    return _Identity(value)
+    return _trusted_key(value) if trusted else _Identity(value)
 
 
 def _trusted_key(value: Any) -> Any:

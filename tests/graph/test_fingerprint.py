@@ -291,3 +291,24 @@ def test_the_equation_of_a_jitted_function_has_one_key_unless_a_users_rule_is_in
         keys = [fingerprint.operation_key(op) for op in cg.trace(lambda x: inner(inner(x)), jnp.ones(3)).operations]
     assert keys[: len(keys) // 2] == keys[len(keys) // 2 :]
     assert (made.count("cumsum"), made.count("scan")) == (1, 2)
+
+
+class Scaled(list):
+    """A list with a state beside its entries."""
+
+    def __init__(self, values, scale):
+        super().__init__(values)
+        self.scale = scale
+
+
+class Marked(float):
+    """A number with a state beside it, which its equality does not know."""
+
+
+def test_containers_and_numbers_of_users_with_a_state_are_equal_to_themselves_alone():
+    one, other = Scaled([1, 2], 3.0), Scaled([1, 2], 4.0)
+    assert fingerprint.value_key(one) == fingerprint.value_key(one)
+    assert fingerprint.value_key(one) != fingerprint.value_key(other)
+    assert fingerprint.value_key(Marked(1.0)) != fingerprint.value_key(Marked(1.0))
+    assert fingerprint.value_key(np.float64(0.0)) != fingerprint.value_key(np.float64(-0.0))
+    assert fingerprint.value_key(np.float64(2.0)) == fingerprint.value_key(np.float64(2.0))
