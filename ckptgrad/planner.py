@@ -48,7 +48,7 @@ MOST_QUESTIONS = 3
 # take so many times the least bytes.
 UNSURE = 0.08
 NEAR_LEAST = (1.05, 1.1, 1.2, 1.35, 1.5)
-# The budgets of those plans where every question takes long, or stages may run over chunks.
+# The budgets of those plans where every question takes long.
 FEW_ASKED_BUDGETS: tuple[Budget, ...] = ("min",)
 
 
@@ -264,9 +264,10 @@ def costs_to_compile(program: Program, request: Request) -> ChainCosts:
 
     Those of every option, or, where that takes too long (`_asks_about_few`), of those that some plans choose. Which these
     are does not depend on the budget: plans by different costs cannot be compared, and a larger budget must not give a
-    slower one. Where every question takes long, or stages may run over chunks, about the backwards of the smallest plan
-    alone: these set its peak, each of them does its stage's forward again, and how far off they are is taken to hold for the
-    stage's other programs. For the smallest plan, of stages with loops or very many programs those that it runs.
+    slower one. Where every question takes long, about the backwards of the smallest plan alone: these set its peak, each of
+    them does its stage's forward again, and how far off they are is taken to hold for the stage's other programs. Where
+    stages may run over chunks, which are many programs, once and about backwards alone. For the smallest plan, of stages
+    with loops or very many programs those that it runs.
 
     Raises:
         OptionError: nothing here compiles for the program's target.
@@ -277,11 +278,12 @@ def costs_to_compile(program: Program, request: Request) -> ChainCosts:
         return program_costs(program, request.costs, compiling=True)
     program.target.check_compiles()
     platform = program.target.platform
-    few = platform.slow_probes or program.chunked or not (platform.quick_probes or request.budget is None)
+    takes_long = platform.slow_probes or not (platform.quick_probes or request.budget is None)
+    few = takes_long or program.chunked
     if request.budget is None:
         budgets: tuple[Budget, ...] = (None,)
     else:
-        budgets = FEW_ASKED_BUDGETS if few else ASKED_BUDGETS
+        budgets = FEW_ASKED_BUDGETS if takes_long else ASKED_BUDGETS
     asked = AskedCosts(program)
     for _ in range(1 if few else MOST_QUESTIONS):
         actions: list[Action] = []

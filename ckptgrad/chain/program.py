@@ -24,6 +24,7 @@ from ckptgrad.chain.cut import find_cuts
 from ckptgrad.chain.kind import StageKind
 from ckptgrad.chain.layers import layer_of, named_values
 from ckptgrad.chain.recent import Recent
+from ckptgrad.chain.totals import always_in_place
 from ckptgrad.compat import spmd_axis_names
 from ckptgrad.graph.fingerprint import each_rule_once, segment_key
 from ckptgrad.graph.graph import Atom, Graph, Operation, Variable, variables_of
@@ -212,8 +213,27 @@ class Program:
 
     @once
     def starting(self) -> list[tuple[int, ...]]:
-        """For each stage the positions of gradients of held values that come first, or to which others are added."""
-        return [starting for _, starting in self._sums]
+        """For each stage the positions of gradients of held values that come first, or to which others are added.
+
+        Without those that lie in results from then on (`in_results`).
+        """
+        starting = [ks for _, ks in self._sums]
+        there = self.in_results
+        pairs = zip(self.stages, starting, strict=True)
+        return [tuple(k for k in ks if stage.differentiated[k] not in there) for stage, ks in pairs]
+
+    @once
+    def in_results(self) -> frozenset[Variable]:
+        """Arguments whose gradients lie in results of the program from their first term on: all further terms are added in
+        place, whatever option their stage has."""
+        if self.consumed:
+            return frozenset()
+        summed, elsewhere = set[Variable](), {*self.makers}
+        for stage, ks in zip(self.stages, self.summed, strict=True):
+            there = always_in_place(stage.kind, ks)
+            summed |= {stage.differentiated[k] for k in ks}
+            elsewhere |= {stage.differentiated[k] for k in ks if k not in there}
+        return frozenset(summed.intersection(self.wrt) - elsewhere)
 
     @once
     def output_bytes(self) -> int:

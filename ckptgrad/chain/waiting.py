@@ -24,7 +24,7 @@ def waits(program: Program) -> Iterator[tuple[Variable, str, int, int]]:
 
     A value that crosses several boundaries is held until the backward of the first stage that reads it.  The sum of its
     gradients is held from the backward of the last stage that reads it to that of the stage that made it; the sum for an
-    argument until it is complete, which makes it a result of the program.
+    argument until it is complete, which makes it a result of the program; none where it is summed in that result's memory.
     """
     n = len(program.stages)
     for v in program.held:
@@ -34,4 +34,6 @@ def waits(program: Program) -> Iterator[tuple[Variable, str, int, int]]:
         for k in (*summed, *starting):
             readers.setdefault(stage.differentiated[k], []).append(i)
     for v, stages in readers.items():
+        if v in program.in_results:
+            continue
         yield v, "gradients", program.makers.get(v, min(stages)) + 1, max(stages) + 1

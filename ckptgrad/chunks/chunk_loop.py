@@ -9,8 +9,9 @@ are known before the results, one loop makes both.  A last chunk with fewer entr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import jax.numpy as jnp
@@ -30,6 +31,7 @@ from ckptgrad.stage.partition import Partition, all_again
 
 # From the number of a chunk, what is carried and the number of entries to what is carried on.
 _Step = Callable[[Any, list[Any], int], list[Any]]
+_NONE: Mapping[int, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,39 +135,40 @@ class ChunkLoop:
         made = self._over_chunks(step, room)
         return _ended(made, self.results)
 
-    def backward(self, *inputs: Any) -> list[Any]:
+    def backward(self, *inputs: Any, begun: Mapping[int, Any] = _NONE) -> list[Any]:
         """The gradients of the operands to which one flows.
 
         Args:
             *inputs: the operands, then the cotangents of the seeded results.
+            begun: by position, totals to which these are added.
         """
         count = len(self.operands)
         operands, cotangents = inputs[:count], inputs[count:]
         axes = [a for a, f in zip(self.axes, self.flowing, strict=True) if f]
         receiving = [v for v, f in zip(self.operands, self.flowing, strict=True) if f]
-        operands, cotangents, room = self._room(operands, cotangents, receiving, axes)
+        operands, cotangents, room = self._room(operands, cotangents, receiving, axes, begun)
 
         def step(k: Any, carry: list[Any], entries: int) -> list[Any]:
             values = self._cut(operands, self.axes, k, entries)
             gradients = self.pulled_back(entries, values, self._cut(cotangents, self.cotangent_axes, k, entries))
-            return self._put(carry, gradients, axes, k)
+            return self._put(carry, gradients, axes, k, begun)
 
         made = self._over_chunks(step, room)
         return _ended(made, receiving)
 
-    def in_one_pass(self, *inputs: Any) -> list[Any]:
+    def in_one_pass(self, *inputs: Any, begun: Mapping[int, Any] = _NONE) -> list[Any]:
         """The results, and the gradients as of `backward`: each chunk runs once."""
         count = len(self.operands)
         operands, cotangents = inputs[:count], inputs[count:]
         receiving = [(v, a) for v, a, f in zip(self.operands, self.axes, self.flowing, strict=True) if f]
         axes = [*self.result_axes, *(a for _, a in receiving)]
         made_of = [*self.results, *(v for v, _ in receiving)]
-        operands, cotangents, room = self._room(operands, cotangents, made_of, axes)
+        operands, cotangents, room = self._room(operands, cotangents, made_of, axes, begun)
 
         def step(k: Any, carry: list[Any], entries: int) -> list[Any]:
             values = self._cut(operands, self.axes, k, entries)
             made = self.both(entries)(*values, *self._cut(cotangents, self.cotangent_axes, k, entries))
-            return self._put(carry, made, axes, k)
+            return self._put(carry, made, axes, k, begun)
 
         made = self._over_chunks(step, room)
         return _ended(made, made_of)
@@ -192,9 +195,16 @@ class ChunkLoop:
         return dtype if self.accumulate is None else jnp.promote_types(dtype, self.accumulate)
 
     def _room(
-        self, operands: Sequence[Any], cotangents: Sequence[Any], values: Sequence[Variable], axes: Sequence[int | None]
+        self,
+        operands: Sequence[Any],
+        cotangents: Sequence[Any],
+        values: Sequence[Variable],
+        axes: Sequence[int | None],
+        begun: Mapping[int, Any] = _NONE,
     ) -> tuple[list[Any], list[Any], list[Any]]:
         """The operands, the cotangents, and zeros for the loop to write or sum these values in.
+
+        What is `begun` stands in place of zeros.
 
         Zeros that depend on nothing XLA for GPUs makes where the program begins, those of all loops in one fusion, and holds
         until each loop runs: they are made when the first cotangent that is cut is there, in a forward the first operand.
@@ -205,11 +215,11 @@ class ChunkLoop:
         k = next(i for i, axis in enumerate(cut) if axis is not None)
         zero, given[k] = lax.optimization_barrier((jnp.float32(0), given[k]))
         types = [self.summed_in(v) if a is None else v.aval.dtype for v, a in zip(values, axes, strict=True)]
-        zeros = [
-            lax.broadcast(cast(zero, t), self._carried_shape(v, axis))
-            for v, t, axis in zip(values, types, axes, strict=True)
+        room = [
+            lax.reshape(cast(begun[n], t), shape) if n in begun else lax.broadcast(cast(zero, t), shape)
+            for n, (t, shape) in enumerate(zip(types, map(self._carried_shape, values, axes), strict=True))
         ]
-        return given[len(cotangents) :], given[: len(cotangents)], zeros
+        return given[len(cotangents) :], given[: len(cotangents)], room
 
     @property
     def _is_even(self) -> bool:
@@ -244,18 +254,24 @@ class ChunkLoop:
             for x, axis in zip(values, axes, strict=True)
         ]
 
-    def _put(self, carry: Sequence[Any], made: Sequence[Any], axes: Sequence[int | None], k: Any) -> list[Any]:
+    def _put(
+        self, carry: Sequence[Any], made: Sequence[Any], axes: Sequence[int | None], k: Any, begun: Collection[int] = ()
+    ) -> list[Any]:
         """What is carried with the results of a chunk: written where they belong, or added."""
 
-        def put(old: Any, new: Any, axis: int | None) -> Any:
+        def put(old: Any, new: Any, axis: int | None, added: bool) -> Any:
             new = cast(new, old.dtype)
             if axis is None:
                 return jnp.add(old, new)
             if self._is_even:
-                return lax.dynamic_update_slice_in_dim(old, lax.expand_dims(new, [axis]), k, axis)
-            return lax.dynamic_update_slice_in_dim(old, new, k * self.entries * self._each(old, axis), axis)
+                new, place = lax.expand_dims(new, [axis]), k
+            else:
+                place = k * self.entries * self._each(old, axis)
+            if added:
+                new = jnp.add(lax.dynamic_slice_in_dim(old, place, new.shape[axis], axis), new)
+            return lax.dynamic_update_slice_in_dim(old, new, place, axis)
 
-        return [put(old, new, axis) for old, new, axis in zip(carry, made, axes, strict=True)]
+        return [put(*values, n in begun) for n, values in enumerate(zip(carry, made, axes, strict=True))]
 
     def _each(self, value: Any, axis: int) -> int:
         """Places along the axis of an array for each entry: more than one where axes are merged with it."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+
+import jax.numpy as jnp
 
 from ckptgrad.chunks.chunk_loop import ChunkLoop
 from ckptgrad.chunks.costs import Turn, backward_turn, forward_turn, one_pass_turn
@@ -53,6 +55,30 @@ def loop_of(op: Operation) -> ChunkLoop | None:
     return op.params["loop"] if op.name == FORWARD else None
 
 
+def gradients_of(op: Operation) -> list[Variable]:
+    """The gradients that a loop makes and carries in their own dtype; none of other operations."""
+    if op.name not in (BACKWARD, ONE_PASS):
+        return []
+    loop: ChunkLoop = op.params["loop"]
+    axes = [axis for axis, flows in zip(loop.axes, loop.flowing, strict=True) if flows]
+    made = zip(op.outputs[len(op.outputs) - len(axes) :], axes, strict=True)
+    return [v for v, axis in made if axis is not None or loop.summed_in(v) == v.dtype]
+
+
+def begun_with(op: Operation, totals: Mapping[int, Variable]) -> Operation:
+    """A loop that adds gradients to totals, in place of zeros.
+
+    Args:
+        op: one whose gradients these are (`gradients_of`).
+        totals: by the positions of its results.
+    """
+    loop: ChunkLoop = op.params["loop"]
+    run = {BACKWARD: _backward_of, ONE_PASS: _one_pass_of}[op.name](loop, tuple(totals))
+    inputs = (*op.inputs, *totals.values())
+    running = Running(op.name, run)
+    return Operation(running, inputs, op.outputs, op.params, op.source_info, op.context, known_cost=op.known_cost)
+
+
 _TURNS: dict[str, Callable[[ChunkLoop], Turn]] = {FORWARD: forward_turn, BACKWARD: backward_turn, ONE_PASS: one_pass_turn}
 
 
@@ -93,21 +119,36 @@ def _forward_of(loop: ChunkLoop) -> Any:
     return defined_by(loop.forward, definition, range(len(loop.operands)), reverse)
 
 
-def _backward_of(loop: ChunkLoop) -> Any:
-    count = len(loop.operands)
+def _backward_of(loop: ChunkLoop, begun: Sequence[int] = ()) -> Any:
+    count, given = len(loop.operands), len(loop.operands) + sum(loop.seeded)
+
+    def run(*inputs: Any) -> list[Any]:
+        return loop.backward(*inputs[:given], begun=dict(zip(begun, inputs[given:], strict=True)))
 
     def definition(*inputs: Any) -> list[Any]:
-        return loop.pulled_back(loop.found.size, inputs[:count], inputs[count:])
+        made = loop.pulled_back(loop.found.size, inputs[:count], inputs[count:given])
+        return _added(made, begun, inputs[given:])
 
-    run = loop.backward_part(loop.entries).backward_run
+    part = loop.backward_part(loop.entries).backward_run
     joint = loop.joint(loop.entries)
-    reverse = calls_custom_vjp(Graph(run.reads, run.makes, run.operations, joint.constants))
-    return defined_by(loop.backward, definition, range(count + sum(loop.seeded)), reverse)
+    reverse = calls_custom_vjp(Graph(part.reads, part.makes, part.operations, joint.constants))
+    return defined_by(run, definition, range(given + len(begun)), reverse)
 
 
-def _one_pass_of(loop: ChunkLoop) -> Any:
+def _one_pass_of(loop: ChunkLoop, begun: Sequence[int] = ()) -> Any:
+    given = len(loop.operands) + sum(loop.seeded)
+
+    def run(*inputs: Any) -> list[Any]:
+        return loop.in_one_pass(*inputs[:given], begun=dict(zip(begun, inputs[given:], strict=True)))
+
     def definition(*inputs: Any) -> list[Any]:
-        return loop.both(loop.found.size)(*inputs)
+        return _added(loop.both(loop.found.size)(*inputs[:given]), begun, inputs[given:])
 
     reverse = calls_custom_vjp(loop.both(loop.entries))
-    return defined_by(loop.in_one_pass, definition, range(len(loop.operands) + sum(loop.seeded)), reverse)
+    return defined_by(run, definition, range(given + len(begun)), reverse)
+
+
+def _added(made: Sequence[Any], begun: Sequence[int], totals: Sequence[Any]) -> list[Any]:
+    """What a loop makes, some of it added to totals."""
+    added = dict(zip(begun, totals, strict=True))
+    return [jnp.add(added[k], x) if k in added else x for k, x in enumerate(made)]

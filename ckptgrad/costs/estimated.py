@@ -5,12 +5,13 @@ Bytes of boundaries and residuals are exact. Transients follow `target.footprint
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from ckptgrad.chain.kind import Option, StageKind, private_residuals
 from ckptgrad.chain.program import Program
+from ckptgrad.chain.totals import in_place
 from ckptgrad.chain.waiting import waiting_bytes
 from ckptgrad.costs.hosted import with_hosted
 from ckptgrad.graph.graph import Variable
@@ -44,14 +45,13 @@ def costs_of_stages(program: Program, *, keep_all: bool = False) -> ChainCosts:
     for i, (stage, summed) in enumerate(zip(program.stages, program.summed, strict=True)):
         key = (id(stage.kind), summed, program.starting[i], between[i], between[i + 1])
         if key not in by_kind:
-            terms, started = (
+            started, *terms = (
                 target.total_bytes(program.gradient_of(stage.differentiated[k]) for k in ks)
-                for ks in (summed, program.starting[i])
+                for ks in (program.starting[i], *((k,) for k in summed))
             )
-            cost = _stage_cost(stage.kind, roofline, _keep_all(stage.kind) if keep_all else stage.kind.options)
-            options = tuple(
-                replace(o, backward_transient=o.backward_transient + terms + started - between[i]) for o in cost.options
-            )
+            choices = _keep_all(stage.kind) if keep_all else stage.kind.options
+            cost = _stage_cost(stage.kind, roofline, choices, dict(zip(summed, terms, strict=True)))
+            options = tuple(replace(o, backward_transient=o.backward_transient + started - between[i]) for o in cost.options)
             by_kind[key] = replace(cost, options=options, cotangent_bytes=cost.cotangent_bytes + between[i + 1])
         stages.append(by_kind[key])
     return ChainCosts(tuple(stages), 0, between[0], program.output_bytes + program.gradient_bytes)
@@ -64,8 +64,8 @@ def _keep_all(kind: StageKind) -> list[Option]:
     return [Option("everything", partition(kind.joint, kind.joint.frontier))]
 
 
-def _stage_cost(kind: StageKind, roofline: Roofline, choices: Sequence[Option]) -> StageCost:
-    """The costs of one kind of stage, alone."""
+def _stage_cost(kind: StageKind, roofline: Roofline, choices: Sequence[Option], terms: Mapping[int, int]) -> StageCost:
+    """The costs of one kind of stage, alone; `terms` are the bytes of gradients that are added to others, by position."""
     j = kind.joint
     boundary = kind.outputs_kept
     outputs = [v for v in j.outputs if isinstance(v, Variable)]
@@ -74,14 +74,19 @@ def _stage_cost(kind: StageKind, roofline: Roofline, choices: Sequence[Option]) 
     crossing = (j.cotangents[k] for k, i in enumerate(kind.seeds) if i in set(kind.boundary_out))
     forward = roofline.seconds(plain, outputs)
     forward_peak = peak_inside(plain, j.inputs, outputs, kind.target)
-    options = tuple(_save_option(kind, o, boundary, roofline, forward) for o in choices)
+    options = tuple(_save_option(kind, o, boundary, roofline, forward, terms) for o in choices)
     return StageCost(
         options, boundary_bytes, kind.target.total_bytes(crossing), forward, max(0, forward_peak - boundary_bytes)
     )
 
 
 def _save_option(
-    kind: StageKind, option: Option, boundary: Sequence[Variable], roofline: Roofline, plain: float
+    kind: StageKind,
+    option: Option,
+    boundary: Sequence[Variable],
+    roofline: Roofline,
+    plain: float,
+    terms: Mapping[int, int],
 ) -> SaveOption:
     part, j = option.partition, kind.joint
     incoming = {j.inputs[i] for i in kind.boundary_in}
@@ -91,14 +96,17 @@ def _save_option(
     residual_bytes = kind.target.total_bytes(private)
     boundary_bytes = kind.target.total_bytes(boundary)
 
-    back = part.backward_run.operations
     late = part.joint.late
     gradients = [*(g for g in j.gradients if isinstance(g, Variable)), *late]
+    added = [g for k in terms if (g := j.gradients[k]) is not None]
+    sums = in_place(part.backward_run.operations, added, {*gradients}.difference(added))
+    back = sums.operations
+    beside = sum(size for k, size in terms.items() if j.gradients[k] not in sums.totals)
     flowing = kind.crossing
     # Gradients of arguments are outputs of the whole program, counted there, as late outputs are.
     arriving = {g for g in gradients if g not in set(flowing)}
     # What is kept is dropped at its last use; the cotangent is too, but whether it is overwritten is the compiler's choice.
-    held_anyway = {*part.residuals, *part.reads, *j.cotangents, *arriving} - {*private}
+    held_anyway = {*part.residuals, *part.reads, *j.cotangents, *arriving, *sums.totals.values()} - {*private}
     inner = peak_inside(back, held_anyway, flowing, kind.target, private) - kind.target.total_bytes(flowing) - residual_bytes
     forward = peak_inside(part.forward_operations, j.inputs, kept, kind.target) - boundary_bytes - residual_bytes
     unseen = part.forward_run(unwanted=boundary).operations
@@ -112,7 +120,7 @@ def _save_option(
         forward_time=seconds,
         backward_time=roofline.seconds(back, gradients),
         forward_transient=max(0, forward),
-        backward_transient=max(0, inner),
+        backward_transient=max(0, inner) + beside,
         hidden_bytes=max(0, hidden - max(0, forward)),
         output_time=min(max(0.0, seconds - roofline.seconds(unseen, private)), plain),
     )

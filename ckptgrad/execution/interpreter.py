@@ -18,6 +18,7 @@ import jax.numpy as jnp
 
 from ckptgrad.chain.kind import PerKind, StageKind, stands_open
 from ckptgrad.chain.program import Program, Stage
+from ckptgrad.chain.totals import in_place
 from ckptgrad.errors import ScheduleError
 from ckptgrad.execution.isolated import add_isolated, fenced, isolated
 from ckptgrad.execution.lying import lying
@@ -91,24 +92,30 @@ class StageFunctions:
         late = Run((), ())
         if self._isolation is Isolation.WHOLE:
             late = postponed(run, {*others} - {*self.kind.crossing, *variables_of(terms)}, self.kind.target)
-        operations = tuple(op for op in run.operations if op not in {*late.operations})
+        sums = in_place(run.operations, terms, others)
+        operations = tuple(op for op in sums.operations if op not in {*late.operations})
         made_early = {v for op in operations for v in op.outputs}
         given = [v for v in dict.fromkeys([*others, *late.reads]) if v in made_early]
         early = Run(operations, (*given, *variables_of(terms)))
         run_early = self._run(early)
+        begun = {*sums.totals.values()}
+        reads = [v for v in early.reads if v not in begun]
 
         def early_part(operands: Any) -> list[Any]:
             values, totals = operands
-            made = run_early(values)
+            env = dict(zip(reads, values, strict=True))
+            env.update((sums.totals[a], t) for t, a in zip(totals, terms, strict=True) if a in sums.totals)
+            made = run_early([env[v] for v in early.reads])
             env = dict(zip(early.makes, made, strict=True))
-            return made[: len(given)] + [jnp.add(t, read(env, a)) for t, a in zip(totals, terms, strict=True)]
+            pairs = zip(totals, terms, strict=True)
+            return made[: len(given)] + [read(env, a) if a in sums.totals else jnp.add(t, read(env, a)) for t, a in pairs]
 
         call = isolated(early_part, self._isolation)
 
         def stage_backward(operands: Any, earlier: Sequence[Any] = ()) -> list[Any]:
             values, totals = operands
             env = dict(zip(run.reads, values, strict=True))
-            made = call(([env[v] for v in early.reads], totals), earlier)
+            made = call(([env[v] for v in reads], totals), earlier)
             env.update(zip(given, made[: len(given)], strict=True))
             env.update(zip(late.makes, late([env[v] for v in late.reads], self._apply), strict=True))
             return [env[v] for v in others] + made[len(given) :]
