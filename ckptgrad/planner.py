@@ -48,8 +48,10 @@ MOST_QUESTIONS = 3
 # take so many times the least bytes.
 UNSURE = 0.08
 NEAR_LEAST = (1.05, 1.1, 1.2, 1.35, 1.5)
-# The budgets of those plans where every question takes long.
+# The budgets of those plans where every question takes long, or stages may run over chunks and a call takes less time than
+# to ask about them, at about so many seconds a question.
 FEW_ASKED_BUDGETS: tuple[Budget, ...] = ("min",)
+QUESTION_SECONDS = 0.3
 
 
 def make_plan(program: Program, request: Request, costs: ChainCosts | None = None, everything: int | None = None) -> Plan:
@@ -264,10 +266,11 @@ def costs_to_compile(program: Program, request: Request) -> ChainCosts:
 
     Those of every option, or, where that takes too long (`_asks_about_few`), of those that some plans choose. Which these
     are does not depend on the budget: plans by different costs cannot be compared, and a larger budget must not give a
-    slower one. Where every question takes long, about the backwards of the smallest plan alone: these set its peak, each of
-    them does its stage's forward again, and how far off they are is taken to hold for the stage's other programs. Where
-    stages may run over chunks, which are many programs, once and about backwards alone. For the smallest plan, of stages
-    with loops or very many programs those that it runs.
+    slower one. Where every question takes long, or stages may run over chunks, about the backwards of the smallest plan
+    alone: these set its peak, each of them does its stage's forward again, and how far off they are is taken to hold for the
+    stage's other programs. Where chunks are asked about in less time than one call takes, about those of further plans, and
+    all of those over chunks: what a compiler holds in a loop grows with the chunk. For the smallest plan, of stages with
+    loops or very many programs those that it runs.
 
     Raises:
         OptionError: nothing here compiles for the program's target.
@@ -278,13 +281,15 @@ def costs_to_compile(program: Program, request: Request) -> ChainCosts:
         return program_costs(program, request.costs, compiling=True)
     program.target.check_compiles()
     platform = program.target.platform
-    takes_long = platform.slow_probes or not (platform.quick_probes or request.budget is None)
-    few = takes_long or program.chunked
+    few = platform.slow_probes or program.chunked or not (platform.quick_probes or request.budget is None)
+    asked = AskedCosts(program)
+    many = not few or (platform.quick_probes and _is_slower_than_asking(program, asked.estimated))
     if request.budget is None:
         budgets: tuple[Budget, ...] = (None,)
     else:
-        budgets = FEW_ASKED_BUDGETS if takes_long else ASKED_BUDGETS
-    asked = AskedCosts(program)
+        budgets = ASKED_BUDGETS if many else FEW_ASKED_BUDGETS
+        if many and program.chunked:
+            asked.ask_over_chunks(most=MOST_PROBES)
     for _ in range(1 if few else MOST_QUESTIONS):
         actions: list[Action] = []
         for budget in budgets:
@@ -294,6 +299,12 @@ def costs_to_compile(program: Program, request: Request) -> ChainCosts:
         if not asked.ask(actions, sure=True, most=MOST_PROBES, only_backwards=few):
             break
     return asked.costs
+
+
+def _is_slower_than_asking(program: Program, costs: ChainCosts) -> bool:
+    """Whether a call is estimated to take longer than to ask the compiler about the backward of every option."""
+    call = sum(stage.options[stage.fastest].time for stage in costs.stages)
+    return QUESTION_SECONDS * sum(len(kind.options) for kind in program.kinds) < call
 
 
 def costs_before_refusing(program: Program, request: Request, budget: int | None) -> ChainCosts | None:

@@ -10,9 +10,11 @@ import pytest
 
 import ckptgrad as cg
 from ckptgrad import planner
+from ckptgrad.costs import asked as asked_costs
 from ckptgrad.costs import source
 from ckptgrad.costs.asked import AskedCosts
 from ckptgrad.costs.estimated import estimated_costs
+from ckptgrad.costs.probes import compile_probes
 from ckptgrad.example_models import experts, without_arrays
 from ckptgrad.planner import costs_before_refusing, costs_to_compile
 from ckptgrad.planning.optimal.dynamic_programming import minimum_peak
@@ -50,6 +52,29 @@ def test_of_very_many_programs_those_of_the_plans_within_a_budget_are_asked_abou
         monkeypatch.setattr(module, "count_probes", lambda program: 1 + source.MOST_PROBES)
     assert costs_to_compile(program, request) == estimated_costs(program)
     assert cg.grad(attention, budget=least).compile(*args).peak_bytes <= least
+
+
+def test_where_a_call_takes_longer_than_asking_all_chunks_are_asked_about(monkeypatch):
+    """A question takes no time, or more than a call: then about the backwards of the smallest plan alone."""
+    args = [jax.ShapeDtypeStruct((16, 16), jnp.float32)], jax.ShapeDtypeStruct((8, 32, 16), jnp.float32)
+    program, request = cg.plan(attention, *args, budget="min", chunks=True).program, Request(budget=1, chunks=True)
+    (kind,) = program.kinds
+    assert [k for k, o in enumerate(kind.options) if "chunks of" in o.name] == [*kind.over_chunks] != []
+    asked: list[set] = []
+
+    def remember(probes):
+        asked[-1].update((probe.run, probe.option) for probe in probes)
+        compile_probes(probes)
+
+    monkeypatch.setattr(asked_costs, "compile_probes", remember)
+    for seconds in (1e9, 0):
+        asked.append(set())
+        monkeypatch.setattr(planner, "QUESTION_SECONDS", seconds)
+        costs_to_compile(program, request)
+    few, all_ = asked
+    assert few < all_
+    assert all_ >= {("backward", k) for k in kind.over_chunks}
+    assert {run for run, _ in all_} == {"backward"}
 
 
 def runge_kutta(w, y):

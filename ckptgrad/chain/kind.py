@@ -161,6 +161,12 @@ class StageKind:
         return [Option(name, part) for name, part in choices]
 
     @property
+    def over_chunks(self) -> range:
+        """The numbers of the options that run over chunks."""
+        first = len(self._whole)
+        return range(first, first + len(self._over_chunks))
+
+    @property
     def may_be_chunked(self) -> bool:
         """Whether options over chunks are made for it, if they are asked for and an axis proves."""
         return not self.has_loops and self.stands_alone and not self.is_laid_out

@@ -75,6 +75,12 @@ class AskedCosts:
         probes = (probe for kind, place in pairs if kind.is_probed_whole for probe in probes_of(kind, place))
         return self._ask(probes, sure=True, most=most)
 
+    def ask_over_chunks(self, *, most: int) -> bool:
+        """As `ask`, about the backward of every option that runs over chunks."""
+        pairs = {(stage.kind, place) for stage, place in zip(self._program.stages, self._places, strict=True)}
+        probes = (Probe(kind, "backward", k, place) for kind, place in pairs for k in kind.over_chunks)
+        return self._ask(probes, sure=True, most=most)
+
     def _ask(self, probes: Iterable[Probe], sure: bool, most: int) -> bool:
         # A schedule runs few programs, each of them many times.
         new = {p for p in {*probes} - self._asked if p.kind.stands_alone and (sure or not _is_sure(p))}
