@@ -358,7 +358,7 @@ def test_where_chunks_stay_near_a_plan_that_is_slower_than_estimated_is_compared
     near, stated, number, compilations
 ):
     imagined = Imagined([100, 500, 1000], [100, 500, 1000], seconds=stated, slow=True, near=near)
-    found = certify_module.certify(imagined.build, (), {}, 1029)
+    found = certify_module.certify(imagined.build, (), {}, 1040)
     assert found.plan.number == number
     assert imagined.compilations == compilations
 
