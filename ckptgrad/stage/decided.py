@@ -17,6 +17,7 @@ from jax import lax
 from jax import numpy as jnp
 from jax.extend.core import Jaxpr, Literal, Primitive
 
+from ckptgrad.compat import HI_CALL
 from ckptgrad.graph.graph import Constant, Operation, Variable, variables_of
 from ckptgrad.graph.traits import compares_values, cost_class, mixes_numbers
 from ckptgrad.graph.work import inner_programs
@@ -79,7 +80,8 @@ def _decisions(operations: Sequence[Operation]) -> Iterator[tuple[Operation, lis
 def _jumps(name: str, inputs: Sequence[Any], outputs: Sequence[Any]) -> bool:
     """Whether an operation of a name jumps; its inputs are variables, constants and literals."""
     given = any(_is_inexact(a) and not isinstance(a, (Constant, Literal)) for a in inputs)
-    to_integers = name == "convert_element_type" and not _is_inexact(outputs[0])
+    # JAX's own search, among others, is a call that shows no program.
+    to_integers = name in ("convert_element_type", HI_CALL) and not all(map(_is_inexact, outputs))
     return given and (name in _JUMPS or to_integers)
 
 

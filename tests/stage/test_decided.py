@@ -40,7 +40,11 @@ FOUND = {
         ["tanh"],
         ["tanh"],
     ),
-    "in a search": (lambda x: jnp.searchsorted(jnp.sort((z := jnp.tanh(x))[0]), z) * z, ["tanh", "scan"], ["tanh"]),
+    "to integers inside a loop": (
+        lambda x: jax.lax.map(lambda rows: jnp.argmax(rows[0] >= rows[1]), (z := jnp.tanh(x), z.max(-1)))[:, None] * z,
+        ["tanh", "scan"],
+        ["tanh"],
+    ),
     "in a branch": (
         lambda x: jax.lax.cond(x[0, 0] > 0, lambda z, m: jnp.where(z == m, z, 0), lambda z, m: z, z := jnp.tanh(x), top(z)),
         ["tanh"],
@@ -70,6 +74,12 @@ def test_what_is_decided_is_found_and_what_it_compares_is_with_barriers(f, jumps
     behind = with_barriers(operations)
     makers = {v: op.name for op in behind for v in op.outputs}
     assert [makers[op.inputs[0]] for op in behind if op.name == "optimization_barrier"] == barriers
+
+
+def test_a_search_in_an_array_for_its_own_numbers_is_decided():
+    """By a loop, or by a primitive that shows no program: places, which are kept."""
+    operations = cg.trace(lambda x: jnp.searchsorted(jnp.sort((z := jnp.tanh(x))[0]), z) * z, X).operations
+    assert [v for v in decided(operations) if jnp.issubdtype(v.dtype, jnp.integer)]
 
 
 def test_where_too_much_lies_behind_what_is_decided_is_kept(monkeypatch):
