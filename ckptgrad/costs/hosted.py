@@ -24,6 +24,8 @@ from ckptgrad.planning.costs import ChainCosts, StageCost
 
 # Results that are looked at: the largest ones.
 MOST_RESULTS = 16
+# The most stages before the one that runs to which an array that it holds forbids a result.
+MOST_BEFORE = 2
 
 
 class _Array(NamedTuple):
@@ -40,6 +42,13 @@ class _Result(NamedTuple):
     stage: int
 
 
+class _Later(NamedTuple):
+    """A result that the backward of a stage makes which stands so many stages before, or more."""
+
+    bytes: int
+    stages: int
+
+
 class _Hosted(NamedTuple):
     """Bytes that a stage keeps in results: in a forward that keeps nothing; in forwards and backwards by their option."""
 
@@ -53,17 +62,24 @@ def with_hosted(program: Program, costs: ChainCosts) -> ChainCosts:
     gradients are no results."""
     if program.staged or program.consumed:
         return costs
-    results = _results(program)
+    by_stage: dict[int, list[_Result]] = {}
+    for result in _results(program):
+        by_stage.setdefault(result.stage, []).append(result)
     arrays: dict[StageKind, _Arrays] = {}
     known: dict[tuple[int, _Hosted], StageCost] = {}
     stages: list[StageCost] = []
     largest: list[_Result] = []
+    later: tuple[_Later, ...] = ()
     for i, (stage, cost) in enumerate(zip(program.stages, costs.stages, strict=True)):
         if stage.kind not in arrays:
             arrays[stage.kind] = _Arrays(stage.kind)
-        made = [result for result in results if result.stage == i]
-        largest = sorted((*largest, *made), key=lambda result: -result.bytes)[:MOST_RESULTS] if made else largest
-        hosted = arrays[stage.kind].hosted(largest, i)
+        made = by_stage.get(i, ())
+        if any(len(largest) < MOST_RESULTS or result.bytes > largest[-1].bytes for result in made):
+            largest = sorted((*largest, *made), key=lambda result: -result.bytes)[:MOST_RESULTS]
+            later = ()
+        if not all(result.stages == MOST_BEFORE for result in later) or not later:
+            later = tuple(_Later(result.bytes, min(i - result.stage, MOST_BEFORE)) for result in largest)
+        hosted = arrays[stage.kind].hosted(later)
         key = id(cost), hosted
         if key not in known:
             known[key] = _without(cost, hosted)
@@ -86,23 +102,29 @@ class _Arrays:
         boundary_in = [joint.inputs[i] for i in kind.boundary_in]
         crossing = [joint.cotangents[k] for k, i in enumerate(kind.seeds) if i in {*kind.boundary_out}]
         # The stage before may read its output in its backward, and write the next cotangent over this one.
-        self.arriving = [_Array(of(v), 2) for v in boundary_in]
+        self.arriving = [_Array(of(v), MOST_BEFORE) for v in boundary_in]
         self.made = [_Array(of(v), 1) for v in kind.outputs_kept]
-        self.cotangents = [_Array(of(v), 2) for v in crossing]
+        self.cotangents = [_Array(of(v), MOST_BEFORE) for v in crossing]
         self.residuals = [[_Array(of(v), 1) for v in private_residuals(kind, option)] for option in kind.options]
         self.reads_input = [any(v in {*boundary_in} for v in option.partition.reads) for option in kind.options]
         self._kind = kind
+        self._known: dict[tuple[_Later, ...], _Hosted] = {}
 
-    def hosted(self, results: Sequence[_Result], i: int) -> _Hosted:
-        """What the stage keeps in results as number `i` of its chain."""
+    def hosted(self, results: tuple[_Later, ...]) -> _Hosted:
+        """What the stage keeps in results."""
+        if results not in self._known:
+            self._known[results] = self._hosted(results)
+        return self._known[results]
+
+    def _hosted(self, results: Sequence[_Later]) -> _Hosted:
         options = range(len(self.residuals))
         if not results:
             return _Hosted(0, (0,) * len(options), (0,) * len(options))
         passed, (plain, forward, backward) = (*self.arriving, *self.made), self._inside
         return _Hosted(
-            _matched(plain, passed, results, i),
-            tuple(_matched(forward[k], (*passed, *self.residuals[k]), results, i) for k in options),
-            tuple(_matched(backward[k], self._read(k), results, i) for k in options),
+            _matched(plain, passed, results),
+            tuple(_matched(forward[k], (*passed, *self.residuals[k]), results) for k in options),
+            tuple(_matched(backward[k], self._read(k), results) for k in options),
         )
 
     def _read(self, k: int) -> list[_Array]:
@@ -121,14 +143,14 @@ class _Arrays:
         return arrays(held_in_forward(kind, None), 0), forward, backward
 
 
-def _matched(inside: Sequence[_Array], held: Sequence[_Array], results: Sequence[_Result], i: int) -> int:
+def _matched(inside: Sequence[_Array], held: Sequence[_Array], results: Sequence[_Later]) -> int:
     """Bytes of arrays that lie each in a result: the largest first, each in the smallest result that it fits into."""
     left = sorted(results, key=lambda result: result.bytes)
 
     def placed(arrays: Sequence[_Array]) -> list[int]:
         found: list[int] = []
         for array in sorted(arrays, key=lambda array: -array.bytes):
-            place = next((r for r in left if r.bytes >= array.bytes and r.stage <= i - array.before), None)
+            place = next((r for r in left if r.bytes >= array.bytes and r.stages >= array.before), None)
             if place is not None:
                 left.remove(place)
                 found.append(array.bytes)

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import pytest
 
 import ckptgrad as cg
+from ckptgrad.costs import hosted
 from ckptgrad.costs.estimated import costs_of_stages, estimated_costs
-from ckptgrad.costs.hosted import with_hosted
 
 
 def layers(ws, x):
@@ -57,19 +57,19 @@ def test_each_result_has_room_for_one_array_and_one_result_is_for_those_inside_s
     program = program_of(layers, structs(6, 64, 128, 128))
     alone, found = costs_of_stages(program), estimated_costs(program)
     act = 64 * 128 * 4
-    hosted = [a - b for a, b in zip(transients(alone), transients(found), strict=True)]
-    assert max(hosted) > 0
-    assert all(bytes_ % act == 0 for bytes_ in hosted)
+    in_results = [a - b for a, b in zip(transients(alone), transients(found), strict=True)]
+    assert max(in_results) > 0
+    assert all(bytes_ % act == 0 for bytes_ in in_results)
     first = len(alone.stages[0].options)
     # No gradient comes after those of the first stage.
-    assert hosted[:first] == [0] * first
+    assert in_results[:first] == [0] * first
 
 
 def test_nothing_lies_in_results_where_stages_are_programs_or_gradients_are_used_at_once():
     program = program_of(layers, structs(6, 64, 128, 128))
     costs = costs_of_stages(program)
     for other in (replace(program, staged=True), replace(program, consumed=True)):
-        assert with_hosted(other, costs) is costs
+        assert hosted.with_hosted(other, costs) is costs
     assert program_of(layers, structs(6, 64, 128, 128), runtime="staged").staged
 
 
@@ -77,3 +77,15 @@ def test_equal_stages_stay_one_object():
     """By which searches know that they are alike."""
     program = program_of(layers, structs(40, 8, 128, 128))
     assert len({id(stage) for stage in estimated_costs(program).stages}) < 12
+
+
+def test_equal_stages_are_looked_at_as_often_in_a_longer_chain(monkeypatch):
+    looked = []
+    matched = hosted._matched
+    monkeypatch.setattr(hosted, "_matched", lambda *given: looked.append(given) or matched(*given))
+    counts = []
+    for depth in (30, 60):
+        looked.clear()
+        estimated_costs(program_of(layers, structs(depth, 64, 128, 128)))
+        counts.append(len(looked))
+    assert counts[0] == counts[1] > 0
