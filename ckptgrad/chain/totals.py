@@ -105,7 +105,7 @@ def _zeros_of(op: Operation, makers: dict[Variable, Operation]) -> Operation | N
         return None
     start = op.inputs[0]
     maker = makers.get(start) if isinstance(start, Variable) else None
-    if maker is None or maker.name != "broadcast_in_dim":
+    if maker is None or maker.name != "broadcast_in_dim" or start in op.inputs[1:]:
         return None
     (number,) = maker.inputs
     return maker if isinstance(number, Constant) and bool(np.all(np.asarray(number.value) == 0)) else None

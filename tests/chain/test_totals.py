@@ -11,6 +11,7 @@ import ckptgrad as cg
 from ckptgrad.chain.totals import always_in_place, in_place
 from ckptgrad.chain.waiting import waiting_bytes
 from ckptgrad.graph.graph import variables_of
+from ckptgrad.graph.trace import trace
 from ckptgrad.stage.joint import joint
 from ckptgrad.stage.partition import partition
 from tests.support.compare import assert_same, quick
@@ -123,3 +124,14 @@ def test_every_option_must_add_in_place():
     assert not any(always_in_place(stage.kind, ks) for stage, ks in zip(program.stages, program.summed, strict=True))
     assert not program.in_results
     assert any(waiting_bytes(program))
+
+
+def test_zeros_that_are_scattered_themselves_stay():
+    def scattered(places):
+        zeros = jnp.zeros(3)
+        return zeros.at[places].add(zeros)
+
+    graph = trace(scattered, jnp.arange(3))
+    scatter = next(op for op in graph.operations if op.name == "scatter-add")
+    assert scatter.inputs[0] is scatter.inputs[2]
+    assert not in_place(graph.operations, graph.outputs, ()).totals
