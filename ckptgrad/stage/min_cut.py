@@ -23,8 +23,8 @@ import numpy as np
 from ckptgrad.graph.graph import Operation, Variable, variables_of
 from ckptgrad.graph.traits import is_view
 from ckptgrad.stage.joint import Joint
-from ckptgrad.target.footprint import materialised
 from ckptgrad.target.roofline import Roofline
+from ckptgrad.target.stored import materialised
 
 MOST_CORNERS = 7
 _SOURCE, _SINK = 0, 1

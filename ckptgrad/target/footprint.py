@@ -1,8 +1,7 @@
 """The bytes that a run of operations holds besides what it is given and what it returns.
 
-A model of what a fusing compiler allocates: elementwise work and views are fused into their readers
-and take no memory; products, reductions, loops, their operands, and results do. An array lives
-from the operation that makes it to the last one that reads it, directly or through fused work.
+A model of what a fusing compiler allocates for what it writes (`target.stored`): an array lives from the operation that
+makes it to the last one that reads it, directly or through fused work.
 """
 
 from __future__ import annotations
@@ -13,38 +12,11 @@ from jax import numpy as jnp
 
 from ckptgrad.graph.graph import Operation, Variable, variables_of
 from ckptgrad.graph.spread import bytes_whole, transfers
-from ckptgrad.graph.traits import is_heavy, is_materialised, is_modelled, is_product, is_reduction, is_transcendental
+from ckptgrad.graph.traits import is_materialised, is_modelled, is_product
 from ckptgrad.graph.work import has_batch_dimensions
 from ckptgrad.target.in_place import in_place
+from ckptgrad.target.stored import fused_roots, materialised, readers_of, readers_through_fused_work, stored_beside_products
 from ckptgrad.target.target import Target
-
-
-def materialised(operations: Sequence[Operation], results: Collection[Variable], target: Target) -> set[Variable]:
-    """The values that get memory: results, those of heavy operations, and operands of products.
-
-    Transcendental functions that several others read get memory too, except where the target would rather do them again.
-    """
-    solid: set[Variable] = set(results)
-    platform = target.platform
-    expensive: list[Operation] = []
-    if not (platform.repeats_transcendentals and platform.repeats_half):
-        expensive = [op for op in operations if is_transcendental(op) and not platform.repeats(op.outputs[0].aval.dtype)]
-    readers = _readers(operations) if expensive else {}
-    for op in expensive:
-        if any(len(readers.get(v, ())) > 1 for v in op.outputs):
-            solid.update(op.outputs)
-    for op in operations:
-        if is_materialised(op):
-            solid.update(op.outputs)
-        if is_heavy(op) or _reduces_separated_axes(op):
-            solid.update(variables_of(op.inputs))
-    return solid
-
-
-def _reduces_separated_axes(op: Operation) -> bool:
-    """Whether an operation reduces axes with others between them, as group norms do: no compiler fuses its operand."""
-    axes = sorted(op.params.get("axes", op.params.get("dimensions", ()))) if is_reduction(op) else []
-    return bool(axes) and axes[-1] - axes[0] >= len(axes)
 
 
 def is_sure(operations: Sequence[Operation], results: Collection[Variable], target: Target) -> bool:
@@ -62,7 +34,7 @@ def is_sure(operations: Sequence[Operation], results: Collection[Variable], targ
     if any(transfers(op) for op in operations):
         return False
     solid = materialised(operations, results, target)
-    reading = _readers(operations)
+    reading = readers_of(operations)
     fused = {v for op in operations for v in op.outputs} - solid
     makers = {v: op for op in operations for v in op.outputs}
 
@@ -72,7 +44,7 @@ def is_sure(operations: Sequence[Operation], results: Collection[Variable], targ
     for v, readers in reading.items():
         if v in fused and len(readers) > 1 and any(op.outputs[0].shape != v.shape for op in readers):
             return False
-    for v, readers in _readers_through_fused_work(operations, solid).items():
+    for v, readers in readers_through_fused_work(operations, solid).items():
         over = [op for op in readers if not is_materialised(op) and any(_alike(v, w) for w in op.outputs)]
         if any(not ordered(op, other) for op in over for other in readers if other is not op):
             return False
@@ -81,30 +53,6 @@ def is_sure(operations: Sequence[Operation], results: Collection[Variable], targ
 
 def _alike(v: Variable, w: Variable) -> bool:
     return (v.shape, v.dtype) == (w.shape, w.dtype)
-
-
-def _readers(operations: Sequence[Operation]) -> dict[Variable, list[Operation]]:
-    """For each value the operations that read it."""
-    readers: dict[Variable, list[Operation]] = {}
-    for op in operations:
-        for v in dict.fromkeys(variables_of(op.inputs)):
-            readers.setdefault(v, []).append(op)
-    return readers
-
-
-def _readers_through_fused_work(
-    operations: Sequence[Operation], solid: Collection[Variable]
-) -> dict[Variable, list[Operation]]:
-    """For each value with memory the operations that read it and write to memory."""
-    readers: dict[Variable, list[Operation]] = {}
-    sources: dict[Variable, frozenset[Variable]] = {}
-    for op in operations:
-        roots = fused_roots(op, solid, sources)
-        sources.update((v, roots) for v in op.outputs)
-        if any(v in solid for v in op.outputs):
-            for v in roots:
-                readers.setdefault(v, []).append(op)
-    return readers
 
 
 def _depends(op: Operation, other: Operation, makers: Mapping[Variable, Operation]) -> bool:
@@ -223,7 +171,11 @@ def _steps(
     consumed: Collection[Variable] = (),
 ) -> Iterator[tuple[Operation, list[Variable], list[Variable], list[Variable]]]:
     """For each operation what it makes, what it reads last, and of what it makes that which is written over the latter."""
-    solid = materialised(operations, returned, target)
+    if target.platform.overlaps:
+        stored = stored_beside_products(operations, returned, target)
+        passed, solid = stored.passed, stored.solid - stored.passed
+    else:
+        passed, solid = frozenset[Variable](), materialised(operations, returned, target)
     sources: dict[Variable, frozenset[Variable]] = {}
     last: dict[Variable, int] = {}
     for position, op in enumerate(operations):
@@ -235,6 +187,7 @@ def _steps(
         if any(v in solid for v in op.outputs):
             for r in roots:
                 last[r] = position
+    multiplied = _multiplied(operations, solid, passed) if passed else ()
     kept = set(returned)
     held_outside = {*held_outside, *(_seen_elsewhere(operations, held_outside, target) - kept)}
     reusable: set[Variable] = {*consumed}
@@ -244,9 +197,27 @@ def _steps(
     for position, op in enumerate(operations):
         fresh = [v for v in op.outputs if v in solid and v not in held_outside]
         dead = [v for v in dying.get(position, []) if v not in kept and v not in held_outside]
-        yield op, fresh, dead, _all_reused(op, fresh, dead, reusable, target) if dead and fresh else []
+        over = [v for v in dead if v not in multiplied[position]] if passed else dead
+        yield op, fresh, dead, _all_reused(op, fresh, over, reusable, target) if over and fresh else []
         if not (is_product(op) and op.outputs[0].aval.ndim > 2 and not has_batch_dimensions(op)):
             reusable.update(fresh)
+
+
+def _multiplied(
+    operations: Sequence[Operation], solid: Collection[Variable], passed: Collection[Variable]
+) -> list[frozenset[Variable]]:
+    """For each operation what is read by the products in whose fusions it is: nothing is written over that."""
+    sources: dict[Variable, frozenset[Variable]] = {}
+    through: dict[Variable, frozenset[Variable]] = {}
+    found: list[frozenset[Variable]] = []
+    for op in operations:
+        roots = fused_roots(op, solid, sources)
+        read = frozenset[Variable]().union(*(through[v] for v in variables_of(op.inputs) if v in through and v not in solid))
+        for v in op.outputs:
+            sources[v] = roots
+            through[v] = roots if v in passed else read
+        found.append(read)
+    return found
 
 
 def _seen_elsewhere(operations: Sequence[Operation], held: Collection[Variable], target: Target) -> set[Variable]:
@@ -321,16 +292,3 @@ def _reused(fresh: Sequence[Variable], dead: Sequence[Variable], reusable: Colle
             free.remove((v.shape, v.dtype))
             reused.append(v)
     return reused
-
-
-def fused_roots(
-    op: Operation, solid: Collection[Variable], sources: dict[Variable, frozenset[Variable]]
-) -> frozenset[Variable]:
-    """The values with memory that an operation reads, directly or through fused work."""
-    roots: set[Variable] = set()
-    for v in variables_of(op.inputs):
-        if v in solid or v not in sources:
-            roots.add(v)
-        else:
-            roots |= sources[v]
-    return frozenset(roots)

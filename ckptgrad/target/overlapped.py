@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from ckptgrad.graph.graph import Operation, Variable, variables_of
-from ckptgrad.graph.traits import is_heavy, is_materialised, is_reduction
-from ckptgrad.target.footprint import fused_roots, materialised
+from ckptgrad.graph.traits import is_heavy, is_reduction
+from ckptgrad.target.stored import fused_roots, stored_beside_products
 from ckptgrad.target.target import Target
 
 # The share of its time that it takes to fold what a product's fusion makes, there and then: a v5e's compiler counts 0.57 for
@@ -40,7 +40,7 @@ def overlapped_seconds(
 class _Fusions:
     def __init__(self, operations: Sequence[Operation], results: Collection[Variable], target: Target, near: bool) -> None:
         self.operations, self.results, self.target, self.near = operations, {*results}, target, near
-        self.solid = materialised(operations, results, target)
+        self.solid = stored_beside_products(operations, results, target).solid
         self.made = {v for op in operations for v in op.outputs}
         self.sources: dict[Variable, frozenset[Variable]] = {}
         # Seconds of cheap work that is fused into readers, of products that await the work that follows them, and for which
@@ -80,11 +80,6 @@ class _Fusions:
                 cheap -= (1 - FOLDED_AS_MADE) * own
             cheap = max(0.0, cheap - sum(self.idle.pop(v) for v in beside))
             roots = [v for v in roots if v not in beside]
-        if not fused and not is_materialised(op) and self.results.isdisjoint(stored):
-            # Operands of products are made as they are read.
-            self.solid.difference_update(stored)
-            self.cheap[stored[0]] = cheap
-            return 0.0
         product = sum(self.waiting.pop(v) for v in fused)
         if product > cheap:
             self.idle[stored[0]] = product - cheap

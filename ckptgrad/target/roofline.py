@@ -16,9 +16,10 @@ from ckptgrad.graph.graph import Operation, Variable, variables_of
 from ckptgrad.graph.spread import devices_sharing, transfers
 from ckptgrad.graph.traits import is_heavy, is_materialised, is_reduction, is_transcendental, is_view
 from ckptgrad.graph.work import flops
-from ckptgrad.target.footprint import materialised, traffic
+from ckptgrad.target.footprint import traffic
 from ckptgrad.target.overlapped import overlapped_seconds
 from ckptgrad.target.rates import Rates
+from ckptgrad.target.stored import materialised
 from ckptgrad.target.target import Target
 
 

@@ -21,7 +21,7 @@ from ckptgrad.graph.traits import (
     stated_class,
 )
 from ckptgrad.graph.work import flops
-from ckptgrad.target.footprint import materialised
+from ckptgrad.target.stored import materialised
 from ckptgrad.target.target import described
 
 # The classes of all primitives but the elementwise ones without a derivative; a change here changes what is planned.

@@ -10,7 +10,7 @@ import pytest
 
 from ckptgrad.stage.min_cut import KeepNetwork, front
 from ckptgrad.stage.save_options import LEVELS
-from ckptgrad.target.footprint import materialised
+from ckptgrad.target.stored import materialised
 from tests.cases.stages import ROOFLINE, STAGES, N, X, gelu, kind_of, norm, residual
 
 
