@@ -41,8 +41,10 @@ FEW_BYTES = 1 << 20
 MUCH = 0.5
 # Where a plan is slower than estimated, a faster one is looked for within a half of the budget, and so on, so many times.
 MOST_HALVED = 3
-# Where the smallest plan takes other bytes than predicted, plans are tried that are predicted to take so many times as much.
+# Where the smallest plan takes other bytes than predicted, plans are tried that are predicted to take so many times as much;
+# where compiling takes long, at most so many that are predicted to take less than it does.
 NEAR_LEAST = (1.05, 1.1, 1.2, 1.35, 1.5)
+MOST_SLOW = 2
 
 
 def _aim(rung: int) -> int:
@@ -224,13 +226,29 @@ def _least(trials: Trials[AnyPlan], may_open: bool) -> Trial[AnyPlan]:
     near it may take fewer, of one of these; where it takes much of what storing everything does, the open one if smaller."""
     first = trials.tried(*trials.build(None))
     predicted = first.plan.peak_bytes
-    if first.temporary_bytes <= FEW_BYTES or target_of(first.plan).platform.slow_probes:
+    if first.temporary_bytes <= FEW_BYTES:
         return first
-    found = [first]
-    if abs(first.peak_bytes - predicted) > FAR * predicted:
+    found, is_off = [first], abs(first.peak_bytes - predicted) > FAR * predicted
+    if target_of(first.plan).platform.slow_probes:
+        if is_off:
+            found += _near_least(trials, first)
+        return min(found, key=lambda trial: trial.peak_bytes)
+    if is_off:
         found += [trials.tried(*trials.planned(int(times * predicted))) for times in NEAR_LEAST]
     opened = _opened_instead(trials, None) if may_open else None
     return min(found if opened is None else [*found, opened], key=lambda trial: trial.peak_bytes)
+
+
+def _near_least(trials: Trials[AnyPlan], first: Trial[AnyPlan]) -> list[Trial[AnyPlan]]:
+    """A few plans that are predicted to take less than the smallest one does, from the fastest on: of chunks the largest."""
+    found: list[Trial[AnyPlan]] = []
+    seen = {actions_of(first.plan)}
+    for times in reversed(NEAR_LEAST):
+        plan, jitted = trials.planned(int(times * first.plan.peak_bytes))
+        if plan.peak_bytes < first.peak_bytes and actions_of(plan) not in seen and len(found) < MOST_SLOW:
+            seen.add(actions_of(plan))
+            found.append(trials.tried(plan, jitted))
+    return found
 
 
 def _without_budget(trials: Trials[AnyPlan], may_open: bool) -> Trial[AnyPlan]:
@@ -291,18 +309,21 @@ def _as_stated(trial: Trial[AnyPlan]) -> float:
 
 def _faster_as_stated(trials: Trials[AnyPlan], found: Trial[AnyPlan], budget: int) -> Trial[AnyPlan]:
     """What was found for a budget; or, where its compiler states more seconds for it than estimated, a plan within fewer
-    bytes that is estimated to take less than that, if it does.
+    bytes that is estimated to take less than that, if it does: as often as one is faster than the last.
     """
-    stated = _as_stated(found)
-    if not found.plan.fenced or stated <= WORTH * found.seconds:
-        return found
     for halved in range(1, MOST_HALVED + 1):
+        stated = _as_stated(found)
+        if not found.plan.fenced or stated <= WORTH * found.seconds:
+            break
         plan, jitted = trials.planned(budget >> halved)
         if plan.seconds >= stated:
             break
-        if actions_of(plan) != actions_of(found.plan):
-            other = trials.tried(plan, jitted)
-            return other if other.peak_bytes <= budget and _as_stated(other) < stated else found
+        if actions_of(plan) == actions_of(found.plan):
+            continue
+        other = trials.tried(plan, jitted)
+        if other.peak_bytes > budget or _as_stated(other) >= stated:
+            break
+        found = other
     return found
 
 

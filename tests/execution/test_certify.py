@@ -218,8 +218,11 @@ MIB = 1 << 20
         ([140, 150, 90], False, 2, 3),
         ([70, 104, 60], False, 2, 3),
         ([70, 104, 120], False, 0, 3),
-        # Where compiling takes long they are not.
-        ([140, 104, 150], True, 0, 1),
+        # Where compiling takes long, those that are predicted to take less than it does.
+        ([107, 104, 120], True, 0, 1),
+        ([140, 104, 150], True, 1, 3),
+        ([125, 104, 90], True, 1, 2),
+        ([70, 60, 60], True, 0, 1),
     ],
 )
 def test_the_smallest_program_is_looked_for_where_the_smallest_plan_is_not_as_predicted(taken, slow, number, compilations):
@@ -358,6 +361,23 @@ def test_where_chunks_stay_near_a_plan_that_is_slower_than_estimated_is_compared
     near, stated, number, compilations
 ):
     imagined = Imagined([100, 500, 1000], [100, 500, 1000], seconds=stated, slow=True, near=near)
+    found = certify_module.certify(imagined.build, (), {}, 1040)
+    assert found.plan.number == number
+    assert imagined.compilations == compilations
+
+
+@pytest.mark.parametrize(
+    ("stated", "number", "compilations"),
+    [
+        ([1.2, 0.52, 0.55, 0.6], 1, 3),
+        ([1.2, 0.56, 0.55, 0.6], 2, 3),
+        ([1.2, 0.52, 0.65, 0.6], 3, 2),  # no faster: that is the last one
+        ([1.2, 0.3, 0.335, 0.6], 2, 2),  # as estimated
+    ],
+)
+def test_and_that_one_with_a_still_smaller_one(stated, number, compilations):
+    sizes = [100, 250, 500, 1000]
+    imagined = Imagined(sizes, sizes, seconds=stated, slow=True, near=True)
     found = certify_module.certify(imagined.build, (), {}, 1040)
     assert found.plan.number == number
     assert imagined.compilations == compilations
