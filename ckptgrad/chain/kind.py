@@ -20,7 +20,7 @@ from ckptgrad.loops.candidates import planned_choices
 from ckptgrad.loops.layout import lay_out_joint
 from ckptgrad.loops.planned import open_loops
 from ckptgrad.once import once
-from ckptgrad.rules.products import gradients_as_matrices
+from ckptgrad.rules.forms import gradients_in
 from ckptgrad.stage.encodings.coded import coded_choices
 from ckptgrad.stage.encodings.encoding import get_encoding
 from ckptgrad.stage.joint import Joint, joint
@@ -28,7 +28,6 @@ from ckptgrad.stage.partition import Partition, partition
 from ckptgrad.stage.reshaped import read_from_boundaries
 from ckptgrad.stage.save_options import Saveable
 from ckptgrad.target.partitioner import mesh_of
-from ckptgrad.target.platform import Form
 from ckptgrad.target.roofline import Roofline
 from ckptgrad.target.target import Target
 
@@ -97,7 +96,7 @@ class StageKind:
 
     def _writing(self) -> AbstractContextManager[None]:
         """Gradients of products in the form that is for the target: also inside loops, which are differentiated later."""
-        return gradients_as_matrices(Form.AS_MATRICES in self.target.platform.forms)
+        return gradients_in(self.target.platform.forms)
 
     def _edges(self, joint: Joint) -> dict[Variable, Atom]:
         """What passes the edges of the stage, with the values of its graph that lie likewise: a cotangent as its value."""

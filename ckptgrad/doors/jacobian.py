@@ -27,9 +27,8 @@ from ckptgrad.jacobian.plan import MODES, JacobianPlan, Mode, plan_product
 from ckptgrad.jacobian.segments import Segment, Values, blocks_of, cut_where_small, evaluate_bracket
 from ckptgrad.planning.schedule import Schedule
 from ckptgrad.request import Request
-from ckptgrad.rules.products import gradients_as_matrices
+from ckptgrad.rules.forms import gradients_in
 from ckptgrad.target.named import TargetChoice
-from ckptgrad.target.platform import Form
 
 
 def jacrev(
@@ -187,7 +186,7 @@ class JacobianFunction:
         values = Values(traced.graph, traced.call.leaves, segments)
         blocks: dict[tuple[Any, Any], Any] = {}
         if segments:
-            with gradients_as_matrices(Form.AS_MATRICES in target.platform.forms):
+            with gradients_in(target.platform.forms):
                 matrix = evaluate_bracket(plan_product(segments, self.mode).bracket, segments, values)
             blocks = blocks_of(matrix, segments[-1].outside, segments[0].inside)
         out, aux = traced.restore(values.outputs)

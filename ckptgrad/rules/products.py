@@ -7,9 +7,7 @@ contracted and free axes.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -27,19 +25,8 @@ from ckptgrad.graph.atoms import Array, Aval
 from ckptgrad.graph.graph import Operation
 from ckptgrad.graph.value_types import explicit_sharding, partitions
 from ckptgrad.rules.decorators import bprop, cast
-
-_AS_MATRICES: ContextVar[bool] = ContextVar("as_matrices", default=True)
-
-
-@contextmanager
-def gradients_as_matrices(as_matrices: bool) -> Iterator[None]:
-    """How gradients of products are written meanwhile: as of two matrices, G B^T and A^T G, with several contracted axes
-    merged into one, which is usual; or as JAX writes them, axes as they are and in batches the cotangent first."""
-    token = _AS_MATRICES.set(as_matrices)
-    try:
-        yield
-    finally:
-        _AS_MATRICES.reset(token)
+from ckptgrad.rules.forms import is_wanted
+from ckptgrad.target.platform import Form
 
 
 def _dot_flops(ins: Sequence[Any], outs: Sequence[Any], params: Mapping[str, Any]) -> int:
@@ -89,7 +76,7 @@ def dot_general(op: Application, g: Array) -> Sequence[Entry]:
     def towards_y() -> Array:
         # Its axes: batch, then the contracted ones in x's order and those free in y, or these first.
         contracted_axes = [y_contract[i] for i in np.argsort(x_contract)]
-        if _AS_MATRICES.get() or not x_batch:
+        if is_wanted(Form.AS_MATRICES) or not x_batch:
             order = [*y_batch, *contracted_axes, *y_free]
             return product(x, g, (x_free, g_x), (x_batch, g_batch), order, op.in_avals[1])
         order = [*y_batch, *y_free, *contracted_axes]
@@ -111,7 +98,7 @@ def contracted(a: Any, b: Any, contract: Any, batch: Any, *, out_sharding: Any, 
     merge them first (`gradients_as_matrices`).
     """
     (a_axes, b_axes), (a_batch, b_batch) = contract, batch
-    merge = _AS_MATRICES.get() and len(a_axes) > 1 and out_sharding is None
+    merge = is_wanted(Form.AS_MATRICES) and len(a_axes) > 1 and out_sharding is None
     if merge and _neighbours(a_axes) and _neighbours(b_axes):
         a, b = _merge(a, a_axes), _merge(b, b_axes)
         a_batch, b_batch = _after_merging(a_batch, a_axes), _after_merging(b_batch, b_axes)

@@ -21,7 +21,9 @@ from ckptgrad.graph.atoms import Array
 from ckptgrad.graph.graph import Operation
 from ckptgrad.rules.convolution import dilated, padding_towards_input
 from ckptgrad.rules.decorators import bprop, const, linear
+from ckptgrad.rules.forms import is_wanted
 from ckptgrad.rules.reductions import written_once
+from ckptgrad.target.platform import Form
 
 Geometry = dict[str, Any]
 
@@ -86,7 +88,7 @@ def scatter_to_chosen(g: Any, x: Any, choice: Any, where: Geometry) -> Any:
     """Add each cotangent at the element that its window chose."""
     where = undilated(x.ndim) | where
     base = where["base_dilation"]
-    is_small = np.prod(where["window_dimensions"]) <= MOST_OFFSETS
+    is_small = is_wanted(Form.BY_OFFSETS) and np.prod(where["window_dimensions"]) <= MOST_OFFSETS
     if is_small or any(d > 1 for d in where["window_dilation"]):
         return scatter_by_offsets(g, x, choice, where)
     spaced = x
@@ -106,8 +108,8 @@ def scatter_to_chosen(g: Any, x: Any, choice: Any, where: Geometry) -> Any:
 def scatter_by_offsets(g: Any, x: Any, choice: Any, where: Geometry) -> Any:
     """The same, one offset within the window at a time: elementwise work that a compiler fuses.
 
-    For small windows several times faster than `select_and_scatter_add`, without the arrays of indices that its
-    expansion holds, and the only way for dilated ones.
+    For small windows on CPUs and GPUs several times faster than `select_and_scatter_add`, without the arrays of indices that
+    its expansion holds, and the only way for dilated ones. TPUs have an instruction for that.
     """
     base, strides = where["base_dilation"], where["window_strides"]
     config = [(lo, hi, d - 1) for (lo, hi), d in zip(where["padding"], base, strict=True)]

@@ -35,12 +35,13 @@ class Isolation(enum.Enum):
 class Form(enum.Enum):
     """A form in which operations take less time or memory than as written.
 
-    Of single operations (`execution.xla_forms`), and of products in gradients (`rules.products.gradients_as_matrices`).
+    Of single operations (`execution.xla_forms`), and of what rules write (`rules.forms`).
     """
 
     CHANNELS_LAST = "convolutions with channels last"
     SHORTER_SIDE_FIRST = "gradients of weights with the shorter side first"
     AS_MATRICES = "gradients of products as those of two matrices, the contracted axes merged into one"
+    BY_OFFSETS = "gradients of maxima over small windows offset by offset, as elementwise work"
     BARRIERS_AS_CALLS = "optimization barriers as calls that are not inlined"
 
 
