@@ -12,6 +12,10 @@ time against 0.14 s).  Bits may differ, as sums are blocked differently.
 `Form.BARRIERS_AS_CALLS`, on CPU, where XLA drops barriers: what passes a call that is not inlined is one array, which no
 fusion behind it makes again, and rounds otherwise.
 
+`Form.GATHERED_FIRST`, for products over several TPUs: an operand that one product alone needs whole XLA passes round in parts,
+in a loop of small products with room of its own.  Gathered first, a transformer block of width 512 with cut parameters, over
+16 of a v5e, takes 2.1 ms forward and backward, and 4.8 ms in such loops.
+
 Operands are transposed, or swapped, and the result is transposed back.
 """
 
@@ -24,8 +28,10 @@ import numpy as np
 from jax import lax
 
 from ckptgrad.execution.isolated import isolated
+from ckptgrad.execution.lying import constrained
 from ckptgrad.graph.evaluate import apply
 from ckptgrad.graph.graph import Operation
+from ckptgrad.graph.spread import gathered_operands
 from ckptgrad.rules.products import free
 from ckptgrad.stage.partition import Apply
 from ckptgrad.target.footprint import channels_last
@@ -83,6 +89,12 @@ def _same(values: list[Any]) -> list[Any]:
 _passed = isolated(_same, Isolation.CALLS)
 
 
+def _gathered_first(op: Operation, inputs: Sequence[Any]) -> list[Any]:
+    """A product of operands that are gathered, as far as it needs them so."""
+    whole = gathered_operands(op, shared=True)
+    return apply(op, [constrained(x, whole[k]) if k in whole else x for k, x in enumerate(inputs)])
+
+
 def _contracts_first_axes(op: Operation) -> bool:
     """Whether it contracts one axis of two matrices, or of pairs of many, in each the one before the axis that stays."""
     contract, batch = op.params["dimension_numbers"]
@@ -115,4 +127,5 @@ _FORMS: dict[Form, tuple[str, Apply]] = {
     Form.CHANNELS_LAST: ("conv_general_dilated", _with_channels_last),
     Form.SHORTER_SIDE_FIRST: ("dot_general", _with_shorter_side_first),
     Form.BARRIERS_AS_CALLS: ("optimization_barrier", _as_call),
+    Form.GATHERED_FIRST: ("dot_general", _gathered_first),
 }

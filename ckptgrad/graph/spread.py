@@ -216,11 +216,16 @@ def _of_product(op: Operation) -> tuple[dict[int, frozenset[str]], frozenset[str
     return found, frozenset(sums)
 
 
-def gathered_operands(op: Operation) -> dict[int, NamedSharding]:
-    """For each operand of a product that devices gather before it how it lies then."""
+def gathered_operands(op: Operation, shared: bool = False) -> dict[int, NamedSharding]:
+    """For each operand of a product that devices gather before it how it lies then.
+
+    With `shared` only those gathered along axes of the mesh that cut the result: each device then does its share only.
+    """
     if op.name != "dot_general" or not _is_laid_out(op):
         return {}
-    return {k: _without(op.inputs[k], axes) for k, axes in _of_product(op)[0].items()}
+    along = _all(_cuts(op.outputs[0]))
+    gathers = _of_product(op)[0]
+    return {k: _without(op.inputs[k], axes) for k, axes in gathers.items() if not shared or axes <= along}
 
 
 def bytes_whole(op: Operation) -> int:

@@ -43,6 +43,7 @@ class Form(enum.Enum):
     AS_MATRICES = "gradients of products as those of two matrices, the contracted axes merged into one"
     BY_OFFSETS = "gradients of maxima over small windows offset by offset, as elementwise work"
     BARRIERS_AS_CALLS = "optimization barriers as calls that are not inlined"
+    GATHERED_FIRST = "what devices gather for a product whole before it"
 
 
 @dataclass(frozen=True)

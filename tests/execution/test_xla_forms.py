@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import pytest
 from jax import lax
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 import ckptgrad as cg
+from ckptgrad.execution.xla_forms import apply_in_forms
+from ckptgrad.graph.graph import variables_of
+from ckptgrad.target.platform import Form, platforms
+from tests.end_to_end.test_ways_to_shard import check
 from tests.support.compare import assert_same
+from tests.support.devices import on_devices
 
 
 def waves(*shape):
@@ -121,3 +130,27 @@ def test_many_products_have_their_batch_axes_anywhere(written):
         return (jnp.sin(jnp.einsum(written, q, k)) ** 2).sum()
 
     assert_same(jax.jit(cg.grad(loss, (0, 1)))(q, k), jax.grad(loss, (0, 1))(q, k), scale=200)
+
+
+@pytest.mark.parametrize(("result", "is_whole"), [(P("data"), True), (P(), False)])
+def test_what_devices_gather_is_whole_before_products(result, is_whole):
+    """Only where each device does its share of the product."""
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,))
+    x, w = waves(16, 8), waves(8, 4)
+    op = cg.trace(jnp.dot, x, w).operations[-1]
+    for v, spec in zip((*variables_of(op.inputs), *op.outputs), (P("data"), P("data"), result), strict=True):
+        v.sharding = NamedSharding(mesh, spec)
+    run = partial(apply_in_forms({Form.GATHERED_FIRST}), op)
+    text = str(jax.make_jaxpr(lambda *values: run(values))(x, w))
+    assert text.count("sharding_constraint") == is_whole
+    assert_same(run((x, w)), [x @ w])
+
+
+def check_gathered_first():
+    """Parameters that are cut as activations are."""
+    platforms()["cpu"] = replace(platforms()["cpu"], forms=frozenset({Form.GATHERED_FIRST}))
+    check("sharded data x tensor", "min")
+
+
+def test_gradients_of_what_is_gathered_first_are_those_of_jax():
+    on_devices(8, __name__, "check_gathered_first()")

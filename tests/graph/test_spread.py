@@ -143,6 +143,13 @@ def test_what_is_gathered_is_held_whole(left, right, out, held):
         assert "data" not in str(sharding.spec)
 
 
+@pytest.mark.parametrize(("out", "found"), [(P("data"), {1}), (P(), set())])
+def test_what_is_gathered_where_devices_share_the_product(out, found):
+    """Along axes that do not cut the result it may as well be gathered after the product."""
+    op = product(P("data"), P("data"), out)
+    assert {*gathered_operands(op, shared=True)} == found
+
+
 def test_all_terms_of_a_sum_in_parts_are_held():
     args = jnp.ones((ROWS, INNER)), jnp.ones((ROWS, COLUMNS))
     op = laid_out(lambda x, g: lax.dot_general(x, g, (((0,), (0,)), ((), ()))), *args, specs=(P("data"),) * 2, out=P("data"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ckptgrad.target.hlo.cycles import cycle_seconds
 from ckptgrad.target.links import Links
-from ckptgrad.target.platform import Platform
+from ckptgrad.target.platform import Form, Platform
 from ckptgrad.target.rates import Rates
 
 PLATFORM = Platform(
@@ -21,6 +21,7 @@ PLATFORM = Platform(
     open_if_stored=True,
     whole_blocks=True,
     near_memory=True,
+    forms=frozenset({Form.GATHERED_FIRST}),
     overlaps=True,
     # By a third to a half, where they read it transposed.
     slices_first=True,
