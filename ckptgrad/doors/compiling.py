@@ -12,6 +12,7 @@ import jax
 
 from ckptgrad.bytes import format_bytes, is_in_bytes, is_share
 from ckptgrad.chain.cutting import Ways
+from ckptgrad.chain.opened import open_is_faster
 from ckptgrad.chain.program import Program
 from ckptgrad.compat import VERSIONS
 from ckptgrad.costs.estimated import estimated_costs
@@ -199,7 +200,17 @@ class _Search:
 
     def _costs(self, cut: Cut) -> ChainCosts:
         program, request = cut.program, self.request
+        if self._is_open_anyway(cut):
+            return estimated_costs(program)
         return self.processes.first(f"the costs of {_asked(program, request)}", lambda: costs_to_compile(program, request))
+
+    def _is_open_anyway(self, cut: Cut) -> bool:
+        """Whether the open program of a cut is what is compiled, so that to ask about its stages, which takes long, tells
+        nothing: that is what is taken without a budget, unless it takes more than the device's memory."""
+        request, program = self.request, cut.program
+        by_default = request.budget is None and request.costs == "auto" and request.policy == "optimal"
+        is_taken = by_default and cut is self._in_order[0] and not cut.staged
+        return is_taken and program.target.platform.slow_probes and open_is_faster(program)
 
     def _budgets(self, costs: ChainCosts | None) -> list[int | None]:
         """The budget in bytes of each process: what is free may differ. Fractions are of what the finest stages need, by

@@ -129,6 +129,17 @@ def test_where_questions_take_long_finer_stages_are_compiled_only_if_no_plan_of_
     assert caught.value.smallest == 900
 
 
+@pytest.mark.parametrize(("slow", "budget", "asked"), [(True, None, False), (False, None, True), (True, 2000, True)])
+def test_nothing_is_asked_about_stages_where_the_open_program_is_taken_anyway(
+    compile_imagined, monkeypatch, slow, budget, asked
+):
+    programs = []
+    monkeypatch.setattr(compiling, "costs_to_compile", lambda program, request: programs.append(program) or program)
+    program = Imagined([900, 1900], [900, 1900], opened=1900, slow=slow)
+    assert not compile_imagined([program], budget).plan.fenced
+    assert programs == [program] * asked
+
+
 def test_no_other_stages_are_compiled_beside_an_open_program(compile_imagined):
     fine, coarse = Imagined([900, 2000], [900, 2000], opened=1900), Imagined([800], [800], pace=100.0)
     assert not compile_imagined([fine, coarse], 2000).plan.fenced
