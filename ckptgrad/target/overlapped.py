@@ -1,12 +1,15 @@
 """Seconds of a run of operations where the parts of a fusion go on beside each other.
 
-On TPUs the matrix units, the vector units and the memory work at the same time: a fusion takes as long as the slowest of
-them does.  A product takes the cheap work before and after it into its fusion, and what folds the result of that, too.
+On TPUs the matrix units work beside the vector units and the memory: a fusion takes as long as the slower of them does.  A
+product takes the cheap work before and after it into its fusion, and what folds the result of that, too. That work and the
+moving of what is read and written follow each other there, as a v5e's compiler counts: elsewhere they go on at the same time.
+What several fusions read is made in each of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
 
 from ckptgrad.graph.graph import Operation, Variable, variables_of
 from ckptgrad.graph.traits import is_heavy, is_reduction
@@ -37,16 +40,31 @@ def overlapped_seconds(
     return _Fusions(operations, results, target, near).seconds(arithmetic)
 
 
+@dataclass
+class _Waiting:
+    """A product that awaits the work that follows it.
+
+    Attributes:
+        product: seconds of its arithmetic.
+        beside: seconds of what goes on beside that: its operands are made and moved.
+    """
+
+    product: float
+    beside: float
+
+
 class _Fusions:
     def __init__(self, operations: Sequence[Operation], results: Collection[Variable], target: Target, near: bool) -> None:
         self.operations, self.results, self.target, self.near = operations, {*results}, target, near
-        self.solid = stored_beside_products(operations, results, target).solid
+        stored = stored_beside_products(operations, results, target)
+        self.solid, self.passed = stored.solid, stored.passed
         self.made = {v for op in operations for v in op.outputs}
         self.sources: dict[Variable, frozenset[Variable]] = {}
-        # Seconds of cheap work that is fused into readers, of products that await the work that follows them, and for which
-        # the vector units of such a fusion are idle.
-        self.cheap: dict[Variable, float] = {}
-        self.waiting: dict[Variable, float] = {}
+        self.own: list[float] = []
+        # Of what is fused into its readers the operations that each of them does, as bits by their positions.
+        self.fused: dict[Variable, int] = {}
+        self.waiting: dict[Variable, _Waiting] = {}
+        # Seconds for which the vector units of a fusion are idle.
         self.idle: dict[Variable, float] = {}
 
     def seconds(self, arithmetic: Callable[[Operation], float]) -> float:
@@ -55,35 +73,59 @@ class _Fusions:
             roots = fused_roots(op, self.solid, self.sources)
             self.sources.update(dict.fromkeys(op.outputs, roots))
             total += self._of(op, arithmetic(op), roots)
-        return total + sum(self.cheap.values()) + sum(self.waiting.values())
+        return total + sum(max(w.product, w.beside + self._moving([v], ())) for v, w in self.waiting.items())
 
     def _of(self, op: Operation, own: float, roots: Collection[Variable]) -> float:
         """The seconds that are known to pass once an operation is seen: none for what is fused into later ones."""
         stored = [v for v in op.outputs if v in self.solid]
-        cheap = sum(self.cheap.pop(v, 0.0) for v in {*variables_of(op.inputs)})
+        before = 0
+        for v in variables_of(op.inputs):
+            before |= 0 if v in self.solid else self.fused.get(v, 0)
+        self.own.append(own)
+        if not stored and op.known_cost is None and not is_heavy(op):
+            self.fused.update(dict.fromkeys(op.outputs, before | 1 << len(self.own) - 1))
+            return 0.0
+        cheap = self._together(before)
         if op.known_cost is not None:
             return own + cheap
         if is_heavy(op):
-            seconds = max(own, cheap, self._moving(stored, roots))
             if stored and self.results.isdisjoint(stored):
-                self.waiting[stored[0]] = seconds
+                self.waiting[stored[0]] = _Waiting(own, cheap + self._moving(stored[1:], roots))
                 return 0.0
-            return seconds
-        cheap += own
-        if not stored:
-            self.cheap.update(dict.fromkeys(op.outputs[:1], cheap))
-            return 0.0
-        fused = [v for v in roots if v in self.waiting]
-        if is_reduction(op):
+            return max(own, cheap + self._moving(stored, roots))
+        return self._following(op, own, cheap, stored, roots)
+
+    def _following(
+        self, op: Operation, own: float, cheap: float, stored: Sequence[Variable], roots: Collection[Variable]
+    ) -> float:
+        """Of cheap work that is written: alone, or in the fusion of a product."""
+        folds = is_reduction(op)
+        products = [v for v in roots if v in self.waiting and (folds or v in self.passed)]
+        if folds:
             beside = [v for v in roots if v in self.idle]
-            if beside or fused:
-                cheap -= (1 - FOLDED_AS_MADE) * own
-            cheap = max(0.0, cheap - sum(self.idle.pop(v) for v in beside))
+            if beside or products:
+                own *= FOLDED_AS_MADE
+            own -= sum(self.idle.pop(v) for v in beside)
             roots = [v for v in roots if v not in beside]
-        product = sum(self.waiting.pop(v) for v in fused)
-        if product > cheap:
-            self.idle[stored[0]] = product - cheap
-        return max(product, cheap, self._moving(stored, [v for v in roots if v not in fused]))
+        cheap = max(0.0, cheap + own)
+        written = [*stored, *(v for v in products if v not in self.passed)]
+        moving = self._moving(written, [v for v in roots if v not in products])
+        if not products:
+            return max(cheap, moving)
+        waited = [self.waiting.pop(v) for v in products]
+        product, others = sum(w.product for w in waited), cheap + moving + sum(w.beside for w in waited)
+        if product > others:
+            self.idle[stored[0]] = product - others
+        return max(product, others)
+
+    def _together(self, operations: int) -> float:
+        """The seconds of operations, given as bits by their positions."""
+        total = 0.0
+        while operations:
+            last = operations.bit_length() - 1
+            total += self.own[last]
+            operations ^= 1 << last
+        return total
 
     def _moving(self, written: Iterable[Variable], read: Iterable[Variable]) -> float:
         """Seconds in which what a fusion writes and reads is moved."""

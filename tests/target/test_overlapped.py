@@ -1,4 +1,4 @@
-"""Seconds of fusions whose products, other arithmetic and memory traffic go on beside each other, by hand."""
+"""Seconds of fusions whose products go on beside other arithmetic and memory traffic, by hand."""
 
 import jax.numpy as jnp
 import pytest
@@ -39,6 +39,36 @@ def test_and_what_makes_its_operands():
 
     assert seconds(layer, X, W, dot_general=1.0, tanh=0.75) == pytest.approx(1.0)
     assert seconds(layer, X, W) == pytest.approx(READ + WEIGHT + MADE)
+
+
+def test_cheap_work_and_what_is_moved_follow_each_other_beside_a_product():
+    def layer(x, w):
+        return jnp.tanh(jnp.sin(x) @ w)
+
+    moved = READ + WEIGHT + MADE
+    for product, cheap, total in [(0.5, 0.2, 0.5), (0.5, 0.3, 0.6)]:
+        found = seconds(layer, X, W, dot_general=product * moved, sin=cheap * moved, tanh=cheap * moved)
+        assert found == pytest.approx(max(product, 2 * cheap + 1) * moved)
+        found = seconds(layer, X, W, dot_general=product, sin=cheap, tanh=cheap)
+        assert found == pytest.approx(total)
+
+
+def test_what_several_fusions_read_is_made_in_each():
+    def twice(x, w):
+        h = jnp.tanh(x)
+        return h @ w, h @ w
+
+    assert seconds(twice, X, W, tanh=1.0, dot_general=0.75) == pytest.approx(2.0)
+    # Once in each, however often that reads it.
+    assert seconds(lambda x: (lambda h: h + h * h)(jnp.tanh(x)), X, tanh=1.0) == pytest.approx(1.0)
+
+
+def test_a_product_that_others_read_too_is_written_first():
+    def layer(x, w):
+        h = x @ w
+        return jnp.tanh(h), h.T @ x
+
+    assert seconds(layer, X, W, dot_general=1.0, tanh=0.75) == pytest.approx(2.75)
 
 
 def test_and_what_folds_the_result_of_that_as_far_as_there_is_time():
