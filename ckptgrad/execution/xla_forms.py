@@ -13,8 +13,8 @@ time against 0.14 s).  Bits may differ, as sums are blocked differently.
 fusion behind it makes again, and rounds otherwise.
 
 `Form.GATHERED_FIRST`, for products over several TPUs: an operand that one product alone needs whole XLA passes round in
-parts, in a loop of small products with room of its own.  Gathered first, a transformer block of width 512 with cut parameters, over
-16 of a v5e, takes 2.1 ms forward and backward, and 4.8 ms in such loops.
+parts, in a loop of small products with room of its own.  Gathered first, a transformer block of width 512 with cut
+parameters, over 16 of a v5e, takes 2.1 ms forward and backward, and 4.8 ms in such loops.
 
 Operands are transposed, or swapped, and the result is transposed back.
 """

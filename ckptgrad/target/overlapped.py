@@ -2,8 +2,8 @@
 
 On TPUs the matrix units work beside the vector units and the memory: a fusion takes as long as the slower of them does.  A
 product takes the cheap work before and after it into its fusion, and what folds the result of that, too. That work and the
-moving of what is read and written follow each other there, as a v5e's compiler counts: elsewhere they go on at the same time.
-What several fusions read is made in each of them.
+moving of what is read and written follow each other there, as a v5e's compiler counts: elsewhere they go on at once.  What
+several fusions read is made in each of them.
 """
 
 from __future__ import annotations
