@@ -110,6 +110,8 @@ class GradientFunction:
         cuts = self._cuts(split) if batches is None else batches.cuts(make)
         request = self.request if cuts.finest.staged else self.request.as_one_program
         certified = compile_within(cuts, request, split.args, split.kwargs)
+        if cuts.finest.staged:
+            certified = replace(certified, executable=certified.executable.in_runs())
         if batches is not None:
             certified = replace(certified, plan=batches.described(certified.plan))
         return replace(certified, traced_parts=split.settings().traced_parts) if split.kept else certified

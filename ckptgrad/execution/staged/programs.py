@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax.sharding import SingleDeviceSharding
 
 from ckptgrad.chain.kind import PerKind, StageKind
-from ckptgrad.execution.interpreter import separate_functions
+from ckptgrad.execution.interpreter import StageFunctions, separate_functions, stage_functions
 from ckptgrad.graph.atoms import Atom
 from ckptgrad.graph.fingerprint import Key, value_key
 from ckptgrad.graph.graph import Variable
@@ -36,8 +36,8 @@ class Work(Protocol):
         """The kind of stage with which the program is kept."""
         ...
 
-    def function(self) -> Callable[..., list[Any]]:
-        """Of the operands to the list of results."""
+    def function(self, among: bool = False) -> Callable[..., list[Any]]:
+        """Of (the operands, arrays to wait for) to the list of results; `among` others, isolated from these."""
         ...
 
     def operands(self) -> list[Any]:
@@ -49,6 +49,10 @@ class Work(Protocol):
         ...
 
 
+def _functions(kind: StageKind, among: bool) -> StageFunctions:
+    return (stage_functions if among else separate_functions)(kind)
+
+
 @dataclass(frozen=True)
 class ForwardWork:
     """A forward of a kind of stage, as `StageFunctions.forward` takes it; from what it reads to what it makes."""
@@ -58,9 +62,8 @@ class ForwardWork:
     again: bool
     output: bool
 
-    def function(self) -> Callable[..., list[Any]]:
-        _, call = separate_functions(self.kind).forward(self.keep, self.again, self.output)
-        return lambda *values: call([*values])
+    def function(self, among: bool = False) -> Callable[..., list[Any]]:
+        return _functions(self.kind, among).forward(self.keep, self.again, self.output)[1]
 
     def operands(self) -> list[Any]:
         run, _ = separate_functions(self.kind).forward(self.keep, self.again, self.output)
@@ -79,10 +82,14 @@ class BackwardWork:
     keep: int
     summed: tuple[int, ...]
 
-    def function(self) -> Callable[..., list[Any]]:
-        run, call = separate_functions(self.kind).backward(self.keep, self.summed)
+    def function(self, among: bool = False) -> Callable[..., list[Any]]:
+        run, call = _functions(self.kind, among).backward(self.keep, self.summed)
         count = len(run.reads)
-        return lambda *values: call(([*values[:count]], [*values[count:]]))
+
+        def backward(values: Sequence[Any], earlier: Sequence[Any] = ()) -> list[Any]:
+            return call(([*values[:count]], [*values[count:]]), earlier)
+
+        return backward
 
     def operands(self) -> list[Any]:
         functions = separate_functions(self.kind)
@@ -105,8 +112,11 @@ class FillWork:
     like: Variable
     number: float
 
-    def function(self) -> Callable[..., list[Any]]:
-        return lambda: [filled(cotangent_type(self.like.aval), self.number)]
+    def function(self, among: bool = False) -> Callable[..., list[Any]]:
+        def fill(values: Sequence[Any], earlier: Sequence[Any] = ()) -> list[Any]:
+            return [filled(cotangent_type(self.like.aval), self.number)]
+
+        return fill
 
     def operands(self) -> list[Any]:
         return []
@@ -122,9 +132,9 @@ class CopyWork:
     kind: StageKind
     like: Atom
 
-    def function(self) -> Callable[..., list[Any]]:
-        def copied(value: Any) -> list[Any]:
-            return [jnp.copy(value)]
+    def function(self, among: bool = False) -> Callable[..., list[Any]]:
+        def copied(values: Sequence[Any], earlier: Sequence[Any] = ()) -> list[Any]:
+            return [jnp.copy(*values)]
 
         return copied
 
@@ -215,7 +225,7 @@ def _read(executable: Any, text: str, made: int, target: Target) -> Ready:
 
 def _key(order: Order) -> Key:
     """Equal for equal programs. Their text is not enough: it does not say which Python function a callback calls."""
-    traced = jax.make_jaxpr(order.work.function())(*order.work.operands())
+    traced = jax.make_jaxpr(order.work.function())(order.work.operands())
     return (value_key(traced), order.device)
 
 
@@ -223,7 +233,7 @@ def _lowered(order: Order, donated: tuple[int, ...], target: Target) -> jax.stag
     function, operands = order.work.function(), order.work.operands()
 
     def with_token(*values: Any) -> list[Any]:
-        return [jnp.zeros((), jnp.uint8), *function(*values)]
+        return [jnp.zeros((), jnp.uint8), *function(values)]
 
     if order.device is None:
         return target.lower(jax.jit(with_token, donate_argnums=donated), *operands)
