@@ -13,6 +13,7 @@ from ckptgrad.costs.source import program_costs
 from ckptgrad.errors import BudgetError, ScheduleError
 from ckptgrad.execution.certify import MERGED
 from ckptgrad.execution.step_planner import completed, step_planner
+from ckptgrad.graph.uncollected import uncollected
 from ckptgrad.planner import limit_bytes, make_plan
 from ckptgrad.planning.bound import least_seconds
 from ckptgrad.planning.budget import everything_peak, share_words
@@ -24,6 +25,7 @@ from ckptgrad.results.plan import Plan
 CHUNKS_WORTH = 1.1
 
 
+@uncollected()
 def best_plan(ways: Ways[Program], request: Request) -> Plan:
     """The best plan of a call that may be cut in several ways: the fastest, the first of equally fast ones; of the smallest
     plans the smallest.

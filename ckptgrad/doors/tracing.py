@@ -36,6 +36,7 @@ from ckptgrad.graph.naming import standing_for, title
 from ckptgrad.graph.references import is_reference, opened
 from ckptgrad.graph.stack_depth import deep_stack
 from ckptgrad.graph.trace import from_jaxpr
+from ckptgrad.graph.uncollected import uncollected
 from ckptgrad.request import Request
 from ckptgrad.target.target import Target
 
@@ -240,6 +241,7 @@ def _in_parts(traced: Traced, request: Request, target: Target) -> Traced:
     return replace(traced, graph=split_shard_maps(traced.graph, target))
 
 
+@uncollected()
 def trace_chain(
     call: Call,
     request: Request,
