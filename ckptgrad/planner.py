@@ -40,8 +40,9 @@ FAR_BELOW = 4
 LONG_CHAIN = 500
 # Bytes of a whole program below which no budget is worth a compilation.
 WORTH_ASKING = 2**18
-# The budgets of the plans that the compiler is asked about, where it is not asked about every option.
-ASKED_BUDGETS: tuple[Budget, ...] = (None, "0.75x", "0.5x", "0.35x", "min")
+# The budgets of the plans that the compiler is asked about, where it is not asked about every option. Without a budget
+# stages are lean; within more than all that storing takes they are fast, and hold more.
+ASKED_BUDGETS: tuple[Budget, ...] = (None, "4x", "0.75x", "0.5x", "0.35x", "min")
 # How often these plans are made again once the compiler was asked about those before.
 MOST_QUESTIONS = 3
 # Where the smallest plan takes more than estimated by this share, other plans are asked about: those that were estimated to

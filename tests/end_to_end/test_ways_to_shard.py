@@ -11,16 +11,6 @@ from ckptgrad.target.allocated import compiled_memory
 from tests.cases.devices import LARGE, SMALL, WAYS
 from tests.support.devices import on_devices
 
-# Loops of these are reversed in groups of steps, of which one step's arrays more are counted than the compiler holds: so
-# much is predicted too high at a half and a quarter, and nothing without a budget and at the least.
-TOO_HIGH = {
-    "a mapped loop": 0.08,
-    "explicit, a mapped loop": 0.08,
-    "scanned, data parallel": 0.15,
-    "scanned, sharded parameters": 0.15,
-    "explicit, scanned": 0.15,
-}
-
 
 def check(way: str, *budgets: str | float | None, size=SMALL, off: float = 0.15) -> None:
     """Within budgets, of which a number is a share of what `jax.grad` takes; predictions are off by a share.
@@ -38,8 +28,7 @@ def check(way: str, *budgets: str | float | None, size=SMALL, off: float = 0.15)
         check_same(compiled(*args), wanted)
         looped = "loop" in way or "scanned" in way or "recurrence" in way
         share = 0.05 if looped else off
-        too_high = TOO_HIGH.get(way, share) if isinstance(budget, float) else share
-        assert (1 - too_high) * compiled.plan.peak_bytes <= compiled.peak_bytes <= (1 + share) * compiled.plan.peak_bytes
+        assert (1 - share) * compiled.plan.peak_bytes <= compiled.peak_bytes <= (1 + share) * compiled.plan.peak_bytes
 
 
 def check_large(way: str) -> None:
@@ -53,8 +42,13 @@ def check_same(found, wanted) -> None:
         assert f.sharding.is_equivalent_to(w.sharding, w.ndim), (f.sharding, w.sharding)
 
 
+def check_large_budget() -> None:
+    """A loop whose plan within more than storing takes is another one than without a budget: it is asked about too."""
+    check("scanned, data parallel", 0.5, size=SMALL._replace(steps=12, rows=4096))
+
+
 def test_gradients_over_devices():
-    on_devices(8, __name__, "check('data x tensor', 'min', off=0.03); check('experts', 'min')")
+    on_devices(8, __name__, "check('data x tensor', 'min', off=0.03); check('experts', 'min'); check_large_budget()")
 
 
 @pytest.mark.slow
