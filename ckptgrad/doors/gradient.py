@@ -20,14 +20,12 @@ from ckptgrad.doors.compiling import Cut, check_planned, compile_within
 from ckptgrad.doors.inputs import check_inputs
 from ckptgrad.doors.microbatched import Microbatching
 from ckptgrad.doors.placing import Shardings
-from ckptgrad.doors.staging import check_repeatable, runs_staged
+from ckptgrad.doors.staging import check_repeatable, runs_staged, staged_cut
 from ckptgrad.doors.tracing import TracedChain, in_runs, trace_chain
 from ckptgrad.doors.watching import tell
 from ckptgrad.execution.certified import Certified
 from ckptgrad.execution.interpreter import Execution, split_at_backward
 from ckptgrad.execution.returned import lying_as_returned
-from ckptgrad.execution.staged.gradient import StagedGradient
-from ckptgrad.execution.tiers.tier import Tier
 from ckptgrad.graph.naming import name_of
 from ckptgrad.graph.static_arguments import SplitCall
 from ckptgrad.graph.value_types import cotangent_type, filled
@@ -67,7 +65,7 @@ class GradientFunction:
         check_runs(chains.finest.program.target, chains.finest.call.leaves)
         if runs_staged(chains.finest, self.request):
             call = chains.finest.call
-            cuts = Ways([self._staged_cut(chain) for chain in chains.whole])
+            cuts = Ways([staged_cut(chain, self.request, self.assembled) for chain in chains.whole])
             return compile_within(cuts, self.request, call.args, call.kwargs)(*call.args, **call.kwargs)
         plan = best_plan(chains.map(program_of), self.request.as_one_program)
         tell(plan)
@@ -122,7 +120,7 @@ class GradientFunction:
         chains = make().chains(*split.args, **split.kwargs)
         if runs_staged(chains.finest, self.request):
             check_repeatable(chains.finest)
-            return Ways([self._staged_cut(chain) for chain in chains.whole])
+            return Ways([staged_cut(chain, self.request, self.assembled) for chain in chains.whole])
 
         def cut(chain: TracedChain) -> Cut:
             chain.returned.check_compiled(self.fun)
@@ -193,17 +191,6 @@ class GradientFunction:
             return self.run_plan(self.trace(*args, **kwargs), plan, alone=True)
 
         return jax.jit(run)
-
-    def _staged_cut(self, chain: TracedChain) -> Cut:
-        """A way to cut the call, whose plans run stage by stage; it holds none of the call's arrays."""
-        abstract = chain.without_arrays()
-        assemble = partial(self.assembled, abstract)
-        tiers = tuple(tier for tier in self.request.tiers if isinstance(tier, Tier))
-
-        def staged(plan: Plan) -> StagedGradient:
-            return StagedGradient(plan.program, plan.schedule, assemble, self.request.progress, tiers, plan.moving_bytes)
-
-        return Cut(chain.program, staged, staged=True)
 
     def run_plan(self, traced: TracedChain, plan: Plan, alone: bool = False) -> Any:
         """What the caller gets, by a plan of the traced call; `alone`: as a program of its own, which nothing is part of."""

@@ -1,13 +1,21 @@
-"""Whether a gradient runs stage by stage: where that was asked for, or compiling it as one program would take long."""
+"""Gradients that run stage by stage: where that was asked for, or compiling one program would take long."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
 from jax.core import Tracer
 
+from ckptgrad.doors.compiling import Cut
 from ckptgrad.doors.tracing import TracedChain
 from ckptgrad.errors import StagedError
+from ckptgrad.execution.staged.gradient import StagedGradient
+from ckptgrad.execution.tiers.tier import Tier
 from ckptgrad.graph.naming import title
 from ckptgrad.request import Request
+from ckptgrad.results.plan import Plan
 from ckptgrad.target.processes import several_processes
 
 # Operations of the function from which on compiling its gradient as one program takes longer than most want to wait: a
@@ -43,3 +51,22 @@ def check_repeatable(chain: TracedChain) -> None:
             f"{title(chain.call.original)} uses a mutable reference from outside, which a gradient that is compiled stage "
             f"by stage would not read again; call the gradient without .compile, or use runtime='compiled'"
         )
+
+
+def staged_cut(
+    chain: TracedChain, request: Request, assembled: Callable[[TracedChain, Sequence[Any], Sequence[Any]], Any]
+) -> Cut:
+    """A way to cut a call, whose plans run stage by stage; it holds none of the call's arrays.
+
+    Args:
+        chain: the call.
+        request: with the tiers, and who is told of the progress.
+        assembled: what the caller gets, from the call, its gradients and its outputs.
+    """
+    assemble = partial(assembled, chain.without_arrays())
+    tiers = tuple(tier for tier in request.tiers if isinstance(tier, Tier))
+
+    def staged(plan: Plan) -> StagedGradient:
+        return StagedGradient(plan.program, plan.schedule, assemble, request.progress, tiers, plan.moving_bytes)
+
+    return Cut(chain.program, staged, staged=True)
