@@ -11,7 +11,7 @@ from ckptgrad.chain.program import Program
 from ckptgrad.costs.estimated import estimated_costs
 from ckptgrad.costs.source import program_costs
 from ckptgrad.errors import BudgetError, ScheduleError
-from ckptgrad.execution.certify import MERGED
+from ckptgrad.execution.search import MERGED
 from ckptgrad.execution.step_planner import completed, step_planner
 from ckptgrad.graph.uncollected import uncollected
 from ckptgrad.planner import limit_bytes, make_plan

@@ -17,8 +17,8 @@ from ckptgrad.doors.certify import certified, compile_whole, present_bytes
 from ckptgrad.doors.fit_calls import PLAIN, FitCall, Planned, Recorder, plan_step
 from ckptgrad.doors.step_call import JitOptions, Names, Places, StepCall, step_call
 from ckptgrad.errors import BudgetError, OptionError, StepMemoryError
-from ckptgrad.execution.certify import fastest_within
 from ckptgrad.execution.compiled_step import CompiledStep
+from ckptgrad.execution.search import fastest_within
 from ckptgrad.execution.step_planner import planned_by
 from ckptgrad.execution.trials import Trial
 from ckptgrad.graph.naming import title

@@ -22,7 +22,7 @@ from ckptgrad.doors.choosing import (
     worth_chunking,
 )
 from ckptgrad.doors.gradient import GradientFunction
-from ckptgrad.execution.certify import MERGED
+from ckptgrad.execution.search import MERGED
 from ckptgrad.planning.budget import everything_peak
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.request import Request

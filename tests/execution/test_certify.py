@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 import ckptgrad as cg
 from ckptgrad.example_models import gelu_stack
-from ckptgrad.execution import certify as certify_module
+from ckptgrad.execution import search
 from ckptgrad.target.allocated import compiled_memory
 from ckptgrad.target.target import Target
 from tests.support.compare import assert_same
-from tests.support.imagined import Imagined, imagined_bytes
 
 DEPTH = 8
 X = jnp.linspace(-1, 1, 512 * 32).reshape(512, 32)
@@ -144,9 +141,9 @@ def test_slack_is_used_where_xla_holds_less_than_predicted(inflated):
     for budget in (5 * N, 7 * N):
         readings.clear()
         found = certified(budget)
-        assert found.rounds == len(readings) <= 1 + certify_module.MOST_CLIMBED
+        assert found.rounds == len(readings) <= 1 + search.MOST_CLIMBED
         assert found.peak_bytes <= budget == found.budget < found.plan.peak_bytes
-        faster = [plan for plan in plans if plan.seconds * certify_module.WORTH < found.plan.seconds]
+        faster = [plan for plan in plans if plan.seconds * search.WORTH < found.plan.seconds]
         assert found.peak_bytes >= 0.97 * budget or all(plan.peak_bytes - 2 * N > budget for plan in faster)
 
 
@@ -158,255 +155,6 @@ def test_slack_costs_no_compilation_where_no_plan_is_faster(inflated):
     extra[0] = -2 * N
     readings.clear()
     assert certified(most).rounds == len(readings) == 1
-
-
-@pytest.mark.parametrize("slow", [False, True])
-@pytest.mark.parametrize("seed", range(40))
-def test_whatever_the_compiler_takes_a_larger_budget_gives_no_slower_plan(seed, slow):
-    predicted, taken = imagined_bytes(seed)
-    numbers = []
-    for budget in range(int(1.05 * predicted[0]), 11_000, 37):
-        imagined = Imagined(predicted, taken, slow=slow)
-        found = certify_module.certify(imagined.build, (), {}, budget)
-        assert found.peak_bytes <= budget
-        assert imagined.compilations == found.rounds <= 1 + certify_module.MOST_CLIMBED + certify_module.MAX_ROUNDS
-        numbers.append(found.plan.number)
-    assert numbers == sorted(numbers)
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_of_rungs_close_to_each_other_one_is_tried_where_that_is_asked_for(seed):
-    """None on the way down is within 1 % of another; a larger budget gives no slower plan; and it ends."""
-    predicted, taken = imagined_bytes(seed)
-    numbers = []
-    for budget in range(int(1.05 * predicted[0]), 11_000, 37):
-        imagined = Imagined(predicted, taken)
-        found = certify_module.fastest_within(imagined.build, (), {}, budget, may_open=False, may_be_uniform=False, apart=3)
-        assert found is not None
-        trial, compilations = found
-        assert trial.peak_bytes <= budget
-        assert imagined.compilations == compilations <= 2 + certify_module.MOST_CLIMBED + certify_module.MOST_ROUNDS
-        numbers.append(trial.plan.number)
-    assert numbers == sorted(numbers)
-
-
-def test_where_every_rung_takes_too_much_fewer_are_tried_if_they_are_apart():
-    predicted = [*range(500, 2000, 3)]
-    counts = []
-    for apart in (1, 3):
-        imagined = Imagined(predicted, [int(1.02 * p) for p in predicted])
-        found = certify_module.fastest_within(
-            imagined.build, (), {}, 1000, may_open=False, may_be_uniform=False, apart=apart
-        )
-        assert found is not None
-        assert 960 < found[0].peak_bytes <= 1000
-        counts.append(imagined.compilations)
-    assert counts[1] < counts[0]
-
-
-MIB = 1 << 20
-
-
-@pytest.mark.parametrize(
-    ("taken", "slow", "number", "compilations"),
-    [
-        # As predicted, or nearly so: the first program is the smallest.
-        ([100, 104, 120], False, 0, 1),
-        ([107, 104, 120], False, 0, 1),
-        # Far from it: plans near it are tried, each once.
-        ([140, 104, 150], False, 1, 3),
-        ([140, 150, 90], False, 2, 3),
-        ([70, 104, 60], False, 2, 3),
-        ([70, 104, 120], False, 0, 3),
-        # Where compiling takes long, those that are predicted to take less than it does.
-        ([107, 104, 120], True, 0, 1),
-        ([140, 104, 150], True, 1, 3),
-        ([125, 104, 90], True, 1, 2),
-        ([70, 60, 60], True, 0, 1),
-    ],
-)
-def test_the_smallest_program_is_looked_for_where_the_smallest_plan_is_not_as_predicted(taken, slow, number, compilations):
-    imagined = Imagined([100 * MIB, 104 * MIB, 130 * MIB], [n * MIB for n in taken], slow=slow)
-
-    def build(limit, **options):
-        return imagined.build(100 * MIB if limit is None else limit, **options)
-
-    found = certify_module.certify_faster(
-        build, (), {}, None, float("inf"), may_open=False, may_be_uniform=False, least=True
-    )
-    assert found is not None
-    assert (found.plan.number, imagined.compilations) == (number, compilations)
-    assert found.peak_bytes == taken[number] * MIB
-
-
-@pytest.mark.parametrize(("everything", "found"), [(1900, 700), (2100, None)])
-def test_the_open_program_is_tried_before_a_budget_is_refused_where_fences_may_cost_bytes(everything, found):
-    imagined = Imagined([1000, 1500], [1000, 1500], opened=700, everything=everything)
-    if found is None:
-        with pytest.raises(cg.BudgetError) as caught:
-            certify_module.certify(imagined.build, (), {}, 700, may_open=True)
-        assert caught.value.smallest == 1000
-        return
-    opened = certify_module.certify(imagined.build, (), {}, 700, may_open=True)
-    assert (opened.peak_bytes, opened.plan.fenced) == (found, False)
-    with pytest.raises(cg.BudgetError) as caught:
-        certify_module.certify(imagined.build, (), {}, 699, may_open=True)
-    assert (caught.value.smallest, caught.value.stage, caught.value.floor) == (700, None, None)
-
-
-@pytest.mark.parametrize(("may_open", "fenced"), [(True, False), (False, True)])
-def test_the_smallest_program_may_be_the_open_one(may_open, fenced):
-    imagined = Imagined([100 * MIB], [100 * MIB], opened=90 * MIB, everything=120 * MIB)
-    found = certify_module.certify_faster(
-        imagined.build, (), {}, None, float("inf"), may_open=may_open, may_be_uniform=False, least=True
-    )
-    assert found is not None
-    assert (found.plan.fenced, found.peak_bytes) == (fenced, (100 if fenced else 90) * MIB)
-
-
-def test_a_search_ends_where_plans_take_more_than_was_told_of_them_on_paper(monkeypatch):
-    predicted = [*range(500, 2000, 3)]
-    imagined = Imagined(predicted, [int(1.2 * p) for p in predicted])
-    monkeypatch.setattr(certify_module.Trials, "taken", lambda self, plan, jitted: plan.peak_bytes // 2)
-    found = certify_module.certify(imagined.build, (), {}, 1000)
-    assert found.peak_bytes <= 1000
-
-
-@pytest.mark.parametrize(("slow", "compilations"), [(False, 2), (True, 1)])
-def test_where_compiling_takes_long_the_first_program_is_one_that_is_predicted_to_fit(slow, compilations):
-    imagined = Imagined([900, 960, 1000, 2000], [900, 985, 1001, 2000], slow=slow)
-    found = certify_module.certify(imagined.build, (), {}, 1000)
-    assert (found.plan.number, imagined.compilations) == (1, compilations)
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_the_open_program_is_taken_as_soon_as_a_budget_has_room_for_it(seed):
-    random = np.random.default_rng(seed)
-    predicted = np.unique(np.geomspace(1000, 10_000, int(random.integers(4, 60))).astype(int))
-    taken = (predicted * random.uniform(0.66, 1.05, len(predicted))).astype(int).tolist()
-    opened = int(random.integers(int(1.1 * max(taken)), 20_000))
-    numbers = []
-    for budget in range(int(1.05 * predicted[0]), 22_000, 137):
-        found = certify_module.certify(Imagined(predicted.tolist(), taken, opened).build, (), {}, budget, may_open=True)
-        assert found.peak_bytes <= budget
-        numbers.append(found.plan.number + (not found.plan.fenced))
-        assert found.plan.fenced == (budget < opened)
-    assert numbers == sorted(numbers)
-
-
-@pytest.mark.parametrize("seed", range(8))
-def test_with_an_open_program_to_choose_from_a_larger_budget_gives_no_slower_plan_either(seed):
-    random = np.random.default_rng(seed)
-    predicted = np.unique(np.geomspace(1000, 10_000, int(random.integers(4, 60))).astype(int))
-    taken = (predicted * random.uniform(0.8, 1.05, len(predicted))).astype(int).tolist()
-    opened = int(random.integers(8_000, 20_000))
-    # From as fast as no plan with fences, to slower than many of them.
-    open_seconds = float(random.uniform(0.5, 8)) / len(predicted)
-    seconds = []
-    for budget in range(int(1.05 * predicted[0]), 22_000, 237):
-        imagined = Imagined(predicted.tolist(), taken, opened, seconds=open_seconds)
-        found = certify_module.certify(imagined.build, (), {}, budget, may_open=True)
-        assert found.peak_bytes <= budget
-        assert found.plan.fenced or found.plan.seconds == open_seconds
-        seconds.append(found.plan.seconds)
-    assert all(b <= a for a, b in itertools.pairwise(seconds))
-
-
-@pytest.mark.parametrize(("seconds", "fenced", "compiled"), [(0.5, False, 1), (0.51, True, 2)])
-def test_no_plan_with_fences_is_compiled_beside_an_open_program_that_is_as_fast_as_any(seconds, fenced, compiled):
-    imagined = Imagined([1000, 1990], [900, 1900], 1950, seconds=seconds)
-    found = certify_module.certify(imagined.build, (), {}, 2000, may_open=True)
-    assert (found.plan.fenced, imagined.compilations) == (fenced, compiled)
-
-
-def test_a_uniform_plan_is_taken_where_the_compiler_packs_the_others_badly():
-    """The fastest of four plans takes half more than predicted: the aim is lowered by as much, beyond two plans that fit."""
-
-    def found(budget, uniform=()):
-        imagined = Imagined([1000, 2000, 2900, 3000], [900, 2000, 2900, 4500], opened=10**6, uniform=uniform)
-        return certify_module.certify(imagined.build, (), {}, budget, may_open=True).plan.number
-
-    assert found(3000) == 0
-    assert found(3000, uniform=(2,)) == 2
-    assert found(3000, uniform=(1, 3)) == 1
-    assert found(3000, uniform=(0,)) == 0
-    with pytest.raises(cg.BudgetError) as caught:
-        found(800, uniform=(0,))
-    assert caught.value.smallest == 900
-
-
-def test_a_uniform_plan_gives_way_to_a_faster_one():
-    imagined = Imagined([1000, 2000, 2900, 3000], [900, 2000, 2900, 3400], opened=10**6, uniform=(0,))
-    assert certify_module.certify(imagined.build, (), {}, 3000, may_open=True).plan.number == 1
-
-
-@pytest.mark.parametrize(("opened", "fenced"), [(2000, False), (2001, True)])
-def test_the_open_program_is_tried_where_the_fastest_plan_takes_a_little_too_much(opened, fenced):
-    imagined = Imagined([1000, 1990], [900, 2010], opened)
-    found = certify_module.certify(imagined.build, (), {}, 2000, may_open=True)
-    assert (found.plan.fenced, found.peak_bytes) == (fenced, 900 if fenced else 2000)
-
-
-@pytest.mark.parametrize(
-    ("near", "stated", "number", "compilations"),
-    [
-        (True, [0.4, 0.45, 0.6], 1, 2),
-        (True, [0.4, 0.65, 0.6], 2, 2),
-        (True, [0.4, 0.3, 0.336], 2, 1),  # as estimated
-        (True, [0.4, 0.3, 0.45], 2, 1),  # the other is estimated to take 0.5
-        (False, [0.4, 0.45, 0.6], 2, 1),
-    ],
-)
-def test_where_chunks_stay_near_a_plan_that_is_slower_than_estimated_is_compared_with_one_of_fewer_bytes(
-    near, stated, number, compilations
-):
-    imagined = Imagined([100, 500, 1000], [100, 500, 1000], seconds=stated, slow=True, near=near)
-    found = certify_module.certify(imagined.build, (), {}, 1040)
-    assert found.plan.number == number
-    assert imagined.compilations == compilations
-
-
-@pytest.mark.parametrize(
-    ("stated", "number", "compilations"),
-    [
-        ([1.2, 0.52, 0.55, 0.6], 1, 3),
-        ([1.2, 0.56, 0.55, 0.6], 2, 3),
-        ([1.2, 0.52, 0.65, 0.6], 3, 2),  # no faster: that is the last one
-        ([1.2, 0.3, 0.335, 0.6], 2, 2),  # as estimated
-    ],
-)
-def test_and_that_one_with_a_still_smaller_one(stated, number, compilations):
-    sizes = [100, 250, 500, 1000]
-    imagined = Imagined(sizes, sizes, seconds=stated, slow=True, near=True)
-    found = certify_module.certify(imagined.build, (), {}, 1040)
-    assert found.plan.number == number
-    assert imagined.compilations == compilations
-
-
-@pytest.mark.parametrize(("slow", "everything", "compiled"), [(True, 1251, 1), (True, 1250, 2), (False, 1251, 2)])
-def test_an_open_program_that_stores_far_too_much_is_not_compiled_where_that_takes_long(slow, everything, compiled):
-    imagined = Imagined([900], [900], 1500, slow=slow, everything=everything)
-    assert certify_module.certify(imagined.build, (), {}, 1000, may_open=True).plan.fenced
-    assert imagined.compilations == compiled
-
-
-@pytest.mark.parametrize(("memory", "fenced"), [(None, False), (6000, False), (5999, True)])
-def test_without_a_budget_stages_are_open_if_the_memory_has_room(memory, fenced):
-    imagined = Imagined([1000, 2000], [900, 1900], 6000, memory)
-    found = certify_module.certify(imagined.build, (), {}, None, may_open=True)
-    assert (found.plan.fenced, found.peak_bytes) == (fenced, 1900 if fenced else 6000)
-
-
-def test_a_program_that_the_compiler_refuses_for_its_memory_is_not_taken():
-    imagined = Imagined([1000, 2000], [900, 1900])
-
-    def refuse(lowered):
-        if lowered.number == 2:
-            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm.")
-        return lowered.number
-
-    imagined.target.compile = refuse
-    assert certify_module.certify(imagined.build, (), {}, None, may_open=True).plan.fenced
 
 
 @pytest.mark.slow
@@ -452,7 +200,7 @@ def test_giving_up_after_the_smallest_plan(inflated):
     with pytest.raises(cg.BudgetError) as caught:
         certified(20 * N)
     assert caught.value.smallest == min(readings) > 1000 * N
-    assert len(readings) <= certify_module.MAX_ROUNDS
+    assert len(readings) <= search.MAX_ROUNDS
 
 
 def test_a_prediction_that_is_too_high_does_not_refuse_what_xla_can_do(inflated):

@@ -11,7 +11,7 @@ import pytest
 
 import ckptgrad as cg
 from ckptgrad.chain.program import forget_kinds
-from ckptgrad.execution import certify as certify_module
+from ckptgrad.execution import search
 from ckptgrad.execution.certify import certify
 from ckptgrad.target import remember
 from ckptgrad.target.allocated import Memory, compiled_memory
@@ -126,7 +126,7 @@ def test_plans_that_did_not_fit_are_not_compiled_again(executables, monkeypatch)
 @pytest.mark.slow
 def test_without_a_budget_the_smaller_of_two_forms_is_compiled_alone(executables):
     """Of fences and none."""
-    x = jnp.ones((2 * certify_module.FEW_BYTES // 128, 32))
+    x = jnp.ones((2 * search.FEW_BYTES // 128, 32))
     first = cg.value_and_grad(loss).compile(WS, x)
     assert first.rounds == len(executables) == 2
     again = cg.value_and_grad(loss).compile(WS, x)

@@ -1,0 +1,327 @@
+"""The search for the plan of a budget: rungs of a ladder are compiled, up and down, until one fits."""
+
+from __future__ import annotations
+
+from functools import partial
+from math import floor, inf, log
+from typing import Any
+
+from ckptgrad.chain.opened import open_is_faster
+from ckptgrad.errors import BudgetError
+from ckptgrad.execution.trials import AnyPlan, Build, Planned, Trial, Trials, actions_of, target_of
+from ckptgrad.planning.budget import everything_peak
+from ckptgrad.results.at_peak import Floor, floor_of
+from ckptgrad.target.processes import ALONE, Processes
+
+# Plans that are tried rung by rung; after these the aim is lowered by the whole excess.
+MAX_ROUNDS = 8
+# After so many the smallest plan is next: a search ends.
+MOST_ROUNDS = 2 * MAX_ROUNDS
+# Aims are powers of this; on the way up every STEP-th of them is tried.
+RUNG = 1 + 1 / 256
+STEP = 4
+# The excess over a budget, as a share of it, from which on rungs are skipped.
+FAR = 0.08
+# The share of a budget beyond which no compiler that merges all repetitions away stays below what storing everything takes.
+MERGED = 1.25
+# The share of a budget that may be left unused. To use more of it, at most MOST_CLIMBED plans are compiled beyond the first,
+# and at most MOST_STEPS steps looked at: up to twice the budget.
+SLACK = 0.03
+MOST_CLIMBED, MOST_STEPS = 6, 48
+# A plan this near to the fastest one's time is fast enough.
+WORTH = 1.01
+# A plan is tried if this share of its prediction, corrected by the last plan's error, is within the budget.
+DIP = 0.95
+# Temporaries below which it is not worth compiling other plans beside one.
+FEW_BYTES = 1 << 20
+# The share of what storing everything takes from which on the smallest plan may take more than an open program.
+MUCH = 0.5
+# Where a plan is slower than estimated, a faster one is looked for within a half of the budget, and so on, so many times.
+MOST_HALVED = 3
+# Where the smallest plan takes other bytes than predicted, plans are tried that are predicted to take so many times as much;
+# where compiling takes long, at most so many that are predicted to take less than it does.
+NEAR_LEAST = (1.05, 1.1, 1.2, 1.35, 1.5)
+MOST_SLOW = 2
+
+
+def _aim(rung: int) -> int:
+    return max(1, int(RUNG**rung))
+
+
+def fastest_within(
+    build: Build[AnyPlan],
+    args: Any,
+    kwargs: Any,
+    budget: int | None,
+    than: float = inf,
+    *,
+    may_open: bool,
+    may_be_uniform: bool,
+    least: bool = False,
+    apart: int = 1,
+    processes: Processes = ALONE,
+) -> tuple[Trial[AnyPlan], int] | None:
+    """The search of `certify`, for whatever is compiled as one program: what it finds, compiled, and the compilations.
+
+    Aims are the rungs of one ladder, whatever the budget. Every `STEP`-th rung is climbed from just above the budget (just
+    below it where compiling takes long): while a plan leaves more than `SLACK` of the budget unused, the next one is tried.
+    From where the climb ends, the plan is the first within the budget on the way down, rung by rung.
+
+    A larger budget never gives a slower plan. Whether the climb goes on from a rung is decided by comparing the budget
+    with numbers that do not depend on it, so a larger budget, which starts no lower, climbs at least to the same rung; of
+    the rungs below that it may use every one that the smaller budget may. Only where a plan exceeds the budget by far
+    (`FAR`), or after `MAX_ROUNDS` plans, the aim is lowered by the whole excess instead, which skips rungs.
+
+    Of the rungs on the way down only every `apart`-th of the ladder is tried, where to compile is worth more than the bytes
+    between them.
+
+    Raises:
+        BudgetError: as from `certify_faster`.
+    """
+    trials = Trials(build, args, kwargs, processes)
+    while True:
+        if least:
+            trial = _least(trials, may_open)
+        elif budget is None:
+            trial = _without_budget(trials, may_open)
+        elif may_open:
+            trial = _open_or_within(trials, budget, may_be_uniform, than, apart)
+        else:
+            trial = _within(trials, budget, may_be_uniform, than, apart)
+        if trial is None or trial.seconds >= than:
+            return None
+        if budget is not None:
+            trial = _faster_as_stated(trials, trial, budget)
+        # The bytes of a certificate are those of its executable, whatever was remembered.
+        if trials.confirmed(trial):
+            return trial, trials.compilations
+
+
+def _within(
+    trials: Trials[AnyPlan], budget: int, may_be_uniform: bool, than: float, apart: int, may_open: bool = False
+) -> Trial[AnyPlan] | None:
+    """The plan for a budget: up from just above it, then down until one fits; None where that is no faster than `than`.
+
+    Where a compiler packs the arrays of a plan far worse than predicted, it may pack those of a uniform plan better: that is
+    tried too, and taken if it fits, unless a faster plan does. What a compiler never writes where it may fuse across stages
+    it writes at their fences: where no plan fits, the open program is tried before that is said.
+
+    Raises:
+        BudgetError: there is none.
+    """
+    first = _first_rung(trials, budget)
+    if trials.planned(_aim(first))[0].seconds >= than:
+        return None
+    top = _climbed(trials, first, budget)
+    # What was passed on the way up fits.
+    lowest = top - STEP if top > first else 0
+    rung = top
+    uniform: Trial[AnyPlan] | None = None
+    while True:
+        planned = trials.planned(_aim(rung))
+        if uniform is not None and uniform.plan.seconds <= planned[0].seconds:
+            return uniform
+        if planned[0].seconds >= than:
+            return None
+        trial = trials.tried(*planned)
+        if trial.peak_bytes <= budget:
+            return trial
+        if may_be_uniform and uniform is None and trial.peak_bytes > (1 + FAR) * max(budget, trial.plan.peak_bytes):
+            uniform = trials.uniform(_aim(rung), budget)
+        if trials.least is not None and trials.least[0] == actions_of(trial.plan):
+            if uniform is not None:
+                return uniform
+            opened = _opened_instead(trials, budget) if may_open else None
+            if opened is not None and opened.peak_bytes <= budget:
+                return opened
+            smallest, stage = trials.smallest, trials.least[1]
+            if trials.confirmed(trial) and trials.confirmed(smallest):
+                policy = trial.plan.parts[0].schedule.policy
+                if not smallest.plan.fenced:
+                    # No stage sets the peak where all are one.
+                    raise BudgetError(budget, smallest.peak_bytes, None, policy)
+                raise BudgetError(budget, smallest.peak_bytes, stage, policy, floor=partial(_floor, trial.plan))
+            return _within(trials, budget, may_be_uniform, than, apart, may_open)
+        if rung <= lowest:
+            # What was passed on the way up was told to fit by an account of its steps, and does not.
+            lowest = 0
+        excess, aim = trial.peak_bytes - budget, _aim(rung)
+        if trials.count >= MOST_ROUNDS:
+            aim, lowest = 1, 0
+        elif excess > FAR * budget or trials.count >= MAX_ROUNDS:
+            aim = min(aim, trial.plan.peak_bytes) - excess
+        rung = max(lowest, min(rung - 1, floor(log(max(aim, 1), RUNG))) // apart * apart)
+
+
+def _floor(smallest: Planned) -> Floor | None:
+    """What the smallest plan holds; of a step with several gradients no single one sets its peak."""
+    plan = smallest.parts[0]
+    return floor_of(plan.program, plan.costs, plan.schedule) if len(smallest.parts) == 1 else None
+
+
+def _first_rung(trials: Trials[AnyPlan], budget: int) -> int:
+    """The rung on which the climb begins: just above the budget. Where compiling takes long, the one whose plan is within
+    the budget if the compiler takes as much more than predicted as it usually does: that may be the only program then."""
+    platform = target_of(trials.build(None)[0]).platform
+    below = 1 + platform.excess if platform.slow_probes else 1
+    return STEP * (floor(log(max(budget / below, 1), RUNG) / STEP) + (not platform.slow_probes))
+
+
+def _least(trials: Trials[AnyPlan], may_open: bool) -> Trial[AnyPlan]:
+    """The smallest program: that of the smallest plan, or, where that takes far other bytes than predicted, so that plans
+    near it may take fewer, of one of these; where it takes much of what storing everything does, the open one if smaller."""
+    first = trials.tried(*trials.build(None))
+    predicted = first.plan.peak_bytes
+    if first.temporary_bytes <= FEW_BYTES:
+        return first
+    found, is_off = [first], abs(first.peak_bytes - predicted) > FAR * predicted
+    if target_of(first.plan).platform.slow_probes:
+        if is_off:
+            found += _near_least(trials, first)
+        return min(found, key=lambda trial: trial.peak_bytes)
+    if is_off:
+        found += [trials.tried(*trials.planned(int(times * predicted))) for times in NEAR_LEAST]
+    opened = _opened_instead(trials, None) if may_open else None
+    return min(found if opened is None else [*found, opened], key=lambda trial: trial.peak_bytes)
+
+
+def _near_least(trials: Trials[AnyPlan], first: Trial[AnyPlan]) -> list[Trial[AnyPlan]]:
+    """A few plans that are predicted to take less than the smallest one does, from the fastest on: of chunks the largest."""
+    found: list[Trial[AnyPlan]] = []
+    seen = {actions_of(first.plan)}
+    for times in reversed(NEAR_LEAST):
+        plan, jitted = trials.planned(int(times * first.plan.peak_bytes))
+        if plan.peak_bytes < first.peak_bytes and actions_of(plan) not in seen and len(found) < MOST_SLOW:
+            seen.add(actions_of(plan))
+            found.append(trials.tried(plan, jitted))
+    return found
+
+
+def _without_budget(trials: Trials[AnyPlan], may_open: bool) -> Trial[AnyPlan]:
+    """The plan without a budget, with its stages fenced or open.
+
+    Fences are for recomputation, which is merged away without them. So stages are open where fences cost time
+    (`open_is_faster`), and, of a plan that repeats none, where the compiler keeps less in memory if it may fuse across.
+    """
+    plan, jitted = trials.build(None)
+    if may_open and _open_is_faster(plan):
+        return trials.opened() or trials.tried(plan, jitted)
+    if not may_open or any(part.simulation.recomputations for part in plan.parts):
+        return trials.tried(plan, jitted)
+    fenced = trials.tried(plan, jitted)
+    if fenced.temporary_bytes <= FEW_BYTES:
+        return fenced
+    return min(fenced, trials.tried(*trials.build(None, fenced=False)), key=lambda trial: trial.peak_bytes)
+
+
+def _open_is_faster(planned: Planned) -> bool:
+    return any(open_is_faster(plan.program) for plan in planned.parts)
+
+
+def _open_or_within(
+    trials: Trials[AnyPlan], budget: int, may_be_uniform: bool, than: float, apart: int
+) -> Trial[AnyPlan] | None:
+    """The plan for a budget, or the open program where that is within the budget and no slower.
+
+    If that is as fast as any plan with fences can be, none of these is compiled. A larger budget has both to choose from
+    that a smaller one had, or what is faster.
+
+    Raises:
+        BudgetError: neither is within the budget.
+    """
+    opened = _opened_within(trials, budget)
+    if opened is not None and opened.seconds <= opened.plan.least_seconds:
+        return opened
+    try:
+        fenced = _within(trials, budget, may_be_uniform, than, apart, may_open=opened is None)
+    except BudgetError:
+        if opened is None:
+            raise
+        return opened
+    if fenced is None or opened is None:
+        return fenced or opened
+    return fenced if _as_stated(fenced) < opened.seconds else opened
+
+
+def _as_stated(trial: Trial[AnyPlan]) -> float:
+    """The seconds of a program as its compiler states them, where chunks stay near; else those that are estimated.
+
+    To ask a compiler about all stages takes long there, and estimates of plans about which it was not asked are less sure.
+    """
+    platform = target_of(trial.plan).platform
+    stated = trial.program.seconds() if platform.slow_probes and platform.near_memory else None
+    return trial.seconds if stated is None else stated
+
+
+def _faster_as_stated(trials: Trials[AnyPlan], found: Trial[AnyPlan], budget: int) -> Trial[AnyPlan]:
+    """What was found for a budget; or, where its compiler states more seconds for it than estimated, a plan within fewer
+    bytes that is estimated to take less than that, if it does: as often as one is faster than the last.
+    """
+    for halved in range(1, MOST_HALVED + 1):
+        stated = _as_stated(found)
+        if not found.plan.fenced or stated <= WORTH * found.seconds:
+            break
+        plan, jitted = trials.planned(budget >> halved)
+        if plan.seconds >= stated:
+            break
+        if actions_of(plan) == actions_of(found.plan):
+            continue
+        other = trials.tried(plan, jitted)
+        if other.peak_bytes > budget or _as_stated(other) >= stated:
+            break
+        found = other
+    return found
+
+
+def _opened_within(trials: Trials[AnyPlan], budget: int) -> Trial[AnyPlan] | None:
+    """The open program, if fences cost time and it is within the budget.
+
+    It is tried where the fastest plan is predicted to fit, or nearly so (`FAR`): the open one may take less. It may take
+    more, too, where that plan repeats something inside its stages, which is merged away in an open program: where compiling
+    takes long it is not tried if to store everything is predicted to take far more than the budget (`MERGED`).
+    """
+    plan, _ = trials.build(None)
+    if plan.peak_bytes > (1 + FAR) * budget or not _open_is_faster(plan):
+        return None
+    if target_of(plan).platform.slow_probes and _everything(plan) > MERGED * budget:
+        return None
+    opened = trials.opened()
+    return None if opened is None or opened.peak_bytes > budget else opened
+
+
+def _opened_instead(trials: Trials[AnyPlan], budget: int | None) -> Trial[AnyPlan] | None:
+    """The open program, where the smallest one that was tried takes much of what storing everything does (`MUCH`): arrays
+    that the compiler never writes are then written at fences. Where compiling takes long, only if that is near the budget.
+    """
+    plan, _ = trials.build(None)
+    if trials.smallest.peak_bytes <= MUCH * _everything(plan):
+        return None
+    if target_of(plan).platform.slow_probes and (budget is None or _everything(plan) > MERGED * budget):
+        return None
+    return trials.opened()
+
+
+def _everything(planned: Planned) -> int:
+    """What storing everything takes, as it is predicted."""
+    return max(everything_peak(part.costs) for part in planned.parts)
+
+
+def _climbed(trials: Trials[AnyPlan], first: int, budget: int) -> int:
+    """The rung on which the climb ends: the first whose plan uses the budget, or after which no plan is worth trying.
+
+    A plan is worth trying if some plan is faster than the last one (`WORTH`), and if its prediction, corrected by the last
+    one's error, is within the budget or nearly so (`DIP`).
+    """
+    rung, planned = first, trials.planned(_aim(first))
+    fastest: float | None = None
+    last = first + MOST_STEPS * STEP
+    while (taken := trials.taken(*planned)) < (1 - SLACK) * budget and trials.count <= MOST_CLIMBED and rung < last:
+        fastest = trials.build(None)[0].seconds if fastest is None else fastest
+        following = trials.planned(_aim(rung + STEP))
+        # The first plan that is not the same is above this rung's aim, wherever it is.
+        predicted = max(following[0].peak_bytes, _aim(rung))
+        error = taken / max(1, planned[0].peak_bytes)
+        if planned[0].seconds <= fastest * WORTH or DIP * error * predicted > budget:
+            break
+        rung, planned = rung + STEP, following
+    return rung
