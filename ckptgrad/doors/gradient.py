@@ -20,7 +20,7 @@ from ckptgrad.doors.compiling import Cut, check_planned, compile_within
 from ckptgrad.doors.inputs import check_inputs
 from ckptgrad.doors.microbatched import Microbatching
 from ckptgrad.doors.placing import Shardings
-from ckptgrad.doors.staging import check_repeatable, runs_staged, staged_cut
+from ckptgrad.doors.staging import check_repeatable, runs_staged, staged_cut, with_runs
 from ckptgrad.doors.tracing import TracedChain, in_runs, trace_chain
 from ckptgrad.doors.watching import tell
 from ckptgrad.execution.certified import Certified
@@ -66,7 +66,7 @@ class GradientFunction:
         if runs_staged(chains.finest, self.request):
             call = chains.finest.call
             cuts = Ways([staged_cut(chain, self.request, self.assembled) for chain in chains.whole])
-            return compile_within(cuts, self.request, call.args, call.kwargs)(*call.args, **call.kwargs)
+            return with_runs(compile_within(cuts, self.request, call.args, call.kwargs))(*call.args, **call.kwargs)
         plan = best_plan(chains.map(program_of), self.request.as_one_program)
         tell(plan)
         return self.run_plan(chain_of_program(plan.program, chains), plan)
@@ -109,7 +109,7 @@ class GradientFunction:
         request = self.request if cuts.finest.staged else self.request.as_one_program
         certified = compile_within(cuts, request, split.args, split.kwargs)
         if cuts.finest.staged:
-            certified = replace(certified, executable=certified.executable.in_runs())
+            certified = with_runs(certified)
         if batches is not None:
             certified = replace(certified, plan=batches.described(certified.plan))
         return replace(certified, traced_parts=split.settings().traced_parts) if split.kept else certified

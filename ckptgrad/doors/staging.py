@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,6 +12,7 @@ from jax.core import Tracer
 from ckptgrad.doors.compiling import Cut
 from ckptgrad.doors.tracing import TracedChain
 from ckptgrad.errors import StagedError
+from ckptgrad.execution.certified import Certified
 from ckptgrad.execution.staged.gradient import StagedGradient
 from ckptgrad.execution.tiers.tier import Tier
 from ckptgrad.graph.naming import title
@@ -70,3 +72,11 @@ def staged_cut(
         return StagedGradient(plan.program, plan.schedule, assemble, request.progress, tiers, plan.moving_bytes)
 
     return Cut(chain.program, staged, staged=True)
+
+
+def with_runs(certified: Certified) -> Certified:
+    """The plan that was chosen, with runs of its steps as one program each where that is faster.
+
+    Only of that one: for plans that are tried on the way these programs would be compiled in vain.
+    """
+    return replace(certified, executable=certified.executable.in_runs())

@@ -7,26 +7,17 @@ import jax.numpy as jnp
 import pytest
 from jax.extend.core import Primitive
 
-import ckptgrad as cg
-from ckptgrad.graph.graph import KnownCost, Operation, variables_of
+from ckptgrad.graph.graph import KnownCost, Operation
 from ckptgrad.target.footprint import live_inside, peak_inside, scratch, traffic, values_beside, values_inside
 from ckptgrad.target.roofline import Roofline
 from ckptgrad.target.target import described
+from tests.support.operations import graph_of, names_of
 
 CPU = described("cpu")
 X = jnp.ones((16, 8))
 W = jnp.ones((8, 8))
 N, ROW, M = X.nbytes, X.nbytes // 8, W.nbytes
 BATCH = jnp.ones((2, 16, 8))
-
-
-def graph_of(fun, *args):
-    graph = cg.trace(fun, *args)
-    return graph, graph.operations, variables_of(graph.outputs)
-
-
-def names_of(operations, values):
-    return [op.name for op in operations if any(v in values for v in op.outputs)]
 
 
 # Peaks in bytes of a function's own values; its arguments belong to others.

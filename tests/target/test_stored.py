@@ -5,24 +5,14 @@ from __future__ import annotations
 import jax.numpy as jnp
 import pytest
 
-import ckptgrad as cg
-from ckptgrad.graph.graph import variables_of
 from ckptgrad.target.stored import materialised, stored_beside_products
 from ckptgrad.target.target import described
+from tests.support.operations import graph_of, names_of
 
 CPU, TPU = described("cpu"), described("tpu")
 X = jnp.ones((16, 8))
 W = jnp.ones((8, 8))
 BATCH = jnp.ones((2, 16, 8))
-
-
-def graph_of(fun, *args):
-    graph = cg.trace(fun, *args)
-    return graph, graph.operations, variables_of(graph.outputs)
-
-
-def names_of(operations, values):
-    return [op.name for op in operations if any(v in values for v in op.outputs)]
 
 
 SOLID = {

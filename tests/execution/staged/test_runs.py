@@ -76,3 +76,14 @@ def test_runs_end_at_transfers(monkeypatch, tmp_path):
     assert together.executable.peak_bytes <= apart.executable.peak_bytes
     assert_same(together(WS, X), apart(WS, X))
     assert not [*tmp_path.iterdir()]
+
+
+def test_a_call_runs_in_runs_as_well(monkeypatch):
+    ordered = []
+    found = runs.ready
+    monkeypatch.setattr(runs, "ready", lambda orders, target: ordered.extend(orders) or found(orders, target))
+    monkeypatch.setattr(runs, "LARGEST_KEPT", 0)
+    assert_same(
+        cg.value_and_grad(tanh_loss, runtime="staged")(WS, X), jax.jit(jax.value_and_grad(tanh_loss))(WS, X), scale=10
+    )
+    assert any(isinstance(order.work, runs.RunWork) for order in ordered)
