@@ -15,10 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from ckptgrad.autodiff.linearity import pulled_back_linearly
+from ckptgrad.autodiff.reverse import active_variables
 from ckptgrad.axes.proposed import proposals
 from ckptgrad.axes.summed import Summed, summed
 from ckptgrad.doors.tracing import TracedChain
 from ckptgrad.errors import OptionError
+from ckptgrad.graph.graph import Operation
 from ckptgrad.graph.naming import title
 from ckptgrad.results.microbatches import Microbatches
 
@@ -116,6 +119,13 @@ def parts_of(chain: TracedChain, count: int) -> Parts:
         raise OptionError(
             f"microbatches= takes a function that returns its loss alone, and {name} returns more: leave out aux"
         )
+    shared = next(filter(None, (_not_shared_out(chain, loss) for loss in _uncut_sums(chain))), None)
+    if shared is not None:
+        raise OptionError(
+            f"microbatches={count}: what flows back to parameters of {name} passes a custom rule ({shared.source}) that is "
+            f"not known to be linear, as where it clips gradients: of parts that is not what it makes of their sum; apply "
+            f"it to the gradients afterwards, or use chunks=True"
+        )
     of_itself = _differentiated_and_cut(chain)
     if of_itself is not None:
         raise OptionError(
@@ -136,9 +146,22 @@ def counts_of(chain: TracedChain) -> list[int]:
 
 
 def sums_of(chain: TracedChain) -> list[Summed]:
-    """The axes over which the loss of a call is a sum, the best first; none that cuts what is differentiated."""
+    """The axes over which the loss of a call, and so its gradient, is a sum, the best first."""
+    return [loss for loss in _uncut_sums(chain) if _not_shared_out(chain, loss) is None]
+
+
+def _uncut_sums(chain: TracedChain) -> Iterator[Summed]:
+    """The axes over which the loss of a call is a sum, none that cuts what is differentiated."""
     differentiated = {chain.graph.inputs[k] for k in chain.differentiated}
-    return [loss for loss in _all_sums(chain) if differentiated.isdisjoint(loss.found.sliced)]
+    return (loss for loss in _all_sums(chain) if differentiated.isdisjoint(loss.found.sliced))
+
+
+def _not_shared_out(chain: TracedChain, loss: Summed) -> Operation | None:
+    """An operation that all parts have in common, whose rule may make of their cotangents what it would not of the sum."""
+    found = loss.found
+    active = active_variables(chain.graph, [chain.graph.inputs[k] for k in chain.differentiated])
+    moved = (op for op in found.before if not active.isdisjoint(op.outputs))
+    return next((op for op in moved if not pulled_back_linearly(op)), None)
 
 
 def _all_sums(chain: TracedChain) -> Iterator[Summed]:

@@ -1,5 +1,6 @@
 """Which calls may be computed in parts, and what is summed."""
 
+import jax
 import jax.numpy as jnp
 import pytest
 
@@ -49,3 +50,31 @@ def test_sums_of_16_bits_are_carried_in_32():
 def test_what_cannot_be_computed_in_parts_is_refused(function, options, message):
     with pytest.raises(cg.OptionError, match=message):
         parts_of(chain(function, **options), 5)
+
+
+@jax.custom_vjp
+def clipped(w):
+    """Its gradient is clipped: of parts that is not what it is of their sum."""
+    return w
+
+
+clipped.defvjp(lambda w: (w, None), lambda _, g: (g / (1 + jnp.linalg.norm(g)),))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda w, x, y: loss(clipped(w), x, y),
+        lambda w, x, y: loss(w, x, y) + clipped(jnp.sum(w**2)),
+        lambda w, x, y: loss(jax.lax.scan(lambda w, _: (clipped(w), None), w, None, length=2)[0], x, y),
+    ],
+    ids=["parameters", "a penalty", "inside a loop"],
+)
+def test_a_rule_that_is_not_linear_is_not_applied_to_parts(function):
+    with pytest.raises(cg.OptionError, match=r"custom rule \(.*test_microbatches.py:\d+.*not known to be linear"):
+        parts_of(chain(function), 4)
+    assert not counts_of(chain(function))
+
+
+def test_a_rule_that_is_not_linear_may_stand_beside_what_is_differentiated():
+    assert counts_of(chain(lambda w, x, y: loss(w, clipped(x), y))) == [2, 4]
