@@ -9,6 +9,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from ckptgrad.autodiff.linearity import pulled_back_linearly
 from ckptgrad.axes.chunked import Chunkable, chunkable, run_steps
 from ckptgrad.axes.cut import Chunk, Split, State
 from ckptgrad.axes.statements import Passage
@@ -35,7 +36,8 @@ class Followed:
 def followed(graph: Graph, cuts: Sequence[int | None], size: int) -> Followed | None:
     """A program of which inputs are cut along axes into so many entries; None where its parts do not suffice.
 
-    All that a chunk runs must be inside: nothing is sliced from what is made before, and nothing is made of sums.
+    All that a chunk runs must be inside: nothing is sliced from what is made before, and nothing is made of sums. What does
+    not depend on the cut is run by each chunk, so that its gradient of the chunk's cotangent must be a summand.
     """
     start = {v: axis for v, axis in zip(graph.inputs, cuts, strict=True) if axis is not None}
     found = chunkable(graph, start, size)
@@ -43,6 +45,8 @@ def followed(graph: Graph, cuts: Sequence[int | None], size: int) -> Followed | 
         return None
     sliced = {**start, **found.sliced}
     if any(v in sliced for op in found.before for v in op.inputs if isinstance(v, Variable)):
+        return None
+    if not all(map(pulled_back_linearly, found.before)):
         return None
     return Followed(
         tuple(sliced.get(v) for v in graph.inputs),
