@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+from ckptgrad.chain.kind import StageKind
 from ckptgrad.chain.program import Program
 from ckptgrad.costs.compiled import places_of, probes_of, with_probes
 from ckptgrad.costs.estimated import costs_of_stages
@@ -98,11 +99,17 @@ class AskedCosts:
                 kind = stages[action.stage].kind
                 kept[action.stage] = action.keep
                 yield Probe(kind, "forward", action.keep)
-                if not action.output and action.keep is not None:
+                if not action.output and action.keep is not None and _runs_hidden(kind, action.keep):
                     yield repetition(kind, action.keep, self._places[action.stage])
             elif isinstance(action, Backward):
                 i = action.stage
                 yield Probe(stages[i].kind, "backward", kept[i], self._places[i])
+
+
+def _runs_hidden(kind: StageKind, option: int) -> bool:
+    """Whether a forward runs anything that does not produce the outgoing boundary: it does not if its option keeps nothing,
+    as one over chunks in a single pass."""
+    return bool(Probe(kind, "hidden", option).program.operations)
 
 
 def _is_sure(probe: Probe) -> bool:

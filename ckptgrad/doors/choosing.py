@@ -217,10 +217,10 @@ def prefers_chunks(ways: Ways[Program], request: Request) -> bool:
         return False
     if not holds_enough(ways.finest, request):
         return False
-    best = _estimated(ways.whole, request)
+    best = plan_by_estimates(ways.whole, request)
     if not worth_chunking(best, ways.finest, request):
         return False
-    chunked = _estimated(ways.chunked(), request)
+    chunked = plan_by_estimates(ways.chunked(), request)
     if best is None or chunked is None:
         return chunked is not None
     if request.asks_for_least:
@@ -239,7 +239,7 @@ def is_smaller_by_far(chunked: Plan, whole: Plan) -> bool:
     return max(CHUNKS_WORTH * chunked.peak_bytes, chunked.peak_bytes + boundary) < whole.peak_bytes
 
 
-def _estimated(programs: Iterable[Program], request: Request) -> Plan | None:
+def plan_by_estimates(programs: Iterable[Program], request: Request) -> Plan | None:
     """The best plan by estimates; None where none is within the budget."""
     plans: list[Plan] = []
     for program in programs:

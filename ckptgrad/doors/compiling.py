@@ -16,7 +16,7 @@ from ckptgrad.chain.opened import open_is_faster
 from ckptgrad.chain.program import Program
 from ckptgrad.compat import VERSIONS
 from ckptgrad.costs.estimated import estimated_costs
-from ckptgrad.doors.choosing import beside, over_chunks, prefers_chunks, worth_chunking
+from ckptgrad.doors.choosing import beside, over_chunks, plan_by_estimates, prefers_chunks, worth_chunking
 from ckptgrad.errors import BudgetError, ScheduleError, TierError
 from ckptgrad.execution.certified import Certified
 from ckptgrad.execution.certify import certify_faster
@@ -228,9 +228,23 @@ class _Search:
         """What is better of the best so far and the plans over chunks; for the smallest plan one cut, by estimates."""
         if self.request.asks_for_least:
             cuts = [min(cuts, key=lambda cut: minimum_peak(estimated_costs(cut.program))[0])]
+        elif self.cuts.finest.program.target.platform.slow_probes:
+            cuts = sorted(cuts, key=lambda cut: self._estimated_seconds(cut.program, budget))
         for cut in cuts:
-            best = self._priced(best, cut, budget, errors)
+            if best is None or self._is_worth_asking(best, cut, budget):
+                best = self._priced(best, cut, budget, errors)
         return best
+
+    def _is_worth_asking(self, best: Certified, cut: Cut, budget: int | None) -> bool:
+        """Whether a plan of another cut may be better than the best so far: where to ask about its stages takes long, it is
+        not done unless that plan is faster by estimates alone."""
+        if self.request.asks_for_least or not cut.program.target.platform.slow_probes:
+            return True
+        return self._estimated_seconds(cut.program, budget) < self._estimated_seconds(best.plan.program, budget)
+
+    def _estimated_seconds(self, program: Program, budget: int | None) -> float:
+        plan = plan_by_estimates([program], replace(self.request, budget=budget))
+        return inf if plan is None else plan.seconds
 
     def _scale(self, costs: ChainCosts | None) -> ChainCosts:
         return estimated_costs(self.cuts.finest.program) if costs is None else costs

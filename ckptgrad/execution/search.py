@@ -6,6 +6,7 @@ from functools import partial
 from math import floor, inf, log
 from typing import Any
 
+from ckptgrad.chain.kind import StageKind
 from ckptgrad.chain.opened import open_is_faster
 from ckptgrad.errors import BudgetError
 from ckptgrad.execution.trials import AnyPlan, Build, Planned, Trial, Trials, actions_of, target_of
@@ -30,6 +31,13 @@ SLACK = 0.03
 MOST_CLIMBED, MOST_STEPS = 6, 48
 # A plan this near to the fastest one's time is fast enough.
 WORTH = 1.01
+# The seconds of plans whose stages the compiler was not asked about are up to this factor too low, where asking takes long:
+# by 1 to 10 % for transformers, GELU layers and experts on a v5e.
+UNASKED = 1.08
+# A plan of which the compiler was asked about all stages is compiled first if by its costs it is slower by this at most.
+NEARLY = 1.06
+# Where compiling takes long, the climb goes on if a plan so many rungs further on is faster by this factor.
+AHEAD, AHEAD_WORTH = 4 * STEP, 1.02
 # A plan is tried if this share of its prediction, corrected by the last plan's error, is within the budget.
 DIP = 0.95
 # Temporaries below which it is not worth compiling other plans beside one.
@@ -112,6 +120,9 @@ def _within(
     first = _first_rung(trials, budget)
     if trials.planned(_aim(first))[0].seconds >= than:
         return None
+    asked = _asked_instead(trials, trials.planned(_aim(first))[0], budget, than)
+    if asked is not None:
+        return asked
     top = _climbed(trials, first, budget)
     # What was passed on the way up fits.
     lowest = top - STEP if top > first else 0
@@ -123,6 +134,9 @@ def _within(
             return uniform
         if planned[0].seconds >= than:
             return None
+        asked = _asked_instead(trials, planned[0], budget, than)
+        if asked is not None:
+            return asked
         trial = trials.tried(*planned)
         if trial.peak_bytes <= budget:
             return trial
@@ -151,6 +165,38 @@ def _within(
         elif excess > FAR * budget or trials.count >= MAX_ROUNDS:
             aim = min(aim, trial.plan.peak_bytes) - excess
         rung = max(lowest, min(rung - 1, floor(log(max(aim, 1), RUNG))) // apart * apart)
+
+
+def _asked_instead(trials: Trials[AnyPlan], plan: AnyPlan, budget: int, than: float) -> Trial[AnyPlan] | None:
+    """The fastest of the smallest plans, where compiling takes long and that is about as fast as the plan for a budget.
+
+    The compiler was asked about all stages of it, if it runs none but those of the smallest plan: what is told of it is
+    surer than that another one is faster (`UNASKED`), and to compile both takes twice as long. Which one that is does not
+    depend on the budget, so that a larger one takes it only where a smaller one does that has room for it.
+    """
+    if not target_of(plan).platform.slow_probes:
+        return None
+    least, enough = trials.planned(1)[0], UNASKED * plan.seconds
+    near = [trials.planned(int(times * least.peak_bytes)) for times in (1.0, *NEAR_LEAST)]
+    asked = [pair for pair in near if _is_asked(pair[0], least)]
+    if not asked:
+        return None
+    known, jitted = min(asked, key=lambda pair: pair[0].seconds)
+    if known.peak_bytes > budget or known.seconds > min(NEARLY * plan.seconds, than):
+        return None
+    if actions_of(known) == actions_of(plan):
+        return None
+    trial = trials.tried(known, jitted)
+    return trial if trial.peak_bytes <= budget and _as_stated(trial) <= enough else None
+
+
+def _is_asked(planned: Planned, least: Planned) -> bool:
+    """Whether a plan runs no other backwards than the smallest one."""
+    return _backwards(planned) <= _backwards(least)
+
+
+def _backwards(planned: Planned) -> set[tuple[StageKind, int]]:
+    return {(part.program.stages[i].kind, keep) for part in planned.parts for i, keep in part.schedule.kept.items()}
 
 
 def _floor(smallest: Planned) -> Floor | None:
@@ -262,7 +308,7 @@ def _faster_as_stated(trials: Trials[AnyPlan], found: Trial[AnyPlan], budget: in
         if not found.plan.fenced or stated <= WORTH * found.seconds:
             break
         plan, jitted = trials.planned(budget >> halved)
-        if plan.seconds >= stated:
+        if plan.seconds * (1.0 if _is_asked(plan, trials.planned(1)[0]) else UNASKED) >= stated:
             break
         if actions_of(plan) == actions_of(found.plan):
             continue
@@ -310,18 +356,23 @@ def _climbed(trials: Trials[AnyPlan], first: int, budget: int) -> int:
     """The rung on which the climb ends: the first whose plan uses the budget, or after which no plan is worth trying.
 
     A plan is worth trying if some plan is faster than the last one (`WORTH`), and if its prediction, corrected by the last
-    one's error, is within the budget or nearly so (`DIP`).
+    one's error, is within the budget or nearly so (`DIP`). Where compiling takes long, the last one must be slower than
+    others by more than what is unsure of them (`UNASKED`), and than one within a little more bytes (`AHEAD`).
     """
     rung, planned = first, trials.planned(_aim(first))
     fastest: float | None = None
     last = first + MOST_STEPS * STEP
+    slow = target_of(planned[0]).platform.slow_probes
+    near = UNASKED if slow else WORTH
     while (taken := trials.taken(*planned)) < (1 - SLACK) * budget and trials.count <= MOST_CLIMBED and rung < last:
         fastest = trials.build(None)[0].seconds if fastest is None else fastest
         following = trials.planned(_aim(rung + STEP))
         # The first plan that is not the same is above this rung's aim, wherever it is.
         predicted = max(following[0].peak_bytes, _aim(rung))
         error = taken / max(1, planned[0].peak_bytes)
-        if planned[0].seconds <= fastest * WORTH or DIP * error * predicted > budget:
+        if planned[0].seconds <= fastest * near or DIP * error * predicted > budget:
+            break
+        if slow and AHEAD_WORTH * trials.planned(_aim(rung + AHEAD))[0].seconds > planned[0].seconds:
             break
         rung, planned = rung + STEP, following
     return rung

@@ -28,7 +28,7 @@ from ckptgrad.target.target import Target
 MOST_UNIFORM = 3
 
 # Plans that are kept while others are tried.
-MOST_PLANNED = 2
+MOST_PLANNED = 4
 
 _QUANTITIES = tuple(f"{field.name} of a whole program" for field in fields(Memory))
 

@@ -11,8 +11,11 @@ from jax import lax
 
 import ckptgrad as cg
 from ckptgrad.chain.program import forget_kinds
+from ckptgrad.costs import asked
+from ckptgrad.costs.asked import AskedCosts
 from ckptgrad.example_models import unet
 from ckptgrad.target.allocated import compiled_memory
+from ckptgrad.target.target import described
 from tests.support.probes import probes_from_now_on
 
 DEPTH = 8
@@ -148,3 +151,23 @@ def test_a_unet_is_not_refused_before_the_compiler_was_asked():
     assert predicted <= budget
     assert compiled_memory(jax.jit(door).lower(*args).compile()).peak_bytes == pytest.approx(predicted, rel=0.1)
     assert door.compile(*args).peak_bytes <= budget
+
+
+def test_nothing_is_asked_about_a_forward_that_runs_nothing(monkeypatch):
+    """That of a last stage which does all in one pass over chunks: it is no repetition of the stage run whole."""
+
+    def loss(ws, x):
+        for w in ws:
+            x = x + jnp.tanh(x @ w) @ w.T
+        return (x**2).mean()
+
+    probed = []
+    monkeypatch.setattr(asked, "compile_probes", probed.extend)
+    monkeypatch.setattr(asked, "with_probes", lambda program, alone, places, asked: alone)
+    ws, x = [jax.ShapeDtypeStruct((64, 512), jnp.float32)] * 4, jax.ShapeDtypeStruct((2048, 64), jnp.float32)
+    plan = cg.plan(loss, ws, x, budget="min", chunks=True, costs="estimate", target=described("tpu"))
+    last = plan.program.stages[-1].kind
+    keep = plan.schedule.kept[len(plan.program.stages) - 1]
+    assert last.options[keep].name.endswith("in one pass")
+    assert AskedCosts(plan.program).ask(plan.schedule, sure=True, most=100, only_backwards=True)
+    assert [(p.run, p.option) for p in probed if p.kind is last] == [("backward", keep)]

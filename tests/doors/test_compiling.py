@@ -140,6 +140,44 @@ def test_nothing_is_asked_about_stages_where_the_open_program_is_taken_anyway(
     assert programs == [program] * asked
 
 
+@pytest.mark.parametrize(
+    ("slow", "pace", "asked"),
+    [
+        # By estimates alone the second cut over chunks is faster, the same, or slower: it is asked about first, or not.
+        (True, 2.0, ["second"]),
+        (True, 1.0, ["first"]),
+        (True, 0.5, ["first"]),
+        (False, 0.5, ["first", "second"]),
+    ],
+)
+def test_where_questions_take_long_no_cut_over_chunks_is_asked_about_that_is_slower_by_estimates(
+    compile_imagined, monkeypatch, slow, pace, asked
+):
+    found = []
+    names = {}
+
+    def costs(program, request):
+        found.append(names[program])
+        return program
+
+    def by_estimates(programs, request):
+        plans = []
+        for program in programs:
+            with suppress(cg.BudgetError):
+                plans.append(program.build(request.budget)[0])
+        return min(plans, key=lambda plan: plan.seconds, default=None)
+
+    monkeypatch.setattr(compiling, "costs_to_compile", costs)
+    monkeypatch.setattr(compiling, "plan_by_estimates", by_estimates)
+    monkeypatch.setattr(compiling, "prefers_chunks", lambda ways, request: True)
+    monkeypatch.setattr(compiling, "beside", lambda plan, planned, programs: plan)
+    whole, first, second = (Imagined([900], [900], slow=slow, pace=p) for p in (0.1, 1.0, pace))
+    names |= {first: "first", second: "second", whole: "whole"}
+    cuts = Ways([Cut(whole, whole.number_of)], lambda: [Cut(p, p.number_of) for p in (first, second)])
+    compile_within(cuts, Request(budget=1000), (), {})
+    assert found == asked
+
+
 def test_no_other_stages_are_compiled_beside_an_open_program(compile_imagined):
     fine, coarse = Imagined([900, 2000], [900, 2000], opened=1900), Imagined([800], [800], pace=100.0)
     assert not compile_imagined([fine, coarse], 2000).plan.fenced

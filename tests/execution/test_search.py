@@ -255,3 +255,40 @@ def test_a_program_that_the_compiler_refuses_for_its_memory_is_not_taken():
 
     imagined.target.compile = refuse
     assert certify(imagined.build, (), {}, None, may_open=True).plan.fenced
+
+
+@pytest.mark.parametrize(
+    ("asked", "slow", "stated", "taken", "number", "compilations"),
+    [
+        # The compiler was asked about all that the smaller one runs, and it is about as fast.
+        ({18}, True, 0.053, 140, 18, 1),
+        # It takes longer than was told of it, or more bytes than there are.
+        ({18}, True, 0.055, 140, 19, 2),
+        ({18}, True, 0.053, 1100, 19, 2),
+        # It is unsure as well, or there is time to try all; another one is asked about, which is slower by more than that.
+        (set(), True, 0.053, 140, 19, 1),
+        ({18}, False, 0.053, 140, 19, 1),
+        ({17}, True, 0.053, 140, 19, 1),
+    ],
+)
+def test_where_compiling_takes_long_a_plan_that_is_known_goes_before_one_that_is_hardly_faster(
+    asked, slow, stated, taken, number, compilations
+):
+    predicted = [*range(100, 136, 2), 140, 1000]
+    seconds = [1 / (1 + n) for n in range(20)]
+    seconds[18] = stated
+    imagined = Imagined(predicted, [*predicted[:18], taken, 1000], seconds=seconds, slow=slow, near=True, asked=asked)
+    found = certify(imagined.build, (), {}, 1040)
+    assert found.plan.number == number
+    assert imagined.compilations == compilations
+
+
+@pytest.mark.parametrize(("slow", "compilations"), [(False, 2), (True, 1)])
+def test_where_compiling_takes_long_bytes_are_left_unused_that_would_make_a_plan_hardly_faster(slow, compilations):
+    """Each plan is faster by half a hundredth than the one before, and those far beyond the budget by more."""
+    predicted = [*range(100, 299), 950, 975, 1000, 1025, *range(5000, 5060)]
+    taken = [*predicted[:199], 800, 825, 850, 1100, *predicted[203:]]
+    imagined = Imagined(predicted, taken, slow=slow)
+    found = certify(imagined.build, (), {}, 1000)
+    assert found.peak_bytes == (800 if slow else 850)
+    assert imagined.compilations == compilations

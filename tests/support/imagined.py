@@ -51,7 +51,7 @@ class Imagined:
     The last number is that of the plan whose stages are open, on a device with `memory` bytes; `seconds` are what the
     compiler says of that one, or, in a list, of each. `uniform` are the numbers of the plans that are uniform too. Plans are
     `pace` times as fast as those of another. To ask the compiler about a stage may be `slow`, and chunks may stay `near`.
-    To store all is predicted to take `everything`.
+    To store all is predicted to take `everything`. Plans with the numbers `asked` run the backwards of the smallest alone.
     """
 
     def __init__(
@@ -66,10 +66,12 @@ class Imagined:
         slow=False,
         everything=0,
         near=False,
+        asked=(),
     ):
         self.predicted, self.taken, self.compilations, self.everything = predicted, [*taken, opened], 0, everything
         self.uniform, self.pace, self.devices = set(uniform), pace, 1
-        self.stages, self.chunked = (SimpleNamespace(kind=self),), False
+        self.stages, self.chunked = (SimpleNamespace(kind=self),) * len(predicted), False
+        self.asked = {*asked}
         self.target = SimpleNamespace(
             key=("imagined", ""),
             attached=False,
@@ -103,7 +105,8 @@ class Imagined:
         if not within:
             raise cg.BudgetError(limit, self.predicted[0], None, "imagined")
         number = within[-1]
-        schedule = cg.Schedule((cg.Forward(number),), policy or "imagined")
+        keep = 0 if number in self.asked else number
+        schedule = cg.Schedule((cg.Forward(number, keep=keep),), policy or "imagined")
         plan = ImaginedPlan(self, schedule, self.predicted[number], self.floor, fenced)
         return plan, self.number_of(plan)
 
