@@ -30,6 +30,7 @@ from ckptgrad.stage.save_options import Saveable
 from ckptgrad.target.partitioner import mesh_of
 from ckptgrad.target.roofline import Roofline
 from ckptgrad.target.target import Target
+from ckptgrad.target.tiled import pad_to_tiles
 
 T = TypeVar("T")
 
@@ -92,6 +93,7 @@ class StageKind:
         lay_out_joint(differentiated, {v: own.sharding for v, own in edges.items() if not own.loose})
         for v, own in edges.items():
             v.loose = v.loose or own.loose
+        pad_to_tiles(differentiated.operations, self.target.platform)
         return differentiated
 
     def _writing(self) -> AbstractContextManager[None]:
@@ -193,6 +195,8 @@ class StageKind:
         given = self.last, axes, arriving
         with self._writing():
             choices = chunked_choices(graph, wrt, variables_of(seeds), whole, Roofline(self.target), *given)
+        for _, part in choices:
+            pad_to_tiles(part.joint.operations, self.target.platform)
         return [Option(name, part) for name, part in choices]
 
     @once

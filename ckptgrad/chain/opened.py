@@ -22,6 +22,7 @@ from ckptgrad.target.footprint import channels_last, peak_inside
 from ckptgrad.target.platform import Form, Isolation
 from ckptgrad.target.roofline import Roofline
 from ckptgrad.target.target import Target
+from ckptgrad.target.tiled import pad_to_tiles
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,7 @@ class _Opening:
             for v, g in zip(stage.differentiated, joint.gradients, strict=True):
                 if g is not None:
                     self.accumulate(v, own.get(g, g))
+        pad_to_tiles(self.operations, program.target.platform, program.graph.inputs)
         gradients = [self.table[v] for v in program.wrt if v in self.table]
         results = [*map(self.value, variables_of(program.graph.outputs)), *gradients]
         return Opened(program, tuple(self.operations), tuple(variables_of(results)))

@@ -34,6 +34,7 @@ from ckptgrad.once import once
 from ckptgrad.stage.save_options import Saveable
 from ckptgrad.target.partitioner import mesh_of
 from ckptgrad.target.target import Target
+from ckptgrad.target.tiled import pad_to_tiles
 
 # What a function reads beside its arguments, as reports name it.
 CAPTURED = "captured arrays"
@@ -271,6 +272,7 @@ def build_program(
     """
     # From a seed that is no value of the graph nothing flows back: all gradients would be zero.
     assert {*variables_of(seeds)} <= {*graph.variables}
+    pad_to_tiles(graph.operations, target.platform, graph.inputs)
     cuts = find_cuts(graph, target) if cuts is None else cuts
     return _Builder(graph, wrt, variables_of(seeds), target, cuts, saveable, encodings, chunked, whole).build()
 

@@ -12,6 +12,7 @@ from ckptgrad.graph.traits import is_product, is_same_numbers
 from ckptgrad.target.footprint import peak_inside, values_inside
 from ckptgrad.target.roofline import Roofline
 from ckptgrad.target.target import Target
+from ckptgrad.target.tiled import pad_to_tiles
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Turn:
     def cost(self, loop: ChunkLoop, roofline: Roofline) -> KnownCost:
         """The bytes of one turn, and the seconds of all of them."""
         target = roofline.target
+        pad_to_tiles(self.operations, target.platform, self.whole)
         held = peak_inside(self.operations, self._elsewhere(target), self.results, target, self.cut)
         seconds = loop.count * self._seconds(held, roofline)
         return KnownCost(seconds, held + self.carried, inside=partial(self.inside, roofline.target))

@@ -23,6 +23,8 @@ from ckptgrad.results.plan import Plan
 
 # Stages that run over chunks are considered where the others take this much longer than without a budget.
 CHUNKS_WORTH = 1.1
+# Where chunks stay near, plans over them are looked at if by estimates others take this much longer.
+NEAR_WORTH = 1.01
 
 
 @uncollected()
@@ -205,9 +207,9 @@ def holds_enough(finest: Program, request: Request) -> bool:
 def prefers_chunks(ways: Ways[Program], request: Request) -> bool:
     """Whether stages that run over chunks are planned first, and others only where these keep no budget.
 
-    That is so where, by estimates alone, for which no compiler is asked, they are the better ones by far (`CHUNKS_WORTH`; at
-    all where they stay near): keep a budget that others do not, are faster within it, or hold less where the smallest plan
-    is asked for.
+    That is so where, by estimates alone, for which no compiler is asked, they are the better ones by far (`CHUNKS_WORTH`; a
+    little, `NEAR_WORTH`, where they stay near): keep a budget that others do not, are faster within it, or hold less where
+    the smallest plan is asked for.
 
     Args:
         ways: to cut the call.
@@ -225,7 +227,7 @@ def prefers_chunks(ways: Ways[Program], request: Request) -> bool:
         return chunked is not None
     if request.asks_for_least:
         return is_smaller_by_far(chunked, best)
-    worth = 1.0 if ways.finest.target.platform.near_memory else CHUNKS_WORTH
+    worth = NEAR_WORTH if ways.finest.target.platform.near_memory else CHUNKS_WORTH
     return worth * chunked.seconds < best.seconds
 
 

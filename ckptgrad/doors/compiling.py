@@ -16,7 +16,7 @@ from ckptgrad.chain.opened import open_is_faster
 from ckptgrad.chain.program import Program
 from ckptgrad.compat import VERSIONS
 from ckptgrad.costs.estimated import estimated_costs
-from ckptgrad.doors.choosing import beside, over_chunks, plan_by_estimates, prefers_chunks, worth_chunking
+from ckptgrad.doors.choosing import NEAR_WORTH, beside, over_chunks, plan_by_estimates, prefers_chunks, worth_chunking
 from ckptgrad.errors import BudgetError, ScheduleError, TierError
 from ckptgrad.execution.certified import Certified
 from ckptgrad.execution.certify import certify_faster
@@ -237,10 +237,10 @@ class _Search:
 
     def _is_worth_asking(self, best: Certified, cut: Cut, budget: int | None) -> bool:
         """Whether a plan of another cut may be better than the best so far: where to ask about its stages takes long, it is
-        not done unless that plan is faster by estimates alone."""
+        not done unless that plan is faster by estimates alone (`NEAR_WORTH`)."""
         if self.request.asks_for_least or not cut.program.target.platform.slow_probes:
             return True
-        return self._estimated_seconds(cut.program, budget) < self._estimated_seconds(best.plan.program, budget)
+        return NEAR_WORTH * self._estimated_seconds(cut.program, budget) < self._estimated_seconds(best.plan.program, budget)
 
     def _estimated_seconds(self, program: Program, budget: int | None) -> float:
         plan = plan_by_estimates([program], replace(self.request, budget=budget))

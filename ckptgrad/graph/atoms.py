@@ -28,6 +28,7 @@ class Variable:
         aval: JAX's abstract value (shape, dtype, weak type).
         sharding: how it lies over several devices, where that is known; None: whole on the one that holds it.
         loose: whether devices may hold less of it than `sharding` says, which cannot say all that the partitioner does.
+        elements: the number of elements that it has memory for, where that is known to be padded; None: for its own.
 
     Example:
         >>> import jax.numpy as jnp, ckptgrad as cg
@@ -36,12 +37,13 @@ class Variable:
         (Variable(float32[2,3]), 24)
     """
 
-    __slots__ = ("aval", "loose", "sharding")
+    __slots__ = ("aval", "elements", "loose", "sharding")
 
     def __init__(self, aval: Aval, sharding: NamedSharding | None = None) -> None:
         self.aval = aval
         self.sharding = sharding
         self.loose = False
+        self.elements: int | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -66,6 +68,7 @@ class Constant:
     __slots__ = ("aval", "value")
     sharding = None
     loose = False
+    elements = None
 
     def __init__(self, value: Any, aval: Aval) -> None:
         self.value = value
@@ -89,11 +92,18 @@ def is_in_host(aval: Aval) -> bool:
     return getattr(aval, "memory_space", None) is jax.memory.Space.Host
 
 
-def device_bytes(atom: Atom) -> int:
-    """Bytes of a value in one device's memory, that of the fullest device where the others hold less."""
+def device_bytes(atom: Atom, padded: bool = True) -> int:
+    """Bytes of a value in one device's memory, that of the fullest device where the others hold less.
+
+    Args:
+        atom: the value.
+        padded: whether elements count that are there to fill tiles.
+    """
     if is_in_host(atom.aval):
         return 0
     if atom.sharding is None:
+        if padded and atom.elements is not None:
+            return -(-atom.elements * _bits(atom.aval.dtype) // 8)
         return aval_bytes(atom.aval)
     parts = parts_of(atom.sharding, len(atom.aval.shape))
     return -(-math.prod(-(-n // k) for n, k in zip(atom.aval.shape, parts, strict=True)) * _bits(atom.aval.dtype) // 8)

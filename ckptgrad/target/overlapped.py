@@ -132,4 +132,4 @@ class _Fusions:
         if self.near:
             written, read = (v for v in written if v in self.results), (v for v in read if v not in self.made)
         rates = self.target.rates
-        return self.target.total_bytes(written) / rates.write_rate + self.target.total_bytes(read) / rates.read_rate
+        return self.target.moved_bytes(written) / rates.write_rate + self.target.moved_bytes(read) / rates.read_rate

@@ -69,6 +69,7 @@ class Platform:
         adds_products: what is added to a total of its type right after a product is added by that product.
         starts_kernels: operations are kernels, each of which takes `Rates.launch` to start, outside of loops too.
         reshapes_in_place: a value and its reshape are one buffer.
+        tile: the rows and columns of the tiles in which two axes of each array are laid out (`target.tiled`); None: of none.
         repeats_transcendentals: exp, tanh and the like are done again in each fusion that reads them, rather than stored.
         repeats_half: those of half precision too.
         open_stores_half: these are stored where stages are open to each other: fusions that cross their edges write them.
@@ -104,6 +105,7 @@ class Platform:
     adds_products: bool = False
     starts_kernels: bool = False
     reshapes_in_place: bool = True
+    tile: tuple[int, int] | None = None
     repeats_transcendentals: bool = True
     repeats_half: bool = True
     open_stores_half: bool = False

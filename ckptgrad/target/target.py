@@ -115,6 +115,10 @@ class Target:
         """Bytes that these values take together."""
         return sum(map(device_bytes, atoms))
 
+    def moved_bytes(self, atoms: Iterable[Atom]) -> int:
+        """Bytes of these values that are moved where they are written or read: their own elements."""
+        return sum(device_bytes(atom, padded=False) for atom in atoms)
+
     @property
     def memory_bytes(self) -> int | None:
         """Bytes of the memory of one device that programs run in; None where they are not known."""

@@ -27,6 +27,7 @@ PLATFORM = Platform(
     slices_first=True,
     # The last two axes are laid out in tiles.
     reshapes_in_place=False,
+    tile=(8, 128),
     slow_probes=True,
     # 2.7 to 7.8 % for transformers.
     excess=0.03,
