@@ -33,6 +33,7 @@ from ckptgrad.compat.primitives import (
 )
 from ckptgrad.compat.references import has_no_derivative, indices_of, reshape_of
 from ckptgrad.compat.rule_identity import is_jaxs, rule_identity
+from ckptgrad.compat.tracers import trace_of
 from ckptgrad.compat.versions import ACOSH_BY_FACTORS, GPU_KERNEL_OPTIONS, OPEN_CONVOLUTIONS_ARE_SMALL, VERSIONS, installed
 
 __all__ = [
@@ -73,4 +74,5 @@ __all__ = [
     "rule_identity",
     "scan_counts",
     "spmd_axis_names",
+    "trace_of",
 ]

@@ -21,6 +21,7 @@ from ckptgrad.axes.proposed import proposals
 from ckptgrad.axes.summed import Summed, summed
 from ckptgrad.doors.tracing import TracedChain
 from ckptgrad.errors import OptionError
+from ckptgrad.graph.evaluate import like_aval
 from ckptgrad.graph.graph import Operation
 from ckptgrad.graph.naming import title
 from ckptgrad.results.microbatches import Microbatches
@@ -75,7 +76,8 @@ class Parts:
 
         zeros = [jnp.zeros(a.aval.shape, _summed_in(a.aval.dtype)) for a in self._sums]
         value, *gradients = (
-            s.astype(a.aval.dtype) for s, a in zip(lax.fori_loop(0, self.count, step, zeros), self._sums, strict=True)
+            like_aval(s.astype(a.aval.dtype), a.aval)
+            for s, a in zip(lax.fori_loop(0, self.count, step, zeros), self._sums, strict=True)
         )
         return value, gradients
 

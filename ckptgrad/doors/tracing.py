@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,6 +24,7 @@ from ckptgrad.chain.runs import cuts_of_runs
 from ckptgrad.chain.shard_maps.split import split_shard_maps
 from ckptgrad.costs.blocks import block_program
 from ckptgrad.doors.calling import Call
+from ckptgrad.doors.captured import check_nothing_is_captured, trace_of_any
 from ckptgrad.doors.leaves import NUMBERS, float0_zeros, has_gradient
 from ckptgrad.doors.outputs import check_are_arrays, check_scalar, output_and_aux
 from ckptgrad.doors.placing import Shardings, leaf_shardings
@@ -52,6 +54,7 @@ class Returned:
         aux_leaves: the leaves of aux that are not results of the program.
         references: those from outside that the function wrote; what it left in them are the last results of the program.
         reads_references: whether there are any from outside, which were read when the call was traced.
+        trace: in which the function ran.
     """
 
     tree: Any
@@ -59,6 +62,7 @@ class Returned:
     aux_leaves: tuple[Any, ...]
     references: tuple[Any, ...] = ()
     reads_references: bool = False
+    trace: weakref.ref[Any] | None = None
 
     @property
     def count(self) -> int:
@@ -118,7 +122,7 @@ def trace_program(
         leaves, tree = jax.tree.flatten(out)
         aux_leaves, aux_tree = jax.tree.flatten(aux)
         kept = tuple(_IN_PROGRAM if isinstance(x, jax.Array) else x for x in aux_leaves)
-        returned[:] = [Returned(tree, aux_tree, kept)]
+        returned[:] = [Returned(tree, aux_tree, kept, trace=trace_of_any(jax.tree.leaves((args, kwargs))))]
         return [*leaves, *(x for x in aux_leaves if isinstance(x, jax.Array))]
 
     with deep_stack():
@@ -262,6 +266,7 @@ def trace_chain(
     Raises:
         OptionError: as from `leaf_shardings` and `check_is_seen`.
         GradientTypeError: the output is not what `has_aux` or `scalar` ask for.
+        NoDerivativeError: as from `check_nothing_is_captured`.
     """
 
     def check(out: Any) -> None:
@@ -288,6 +293,7 @@ def trace_chain(
     elif cutting is Cutting.BLOCKS:
         program = block_program(graph, wrt, seeds, target, saveable, encodings)
     program = program or build_program(graph, wrt, seeds, target, saveable=saveable, encodings=encodings)
+    check_nothing_is_captured(program, returned.trace)
     program = _named(program, call, returned)
     devices = max(unseen, program.devices)
     in_parts = parts.graph is not traced.graph

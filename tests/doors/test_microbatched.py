@@ -73,3 +73,12 @@ def test_a_budget_below_the_sums_names_what_would_do():
 def test_they_are_not_run_stage_by_stage():
     with pytest.raises(cg.OptionError, match="microbatches="):
         cg.grad(loss, microbatches=2, runtime="staged")
+
+
+def test_weak_types_stay_weak():
+    x = np.ones((4, 3))
+    whole, parts = (
+        gradient(lambda scale, x: jnp.mean(jnp.tanh(x * scale) ** 2))(2.0, x)
+        for gradient in (jax.value_and_grad, lambda f: cg.value_and_grad(f, microbatches=2))
+    )
+    assert [a.weak_type for a in whole] == [a.weak_type for a in parts] == [False, True]
