@@ -49,6 +49,9 @@ MOST_QUESTIONS = 3
 # take so many times the least bytes.
 UNSURE = 0.08
 NEAR_LEAST = (1.05, 1.1, 1.2, 1.35, 1.5)
+# Where every question takes long, another smallest plan is asked about if the first one takes more by this share: what one
+# option of a stage takes beyond its estimate is taken to hold for the others, too.
+FAR_OFF = 0.2
 # The budgets of those plans where every question takes long, or stages may run over chunks and a call takes less time than
 # to ask about them, at about so many seconds a question.
 FEW_ASKED_BUDGETS: tuple[Budget, ...] = ("min",)
@@ -269,9 +272,10 @@ def costs_to_compile(program: Program, request: Request) -> ChainCosts:
     are does not depend on the budget: plans by different costs cannot be compared, and a larger budget must not give a
     slower one. Where every question takes long, or stages may run over chunks, about the backwards of the smallest plan
     alone: these set its peak, each of them does its stage's forward again, and how far off they are is taken to hold for the
-    stage's other programs. Where chunks are asked about in less time than one call takes, about those of further plans, and
-    all of those over chunks: what a compiler holds in a loop grows with the chunk. For the smallest plan, of stages with
-    loops or very many programs those that it runs.
+    stage's other programs; if they are far off (`FAR_OFF`), about those of the plan that is the smallest then. Where chunks
+    are asked about in less time than one call takes, about those of further plans, and all of those over chunks: what a
+    compiler holds in a loop grows with the chunk. For the smallest plan, of stages with loops or very many programs those
+    that it runs.
 
     Raises:
         OptionError: nothing here compiles for the program's target.
@@ -291,13 +295,16 @@ def costs_to_compile(program: Program, request: Request) -> ChainCosts:
         budgets = ASKED_BUDGETS if many else FEW_ASKED_BUDGETS
         if many and program.chunked:
             asked.ask_over_chunks(most=MOST_PROBES)
-    for _ in range(1 if few else MOST_QUESTIONS):
+    for _ in range(MOST_QUESTIONS):
         actions: list[Action] = []
+        least = minimum_peak(asked.costs)[0] if platform.slow_probes else None
         for budget in budgets:
             # A schedule that is given may be one of other stages.
             with suppress(BudgetError, ScheduleError):
                 actions += _decide(program, replace(request, budget=budget), asked.costs)[0]
         if not asked.ask(actions, sure=True, most=MOST_PROBES, only_backwards=few):
+            break
+        if few and (least is None or minimum_peak(asked.costs)[0] <= (1 + FAR_OFF) * least):
             break
     return asked.costs
 

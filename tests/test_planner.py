@@ -114,6 +114,39 @@ def test_where_few_options_are_asked_about_costs_do_not_depend_on_the_budget():
     assert all(c == costs[0] for c in costs)
 
 
+@pytest.mark.parametrize(("slow", "bytes_more", "questions"), [(True, 2**20, 2), (True, 16, 1), (False, 2**20, 1)])
+def test_where_questions_take_long_a_smallest_plan_that_takes_far_more_than_estimated_is_not_the_last(
+    monkeypatch, slow, bytes_more, questions
+):
+    asked = []
+
+    class Asked:
+        """Costs by which each backward takes more once something was asked."""
+
+        def __init__(self, program):
+            self.costs = self.estimated = estimated_costs(program)
+
+        def ask(self, actions, **_):
+            asked.append(len(actions))
+            if len(asked) == 1:
+                stages = [
+                    replace(s, options=tuple(replace(o, backward_transient=bytes_more) for o in s.options))
+                    for s in self.costs.stages
+                ]
+                self.costs = replace(self.costs, stages=tuple(stages))
+            return True
+
+    monkeypatch.setattr(planner, "AskedCosts", Asked)
+    target = attached()
+    platform = replace(target.platform, quick_probes=False, slow_probes=slow)
+    program = cg.plan(layers, *LAYERS, target=replace(target, platform=platform)).program
+    if not slow:
+        program = replace(program, chunked=True)
+    costs_to_compile(program, Request(budget=2**30))
+    assert len(asked) == questions
+    assert all(asked)
+
+
 @pytest.mark.slow
 def test_a_gpus_compiler_is_asked_about_every_option_for_the_smallest_plan_and_before_a_budget_is_refused():
     """What few options take more than estimated, the others need not."""
