@@ -11,7 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ckptgrad.autodiff.reverse import active_variables
 from ckptgrad.bytes import Budget
+from ckptgrad.compat import CUSTOM_VJP, HI_CALL
 from ckptgrad.doors.calling import Call, check_function, check_runs, make_call
 from ckptgrad.doors.forward import push_along
 from ckptgrad.doors.inputs import check_inputs, check_real_inputs
@@ -28,6 +30,7 @@ from ckptgrad.jacobian.segments import Segment, Values, blocks_of, cut_where_sma
 from ckptgrad.planning.schedule import Schedule
 from ckptgrad.request import Request
 from ckptgrad.rules.forms import gradients_in
+from ckptgrad.rules.subgraphs import calls_any
 from ckptgrad.target.named import TargetChoice
 
 
@@ -176,18 +179,18 @@ class JacobianFunction:
 
     def plan(self, *args: Any, **kwargs: Any) -> JacobianPlan:
         """The bracketing for these arguments (arrays or ShapeDtypeStructs)."""
-        return plan_product(self._segments(self._trace(self._call(args, kwargs))), self.mode)
+        return self._planned(self._trace(self._call(args, kwargs)))[1]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         call, target = self._call(args, kwargs), self.request.compiled_for
         check_runs(target, call.leaves)
         traced = self._trace(call)
-        segments = self._segments(traced)
+        segments, plan = self._planned(traced)
         values = Values(traced.graph, traced.call.leaves, segments)
         blocks: dict[tuple[Any, Any], Any] = {}
         if segments:
             with gradients_in(target.platform.forms):
-                matrix = evaluate_bracket(plan_product(segments, self.mode).bracket, segments, values)
+                matrix = evaluate_bracket(plan.bracket, segments, values)
             blocks = blocks_of(matrix, segments[-1].outside, segments[0].inside)
         out, aux = traced.restore(values.outputs)
         tree = assemble(
@@ -209,9 +212,18 @@ class JacobianFunction:
 
         return trace_graph(call.of_primals(), self.request.has_aux, check)
 
-    def _segments(self, traced: Traced) -> list[Segment]:
-        without_aux = Graph(traced.graph.inputs, traced.outputs, traced.graph.operations)
-        return cut_where_small(without_aux, without_aux.inputs)
+    def _planned(self, traced: Traced) -> tuple[list[Segment], JacobianPlan]:
+        """The segments, and their product.
+
+        A `jax.custom_vjp` function has no forward mode, and its rule need not be linear: what it makes of the cotangents
+        of the outputs is then not what a product of Jacobians is.  With such functions there is one sweep back.
+        """
+        graph = Graph(traced.graph.inputs, traced.outputs, traced.graph.operations)
+        active = active_variables(graph, graph.inputs)
+        moved = (op for op in graph.operations if not active.isdisjoint(op.inputs) and not active.isdisjoint(op.outputs))
+        backwards = calls_any(moved, (CUSTOM_VJP, HI_CALL))
+        segments = cut_where_small(graph, graph.inputs, whole=backwards)
+        return segments, plan_product(segments, "reverse" if backwards and self.mode == "auto" else self.mode)
 
 
 def jacobian(
@@ -228,7 +240,8 @@ def jacobian(
 
     The function is cut into stages where few numbers cross, and the product of the stage Jacobians
     is bracketed by dynamic programming: forward mode, reverse mode, and dense products wherever a
-    narrow boundary makes them cheaper.  Each factor is computed when the sweep comes to it.
+    narrow boundary makes them cheaper.  Each factor is computed when the sweep comes to it.  Through
+    `jax.custom_vjp` functions it is reverse mode alone.
 
     Args:
         fun: a function of real arrays to any pytree of real arrays; of complex ones, if it is holomorphic.

@@ -56,8 +56,8 @@ def size_of(variables: Sequence[Variable]) -> int:
     return sum(math.prod(v.shape) for v in variables)
 
 
-def cut_where_small(graph: Graph, wrt: Sequence[Variable]) -> list[Segment]:
-    """The graph as segments, cut where few active numbers cross; at most MOST_STAGES of them."""
+def cut_where_small(graph: Graph, wrt: Sequence[Variable], whole: bool = False) -> list[Segment]:
+    """The graph as segments, cut where few active numbers cross; at most MOST_STAGES of them, a single one if `whole`."""
     active = active_variables(graph, wrt)
     targets = [a for a in variables_of(graph.outputs) if a in active]
     operations = needed_operations(graph.operations, targets)
@@ -78,7 +78,7 @@ def cut_where_small(graph: Graph, wrt: Sequence[Variable]) -> list[Segment]:
     if not operations:  # inputs that are returned as they are
         return [_segment(graph, [], start, dict.fromkeys(targets))] if targets else []
     segments, position, inside = [], 0, start
-    for k in [*_positions(boundaries, work), len(operations) - 1]:
+    for k in [*(() if whole else _positions(boundaries, work)), len(operations) - 1]:
         if k < position:
             continue
         outside = tuple(dict.fromkeys(targets)) if k == len(operations) - 1 else boundaries[k]

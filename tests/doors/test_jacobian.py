@@ -112,3 +112,33 @@ def test_a_long_chain_keeps_few_stages():
 def test_an_unknown_mode_is_refused_at_once():
     with pytest.raises(cg.OptionError, match="sideways"):
         cg.jacobian(jnp.sin, mode="sideways")
+
+
+def with_backward(backward):
+    @jax.custom_vjp
+    def identity(h):
+        return h
+
+    identity.defvjp(lambda h: (h, None), lambda _, g: (backward(g),))
+    return identity
+
+
+@pytest.mark.parametrize("backward", [lambda g: g / (1 + jnp.linalg.norm(g)), lambda g: 2 * g], ids=["scaled", "linear"])
+@pytest.mark.parametrize("in_loop", [False, True])
+def test_a_rule_for_cotangents_gets_those_of_the_outputs(backward, in_loop):
+    """In a function that is narrow in the middle, where a product of Jacobians would be the cheapest."""
+    rule = with_backward(backward)
+    wide = jnp.cos(jnp.arange(60.0)).reshape(30, 2)
+
+    def narrow(x):
+        h = jnp.sin(x)
+        h = jax.lax.scan(lambda h, _: (rule(h), None), h, None, length=2)[0] if in_loop else rule(h)
+        return jnp.sin(wide @ (wide.T @ h))
+
+    x = jnp.linspace(-1, 1, 30)
+    expected = jax.jacrev(narrow)(x)
+    assert_same(cg.jacobian(narrow)(x), expected, scale=20)
+    assert_same(cg.jacobian(narrow, mode="reverse")(x), expected, scale=20)
+    assert str(cg.jacobian(narrow).plan(x).bracket) == "(I < J0)"
+    with pytest.raises(cg.errors.ForwardModeError):
+        cg.jacobian(narrow, mode="forward")(x)
