@@ -138,7 +138,7 @@ class _Step:
     def run(self) -> Any:
         """(params, state, value), with aux as the function has it."""
         program, updates = self.chain.program, self.updates
-        execution = Execution(program, self.chain.call.leaves, self.plan.fenced)
+        execution = Execution(program, self.chain.call.leaves, self.plan.isolation)
         forward, backward = split_at_backward(self.plan.schedule)
         execution.run(forward)
         execution.seed([filled(cotangent_type(v.aval), 1) for v in program.seeds])

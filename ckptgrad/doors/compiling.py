@@ -337,13 +337,14 @@ def _build(
     limit: int | None,
     fenced: bool = True,
     policy: str | None = None,
+    called: bool = False,
 ) -> tuple[Plan, Any]:
-    """The plan for an aim, and the jitted function that runs it; `policy` is another one than the request's."""
+    """The plan for an aim, and the jitted function that runs it; options as for `execution.trials.Build`."""
     within = replace(
         request,
         budget=request.budget if request.asks_for_least and limit is None else limit,
         policy=request.policy if policy is None else policy,
     )
     asked = request.costs != "estimate"
-    plan = over_chunks(replace(make_plan(cut.program, within, costs), fenced=fenced), finest, asked)
+    plan = over_chunks(replace(make_plan(cut.program, within, costs), fenced=fenced, called=called), finest, asked)
     return plan, cut.jitted(plan)

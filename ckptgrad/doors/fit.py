@@ -172,8 +172,10 @@ class _Search:
         assert found is not None
         return self._certified(*found)
 
-    def _build(self, around: int, limit: int | None, fenced: bool = True, policy: str | None = None) -> tuple[StepPlan, Any]:
-        plan = plan_step(self._calls, around, limit, fenced, policy)
+    def _build(
+        self, around: int, limit: int | None, fenced: bool = True, policy: str | None = None, called: bool = False
+    ) -> tuple[StepPlan, Any]:
+        plan = plan_step(self._calls, around, limit, fenced, policy, called)
         return plan, self._call.under(partial(_planned, title(self._call.fun), plan.parts, self._asked))
 
     def _certified(self, trial: Trial[StepPlan], rounds: int) -> CompiledStep:

@@ -156,7 +156,12 @@ class Planned:
 
 
 def plan_step(
-    calls: Sequence[FitCall], around: int, limit: int | None, fenced: bool = True, policy: str | None = None
+    calls: Sequence[FitCall],
+    around: int,
+    limit: int | None,
+    fenced: bool = True,
+    policy: str | None = None,
+    called: bool = False,
 ) -> StepPlan:
     """Plans of all calls of a step for one number of bytes.
 
@@ -168,7 +173,7 @@ def plan_step(
         calls: at least one.
         around: bytes of the step beyond its arguments and beyond those of its largest call.
         limit: bytes beyond the arguments of the step; None for no limit.
-        fenced, policy: as for `execution.trials.Build`.
+        fenced, policy, called: as for `execution.trials.Build`.
 
     Raises:
         BudgetError: no call can be planned within them; carries the fewest bytes for which one can.
@@ -185,4 +190,4 @@ def plan_step(
     if limit is not None and len(errors) == len(calls):
         least = min(errors, key=lambda error: error.smallest)
         raise BudgetError(limit, least.smallest + around, least.stage, least.policy)
-    return StepPlan(tuple(replace(plan, fenced=fenced) for plan in plans), around)
+    return StepPlan(tuple(replace(plan, fenced=fenced, called=called) for plan in plans), around)

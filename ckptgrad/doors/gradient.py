@@ -196,7 +196,7 @@ class GradientFunction:
         """What the caller gets, by a plan of the traced call; `alone`: as a program of its own, which nothing is part of."""
         program = traced.program
         check_planned(self.fun, plan, program)
-        execution = Execution(program, traced.call.leaves, plan.fenced)
+        execution = Execution(program, traced.call.leaves, plan.isolation)
         forward, backward = split_at_backward(plan.schedule)
         execution.run(forward)
         execution.seed([filled(cotangent_type(v.aval), 1) for v in program.seeds])

@@ -60,7 +60,7 @@ def pull(call: Call, request: Request) -> tuple[Any, ...]:
     check_runs(program.target, call.leaves)
     plan = make_plan(program, request)
     forward, backward = split_at_backward(plan.schedule)
-    execution = Execution(program, call.leaves, plan.fenced).run(forward)
+    execution = Execution(program, call.leaves, plan.isolation).run(forward)
     value, aux = traced.restore([execution.output(a) for a in traced.graph.outputs])
 
     def run(*cotangents: Any) -> list[Any]:

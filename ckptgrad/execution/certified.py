@@ -61,6 +61,7 @@ class Certified:
         stages = f"{len(plan.program.stages)} stages, {plan.simulation.recomputations} forwards repeated"
         if plan.recomputing_inside:
             stages += f", {plan.recomputing_inside} backwards recompute inside"
+        how = "open" if not plan.fenced else "fenced by calls" if plan.called else "fenced"
         rows = (
             ("certified", f"{format_bytes(self.peak_bytes)}{device_words(plan.program.devices)} beyond the arguments"),
             ("temporaries", format_bytes(self.temporary_bytes)),
@@ -73,7 +74,7 @@ class Certified:
                 "predicted",
                 format_bytes(plan.peak_bytes) if plan.is_predicted else "not for stages that are open to each other",
             ),
-            ("plan", f"{stages}, {'fenced' if plan.fenced else 'open'}, policy {plan.schedule.policy}"),
+            ("plan", f"{stages}, {how}, policy {plan.schedule.policy}"),
             ("compiled for", f"{self.target}, {counted(self.rounds, 'plan')} tried"),
         )
         width = max(len(what) for what, _ in rows) + 2

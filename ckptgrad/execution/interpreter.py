@@ -37,16 +37,16 @@ class StageFunctions:
 
     Args:
         kind: of stage.
-        isolated: whether they are isolated where their operands are `fenced`.
+        isolation: how they are isolated.
         opened: whether they are for a program whose stages are open to each other: there a backward repeats nothing, but
             reads what the forward made. A compiler would merge a repetition, but for what it has rewritten by then: of
             convolutions on GPUs it merges a part only, and the rest runs twice.
     """
 
-    def __init__(self, kind: StageKind, isolated: bool = True, opened: bool = False) -> None:
+    def __init__(self, kind: StageKind, isolation: Isolation, opened: bool = False) -> None:
         self.kind, self._opened = kind, opened
         self._parts: dict[int, Partition] = {}
-        self._isolation = kind.target.platform.isolation if isolated else Isolation.NONE
+        self._isolation = isolation
         self._apply = apply_in_forms(kind.target.platform.forms)
         self._forward: dict[tuple[int | None, bool, bool], tuple[Run, Any]] = {}
         self._backward: dict[tuple[int, tuple[int, ...]], tuple[Run, Any]] = {}
@@ -147,23 +147,34 @@ class StageFunctions:
         return [v for v in part.backward_run.makes if v in alone], terms
 
 
-stage_functions = PerKind(StageFunctions)
-separate_functions = PerKind(partial(StageFunctions, isolated=False))
-open_functions = PerKind(partial(StageFunctions, isolated=False, opened=True))
+_by_isolation = {way: PerKind(partial(StageFunctions, isolation=way)) for way in Isolation}
+separate_functions = _by_isolation[Isolation.NONE]
+open_functions = PerKind(partial(StageFunctions, isolation=Isolation.NONE, opened=True))
+
+
+def stage_functions(kind: StageKind, isolation: Isolation | None = None) -> StageFunctions:
+    """The functions of a kind, isolated so; None: in the way of its platform."""
+    return _by_isolation[isolation or kind.target.platform.isolation](kind)
 
 
 class Execution:
     """The state of a schedule as it runs.
+
+    Args:
+        program: that the schedule is for.
+        args: the leaves of its arguments.
+        isolation: how stages are isolated; None: in the way of the platform.
 
     Attributes:
         table: the gradient table, by variable of the program's graph.
         latest: the cotangents that came last.
     """
 
-    def __init__(self, program: Program, args: Sequence[Any], fenced: bool = True) -> None:
+    def __init__(self, program: Program, args: Sequence[Any], isolation: Isolation | None = None) -> None:
         self.program = program
-        self.functions = {kind: (stage_functions if fenced else open_functions)(kind) for kind in program.kinds}
-        self._isolation = program.target.platform.isolation if fenced else Isolation.NONE
+        self._isolation = isolation or program.target.platform.isolation
+        functions = open_functions if isolation is Isolation.NONE else partial(stage_functions, isolation=isolation)
+        self.functions = {kind: functions(kind) for kind in program.kinds}
         self.env: dict[Variable, Any] = dict(program.graph.constants)
         self.env.update(zip(program.graph.inputs, args, strict=True))
         self.boundaries: dict[int, dict[Variable, Any]] = {0: {}}

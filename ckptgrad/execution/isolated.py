@@ -5,9 +5,9 @@ A compiler that sees the same operations on the same inputs twice merges them, a
 have saved is lost; one that may move operations across stages holds what the schedule has freed; one that fuses cheap
 work into later readers holds the operands of that work.  The target's platform says how that is prevented:
 
-- `Isolation.CALLS`, where XLA drops optimization barriers: each forward and backward is a call with the attribute
-  `inlineable="false"`.  Its operands and results are buffers, its inside is scheduled alone, and two calls remain two: the
-  repetition has the latest cotangent among its operands, which also orders it.
+- `Isolation.CALLS`, where XLA drops optimization barriers, or moves work past them: each forward and backward is a call with
+  the attribute `inlineable="false"`.  Its operands and results are buffers, its inside is scheduled alone, and two calls
+  remain two: the repetition has the latest cotangent among its operands, which also orders it.
 - `Isolation.BARRIERS`: what a stage reads passes an optimization barrier (`fenced`), but only where work is repeated,
   since nothing is fused across a barrier.  First forwards have none.  A repeated forward passes one together with the
   latest cotangent, and later work reads the cotangent from behind it: a compiler drops an operand of a barrier whose

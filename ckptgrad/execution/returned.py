@@ -23,6 +23,7 @@ from ckptgrad.graph.value_types import cotangent_type, filled
 from ckptgrad.planning.schedule import Backward, Forward
 from ckptgrad.target.laid_out import laid_out_struct
 from ckptgrad.target.partitioner import mesh_of, result_shardings
+from ckptgrad.target.platform import Isolation
 
 _RECENT = Recent()
 
@@ -65,7 +66,7 @@ def _asked(program: Program, inputs: Sequence[Any]) -> list[Any]:
     stages = range(len(program.stages))
 
     def run(*values: Any) -> list[Any]:
-        execution = Execution(program, values[:count], fenced=False)
+        execution = Execution(program, values[:count], isolation=Isolation.NONE)
         execution.env.update(zip(inputs[count:], values[count:], strict=True))
         execution.run(Forward(i, 0) for i in stages)
         execution.seed([filled(cotangent_type(v.aval), 1) for v in program.seeds])

@@ -140,6 +140,9 @@ def _within(
         trial = trials.tried(*planned)
         if trial.peak_bytes <= budget:
             return trial
+        called = _called_instead(trials, trial)
+        if called is not None and called.peak_bytes <= budget:
+            return called
         if may_be_uniform and uniform is None and trial.peak_bytes > (1 + FAR) * max(budget, trial.plan.peak_bytes):
             uniform = trials.uniform(_aim(rung), budget)
         if trials.least is not None and trials.least[0] == actions_of(trial.plan):
@@ -159,7 +162,8 @@ def _within(
         if rung <= lowest:
             # What was passed on the way up was told to fit by an account of its steps, and does not.
             lowest = 0
-        excess, aim = trial.peak_bytes - budget, _aim(rung)
+        least = trial.peak_bytes if called is None else min(trial.peak_bytes, called.peak_bytes)
+        excess, aim = least - budget, _aim(rung)
         if trials.count >= MOST_ROUNDS:
             aim, lowest = 1, 0
         elif excess > FAR * budget or trials.count >= MAX_ROUNDS:
@@ -199,6 +203,13 @@ def _backwards(planned: Planned) -> set[tuple[StageKind, int]]:
     return {(part.program.stages[i].kind, keep) for part in planned.parts for i, keep in part.schedule.kept.items()}
 
 
+def _called_instead(trials: Trials[AnyPlan], trial: Trial[AnyPlan]) -> Trial[AnyPlan] | None:
+    """A plan with its stages as calls, where the compiler takes far more than predicted for it with barriers between them,
+    as it moves what runs again past these (`Platform.calls_if_spread`)."""
+    is_moved = trial.plan.fenced and trial.peak_bytes > (1 + FAR) * trial.plan.peak_bytes
+    return trials.called(trial.plan) if is_moved else None
+
+
 def _floor(smallest: Planned) -> Floor | None:
     """What the smallest plan holds; of a step with several gradients no single one sets its peak."""
     plan = smallest.parts[0]
@@ -220,6 +231,9 @@ def _least(trials: Trials[AnyPlan], may_open: bool) -> Trial[AnyPlan]:
     predicted = first.plan.peak_bytes
     if first.temporary_bytes <= FEW_BYTES:
         return first
+    called = _called_instead(trials, first)
+    if called is not None and called.peak_bytes < first.peak_bytes:
+        return called
     found, is_off = [first], abs(first.peak_bytes - predicted) > FAR * predicted
     if target_of(first.plan).platform.slow_probes:
         if is_off:

@@ -38,8 +38,8 @@ _OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
 
 # The actions of what is planned, plan by plan.
 Actions: TypeAlias = tuple[tuple[Action, ...], ...]
-# These, and whether the stages are fenced.
-_Key: TypeAlias = tuple[Actions, bool]
+# These, and whether the stages are fenced, and whether by calls.
+_Key: TypeAlias = tuple[Actions, bool, bool]
 
 
 class Planned(Protocol):
@@ -49,6 +49,8 @@ class Planned(Protocol):
     def parts(self) -> tuple[Plan, ...]: ...
     @property
     def fenced(self) -> bool: ...
+    @property
+    def called(self) -> bool: ...
     @property
     def peak_bytes(self) -> int: ...
     @property
@@ -74,10 +76,13 @@ def target_of(planned: Planned) -> Target:
 class Build(Protocol[_Made_co]):
     """From an aim in bytes (None: no budget) to a plan within it and a jitted function.
 
-    `fenced` is whether its stages are kept apart, `policy` another one than asked for.
+    `fenced` is whether its stages are kept apart, `called` whether by calls where the platform has another way, `policy`
+    another one than asked for.
     """
 
-    def __call__(self, limit: int | None, fenced: bool = True, policy: str | None = None) -> tuple[_Made_co, Any]: ...
+    def __call__(
+        self, limit: int | None, fenced: bool = True, policy: str | None = None, called: bool = False
+    ) -> tuple[_Made_co, Any]: ...
 
 
 @runtime_checkable
@@ -239,7 +244,7 @@ class Trials(Generic[AnyPlan]):
 
     def tried(self, plan: AnyPlan, jitted: Any) -> Trial[AnyPlan]:
         """A plan with what its program takes; each schedule is lowered once."""
-        key = actions_of(plan), plan.fenced
+        key = actions_of(plan), plan.fenced, plan.called
         if key in self._tried:
             return Trial(plan, self._tried[key].program)
         program = self._compiled.get(key)
@@ -250,6 +255,13 @@ class Trials(Generic[AnyPlan]):
         self._tried[key] = trial = Trial(plan, program)
         self._observe(trial)
         return trial
+
+    def called(self, plan: AnyPlan) -> Trial[AnyPlan] | None:
+        """A plan for the bytes of this one with its stages as calls; None where the platform has no use for that."""
+        program = plan.parts[0].program
+        if program.devices == 1 or not program.target.platform.calls_if_spread:
+            return None
+        return self.tried(*self.build(plan.peak_bytes, called=True))
 
     def opened(self) -> Trial[AnyPlan] | None:
         """The fastest plan with its stages open to each other; None where that takes more than the device's memory."""

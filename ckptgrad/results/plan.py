@@ -28,6 +28,7 @@ from ckptgrad.results.shown import Shown
 from ckptgrad.results.timeline import Timeline, predict
 from ckptgrad.rules.borrowed import borrowed_in
 from ckptgrad.stage.encodings.encoding import largest_error
+from ckptgrad.target.platform import Isolation
 from ckptgrad.target.target import Target
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Plan(Shown):
         simulation: the referee's account of the schedule.
         budget: bytes beyond the arguments, or None.
         fenced: whether stages are isolated from each other.
+        called: whether they are so by calls, other than their platform does it (`Platform.calls_if_spread`).
         open_seconds: of a plan that was compiled with its stages open to each other, the estimated seconds of that program.
         makespan: of a plan that sends values to tiers, the simulated seconds, of which some pass beside transfers.
         moving_bytes: of such a plan, bytes of one value on its way there and one on its way back, beside what it holds; or
@@ -71,6 +73,7 @@ class Plan(Shown):
     simulation: Simulation
     budget: int | None
     fenced: bool = True
+    called: bool = False
     open_seconds: float | None = None
     makespan: float | None = None
     moving_bytes: int = 0
@@ -110,6 +113,13 @@ class Plan(Shown):
     def is_predicted(self) -> bool:
         """Whether `peak_bytes` is what its program is predicted to take."""
         return self.fenced or self.opened_bytes is not None
+
+    @property
+    def isolation(self) -> Isolation:
+        """How stages are kept apart."""
+        if not self.fenced:
+            return Isolation.NONE
+        return Isolation.CALLS if self.called else self.target.platform.isolation
 
     @property
     def target(self) -> Target:
@@ -249,6 +259,7 @@ class Plan(Shown):
             "budget_bytes": self.budget,
             "budget_source": self.budget_source,
             "fenced": self.fenced,
+            "called": self.called,
             "opened_bytes": self.opened_bytes if self.compiled_open else None,
             "microbatches": None if self.microbatches is None else asdict(self.microbatches),
             "devices": self.program.devices,

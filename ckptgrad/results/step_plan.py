@@ -25,6 +25,11 @@ class StepPlan:
         return all(plan.fenced for plan in self.parts)
 
     @property
+    def called(self) -> bool:
+        """Whether they are so by calls."""
+        return any(plan.called for plan in self.parts)
+
+    @property
     def peak_bytes(self) -> int:
         """Predicted bytes beyond the arguments of the step, for calls that run one after another."""
         return self.around + max(plan.peak_bytes for plan in self.parts)

@@ -57,6 +57,8 @@ class Platform:
         rates: those of a typical device, for estimates until `calibrate` has measured.
         links: those between typical devices; None: they are joined by the memory that they share.
         isolation: how stages are kept whole.
+        calls_if_spread: over several devices stages are calls instead where a plan takes far more than predicted: the
+            compiler moves what runs again past barriers there.
         open_if_stored: with barriers, the backward of a stage that has all its costly results stored stands open, as
             without a plan: its compiler fuses better than it would across a barrier.
         forms: those in which operations run.
@@ -95,6 +97,7 @@ class Platform:
     rates: Rates
     links: Links | None = None
     isolation: Isolation = Isolation.BARRIERS
+    calls_if_spread: bool = False
     open_if_stored: bool = False
     forms: frozenset[Form] = frozenset()
     whole_blocks: bool = False

@@ -8,13 +8,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import ckptgrad as cg
+from ckptgrad.target.allocated import compiled_memory
 from ckptgrad.target.attached import attached
 from ckptgrad.target.platform import platform_named
 from tests.support.compare import assert_same
+from tests.support.devices import on_four_devices
 
 HERE = attached()
 W = jnp.linspace(-0.4, 0.5, 64).reshape(8, 8)
@@ -24,7 +26,7 @@ X = jnp.linspace(-1, 1, 256).reshape(32, 8)
 def like(name):
     """This machine, with programs as for another platform."""
     other = platform_named(name)
-    ways = {k: getattr(other, k) for k in ("isolation", "open_if_stored", "forms")}
+    ways = {k: getattr(other, k) for k in ("isolation", "calls_if_spread", "open_if_stored", "forms")}
     return replace(HERE, platform=replace(HERE.platform, **ways))
 
 
@@ -165,3 +167,27 @@ def test_only_what_runs_again_is_fenced():
     assert fences("tpu", policy="store_all") == 0
     assert fences("tpu", policy="recompute_all") > 0
     assert fences("gpu", policy="store_all") > 0
+
+
+def check_over_devices():
+    """Barriers keep nothing that runs again here, as on several TPUs: within a budget stages are calls there."""
+    mesh = jax.make_mesh((4,), ("data",))
+    x = jnp.sin(jnp.arange(8192 * 8.0)).reshape(8192, 8)
+    args = jax.device_put(W, NamedSharding(mesh, P())), jax.device_put(x, NamedSharding(mesh, P("data")))
+
+    def deep(w, x):
+        for _ in range(6):
+            x = jnp.tanh(jnp.sin(x) @ w) + x
+        return (x**2).mean()
+
+    rival = jax.jit(jax.value_and_grad(deep)).lower(*args).compile()
+    budget = int(0.6 * compiled_memory(rival).peak_bytes)
+    found = cg.value_and_grad(deep, budget=budget, target=TARGETS["tpu"]).compile(*args)
+    assert found.plan.called
+    assert found.peak_bytes <= budget
+    assert "calls that are not inlined" in str(found.plan)
+    assert_same(found(*args), rival(*args), scale=50)
+
+
+def test_over_several_devices_stages_are_called_where_barriers_keep_nothing_apart():
+    on_four_devices(__name__, "check_over_devices()")

@@ -12,6 +12,7 @@ from ckptgrad.errors import ScheduleError
 from ckptgrad.execution.interpreter import Execution, StageFunctions, split_at_backward, stage_functions
 from ckptgrad.planning import Backward, Forward, Free
 from ckptgrad.planning.schedule import Schedule
+from ckptgrad.target.platform import Isolation
 
 W, X = jnp.eye(3) * 0.5, jnp.linspace(0.1, 1.0, 6).reshape(2, 3)
 
@@ -84,7 +85,7 @@ def test_a_fork_goes_on_by_itself():
 def test_runs_of_a_kind_are_made_once():
     kind = PROGRAM.stages[1].kind
     functions = stage_functions(kind)
-    assert stage_functions(kind) is functions
+    assert stage_functions(kind) is functions is stage_functions(kind, kind.target.platform.isolation)
     assert functions.forward(0) is functions.forward(0)
     assert functions.backward(0) is not functions.backward(0, (0,))
 
@@ -96,17 +97,17 @@ def test_in_a_program_of_open_stages_a_backward_repeats_nothing():
         return (jnp.sin(jnp.tanh(x @ w) @ w) ** 2).sum()
 
     kind = cg.plan(deep, W, X, policy="recompute_all").program.kinds[0]
-    functions = StageFunctions(kind, isolated=False, opened=True)
+    functions = StageFunctions(kind, Isolation.NONE, opened=True)
     assert any(option.partition.recomputed for option in kind.options)
     assert not any(functions.part(keep).recomputed for keep in range(len(kind.options)))
     named = cg.plan(deep, W, X, saveable=jax.checkpoint_policies.nothing_saveable).program.kinds[0]
-    asked = StageFunctions(named, isolated=False, opened=True)
+    asked = StageFunctions(named, Isolation.NONE, opened=True)
     assert [asked.part(keep) for keep in range(len(named.options))] == [option.partition for option in named.options]
 
 
 def test_open_stages_have_the_gradients_of_fenced_ones():
     forward, backward = split_at_backward(PLAN.schedule)
-    execution = Execution(PROGRAM, [W, X, X], fenced=False).run(forward)
+    execution = Execution(PROGRAM, [W, X, X], Isolation.NONE).run(forward)
     execution.seed([jnp.float32(1)])
     execution.run(backward)
     expected = finished(PLAN.schedule)

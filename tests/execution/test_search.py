@@ -89,6 +89,34 @@ def test_the_smallest_program_is_looked_for_where_the_smallest_plan_is_not_as_pr
     assert found.peak_bytes == taken[number] * MIB
 
 
+@pytest.mark.parametrize(
+    ("taken", "called", "found", "compilations"),
+    [
+        # As predicted, or within the budget: stages are not called.
+        ([900, 1030, 1400], [500, 500, 500], (0, False, 900), 2),
+        ([900, 960, 1400], [500, 500, 500], (1, False, 960), 1),
+        # Far from it: they are, if that is within the budget.
+        ([900, 1400, 1400], [500, 980, 500], (1, True, 980), 2),
+        ([990, 1400, 1400], [500, 1010, 500], (0, False, 990), 3),
+    ],
+)
+def test_over_several_devices_stages_are_called_where_the_compiler_takes_far_more(taken, called, found, compilations):
+    imagined = Imagined([900, 960, 2000], taken, called=called, slow=True)
+    plan = certify(imagined.build, (), {}, 1000)
+    assert (plan.plan.number, plan.plan.called, plan.peak_bytes) == found
+    assert imagined.compilations == compilations
+
+
+def test_the_smallest_program_may_be_one_of_calls():
+    imagined = Imagined([100 * MIB], [140 * MIB], called=[110 * MIB])
+    found = certify_faster(imagined.build, (), {}, None, float("inf"), may_open=False, may_be_uniform=False, least=True)
+    assert found is not None
+    assert (found.plan.called, found.peak_bytes, imagined.compilations) == (True, 110 * MIB, 2)
+    with pytest.raises(cg.BudgetError) as caught:
+        certify(imagined.build, (), {}, 90 * MIB)
+    assert caught.value.smallest == 110 * MIB
+
+
 @pytest.mark.parametrize(("everything", "found"), [(1900, 700), (2100, None)])
 def test_the_open_program_is_tried_before_a_budget_is_refused_where_fences_may_cost_bytes(everything, found):
     imagined = Imagined([1000, 1500], [1000, 1500], opened=700, everything=everything)

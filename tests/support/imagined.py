@@ -22,6 +22,7 @@ class ImaginedPlan:
     peak_bytes: int
     least_seconds: float
     fenced: bool = True
+    called: bool = False
     open_seconds: float | None = None
 
     @property
@@ -52,6 +53,7 @@ class Imagined:
     compiler says of that one, or, in a list, of each. `uniform` are the numbers of the plans that are uniform too. Plans are
     `pace` times as fast as those of another. To ask the compiler about a stage may be `slow`, and chunks may stay `near`.
     To store all is predicted to take `everything`. Plans with the numbers `asked` run the backwards of the smallest alone.
+    On several devices stages may be calls, which take what is `called`.
     """
 
     def __init__(
@@ -67,9 +69,11 @@ class Imagined:
         everything=0,
         near=False,
         asked=(),
+        called=None,
     ):
         self.predicted, self.taken, self.compilations, self.everything = predicted, [*taken, opened], 0, everything
-        self.uniform, self.pace, self.devices = set(uniform), pace, 1
+        self.uniform, self.pace, self.devices = set(uniform), pace, 1 if called is None else 2
+        self.taken += called or []
         self.stages, self.chunked = (SimpleNamespace(kind=self),) * len(predicted), False
         self.asked = {*asked}
         self.target = SimpleNamespace(
@@ -79,7 +83,12 @@ class Imagined:
             compiler_versions=(),
             lower=lambda number: SimpleNamespace(number=number, as_text=lambda: f"plan {number}"),
             platform=SimpleNamespace(
-                isolation=Isolation.WHOLE, compiled_seconds=seconds, slow_probes=slow, near_memory=near, excess=0.03
+                isolation=Isolation.WHOLE,
+                compiled_seconds=seconds,
+                slow_probes=slow,
+                near_memory=near,
+                excess=0.03,
+                calls_if_spread=True,
             ),
             priced_by="imagined",
             memory_bytes=memory,
@@ -98,7 +107,7 @@ class Imagined:
         """A budget in bytes."""
         return self.predicted[0] if budget == "min" else budget
 
-    def build(self, limit, fenced=True, policy=None):
+    def build(self, limit, fenced=True, policy=None, called=False):
         within = [i for i, p in enumerate(self.predicted) if limit is None or p <= limit]
         if policy == "uniform":
             within = [i for i in within if i in self.uniform]
@@ -107,12 +116,13 @@ class Imagined:
         number = within[-1]
         keep = 0 if number in self.asked else number
         schedule = cg.Schedule((cg.Forward(number, keep=keep),), policy or "imagined")
-        plan = ImaginedPlan(self, schedule, self.predicted[number], self.floor, fenced)
+        plan = ImaginedPlan(self, schedule, self.predicted[number], self.floor, fenced, called)
         return plan, self.number_of(plan)
 
     def number_of(self, plan):
-        """That of a plan, or of the one whose stages are open."""
-        return plan.number if plan.fenced else len(self.predicted)
+        """That of a plan, of the one whose stages are open, or of those whose stages are calls."""
+        first = len(self.predicted) + 1 if plan.called else 0
+        return first + plan.number if plan.fenced else len(self.predicted)
 
     def compile(self, lowered):
         self.compilations += 1

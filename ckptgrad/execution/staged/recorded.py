@@ -23,6 +23,7 @@ from ckptgrad.graph.graph import Constant, Variable
 from ckptgrad.graph.value_types import struct
 from ckptgrad.planning.schedule import Backward, Schedule
 from ckptgrad.stage.partition import Partition, Run
+from ckptgrad.target.platform import Isolation
 
 # The number of a value that is on a tier and not on the device.
 AWAY = -1
@@ -134,7 +135,7 @@ class _Recorder(Execution):
 
     def __init__(self, program: Program) -> None:
         inputs = program.graph.inputs
-        super().__init__(program, [Value(k) for k in range(len(inputs))], fenced=False)
+        super().__init__(program, [Value(k) for k in range(len(inputs))], isolation=Isolation.NONE)
         self.functions = {kind: _Recorded(kind, self) for kind in program.kinds}
         self.action = 0
         self._drafts: list[_Draft] = []

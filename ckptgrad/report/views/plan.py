@@ -109,6 +109,8 @@ def _summary(plan: Plan) -> Table:
     if not plan.fenced:
         unsure = "" if plan.is_predicted else "; predictions are for stages that are not"
         grid.add_row("fences", f"none: stages are fused with each other{unsure}")
+    elif plan.called:
+        grid.add_row("fences", "calls that are not inlined: the compiler moves what runs again past barriers")
     elif plan.compiled_open and plan.opened_bytes is not None:
         grid.add_row(
             "without fences",

@@ -18,6 +18,8 @@ PLATFORM = Platform(
     # The order of magnitude of one in a data centre.
     rates=Rates(1e14, 4e12, 1e12, 8e11, 8e11, 1e-6, 1e8),
     links=Links(1e11),
+    # Of data x tensor parallelism it runs all forwards that are repeated before the backward.
+    calls_if_spread=True,
     open_if_stored=True,
     whole_blocks=True,
     near_memory=True,
