@@ -21,7 +21,7 @@ from ckptgrad.doors.inputs import check_inputs
 from ckptgrad.doors.microbatched import Microbatching
 from ckptgrad.doors.placing import Shardings
 from ckptgrad.doors.staging import check_repeatable, runs_staged, staged_cut, with_runs
-from ckptgrad.doors.tracing import TracedChain, in_runs, trace_chain
+from ckptgrad.doors.tracing import TracedChain, trace_chain, with_stages_in_runs
 from ckptgrad.doors.watching import tell
 from ckptgrad.execution.certified import Certified
 from ckptgrad.execution.interpreter import Execution, split_at_backward
@@ -161,7 +161,7 @@ class GradientFunction:
         @functools.cache
         def over_chunks() -> list[TracedChain]:
             blocks = make(cutting=Cutting.CHUNKED).trace(*args, **kwargs)
-            runs = in_runs(blocks, self.request)
+            runs = with_stages_in_runs(blocks, self.request)
             return [blocks] if runs is None else [blocks, runs]
 
         wanted = wanted and not runs_staged(finest, self.request)

@@ -300,7 +300,7 @@ def trace_chain(
     return TracedChain(call, graph, returned, request.has_aux, program, differentiated, placed, cutting, devices, in_parts)
 
 
-def in_runs(chain: TracedChain, request: Request) -> TracedChain | None:
+def with_stages_in_runs(chain: TracedChain, request: Request) -> TracedChain | None:
     """A call that is cut into stages that may run over chunks, with runs of such stages as one; None where there are none
     for which that is worth looking at."""
     program, request = chain.program, completed(request)

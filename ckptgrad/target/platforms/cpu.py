@@ -16,7 +16,15 @@ PLATFORM = Platform(
     # The order of magnitude of a few cores, with page faults on fresh memory.
     rates=Rates(2e11, 6e10, 1.5e9, 3e9, 3e10, 2e-7, 2e6),
     isolation=Isolation.CALLS,
-    forms=frozenset(Form) - {Form.GATHERED_FIRST},
+    forms=frozenset(
+        {
+            Form.CHANNELS_LAST,
+            Form.SHORTER_SIDE_FIRST,
+            Form.AS_MATRICES,
+            Form.BY_OFFSETS,
+            Form.BARRIERS_AS_CALLS,
+        }
+    ),
     copies_operands=True,
     repeats_transcendentals=False,
     probe_options=(("xla_backend_optimization_level", 0), ("xla_llvm_disable_expensive_passes", True)),
