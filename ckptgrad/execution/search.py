@@ -175,12 +175,12 @@ def _asked_instead(trials: Trials[AnyPlan], plan: AnyPlan, budget: int, than: fl
     """The fastest of the smallest plans, where compiling takes long and that is about as fast as the plan for a budget.
 
     The compiler was asked about all stages of it, if it runs none but those of the smallest plan: what is told of it is
-    surer than that another one is faster (`UNASKED`), and to compile both takes twice as long. Which one that is does not
-    depend on the budget, so that a larger one takes it only where a smaller one does that has room for it.
+    surer than that another one is faster by so little (`NEARLY`), and to compile both takes twice as long. Which one that is
+    does not depend on the budget, so that a larger one takes it only where a smaller one does that has room for it.
     """
     if not target_of(plan).platform.slow_probes:
         return None
-    least, enough = trials.planned(1)[0], UNASKED * plan.seconds
+    least = trials.planned(1)[0]
     near = [trials.planned(int(times * least.peak_bytes)) for times in (1.0, *NEAR_LEAST)]
     asked = [pair for pair in near if _is_asked(pair[0], least)]
     if not asked:
@@ -191,7 +191,7 @@ def _asked_instead(trials: Trials[AnyPlan], plan: AnyPlan, budget: int, than: fl
     if actions_of(known) == actions_of(plan):
         return None
     trial = trials.tried(known, jitted)
-    return trial if trial.peak_bytes <= budget and _as_stated(trial) <= enough else None
+    return trial if trial.peak_bytes <= budget else None
 
 
 def _is_asked(planned: Planned, least: Planned) -> bool:
@@ -316,13 +316,18 @@ def _as_stated(trial: Trial[AnyPlan]) -> float:
 def _faster_as_stated(trials: Trials[AnyPlan], found: Trial[AnyPlan], budget: int) -> Trial[AnyPlan]:
     """What was found for a budget; or, where its compiler states more seconds for it than estimated, a plan within fewer
     bytes that is estimated to take less than that, if it does: as often as one is faster than the last.
+
+    If the compiler was asked about all stages of what was found, it states more for others as well.
     """
     for halved in range(1, MOST_HALVED + 1):
         stated = _as_stated(found)
         if not found.plan.fenced or stated <= WORTH * found.seconds:
             break
+        least = trials.planned(1)[0]
+        if _is_asked(found.plan, least):
+            break
         plan, jitted = trials.planned(budget >> halved)
-        if plan.seconds * (1.0 if _is_asked(plan, trials.planned(1)[0]) else UNASKED) >= stated:
+        if plan.seconds * (1.0 if _is_asked(plan, least) else UNASKED) >= stated:
             break
         if actions_of(plan) == actions_of(found.plan):
             continue
