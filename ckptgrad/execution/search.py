@@ -6,10 +6,9 @@ from functools import partial
 from math import floor, inf, log
 from typing import Any
 
-from ckptgrad.chain.kind import StageKind
 from ckptgrad.chain.opened import open_is_faster
 from ckptgrad.errors import BudgetError
-from ckptgrad.execution.trials import AnyPlan, Build, Planned, Trial, Trials, actions_of, target_of
+from ckptgrad.execution.trials import NEAR_LEAST, AnyPlan, Build, Planned, Trial, Trials, actions_of, target_of
 from ckptgrad.planning.budget import everything_peak
 from ckptgrad.results.at_peak import Floor, floor_of
 from ckptgrad.target.processes import ALONE, Processes
@@ -46,9 +45,7 @@ FEW_BYTES = 1 << 20
 MUCH = 0.5
 # Where a plan is slower than estimated, a faster one is looked for within a half of the budget, and so on, so many times.
 MOST_HALVED = 3
-# Where the smallest plan takes other bytes than predicted, plans are tried that are predicted to take so many times as much;
-# where compiling takes long, at most so many that are predicted to take less than it does.
-NEAR_LEAST = (1.05, 1.1, 1.2, 1.35, 1.5)
+# Of the plans near the smallest one at most so many are tried where compiling takes long.
 MOST_SLOW = 2
 
 
@@ -180,27 +177,15 @@ def _asked_instead(trials: Trials[AnyPlan], plan: AnyPlan, budget: int, than: fl
     """
     if not target_of(plan).platform.slow_probes:
         return None
-    least = trials.planned(1)[0]
-    near = [trials.planned(int(times * least.peak_bytes)) for times in (1.0, *NEAR_LEAST)]
-    asked = [pair for pair in near if _is_asked(pair[0], least)]
-    if not asked:
+    if trials.asked is None:
         return None
-    known, jitted = min(asked, key=lambda pair: pair[0].seconds)
+    known, jitted = trials.asked
     if known.peak_bytes > budget or known.seconds > min(NEARLY * plan.seconds, than):
         return None
     if actions_of(known) == actions_of(plan):
         return None
     trial = trials.tried(known, jitted)
     return trial if trial.peak_bytes <= budget else None
-
-
-def _is_asked(planned: Planned, least: Planned) -> bool:
-    """Whether a plan runs no other backwards than the smallest one."""
-    return _backwards(planned) <= _backwards(least)
-
-
-def _backwards(planned: Planned) -> set[tuple[StageKind, int]]:
-    return {(part.program.stages[i].kind, keep) for part in planned.parts for i, keep in part.schedule.kept.items()}
 
 
 def _called_instead(trials: Trials[AnyPlan], trial: Trial[AnyPlan]) -> Trial[AnyPlan] | None:
@@ -323,11 +308,10 @@ def _faster_as_stated(trials: Trials[AnyPlan], found: Trial[AnyPlan], budget: in
         stated = _as_stated(found)
         if not found.plan.fenced or stated <= WORTH * found.seconds:
             break
-        least = trials.planned(1)[0]
-        if _is_asked(found.plan, least):
+        if trials.is_asked(found.plan):
             break
         plan, jitted = trials.planned(budget >> halved)
-        if plan.seconds * (1.0 if _is_asked(plan, least) else UNASKED) >= stated:
+        if plan.seconds * (1.0 if trials.is_asked(plan) else UNASKED) >= stated:
             break
         if actions_of(plan) == actions_of(found.plan):
             continue

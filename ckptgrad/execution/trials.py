@@ -14,6 +14,7 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import jax
 
+from ckptgrad.chain.kind import StageKind
 from ckptgrad.errors import BudgetError, ProcessesError
 from ckptgrad.once import once
 from ckptgrad.planning.schedule import Action
@@ -27,8 +28,11 @@ from ckptgrad.target.target import Target
 # Uniform plans that are tried where the compiler takes far more for a plan than predicted.
 MOST_UNIFORM = 3
 
+# Plans near the smallest one are predicted to take so many times as much.
+NEAR_LEAST = (1.05, 1.1, 1.2, 1.35, 1.5)
+
 # Plans that are kept while others are tried.
-MOST_PLANNED = 4
+MOST_PLANNED = 2
 
 _QUANTITIES = tuple(f"{field.name} of a whole program" for field in fields(Memory))
 
@@ -71,6 +75,11 @@ def actions_of(planned: Planned) -> Actions:
 def target_of(planned: Planned) -> Target:
     """What it is compiled for."""
     return planned.parts[0].program.target
+
+
+def _backwards(planned: Planned) -> set[tuple[StageKind, int]]:
+    """The save options from which the stages of what is planned run backward, by their kinds."""
+    return {(part.program.stages[i].kind, keep) for part in planned.parts for i, keep in part.schedule.kept.items()}
 
 
 class Build(Protocol[_Made_co]):
@@ -223,6 +232,21 @@ class Trials(Generic[AnyPlan]):
             plan, jitted = self.build(max(1, error.smallest))
             self.least = actions_of(plan), error.stage
             return plan, jitted
+
+    @once
+    def _smallest_plan(self) -> AnyPlan:
+        return self.planned(1)[0]
+
+    @once
+    def asked(self) -> tuple[AnyPlan, Any] | None:
+        """The fastest plan of the smallest ones (`NEAR_LEAST`) that `is_asked`."""
+        least = self._smallest_plan.peak_bytes
+        near = [self.planned(int(times * least)) for times in (1.0, *NEAR_LEAST)]
+        return min((pair for pair in near if self.is_asked(pair[0])), key=lambda pair: pair[0].seconds, default=None)
+
+    def is_asked(self, plan: AnyPlan) -> bool:
+        """Whether a plan runs no other backwards than the smallest one: those that the compiler was asked about."""
+        return _backwards(plan) <= _backwards(self._smallest_plan)
 
     def uniform(self, aim: int, budget: int) -> Trial[AnyPlan] | None:
         """The first that takes no more than `budget` of the fastest few uniform plans for an aim; None where none does."""
