@@ -375,7 +375,9 @@ def _climbed(trials: Trials[AnyPlan], first: int, budget: int) -> int:
         error = taken / max(1, planned[0].peak_bytes)
         if planned[0].seconds <= fastest * near or DIP * error * predicted > budget:
             break
-        if slow and AHEAD_WORTH * trials.planned(_aim(rung + AHEAD))[0].seconds > planned[0].seconds:
+        # Below what the smallest plan is predicted to take, that is the plan of every rung.
+        here = max(rung, floor(log(max(1, planned[0].peak_bytes), RUNG)))
+        if slow and AHEAD_WORTH * trials.planned(_aim(here + AHEAD))[0].seconds > planned[0].seconds:
             break
         rung, planned = rung + STEP, following
     return rung

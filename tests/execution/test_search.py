@@ -89,6 +89,14 @@ def test_the_smallest_program_is_looked_for_where_the_smallest_plan_is_not_as_pr
     assert found.peak_bytes == taken[number] * MIB
 
 
+def test_the_climb_goes_on_from_the_smallest_plan_where_that_takes_far_less_than_predicted():
+    """Of a budget below what any plan is predicted to take: rungs up to there lead to the same one."""
+    predicted = [2000, 2030, 2060, 2090, 2120]
+    imagined = Imagined(predicted, [p // 2 for p in predicted], slow=True)
+    found = certify(imagined.build, (), {}, 1100)
+    assert (found.plan.number, found.peak_bytes) == (4, 1060)
+
+
 @pytest.mark.parametrize(
     ("taken", "called", "found", "compilations"),
     [
