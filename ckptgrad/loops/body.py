@@ -13,6 +13,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from ckptgrad.autodiff.reach import moving_carry
 from ckptgrad.graph.evaluate import needed_operations
 from ckptgrad.graph.graph import Graph, Variable
 from ckptgrad.loops.entry_buffers import EntryBuffer, reading_back
@@ -33,7 +34,8 @@ class Body:
         planned: whether a plan says how the loops inside are reversed.
         entry_buffers: the carried buffers that are written entry by entry.
         used: for each result of the loop, whether it may get a cotangent; None: all may.  A stacked output that may
-            not is left out, not given zeros: these are nan where they meet an infinite derivative.
+            not, and a carried value on which no other result depends, are left out, not given zeros: these are nan where
+            they meet an infinite derivative.
         moving: positions of carried values that a step changes and a checkpoint holds.
     """
 
@@ -50,6 +52,9 @@ class Body:
         self.graph, self.planned, self.entry_buffers, self.used = graph, planned, tuple(entry_buffers), used
         self.num_consts, self.num_carry = n, c = num_consts, num_carry
         self.needs = carried(graph, needs, n, c)
+        if used is not None:
+            waited = moving_carry(graph, used, n, c)
+            self.needs[n : n + c] = [a and w for a, w in zip(self.needs[n : n + c], waited[:c], strict=True)]
         active = active_outputs(graph, self.needs)
         self.active_consts = [i for i in range(n) if self.needs[i]]
         self.active_carry = [i for i in range(c) if self.needs[n + i]]

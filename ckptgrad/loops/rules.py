@@ -124,6 +124,6 @@ def while_(op: Application) -> tuple[list[Any], Callable[..., list[Any]]]:
         return [read(tape.env, a) for a in together.outputs], lambda *cts: some(op.needs, pull_from(tape, cts, wrt))
     # A side effect happens once: no plan that may run a step again is asked for.
     planned = op.planned and not op.linear and not op.op.effects
-    loop = while_of(op.op, op.needs, planned)
+    loop = while_of(op.op, op.needs, planned, used=op.used)
     loop.check_repeatable(op.op.name, op.op.source)
     return left_open(loop, op.inputs) if planned else reverse_plainly(loop, op.inputs)

@@ -50,14 +50,20 @@ class While(Loop):
         return []
 
 
-def while_of(op: Operation, needs: Sequence[bool], planned: bool, accumulate: DTypeLike | None = None) -> While:
-    """A while taken apart; `needs` says which operands have a gradient."""
+def while_of(
+    op: Operation,
+    needs: Sequence[bool],
+    planned: bool,
+    accumulate: DTypeLike | None = None,
+    used: Sequence[bool] | None = None,
+) -> While:
+    """A while taken apart; `needs` says which operands have a gradient, `used` which results may get a cotangent."""
     k, n = op.params["cond_nconsts"], op.params["body_nconsts"]
     graph, predicate = from_jaxpr(op.params["body_jaxpr"]), from_jaxpr(op.params["cond_jaxpr"])
     c = len(graph.inputs) - n
     buffers = entry_buffers_of(graph, n, c, op.inputs[k + n :], last_by_predicate(predicate, k)) if planned else ()
     return While(
-        body=Body(graph, n, c, needs[k:], planned, buffers),
+        body=Body(graph, n, c, needs[k:], planned, buffers, used),
         operand_avals=tuple(a.aval for a in op.inputs),
         out_avals=tuple(v.aval for v in op.outputs),
         length=None,

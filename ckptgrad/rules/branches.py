@@ -34,7 +34,8 @@ def cond(op: Application) -> WithPull:
     index, operands = op.inputs[0], op.inputs[1:]
     needs = op.needs[1:]
     graphs = [from_jaxpr(b) for b in op.params["branches"]]
-    seeded = sorted({i for g in graphs for i, a in enumerate(active_outputs(g, needs)) if a})
+    # A result that may get no cotangent is left out, not given zeros: these are nan where they meet an infinite derivative.
+    seeded = sorted({i for g in graphs for i, a in enumerate(active_outputs(g, needs)) if a and op.used_outputs[i]})
     parts = [_kept(g, needs, seeded) for g in graphs]
     slots, places = _share_slots([[v.aval for v in part.residuals] for part in parts])
 

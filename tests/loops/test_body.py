@@ -100,3 +100,11 @@ def test_buffers_that_are_written_entry_by_entry_do_not_move():
     assert buffer.position not in body.moving
     assert isinstance(body.graph, Graph)
     np.testing.assert_array_equal(sorted([*body.moving, buffer.position]), range(body.num_carry))
+
+
+def test_a_carried_value_on_which_no_result_depends_is_left_out():
+    step = cg.trace(lambda w, a, b, c: (a * w, jnp.sqrt(b) + w, c + b), 2.0, 1.0, 1.0, 1.0)
+    assert Body(step, 1, 3, [True] * 4).active_carry == [0, 1, 2]
+    assert Body(step, 1, 3, [True] * 4, used=[True, False, False]).active_carry == [0]
+    last = Body(step, 1, 3, [True] * 4, used=[False, False, True])
+    assert (last.active_carry, len(last.joint.cotangents)) == ([1, 2], 2)

@@ -86,3 +86,19 @@ def test_the_work_of_a_scan_is_that_of_its_steps(steps):
     run = lambda w, x: lax.scan(lambda c, _: (c @ w, None), x, None, length=steps)[0]
     (op,) = trace(run, jnp.eye(3), jnp.ones(3)).operations
     assert flops(op) == 18 * steps
+
+
+IDLE = {
+    "carried": lambda w: lax.scan(lambda c, _: ((c[0] * 2, jnp.sqrt(c[1])), None), (w, w), None, length=3)[0][0],
+    "of constants": lambda w: lax.scan(lambda c, _: ((c[0] * (2 + w), c[1] + w**0.5), None), (w, w), None, length=3)[0][0],
+    "in turn": lambda w: lax.fori_loop(0, 3, lambda i, c: (c[0] + i * w, c[2], jnp.sqrt(c[1])), (w, w, w))[0],
+    "until": lambda w: lax.while_loop(lambda c: c[1] < 3, lambda c: (c[0] * 2, c[1] + 1, jnp.sqrt(c[2])), (w, 0, w))[0],
+}
+
+
+@pytest.mark.parametrize("fun", IDLE.values(), ids=IDLE)
+@pytest.mark.parametrize("options", [{}, {"budget": "min"}])
+def test_what_is_carried_for_nothing_gets_no_zeros(fun, options):
+    """They are nan where they meet an infinite derivative."""
+    tangents = jax.jvp(fun, (jnp.zeros(2),), (jnp.ones(2),))[1]
+    assert_same(quick(cg.grad(lambda w: fun(w).sum(), **options))(jnp.zeros(2)), tangents)

@@ -68,3 +68,13 @@ def test_in_forward_mode_an_output_that_moves_in_some_branch_has_a_tangent(index
     _, (first, second) = cg.jvp(fun, (X,), (Y,))
     np.testing.assert_allclose(first, [2 * Y, 0 * Y][index], rtol=1e-6)
     np.testing.assert_allclose(second, [0 * Y, jnp.cos(X) * Y][index], rtol=1e-6)
+
+
+def test_a_result_that_nothing_reads_gets_no_zeros():
+    """They are nan where they meet an infinite derivative."""
+
+    def loss(x):
+        return lax.cond(x[0] < 1, lambda: (2 * x, jnp.sqrt(x)), lambda: (x, x))[0].sum()
+
+    for options in ({}, {"policy": "recompute_all"}):
+        assert_same(quick(cg.grad(loss, **options))(jnp.zeros(3)), jax.grad(loss)(jnp.zeros(3)))

@@ -267,3 +267,21 @@ def test_a_complex_cotangent_of_a_real_argument_is_refused():
     total.defvjp(lambda x: (total(x), x.shape), lambda shape, g: (jnp.full(shape, g + 1j),))
     with pytest.raises(NotImplementedError, match=r"test_custom.*complex64 cotangent for an argument that is float32"):
         cg.grad(lambda x: total(jnp.sin(x)))(X)
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        lambda rule, w: (rule(w), w)[1],
+        lambda rule, w: lax.cond(w[0] > 0, lambda: (rule(w), w), lambda: (w, w))[1],
+        lambda rule, w: lax.scan(lambda c, _: ((c[0] * 2, rule(c[1])), None), (w, w), None, length=2)[0][0] / 4,
+    ],
+    ids=["in a row", "in a branch", "in a loop"],
+)
+def test_a_rule_of_what_nothing_reads_is_not_asked(around):
+    @jax.custom_vjp
+    def more(w):
+        return w * 1.0
+
+    more.defvjp(lambda w: (w * 1.0, None), lambda _, g: (g + 1.0,))
+    np.testing.assert_array_equal(cg.grad(lambda w: jnp.sum(around(more, w)))(jnp.ones(3)), 1.0)
