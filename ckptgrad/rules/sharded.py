@@ -80,7 +80,8 @@ def push_shard_map(op: Application, *tangents: Any) -> WithTangents:
 @pullback("shard_map", push=push_shard_map, cost="heavy")
 def shard_map(op: Application) -> WithPull:
     body = body_of(op)
-    seeded = [i for i, a in enumerate(active_outputs(body, op.needs)) if a]
+    # A result that may get no cotangent is left out, not given zeros: these are nan where they meet an infinite derivative.
+    seeded = [i for i, a in enumerate(active_outputs(body, op.needs)) if a and op.used_outputs[i]]
     part = split_under_mesh(op, body, seeded)
     in_specs, out_specs = op.params["in_specs"], op.params["out_specs"]
     kept_specs = [residual_spec(op, v.aval) for v in part.residuals]

@@ -289,3 +289,15 @@ def test_second_derivatives_inside_a_shard_map(name):
 )
 def test_more_axes(check):
     on_four_devices(__name__, check)
+
+
+@pytest.mark.parametrize("options", [{}, {"policy": "recompute_all"}])
+def test_a_result_that_nothing_reads_gets_no_zeros(options):
+    """They are nan where they meet an infinite derivative."""
+    mesh = jax.make_mesh((1,), ("i",), axis_types=(AxisType.Auto,))
+
+    def loss(x):
+        both = jax.shard_map(lambda x: (2 * x, jnp.sqrt(x)), mesh=mesh, in_specs=P("i"), out_specs=P("i"))
+        return both(x)[0].sum()
+
+    assert_same(quick(cg.grad(loss, **options))(jnp.zeros(4)), jax.grad(loss)(jnp.zeros(4)))
