@@ -41,13 +41,14 @@ class StageFunctions:
         opened: whether they are for a program whose stages are open to each other: there a backward repeats nothing, but
             reads what the forward made. A compiler would merge a repetition, but for what it has rewritten by then: of
             convolutions on GPUs it merges a part only, and the rest runs twice.
+        in_forms: whether operations run in the forms that the target wants, or as they are written.
     """
 
-    def __init__(self, kind: StageKind, isolation: Isolation, opened: bool = False) -> None:
+    def __init__(self, kind: StageKind, isolation: Isolation, opened: bool = False, in_forms: bool = True) -> None:
         self.kind, self._opened = kind, opened
         self._parts: dict[int, Partition] = {}
         self._isolation = isolation
-        self._apply = apply_in_forms(kind.target.platform.forms)
+        self._apply = apply_in_forms(kind.target.platform.forms if in_forms else ())
         self._forward: dict[tuple[int | None, bool, bool], tuple[Run, Any]] = {}
         self._backward: dict[tuple[int, tuple[int, ...]], tuple[Run, Any]] = {}
 
@@ -150,6 +151,7 @@ class StageFunctions:
 _by_isolation = {way: PerKind(partial(StageFunctions, isolation=way)) for way in Isolation}
 separate_functions = _by_isolation[Isolation.NONE]
 open_functions = PerKind(partial(StageFunctions, isolation=Isolation.NONE, opened=True))
+functions_as_written = PerKind(partial(StageFunctions, isolation=Isolation.NONE, opened=True, in_forms=False))
 
 
 def stage_functions(kind: StageKind, isolation: Isolation | None = None) -> StageFunctions:

@@ -37,6 +37,10 @@ from ckptgrad.stage.partition import Apply
 from ckptgrad.target.footprint import channels_last
 from ckptgrad.target.platform import Form, Isolation
 
+# Products with a shorter side stay as they are written: there is no time to win, and XLA's CPU compiler of jaxlib 0.10 ends
+# the process where it transposes the result of many products with sides of two or three.
+SHORT_SIDE = 16
+
 
 def apply_in_forms(forms: Collection[Form]) -> Apply:
     """How the operations of a stage run: in these forms, where they are for them."""
@@ -62,12 +66,15 @@ def _with_channels_last(op: Operation, inputs: Sequence[Any]) -> list[Any]:
 
 def _with_shorter_side_first(op: Operation, inputs: Sequence[Any]) -> list[Any]:
     """A product of matrices, or of many of them, that contracts the first axes of both, swapped if its result is higher
-    than wide."""
+    than wide and no side is short."""
     (result,) = op.outputs
     is_sided = isinstance(op.params["precision"], lax.DotAlgorithm)
     if not _contracts_first_axes(op) or is_sided or op.params["out_sharding"] is not None:
         return apply(op, inputs)
     *batch, rows, columns = range(result.aval.ndim)
+    ((contracted,), _), _ = op.params["dimension_numbers"]
+    if min(result.shape[rows], result.shape[columns], op.inputs[0].aval.shape[contracted]) < SHORT_SIDE:
+        return apply(op, inputs)
     if result.shape[rows] <= result.shape[columns]:
         (product,) = apply(op, inputs)
         # Of many the compiler swaps the operands to save a transposition that follows.
