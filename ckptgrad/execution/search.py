@@ -8,7 +8,17 @@ from typing import Any
 
 from ckptgrad.chain.opened import open_is_faster
 from ckptgrad.errors import BudgetError
-from ckptgrad.execution.trials import NEAR_LEAST, AnyPlan, Build, Planned, Trial, Trials, actions_of, target_of
+from ckptgrad.execution.trials import (
+    NEAR_LEAST,
+    AnyPlan,
+    Build,
+    KnownOnPaper,
+    Planned,
+    Trial,
+    Trials,
+    actions_of,
+    target_of,
+)
 from ckptgrad.planning.budget import everything_peak
 from ckptgrad.results.at_peak import Floor, floor_of
 from ckptgrad.target.processes import ALONE, Processes
@@ -360,7 +370,8 @@ def _climbed(trials: Trials[AnyPlan], first: int, budget: int) -> int:
 
     A plan is worth trying if some plan is faster than the last one (`WORTH`), and if its prediction, corrected by the last
     one's error, is within the budget or nearly so (`DIP`). Where compiling takes long, the last one must be slower than
-    others by more than what is unsure of them (`UNASKED`), and than one within a little more bytes (`AHEAD`).
+    others by more than what is unsure of them (`UNASKED`), and than one within a little more bytes (`AHEAD`), and take no
+    longer than told.
     """
     rung, planned = first, trials.planned(_aim(first))
     fastest: float | None = None
@@ -379,5 +390,16 @@ def _climbed(trials: Trials[AnyPlan], first: int, budget: int) -> int:
         here = max(rung, floor(log(max(1, planned[0].peak_bytes), RUNG)))
         if slow and AHEAD_WORTH * trials.planned(_aim(here + AHEAD))[0].seconds > planned[0].seconds:
             break
+        if slow and _takes_longer_than_told(trials, *planned):
+            break
         rung, planned = rung + STEP, following
     return rung
+
+
+def _takes_longer_than_told(trials: Trials[AnyPlan], plan: AnyPlan, jitted: Any) -> bool:
+    """Whether the compiler states more for a plan than what is unsure of it (`UNASKED`): that others near it seem faster
+    tells nothing then."""
+    if isinstance(jitted, KnownOnPaper):
+        return False
+    trial = trials.tried(plan, jitted)
+    return _as_stated(trial) > UNASKED * trial.seconds

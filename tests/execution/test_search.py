@@ -329,3 +329,12 @@ def test_where_compiling_takes_long_bytes_are_left_unused_that_would_make_a_plan
     found = certify(imagined.build, (), {}, 1000)
     assert found.peak_bytes == (800 if slow else 850)
     assert imagined.compilations == compilations
+
+
+@pytest.mark.parametrize(("stated", "number", "compilations"), [(0.3, 2, 2), (0.4, 1, 1)])
+def test_where_a_plan_takes_longer_than_told_others_near_it_are_not_tried_for_their_time(stated, number, compilations):
+    """The second plan seems to take half as long as the first, which is estimated at 0.5."""
+    seconds = [1.0, 0.51 if number == 2 else 0.6, stated, 0.25]
+    imagined = Imagined([100, 800, 1000, 5000], [100, 700, 900, 5000], seconds=seconds, slow=True, near=True)
+    found = certify(imagined.build, (), {}, 1000)
+    assert (found.plan.number, imagined.compilations) == (number, compilations)
