@@ -170,7 +170,10 @@ def test_only_what_runs_again_is_fenced():
 
 
 def check_over_devices():
-    """Barriers keep nothing that runs again here, as on several TPUs: within a budget stages are calls there."""
+    """Where barriers keep nothing that runs again, as on several TPUs, stages are calls: within a budget of these here, too.
+
+    XLA's CPU compiler of jaxlib 0.10 drops barriers, that of 0.12 keeps the one that matters here.
+    """
     mesh = jax.make_mesh((4,), ("data",))
     x = jnp.sin(jnp.arange(8192 * 8.0)).reshape(8192, 8)
     args = jax.device_put(W, NamedSharding(mesh, P())), jax.device_put(x, NamedSharding(mesh, P("data")))
@@ -182,10 +185,16 @@ def check_over_devices():
 
     rival = jax.jit(jax.value_and_grad(deep)).lower(*args).compile()
     budget = int(0.6 * compiled_memory(rival).peak_bytes)
-    found = cg.value_and_grad(deep, budget=budget, target=TARGETS["tpu"]).compile(*args)
-    assert found.plan.called
+    target = TARGETS["tpu"]
+    found = cg.value_and_grad(deep, budget=budget, target=target).compile(*args)
+    barriers_only = replace(target, platform=replace(target.platform, calls_if_spread=False))
+    if found.plan.called:
+        with pytest.raises(cg.BudgetError):
+            cg.value_and_grad(deep, budget=budget, target=barriers_only).compile(*args)
+    else:
+        assert cg.value_and_grad(deep, budget=budget, target=barriers_only).compile(*args).peak_bytes <= budget
     assert found.peak_bytes <= budget
-    assert "calls that are not inlined" in str(found.plan)
+    assert ("calls that are not inlined" in str(found.plan)) == found.plan.called
     assert_same(found(*args), rival(*args), scale=50)
 
 
