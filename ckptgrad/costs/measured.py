@@ -15,7 +15,7 @@ from jax.core import Tracer
 from ckptgrad.chain.kind import PerKind, StageKind
 from ckptgrad.chain.program import Program
 from ckptgrad.costs.compiled import compiled_costs
-from ckptgrad.execution.interpreter import stage_functions
+from ckptgrad.execution.stage_functions import stage_functions
 from ckptgrad.graph.random_keys import from_numbers, is_key, numbers_struct
 from ckptgrad.graph.value_types import cotangent_struct, struct
 from ckptgrad.planning.costs import ChainCosts, StageCost

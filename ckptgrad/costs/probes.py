@@ -17,8 +17,8 @@ import jax
 
 from ckptgrad.chain.kind import PerKind, StageKind, private_residuals
 from ckptgrad.costs.probe_values import SCOPE, consume, fillings, is_plain, produce
-from ckptgrad.execution.interpreter import stage_functions
 from ckptgrad.execution.lying import lying
+from ckptgrad.execution.stage_functions import stage_functions
 from ckptgrad.graph.atoms import is_in_host
 from ckptgrad.graph.graph import Atom, Variable
 from ckptgrad.stage.partition import Run

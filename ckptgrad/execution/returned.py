@@ -15,8 +15,9 @@ from jax.sharding import Mesh
 
 from ckptgrad.chain.program import Program
 from ckptgrad.chain.recent import Recent
-from ckptgrad.execution.interpreter import Execution, functions_as_written
+from ckptgrad.execution.interpreter import Execution
 from ckptgrad.execution.lying import constrained
+from ckptgrad.execution.stage_functions import functions_as_written
 from ckptgrad.graph.fingerprint import segment_key
 from ckptgrad.graph.graph import Atom
 from ckptgrad.graph.value_types import cotangent_type, filled
@@ -66,9 +67,8 @@ def _asked(program: Program, inputs: Sequence[Any]) -> list[Any]:
     stages = range(len(program.stages))
 
     def run(*values: Any) -> list[Any]:
-        execution = Execution(program, values[:count], isolation=Isolation.NONE)
         # Forms that say where values lie are not what the user wrote.
-        execution.functions = {kind: functions_as_written(kind) for kind in program.kinds}
+        execution = Execution(program, values[:count], Isolation.NONE, functions_as_written)
         execution.env.update(zip(inputs[count:], values[count:], strict=True))
         execution.run(Forward(i, 0) for i in stages)
         execution.seed([filled(cotangent_type(v.aval), 1) for v in program.seeds])

@@ -9,7 +9,7 @@ import pytest
 
 import ckptgrad as cg
 from ckptgrad.errors import ScheduleError
-from ckptgrad.execution.interpreter import Execution, StageFunctions, split_at_backward, stage_functions
+from ckptgrad.execution.interpreter import Execution, split_at_backward
 from ckptgrad.planning import Backward, Forward, Free
 from ckptgrad.planning.schedule import Schedule
 from ckptgrad.target.platform import Isolation
@@ -80,29 +80,6 @@ def test_a_fork_goes_on_by_itself():
     execution.fork().run([Forward(1), Free(1)])
     assert len(execution.arrays()) == held
     assert 1 in execution.boundaries
-
-
-def test_runs_of_a_kind_are_made_once():
-    kind = PROGRAM.stages[1].kind
-    functions = stage_functions(kind)
-    assert stage_functions(kind) is functions is stage_functions(kind, kind.target.platform.isolation)
-    assert functions.forward(0) is functions.forward(0)
-    assert functions.backward(0) is not functions.backward(0, (0,))
-
-
-def test_in_a_program_of_open_stages_a_backward_repeats_nothing():
-    """Whatever the option, backwards read what the forward made; codes and what a user says may be kept stay as they are."""
-
-    def deep(w, x):
-        return (jnp.sin(jnp.tanh(x @ w) @ w) ** 2).sum()
-
-    kind = cg.plan(deep, W, X, policy="recompute_all").program.kinds[0]
-    functions = StageFunctions(kind, Isolation.NONE, opened=True)
-    assert any(option.partition.recomputed for option in kind.options)
-    assert not any(functions.part(keep).recomputed for keep in range(len(kind.options)))
-    named = cg.plan(deep, W, X, saveable=jax.checkpoint_policies.nothing_saveable).program.kinds[0]
-    asked = StageFunctions(named, Isolation.NONE, opened=True)
-    assert [asked.part(keep) for keep in range(len(named.options))] == [option.partition for option in named.options]
 
 
 def test_open_stages_have_the_gradients_of_fenced_ones():

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax.sharding import SingleDeviceSharding
 
 from ckptgrad.chain.kind import PerKind, StageKind
-from ckptgrad.execution.interpreter import StageFunctions, separate_functions, stage_functions
+from ckptgrad.execution.stage_functions import StageFunctions, separate_functions, stage_functions
 from ckptgrad.graph.atoms import Atom
 from ckptgrad.graph.fingerprint import Key, value_key
 from ckptgrad.graph.graph import Variable

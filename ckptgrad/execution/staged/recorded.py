@@ -16,7 +16,8 @@ from jax import dtypes
 from ckptgrad.chain.kind import StageKind
 from ckptgrad.chain.program import Program
 from ckptgrad.errors import ScheduleError
-from ckptgrad.execution.interpreter import Execution, separate_functions
+from ckptgrad.execution.interpreter import Execution
+from ckptgrad.execution.stage_functions import separate_functions
 from ckptgrad.execution.staged.programs import BackwardWork, CopyWork, FillWork, ForwardWork, Order, Work, overwritable
 from ckptgrad.graph.atoms import Atom
 from ckptgrad.graph.graph import Constant, Variable
