@@ -123,8 +123,6 @@ class Request:
         if others and one_program:
             raise OptionError(f"the tier {others[0]!r} needs runtime='staged': one program sends to the host's memory alone")
         object.__setattr__(self, "chunks", read_chunks(self.chunks))
-        if self.chunk_choice.at_any_size and self.runtime == "staged":
-            raise OptionError("chunks=True needs runtime='compiled': a stage over chunks is a loop inside one program")
         self._check_microbatches()
         if self.target is not None:
             object.__setattr__(self, "target", named_target(self.target))

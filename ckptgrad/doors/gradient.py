@@ -65,7 +65,7 @@ class GradientFunction:
         check_runs(chains.finest.program.target, chains.finest.call.leaves)
         if runs_staged(chains.finest, self.request):
             call = chains.finest.call
-            cuts = Ways([staged_cut(chain, self.request, self.assembled) for chain in chains.whole])
+            cuts = chains.map(partial(staged_cut, request=self.request, assembled=self.assembled))
             return with_runs(compile_within(cuts, self.request, call.args, call.kwargs))(*call.args, **call.kwargs)
         plan = best_plan(chains.map(program_of), self.request.as_one_program)
         tell(plan)
@@ -120,7 +120,7 @@ class GradientFunction:
         chains = make().chains(*split.args, **split.kwargs)
         if runs_staged(chains.finest, self.request):
             check_repeatable(chains.finest)
-            return Ways([staged_cut(chain, self.request, self.assembled) for chain in chains.whole])
+            return chains.map(partial(staged_cut, request=self.request, assembled=self.assembled))
 
         def cut(chain: TracedChain) -> Cut:
             chain.returned.check_compiled(self.fun)
@@ -164,7 +164,6 @@ class GradientFunction:
             runs = with_stages_in_runs(blocks, self.request)
             return [blocks] if runs is None else [blocks, runs]
 
-        wanted = wanted and not runs_staged(finest, self.request)
         if (wanted or not isinstance(policy, str)) and finest.program.devices == 1:
             chunked = over_chunks
         fine = [finest]
@@ -293,7 +292,7 @@ def value_and_grad(
             faster way to: the axes are found, and proved to be independent. "auto": where some stage holds 1 MiB or more
             inside; True: whatever it holds; False: never, so that values are summed in the order of the function; "not axis
             1 of batch['tokens']", or several of these: as "auto", but not along such axes (plans name them so). Without a
-            budget, in stages with loops to reverse, over several devices and where stages run one by one, all run whole.
+            budget, in stages with loops to reverse and over several devices all run whole.
         microbatches: in how many parts of the batch the gradient is computed, one after the other, each by the same plan,
             with the same result to rounding; "auto": as many as give the best plan within the budget, which may be one. The
             loss must be proved to be a sum or mean over the entries of an axis of the arguments, and be returned alone.

@@ -189,8 +189,19 @@ def check_whole_on_several_devices():
     assert not cg.plan(shared, WS, x, budget="min", costs="estimate").program.chunked
 
 
-def test_stages_over_chunks_are_not_run_one_by_one():
-    certified = cg.value_and_grad(mlp, budget="min", runtime="staged").compile(WS, LARGE)
-    assert not certified.plan.program.chunked
-    with pytest.raises(cg.OptionError, match="chunks=True needs runtime='compiled'"):
-        cg.grad(mlp, chunks=True, runtime="staged")
+@pytest.mark.parametrize("options", [{}, {"tiers": ["host"]}, {"budget": "0.3x"}], ids=str)
+def test_stages_over_chunks_run_one_by_one_too(options):
+    whole = cg.grad(mlp, budget="min", runtime="staged", chunks=False).compile(WS, LARGE)
+    chunked = cg.grad(mlp, runtime="staged", **{"budget": "min", **options}).compile(WS, LARGE)
+    assert any("chunks of" in choice for choice in chunked.plan.choices)
+    assert chunked.peak_bytes < 0.6 * whole.peak_bytes
+    for a, b in zip(jax.grad(mlp)(WS, LARGE), chunked(WS, LARGE), strict=True):
+        assert_near(b, a, 1e-5)
+
+
+@pytest.mark.parametrize("runtime", ["compiled", "staged"])
+def test_no_runtime_has_chunks_that_were_not_asked_for(runtime):
+    assert not cg.value_and_grad(mlp, budget="min", runtime=runtime, chunks=False).plan(WS, LARGE).program.chunked
+    small = cg.value_and_grad(mlp, budget="min", runtime=runtime, costs="estimate")
+    assert not small.plan(WS, X).program.chunked
+    assert cg.value_and_grad(mlp, budget="min", runtime=runtime, chunks=True).plan(WS, X).program.chunked
