@@ -142,3 +142,23 @@ def test_a_step_holds_one_gradient_at_a_time_wherever_its_stages_are_kept_apart(
     activation = 256 * WIDTH * 4
     # Of activations the smallest plan holds a few, of gradients one.
     assert found.temporary_bytes < 5 * activation + 2 * WEIGHT
+
+
+@pytest.mark.parametrize("optimizer", [optax.adafactor(1e-2), optax.lamb(1e-2)], ids=["adafactor", "lamb"])
+def test_a_step_is_smaller_by_most_gradients_where_the_compiler_holds_all_of_them(optimizer):
+    """Norms of whole parameters keep XLA from updating one before the gradients of all are there."""
+    ws, x = [jax.ShapeDtypeStruct((WIDTH, WIDTH), jnp.float32)] * LAYERS, jax.ShapeDtypeStruct((8, WIDTH), jnp.float32)
+    state = jax.eval_shape(optimizer.init, ws)
+
+    def step(ws, state, x):
+        value, gradient = jax.value_and_grad(chain)(ws, x)
+        changes, state = optimizer.update(gradient, state, ws)
+        return optax.apply_updates(ws, changes), state, value
+
+    holding, consuming = (
+        cg.certify(step, ws, state, x, donate_argnums=(0, 1)).temporary_bytes
+        for step in (step, cg.apply_gradients(chain, optimizer))
+    )
+    assert holding > LAYERS * WEIGHT
+    # What an update works on takes a few times its gradient.
+    assert consuming < 6 * WEIGHT
