@@ -97,7 +97,7 @@ def make_plan(program: Program, request: Request, costs: ChainCosts | None = Non
         makespan = makespan_of(costs, schedule, [room.rates for room in rooms], limit).seconds
         rates = {str(tier): room.rates for tier, room in zip(request.tiers, rooms, strict=True)}
     plan = Plan(program, costs, schedule, simulation, limit, makespan=makespan, moving_bytes=moving, tier_rates=rates)
-    return replace(plan, budget_source=share_words(request.budget, costs))
+    return replace(plan, budget_source=share_words(request.budget, costs), chunk_choice=request.chunk_choice)
 
 
 def _floor(

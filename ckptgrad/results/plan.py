@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ckptgrad.chain.opened import is_estimated, open_is_faster, opened
 from ckptgrad.chain.program import Program
+from ckptgrad.chunks.choice import ChunkChoice
 from ckptgrad.graph.traits import is_materialised, is_transcendental
 from ckptgrad.once import once
 from ckptgrad.planning.bound import least_seconds
@@ -59,6 +60,7 @@ class Plan(Shown):
             looking at (`doors.choosing`), so that of a larger budget, for which nothing is chunked, no more are told.
         others: of the other ways to cut the call that were planned, or would be for other budgets, the costs and, as
             `floor_seconds`, the least seconds of each.
+        chunk_choice: whether its stages might have run over chunks of an axis, and of which.
 
     Example:
         >>> import jax.numpy as jnp, ckptgrad as cg
@@ -82,6 +84,7 @@ class Plan(Shown):
     microbatches: Microbatches | None = None
     floor_seconds: float = 0.0
     others: tuple[tuple[ChainCosts, float], ...] = ()
+    chunk_choice: ChunkChoice = field(default=ChunkChoice(considered=True))
 
     @property
     def parts(self) -> tuple[Plan, ...]:

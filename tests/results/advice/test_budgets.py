@@ -103,5 +103,6 @@ def test_no_budget_that_is_named_takes_longer_than_is_said_where_stages_may_run_
     for text, times in named:
         other = cg.plan(scored, *arguments, budget=text, costs="estimate")
         assert other.seconds <= 1.001 * times * plan.seconds
-    assert plan.seconds >= plan.fastest_seconds
+    # The same seconds may be added in another order.
+    assert plan.seconds >= (1 - 1e-12) * plan.fastest_seconds
     assert any(point.peak_bytes <= plan.peak_bytes and point.seconds <= 1.001 * plan.seconds for point in plan.points)

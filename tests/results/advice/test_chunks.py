@@ -47,6 +47,13 @@ def test_where_stages_hold_much_a_smaller_budget_is_enough_to_have_chunks():
     assert said(plan_of(mlp, WS, X))[0].text.startswith("chunks=True may lower the smallest peak: ")
 
 
+def test_what_is_said_follows_what_was_asked_for():
+    x = np.ones((16 * BATCH, WIDTH), "float32")
+    (advice,) = said(cg.plan(mlp, WS, x, costs="estimate", chunks=False))
+    assert advice.text.startswith("chunks=True may lower the smallest peak: ")
+    assert said(cg.plan(mlp, WS, x, costs="estimate", chunks="not axis 0 of x")) == []
+
+
 def test_nothing_is_said_where_entries_depend_on_each_other():
     def mixing(x):
         for _ in range(3):
