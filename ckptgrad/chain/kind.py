@@ -98,7 +98,7 @@ class StageKind:
 
     def _writing(self) -> AbstractContextManager[None]:
         """Gradients of products in the form that is for the target: also inside loops, which are differentiated later."""
-        return gradients_in(self.target.platform.forms)
+        return gradients_in(self.target.forms)
 
     def _edges(self, joint: Joint) -> dict[Variable, Atom]:
         """What passes the edges of the stage, with the values of its graph that lie likewise: a cotangent as its value."""

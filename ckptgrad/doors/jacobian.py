@@ -189,7 +189,7 @@ class JacobianFunction:
         values = Values(traced.graph, traced.call.leaves, segments)
         blocks: dict[tuple[Any, Any], Any] = {}
         if segments:
-            with gradients_in(target.platform.forms):
+            with gradients_in(target.forms):
                 matrix = evaluate_bracket(plan.bracket, segments, values)
             blocks = blocks_of(matrix, segments[-1].outside, segments[0].inside)
         out, aux = traced.restore(values.outputs)

@@ -98,7 +98,8 @@ def contracted(a: Any, b: Any, contract: Any, batch: Any, *, out_sharding: Any, 
     merge them first (`gradients_as_matrices`).
     """
     (a_axes, b_axes), (a_batch, b_batch) = contract, batch
-    merge = is_wanted(Form.AS_MATRICES) and len(a_axes) > 1 and out_sharding is None
+    form = Form.BATCHED_AS_MATRICES if a_batch else Form.AS_MATRICES
+    merge = is_wanted(form) and len(a_axes) > 1 and out_sharding is None
     if merge and _neighbours(a_axes) and _neighbours(b_axes):
         a, b = _merge(a, a_axes), _merge(b, b_axes)
         a_batch, b_batch = _after_merging(a_batch, a_axes), _after_merging(b_batch, b_axes)

@@ -41,6 +41,7 @@ class Form(enum.Enum):
     CHANNELS_LAST = "convolutions with channels last"
     SHORTER_SIDE_FIRST = "gradients of weights with the shorter side first"
     AS_MATRICES = "gradients of products as those of two matrices, the contracted axes merged into one"
+    BATCHED_AS_MATRICES = "the same of batched products"
     BY_OFFSETS = "gradients of maxima over small windows offset by offset, as elementwise work"
     BARRIERS_AS_CALLS = "optimization barriers as calls that are not inlined"
     GATHERED_FIRST = "what devices gather for a product whole before it"

@@ -26,7 +26,7 @@ from ckptgrad.target.host_memory import free_host_memory
 from ckptgrad.target.kernel_cache import kernel_cache
 from ckptgrad.target.links import Links
 from ckptgrad.target.placed import placed
-from ckptgrad.target.platform import Platform, platform_named
+from ckptgrad.target.platform import Form, Platform, platform_named
 from ckptgrad.target.rates import Rates
 
 
@@ -91,6 +91,13 @@ class Target:
     def key(self) -> tuple[str, str]:
         """What tells measurements for different targets apart, on disk too."""
         return self.platform.name, self.device_kind
+
+    @property
+    def forms(self) -> frozenset[Form]:
+        """Those of the platform. Over several devices axes of batched products are not merged: one may be cut, as heads and
+        positions are by tensor parallelism, and the partitioner moves the other to cut both as one."""
+        forms = self.platform.forms
+        return forms if len(self.devices) < 2 else forms - {Form.BATCHED_AS_MATRICES}
 
     @property
     def compiler_options(self) -> tuple[tuple[str, bool | int | str], ...]:

@@ -50,6 +50,18 @@ def test_the_gradient_of_a_maximum_over_windows_has_the_form_for_the_target(chip
     assert names.count("select_and_scatter_add") == scatters
 
 
+@pytest.mark.parametrize(("chip", "devices", "axes"), [("gpu", 1, 1), ("gpu", 8, 2), ("cpu", 1, 1), ("tpu", 1, 2)])
+def test_batched_products_are_those_of_matrices_where_no_device_has_a_part(chip, devices, axes):
+    """Queries that share keys in groups: two axes are contracted for the gradient of the keys, of which one may be cut."""
+    (device,) = attached().devices
+    target = replace(attached(), platform=platform_named(chip), devices=(device,) * devices, attached=False)
+    queries, keys = jnp.ones((2, 3, 5, 4)), jnp.ones((2, 6, 4))
+    graph = cg.trace(lambda q, k: jnp.einsum("gqsd,gtd->gqst", q, k).sum(), queries, keys)
+    (stage,) = build_program(graph, graph.inputs, graph.outputs, target, cuts=[]).stages
+    products = [op for op in stage.kind.joint.operations if op.name == "dot_general"]
+    assert max(len(op.params["dimension_numbers"][0][0]) for op in products) == axes
+
+
 @pytest.mark.parametrize("window", [((2, 2), (2, 2), "VALID"), ((3, 3), (2, 1), "SAME"), ((1, 3), (1, 2), ((1, 0), (0, 2)))])
 def test_both_forms_are_the_same_gradient(window):
     loss = pooled(*window)

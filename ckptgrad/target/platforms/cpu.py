@@ -21,6 +21,7 @@ PLATFORM = Platform(
             Form.CHANNELS_LAST,
             Form.SHORTER_SIDE_FIRST,
             Form.AS_MATRICES,
+            Form.BATCHED_AS_MATRICES,
             Form.BY_OFFSETS,
             Form.BARRIERS_AS_CALLS,
         }

@@ -18,7 +18,7 @@ PLATFORM = Platform(
     # Where first forwards stand open, half precision holds up to 15 boundaries more than its stages do alone.
     isolation=Isolation.WHOLE,
     whole_blocks=True,
-    forms=frozenset({Form.AS_MATRICES, Form.BY_OFFSETS}),
+    forms=frozenset({Form.AS_MATRICES, Form.BATCHED_AS_MATRICES, Form.BY_OFFSETS}),
     open_stores_half=True,
     adds_products=True,
     starts_kernels=True,
