@@ -42,12 +42,16 @@ class Turn:
         return [Inside(v, makers.get(v)) for v in values]
 
     def cost(self, loop: ChunkLoop, roofline: Roofline) -> KnownCost:
-        """The bytes of one turn, and the seconds of all of them."""
+        """The bytes of one turn, and the seconds of all of them.
+
+        Where the compiler keeps chunks near, that is what its near memory has no room for, wide totals included.
+        """
         target = roofline.target
         pad_to_tiles(self.operations, target.platform, self.whole)
         held = peak_inside(self.operations, self._elsewhere(target), self.results, target, self.cut)
         seconds = loop.count * self._seconds(held, roofline)
-        return KnownCost(seconds, held + self.carried, inside=partial(self.inside, roofline.target))
+        far = held + self.carried - (int(roofline.rates.cache) if target.platform.near_memory else 0)
+        return KnownCost(seconds, max(0, far), inside=partial(self.inside, roofline.target))
 
     def _seconds(self, held: int, roofline: Roofline) -> float:
         """The seconds of one turn: the share of what it holds for which near memory has no room is written and read."""

@@ -132,14 +132,19 @@ class _ProbedStage:
         return None if taken is None else taken.bytes - given_bytes(self.kind, k, self.place) - self.leaving
 
     def _ratio(self) -> float:
-        """How much longer the programs that were asked about take than estimated."""
+        """How much longer the programs that were asked about take than estimated.
+
+        Of stages that may run over chunks those asked about run over many: what is told too slow of these says nothing of
+        others.
+        """
         cost = self.estimated
         pairs = [(self._taken("forward", None), cost.forward_time)]
         for k, option in enumerate(cost.options):
             pairs += [(self._taken("forward", k), option.forward_time), (self._taken("backward", k), option.backward_time)]
         known = [(taken.seconds, estimate) for taken, estimate in pairs if taken is not None and taken.seconds is not None]
         estimated = sum(estimate for _, estimate in known)
-        return sum(seconds for seconds, _ in known) / estimated if estimated else 1.0
+        ratio = sum(seconds for seconds, _ in known) / estimated if estimated else 1.0
+        return max(1.0, ratio) if self.kind.over_chunks else ratio
 
     def _seconds(self, run: ProbedRun, k: int | None, estimate: float) -> float:
         taken = self._taken(run, k)

@@ -58,3 +58,18 @@ def test_what_a_turn_holds_stays_near_where_the_compiler_places_it_there():
     far, near = seconds(True, 1e-3), seconds(True, held)
     assert near < far == pytest.approx(seconds(False, held))
     assert seconds(True, held / 2) == pytest.approx((near + far) / 2)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_what_near_memory_has_room_for_takes_no_bytes(dtype):
+    """Totals that are carried in a wider dtype included; chunks are cut to fit into it."""
+    graph = cg.trace(lambda w, x: jnp.tanh(x @ w), jnp.ones((16, 1024), dtype), jnp.ones((64, 16), dtype))
+    chunks = ChunkLoop(chunkable(graph, {graph.inputs[1]: 0}), 8, (True, True), (True,))
+    cpu = ROOFLINE.target
+
+    def bytes_(near, room):
+        target = replace(cpu, platform=replace(cpu.platform, near_memory=near), rates=replace(cpu.rates, cache=room))
+        return backward_turn(chunks).cost(chunks, Roofline(target)).bytes
+
+    whole = bytes_(False, 4096)
+    assert [bytes_(True, room) for room in (4096, whole, 2 * whole)] == [whole - 4096, 0, 0]

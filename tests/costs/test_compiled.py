@@ -66,6 +66,24 @@ def test_seconds_that_are_not_asked_for_are_as_much_longer_than_estimated_as_oth
     assert after.forward_time == pytest.approx(ratio * before.forward_time)
 
 
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+def test_an_estimate_that_is_too_slow_over_many_chunks_says_nothing_of_fewer(factor):
+    """One that is too fast does: the others take as much longer."""
+    stated = [1.0]
+    target = slow(lambda module, rates, links, without: stated[0])
+    program = cg.plan(loss, WS, X, target=target, chunks=True, budget="min", costs="estimate").program
+    estimated = estimated_costs(program)
+    places, middle = places_of(program, estimated), len(program.stages) // 2
+    fewest, *_, most = program.stages[middle].kind.over_chunks
+    before = estimated.stages[middle].options
+    stated[0] = factor * before[most].backward_time
+    probe = Probe(program.stages[middle].kind, "backward", most, places[middle])
+    compile_probes([probe])
+    after = with_probes(program, estimated, places, [probe]).stages[middle].options
+    assert after[most].backward_time == stated[0]
+    assert after[fewest].backward_time == pytest.approx(max(1.0, factor) * before[fewest].backward_time)
+
+
 @pytest.mark.parametrize("off", [-50_000, 50_000])
 def test_what_was_not_asked_for_takes_as_much_more_than_estimated_as_others_but_no_less(off):
     """What one backward holds less, as over other chunks, another need not."""
