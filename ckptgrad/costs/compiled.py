@@ -13,6 +13,9 @@ from ckptgrad.costs.hosted import with_hosted
 from ckptgrad.costs.probes import Figures, Place, Probe, ProbedRun, compile_probes, given_bytes, region_option, repetition
 from ckptgrad.planning.costs import ChainCosts, SaveOption, StageCost
 
+# The share of a program that may be left in memory where the compiler keeps all of it near.
+FEW = 1 / 16
+
 
 def compiled_costs(program: Program) -> ChainCosts:
     """Estimated costs, with transients from the compiler's buffer assignment of each distinct stage.
@@ -55,15 +58,17 @@ def with_probes(program: Program, costs: ChainCosts, places: Sequence[Place], as
 
     They are made from those of stages alone (`costs_of_stages`).
     Options that were not asked about stay as they were, but for the error of those of their stage that were: if the compiler
-    takes more bytes for one, or other seconds, it is taken to do so for all.
+    takes more bytes for one, or other seconds, it is taken to do so for all. What the compiler keeps near takes no memory:
+    it is taken to do so with other programs of the stage that hold no more than it kept near of one.
     """
     seen: dict[tuple[Any, ...], StageCost] = {}
     stages: list[StageCost] = []
     for i, (stage, place, cost) in enumerate(zip(program.stages, places, costs.stages, strict=True)):
         beside = costs.boundary_bytes(i), costs.cotangent_bytes(i)
-        key = (id(stage.kind), id(cost), place, *beside)
+        is_last = i == len(program.stages) - 1
+        key = (id(stage.kind), id(cost), place, *beside, is_last)
         if key not in seen:
-            seen[key] = _ProbedStage(stage.kind, place, cost, asked, *beside).cost()
+            seen[key] = _ProbedStage(stage.kind, place, cost, asked, *beside, is_last).cost()
         stages.append(seen[key])
     return with_hosted(program, replace(costs, stages=tuple(stages)))
 
@@ -72,19 +77,28 @@ class _ProbedStage:
     """The cost of a stage between an incoming boundary and a cotangent that leaves, of these bytes."""
 
     def __init__(
-        self, kind: StageKind, place: Place, cost: StageCost, asked: Collection[Probe], boundary: int, leaving: int
+        self,
+        kind: StageKind,
+        place: Place,
+        cost: StageCost,
+        asked: Collection[Probe],
+        boundary: int,
+        leaving: int,
+        is_last: bool,
     ) -> None:
         self.kind, self.place, self.estimated, self.asked = kind, place, cost, asked
-        self.boundary, self.leaving = boundary, leaving
+        self.boundary, self.leaving, self.is_last = boundary, leaving, is_last
         known = [(self._backward(k), option) for k, option in enumerate(cost.options)]
         self._more_backward = max([0, *(b - o.backward_transient for b, o in known if b is not None)])
         self._slower = self._ratio()
+        self._near = self._kept_near()
 
     def cost(self) -> StageCost:
         """The cost, as far as it was asked for."""
         cost = self.estimated
-        taken = self._taken("forward", None)
-        plain = cost.forward_transient if taken is None else max(0, taken.bytes - self.boundary - cost.boundary_bytes)
+        taken, held = self._taken("forward", None), self.boundary + cost.boundary_bytes
+        plain = cost.forward_transient if held + cost.forward_transient > self._near else 0
+        plain = plain if taken is None else max(0, taken.bytes - held)
         seconds = self._seconds("forward", None, cost.forward_time)
         options = tuple(self._option(k, option, seconds) for k, option in enumerate(cost.options))
         return replace(cost, options=options, forward_transient=plain, forward_time=seconds)
@@ -93,10 +107,14 @@ class _ProbedStage:
         out = self.estimated.boundary_bytes
         held = self.boundary + out + option.residual_bytes
         taken = self._taken("forward", k)
-        forward = option.forward_transient if taken is None else max(0, taken.bytes - held)
+        forward = option.forward_transient if taken is None else max(self._least(option), taken.bytes - held)
+        if taken is None and held + forward <= self._near:
+            forward = self._least(option)
         backward = self._backward(k)
         if backward is None:
-            backward = option.backward_transient + self._more_backward
+            given = given_bytes(self.kind, k, self.place) + self.leaving
+            is_near = given + option.backward_transient <= self._near
+            backward = -given if is_near else option.backward_transient + self._more_backward
         seconds = self._seconds("forward", k, option.forward_time)
         known = replace(
             option,
@@ -122,6 +140,29 @@ class _ProbedStage:
         region = self._backward(together) or 0
         hidden = region + self.leaving - known.residual_bytes - known.forward_transient
         return max(0, hidden), share if taken.seconds is None else max(0.0, known.time - taken.seconds)
+
+    def _least(self, option: SaveOption) -> int:
+        """The least that a forward takes beside what it keeps: what the last stage keeps may stay near until its backward,
+        which is next."""
+        is_next = self.is_last and option.reads_input and self.kind.target.platform.near_memory
+        return -option.residual_bytes if is_next else 0
+
+    def _kept_near(self) -> int:
+        """Bytes that the compiler keeps near: a backward that it was asked about takes so many fewer than by estimates.
+
+        More than the device has near are an error of these, unless hardly anything is left (`FEW`).
+        """
+        target = self.kind.target
+        if not target.platform.near_memory:
+            return 0
+        near = 0
+        for k, option in enumerate(self.estimated.options):
+            taken = self._taken("backward", k)
+            if taken is not None:
+                estimate = option.backward_transient + given_bytes(self.kind, k, self.place) + self.leaving
+                fewer = estimate - taken.bytes
+                near = max(near, fewer if taken.bytes <= FEW * estimate else min(fewer, int(target.rates.cache)))
+        return near
 
     def _repetition(self, k: int) -> Figures | None:
         probe = repetition(self.kind, k, self.place)

@@ -165,7 +165,7 @@ def _without(cost: StageCost, hosted: _Hosted) -> StageCost:
     options = tuple(
         replace(
             option,
-            forward_transient=max(0, option.forward_transient - hosted.forward[k]),
+            forward_transient=max(min(0, option.forward_transient), option.forward_transient - hosted.forward[k]),
             backward_transient=option.backward_transient - hosted.backward[k],
         )
         for k, option in enumerate(cost.options)

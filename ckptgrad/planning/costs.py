@@ -25,7 +25,8 @@ class SaveOption:
     (`reads_input`) or boundary i + 1 (`reads_output`), these must be held at that time, and are counted as
     boundaries, once. The transients are scratch that lives only while the forward or the backward runs. That of the
     backward is negative where the backward overwrites what it reads: less is then held at its worst moment than what
-    it reads and what it writes together. `hidden_bytes` is what a forward that does not produce boundary i + 1 takes
+    it reads and what it writes together. That of a forward is negative where what it keeps takes no memory until the
+    backward, which is next. `hidden_bytes` is what a forward that does not produce boundary i + 1 takes
     beyond its transient: scratch that is gone before the output would be written is not saved by not writing it.
     `output_time` is what such a forward saves: the part of `forward_time`, and of the time of a forward that keeps nothing,
     that the output alone needs.
@@ -184,6 +185,6 @@ def _names(record: type) -> tuple[str, ...]:
 def _require_non_negative(record: object) -> None:
     for name in _names(type(record)):
         value = getattr(record, name)
-        least = -math.inf if name == "backward_transient" else 0
+        least = -math.inf if name in ("forward_transient", "backward_transient") and isinstance(record, SaveOption) else 0
         if isinstance(value, (int, float)) and not least <= value < math.inf:
             raise ValueError(f"{type(record).__name__}.{name} must be finite and not negative, got {value!r}")

@@ -12,7 +12,7 @@ import ckptgrad as cg
 from ckptgrad.costs.compiled import compiled_costs, count_probes, places_of, with_probes
 from ckptgrad.costs.estimated import estimated_costs
 from ckptgrad.costs.probe_values import SCOPE
-from ckptgrad.costs.probes import Probe, compile_probes, region_option
+from ckptgrad.costs.probes import Figures, Probe, compile_probes, region_option
 from ckptgrad.planning.ledger import backward_change, forward_change
 from ckptgrad.target.attached import attached
 from ckptgrad.target.hlo.kernels import kernel_seconds
@@ -99,6 +99,36 @@ def test_what_was_not_asked_for_takes_as_much_more_than_estimated_as_others_but_
     found = with_probes(program, costs, places, [probe]).stages[middle].options
     assert found[0].backward_transient == right
     assert [o.backward_transient for o in found[1:]] == [o.backward_transient + max(0, -off) for o in others]
+
+
+@pytest.mark.parametrize(("near_memory", "taken"), [(True, 0), (True, 1 << 30), (False, 0)])
+def test_what_is_no_larger_than_what_was_kept_near_takes_no_memory(monkeypatch, near_memory, taken):
+    """Of the last stage nor does what its forward keeps: its backward is next. Others keep it for longer."""
+    monkeypatch.setattr(Probe, "figures", property(lambda probe: Figures(taken, None)))
+    target = attached()
+    target = replace(target, platform=replace(target.platform, near_memory=near_memory))
+    program = cg.plan(loss, WS, X, target=target).program
+    estimated = estimated_costs(program)
+
+    def holding(stage):
+        """With a choice that keeps little, and one that holds the most, in its backward."""
+        first = stage.options[0]
+        small = replace(first, residual_bytes=100, reads_input=True, forward_transient=10, backward_transient=0)
+        return replace(stage, options=(replace(first, backward_transient=10**6), *[small] * (len(stage.options) - 1)))
+
+    costs = replace(estimated, stages=tuple(map(holding, estimated.stages)))
+    places = places_of(program, costs)
+    probes = [Probe(stage.kind, "backward", 0, place) for stage, place in zip(program.stages, places, strict=True)]
+    assert all(len(stage.kind.options) > 1 for stage in program.stages)
+    before, after = costs.stages, with_probes(program, costs, places, probes).stages
+    if near_memory and not taken:
+        assert [stage.forward_transient for stage in after] == [0] * len(after)
+        assert [stage.options[-1].forward_transient for stage in after] == [0] * (len(after) - 1) + [-100]
+        assert all(stage.options[-1].backward_transient < 0 for stage in after)
+    else:
+        assert [s.forward_transient for s in after] == [s.forward_transient for s in before]
+        assert all(stage.options[-1].backward_transient >= 0 for stage in after)
+        assert all(stage.options[-1].forward_transient >= 0 for stage in after)
 
 
 def test_a_repetition_takes_what_the_backward_takes_that_does_both():

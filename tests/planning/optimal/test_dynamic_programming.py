@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -170,6 +171,19 @@ def test_as_fast_as_the_fastest_of_all_schedules(n, options, seed):
     assert searchable(costs)
     smallest, largest = minimum_peak(costs)[0], largest_peak(costs)
     for budget in (smallest, (2 * smallest + largest) // 3, largest):
+        assert least_time(costs, budget) == pytest.approx(optimal_time(costs, budget))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_the_last_stage_keeps_may_take_no_memory_until_its_backward(seed):
+    chain = random_chain(4, 2, seed)
+    last = chain.stages[-1]
+    sizes = [(o, -o.residual_bytes) for o in last.options]
+    near = [replace(o, reads_input=True, forward_transient=n, backward_transient=n) for o, n in sizes]
+    costs = replace(chain, stages=(*chain.stages[:-1], replace(last, options=tuple(near))))
+    smallest, largest = minimum_peak(costs)[0], largest_peak(costs)
+    for budget in (smallest, (smallest + largest) // 2, largest):
+        assert simulate(get_policy("optimal")(costs, budget), costs).peak <= budget
         assert least_time(costs, budget) == pytest.approx(optimal_time(costs, budget))
 
 
