@@ -9,10 +9,8 @@ Does not: know what other programs in the same container are about to take; `HEA
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,8 +18,6 @@ from ckptgrad.bytes import format_bytes
 
 # The share of what is free that is left to others.
 HEADROOM = 0.1
-# The largest arrays that glibc keeps when they are freed; larger ones are mapped, and unmapped, one by one.
-LARGEST_KEPT = 1 << 25
 # Limits beyond this are none.
 _NO_LIMIT = 2**60
 
@@ -102,21 +98,3 @@ def _of_process() -> Iterator[Free]:
             limit, _ = resource.getrlimit(kind)
             if limit != resource.RLIM_INFINITY and limit < _NO_LIMIT:
                 yield Free(limit - used, f"the limit of the process, {format_bytes(limit)} ({name}), leaves")
-
-
-def return_freed() -> None:
-    """Return to the system what this process freed and its allocator keeps, where that can be asked for.
-
-    glibc keeps arrays of up to `LARGEST_KEPT` once as large ones were freed, in pieces that do not fit the next.
-    """
-    trim = _trim()
-    if trim is not None:
-        trim(0)
-
-
-@cache
-def _trim() -> Callable[[int], int] | None:
-    # Windows has no library of the process itself.
-    with suppress(TypeError):
-        return getattr(ctypes.CDLL(None), "malloc_trim", None)
-    return None

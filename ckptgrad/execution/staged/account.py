@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,12 +12,10 @@ from ckptgrad.errors import LedgerError
 from ckptgrad.execution.staged.programs import Order, Ready
 from ckptgrad.execution.staged.recorded import Recording
 from ckptgrad.planning.schedule import Backward, Schedule
-from ckptgrad.target.host_memory import LARGEST_KEPT
+from ckptgrad.target.allocator import Resident
 
 # The stream of programs; transfers have a stream each way.
 COMPUTING = "computing"
-# What may have been freed and not returned to the system: a share of the limit, and bytes that do not matter.
-KEPT_SHARE, KEPT_BYTES = 1 / 16, 1 << 25
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,6 @@ class Moment:
         taken: bytes that it takes when it starts: results that are written over nothing, and temporaries.
         temporary: the part of `taken` that the compiler certifies as its temporaries.
         given_back: bytes that are free once it has finished.
-        kept: of these, those that the allocator may keep and not return to the system.
     """
 
     action: int
@@ -38,7 +35,6 @@ class Moment:
     taken: int
     temporary: int
     given_back: int
-    kept: int
 
     @property
     def total(self) -> int:
@@ -58,10 +54,8 @@ def moments(recording: Recording, programs: Mapping[Order, Ready]) -> tuple[Mome
         program = programs[step.work] if isinstance(step.work, Order) else None
         temporary, over = (program.temporary_bytes, program.overwritten_bytes) if program else (0, 0)
         taken = temporary + sum(size[p] for p in step.results) - over
-        freed = [temporary, *(size[p] for p in step.dropped)]
-        given_back = sum(freed) - over
-        kept = min(given_back, sum(n for n in freed if n <= LARGEST_KEPT))
-        found.append(Moment(step.action, held, taken, temporary, given_back, kept))
+        given_back = temporary + sum(size[p] for p in step.dropped) - over
+        found.append(Moment(step.action, held, taken, temporary, given_back))
         held += taken - given_back
         if held < 0:
             raise LedgerError(f"more is dropped than was held in action {step.action}")
@@ -106,14 +100,12 @@ class Account:
     Args:
         limit: bytes that are never exceeded.
         most_ahead: programs that may be under way.
-        return_freed: called when room is made, once an allocator may keep much of what was freed since: returns that to the
-            system.
+        resident: the resident memory of this process, where what is held is a part of that.
     """
 
-    def __init__(self, limit: int, most_ahead: int, return_freed: Callable[[], None] | None = None) -> None:
-        self.limit, self._most_ahead, self._return_freed = limit, most_ahead, return_freed
+    def __init__(self, limit: int, most_ahead: int, resident: Resident | None = None) -> None:
+        self.limit, self._most_ahead, self._resident = limit, most_ahead, resident
         self.held = 0
-        self._kept = 0
         # By stream: what is in one of them finishes in its order.
         self._under_way: dict[str, deque[_UnderWay]] = {}
 
@@ -133,9 +125,8 @@ class Account:
                 )
             self._finish_one(streams[0])
             self._note_finished()
-        if self._return_freed is not None and self._kept > KEPT_SHARE * self.limit + KEPT_BYTES:
-            self._return_freed()
-            self._kept = 0
+        if self._resident is not None:
+            self._resident.make_room(taken)
         self.held += taken
 
     def started(self, token: Any, moment: Moment, stream: str = COMPUTING) -> None:
@@ -152,6 +143,8 @@ class Account:
         for stream in self._under_way.values():
             while stream:
                 self._finish_one(stream)
+        if self._resident is not None:
+            self._resident.end(self.held)
 
     def forget(self) -> None:
         """Let go of the tokens of what is under way."""
@@ -171,7 +164,6 @@ class Account:
         for token in tokens:
             token.block_until_ready()
         self.held -= moment.given_back
-        self._kept += moment.kept
 
 
 def peak(account: Sequence[Moment]) -> int:

@@ -29,7 +29,7 @@ from ckptgrad.execution.tiers.mover import Mover, Moving
 from ckptgrad.execution.tiers.tier import Tier
 from ckptgrad.graph.evaluate import like_aval
 from ckptgrad.planning.schedule import Schedule
-from ckptgrad.target.host_memory import return_freed
+from ckptgrad.target.allocator import Resident, keeping
 
 # Programs that are under way at once, at most: beyond these Python gains nothing by running ahead.
 MOST_AHEAD = 64
@@ -140,7 +140,8 @@ class StagedExecutable:
         self._lowered = lowered
         self._gradient, self._recording, self._tree = lowered.gradient, lowered.recording, lowered.tree
         self._device = lowered.runs_on
-        self._return_freed = return_freed if self._device.platform == "cpu" else None
+        self._in_process = self._device.platform == "cpu"
+        self._largest = max((moment.temporary for moment in account), default=0) if self._in_process else 0
         self._calls: list[Any] = [
             lowered.programs[step.work].executable if isinstance(step.work, Order) else None
             for step in lowered.recording.steps
@@ -187,7 +188,12 @@ class StagedExecutable:
             values[place] = constant
         try:
             # Programs that are compiled run as such where jax.disable_jit has others run operation by operation.
-            with shown(self._gradient.progress) as on_progress, self._mover() as mover, jax.disable_jit(False):
+            with (
+                shown(self._gradient.progress) as on_progress,
+                self._mover() as mover,
+                keeping(self._largest),
+                jax.disable_jit(False),
+            ):
                 self._run(values, mover, on_progress)
             return self._returned(values)
         finally:
@@ -201,7 +207,8 @@ class StagedExecutable:
         return Mover(tiers, self._device)
 
     def _run(self, values: list[Any], mover: Mover, on_progress: OnProgress | None) -> None:
-        account, count = Account(self.peak_bytes, MOST_AHEAD, self._return_freed), len(self._calls)
+        resident = Resident(self.peak_bytes) if self._in_process else None
+        account, count = Account(self.peak_bytes, MOST_AHEAD, resident), len(self._calls)
         made: Any = None
         try:
             for done, (step, call, moment) in enumerate(

@@ -22,7 +22,7 @@ from ckptgrad.execution.staged.account import moments, peak
 from ckptgrad.execution.staged.programs import Order, Ready, Work, overwritable, ready
 from ckptgrad.execution.staged.recorded import Recording, Step
 from ckptgrad.graph.atoms import Atom
-from ckptgrad.target.host_memory import LARGEST_KEPT
+from ckptgrad.target.allocator import LARGEST_KEPT
 from ckptgrad.target.target import Target
 
 # Steps of a run, at most.

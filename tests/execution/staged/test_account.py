@@ -7,10 +7,9 @@ import pytest
 
 import ckptgrad as cg
 from ckptgrad.errors import LedgerError
-from ckptgrad.execution.staged.account import KEPT_BYTES, Account, Moment, expected_peak, moments, peak
+from ckptgrad.execution.staged.account import Account, Moment, expected_peak, moments, peak
 from ckptgrad.execution.staged.programs import Order, Ready
 from ckptgrad.execution.staged.recorded import Recording, Step
-from ckptgrad.target.host_memory import LARGEST_KEPT
 
 
 class Token:
@@ -26,8 +25,8 @@ class Token:
         self._waited.append(self)
 
 
-def frees(size, kept=0):
-    return Moment(0, 0, 0, 0, size, kept)
+def frees(size):
+    return Moment(0, 0, 0, 0, size)
 
 
 def test_room_is_made_by_waiting_for_the_oldest_and_no_further():
@@ -53,13 +52,29 @@ def test_no_more_are_under_way_than_allowed():
         assert len(waited) == max(0, k - 1)
 
 
-def test_what_may_be_kept_is_returned_once_it_is_much_and_room_is_made():
-    returned = []
-    account = Account(2 * KEPT_BYTES, 1, lambda: returned.append(account.held))
-    for kept in (0, 1, KEPT_BYTES, KEPT_BYTES // 8, 1, 1):
-        account.start(2 * KEPT_BYTES)
-        account.started(Token([]), frees(2 * KEPT_BYTES, kept))
-    assert returned == [0]
+class Looked:
+    """Notes what room was made for, and what was held in the end."""
+
+    def __init__(self):
+        self.notes = []
+
+    def make_room(self, taken):
+        self.notes.append(taken)
+
+    def end(self, held):
+        self.notes.append(("end", held))
+
+
+def test_resident_memory_is_looked_at_once_there_is_room_and_in_the_end():
+    looked = Looked()
+    account = Account(100, 10, looked)
+    for taken in (60, 70):
+        account.start(taken)
+        account.started(Token([]), frees(50))
+    with pytest.raises(LedgerError):
+        account.start(90)
+    account.finish()
+    assert looked.notes == [60, 70, ("end", 30)]
 
 
 def test_more_than_there_is_is_refused():
@@ -81,16 +96,7 @@ def test_the_account_on_paper_counts_temporaries_and_what_is_written_over():
     steps = recording((first, (), (0, 1), ()), (second, (0, 1), (2,), (0, 1)), returned=(2,), sizes=[40, 3, 40])
     account = moments(steps, programs)
     assert [(m.held, m.taken, m.temporary, m.given_back) for m in account] == [(0, 50, 7, 7), (43, 5, 5, 8)]
-    assert [m.kept for m in account] == [7, 8]
     assert peak(account) == 50
-
-
-def test_an_allocator_keeps_no_large_array():
-    first, second = Order("first", ()), Order("second", ())
-    programs = {first: Ready(None, "", LARGEST_KEPT + 1, 0), second: Ready(None, "", 5, 0)}
-    sizes = [LARGEST_KEPT, LARGEST_KEPT + 1, 3]
-    steps = recording((first, (), (0, 1), ()), (second, (0, 1), (2,), (0, 1)), returned=(2,), sizes=sizes)
-    assert [m.kept for m in moments(steps, programs)] == [0, LARGEST_KEPT + 5]
 
 
 def test_books_that_do_not_close_are_refused():

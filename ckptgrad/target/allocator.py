@@ -1,0 +1,104 @@
+"""What the allocator of the C library keeps of arrays that are freed, on CPU, where arrays are memory of the process.
+
+glibc maps what is larger than a threshold when it is allocated, and unmaps it when it is freed: programs with large
+temporaries touch new pages at every call, which takes a fourth of the time of a transformer's gradient that runs stage by
+stage.  What is smaller it keeps, in pieces that do not fit the next, so that a process may hold twice what is in use.  The
+threshold follows what is freed, up to `LARGEST_KEPT`.
+So while such a gradient runs arrays as large as its temporaries are kept (`keeping`), and what is free is returned where
+resident memory would go beyond what was certified (`Resident`).
+Source: the GNU C Library Reference Manual, 3.2.3.9, Malloc Tunable Parameters.  Does not: do anything with other allocators.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+# The largest arrays that glibc keeps unless it is told otherwise; larger ones are mapped, and unmapped, one by one.
+LARGEST_KEPT = 1 << 25
+# What a process may have resident beyond what is held: a share of that, and bytes.
+SHARE, BESIDE = 0.1, 48 << 20
+# Resident memory is looked at once so many bytes were allocated.
+LOOK = 1 << 23
+# glibc's numbers of the thresholds from which on the end of the heap is returned, and arrays are mapped.
+_TRIM, _MAP = -1, -3
+
+
+@contextmanager
+def keeping(largest: int) -> Iterator[None]:
+    """Have arrays of up to so many bytes kept when they are freed, for a while; a threshold that the user set stays."""
+    set_threshold = None if largest <= LARGEST_KEPT or _is_given() else _of_library("mallopt")
+    if set_threshold is None:
+        yield
+        return
+    try:
+        for threshold in (_MAP, _TRIM):
+            set_threshold(threshold, largest)
+        yield
+    finally:
+        # What glibc itself goes up to; that of the heap's end follows at twice as much.
+        set_threshold(_MAP, LARGEST_KEPT)
+        set_threshold(_TRIM, 2 * LARGEST_KEPT)
+
+
+class Resident:
+    """Keeps the resident memory of this process near what a call may hold, beyond what was there before it.
+
+    Args:
+        limit: bytes that the call may hold.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._before, self._unseen = resident_bytes(), 0
+        self._most = self._before + _allowed(limit)
+
+    def make_room(self, taken: int) -> None:
+        """Return what is free where so many bytes more might be too many."""
+        self._unseen += taken
+        if self._unseen < LOOK:
+            return
+        self._unseen = 0
+        if resident_bytes() + taken > self._most:
+            return_freed()
+            # What others in this process hold cannot be returned.
+            self._most = max(self._most, resident_bytes() + taken)
+
+    def end(self, held: int) -> None:
+        """Return what is free where it is much beside the bytes that are still held."""
+        if resident_bytes() > self._before + _allowed(held):
+            return_freed()
+
+
+def _allowed(held: int) -> int:
+    return int((1 + SHARE) * held) + BESIDE
+
+
+def resident_bytes() -> int:
+    """Bytes of physical memory that this process holds; 0 where that is not told."""
+    with suppress(OSError, ValueError, IndexError):
+        return int(Path("/proc/self/statm").read_bytes().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return 0
+
+
+def return_freed() -> None:
+    """Return to the system what this process freed and its allocator keeps, where that can be asked for."""
+    trim = _of_library("malloc_trim")
+    if trim is not None:
+        trim(0)
+
+
+def _is_given() -> bool:
+    return "MALLOC_MMAP_THRESHOLD_" in os.environ or "mmap_threshold" in os.environ.get("GLIBC_TUNABLES", "")
+
+
+@cache
+def _of_library(name: str) -> Callable[..., Any] | None:
+    # Windows has no library of the process itself.
+    with suppress(TypeError):
+        return getattr(ctypes.CDLL(None), name, None)
+    return None

@@ -1,0 +1,105 @@
+"""The allocator keeps large arrays while it is asked to, and returns what is free where resident memory grows."""
+
+import sys
+
+import numpy as np
+import psutil
+import pytest
+
+from ckptgrad.target import allocator
+from ckptgrad.target.allocator import BESIDE, LARGEST_KEPT, LOOK, Resident, keeping, resident_bytes, return_freed
+
+LARGE = 2 * LARGEST_KEPT
+linux = pytest.mark.skipif(sys.platform != "linux", reason="what is resident, and an allocator to ask, are those of Linux")
+
+
+@linux
+def test_what_is_resident():
+    assert resident_bytes() == pytest.approx(psutil.Process().memory_info().rss, abs=2**22)
+
+
+@linux
+def test_what_was_freed_goes_back_to_the_system():
+    """The C library keeps pieces below its threshold for mapping, 128 KiB or more, between others that are in use."""
+    pieces = [bytearray(100_000) for _ in range(600)]
+    held = resident_bytes()
+    del pieces[::2]
+    return_freed()
+    assert resident_bytes() < held - 10_000_000
+
+
+def kept_of_a_large_array():
+    """Bytes that stay resident after an array was touched and freed."""
+    return_freed()
+    before = resident_bytes()
+    array = np.ones(LARGE, np.uint8)
+    assert resident_bytes() > before + 0.9 * LARGE
+    del array
+    return resident_bytes() - before
+
+
+@linux
+def test_large_arrays_are_kept_for_a_while_and_no_longer():
+    with keeping(2 * LARGE):
+        assert kept_of_a_large_array() > 0.9 * LARGE
+    assert kept_of_a_large_array() < 0.1 * LARGE
+
+
+@linux
+@pytest.mark.parametrize(
+    ("name", "value"), [("MALLOC_MMAP_THRESHOLD_", "65536"), ("GLIBC_TUNABLES", "glibc.malloc.mmap_threshold=65536")]
+)
+def test_a_threshold_that_the_user_set_stays(monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    with keeping(2 * LARGE):
+        assert kept_of_a_large_array() < 0.1 * LARGE
+
+
+@pytest.mark.parametrize("largest", [0, 2 * LARGE])
+def test_an_allocator_without_such_calls_is_left_alone(monkeypatch, largest):
+    monkeypatch.setattr(allocator, "_of_library", lambda name: None)
+    with keeping(largest):
+        return_freed()
+
+
+class Process:
+    """A process whose resident memory is set by hand, but for what is free."""
+
+    def __init__(self, monkeypatch, resident):
+        self.resident, self.free, self.returned = resident, 0, 0
+        monkeypatch.setattr(allocator, "resident_bytes", lambda: self.resident + self.free)
+        monkeypatch.setattr(allocator, "return_freed", self._return)
+
+    def _return(self):
+        self.returned, self.free = self.returned + 1, 0
+
+
+def test_room_is_made_where_what_is_resident_would_go_beyond_what_is_allowed(monkeypatch):
+    process = Process(monkeypatch, 1000)
+    resident = Resident(100 * LOOK)
+    process.free = 100 * LOOK
+    resident.make_room(LOOK)
+    assert process.returned == 0
+    process.free = 110 * LOOK + BESIDE
+    resident.make_room(LOOK - 1)
+    assert process.returned == 0
+    resident.make_room(LOOK)
+    assert process.returned == 1
+
+
+def test_what_others_hold_is_not_asked_for_twice(monkeypatch):
+    process = Process(monkeypatch, 0)
+    resident = Resident(LOOK)
+    process.resident = 100 * LOOK
+    for _ in range(5):
+        resident.make_room(LOOK)
+    assert process.returned == 1
+
+
+@pytest.mark.parametrize(("free", "returned"), [(BESIDE, 0), (2 * BESIDE, 1)])
+def test_little_is_kept_in_the_end(monkeypatch, free, returned):
+    process = Process(monkeypatch, 1000)
+    resident = Resident(100 * LOOK)
+    process.free = free + LOOK
+    resident.end(LOOK)
+    assert process.returned == returned
