@@ -28,7 +28,8 @@ Each budget lies between the smallest certified peak and that of jax.grad, in eq
 certified peak does not exceed it; "off" is the distance of the certified peak from the predicted one. "Against checkpoint"
 is the time in proportion to that of jax.checkpoint around each block. Estimated seconds are read from the compiled program,
 with what devices send each other. In the row of all budgets, "monotone" says whether a larger budget never has a plan of
-more predicted seconds. Kernels for GPUs are shared with earlier rows, so that later ones compile in less time."""
+more predicted seconds. Kernels for GPUs are shared with earlier rows, and what an earlier run remembers of a program is not
+compiled again, so that later ones compile in less time."""
 
 SIZES = {"blocks": 12, "width": 512, "heads": 8, "context": 512}
 QUICK_SIZES = {"blocks": 2, "width": 64, "heads": 2, "context": 64}

@@ -33,8 +33,10 @@ arguments leave. Sequences are those of one row of "data". "Repeated" is the ari
 beyond that of forward and backward once; what the compiler repeats by itself counts too. Collectives are those of one step,
 in loops as often as they turn, and estimated seconds those of one step, read from the compiled program, with what devices
 send each other at the rate of their links. jax.checkpoint is around each layer and keeps nothing. "Ours, smallest" is the
-plan of budget="min": on 64 devices, and by their arithmetic on the others, one checkpoint for all layers, from which it runs
-forward to each of them again. The compiler may pack a faster plan into fewer bytes still, as it does on 256 devices."""
+plan of budget="min", of those tried the one that the compiler packs into the fewest bytes. Where it does over ten times the
+arithmetic, that is one checkpoint for all layers, from which it runs forward to each of them again. Of plans within a budget
+the one of the least predicted seconds is taken: those of the compiled program may be a few per cent more than those of a
+smaller plan. What an earlier run remembers of a program is not compiled again."""
 
 SIZES = {
     "layers": 80, "width": 8192, "heads": 64, "groups": 8, "hidden": 28672, "context": 4096, "vocabulary": 128_256,
