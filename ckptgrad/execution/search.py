@@ -119,7 +119,8 @@ def _within(
 
     Where a compiler packs the arrays of a plan far worse than predicted, it may pack those of a uniform plan better: that is
     tried too, and taken if it fits, unless a faster plan does. What a compiler never writes where it may fuse across stages
-    it writes at their fences: where no plan fits, the open program is tried before that is said.
+    it writes at their fences: where no plan fits, the open program is tried before that is said, and what is the smallest
+    program where that is asked for.
 
     Raises:
         BudgetError: there is none.
@@ -158,6 +159,9 @@ def _within(
             opened = _opened_instead(trials, budget) if may_open else None
             if opened is not None and opened.peak_bytes <= budget:
                 return opened
+            near = _smallest_near(trials, trial, False)
+            if near.peak_bytes <= budget:
+                return near
             smallest, stage = trials.smallest, trials.least[1]
             if trials.confirmed(trial) and trials.confirmed(smallest):
                 policy = trial.plan.parts[0].schedule.policy
@@ -220,9 +224,13 @@ def _first_rung(trials: Trials[AnyPlan], budget: int) -> int:
 
 
 def _least(trials: Trials[AnyPlan], may_open: bool) -> Trial[AnyPlan]:
+    """The smallest program where that is asked for, so that the plan without a limit is the smallest one."""
+    return _smallest_near(trials, trials.tried(*trials.build(None)), may_open)
+
+
+def _smallest_near(trials: Trials[AnyPlan], first: Trial[AnyPlan], may_open: bool) -> Trial[AnyPlan]:
     """The smallest program: that of the smallest plan, or, where that takes far other bytes than predicted, so that plans
     near it may take fewer, of one of these; where it takes much of what storing everything does, the open one if smaller."""
-    first = trials.tried(*trials.build(None))
     predicted = first.plan.peak_bytes
     if first.temporary_bytes <= FEW_BYTES:
         return first

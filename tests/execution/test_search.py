@@ -89,6 +89,21 @@ def test_the_smallest_program_is_looked_for_where_the_smallest_plan_is_not_as_pr
     assert found.peak_bytes == taken[number] * MIB
 
 
+@pytest.mark.parametrize("slow", [False, True])
+def test_the_smallest_program_is_found_before_a_budget_is_refused(slow):
+    """A plan that is predicted to take more than the smallest one, and the budget, may take less than both."""
+    imagined = Imagined([100 * MIB, 120 * MIB], [140 * MIB, 90 * MIB], slow=slow)
+    least = certify_faster(
+        lambda limit, **options: imagined.build(100 * MIB if limit is None else limit, **options),
+        (), {}, None, float("inf"), may_open=False, may_be_uniform=False, least=True,
+    )  # fmt: skip
+    assert least is not None
+    assert certify(imagined.build, (), {}, least.peak_bytes).peak_bytes == least.peak_bytes == 90 * MIB
+    with pytest.raises(cg.BudgetError) as caught:
+        certify(imagined.build, (), {}, 80 * MIB)
+    assert caught.value.smallest == least.peak_bytes
+
+
 def test_the_climb_goes_on_from_the_smallest_plan_where_that_takes_far_less_than_predicted():
     """Of a budget below what any plan is predicted to take: rungs up to there lead to the same one."""
     predicted = [2000, 2030, 2060, 2090, 2120]
