@@ -208,7 +208,7 @@ def _stored_in_host(program: Program) -> list[list[int]] | None:
 
 def _asks(program: Program, request: Request) -> bool:
     """Whether a plan that is made while tracing asks the compiler about stages: there is a budget to keep, and a choice."""
-    decides = request.budget is not None and not isinstance(request.policy, Schedule)
+    decides = request.budget is not None and request.given_stages is None
     return decides and request.costs == "auto" and program.target.asked_while_tracing
 
 

@@ -169,12 +169,17 @@ class Request:
         return target.with_host(sum(tier.capacity for tier in self.tiers if isinstance(tier, Tier)))
 
     @property
+    def given_stages(self) -> int | None:
+        """For how many stages a given schedule is, or a plan that was saved; None where the policy decides."""
+        return getattr(self.policy, "stages", None)
+
+    @property
     def kept_as(self) -> tuple[str, ...]:
         """The names of the encodings that plans may use. A given schedule may be one of a plan within a budget."""
         if self.encodings == ():
             return ()
         named = () if self.encodings == AUTO else tuple(self.encodings or ())
-        saves = self.budget is not None or isinstance(self.policy, Schedule)
+        saves = self.budget is not None or self.given_stages is not None
         return tuple(dict.fromkeys([*(exact_encodings() if saves else ()), *named]))
 
     @property

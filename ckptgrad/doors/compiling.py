@@ -272,7 +272,7 @@ class _Search:
             errors.append(error)
             return best
         except ScheduleError as error:
-            if not isinstance(self.request.policy, Schedule):
+            if self.request.given_stages is None:
                 raise
             errors.append(error)  # A schedule is one of stages cut in one way, which is not told.
             return best

@@ -13,7 +13,6 @@ from ckptgrad.doors.choosing import over_chunks, worth_chunking
 from ckptgrad.errors import BudgetError, ScheduleError
 from ckptgrad.planner import costs_to_compile, make_plan
 from ckptgrad.planning.costs import ChainCosts
-from ckptgrad.planning.schedule import Schedule
 from ckptgrad.request import Request
 from ckptgrad.results.plan import Plan
 from ckptgrad.results.step_plan import StepPlan
@@ -94,7 +93,7 @@ class Recorder:
 
     def plan_of(self, ways: Ways[Program], request: Request) -> Plan:
         """The fastest plan of the next call."""
-        given = request.policy.stages if isinstance(request.policy, Schedule) else None
+        given = request.given_stages
         programs = [p for p in ways.whole if given is None or len(p.stages) == given] or [ways.finest]
         chunked = ways.chunked if given is None else None
         finest, *others = programs

@@ -152,7 +152,7 @@ class GradientFunction:
         A given schedule is for the one that has as many stages.
         """
         finest, policy = self.trace(*args, **kwargs), self.request.policy
-        given = policy.stages if isinstance(policy, Schedule) else None
+        given = self.request.given_stages
         make = partial(GradientFunction, self.fun, self.request, with_value=self.with_value, shardings=self._shardings)
         # A plan that was saved may be one over chunks, whatever the budget.
         wanted = self.request.chunk_choice.considered and self.request.budget is not None and policy == "optimal"

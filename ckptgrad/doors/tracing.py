@@ -239,7 +239,7 @@ def _in_parts(traced: Traced, request: Request, target: Target) -> Traced:
     """
     if request.budget is None and request.policy == "optimal":
         return traced
-    given = getattr(request.policy, "stages", None)
+    given = request.given_stages
     if given is not None and given == len(find_cuts(made_late(traced.graph), target)) + 1:
         return traced
     return replace(traced, graph=split_shard_maps(traced.graph, target))

@@ -92,6 +92,15 @@ def test_a_saved_plan_over_chunks_compiles_again(smallest):
         cg.value_and_grad(mlp, policy=replace(plan.schedule, actions=plan.schedule.actions[1:])).compile(WS, X)
 
 
+@pytest.mark.parametrize("runtime", ["compiled", "staged"])
+def test_a_plan_over_chunks_that_was_written_down_compiles_again(smallest, runtime):
+    plan = smallest[1].plan
+    again = cg.value_and_grad(mlp, policy=cg.load_plan(plan.to_json()), runtime=runtime).compile(WS, X)
+    assert again.plan.choices == plan.choices
+    for a, b in zip(jax.tree.leaves(smallest[0](WS, X)), jax.tree.leaves(again(WS, X)), strict=True):
+        assert_near(b, a, 5e-6)
+
+
 def head(w, x, y):
     """A loss over many words, and the losses of the words."""
     logits = x @ w.T

@@ -121,3 +121,15 @@ def test_saved_plans_repeat_their_codes():
     assert again.encodings == ("int8",)
     with pytest.raises(cg.ScheduleError, match="other save options"):
         cg.plan(gelu_loss, WS, X, policy=cg.load_plan(plan.to_json()))
+
+
+@pytest.mark.parametrize("runtime", ["compiled", "staged"])
+def test_a_saved_plan_with_masks_as_bits_is_read_back_without_its_budget(runtime):
+    def loss(ws, x):
+        for w in ws:
+            x = jax.nn.relu(x @ w)
+        return jnp.mean(x**2)
+
+    plan = cg.plan(loss, WS, X, budget="0.5x")
+    again = cg.grad(loss, policy=cg.load_plan(plan.to_json()), runtime=runtime).compile(WS, X)
+    assert again.plan.choices == plan.choices
