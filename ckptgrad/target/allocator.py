@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -30,7 +31,7 @@ _TRIM, _MAP = -1, -3
 
 
 @contextmanager
-def keeping(largest: int) -> Iterator[None]:
+def keeping(largest: int) -> Generator[None]:
     """Have arrays of up to so many bytes kept when they are freed, for a while; a threshold that the user set stays."""
     set_threshold = None if largest <= LARGEST_KEPT or _is_given() else _of_library("mallopt")
     if set_threshold is None:
@@ -70,7 +71,11 @@ class Resident:
 
     def end(self, held: int) -> None:
         """Return what is free where it is much beside the bytes that are still held."""
-        if resident_bytes() > self._before + _allowed(held):
+        # A program that has finished may let go of its operands a moment later.
+        for moment in (0.0, 0.002):
+            if resident_bytes() <= self._before + _allowed(held):
+                return
+            time.sleep(moment)
             return_freed()
 
 

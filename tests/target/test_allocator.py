@@ -103,3 +103,17 @@ def test_little_is_kept_in_the_end(monkeypatch, free, returned):
     process.free = free + LOOK
     resident.end(LOOK)
     assert process.returned == returned
+
+
+def test_what_is_freed_a_moment_late_is_returned_too(monkeypatch):
+    process = Process(monkeypatch, 0)
+    resident = Resident(100 * LOOK)
+    process.resident = 3 * BESIDE
+
+    def sleep(seconds):
+        if seconds:
+            process.resident, process.free = 0, process.resident
+
+    monkeypatch.setattr(allocator.time, "sleep", sleep)
+    resident.end(LOOK)
+    assert (process.resident, process.free) == (0, 0)

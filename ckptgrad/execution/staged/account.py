@@ -143,8 +143,6 @@ class Account:
         for stream in self._under_way.values():
             while stream:
                 self._finish_one(stream)
-        if self._resident is not None:
-            self._resident.end(self.held)
 
     def forget(self) -> None:
         """Let go of the tokens of what is under way."""

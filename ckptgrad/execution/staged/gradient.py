@@ -186,6 +186,7 @@ class StagedExecutable:
         ]
         for place, constant in self._recording.constants.items():
             values[place] = constant
+        resident = Resident(self.peak_bytes) if self._in_process else None
         try:
             # Programs that are compiled run as such where jax.disable_jit has others run operation by operation.
             with (
@@ -194,20 +195,21 @@ class StagedExecutable:
                 keeping(self._largest),
                 jax.disable_jit(False),
             ):
-                self._run(values, mover, on_progress)
+                self._run(values, mover, resident, on_progress)
             return self._returned(values)
         finally:
             # A traceback may hold on to this frame.
             values.clear()
             leaves.clear()
+            if resident is not None:
+                resident.end(self.memory_analysis().output_size_in_bytes)
 
     def _mover(self) -> Mover:
         """What moves values to the tiers, open for one call."""
         tiers = self._gradient.tiers if self._recording.largest_transfer else ()
         return Mover(tiers, self._device)
 
-    def _run(self, values: list[Any], mover: Mover, on_progress: OnProgress | None) -> None:
-        resident = Resident(self.peak_bytes) if self._in_process else None
+    def _run(self, values: list[Any], mover: Mover, resident: Resident | None, on_progress: OnProgress | None) -> None:
         account, count = Account(self.peak_bytes, MOST_AHEAD, resident), len(self._calls)
         made: Any = None
         try:

@@ -53,7 +53,7 @@ def test_no_more_are_under_way_than_allowed():
 
 
 class Looked:
-    """Notes what room was made for, and what was held in the end."""
+    """Notes what room was made for."""
 
     def __init__(self):
         self.notes = []
@@ -61,11 +61,8 @@ class Looked:
     def make_room(self, taken):
         self.notes.append(taken)
 
-    def end(self, held):
-        self.notes.append(("end", held))
 
-
-def test_resident_memory_is_looked_at_once_there_is_room_and_in_the_end():
+def test_resident_memory_is_looked_at_once_there_is_room():
     looked = Looked()
     account = Account(100, 10, looked)
     for taken in (60, 70):
@@ -73,8 +70,7 @@ def test_resident_memory_is_looked_at_once_there_is_room_and_in_the_end():
         account.started(Token([]), frees(50))
     with pytest.raises(LedgerError):
         account.start(90)
-    account.finish()
-    assert looked.notes == [60, 70, ("end", 30)]
+    assert looked.notes == [60, 70]
 
 
 def test_more_than_there_is_is_refused():
