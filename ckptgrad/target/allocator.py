@@ -28,6 +28,11 @@ SHARE, BESIDE = 0.1, 48 << 20
 LOOK = 1 << 23
 # glibc's numbers of the thresholds from which on the end of the heap is returned, and arrays are mapped.
 _TRIM, _MAP = -1, -3
+# It takes them as C's int.
+_MOST = 2**31 - 1
+# The variables and tunables by which users set them.
+_VARIABLES = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
+_TUNABLES = ("mmap_threshold", "trim_threshold")
 
 
 @contextmanager
@@ -39,7 +44,7 @@ def keeping(largest: int) -> Generator[None]:
         return
     try:
         for threshold in (_MAP, _TRIM):
-            set_threshold(threshold, largest)
+            set_threshold(threshold, min(largest, _MOST))
         yield
     finally:
         # What glibc itself goes up to; that of the heap's end follows at twice as much.
@@ -98,7 +103,8 @@ def return_freed() -> None:
 
 
 def _is_given() -> bool:
-    return "MALLOC_MMAP_THRESHOLD_" in os.environ or "mmap_threshold" in os.environ.get("GLIBC_TUNABLES", "")
+    tunables = os.environ.get("GLIBC_TUNABLES", "")
+    return any(name in os.environ for name in _VARIABLES) or any(name in tunables for name in _TUNABLES)
 
 
 @cache

@@ -47,7 +47,12 @@ def test_large_arrays_are_kept_for_a_while_and_no_longer():
 
 @linux
 @pytest.mark.parametrize(
-    ("name", "value"), [("MALLOC_MMAP_THRESHOLD_", "65536"), ("GLIBC_TUNABLES", "glibc.malloc.mmap_threshold=65536")]
+    ("name", "value"),
+    [
+        ("MALLOC_MMAP_THRESHOLD_", "65536"),
+        ("MALLOC_TRIM_THRESHOLD_", "65536"),
+        ("GLIBC_TUNABLES", "glibc.malloc.mmap_threshold=65536"),
+    ],
 )
 def test_a_threshold_that_the_user_set_stays(monkeypatch, name, value):
     monkeypatch.setenv(name, value)
@@ -60,6 +65,15 @@ def test_an_allocator_without_such_calls_is_left_alone(monkeypatch, largest):
     monkeypatch.setattr(allocator, "_of_library", lambda name: None)
     with keeping(largest):
         return_freed()
+
+
+@pytest.mark.parametrize("largest", [2 * LARGE, 2**31, 2**33 + 1])
+def test_thresholds_are_never_more_than_the_allocator_can_be_told(monkeypatch, largest):
+    told = []
+    monkeypatch.setattr(allocator, "_of_library", lambda name: lambda which, bytes: told.append(bytes))
+    with keeping(largest):
+        pass
+    assert told == [min(largest, 2**31 - 1)] * 2 + [LARGEST_KEPT, 2 * LARGEST_KEPT]
 
 
 class Process:
