@@ -255,6 +255,8 @@ class _Search:
         """What is better of the best so far and the plan of one more cut, if that fits."""
         least = self.request.asks_for_least
         is_optimal = self.request.policy == "optimal"
+        if best is not None and least and _is_larger(cut.program, costs, best):
+            return best
         try:
             _refuse_at_once(cut.program, self.request, costs, budget)
             found = certify_faster(
@@ -279,6 +281,14 @@ class _Search:
         if best is None or found is None:
             return found or best
         return min(best, found, key=lambda certified: certified.peak_bytes) if least else found
+
+
+def _is_larger(program: Program, costs: ChainCosts, best: Certified) -> bool:
+    """Whether the smallest plan of other stages is predicted to take more than the smallest one so far, both as it was
+    predicted and as it is: where compiling takes long, it is not compiled then."""
+    if not program.target.platform.slow_probes:
+        return False
+    return minimum_peak(costs)[0] >= max(best.peak_bytes, best.plan.peak_bytes)
 
 
 def _refuse_at_once(program: Program, request: Request, costs: ChainCosts, budget: int | None) -> None:

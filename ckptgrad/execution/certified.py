@@ -8,6 +8,7 @@ from typing import Any
 
 from ckptgrad.bytes import device_words, format_bytes
 from ckptgrad.graph.naming import counted
+from ckptgrad.results.learned import Expected
 from ckptgrad.results.outcomes import OUTCOMES, Outcome
 from ckptgrad.results.plan import Plan
 from ckptgrad.target.allocated import Memory
@@ -27,6 +28,8 @@ class Certified:
         memory: what XLA allocates; of several processes, on the device where it allocates most.
         rounds: how many plans were compiled until this one fitted, itself included; not those whose bytes are remembered.
         budget: the bytes that it keeps, as asked for; None for none. The plan's own budget is the aim that led to it.
+        expected: the bytes that were expected of it before it was compiled, from what the compiler took for other plans;
+            None where that is not known.
         budget_source: what the budget is taken from, in words, where it was asked for as "auto" or as a share.
         traced_parts: from arguments to those that the executable takes, where some are not traced: the program is that
             for their values, and others raise StaticArgumentError.
@@ -43,6 +46,7 @@ class Certified:
     memory: Memory
     rounds: int
     budget: int | None = None
+    expected: Expected | None = None
     budget_source: str = ""
     traced_parts: Callable[[tuple[Any, ...], dict[str, Any]], tuple[tuple[Any, ...], dict[str, Any]]] | None = None
 
@@ -70,10 +74,7 @@ class Certified:
             ("gradients", format_bytes(gradients)),
             ("arguments", f"{format_bytes(held)}; {format_bytes(held + self.peak_bytes)} with them"),
             ("budget", ("none" if self.budget is None else format_bytes(self.budget)) + source),
-            (
-                "predicted",
-                format_bytes(plan.peak_bytes) if plan.is_predicted else "not for stages that are open to each other",
-            ),
+            ("predicted", self._predicted),
             ("plan", f"{stages}, {how}, policy {plan.schedule.policy}"),
             ("compiled for", f"{self.target}, {counted(self.rounds, 'plan')} tried"),
         )
@@ -82,6 +83,24 @@ class Certified:
 
     def __repr__(self) -> str:
         return str(self)
+
+    @property
+    def expected_bytes(self) -> int | None:
+        """Bytes beyond the arguments that were expected before it was compiled: the plan's prediction, corrected by what the
+        compiler took for other plans of these stages; None of stages that are open to each other and not predicted."""
+        if not self.plan.is_predicted:
+            return None
+        return self.plan.peak_bytes if self.expected is None else self.expected.bytes
+
+    @property
+    def _predicted(self) -> str:
+        if not self.plan.is_predicted:
+            return "not for stages that are open to each other"
+        words = format_bytes(self.plan.peak_bytes)
+        if self.expected is not None and self.expected.others:
+            others = counted(self.expected.others, "other plan")
+            words += f"; {format_bytes(self.expected.bytes)} expected from what {others} took"
+        return words
 
     @property
     def target(self) -> Target:

@@ -63,4 +63,4 @@ def certify_faster(
         return None
     trial, rounds = found
     plan = trial.plan if trial.plan.fenced else replace(trial.plan, open_seconds=trial.seconds)
-    return Certified(trial.program.executable, plan, trial.program.memory, rounds, budget)
+    return Certified(trial.program.executable, plan, trial.program.memory, rounds, budget, trial.expected)

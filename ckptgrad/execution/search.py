@@ -8,8 +8,17 @@ from typing import Any
 
 from ckptgrad.chain.opened import open_is_faster
 from ckptgrad.errors import BudgetError
+from ckptgrad.execution.smallest import (
+    FAR,
+    FEW_BYTES,
+    MERGED,
+    called_instead,
+    everything_of,
+    least_of,
+    opened_instead,
+    smallest_near,
+)
 from ckptgrad.execution.trials import (
-    NEAR_LEAST,
     AnyPlan,
     Build,
     KnownOnPaper,
@@ -19,7 +28,6 @@ from ckptgrad.execution.trials import (
     actions_of,
     target_of,
 )
-from ckptgrad.planning.budget import everything_peak
 from ckptgrad.results.at_peak import Floor, floor_of
 from ckptgrad.target.processes import ALONE, Processes
 
@@ -30,10 +38,6 @@ MOST_ROUNDS = 2 * MAX_ROUNDS
 # Aims are powers of this; on the way up every STEP-th of them is tried.
 RUNG = 1 + 1 / 256
 STEP = 4
-# The excess over a budget, as a share of it, from which on rungs are skipped.
-FAR = 0.08
-# The share of a budget beyond which no compiler that merges all repetitions away stays below what storing everything takes.
-MERGED = 1.25
 # The share of a budget that may be left unused. To use more of it, at most MOST_CLIMBED plans are compiled beyond the first,
 # and at most MOST_STEPS steps looked at: up to twice the budget.
 SLACK = 0.03
@@ -49,14 +53,8 @@ NEARLY = 1.06
 AHEAD, AHEAD_WORTH = 4 * STEP, 1.02
 # A plan is tried if this share of its prediction, corrected by the last plan's error, is within the budget.
 DIP = 0.95
-# Temporaries below which it is not worth compiling other plans beside one.
-FEW_BYTES = 1 << 20
-# The share of what storing everything takes from which on the smallest plan may take more than an open program.
-MUCH = 0.5
 # Where a plan is slower than estimated, a faster one is looked for within a half of the budget, and so on, so many times.
 MOST_HALVED = 3
-# Of the plans near the smallest one at most so many are tried where compiling takes long.
-MOST_SLOW = 2
 
 
 def _aim(rung: int) -> int:
@@ -96,7 +94,7 @@ def fastest_within(
     trials = Trials(build, args, kwargs, processes)
     while True:
         if least:
-            trial = _least(trials, may_open)
+            trial = least_of(trials, may_open)
         elif budget is None:
             trial = _without_budget(trials, may_open)
         elif may_open:
@@ -148,7 +146,7 @@ def _within(
         trial = trials.tried(*planned)
         if trial.peak_bytes <= budget:
             return trial
-        called = _called_instead(trials, trial)
+        called = called_instead(trials, trial)
         if called is not None and called.peak_bytes <= budget:
             return called
         if may_be_uniform and uniform is None and trial.peak_bytes > (1 + FAR) * max(budget, trial.plan.peak_bytes):
@@ -156,10 +154,10 @@ def _within(
         if trials.least is not None and trials.least[0] == actions_of(trial.plan):
             if uniform is not None:
                 return uniform
-            opened = _opened_instead(trials, budget) if may_open else None
+            opened = opened_instead(trials, budget) if may_open else None
             if opened is not None and opened.peak_bytes <= budget:
                 return opened
-            near = _smallest_near(trials, trial, False)
+            near = smallest_near(trials, trial, False)
             if near.peak_bytes <= budget:
                 return near
             smallest, stage = trials.smallest, trials.least[1]
@@ -202,13 +200,6 @@ def _asked_instead(trials: Trials[AnyPlan], plan: AnyPlan, budget: int, than: fl
     return trial if trial.peak_bytes <= budget else None
 
 
-def _called_instead(trials: Trials[AnyPlan], trial: Trial[AnyPlan]) -> Trial[AnyPlan] | None:
-    """A plan with its stages as calls, where the compiler takes far more than predicted for it with barriers between them,
-    as it moves what runs again past these (`Platform.calls_if_spread`)."""
-    is_moved = trial.plan.fenced and trial.peak_bytes > (1 + FAR) * trial.plan.peak_bytes
-    return trials.called(trial.plan) if is_moved else None
-
-
 def _floor(smallest: Planned) -> Floor | None:
     """What the smallest plan holds; of a step with several gradients no single one sets its peak."""
     plan = smallest.parts[0]
@@ -221,43 +212,6 @@ def _first_rung(trials: Trials[AnyPlan], budget: int) -> int:
     platform = target_of(trials.build(None)[0]).platform
     below = 1 + platform.excess if platform.slow_probes else 1
     return STEP * (floor(log(max(budget / below, 1), RUNG) / STEP) + (not platform.slow_probes))
-
-
-def _least(trials: Trials[AnyPlan], may_open: bool) -> Trial[AnyPlan]:
-    """The smallest program where that is asked for, so that the plan without a limit is the smallest one."""
-    return _smallest_near(trials, trials.tried(*trials.build(None)), may_open)
-
-
-def _smallest_near(trials: Trials[AnyPlan], first: Trial[AnyPlan], may_open: bool) -> Trial[AnyPlan]:
-    """The smallest program: that of the smallest plan, or, where that takes far other bytes than predicted, so that plans
-    near it may take fewer, of one of these; where it takes much of what storing everything does, the open one if smaller."""
-    predicted = first.plan.peak_bytes
-    if first.temporary_bytes <= FEW_BYTES:
-        return first
-    called = _called_instead(trials, first)
-    if called is not None and called.peak_bytes < first.peak_bytes:
-        return called
-    found, is_off = [first], abs(first.peak_bytes - predicted) > FAR * predicted
-    if target_of(first.plan).platform.slow_probes:
-        if is_off:
-            found += _near_least(trials, first)
-        return min(found, key=lambda trial: trial.peak_bytes)
-    if is_off:
-        found += [trials.tried(*trials.planned(int(times * predicted))) for times in NEAR_LEAST]
-    opened = _opened_instead(trials, None) if may_open else None
-    return min(found if opened is None else [*found, opened], key=lambda trial: trial.peak_bytes)
-
-
-def _near_least(trials: Trials[AnyPlan], first: Trial[AnyPlan]) -> list[Trial[AnyPlan]]:
-    """A few plans that are predicted to take less than the smallest one does, from the fastest on: of chunks the largest."""
-    found: list[Trial[AnyPlan]] = []
-    seen = {actions_of(first.plan)}
-    for times in reversed(NEAR_LEAST):
-        plan, jitted = trials.planned(int(times * first.plan.peak_bytes))
-        if plan.peak_bytes < first.peak_bytes and actions_of(plan) not in seen and len(found) < MOST_SLOW:
-            seen.add(actions_of(plan))
-            found.append(trials.tried(plan, jitted))
-    return found
 
 
 def _without_budget(trials: Trials[AnyPlan], may_open: bool) -> Trial[AnyPlan]:
@@ -350,27 +304,10 @@ def _opened_within(trials: Trials[AnyPlan], budget: int) -> Trial[AnyPlan] | Non
     plan, _ = trials.build(None)
     if plan.peak_bytes > (1 + FAR) * budget or not _open_is_faster(plan):
         return None
-    if target_of(plan).platform.slow_probes and _everything(plan) > MERGED * budget:
+    if target_of(plan).platform.slow_probes and everything_of(plan) > MERGED * budget:
         return None
     opened = trials.opened()
     return None if opened is None or opened.peak_bytes > budget else opened
-
-
-def _opened_instead(trials: Trials[AnyPlan], budget: int | None) -> Trial[AnyPlan] | None:
-    """The open program, where the smallest one that was tried takes much of what storing everything does (`MUCH`): arrays
-    that the compiler never writes are then written at fences. Where compiling takes long, only if that is near the budget.
-    """
-    plan, _ = trials.build(None)
-    if trials.smallest.peak_bytes <= MUCH * _everything(plan):
-        return None
-    if target_of(plan).platform.slow_probes and (budget is None or _everything(plan) > MERGED * budget):
-        return None
-    return trials.opened()
-
-
-def _everything(planned: Planned) -> int:
-    """What storing everything takes, as it is predicted."""
-    return max(everything_peak(part.costs) for part in planned.parts)
 
 
 def _climbed(trials: Trials[AnyPlan], first: int, budget: int) -> int:

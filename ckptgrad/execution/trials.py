@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import jax
@@ -18,6 +18,7 @@ from ckptgrad.chain.kind import StageKind
 from ckptgrad.errors import BudgetError, ProcessesError
 from ckptgrad.once import once
 from ckptgrad.planning.schedule import Action
+from ckptgrad.results.learned import Expected, Learned, number_of, text_of
 from ckptgrad.results.outcomes import OUTCOMES, Outcome
 from ckptgrad.results.plan import Plan
 from ckptgrad.target.allocated import Memory
@@ -152,10 +153,17 @@ class _Program:
 
 @dataclass(frozen=True)
 class Trial(Generic[AnyPlan]):
-    """A plan, and the program that it becomes."""
+    """A plan, and the program that it becomes.
+
+    Attributes:
+        plan: what was planned.
+        program: what it is lowered to.
+        expected: bytes that were expected of it before it was compiled; None where plans are several, or known on paper.
+    """
 
     plan: AnyPlan
     program: _Program
+    expected: Expected | None = None
 
     @property
     def peak_bytes(self) -> int:
@@ -197,6 +205,7 @@ class Trials(Generic[AnyPlan]):
         self._believes = True
         self._tried: dict[_Key, Trial[AnyPlan]] = {}
         self._compiled: dict[_Key, _Program] = {}
+        self._learned: dict[str, Learned] = {}
         # Of the last few aims.
         self._planned: dict[int, tuple[AnyPlan, Any]] = {}
 
@@ -270,15 +279,30 @@ class Trials(Generic[AnyPlan]):
         """A plan with what its program takes; each schedule is lowered once."""
         key = actions_of(plan), plan.fenced, plan.called
         if key in self._tried:
-            return Trial(plan, self._tried[key].program)
+            return replace(self._tried[key], plan=plan)
+        learned = None if len(plan.parts) > 1 or isinstance(jitted, KnownOnPaper) else self._learned_of(plan)
+        number = number_of(key[0])
+        expected = learned and learned.expected(number, plan.peak_bytes)
         program = self._compiled.get(key)
         if program is None:
             target = target_of(plan)
             lowered = target.lower(jitted, *self._args, **self._kwargs)
             program = _Program(target, lowered, self._believes, self._processes)
-        self._tried[key] = trial = Trial(plan, program)
+        self._tried[key] = trial = Trial(plan, program, expected)
+        if learned is not None:
+            learned.add(number, plan.peak_bytes, trial.peak_bytes)
         self._observe(trial)
         return trial
+
+    def _learned_of(self, plan: AnyPlan) -> Learned:
+        """What the compiler took for other plans of this one's chain, whose stages are kept apart in the same way."""
+        (part,) = plan.parts
+        program = part.program
+        text = text_of(part.costs, f"{program.devices} devices, fenced {plan.fenced}, called {plan.called}")
+        if text not in self._learned:
+            on_disk = self._believes and not self._processes.several
+            self._learned[text] = Learned(program.target, text, on_disk)
+        return self._learned[text]
 
     def called(self, plan: AnyPlan) -> Trial[AnyPlan] | None:
         """A plan for the bytes of this one with its stages as calls; None where the platform has no use for that."""
@@ -311,7 +335,7 @@ class Trials(Generic[AnyPlan]):
             self._observe(trial)
             return True
         self._compiled = {key: t.program for key, t in self._tried.items() if t.program.executable is not None}
-        self._believes, self._tried, self._planned, self.least = False, {}, {}, None
+        self._believes, self._tried, self._planned, self._learned, self.least = False, {}, {}, {}, None
         return False
 
     def _programs(self) -> Iterable[_Program]:

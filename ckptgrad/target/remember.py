@@ -75,11 +75,19 @@ def remember(
 
 def recalled(target: Target, quantities: Sequence[str], text: str, *, positive: bool = False) -> list[float] | None:
     """The numbers of `remembered_together`, if all of them were measured before."""
-    keys = [_key(target, what, text) for what in quantities]
-    places = ", ".join("?" * len(keys))
-    values = dict(_ask(f"SELECT key, value FROM measurements WHERE key IN ({places})", *keys))
-    found = [values[key] for key in keys if key in values and _is_plausible(values[key], positive)]
-    return found if len(found) == len(keys) else None
+    return recalled_rows(target, [quantities], text, positive=positive)[0]
+
+
+def recalled_rows(
+    target: Target, rows: Sequence[Sequence[str]], text: str, *, positive: bool = False
+) -> list[list[float] | None]:
+    """The same of several rows of quantities, each whole or not at all, asked for at once."""
+    keys = [[_key(target, what, text) for what in row] for row in rows]
+    flat = [key for row in keys for key in row]
+    places = ", ".join("?" * len(flat))
+    values = dict(_ask(f"SELECT key, value FROM measurements WHERE key IN ({places})", *flat))
+    found = [[values[key] for key in row if key in values and _is_plausible(values[key], positive)] for row in keys]
+    return [values if len(values) == len(row) else None for values, row in zip(found, keys, strict=True)]
 
 
 def _is_plausible(value: Any, positive: bool) -> bool:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 import ckptgrad as cg
+from ckptgrad.chain.program import forget_kinds
 
 X = jnp.linspace(-1, 1, 512 * 32).reshape(512, 32)
 WS = [jnp.linspace(-0.5, 0.5, 32 * 32).reshape(32, 32) / (k + 1) for k in range(8)]
@@ -49,6 +50,17 @@ def test_a_certificate_prints_as_a_small_table():
     assert f"{safe.peak_bytes / 2**10:.1f} KiB" in lines[0]
     assert max(map(len, lines)) < 100
     assert repr(safe) == str(safe)
+
+
+def test_a_certificate_says_what_was_expected_from_other_plans(tmp_path, monkeypatch):
+    monkeypatch.setenv("CKPTGRAD_CACHE", str(tmp_path))
+    first = cg.value_and_grad(loss, budget="0.9x").compile(WS, X)
+    assert first.expected_bytes == first.plan.peak_bytes
+    assert "expected" not in str(first)
+    second = cg.value_and_grad(loss, budget="0.5x").compile(WS, X)
+    assert second.expected is not None and second.expected.others > 0
+    assert f"expected from what {second.expected.others} other plan" in str(second)
+    forget_kinds()
 
 
 def test_it_is_no_function_to_transform():

@@ -13,6 +13,7 @@ import ckptgrad as cg
 from ckptgrad.chain.program import forget_kinds
 from ckptgrad.execution import search
 from ckptgrad.execution.certify import certify
+from ckptgrad.results.learned import Expected
 from ckptgrad.target import remember
 from ckptgrad.target.allocated import Memory, compiled_memory
 from ckptgrad.target.target import Target
@@ -78,6 +79,19 @@ def test_a_refusal_is_of_compiled_bytes(folder):
     assert outcome(predicted, taken, 500)[0] == refused[0]
     assert change_on_disk(folder, 0) > 0
     assert outcome(predicted, taken, 500)[0] == refused[0]
+
+
+def test_what_is_expected_of_a_plan_follows_from_others_that_were_compiled_before_it():
+    def expected(budget):
+        found = certify(Imagined([900, 950, 2000], [980, 1040, 2100]).build, (), {}, budget)
+        return found.plan.number, found.expected
+
+    assert expected(3000) == (2, Expected(2000, 0))
+    assert expected(1045) == (1, Expected(1050, 1))
+    assert expected(1000) == (0, Expected(990, 2))
+    # As before it was compiled, whatever is known by now.
+    assert expected(3000) == (2, Expected(2000, 0))
+    assert expected(1045) == (1, Expected(1050, 1))
 
 
 X = jnp.linspace(-1, 1, 512 * 32).reshape(512, 32)
