@@ -86,7 +86,7 @@ def fastest_within(
     (`FAR`), or after `MAX_ROUNDS` plans, the aim is lowered by the whole excess instead, which skips rungs.
 
     Of the rungs on the way down only every `apart`-th of the ladder is tried, where to compile is worth more than the bytes
-    between them.
+    between them; every `STEP`-th where that takes long.
 
     Raises:
         BudgetError: as from `certify_faster`.
@@ -124,9 +124,12 @@ def _within(
         BudgetError: there is none.
     """
     first = _first_rung(trials, budget)
-    if trials.planned(_aim(first))[0].seconds >= than:
+    fastest = trials.planned(_aim(first))[0]
+    if fastest.seconds >= than:
         return None
-    asked = _asked_instead(trials, trials.planned(_aim(first))[0], budget, than)
+    if target_of(fastest).platform.slow_probes:
+        apart = max(apart, STEP)
+    asked = _asked_instead(trials, fastest, budget, than)
     if asked is not None:
         return asked
     top = _climbed(trials, first, budget)

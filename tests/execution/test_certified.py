@@ -58,7 +58,8 @@ def test_a_certificate_says_what_was_expected_from_other_plans(tmp_path, monkeyp
     assert first.expected_bytes == first.plan.peak_bytes
     assert "expected" not in str(first)
     second = cg.value_and_grad(loss, budget="0.5x").compile(WS, X)
-    assert second.expected is not None and second.expected.others > 0
+    assert second.expected is not None
+    assert second.expected.others > 0
     assert f"expected from what {second.expected.others} other plan" in str(second)
     forget_kinds()
 

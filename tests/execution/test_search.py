@@ -44,16 +44,16 @@ def test_of_rungs_close_to_each_other_one_is_tried_where_that_is_asked_for(seed)
     assert numbers == sorted(numbers)
 
 
-def test_where_every_rung_takes_too_much_fewer_are_tried_if_they_are_apart():
+def test_where_every_rung_takes_too_much_fewer_are_tried_if_they_are_apart_or_compiling_takes_long():
     predicted = [*range(500, 2000, 3)]
     counts = []
-    for apart in (1, 3):
-        imagined = Imagined(predicted, [int(1.02 * p) for p in predicted])
+    for apart, slow in ((1, False), (3, False), (1, True)):
+        imagined = Imagined(predicted, [int(1.06 * p) for p in predicted], slow=slow)
         found = search.fastest_within(imagined.build, (), {}, 1000, may_open=False, may_be_uniform=False, apart=apart)
         assert found is not None
         assert 960 < found[0].peak_bytes <= 1000
         counts.append(imagined.compilations)
-    assert counts[1] < counts[0]
+    assert counts[2] < counts[1] < counts[0]
 
 
 def test_the_climb_goes_on_from_the_smallest_plan_where_that_takes_far_less_than_predicted():

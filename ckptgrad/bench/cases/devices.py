@@ -22,8 +22,9 @@ from ckptgrad.bytes import Budget
 from ckptgrad.example_models import Problem, attention_blocks, plain, without_arrays
 
 ABOUT = """Transformer blocks of width 512 in bfloat16, a context of 512 tokens, 8 sequences for each device, compiled
-without the devices. FSDP cuts parameters and gradients along the devices, so that parameters are gathered where they are
-used; data x tensor cuts the batch along half as many devices and hidden axes along two. All bytes are those of one device.
+without the devices. FSDP cuts parameters along the devices, so that they are gathered where they are used; their gradients
+come whole, as the partitioner lays those of jax.grad where nothing asks for more. Data x tensor cuts the batch along half as
+many devices and hidden axes along two. All bytes are those of one device.
 Each budget lies between the smallest certified peak and that of jax.grad, in equal ratios, and "kept" says that the
 certified peak does not exceed it; "off" is the distance of the certified peak from the predicted one, and "off expected"
 that from what was expected: the prediction, corrected by what the compiler took for other plans of the same stages before
