@@ -62,9 +62,9 @@ def _near_least(trials: Trials[AnyPlan], first: Trial[AnyPlan]) -> list[Trial[An
 
 def called_instead(trials: Trials[AnyPlan], trial: Trial[AnyPlan]) -> Trial[AnyPlan] | None:
     """A plan with its stages as calls, where the compiler takes far more than predicted for it with barriers between them,
-    as it moves what runs again past these (`Platform.calls_if_spread`)."""
+    as it moves what runs again past these (`Platform.calls_if_spread`); none any more once one took more with calls."""
     is_moved = trial.plan.fenced and trial.peak_bytes > (1 + FAR) * trial.plan.peak_bytes
-    return trials.called(trial.plan) if is_moved else None
+    return trials.called(trial.plan) if is_moved and not trials.calls_take_more else None
 
 
 def opened_instead(trials: Trials[AnyPlan], budget: int | None) -> Trial[AnyPlan] | None:

@@ -311,6 +311,13 @@ class Trials(Generic[AnyPlan]):
             return None
         return self.tried(*self.build(plan.peak_bytes, called=True))
 
+    @property
+    def calls_take_more(self) -> bool:
+        """Whether a plan that was tried takes more with its stages as calls than with barriers between them."""
+        called = [(actions, trial) for (actions, _, is_called), trial in self._tried.items() if is_called]
+        beside = ((trial, self._tried.get((actions, True, False))) for actions, trial in called)
+        return any(fenced is not None and trial.peak_bytes > fenced.peak_bytes for trial, fenced in beside)
+
     def opened(self) -> Trial[AnyPlan] | None:
         """The fastest plan with its stages open to each other; None where that takes more than the device's memory."""
         plan, jitted = self.build(None, fenced=False)

@@ -82,6 +82,12 @@ def test_over_several_devices_stages_are_called_where_the_compiler_takes_far_mor
     assert imagined.compilations == compilations
 
 
+def test_once_a_plan_takes_more_with_calls_no_more_are_compiled_with_them():
+    imagined = Imagined([700, 800, 960, 2000], [990, 1010, 1050, 3000], called=[500, 500, 1100, 3000], slow=True)
+    plan = certify(imagined.build, (), {}, 1000)
+    assert (plan.plan.number, plan.plan.called, plan.peak_bytes, imagined.compilations) == (0, False, 990, 4)
+
+
 @pytest.mark.parametrize(("everything", "found"), [(1900, 700), (2100, None)])
 def test_the_open_program_is_tried_before_a_budget_is_refused_where_fences_may_cost_bytes(everything, found):
     imagined = Imagined([1000, 1500], [1000, 1500], opened=700, everything=everything)
