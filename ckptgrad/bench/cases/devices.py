@@ -23,8 +23,9 @@ from ckptgrad.example_models import Problem, attention_blocks, plain, without_ar
 
 ABOUT = """Transformer blocks of width 512 in bfloat16, a context of 512 tokens, 8 sequences for each device, compiled
 without the devices. FSDP cuts parameters along the devices, so that they are gathered where they are used; their gradients
-come whole, as the partitioner lays those of jax.grad where nothing asks for more. Data x tensor cuts the batch along half as
-many devices and hidden axes along two. All bytes are those of one device.
+come whole, as the partitioner lays those of jax.grad where nothing asks for more; or cut as well, where the loss holds its
+parameters to their shardings. Data x tensor cuts the batch along half as many devices and hidden axes along two. All bytes
+are those of one device.
 Each budget lies between the smallest certified peak and that of jax.grad, in equal ratios, and "kept" says that the
 certified peak does not exceed it; "off" is the distance of the certified peak from the predicted one, and "off expected"
 that from what was expected: the prediction, corrected by what the compiler took for other plans of the same stages before
@@ -57,10 +58,12 @@ class Way:
     Attributes:
         tensor: the size of the axis along which hidden axes are cut; 1 where there is none.
         spec: from the shape of a parameter to where it lies.
+        holds: whether the loss holds its parameters to lie so, and their gradients with them.
     """
 
     tensor: int
     spec: Callable[[tuple[int, ...]], PartitionSpec]
+    holds: bool = False
 
     def placed(self, target: cg.Target, args: Any) -> Any:
         """The types of a model's arguments, laid over the devices of a target."""
@@ -85,7 +88,11 @@ def _cut_hidden(shape: tuple[int, ...]) -> PartitionSpec:
     return PartitionSpec(None, "model") if shape[1] > shape[0] else PartitionSpec("model")
 
 
-WAYS = {"FSDP": Way(1, _cut_rows), "data x tensor": Way(2, _cut_hidden)}
+WAYS = {
+    "FSDP": Way(1, _cut_rows),
+    "FSDP, gradients cut": Way(1, _cut_rows, holds=True),
+    "data x tensor": Way(2, _cut_hidden),
+}
 
 
 @dataclass(frozen=True)
@@ -103,7 +110,9 @@ class Setting:
             "batch": SEQUENCES * len(self.target.devices)
         }
         loss, args = without_arrays(attention_blocks, jnp.bfloat16, wrap=wrap, **sizes)
-        return loss, WAYS[self.name].placed(self.target, args)
+        way = WAYS[self.name]
+        placed = way.placed(self.target, args)
+        return (_holding(loss, placed[0]) if way.holds else loss), placed
 
     def rows(self) -> Iterator[Row]:
         """jax.grad and jax.checkpoint; our plans without a budget, within checkpoint's bytes, and over many budgets."""
@@ -173,6 +182,12 @@ class Setting:
         return row(run, self.name, **values, plans_compiled=certified.rounds, compile_seconds=seconds), certified
 
 
+def _holding(loss: Callable[..., Any], params: Any) -> Callable[..., Any]:
+    """A loss whose parameters are held to lie as these: so are their gradients, which are in parts on each device then."""
+    shardings = jax.tree.map(lambda a: a.sharding, params)
+    return lambda params, x: loss(jax.lax.with_sharding_constraint(params, shardings), x)
+
+
 def on_pod(pod: Pod, way: str, bench: Bench) -> Iterator[Row]:
     """The rows for one way; one with the reason where the target's compiler is not installed."""
     return for_target(pod.target, lambda target: Setting(bench, target, pod.blocks, way).rows())
@@ -181,7 +196,7 @@ def on_pod(pod: Pod, way: str, bench: Bench) -> Iterator[Row]:
 for _name, _pod in PODS.items():
     for _way in WAYS:
         case(
-            f"devices-{_name}-{_way.lower().replace(' x ', '-')}",
+            f"devices-{_name}-{_way.lower().replace(' x ', '-').replace(', ', '-').replace(' ', '-')}",
             f"{_pod.blocks} transformer blocks over devices by {_way}, ten budgets: {_pod.target}",
             ABOUT,
         )(partial(on_pod, _pod, _way))

@@ -26,6 +26,7 @@ class Imagined:
     ("way", "sizes", "qkv", "out"),
     [
         ("FSDP", {"data": 8}, P("data"), P("data")),
+        ("FSDP, gradients cut", {"data": 8}, P("data"), P("data")),
         ("data x tensor", {"data": 4, "model": 2}, P(None, "model"), P("model")),
     ],
 )
@@ -38,6 +39,15 @@ def test_how_arguments_lie(way, sizes, qkv, out):
     assert [block[name].sharding.spec for name in ("g1", "qkv", "out", "up", "down")] == [P(), qkv, out, qkv, out]
     assert x.shape[0] == devices.SEQUENCES * 8
     assert all(a.sharding.mesh == x.sharding.mesh for a in jax.tree.leaves(params))
+
+
+@pytest.mark.parametrize(("way", "parts"), [("FSDP", 1), ("FSDP, gradients cut", 8), ("data x tensor", 2)])
+def test_how_gradients_lie(way, parts):
+    loss, args = devices.Setting(Bench(quick=True), Imagined(), 12, way).problem()
+    program = cg.plan(loss, *args, costs="estimate").program
+    weights = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(args[0]) if a.ndim > 1)
+    gains = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(args[0]) if a.ndim < 2)
+    assert program.gradient_bytes == weights // parts + gains
 
 
 def test_without_the_compiler_the_case_says_what_to_install(monkeypatch):
