@@ -34,8 +34,8 @@ def dropout_loss(ws, x):
     return jnp.mean(x**2)
 
 
-@settings(max_examples=12, deadline=None)
-@given(st.lists(st.integers(0, 5), max_size=3), st.integers(0, 2**31))
+@settings(max_examples=24, deadline=None)
+@given(st.lists(st.sampled_from((0, 1, 3, 5, 8, 24)), max_size=3), st.integers(0, 2**31))
 def test_any_mask_comes_back(shape, seed):
     mask = np.random.default_rng(seed).random(shape) < 0.5
     (code,) = encode(jnp.asarray(mask))
