@@ -8,6 +8,7 @@ live as long as in a whole program, and are overwritten where the compiler would
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -97,20 +98,40 @@ _known = PerKind(_nothing_known)
 
 
 def compile_probes(probes: Collection[Probe]) -> None:
-    """Compile those that nothing is known of yet, a few at a time; equal programs once."""
+    """Compile those that nothing is known of yet, a few at a time; of programs that differ in single numbers one."""
     jobs = {p: _lowered(p) for p in dict.fromkeys(probes) if p not in _known(p.kind)}
     texts = {p: lowered.as_text() for p, lowered in jobs.items()}
-    distinct = {(p.kind.target, texts[p]): lowered for p, lowered in jobs.items()}
+    alike = {p: (p.kind.target, without_numbers(text)) for p, text in texts.items()}
+    # The first in the order of texts: which one does not depend on the order of the probes.
+    distinct = {alike[p]: p for p in sorted(jobs, key=texts.__getitem__, reverse=True)}
     if not distinct:
         return
+
+    def ask(p: Probe) -> Figures:
+        return _figures(p.kind.target, texts[p], jobs[p])
+
     with ThreadPoolExecutor() as pool:
-        figures = dict(zip(distinct, pool.map(_figures, distinct, distinct.values()), strict=True))
-    for p, text in texts.items():
-        _known(p.kind)[p] = figures[p.kind.target, text]
+        figures = dict(zip(distinct, pool.map(ask, distinct.values()), strict=True))
+    for p, program in alike.items():
+        _known(p.kind)[p] = figures[program]
 
 
-def _figures(program: tuple[Target, str], lowered: jax.stages.Lowered) -> Figures:
-    target, text = program
+# A single number in the text of a program, and what tells of which type numbers decide how often a loop turns.
+_NUMBER = re.compile(r"dense<[^<>]*> : tensor<([a-z]\w*)>")
+_DECIDING = re.compile(r"stablehlo\.(?:compare|convert) .*: \(tensor<([a-z]\w*)>[,)]")
+
+
+def without_numbers(text: str) -> str:
+    """The text of a lowered program without its single numbers, as the number of a layer that a random key is folded with.
+
+    A loop may turn as often as one of them says: of a program with loops those stay whose type some number has that is
+    compared, or converted to another type.
+    """
+    deciding = {*_DECIDING.findall(text)} if "stablehlo.while" in text else ()
+    return _NUMBER.sub(lambda found: found[0] if found[1] in deciding else f"a number of {found[1]}", text)
+
+
+def _figures(target: Target, text: str, lowered: jax.stages.Lowered) -> Figures:
     quantities = ["bytes of temporaries"]
     if target.platform.compiled_seconds is not None:
         quantities.append(f"seconds by {target.priced_by}")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import ckptgrad as cg
 from ckptgrad.costs.compiled import places_of, probes_of
 from ckptgrad.costs.estimated import estimated_costs
-from ckptgrad.costs.probes import Place, Probe, compile_probes, given_bytes
+from ckptgrad.costs.probes import Place, Probe, compile_probes, given_bytes, without_numbers
 from tests.support.probes import probes_from_now_on
 
 X, W = jax.ShapeDtypeStruct((64, 16), jnp.float32), jax.ShapeDtypeStruct((16, 16), jnp.float32)
@@ -50,6 +51,42 @@ def test_equal_programs_are_compiled_once_and_each_probe_once(middle):
     assert len(asked) == first
     assert len({lowered.as_text() for lowered in asked}) == first
     assert all(probe.figures.bytes >= 0 and probe.figures.seconds is None for probe in probes)
+
+
+def test_programs_that_differ_in_a_single_number_are_compiled_once(monkeypatch):
+    """Layers that fold their number into a key are kinds of their own; a scale is a number, too."""
+    asked = probes_from_now_on(monkeypatch)
+
+    def scaled(ws, x):
+        for i, w in enumerate(ws):
+            x = cg.stage(lambda w, x, i=i: jnp.tanh(x @ w) * (i + 2.5))(w, x)
+        return (x**2).sum()
+
+    kinds = [stage.kind for stage in cg.plan(scaled, [W] * 4, X, costs="estimate").program.stages[1:3]]
+    assert kinds[0] is not kinds[1]
+    probes = [Probe(kind, "backward", 0, ALONE) for kind in kinds]
+    compile_probes(probes)
+    assert len(asked) == 1
+    assert probes[0].figures == probes[1].figures
+
+
+def test_programs_whose_loops_turn_more_often_are_others():
+    def turns(n, key=0):
+        def run(x):
+            scale = jax.random.uniform(jax.random.fold_in(jax.random.key(0), key))
+            return jax.lax.fori_loop(0, n, lambda _, x: x * scale, x)
+
+        return jax.jit(run).lower(X).as_text()
+
+    def scales(n):
+        return jax.jit(lambda x: x * n).lower(X).as_text()
+
+    assert without_numbers(turns(3)) != without_numbers(turns(4))
+    assert turns(3, key=1) != turns(3, key=2)
+    assert without_numbers(turns(3, key=1)) == without_numbers(turns(3, key=2))
+    assert scales(3.0) != scales(4.0)
+    assert without_numbers(scales(3.0)) == without_numbers(scales(4.0))
+    assert without_numbers(scales(np.arange(16.0))) != without_numbers(scales(np.arange(16.0) + 1))
 
 
 def test_bytes_of_what_a_backward_is_given(middle):
