@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, cast
 
 import jax
@@ -32,7 +33,13 @@ def each_draws_alone(keys: Atom) -> bool:
 
     That is known of JAX's own generator only: XLA's draw for all of them from the first key.
     """
-    return _generator(jax.ShapeDtypeStruct(keys.aval.shape, keys.aval.dtype)) == "threefry2x32"
+    return _generator_of(keys.aval.dtype) == "threefry2x32"
+
+
+@cache
+def _generator_of(dtype: Any) -> Any:
+    """The generator of keys of a type."""
+    return _generator(jax.ShapeDtypeStruct((), dtype))
 
 
 def _generator(keys: Array | jax.ShapeDtypeStruct) -> Any:

@@ -11,10 +11,13 @@ from typing import Literal, TypeAlias, get_args
 from ckptgrad.graph.graph import Operation, Variable, variables_of
 from ckptgrad.graph.spread import MOVING, is_collective, is_transfer
 
-CostClass: TypeAlias = Literal["product", "heavy", "reduction", "gathering", "transcendental", "elementwise", "view"]
+CostClass: TypeAlias = Literal[
+    "product", "heavy", "random", "reduction", "gathering", "transcendental", "elementwise", "view"
+]
 
 # "product"         multiplies matrices or convolves: the arithmetic that machines are made for; worth keeping
 # "heavy"           worth keeping too: loops, solvers, sorts, window sweeps, communication
+# "random"          makes random bits: elementwise, but tens of operations for a number; worth keeping
 # "reduction"       folds axes; cheap, but its result gets memory of its own
 # "gathering"       collects or assembles numbers; cheap, but its result gets memory of its own
 # "transcendental"  elementwise, but slow
@@ -67,7 +70,12 @@ def is_product(op: Operation) -> bool:
 
 def is_heavy(op: Operation) -> bool:
     """Whether an operation is worth keeping rather than repeating."""
-    return _class_of(op) in ("product", "heavy") or (op.name in MOVING and is_transfer(op))
+    return _class_of(op) in ("product", "heavy", "random") or (op.name in MOVING and is_transfer(op))
+
+
+def is_random(op: Operation) -> bool:
+    """Whether an operation makes random bits."""
+    return _class_of(op) == "random"
 
 
 def is_reduction(op: Operation) -> bool:
@@ -77,7 +85,7 @@ def is_reduction(op: Operation) -> bool:
 
 def is_materialised(op: Operation) -> bool:
     """Whether an operation's results get memory of their own even if read once."""
-    return _class_of(op) in ("product", "heavy", "reduction", "gathering") or (op.name in MOVING and is_transfer(op))
+    return is_heavy(op) or _class_of(op) in ("reduction", "gathering")
 
 
 def is_cheap(op: Operation) -> bool:

@@ -65,9 +65,9 @@ def bprop(
 
     Args:
         primitive: the primitive or its name.
-        cost: what the primitive costs, which decides what is planned: "product" or "heavy" (worth keeping), "reduction" or
-            "gathering" (cheap, but with memory of their own), "transcendental", "elementwise", "view" (free to repeat);
-            None for the class that was stated for the primitive before, else "elementwise".
+        cost: what the primitive costs, which decides what is planned: "product", "heavy" or "random" (worth keeping),
+            "reduction" or "gathering" (cheap, but with memory of their own), "transcendental", "elementwise", "view" (free
+            to repeat); None for the class that was stated for the primitive before, else "elementwise".
         flops: `flops(operand_types, result_types, params)` counts the floating point operations, for estimates of time;
             None: one per element, or what the programs among the parameters count.
         axes: which entries of its operands each entry of its results needs, so that it may be run over chunks of an axis
@@ -232,10 +232,12 @@ def linear(
     return decorate
 
 
-def zero(*primitives: Primitive | str, cost: CostClass, axes: Axes | None = None) -> None:
+def zero(*primitives: Primitive | str, cost: CostClass, flops: Count | None = None, axes: Axes | None = None) -> None:
     """Register primitives through which no derivative flows."""
     for primitive in primitives:
         register(Rule(name_of(primitive), "zero", cost=cost))
+        if flops is not None:
+            state_flops(name_of(primitive), flops)
         _state(primitive, axes)
 
 

@@ -5,12 +5,16 @@ Primitives that `jax.extend` does not list are named by string.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from jax.extend.core import primitives as p
 
 from ckptgrad.axes import families as axes
 from ckptgrad.axes.statements import Linked, Links
 from ckptgrad.graph.graph import Operation
 from ckptgrad.graph.random_keys import each_draws_alone
+from ckptgrad.graph.work import elements
 from ckptgrad.rules.decorators import zero
 
 
@@ -41,6 +45,12 @@ def _leading(op: Operation) -> Links:
 
 def _folded_in(op: Operation) -> Links | None:
     return axes.elementwise.links(op) if each_draws_alone(op.inputs[0]) else None
+
+
+def _blocks(ins: Sequence[Any], outs: Sequence[Any], params: Mapping[str, Any]) -> int:
+    """Threefry makes a block for each number: 20 rounds of a sum, a rotation and an exclusive or, and five times its key
+    (Salmon et al. 2011). Other generators are taken to do as much."""
+    return (20 * 3 + 5 * 3) * elements(ins, outs)
 
 
 # comparisons and logic
@@ -79,8 +89,9 @@ zero(p.stop_gradient_p, cost="view", axes=axes.elementwise)
 zero(p.empty2_p, "empty", p.create_token_p, p.after_all_p, p.axis_index_p, cost="elementwise")
 
 # random bits and keys
-zero(p.random_bits_p, cost="heavy", axes=Linked(_of_keys))
-zero(p.threefry2x32_p, p.rng_bit_generator_p, cost="heavy")
+zero(p.random_bits_p, cost="random", flops=_blocks, axes=Linked(_of_keys))
+zero(p.threefry2x32_p, cost="random", flops=_blocks)
+zero(p.rng_bit_generator_p, cost="heavy")
 zero(p.random_split_p, cost="elementwise", axes=Linked(_of_keys))
 zero("random_wrap", "random_unwrap", cost="elementwise", axes=Linked(_leading))
 zero(p.random_seed_p, cost="elementwise", axes=axes.elementwise)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from ckptgrad.graph.graph import Operation, Variable, variables_of
 from ckptgrad.graph.traits import is_heavy, is_reduction
-from ckptgrad.target.stored import fused_roots, stored_beside_products
+from ckptgrad.target.stored import fused_roots, is_fused, stored_beside_products
 from ckptgrad.target.target import Target
 
 # The share of its time that it takes to fold what a product's fusion makes, there and then: a v5e's compiler counts 0.57 for
@@ -82,13 +82,14 @@ class _Fusions:
         for v in variables_of(op.inputs):
             before |= 0 if v in self.solid else self.fused.get(v, 0)
         self.own.append(own)
-        if not stored and op.known_cost is None and not is_heavy(op):
+        is_alone = is_heavy(op) and not is_fused(op, self.target)
+        if not stored and op.known_cost is None and not is_alone:
             self.fused.update(dict.fromkeys(op.outputs, before | 1 << len(self.own) - 1))
             return 0.0
         cheap = self._together(before)
         if op.known_cost is not None:
             return own + cheap
-        if is_heavy(op):
+        if is_alone:
             if stored and self.results.isdisjoint(stored):
                 self.waiting[stored[0]] = _Waiting(own, cheap + self._moving(stored[1:], roots))
                 return 0.0

@@ -69,6 +69,7 @@ class Platform:
         overlaps: the products, the other arithmetic and the memory traffic of a fusion go on beside each other
             (`target.overlapped`); elsewhere they are taken to follow one another.
         copies_operands: products work on copies: of convolutions with channels last, of half precision in single.
+        fuses_random: random bits are made in each fusion that reads them; elsewhere they are written to memory.
         adds_products: what is added to a total of its type right after a product is added by that product.
         starts_kernels: operations are kernels, each of which takes `Rates.launch` to start, outside of loops too.
         reshapes_in_place: a value and its reshape are one buffer.
@@ -106,6 +107,7 @@ class Platform:
     overlaps: bool = False
     slices_first: bool = False
     copies_operands: bool = False
+    fuses_random: bool = False
     adds_products: bool = False
     starts_kernels: bool = False
     reshapes_in_place: bool = True

@@ -14,12 +14,12 @@ from jax import numpy as jnp
 
 from ckptgrad.graph.graph import Operation, Variable, variables_of
 from ckptgrad.graph.spread import devices_sharing, transfers
-from ckptgrad.graph.traits import is_heavy, is_materialised, is_reduction, is_transcendental, is_view
+from ckptgrad.graph.traits import is_heavy, is_materialised, is_random, is_reduction, is_transcendental, is_view
 from ckptgrad.graph.work import flops
 from ckptgrad.target.footprint import traffic
 from ckptgrad.target.overlapped import overlapped_seconds
 from ckptgrad.target.rates import Rates
-from ckptgrad.target.stored import materialised
+from ckptgrad.target.stored import is_fused, materialised
 from ckptgrad.target.target import Target
 
 
@@ -46,7 +46,9 @@ class Roofline:
     def _arithmetic_of(self, op: Operation) -> float:
         if op.known_cost is not None:
             return op.known_cost.seconds
-        if is_heavy(op):
+        if is_random(op):
+            rate = self.rates.element_rate
+        elif is_heavy(op):
             rate = self._products(op)
         elif is_reduction(op):
             rate = self.rates.reduction_rate or self.rates.element_rate
@@ -107,7 +109,8 @@ class Roofline:
         """Estimated time of one operation when it is done again inside a backward."""
         if is_view(op):
             return 0.0
-        moved = self.target.total_bytes(op.outputs) if is_materialised(op) else 0
+        written = is_materialised(op) and not is_fused(op, self.target)
+        moved = self.target.total_bytes(op.outputs) if written else 0
         return self.arithmetic(op) + moved / self.rates.read_rate
 
     @property

@@ -11,7 +11,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from ckptgrad.graph.graph import Operation, Variable, variables_of
-from ckptgrad.graph.traits import is_heavy, is_materialised, is_reduction, is_transcendental
+from ckptgrad.graph.random_keys import each_draws_alone, is_key
+from ckptgrad.graph.traits import is_heavy, is_materialised, is_random, is_reduction, is_transcendental
 from ckptgrad.target.target import Target
 
 
@@ -30,11 +31,20 @@ def materialised(operations: Sequence[Operation], results: Collection[Variable],
         if any(len(readers.get(v, ())) > 1 for v in op.outputs):
             solid.update(op.outputs)
     for op in operations:
+        if is_fused(op, target):
+            continue
         if is_materialised(op):
             solid.update(op.outputs)
         if is_heavy(op) or _reduces_separated_axes(op):
             solid.update(variables_of(op.inputs))
     return solid
+
+
+def is_fused(op: Operation, target: Target) -> bool:
+    """Whether random bits are fused into what reads them, as elementwise work is: those of JAX's own generator."""
+    if not target.platform.fuses_random or not is_random(op):
+        return False
+    return not is_key(op.inputs[0].aval) or each_draws_alone(op.inputs[0])
 
 
 def _reduces_separated_axes(op: Operation) -> bool:
@@ -60,11 +70,11 @@ def stored_beside_products(operations: Sequence[Operation], results: Collection[
     """Which values get memory where a product takes the cheap work before and after it into its fusion.
 
     Operands are made as they are read, so often as they are, unless they are what follows another product whose result
-    nothing else reads.
+    nothing else reads, or what a loop reads.
     """
     solid = materialised(operations, results, target)
     reading = readers_through_fused_work(operations, solid)
-    kept = {*results}
+    kept = {*results, *(v for op in operations if op.known_cost is not None for v in variables_of(op.inputs))}
     sources: dict[Variable, frozenset[Variable]] = {}
     waiting: set[Variable] = set()
     taken: set[Variable] = set()
@@ -74,12 +84,13 @@ def stored_beside_products(operations: Sequence[Operation], results: Collection[
         made = [v for v in op.outputs if v in solid]
         if not made or op.known_cost is not None:
             continue
-        if is_heavy(op):
+        if is_heavy(op) and not is_fused(op, target):
             waiting.update(v for v in made[:1] if kept.isdisjoint(made))
             continue
         followed = waiting & roots
         alone = any(len(reading[v]) == 1 for v in followed)
-        if not alone and not is_materialised(op) and kept.isdisjoint(made):
+        written = is_materialised(op) and not is_fused(op, target)
+        if not alone and not written and kept.isdisjoint(made):
             solid.difference_update(made)
             continue
         waiting -= followed

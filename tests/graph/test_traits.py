@@ -36,11 +36,14 @@ EXPECTED = {
         coo_matmat coo_matvec coo_todense csr_fromdense csr_matmat csr_matvec csr_todense cumlogsumexp cummax cummin
         cumprod cumsum custom_linear_solve custom_vjp_call custom_vmap_call eig eigh fft geqp3 geqrf hessenberg
         householder_product linear_call loop_backward loop_forward lu ormqr pmax pmin ppermute psum psum_invariant qr
-        ragged_all_to_all random_bits random_gamma reduce_scatter reduce_window reduce_window_max reduce_window_min
+        ragged_all_to_all random_gamma reduce_scatter reduce_window reduce_window_max reduce_window_min
         reduce_window_sum rng_bit_generator scan scatter scatter-add scatter-max scatter-min scatter-mul scatter-sub
         schur select_and_gather_add select_and_scatter select_and_scatter_add shard_map sort spsolve svd
-        symmetric_product threefry2x32 todense top_k triangular_solve tridiagonal tridiagonal_solve unreduced_psum
+        symmetric_product todense top_k triangular_solve tridiagonal tridiagonal_solve unreduced_psum
         unreduced_reduce_scatter while
+    """,
+    "random": """
+        random_bits threefry2x32
     """,
     "reduction": """
         argmax argmin reduce reduce_and reduce_max reduce_min reduce_or reduce_prod reduce_sum reduce_xor
@@ -149,7 +152,7 @@ def test_a_rule_states_its_class(own, way, kind):
     STATING[way](own, kind)
     assert cost_class(own.name) == (kind or "elementwise")
     (op,) = cg.trace(own.bind, jnp.ones(3)).operations
-    assert is_heavy(op) == (kind in ("product", "heavy"))
+    assert is_heavy(op) == (kind in ("product", "heavy", "random"))
 
 
 @pytest.mark.parametrize("way", STATING)

@@ -48,6 +48,24 @@ def test_what_small_stages_keep(stage, wanted):
     assert kept(kind_of(stage)) == wanted
 
 
+def test_a_mask_is_kept_rather_than_drawn_again():
+    """Dropout: to draw it takes tens of operations for a number, more than to multiply by few weights."""
+    width = 64
+    x, ws = jnp.zeros((256, width)), [jnp.zeros((width, width))] * 3
+
+    def layer(w, x, key):
+        return x + jnp.where(jax.random.bernoulli(key, 0.9, x.shape), jax.nn.relu(x @ w), 0)
+
+    def loss(ws, x, key):
+        for i, w in enumerate(ws):
+            x = layer(w, x, jax.random.fold_in(key, i))
+        return (x**2).sum()
+
+    last = cg.plan(loss, ws, x, jax.random.key(0), costs="estimate", encodings=()).program.stages[-1].kind
+    alone = [o.partition.residuals[0].aval.dtype for o in last.options if len(o.partition.residuals) == 1]
+    assert alone == ["bool"]
+
+
 def test_the_boundary_made_by_tanh_is_no_residual():
     """Its output is the next stage's input: held as a boundary, so that nothing else need be kept."""
     costs = cg.plan(lambda ws, x: plain(ws[2], plain(ws[1], plain(ws[0], x))).sum(), [W] * 3, X).costs

@@ -1,5 +1,6 @@
 """Seconds of fusions whose products go on beside other arithmetic and memory traffic, by hand."""
 
+import jax
 import jax.numpy as jnp
 import pytest
 
@@ -31,6 +32,14 @@ def test_a_product_takes_what_follows_it_into_its_fusion():
 
     assert seconds(layer, X, W, dot_general=1.0, tanh=0.75) == pytest.approx(1.0)
     assert seconds(layer, X, W, dot_general=1.0, tanh=1.5) == pytest.approx(1.5)
+
+
+def test_random_bits_are_made_in_each_fusion_that_reads_them():
+    def layer(key, x, w):
+        mask = jax.random.bits(key, x.shape).astype(x.dtype)
+        return mask @ w, (mask * 2) @ w
+
+    assert seconds(layer, jax.random.key(0), X, W, dot_general=1.0, random_bits=3.0) == pytest.approx(6.0, rel=1e-3)
 
 
 def test_and_what_makes_its_operands():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import jax
 import jax.numpy as jnp
 import pytest
 from jax import lax
@@ -21,6 +22,7 @@ from ckptgrad.target.target import described
 RATES = Rates(1000.0, 100.0, 10.0, 20.0, 40.0, 0.5, half_rate=2000.0, exact_rate=250.0, double_rate=500.0)
 ROOFLINE = Roofline(replace(described("cpu"), rates=RATES))
 X = jnp.ones((2, 5))
+KEY = jax.random.key(0)
 
 
 def operation(fun, *args):
@@ -33,6 +35,12 @@ def test_arithmetic_by_class():
     assert ROOFLINE.arithmetic(operation(lambda x: x * 2.0, X)) == pytest.approx(10 / 100)
     assert ROOFLINE.arithmetic(operation(jnp.tanh, X)) == pytest.approx(10 / 10)
     assert ROOFLINE.arithmetic(operation(lax.dot, X, X.T)) == pytest.approx(40 / 1000)
+
+
+def test_random_bits_are_elementwise_work():
+    """Ten numbers of 75 operations each."""
+    op = next(op for op in cg.trace(lambda key: jax.random.bits(key, (10,)), KEY).operations if op.name == "random_bits")
+    assert ROOFLINE.arithmetic(op) == pytest.approx(10 * 75 / 100)
 
 
 @pytest.mark.parametrize(("dtype", "rate"), [("bfloat16", 2000), ("float32", 1000), ("complex64", 1000), ("int32", 1000)])

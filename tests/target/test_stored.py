@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import pytest
 
+from ckptgrad.graph.graph import KnownCost, Operation
 from ckptgrad.target.stored import materialised, stored_beside_products
 from ckptgrad.target.target import described
 from tests.support.operations import graph_of, names_of
@@ -45,6 +47,28 @@ def test_a_gpu_repeats_the_functions_that_a_cpu_stores():
     _, operations, _ = graph_of(lambda x: (y := jnp.tanh(x), (y * 2).sum() + (y + 1).sum())[1], X)
     assert "tanh" in names_of(operations, materialised(operations, (), CPU))
     assert "tanh" not in names_of(operations, materialised(operations, (), described("cuda")))
+
+
+@pytest.mark.parametrize(("impl", "written"), [("threefry2x32", False), ("rbg", True)])
+def test_random_bits_of_jaxs_own_generator_are_made_where_they_are_read_on_tpus(impl, written):
+    """XLA's generator is an operation of its own there."""
+    key = jax.random.key(0, impl=impl)
+    _, operations, _ = graph_of(lambda key, x: jnp.where(jax.random.bernoulli(key, 0.5, x.shape), x, 0), key, X)
+    assert "random_bits" in names_of(operations, materialised(operations, (), CPU))
+    assert ("random_bits" in names_of(operations, materialised(operations, (), TPU))) == written
+
+
+def test_what_a_loop_reads_is_written():
+    """Random bits, though a product takes them into its fusion."""
+
+    def masked(key, x):
+        return jax.random.bits(key, x.shape, jnp.uint32).astype(x.dtype) @ x.T
+
+    _, operations, results = graph_of(masked, jax.random.key(0), X)
+    assert "random_bits" not in names_of(operations, stored_beside_products(operations, results, TPU).solid)
+    *others, product = operations
+    loop = Operation(product.primitive, product.inputs, product.outputs, product.params, known_cost=KnownCost(0.0, 0))
+    assert product.inputs[0] in stored_beside_products([*others, loop], results, TPU).solid
 
 
 # Values with memory, and those of them that are passed on inside a fusion.

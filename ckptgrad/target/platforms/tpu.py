@@ -27,6 +27,7 @@ PLATFORM = Platform(
     overlaps=True,
     # By a third to a half, where they read it transposed.
     slices_first=True,
+    fuses_random=True,
     # The last two axes are laid out in tiles.
     reshapes_in_place=False,
     tile=(8, 128),
