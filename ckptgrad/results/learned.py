@@ -115,8 +115,8 @@ def number_of(actions: Iterable[Sequence[Action]]) -> int:
 def _between(predicted: int, others: Sequence[Taken]) -> int:
     """What is expected of a prediction: on the line between those of its neighbours of which is known what they took.
 
-    Beyond them as much more or less as the nearest took than predicted, along the line of the last two; no steeper than
-    predictions, and not downwards.
+    Beyond them the line of the last two, no steeper than predictions and not downwards, is followed as far again as these
+    are apart: further away, as much more or less is expected than predicted as there.
     """
     totals: dict[int, list[int]] = {}
     for other in others:
@@ -128,10 +128,17 @@ def _between(predicted: int, others: Sequence[Taken]) -> int:
     if 0 < above < len(points):
         (p, taken), (q, more) = points[above - 1], points[above]
         return round(taken + (more - taken) * (predicted - p) / (q - p))
-    near, far = (points[0], points[min(1, len(points) - 1)]) if above == 0 else (points[-1], points[max(0, len(points) - 2)])
-    slope = min(1.0, max(0.0, (far[1] - near[1]) / (far[0] - near[0]))) if far != near else 1.0
-    return max(0, round(near[1] + slope * (predicted - near[0])))
+    nearest = points[:2] if above == 0 else points[:-3:-1]
+    return max(0, round(_beyond(predicted, *nearest[0], *nearest[-1])))
+
+
+def _beyond(predicted: int, near: int, taken: float, far: int, more: float) -> float:
+    """As `_between`, beyond the nearest prediction, where `taken` was; the one before took `more`, if it is another one."""
+    apart = predicted - near
+    along = max(-abs(far - near), min(abs(far - near), apart))
+    slope = min(1.0, max(0.0, (more - taken) / (far - near))) if far != near else 1.0
+    return taken + slope * along + (apart - along)
 
 
 def _quantities(place: int) -> list[str]:
-    return [f"{name} of plan {place} of a chain" for name in _NAMES]
+    return [f"{name} of plan {place} in a chain" for name in _NAMES]

@@ -41,6 +41,10 @@ def learned(*pairs, on_disk=False):
         ([(400, 500), (600, 900)], 700, 1000),
         ([(400, 500), (600, 300)], 800, 300),
         ([(400, 50), (600, 250)], 100, 0),
+        # But no further than they are apart: of two near each other little follows for one that is far away.
+        ([(400, 500), (600, 600)], 1000, 900),
+        ([(400, 500), (410, 500)], 1000, 1080),
+        ([(400, 500), (410, 500)], 300, 410),
         # Of equal predictions the mean.
         ([(400, 500), (400, 520)], 400, 510),
     ],
