@@ -25,15 +25,14 @@ ABOUT = """Transformer blocks of width 512 in bfloat16, a context of 512 tokens,
 without the devices. FSDP cuts parameters along the devices, so that they are gathered where they are used; their gradients
 come whole, as the partitioner lays those of jax.grad where nothing asks for more; or cut as well, where the loss holds its
 parameters to their shardings. Data x tensor cuts the batch along half as many devices and hidden axes along two. All bytes
-are those of one device.
-Each budget lies between the smallest certified peak and that of jax.grad, in equal ratios, and "kept" says that the
-certified peak does not exceed it; "off" is the distance of the certified peak from the predicted one, and "off expected"
-that from what was expected: the prediction, corrected by what the compiler took for other plans of the same stages before
-this one was compiled first. "Against checkpoint"
-is the time in proportion to that of jax.checkpoint around each block. Estimated seconds are read from the compiled program,
-with what devices send each other. In the row of all budgets, "monotone" says whether a larger budget never has a plan of
-more predicted seconds. Kernels for GPUs are shared with earlier rows, and what an earlier run remembers of a program is not
-compiled again, so that later ones compile in less time."""
+are those of one device. Each budget lies between the smallest certified peak and that of jax.grad, in equal ratios, and
+"kept" says that the certified peak does not exceed it; "off" is the distance of the certified peak from the predicted one,
+and "off expected" that from what was expected: the prediction, corrected by what the compiler took for other plans of the
+same stages before this one was compiled first. "Against checkpoint" is the time in proportion to that of jax.checkpoint
+around each block. Estimated seconds are read from the compiled program, with what devices send each other. In the row of
+all budgets, "monotone" says whether a larger budget never has a plan of more predicted seconds. Kernels for GPUs are shared
+with earlier rows, and what an earlier run remembers of a program is not compiled again, so that later ones compile in less
+time."""
 
 SIZES = {"blocks": 12, "width": 512, "heads": 8, "context": 512}
 QUICK_SIZES = {"blocks": 2, "width": 64, "heads": 2, "context": 64}
@@ -47,8 +46,8 @@ class Pod(NamedTuple):
     blocks: int
 
 
-# A compilation for a pod of TPUs takes minutes for each few blocks.
-PODS = {"h100": Pod("h100:8", 12), "v5e": Pod("v5e:4x4", 3)}
+# A compilation for a pod of TPUs takes a minute or two, whatever the blocks: those of a case take half an hour.
+PODS = {"h100": Pod("h100:8", 12), "v5e": Pod("v5e:4x4", 12)}
 
 
 @dataclass(frozen=True)
