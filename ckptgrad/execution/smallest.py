@@ -13,6 +13,8 @@ MERGED = 1.25
 FEW_BYTES = 1 << 20
 # The share of what storing everything takes from which on the smallest plan may take more than an open program.
 MUCH = 0.5
+# Where the compiler keeps much near, a plan is worth compiling that is predicted to take so many times as the smallest one.
+OTHER = 1.01
 # Of the plans near the smallest one at most so many are tried where compiling takes long.
 MOST_SLOW = 2
 
@@ -53,7 +55,7 @@ def _near_least(trials: Trials[AnyPlan], first: Trial[AnyPlan]) -> list[Trial[An
     any_may = first.peak_bytes < (1 - FAR) * first.plan.peak_bytes
     for times in NEAR_LEAST if any_may else reversed(NEAR_LEAST):
         plan, jitted = trials.planned(int(times * first.plan.peak_bytes))
-        is_worth = any_may or plan.peak_bytes < first.peak_bytes
+        is_worth = plan.peak_bytes > OTHER * first.plan.peak_bytes if any_may else plan.peak_bytes < first.peak_bytes
         if is_worth and actions_of(plan) not in seen and len(found) < MOST_SLOW:
             seen.add(actions_of(plan))
             found.append(trials.tried(plan, jitted))

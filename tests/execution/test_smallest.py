@@ -45,6 +45,17 @@ def test_the_smallest_program_is_looked_for_where_the_smallest_plan_is_not_as_pr
     assert found.peak_bytes == taken[number] * MIB
 
 
+def test_of_plans_that_are_predicted_alike_one_is_compiled_where_far_less_is_taken():
+    imagined = Imagined([1000 * MIB, 1001 * MIB, 1060 * MIB], [700 * MIB, 600 * MIB, 650 * MIB], slow=True)
+
+    def build(limit, **options):
+        return imagined.build(1000 * MIB if limit is None else limit, **options)
+
+    found = certify_faster(build, (), {}, None, float("inf"), may_open=False, may_be_uniform=False, least=True)
+    assert found is not None
+    assert (found.plan.number, imagined.compilations) == (2, 2)
+
+
 @pytest.mark.parametrize("slow", [False, True])
 def test_the_smallest_program_is_found_before_a_budget_is_refused(slow):
     """A plan that is predicted to take more than the smallest one, and the budget, may take less than both."""
