@@ -1,9 +1,10 @@
 """What the allocator of the C library keeps of arrays that are freed, on CPU, where arrays are memory of the process.
 
-glibc maps what is larger than a threshold when it is allocated, and unmaps it when it is freed: programs with large
-temporaries touch new pages at every call, which takes a fourth of the time of a transformer's gradient that runs stage by
-stage.  What is smaller it keeps, in pieces that do not fit the next, so that a process may hold twice what is in use.  The
-threshold follows what is freed, up to `LARGEST_KEPT`.
+glibc maps what is larger than a threshold when it is allocated, and unmaps it when it is freed; of what is smaller it
+returns the end of a heap once that is free, and whole heaps of threads: programs with large temporaries touch new pages at
+every call, which takes a fourth of the time of a transformer's gradient that runs stage by stage.  What it keeps is in
+pieces that may not fit the next, so that a process may hold twice what is in use.  The thresholds follow what is freed, up
+to `LARGEST_KEPT`.
 So while such a gradient runs arrays as large as its temporaries are kept (`keeping`), and what is free is returned where
 resident memory would go beyond what was certified (`Resident`).
 Source: the GNU C Library Reference Manual, 3.2.3.9, Malloc Tunable Parameters.  Does not: do anything with other allocators.
@@ -24,32 +25,42 @@ from typing import Any
 LARGEST_KEPT = 1 << 25
 # What a process may have resident beyond what is held: a share of that, and bytes.
 SHARE, BESIDE = 0.1, 48 << 20
+# What may be free and resident once it has ended: as much stays at every call, so that it is little.
+AFTER = 1 << 24
 # Resident memory is looked at once so many bytes were allocated.
 LOOK = 1 << 23
-# glibc's numbers of the thresholds from which on the end of the heap is returned, and arrays are mapped.
-_TRIM, _MAP = -1, -3
+# glibc's numbers of what is set: bytes free at a heap's end when that is returned, those left there then, and those of an
+# array that is mapped.
+_TRIM, _PAD, _MAP = -1, -2, -3
 # It takes them as C's int.
 _MOST = 2**31 - 1
+# What is left at the end of a heap unless it is told otherwise, and the size of a heap of a thread: none is unmapped where
+# as much is left.
+_LEFT, _HEAP = 1 << 17, 1 << 26
+# An array has a header and is aligned: so much more than its bytes is asked for, at most.
+_AROUND = 1 << 12
 # The variables and tunables by which users set them.
-_VARIABLES = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
-_TUNABLES = ("mmap_threshold", "trim_threshold")
+_VARIABLES = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_")
+_TUNABLES = ("mmap_threshold", "trim_threshold", "top_pad")
 
 
 @contextmanager
 def keeping(largest: int) -> Generator[None]:
     """Have arrays of up to so many bytes kept when they are freed, for a while; a threshold that the user set stays."""
-    set_threshold = None if largest <= LARGEST_KEPT or _is_given() else _of_library("mallopt")
-    if set_threshold is None:
+    set_option = None if largest <= LARGEST_KEPT or _is_given() else _of_library("mallopt")
+    if set_option is None:
         yield
         return
     try:
-        for threshold in (_MAP, _TRIM):
-            set_threshold(threshold, min(largest, _MOST))
+        set_option(_MAP, min(largest + _AROUND, _MOST))
+        set_option(_TRIM, _MOST)
+        set_option(_PAD, _HEAP)
         yield
     finally:
         # What glibc itself goes up to; that of the heap's end follows at twice as much.
-        set_threshold(_MAP, LARGEST_KEPT)
-        set_threshold(_TRIM, 2 * LARGEST_KEPT)
+        set_option(_MAP, LARGEST_KEPT)
+        set_option(_TRIM, 2 * LARGEST_KEPT)
+        set_option(_PAD, _LEFT)
 
 
 class Resident:
@@ -61,7 +72,7 @@ class Resident:
 
     def __init__(self, limit: int) -> None:
         self._before, self._unseen = resident_bytes(), 0
-        self._most = self._before + _allowed(limit)
+        self._most = self._before + int((1 + SHARE) * limit) + BESIDE
 
     def make_room(self, taken: int) -> None:
         """Return what is free where so many bytes more might be too many."""
@@ -75,17 +86,13 @@ class Resident:
             self._most = max(self._most, resident_bytes() + taken)
 
     def end(self, held: int) -> None:
-        """Return what is free where it is much beside the bytes that are still held."""
+        """Return what is free beside the bytes that are still held."""
         # A program that has finished may let go of its operands a moment later.
         for moment in (0.0, 0.002):
-            if resident_bytes() <= self._before + _allowed(held):
+            if resident_bytes() <= self._before + held + AFTER:
                 return
             time.sleep(moment)
             return_freed()
-
-
-def _allowed(held: int) -> int:
-    return int((1 + SHARE) * held) + BESIDE
 
 
 def resident_bytes() -> int:
