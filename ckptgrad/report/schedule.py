@@ -17,8 +17,14 @@ _LOOKS = {"forward": ("f", "white"), "repeated forward": ("r", "red"), KEPT: ("k
 _HELD = ("-", "blue")
 
 
-def schedule_chart(schedule: Schedule, costs: ChainCosts) -> Text:
-    """Stages upwards, time to the right; neighbours share a letter where there are too many of either."""
+def schedule_chart(schedule: Schedule, costs: ChainCosts, notes: Iterable[str] = ()) -> Text:
+    """Stages upwards, time to the right; neighbours share a letter where there are too many of either.
+
+    Args:
+        schedule: what is drawn.
+        costs: of its chain.
+        notes: what is said below it, in lines.
+    """
     diagram, stages = spacetime(schedule, costs), len(costs)
     columns, rows = min(COLUMNS, max(1, diagram.time)), min(ROWS, stages)
     grid = [[" "] * columns for _ in range(rows)]
@@ -38,7 +44,8 @@ def schedule_chart(schedule: Schedule, costs: ChainCosts) -> Text:
         text.append("\n")
     words = "  ".join(f"{letter} {name}" for name, (letter, _) in looks.items())
     words = f"{words}  {_HELD[0]} boundary held"
-    text.append(f"{'':>12} {diagram.time} {diagram.counted}, from left to right\n{'':>12} {words}", style="dim")
+    below = [f"{diagram.time} {diagram.counted}, from left to right", words, *notes]
+    text.append("\n".join(f"{'':>12} {line}" for line in below), style="dim")
     return text
 
 

@@ -22,9 +22,9 @@ from ckptgrad.planning.referee import Simulation
 from ckptgrad.planning.schedule import Schedule
 from ckptgrad.results.advice.advice import Advice, advice_on
 from ckptgrad.results.at_peak import AtPeak, Floor, at_peak, floor_of
-from ckptgrad.results.chunk_axes import chunk_axes
 from ckptgrad.results.microbatches import Microbatches
 from ckptgrad.results.outcomes import OUTCOMES, Outcome
+from ckptgrad.results.over_chunks import Chunks, stages_over_chunks
 from ckptgrad.results.shown import Shown
 from ckptgrad.results.timeline import Timeline, predict
 from ckptgrad.rules.borrowed import borrowed_in
@@ -209,9 +209,14 @@ class Plan(Shown):
         return [stage.options[kept[i]].name if i in kept else "-" for i, stage in enumerate(self.costs.stages)]
 
     @once
+    def chunks(self) -> dict[int, Chunks]:
+        """The stages that run over chunks: how many, of how many entries of which axis."""
+        return stages_over_chunks(self.program, self.schedule.kept)
+
+    @property
     def chunk_axes(self) -> dict[int, str]:
         """For each stage that runs over chunks the axis: "axis 1 of batch['tokens']", or "" if no argument has it."""
-        return chunk_axes(self.program, self.schedule.kept)
+        return {i: chunks.axis for i, chunks in self.chunks.items()}
 
     @property
     def encodings(self) -> tuple[str, ...]:

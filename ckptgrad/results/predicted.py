@@ -15,6 +15,7 @@ from ckptgrad.graph.source import SourceLine, is_installed
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.ledger import Balance, follow
 from ckptgrad.planning.schedule import Backward, Forward, Schedule
+from ckptgrad.results.over_chunks import Chunks, actions_over_chunks
 from ckptgrad.target.course import Course, lifted
 
 
@@ -29,6 +30,7 @@ class Moment:
         bytes: what is held at its worst moment, by kind of buffer.
         inside: where loops make transients go up and down: until when, in seconds as `end`, and how many bytes.
         place: of an action that computes, where its stage comes from.
+        chunks: of an action that runs over chunks, how many, of how many entries of which axis.
     """
 
     action: str
@@ -38,6 +40,7 @@ class Moment:
     bytes: Mapping[str, int]
     inside: tuple[tuple[float, int], ...] = ()
     place: SourceLine | None = None
+    chunks: Chunks | None = None
 
     @property
     def total(self) -> int:
@@ -50,7 +53,7 @@ def moments(program: Program, costs: ChainCosts, schedule: Schedule) -> list[Mom
     between = tuple(waiting_bytes(program))
     found: list[Moment] = []
     kept: dict[int, int | None] = {}
-    for balance in follow(costs, schedule):
+    for balance, chunks in zip(follow(costs, schedule), actions_over_chunks(program, schedule), strict=True):
         action, course = balance.action, list[tuple[float, int]]()
         if isinstance(action, Forward):
             kept[action.stage] = action.keep
@@ -59,7 +62,7 @@ def moments(program: Program, costs: ChainCosts, schedule: Schedule) -> list[Mom
             course = backward_course(program.stages[action.stage].kind, keep)
         moment = by_kind(balance, between)
         if action.scope is not None:
-            moment = replace(moment, place=program.places[action.about])
+            moment = replace(moment, place=program.places[action.about], chunks=chunks)
         found.append(_with_inside(moment, course))
     return found
 

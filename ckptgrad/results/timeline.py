@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ckptgrad.chain.program import Program
@@ -18,6 +18,7 @@ from ckptgrad.planning.schedule import Schedule
 from ckptgrad.results.advice.advice import Advice
 from ckptgrad.results.at_peak import arrays_inside
 from ckptgrad.results.lives import Life, lives
+from ckptgrad.results.over_chunks import Chunks
 from ckptgrad.results.predicted import Moment, moments
 from ckptgrad.results.shown import Shown
 from ckptgrad.results.trace import buffers_csv, moments_csv, trace_events
@@ -83,6 +84,12 @@ class Timeline(Shown):
     inside: tuple[Buffer, ...] = ()
     advise: Callable[[], tuple[Advice, ...]] | None = field(default=None, compare=False)
     budget_source: str = ""
+
+    @property
+    def chunks(self) -> dict[int, Chunks]:
+        """The stages that run over chunks: how many, of how many entries of which axis; those of the stage's last action."""
+        found = {m.stage: m.chunks for m in self.moments if m.chunks is not None}
+        return {stage: found[stage] for stage in sorted(found)}
 
     @property
     def peak_at(self) -> int:
@@ -152,7 +159,15 @@ class Timeline(Shown):
             "total_bytes": self.peak_bytes + sum(self.arguments.values()),
             "peak_at": self.moments[self.peak_at].action,
             "moments": [
-                {"action": m.action, "stage": m.stage, "start": a, "end": b, "bytes": dict(m.bytes), "total": m.total}
+                {
+                    "action": m.action,
+                    "stage": m.stage,
+                    "start": a,
+                    "end": b,
+                    "bytes": dict(m.bytes),
+                    "total": m.total,
+                    "chunks": m.chunks and asdict(m.chunks),
+                }
                 for m, (a, b) in zip(self.moments, self.progress, strict=True)
             ],
             "course": [{"start": a, "end": b, "bytes": dict(held)} for a, b, held in self.course],

@@ -48,11 +48,11 @@ def _slices(timeline: Timeline, scale: float) -> Iterator[dict[str, Any]]:
     for moment, (start, end) in zip(timeline.moments, timeline.progress, strict=True):
         if end > start:
             words = {"F": "forward", "B": "backward"}.get(moment.action[0], moment.action[0])
-            place = {"place": str(moment.place)} if moment.place else {}
+            told = {name: str(own) for name in ("place", "chunks") if (own := getattr(moment, name)) is not None}
             lasts = (_nanoseconds(end * scale) - _nanoseconds(start * scale)) / 1000
             yield _event(
                 "X", f"{words} {moment.stage}", start * scale, dur=lasts, tid=_STAGES, cat=words,
-                args={"action": moment.action, "bytes": moment.total, **place},
+                args={"action": moment.action, "bytes": moment.total, **told},
             )  # fmt: skip
 
 
@@ -86,8 +86,8 @@ def moments_csv(timeline: Timeline) -> str:
         if part.end <= part.start:
             continue
         moment, kinds = timeline.moments[part.moment], [part.bytes.get(kind, 0) for kind in KINDS]
-        place = str(moment.place) if moment.place else ""
-        rows.append([part.start, part.end, moment.action, moment.stage, place, *kinds, sum(kinds)])
+        told = [str(own) if own else "" for own in (moment.place, moment.chunks)]
+        rows.append([part.start, part.end, moment.action, moment.stage, told[0], *kinds, sum(kinds), told[1]])
     return _csv(
         [
             "start_share_of_time",
@@ -97,6 +97,7 @@ def moments_csv(timeline: Timeline) -> str:
             "place",
             *(f"{kind}_bytes" for kind in KINDS),
             "total_bytes",
+            "chunks",
         ],
         rows,
     )

@@ -18,7 +18,7 @@ from ckptgrad.report.interactive.looks import HATCHES, Drawn, add_legend, hover,
 from ckptgrad.report.plots.style import KIND_STYLES, OTHER_STYLE, PASS_STYLES
 from ckptgrad.report.series.costs import cost_series
 from ckptgrad.report.series.frontier import frontier_series
-from ckptgrad.report.series.spacetime import KEPT, spacetime, stage_label
+from ckptgrad.report.series.spacetime import KEPT, spacetime, stage_labels
 from ckptgrad.report.series.units import unit_for
 from ckptgrad.results.plan import Plan
 
@@ -45,8 +45,7 @@ def interactive(plan: Plan) -> dict[str, Callable[[], Drawn]]:
 
 
 def _schedule(plan: Plan) -> Drawn:
-    diagram, n, places = spacetime(plan.schedule, plan.costs), len(plan.costs), plan.program.places
-    labels = [stage_label(i, places) for i in range(n)]
+    diagram, n, labels = spacetime(plan.schedule, plan.costs), len(plan.costs), stage_labels(plan)
     drawn = new_figure(
         max(260, min(620, 22 * n + 140)), "The schedule: stages against actions", name="schedule", y_range=(-1, n)
     )
@@ -60,7 +59,7 @@ def _schedule(plan: Plan) -> Drawn:
             "bottom": [k.stage - 0.4 * k.share for k in diagram.kept],
             "words": [
                 f"kept inside stage {labels[k.stage]}: {k.option}, {format_bytes(k.bytes)}, "
-                f"{k.share:.0%} of what it could keep"
+                f"{k.share:.0%} of what it could keep{_along(plan, k.stage)}"
                 for k in diagram.kept
             ],
         }
@@ -107,8 +106,14 @@ def _schedule(plan: Plan) -> Drawn:
     return Drawn(drawn, SCHEDULE)
 
 
+def _along(plan: Plan, stage: int) -> str:
+    """The axis whose chunks a stage runs over, in words; "" for one that runs whole."""
+    chunks = plan.chunks.get(stage)
+    return f"; in {chunks}" if chunks else ""
+
+
 def _costs(plan: Plan) -> Drawn:
-    series, labels = cost_series(plan), [stage_label(i, plan.program.places) for i in range(len(plan.costs))]
+    series, labels = cost_series(plan), stage_labels(plan)
     unit = unit_for(max(map(sum, zip(*series.bytes.values(), strict=True))))
     above = bars(
         "Bytes of each stage", labels,

@@ -82,7 +82,7 @@ _CARD = (
     "<div><b>@life{what}</b> @life{type}<br>@life{size}, @life{kind}<br>@life{layer} @life{line}<br>"
     "from the @life{start} to the @life{end}</div><div style='max-width:36em'>@life{inside}</div>"
 )
-_ACTION = "<div><b>@what</b><br>@layer @line<br>holds @size at its worst moment</div>"
+_ACTION = "<div><b>@what</b><br>@layer @line<br>@chunks<br>holds @size at its worst moment</div>"
 
 
 @registry.interactive.register(Timeline)
@@ -199,6 +199,7 @@ def _moments(timeline: Timeline) -> ColumnDataSource:
             "pass": passes(moments),
             "layer": [layer_of(m.place) for m in moments],
             "line": [line_of(m.place) for m in moments],
+            "chunks": [f"in {m.chunks}" if m.chunks else "whole" for m in moments],
         }
     )
 

@@ -9,7 +9,7 @@ import itertools
 from typing import TYPE_CHECKING
 
 from ckptgrad.report.plots.style import KIND_STYLES, OTHER_STYLE, axes_for, legend_beside
-from ckptgrad.report.series.spacetime import KEPT, spacetime, stage_label
+from ckptgrad.report.series.spacetime import KEPT, spacetime, stage_labels
 from ckptgrad.report.tables import budget_words
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def plot_schedule(plan: Plan, ax: Axes | None = None) -> Figure:
     axes.set_ylabel("stage")
     axes.set_ylim(-1, n)
     if n <= MOST_LABELS:
-        axes.set_yticks(range(n), [stage_label(i, plan.program.places) for i in range(n)], fontsize="small")
+        axes.set_yticks(range(n), stage_labels(plan), fontsize="small")
     axes.grid(visible=False)
     axes.set_title(f"what runs when, and what is held meanwhile: {budget_words(plan.budget)}")
     legend_beside(axes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ckptgrad.bytes import format_bytes
@@ -94,9 +95,11 @@ def plot_timeline(timeline: Timeline, ax: Axes | None = None) -> Figure:
 
 def _mark_peak(timeline: Timeline, ax: Axes) -> None:
     x = sum(timeline.worst) / 2
-    text = f"predicted peak {format_bytes(timeline.peak_bytes)}:\n{during(timeline.moments[timeline.peak_at])}"
+    peak = timeline.moments[timeline.peak_at]
+    lines = [f"predicted peak {format_bytes(timeline.peak_bytes)}:", during(replace(peak, chunks=None))]
+    lines += [f"in {peak.chunks}"] if peak.chunks else []
     ax.annotate(
-        text, (x, timeline.peak_bytes / MIB), (10 if x < 0.6 else -10, 22), textcoords="offset points", fontsize="small",
-        ha="left" if x < 0.6 else "right", arrowprops={"arrowstyle": "->", "linewidth": 0.8},
+        "\n".join(lines), (x, timeline.peak_bytes / MIB), (10 if x < 0.6 else -10, 22), textcoords="offset points",
+        fontsize="small", ha="left" if x < 0.6 else "right", arrowprops={"arrowstyle": "->", "linewidth": 0.8},
         bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1},
     )  # fmt: skip

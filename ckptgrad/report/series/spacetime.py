@@ -6,14 +6,17 @@ They follow the ledger's account of the schedule: an action that is new there is
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ckptgrad.graph.source import SourceLine
 from ckptgrad.planning.costs import ChainCosts
 from ckptgrad.planning.ledger import follow
 from ckptgrad.planning.schedule import Action, Schedule
 from ckptgrad.report.series.words import layer_of, line_of
+from ckptgrad.results.over_chunks import Chunks
+
+if TYPE_CHECKING:
+    from ckptgrad.results.plan import Plan
 
 KEPT = "residuals kept"
 # The marks of every schedule, in order.
@@ -96,7 +99,12 @@ def _name(action: Action) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(action).__name__).lower()
 
 
-def stage_label(stage: int, places: Sequence[SourceLine | None]) -> str:
-    """A stage by its number and its layer or, where nothing names that, its line."""
-    place = places[stage]
-    return f"{stage}  {layer_of(place) or line_of(place)}".rstrip()
+def stage_labels(plan: Plan) -> list[str]:
+    """The stages of a plan: each by its number and its layer or, where nothing names that, its line; and its chunks."""
+    return [stage_label(i, place, plan.chunks.get(i)) for i, place in enumerate(plan.program.places)]
+
+
+def stage_label(stage: int, place: SourceLine | None, chunks: Chunks | None = None) -> str:
+    """A stage by its number and its layer or its line: "3  Block_1/attn, 8 chunks"."""
+    label = f"{stage}  {layer_of(place) or line_of(place)}".rstrip()
+    return f"{label}, {chunks.count} chunks" if chunks else label

@@ -23,8 +23,12 @@ def briefly(action: str) -> str:
 
 
 def during(moment: Moment) -> str:
-    """A moment in words, with the layer and the line of its stage: "backward of stage 3 (Block_1/attn, gpt.py:6)"."""
-    return f"{doing(moment.action)}{f' ({moment.place.brief})' if moment.place else ''}"
+    """A moment in words, with the layer and the line of its stage: "backward of stage 3 (Block_1/attn, gpt.py:6)".
+
+    Of a stage that runs over chunks it says of which: "backward of stage 3, in 8 chunks of 128 along axis 1 of tokens".
+    """
+    place = f" ({moment.place.brief})" if moment.place else ""
+    return f"{doing(moment.action)}{place}{f', in {moment.chunks}' if moment.chunks else ''}"
 
 
 def layer_of(source: SourceLine | None) -> str:

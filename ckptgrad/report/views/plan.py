@@ -22,7 +22,8 @@ from ckptgrad.report.legend import dim_legend, kept_words
 from ckptgrad.report.plots.costs import plot_costs
 from ckptgrad.report.plots.schedule import plot_schedule
 from ckptgrad.report.schedule import schedule_chart
-from ckptgrad.report.tables import NOTHING, budget_words, need_words, ranges, table_of, two_columns
+from ckptgrad.report.series.chunks import chunk_words
+from ckptgrad.report.tables import NOTHING, budget_words, need_words, table_of, two_columns
 from ckptgrad.results.advice.advice import Advice
 from ckptgrad.results.outcomes import Outcome
 from ckptgrad.results.plan import Plan
@@ -57,8 +58,8 @@ def figures(plan: Plan) -> dict[str, Callable[..., Figure]]:
 
 @registry.diagram.register(Plan)
 def diagram(plan: Plan) -> list[RenderableType]:
-    """The schedule."""
-    return [schedule_chart(plan.schedule, plan.costs)]
+    """The schedule, and which of its stages run over chunks."""
+    return [schedule_chart(plan.schedule, plan.costs, chunk_words(plan.chunks))]
 
 
 def _summary(plan: Plan) -> Table:
@@ -98,8 +99,8 @@ def _summary(plan: Plan) -> Table:
     )
     if plan.tier_rates:
         grid.add_row("tiers", _tier_words(plan))
-    if plan.chunk_axes:
-        grid.add_row("chunks", _chunk_words(plan))
+    if plan.chunks:
+        grid.add_row("chunks", "; ".join(chunk_words(plan.chunks)))
     inside = plan.recomputing_inside
     if inside:
         grid.add_row(
@@ -188,15 +189,6 @@ def _crossing_words(plan: Plan) -> str:
     if not crossing:
         return ""
     return f"; what later stages read as well, {format_bytes(crossing)}, is counted once, not in this column"
-
-
-def _chunk_words(plan: Plan) -> str:
-    """Which stages run over chunks along which axis."""
-    stages: dict[str, list[int]] = {}
-    for i, axis in plan.chunk_axes.items():
-        stages.setdefault(axis or "an axis that no argument has", []).append(i)
-    found = [(axis, "stage" if len(numbers) == 1 else "stages", ranges(numbers)) for axis, numbers in stages.items()]
-    return "; ".join(f"along {axis} in {word} {numbers}" for axis, word, numbers in found)
 
 
 class _Row(NamedTuple):

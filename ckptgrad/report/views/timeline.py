@@ -20,6 +20,7 @@ from ckptgrad.meters.meter import meters
 from ckptgrad.report import registry
 from ckptgrad.report.legend import kind_words
 from ckptgrad.report.plots.timeline import plot_timeline
+from ckptgrad.report.series.chunks import chunk_words
 from ckptgrad.report.series.words import INSIDE, during
 from ckptgrad.report.tables import budget_words, need_words, ranges, table_of
 from ckptgrad.results.advice.advice import Advice
@@ -59,6 +60,8 @@ def parts(timeline: Timeline) -> list[RenderableType]:
     )
     if timeline.arguments:
         head += f"\nheld beside them: {need_words(timeline.arguments, timeline.peak_bytes)}"
+    if timeline.chunks:
+        head += f"\nchunks, one after the other: {'; '.join(chunk_words(timeline.chunks))}"
     shown: list[RenderableType] = [Text(head), _chart(timeline)]
     shown += [Text(_alive_words(timeline)), alive_table(timeline.alive, timeline.inside)]
     seen = timeline.readings.get("xla")

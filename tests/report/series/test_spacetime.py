@@ -7,6 +7,7 @@ from dataclasses import replace
 from ckptgrad.planning import ChainCosts
 from ckptgrad.planning.schedule import Backward, Forward, Free, Schedule
 from ckptgrad.report.series.spacetime import spacetime, stage_label
+from ckptgrad.results.over_chunks import Chunks
 from tests.cases.results import LINE
 
 
@@ -36,6 +37,7 @@ def test_two_budgets_differ_in_what_is_kept_inside():
 
 
 def test_a_stage_is_labelled_by_its_layer_or_its_line():
-    assert stage_label(1, [None, replace(LINE, scope="GPT/attn")]) == "1  GPT/attn"
-    assert stage_label(0, [LINE]) == "0  model.py:12 (layer)"
-    assert stage_label(0, [None]) == "0"
+    assert stage_label(1, replace(LINE, scope="GPT/attn")) == "1  GPT/attn"
+    assert stage_label(0, LINE) == "0  model.py:12 (layer)"
+    assert stage_label(0, None) == "0"
+    assert stage_label(2, LINE, Chunks(8, 128, "")) == "2  model.py:12 (layer), 8 chunks"
