@@ -24,9 +24,11 @@ from typing import Any
 # The largest arrays that glibc keeps unless it is told otherwise; larger ones are mapped, and unmapped, one by one.
 LARGEST_KEPT = 1 << 25
 # What a process may have resident beyond what is held: a share of that, and bytes.
-SHARE, BESIDE = 0.1, 48 << 20
+SHARE, BESIDE = 0.1, 40 << 20
 # What may be free and resident once it has ended: as much stays at every call, so that it is little.
 AFTER = 1 << 24
+# The share of what is free that is taken to serve what is allocated next.
+FITTING = 0.5
 # Resident memory is looked at once so many bytes were allocated.
 LOOK = 1 << 23
 # glibc's numbers of what is set: bytes free at a heap's end when that is returned, those left there then, and those of an
@@ -71,16 +73,18 @@ class Resident:
     """
 
     def __init__(self, limit: int) -> None:
-        self._before, self._unseen = resident_bytes(), 0
+        self._before, self._unseen = _without_free(), 0
         self._most = self._before + int((1 + SHARE) * limit) + BESIDE
 
-    def make_room(self, taken: int) -> None:
-        """Return what is free where so many bytes more might be too many."""
+    def make_room(self, taken: int, held: int) -> None:
+        """Return what is free where so many bytes more than are held might be too many."""
         self._unseen += taken
         if self._unseen < LOOK:
             return
-        self._unseen = 0
-        if resident_bytes() + taken > self._most:
+        self._unseen, now = 0, resident_bytes()
+        # What is free is in pieces, some of which do not fit.
+        free = max(0, now - self._before - held)
+        if now + max(0, taken - int(FITTING * free)) > self._most:
             return_freed()
             # What others in this process hold cannot be returned.
             self._most = max(self._most, resident_bytes() + taken)
@@ -93,6 +97,24 @@ class Resident:
                 return
             time.sleep(moment)
             return_freed()
+        _note_beside()
+
+
+# What was resident beside what was in use when all that was free had been returned for the last time.
+_beside: list[int] = []
+
+
+def _without_free() -> int:
+    """Resident bytes without what was freed since, such as the results of the last call: that serves the next one."""
+    used = _used_bytes()
+    if used and not _beside:
+        return_freed()
+        _note_beside()
+    return min([resident_bytes(), *(used + beside for beside in _beside if used)])
+
+
+def _note_beside() -> None:
+    _beside[:] = [resident_bytes() - _used_bytes()]
 
 
 def resident_bytes() -> int:
@@ -107,6 +129,36 @@ def return_freed() -> None:
     trim = _of_library("malloc_trim")
     if trim is not None:
         trim(0)
+
+
+def _used_bytes() -> int:
+    """Bytes that the allocator has handed out and not got back; 0 where it does not tell."""
+    info: Any = _of_library("mallinfo2")
+    if info is None:
+        return 0
+    info.restype = _Info
+    found = info()
+    return found.hblkhd + found.uordblks
+
+
+class _Info(ctypes.Structure):
+    """glibc's `struct mallinfo2`."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena",
+            "ordblks",
+            "smblks",
+            "hblks",
+            "hblkhd",
+            "usmblks",
+            "fsmblks",
+            "uordblks",
+            "fordblks",
+            "keepcost",
+        )
+    ]
 
 
 def _is_given() -> bool:

@@ -82,10 +82,12 @@ def test_thresholds_are_never_more_than_the_allocator_can_be_told(monkeypatch, l
 
 
 class Process:
-    """A process whose resident memory is set by hand, but for what is free."""
+    """A process whose resident memory is set by hand: what the allocator handed out, what it did not, and what is free."""
 
-    def __init__(self, monkeypatch, resident):
-        self.resident, self.free, self.returned = resident, 0, 0
+    def __init__(self, monkeypatch, resident, used=0):
+        self.resident, self.used, self.free, self.returned = resident, used, 0, 0
+        monkeypatch.setattr(allocator, "_beside", [])
+        monkeypatch.setattr(allocator, "_used_bytes", lambda: self.used)
         monkeypatch.setattr(allocator, "resident_bytes", lambda: self.resident + self.free)
         monkeypatch.setattr(allocator, "return_freed", self._return)
 
@@ -97,13 +99,53 @@ def test_room_is_made_where_what_is_resident_would_go_beyond_what_is_allowed(mon
     process = Process(monkeypatch, 1000)
     resident = Resident(100 * LOOK)
     process.free = 100 * LOOK
-    resident.make_room(LOOK)
+    resident.make_room(LOOK, 0)
     assert process.returned == 0
-    process.free = 110 * LOOK + BESIDE
-    resident.make_room(LOOK - 1)
+    process.free = 111 * LOOK + BESIDE
+    resident.make_room(LOOK - 1, 0)
     assert process.returned == 0
-    resident.make_room(LOOK)
+    resident.make_room(LOOK, 0)
     assert process.returned == 1
+
+
+@pytest.mark.parametrize(("held", "returned"), [(0, 0), (100 * LOOK, 1)])
+def test_of_what_is_free_half_is_taken_to_serve_what_comes(monkeypatch, held, returned):
+    """10 % and more are allowed beyond 100: of 100 that are resident none is free, or all of them."""
+    process = Process(monkeypatch, 0)
+    resident = Resident(100 * LOOK)
+    process.free = 100 * LOOK
+    resident.make_room(12 * LOOK + BESIDE, held)
+    assert process.returned == returned
+
+
+def test_what_was_freed_since_the_last_call_does_not_count_as_held_by_others(monkeypatch):
+    """Of the results of one call, once they are freed, the next one is made."""
+    process = Process(monkeypatch, 1000, used=900)
+    Resident(100 * LOOK).end(0)
+    process.free = 50 * LOOK
+    resident = Resident(100 * LOOK)
+    process.free = 111 * LOOK + BESIDE
+    before = process.returned
+    resident.make_room(LOOK, 100 * LOOK)
+    assert process.returned == before + 1
+
+
+def test_what_others_took_since_the_last_call_counts_as_theirs(monkeypatch):
+    process = Process(monkeypatch, 1000, used=900)
+    Resident(100 * LOOK).end(0)
+    process.resident, process.used = 1000 + 50 * LOOK, 900 + 50 * LOOK
+    before = process.returned
+    Resident(LOOK).make_room(LOOK, 0)
+    assert process.returned == before
+
+
+@linux
+def test_what_the_allocator_has_handed_out():
+    before = allocator._used_bytes()
+    array = np.ones(LARGE, np.uint8)
+    assert allocator._used_bytes() - before == pytest.approx(LARGE, rel=0.1)
+    del array
+    assert allocator._used_bytes() - before < LARGE / 10
 
 
 def test_what_others_hold_is_not_asked_for_twice(monkeypatch):
@@ -111,7 +153,7 @@ def test_what_others_hold_is_not_asked_for_twice(monkeypatch):
     resident = Resident(LOOK)
     process.resident = 100 * LOOK
     for _ in range(5):
-        resident.make_room(LOOK)
+        resident.make_room(LOOK, 0)
     assert process.returned == 1
 
 

@@ -126,7 +126,7 @@ class Account:
             self._finish_one(streams[0])
             self._note_finished()
         if self._resident is not None:
-            self._resident.make_room(taken)
+            self._resident.make_room(taken, self.held)
         self.held += taken
 
     def started(self, token: Any, moment: Moment, stream: str = COMPUTING) -> None:

@@ -25,6 +25,7 @@ from ckptgrad.execution.staged.programs import Order, Ready, ready
 from ckptgrad.execution.staged.progress import OnProgress, shown
 from ckptgrad.execution.staged.recorded import Recording, Step, Transfer, record
 from ckptgrad.execution.staged.runs import in_runs
+from ckptgrad.execution.staged.tokens import interruptible
 from ckptgrad.execution.tiers.mover import Mover, Moving
 from ckptgrad.execution.tiers.tier import Tier
 from ckptgrad.graph.evaluate import like_aval
@@ -223,7 +224,8 @@ class StagedExecutable:
                     for place in step.operands:
                         _arrived(values, place)
                     issued = time.perf_counter()
-                    made = call(*[values[place] for place in step.operands])
+                    with interruptible():
+                        made = call(*[values[place] for place in step.operands])
                     account.started(made[0], moment)
                     mover.computes(step.work, made[0], issued)
                     for place, value in zip(step.results, made[1:], strict=True):

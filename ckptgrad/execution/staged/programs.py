@@ -20,6 +20,7 @@ from jax.sharding import SingleDeviceSharding
 
 from ckptgrad.chain.kind import PerKind, StageKind
 from ckptgrad.execution.stage_functions import StageFunctions, separate_functions, stage_functions
+from ckptgrad.execution.staged.tokens import AT_ONCE, token
 from ckptgrad.graph.atoms import Atom
 from ckptgrad.graph.fingerprint import Key, value_key
 from ckptgrad.graph.graph import Variable
@@ -232,8 +233,10 @@ def _key(order: Order) -> Key:
 def _lowered(order: Order, donated: tuple[int, ...], target: Target) -> jax.stages.Lowered:
     function, operands = order.work.function(), order.work.operands()
 
+    at_once = target.platform.host_memory and target.total_bytes(order.work.results()) >= AT_ONCE
+
     def with_token(*values: Any) -> list[Any]:
-        return [jnp.zeros((), jnp.uint8), *function(values)]
+        return [token(at_once), *function(values)]
 
     if order.device is None:
         return target.lower(jax.jit(with_token, donate_argnums=donated), *operands)

@@ -58,7 +58,7 @@ class Looked:
     def __init__(self):
         self.notes = []
 
-    def make_room(self, taken):
+    def make_room(self, taken, held):
         self.notes.append(taken)
 
 
