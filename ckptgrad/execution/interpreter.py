@@ -51,6 +51,8 @@ class Execution:
     ) -> None:
         self.program = program
         self._isolation = isolation or program.target.platform.isolation
+        sums_last = program.target.platform.sums_last and self._isolation is Isolation.BARRIERS
+        self._sums_now = sums_last and program.devices > 1
         if functions is None:
             functions = open_functions if isolation is Isolation.NONE else partial(stage_functions, isolation=isolation)
         self.functions = {kind: functions(kind) for kind in program.kinds}
@@ -185,7 +187,17 @@ class Execution:
         self.table.update(new)
         late = {*part.joint.late}
         self.env.update((v, env[a]) for v, a in zip(stage.outputs, part.joint.outputs, strict=True) if a in late)
-        self.latest = [g for v, g in new.items() if v in set(stage.boundary_in)] or self.latest
+        crossing = {*stage.boundary_in}
+        self.latest = [g for v, g in new.items() if v in crossing] or self.latest
+        of_arguments = [v for v in new if v not in crossing]
+        if self._sums_now and of_arguments and len(of_arguments) < len(new):
+            self._sum_now(of_arguments)
+
+    def _sum_now(self, made: Sequence[Variable]) -> None:
+        """Have gradients there, summed over devices, before the next backward (`Platform.sums_last`)."""
+        values, latest = fenced(([self.table[v] for v in made], self._latest), self._isolation)
+        self.table.update(zip(made, values, strict=True))
+        self._go_on_from(latest)
 
     def gradient(self, v: Variable) -> Any:
         """The gradient of an input, typed as the input is; zeros where nothing flowed back."""

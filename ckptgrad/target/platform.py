@@ -60,6 +60,8 @@ class Platform:
         isolation: how stages are kept whole.
         calls_if_spread: over several devices stages are calls instead where a plan takes far more than predicted: the
             compiler moves what runs again past barriers there.
+        sums_last: over several devices the compiler leaves sums of gradients over these to the end of a program, as one
+            sum, and holds their terms beside its results until then, unless something waits for them.
         open_if_stored: with barriers, the backward of a stage that has all its costly results stored stands open, as
             without a plan: its compiler fuses better than it would across a barrier.
         forms: those in which operations run.
@@ -100,6 +102,7 @@ class Platform:
     links: Links | None = None
     isolation: Isolation = Isolation.BARRIERS
     calls_if_spread: bool = False
+    sums_last: bool = False
     open_if_stored: bool = False
     forms: frozenset[Form] = frozenset()
     whole_blocks: bool = False

@@ -26,7 +26,7 @@ X = jnp.linspace(-1, 1, 256).reshape(32, 8)
 def like(name):
     """This machine, with programs as for another platform."""
     other = platform_named(name)
-    ways = {k: getattr(other, k) for k in ("isolation", "calls_if_spread", "open_if_stored", "forms")}
+    ways = {k: getattr(other, k) for k in ("isolation", "calls_if_spread", "sums_last", "open_if_stored", "forms")}
     return replace(HERE, platform=replace(HERE.platform, **ways))
 
 
@@ -200,3 +200,34 @@ def check_over_devices():
 
 def test_over_several_devices_stages_are_called_where_barriers_keep_nothing_apart():
     on_four_devices(__name__, "check_over_devices()")
+
+
+def layers(ws, x):
+    """Weights of their own, and weights that all layers share, whose gradients are totals."""
+    *ws, shared = ws
+    for w in ws:
+        x = jnp.tanh(x @ w) + x @ shared
+    return (x**2).mean()
+
+
+def check_sums():
+    """What is summed over devices is there before the next backward, where all would wait for the end; cut or whole."""
+    mesh = jax.make_mesh((4,), ("data",))
+    x = jax.device_put(X, NamedSharding(mesh, P("data")))
+    target = TARGETS["tpu"]
+    late = replace(target, platform=replace(target.platform, sums_last=False))
+    for spec in (P(), P("data")):  # Replicated, as by data parallelism, or cut, as by FSDP.
+        ws = jax.device_put([(k + 1) * W / 4 for k in range(4)], NamedSharding(mesh, spec))
+        expected = jax.jit(jax.value_and_grad(layers))(ws, x)
+        for plan in PLANS.values():
+            found = cg.value_and_grad(layers, target=target, **plan)
+            assert_same(jax.jit(found)(ws, x), expected, scale=20)
+            now, then = (
+                jax.jit(cg.value_and_grad(layers, target=t, **plan)).lower(ws, x).as_text().count("optimization_barrier")
+                for t in (target, late)
+            )
+            assert now > then
+
+
+def test_sums_over_devices_do_not_wait_for_the_end():
+    on_four_devices(__name__, "check_sums()")

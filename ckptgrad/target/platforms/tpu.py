@@ -20,6 +20,9 @@ PLATFORM = Platform(
     links=Links(1e11),
     # Of data x tensor parallelism it runs all forwards that are repeated before the backward.
     calls_if_spread=True,
+    # One all-reduce of all gradients at the end: 12 transformer blocks over 16 of a v5e by FSDP, 132 MiB and 22.0 ms, take
+    # 129 MiB and 21.0 ms where the next backward waits for it.
+    sums_last=True,
     open_if_stored=True,
     whole_blocks=True,
     near_memory=True,
