@@ -12,7 +12,8 @@ from ckptgrad.chain.blocks import block_cuts, coarser_cuts, cuts_for_chunks
 from ckptgrad.chain.cut import find_cuts
 from ckptgrad.example_models import transformer
 
-X = jnp.ones((4, 8))
+# So many rows that weights, which are made inside, count little.
+X = jnp.ones((512, 8))
 W = jnp.ones((8, 8))
 
 
@@ -44,12 +45,19 @@ def graph_and_cuts(*widths):
         pytest.param((8, 5) * 4, [[1, 3, 5, 7], [2, 4, 6]], id="two stages"),
         pytest.param((8, 5, 3) * 3, [[1, 4, 7], [2, 5, 8], [3, 6]], id="three stages"),
         pytest.param((9, *(8, 5) * 4, 7), [[2, 4, 6, 8], [3, 5, 7, 9]], id="between others"),
-        pytest.param((9, 7, 6, 4, 3, 2, *(8, 5) * 3), [], id="less than half"),
+        pytest.param((9, 7, 6, 4, 3, 2, 10, *(8, 5) * 3), [], id="less than half"),
+        # Each level repeats blocks of its own.
+        pytest.param(
+            (16, 10) * 2 + (8, 5) * 4 + (4, 2) * 2, [[2, 4, 6, 8, 10, 12, 14], [1, 3, 5, 7, 9, 11, 13, 15]], id="levels"
+        ),
+        pytest.param(
+            (64, 48, 24, 9, *(8, 5) * 4), [[1, 2, 3, 4, 5, 7, 9, 11], [1, 2, 3, 4, 5, 6, 8, 10]], id="large ones before"
+        ),
     ],
 )
 def test_blocks_begin_at_every_place_of_their_period(widths, blocks):
     graph, cuts = graph_and_cuts(*widths)
-    found = block_cuts(graph, cuts)
+    found = block_cuts(graph, cg.target("cpu"), cuts)
     after = {position: stage for stage, position in enumerate(cuts, 1)}
     assert [[after[p] for p in positions] for positions in found] == blocks
     assert all(positions == sorted(set(positions)) for positions in found)
@@ -71,6 +79,11 @@ def test_what_reads_many_parameters_beside_blocks_is_apart_where_stages_may_run_
         # Equal stages but for one inside which far more crosses than between the others.
         pytest.param((8, 64, *(8,) * 6), [0, 2, 3, 4, 5, 6], id="one wide cut"),
         pytest.param((8,) * 6, None, id="all alike"),
+        # The first levels would be one stage if they were compared with the others.
+        pytest.param((64,) * 3 + (32,) * 4 + (16,) * 6 + (8,) * 3, None, id="widths that fall"),
+        pytest.param((8, 8, 16, 16, 32, 32, 64, 64), None, id="widths that rise"),
+        pytest.param((96, 96, 32, 32, 16, 16, 32, 32, 96, 96, 96), None, id="down and up"),
+        pytest.param((64, 64, 32, 32, 16, 64, *(16,) * 5), [0, 1, 2, 3, 4, 6, 7, 8, 9], id="one wide cut in a narrow level"),
     ],
 )
 def test_coarser_stages_begin_at_blocks_or_where_few_bytes_cross(widths, left):
@@ -84,7 +97,7 @@ def test_coarser_stages_begin_at_blocks_or_where_few_bytes_cross(widths, left):
 def test_coarser_stages_are_blocks_where_there_are_any_and_none_where_the_user_marked_stages():
     loss, args = transformer(blocks=4, width=16, heads=2, context=16, batch=2, vocabulary=8)
     graph, target = cg.trace(loss, *args), cg.target("cpu")
-    assert coarser_cuts(graph, target) == block_cuts(graph, find_cuts(graph, target)) != []
+    assert coarser_cuts(graph, target) == block_cuts(graph, target, find_cuts(graph, target)) != []
     marked = cg.trace(lambda x: cg.stage(jnp.tanh)(cg.stage(jnp.sin)(x)).sum(), X)
     assert marked.stage_marks
     assert coarser_cuts(marked, target) == []

@@ -56,7 +56,7 @@ def test_blocks_begin_where_the_smallest_plan_takes_fewest_bytes():
     assert len(chosen.stages) < len(program.stages)
     offered = [
         build_program(program.graph, program.wrt, program.seeds, target, cuts)
-        for cuts in block_cuts(program.graph, find_cuts(program.graph, target))
+        for cuts in block_cuts(program.graph, target, find_cuts(program.graph, target))
     ]
     assert len(offered) > 1
     least = [minimum_peak(estimated_costs(p))[0] for p in offered]
