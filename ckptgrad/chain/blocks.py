@@ -131,8 +131,8 @@ class _Sizes:
         self._before = [0, *itertools.accumulate(sizes)]
 
     def with_cuts_inside_large(self, chosen: Sequence[int]) -> list[int]:
-        """Some of the cuts, and all of those inside of each stage between these that makes many more bytes (`LARGE`)
-        than the largest one of the finest stages, and than the usual one between the chosen cuts."""
+        """The chosen cuts, and all of those inside of each stage between them that makes many more bytes (`LARGE`) than the
+        largest one of the finest stages, and than the usual one between the chosen cuts."""
         stages = [*itertools.pairwise([0, *chosen, self._end])]
         finest = itertools.pairwise([0, *self._cuts, self._end])
         usual = sorted(self._made(*stage) for stage in stages)[len(stages) // 2]
