@@ -141,24 +141,14 @@ def _used_bytes() -> int:
     return found.hblkhd + found.uordblks
 
 
-class _Info(ctypes.Structure):
-    """glibc's `struct mallinfo2`."""
+# Those of glibc's `struct mallinfo2`.
+_FIELDS = ["arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"]
 
-    _fields_ = [
-        (name, ctypes.c_size_t)
-        for name in (
-            "arena",
-            "ordblks",
-            "smblks",
-            "hblks",
-            "hblkhd",
-            "usmblks",
-            "fsmblks",
-            "uordblks",
-            "fordblks",
-            "keepcost",
-        )
-    ]
+
+class _Info(ctypes.Structure):
+    """What glibc says of its heaps."""
+
+    _fields_ = [(name, ctypes.c_size_t) for name in _FIELDS]
 
 
 def _is_given() -> bool:

@@ -232,7 +232,6 @@ def _key(order: Order) -> Key:
 
 def _lowered(order: Order, donated: tuple[int, ...], target: Target) -> jax.stages.Lowered:
     function, operands = order.work.function(), order.work.operands()
-
     at_once = target.platform.host_memory and target.total_bytes(order.work.results()) >= AT_ONCE
 
     def with_token(*values: Any) -> list[Any]:
