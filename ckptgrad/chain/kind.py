@@ -96,6 +96,12 @@ class StageKind:
         pad_to_tiles(differentiated.operations, self.target.platform)
         return differentiated
 
+    @once
+    def is_spread(self) -> bool:
+        """Whether its values lie over several devices."""
+        mesh = mesh_of(v.sharding for v in (*self.joint.inputs, *variables_of(self.joint.outputs)))
+        return mesh is not None and mesh.size > 1
+
     def _writing(self) -> AbstractContextManager[None]:
         """Gradients of products in the form that is for the target: also inside loops, which are differentiated later."""
         return gradients_in(self.target.forms)

@@ -59,7 +59,8 @@ def with_probes(program: Program, costs: ChainCosts, places: Sequence[Place], as
     They are made from those of stages alone (`costs_of_stages`).
     Options that were not asked about stay as they were, but for the error of those of their stage that were: if the compiler
     takes more bytes for one, or other seconds, it is taken to do so for all. What the compiler keeps near takes no memory:
-    it is taken to do so with other programs of the stage that hold no more than it kept near of one.
+    it is taken to do so with other programs of the stage that hold no more than it kept near of one. Tables are held through
+    the whole program.
     """
     seen: dict[tuple[Any, ...], StageCost] = {}
     stages: list[StageCost] = []
@@ -70,7 +71,21 @@ def with_probes(program: Program, costs: ChainCosts, places: Sequence[Place], as
         if key not in seen:
             seen[key] = _ProbedStage(stage.kind, place, cost, asked, *beside, is_last).cost()
         stages.append(seen[key])
-    return with_hosted(program, replace(costs, stages=tuple(stages)))
+    held = costs.held_bytes + _table_bytes(program, places, asked)
+    return with_hosted(program, replace(costs, stages=tuple(stages), held_bytes=held))
+
+
+def _table_bytes(program: Program, places: Sequence[Place], asked: Collection[Probe]) -> int:
+    """What the tables of all stages take: of each those of the backward that has most, as far as it was asked about.
+
+    What a stage runs is there once, so far as a plan that repeats it is not yet known; and most of its tables are of what
+    its backward fetches.
+    """
+    most: dict[tuple[StageKind, Place | None], int] = {}
+    for probe in asked:
+        key = probe.kind, probe.place
+        most[key] = max(most.get(key, 0), probe.figures.table_bytes)
+    return sum(most.get((stage.kind, place), 0) for stage, place in zip(program.stages, places, strict=True))
 
 
 class _ProbedStage:

@@ -23,6 +23,8 @@ from ckptgrad.execution.stage_functions import stage_functions
 from ckptgrad.graph.atoms import is_in_host
 from ckptgrad.graph.graph import Atom, Variable
 from ckptgrad.stage.partition import Run
+from ckptgrad.target.hlo.tables import count_tables
+from ckptgrad.target.hlo.text import read_module
 from ckptgrad.target.laid_out import laid_out_cotangent, laid_out_struct
 from ckptgrad.target.platform import Isolation
 from ckptgrad.target.remember import remembered_together
@@ -83,10 +85,12 @@ class Figures:
     Attributes:
         bytes: of its temporaries.
         seconds: that it takes, as they are read from its instructions; None where the platform does not say how.
+        table_bytes: of its index tables, which it holds beside these through the whole of a program that it is part of.
     """
 
     bytes: int
     seconds: float | None
+    table_bytes: int = 0
 
 
 def _nothing_known(kind: StageKind) -> dict[Probe, Figures]:
@@ -108,7 +112,7 @@ def compile_probes(probes: Collection[Probe]) -> None:
         return
 
     def ask(p: Probe) -> Figures:
-        return _figures(p.kind.target, texts[p], jobs[p])
+        return _figures(p.kind, texts[p], jobs[p])
 
     with ThreadPoolExecutor() as pool:
         figures = dict(zip(distinct, pool.map(ask, distinct.values()), strict=True))
@@ -131,18 +135,27 @@ def without_numbers(text: str) -> str:
     return _NUMBER.sub(lambda found: found[0] if found[1] in deciding else f"a number of {found[1]}", text)
 
 
-def _figures(target: Target, text: str, lowered: jax.stages.Lowered) -> Figures:
-    quantities = ["bytes of temporaries"]
+def _figures(kind: StageKind, text: str, lowered: jax.stages.Lowered) -> Figures:
+    target = kind.target
+    size = target.platform.table_bytes if kind.is_spread else 0
+    quantities = ["bytes of temporaries beside tables", f"tables of {size} bytes"] if size else ["bytes of temporaries"]
     if target.platform.compiled_seconds is not None:
         quantities.append(f"seconds by {target.priced_by}")
 
     def ask() -> list[float]:
         compiled = target.compile_probe(lowered)
         seconds = target.compiled_seconds(compiled, without=SCOPE)
-        return [target.allocated(compiled).temporary_bytes, *([] if seconds is None else [seconds])]
+        taken = target.allocated(compiled).temporary_bytes
+        read = [] if seconds is None else [seconds]
+        if not size:
+            return [taken, *read]
+        tables = size * count_tables(read_module(compiled.as_text()))
+        # A program of which nothing else is in the device's memory has no tables there either.
+        return [max(0, taken - tables), tables, *read]
 
-    taken, *seconds = remembered_together(target, quantities, text, ask)
-    return Figures(int(taken), seconds[0] if seconds else None)
+    taken, *others = remembered_together(target, quantities, text, ask)
+    tables = int(others.pop(0)) if size else 0
+    return Figures(int(taken), others[0] if others else None, tables)
 
 
 def region_option(kind: StageKind) -> int | None:

@@ -62,6 +62,8 @@ class Platform:
             compiler moves what runs again past barriers there.
         sums_last: over several devices the compiler leaves sums of gradients over these to the end of a program, as one
             sum, and holds their terms beside its results until then, unless something waits for them.
+        table_bytes: what a program over several devices takes for the table of where the elements of a tuple are, as long as
+            it runs (`hlo.tables`); on one device they are within `excess`.
         open_if_stored: with barriers, the backward of a stage that has all its costly results stored stands open, as
             without a plan: its compiler fuses better than it would across a barrier.
         forms: those in which operations run.
@@ -103,6 +105,7 @@ class Platform:
     isolation: Isolation = Isolation.BARRIERS
     calls_if_spread: bool = False
     sums_last: bool = False
+    table_bytes: int = 0
     open_if_stored: bool = False
     forms: frozenset[Form] = frozenset()
     whole_blocks: bool = False

@@ -173,3 +173,25 @@ def test_bytes_and_seconds_of_a_chip_that_is_not_here(name, budget):
     assert safe.peak_bytes == pytest.approx(safe.plan.peak_bytes, rel=0.03)
     assert target.compiled_seconds(safe.executable) == pytest.approx(safe.plan.seconds, rel=0.15)
     assert f"compiled for {target}, which is not attached" in " ".join(str(safe.plan).split())
+
+
+def test_tables_are_held_through_the_whole_program(monkeypatch):
+    """Of each stage those of the backward that has most; what forwards were asked for says nothing of them."""
+    sizes = {"forward": 1 << 20, "backward": 100}
+    tables = property(lambda probe: Figures(0, None, sizes[probe.run] * (1 + (probe.option or 0))))
+    monkeypatch.setattr(Probe, "figures", tables)
+    program = cg.plan(loss, WS, X).program
+    estimated = estimated_costs(program)
+    places = places_of(program, estimated)
+    pairs = [*zip(program.stages, places, strict=True)]
+    held = [
+        with_probes(
+            program, estimated, places, [Probe(s.kind, run, k, place if run == "backward" else None) for s, place in pairs]
+        ).held_bytes
+        - estimated.held_bytes
+        for run, k in [("backward", 0), ("backward", 1), ("forward", 0)]
+    ]
+    assert held == [100 * len(pairs), 200 * len(pairs), 0]
+    both = [Probe(s.kind, "backward", k, place) for s, place in pairs[:1] for k in (1, 0)]
+    alike = sum((s.kind, place) == (pairs[0][0].kind, pairs[0][1]) for s, place in pairs)
+    assert with_probes(program, estimated, places, both).held_bytes == estimated.held_bytes + 200 * alike

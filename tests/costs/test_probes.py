@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 
 import ckptgrad as cg
 from ckptgrad.costs.compiled import places_of, probes_of
 from ckptgrad.costs.estimated import estimated_costs
 from ckptgrad.costs.probes import Place, Probe, compile_probes, given_bytes, without_numbers
+from ckptgrad.target.attached import attached
+from ckptgrad.target.hlo.tables import count_tables
+from ckptgrad.target.hlo.text import read_module
+from tests.support.devices import on_four_devices
 from tests.support.probes import probes_from_now_on
 
 X, W = jax.ShapeDtypeStruct((64, 16), jnp.float32), jax.ShapeDtypeStruct((16, 16), jnp.float32)
@@ -108,3 +116,29 @@ def test_places_are_those_of_the_program():
     assert [place.summed for place in places] == program.summed
     assert [place.starting for place in places] == program.starting
     assert not places[0].stays
+
+
+def check_tables(devices):
+    """Over several devices tables are told apart; on one they are not read."""
+    size = 64
+    target = replace(attached(), platform=replace(attached().platform, table_bytes=size))
+    mesh = jax.make_mesh((devices,), ("data",), devices=jax.devices()[:devices])
+    x = jax.ShapeDtypeStruct(X.shape, X.dtype, sharding=NamedSharding(mesh, P("data")))
+    ws = [jax.ShapeDtypeStruct(W.shape, W.dtype, sharding=NamedSharding(mesh, P()))] * 4
+    kind = cg.plan(loss, ws, x, costs="estimate", target=target).program.stages[1].kind
+    assert kind.is_spread == (devices > 1)
+    with pytest.MonkeyPatch.context() as patch:
+        asked = probes_from_now_on(patch)
+        probe = Probe(kind, "backward", 0, ALONE)
+        compile_probes([probe])
+    (lowered,) = asked
+    compiled = target.compile_probe(lowered)
+    taken, tables = target.allocated(compiled).temporary_bytes, count_tables(read_module(compiled.as_text()))
+    assert taken > size * tables > 0
+    expected = (taken - size * tables, size * tables) if devices > 1 else (taken, 0)
+    assert (probe.figures.bytes, probe.figures.table_bytes) == expected
+
+
+def test_tables_are_told_apart_from_what_a_program_takes_beside_them():
+    check_tables(1)
+    on_four_devices(__name__, "check_tables(4)")
