@@ -24,7 +24,7 @@ from ckptgrad.planning.nested import keep_fastest, write_nested
 from ckptgrad.planning.optimal.dynamic_programming import smallest_schedule
 from ckptgrad.planning.referee import Simulation, simulate
 from ckptgrad.planning.schedule import Action, Backward, Forward, Schedule
-from ckptgrad.results.lives import held_during
+from ckptgrad.results.lives import held_during, table_bytes
 from ckptgrad.results.made_by import lines_of, made_by
 from ckptgrad.results.predicted import by_kind, within_layer
 
@@ -172,10 +172,11 @@ def _described(program: Program, balance: Balance, seconds: float) -> AtPeak:
     """What is held at one moment of a schedule that takes so many seconds."""
     action, bytes_ = balance.action, by_kind(balance, tuple(waiting_bytes(program))).bytes
     results, gradients = bytes_["results"], min(bytes_["results"], program.gradient_bytes)
-    inside = bytes_["transients"]
+    inside, tables = bytes_["transients"], table_bytes(program, results)
     kinds = {
         "gradients of arguments": gradients,
-        "outputs": results - gradients,
+        "outputs": results - gradients - tables,
+        "tables of tuples": tables,
         "boundaries": bytes_["boundaries"],
         "residuals": bytes_["residuals"],
         "cotangents": bytes_["gradients"],

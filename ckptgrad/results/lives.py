@@ -42,7 +42,7 @@ def lives(program: Program, costs: ChainCosts, schedule: Schedule, moments: Sequ
 
     What an action holds beyond the buffers that have names is one buffer of transients.
     """
-    found: list[Life] = [Life(b, 0, len(moments) - 1) for b in _sized(_results(program))]
+    found: list[Life] = [Life(b, 0, len(moments) - 1) for b in _sized(_results(program, costs.held_bytes))]
     always = sum(life.buffer.bytes for life in found)
     waiting = [*waits(program)]
     contents = {_Group("waiting", j): _sized([_of_program(program, v, kind)]) for j, (v, kind, _, _) in enumerate(waiting)}
@@ -78,7 +78,7 @@ def held_during(program: Program, balance: Balance) -> list[Buffer]:
     boundary = balance.held.cotangents[0]
     waiting = [_of_program(program, v, kind) for v, kind, first, end in waits(program) if first <= boundary < end]
     groups = [b for group in sorted(_groups(_numbers(balance.held), {})) for b in _buffers(program, group)]
-    return sorted(_sized([*_results(program), *waiting, *groups]), key=lambda b: -b.bytes)
+    return sorted(_sized([*_results(program, balance.stored.results), *waiting, *groups]), key=lambda b: -b.bytes)
 
 
 def _sized(buffers: Iterable[Buffer]) -> list[Buffer]:
@@ -128,7 +128,8 @@ def _transients(program: Program, balance: Balance, size: int) -> Buffer:
     return Buffer("transients", size, f"inside the {doing}", stage=action.about, source=source)
 
 
-def _results(program: Program) -> list[Buffer]:
+def _results(program: Program, held: int) -> list[Buffer]:
+    """What is held through the whole call, of so many bytes: tables are what is no result (`costs.compiled`)."""
     graph = program.graph
     makers = [graph.get_operation(a) if isinstance(a, Variable) else None for a in graph.outputs]
     buffers = [_array(program, "results", a, op, None, "output") for a, op in zip(graph.outputs, makers, strict=True)]
@@ -138,7 +139,12 @@ def _results(program: Program) -> list[Buffer]:
     for v in program.wrt:
         gradient = _array(program, "results", program.gradient_of(v), None, None, "gradient of an argument")
         buffers.append(replace(gradient, name=names.get(v, "")))
-    return buffers
+    return [*buffers, Buffer("results", table_bytes(program, held), "tables of tuples")]
+
+
+def table_bytes(program: Program, held: int) -> int:
+    """What is no result of so many bytes that are held through the whole call."""
+    return max(0, held - program.output_bytes - program.gradient_bytes)
 
 
 def _of_program(program: Program, v: Variable, kind: str) -> Buffer:

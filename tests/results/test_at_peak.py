@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -39,6 +41,15 @@ def test_bytes_by_kind_are_all_that_is_held(least):
     inside = peak.by_kind["inside the backward"]
     assert sum(buffer.bytes for buffer in peak.held) == peak.bytes - inside
     assert all(buffer.kind != "transients" for buffer in peak.held)
+
+
+def test_tables_that_are_held_through_the_call_are_no_outputs(least):
+    costs = replace(least.costs, held_bytes=least.costs.held_bytes + 1000)
+    peak = at_peak(least.program, costs, least.schedule)
+    assert (peak.by_kind["outputs"], peak.by_kind["tables of tuples"]) == (4, 1000)
+    assert [b.bytes for b in peak.held if b.what == "tables of tuples"] == [1000]
+    assert sum(peak.by_kind.values()) == peak.bytes == least.peak_bytes + 1000
+    assert sum(buffer.bytes for buffer in peak.held) == peak.bytes - peak.by_kind["inside the backward"]
 
 
 def test_the_stage_is_named_with_its_line_and_its_arrays(least):
