@@ -78,8 +78,7 @@ def with_probes(program: Program, costs: ChainCosts, places: Sequence[Place], as
 def _table_bytes(program: Program, places: Sequence[Place], asked: Collection[Probe]) -> int:
     """What the tables of all stages take: of each those of the backward that has most, as far as it was asked about.
 
-    What a stage runs is there once, so far as a plan that repeats it is not yet known; and most of its tables are of what
-    its backward fetches.
+    They hold whatever the plan: those of what it repeats are left out, and most tables are of what a backward fetches.
     """
     most: dict[tuple[StageKind, Place | None], int] = {}
     for probe in asked:
