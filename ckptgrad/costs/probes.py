@@ -143,7 +143,7 @@ def _figures(kind: StageKind, text: str, lowered: jax.stages.Lowered) -> Figures
         quantities.append(f"seconds by {target.priced_by}")
 
     def ask() -> list[float]:
-        compiled = target.compile_probe(lowered)
+        compiled: Any = target.compile_probe(lowered)
         seconds = target.compiled_seconds(compiled, without=SCOPE)
         taken = target.allocated(compiled).temporary_bytes
         read = [] if seconds is None else [seconds]
