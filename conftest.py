@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -40,6 +41,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         gone = sorted(name for name in listed - found if name.partition("::")[0] in files)
         if gone:
             raise pytest.UsageError(f"{_SLOW} names tests that are not there: {', '.join(gone)}")
+
+
+def pytest_collection_finish() -> None:
+    """Modules and tests stay to the end: garbage is looked for among what tests make only."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

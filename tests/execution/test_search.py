@@ -12,10 +12,11 @@ import ckptgrad as cg
 from ckptgrad.execution import search
 from ckptgrad.execution.certify import certify
 from tests.support.imagined import Imagined, imagined_bytes
+from tests.support.rows import quick_rows
 
 
 @pytest.mark.parametrize("slow", [False, True])
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", quick_rows(range(40), *range(6)))
 def test_whatever_the_compiler_takes_a_larger_budget_gives_no_slower_plan(seed, slow):
     predicted, taken = imagined_bytes(seed)
     numbers = []
@@ -28,7 +29,7 @@ def test_whatever_the_compiler_takes_a_larger_budget_gives_no_slower_plan(seed, 
     assert numbers == sorted(numbers)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", quick_rows(range(20), *range(5)))
 def test_of_rungs_close_to_each_other_one_is_tried_where_that_is_asked_for(seed):
     """None on the way down is within 1 % of another; a larger budget gives no slower plan; and it ends."""
     predicted, taken = imagined_bytes(seed)
@@ -118,7 +119,7 @@ def test_where_compiling_takes_long_the_first_program_is_one_that_is_predicted_t
     assert (found.plan.number, imagined.compilations) == (1, compilations)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", quick_rows(range(20), *range(5)))
 def test_the_open_program_is_taken_as_soon_as_a_budget_has_room_for_it(seed):
     random = np.random.default_rng(seed)
     predicted = np.unique(np.geomspace(1000, 10_000, int(random.integers(4, 60))).astype(int))
@@ -133,7 +134,7 @@ def test_the_open_program_is_taken_as_soon_as_a_budget_has_room_for_it(seed):
     assert numbers == sorted(numbers)
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", quick_rows(range(8), *range(3)))
 def test_with_an_open_program_to_choose_from_a_larger_budget_gives_no_slower_plan_either(seed):
     random = np.random.default_rng(seed)
     predicted = np.unique(np.geomspace(1000, 10_000, int(random.integers(4, 60))).astype(int))

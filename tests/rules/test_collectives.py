@@ -13,10 +13,11 @@ from jax.sharding import PartitionSpec as P
 
 import ckptgrad as cg
 from ckptgrad.target.allocated import compiled_memory
+from tests.support.arrays import normal
 from tests.support.compare import assert_same, quick
 from tests.support.devices import on_four_devices
 
-X = jax.random.normal(jax.random.key(0), (4, 4, 3))
+X = normal(0, 4, 4, 3)
 ROWS = jnp.arange(4)
 
 COLLECTIVES = {

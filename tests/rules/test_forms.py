@@ -17,8 +17,9 @@ from ckptgrad.graph.graph import Graph
 from ckptgrad.rules.forms import gradients_in, is_wanted
 from ckptgrad.target.attached import attached
 from ckptgrad.target.platform import Form, platform_named
+from tests.support.arrays import normal
 
-X = jax.random.normal(jax.random.key(0), (6, 9))
+X = normal(0, 6, 9)
 
 
 def pooled(window, stride, padding):

@@ -10,11 +10,12 @@ import pytest
 import ckptgrad as cg
 from ckptgrad.stage import decided as decided_module
 from ckptgrad.stage.decided import decided, with_barriers
+from tests.support.arrays import normal
 from tests.support.compare import assert_same
 
 X = jnp.linspace(-2, 2, 64 * 96).reshape(64, 96)
 PICK = (jnp.arange(96) == 7).astype(jnp.float32)
-W = jax.random.normal(jax.random.key(0), (96, 96)) * 0.3
+W = normal(0, 96, 96, scale=0.3)
 
 
 def top(z):

@@ -19,6 +19,7 @@ from ckptgrad.results.finding import CUSTOM, RULE, UNCHECKED, UNLOCATED
 from ckptgrad.validation import validate
 from ckptgrad.validation.locate import locate_wrong
 from tests.cases.custom_rules import called_back_cube
+from tests.support.arrays import normal
 
 LAYERS, FACTOR = 8, 1.05
 QUICK = {"repeats": 1, "meters": (), "policies": ["store_all"]}
@@ -128,8 +129,7 @@ def located(fun, *args, argnums=0, has_aux=False, differing=(), reference=None):
 
 @pytest.fixture(scope="module")
 def args():
-    keys = jax.random.split(jax.random.key(0), LAYERS + 1)
-    return [0.3 * jax.random.normal(k, (8, 8)) for k in keys[1:]], jax.random.normal(keys[0], (4, 8))
+    return [normal(1 + k, 8, 8, scale=0.3) for k in range(LAYERS)], normal(0, 4, 8)
 
 
 @pytest.fixture

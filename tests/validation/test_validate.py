@@ -14,6 +14,7 @@ from ckptgrad.autodiff.rule import unregister
 from ckptgrad.errors import BudgetError, GradientTypeError, OptionError, ValidationError
 from ckptgrad.validation import reference_memory, validate
 from tests.cases.tanh import tanh_loss
+from tests.support.arrays import normal
 from tests.support.targets import compile_only
 
 DEPTH, WIDTH, BATCH = 8, 16, 256
@@ -21,9 +22,7 @@ DEPTH, WIDTH, BATCH = 8, 16, 256
 
 @pytest.fixture(scope="module")
 def args():
-    keys = jax.random.split(jax.random.key(0), DEPTH + 1)
-    weights = [0.1 * jax.random.normal(k, (WIDTH, WIDTH)) for k in keys[1:]]
-    return weights, jax.random.normal(keys[0], (BATCH, WIDTH))
+    return [normal(1 + k, WIDTH, WIDTH, scale=0.1) for k in range(DEPTH)], normal(0, BATCH, WIDTH)
 
 
 @pytest.fixture(scope="module")

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 
 import ckptgrad as cg
 from ckptgrad.stage.encodings.bits import decode, encode
+from tests.support.arrays import normal
 from tests.support.compare import assert_same
 from tests.support.rows import quick_rows
 
 SIZE = 64
-WS = [0.1 * jnp.eye(SIZE) + 0.01 * jax.random.normal(jax.random.key(k), (SIZE, SIZE)) for k in range(4)]
-X = jax.random.normal(jax.random.key(9), (256, SIZE))
+WS = [0.1 * np.eye(SIZE, dtype=np.float32) + normal(k, SIZE, SIZE, scale=0.01) for k in range(4)]
+X = normal(9, 256, SIZE)
 
 
 def relu_loss(ws, x):

@@ -8,11 +8,12 @@ import pytest
 
 import ckptgrad as cg
 from ckptgrad.errors import NoDerivativeError
+from tests.support.arrays import normal
 from tests.support.compare import assert_same
 
 WIDTH, LAYERS = 32, 8
-WS = [jax.random.normal(jax.random.key(k), (WIDTH, WIDTH)) / WIDTH**0.5 for k in range(LAYERS)]
-X = jax.random.normal(jax.random.key(9), (256, WIDTH))
+WS = [normal(k, WIDTH, WIDTH, scale=WIDTH**-0.5) for k in range(LAYERS)]
+X = normal(9, 256, WIDTH)
 
 
 def gelu_loss(ws, x):
