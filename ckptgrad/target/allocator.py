@@ -24,7 +24,7 @@ from typing import Any
 # The largest arrays that glibc keeps unless it is told otherwise; larger ones are mapped, and unmapped, one by one.
 LARGEST_KEPT = 1 << 25
 # What a process may have resident beyond what is held: a share of that, and bytes.
-SHARE, BESIDE = 0.1, 40 << 20
+SHARE, BESIDE = 0.1, 32 << 20
 # What may be free and resident once it has ended: as much stays at every call, so that it is little.
 AFTER = 1 << 24
 # The share of what is free that is taken to serve what is allocated next.

@@ -232,7 +232,9 @@ def _key(order: Order) -> Key:
 
 def _lowered(order: Order, donated: tuple[int, ...], target: Target) -> jax.stages.Lowered:
     function, operands = order.work.function(), order.work.operands()
-    at_once = target.platform.host_memory and target.total_bytes(order.work.results()) >= AT_ONCE
+    # What reads much makes much, be it for the time that it runs only.
+    moved = sum(x.size * x.dtype.itemsize for x in operands) + target.total_bytes(order.work.results())
+    at_once = target.platform.host_memory and moved >= AT_ONCE
 
     def with_token(*values: Any) -> list[Any]:
         return [token(at_once), *function(values)]

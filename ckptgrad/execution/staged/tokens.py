@@ -3,8 +3,9 @@
 
 On CPU JAX hands a program to one of XLA's threads, whichever is free.  Each of these has a heap of its own: what one freed
 does not serve the next, and the end of such a heap cannot be returned from outside.  Only what calls back into Python runs
-in the thread that calls it, so that the two cannot wait for each other.  Programs that make much have their byte from such a
-call: their temporaries are in one heap, and resident memory is near what is certified.  Smaller ones would take longer.
+in the thread that calls it, so that the two cannot wait for each other.  Programs that read and make much have their byte
+from such a call: their temporaries are in one heap, and resident memory is near what is certified.  Smaller ones would take
+longer.
 Source: `ExecuteOptions.execution_mode` of XLA's PjRt clients, which JAX sets to synchronous for programs with callbacks.
 """
 
@@ -18,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# Programs that make as many bytes run where they are called: that takes 0.2 ms, of some ms.
+# Programs that read and make as many bytes run where they are called: that takes 0.2 ms, of some ms.
 AT_ONCE = 1 << 21
 _DONE = np.zeros((), np.uint8)
 

@@ -30,18 +30,33 @@ def calls_back(gradient):
     return {order: "callback" in program.text for order, program in lowered.programs.items() if isinstance(order, Order)}
 
 
-def made(order):
-    return sum(atom.aval.size * atom.aval.dtype.itemsize for atom in order.work.results())
+def moved(order):
+    types = [*order.work.operands(), *(atom.aval for atom in order.work.results())]
+    return sum(x.size * x.dtype.itemsize for x in types)
 
 
 @pytest.mark.parametrize(("width", "batch", "expected"), [(16, 64, {False}), (256, 4096, {False, True})])
-def test_programs_that_make_much_run_where_they_are_called(width, batch, expected):
+def test_programs_that_read_and_make_much_run_where_they_are_called(width, batch, expected):
     ws, x = tanh_arguments(width, batch, layers=3)
     gradient = cg.value_and_grad(tanh_loss, **STAGED).compile(ws, x)
     found = calls_back(gradient)
     assert {*found.values()} == expected
-    assert all(at_once == (made(order) >= AT_ONCE) for order, at_once in found.items())
+    assert all(at_once == (moved(order) >= AT_ONCE) for order, at_once in found.items())
     assert_same(gradient(ws, x), jax.value_and_grad(tanh_loss)(ws, x), scale=10)
+
+
+def test_a_program_of_small_results_runs_where_it_is_called_too():
+    """The last backward makes the gradient of a table only, of rows that are much larger."""
+
+    def loss(table, rows):
+        return jnp.sum(jnp.tanh(table[rows]) ** 2)
+
+    table, rows = jnp.ones((64, 128)), jnp.zeros(8192, jnp.int32)
+    gradient = cg.value_and_grad(loss, policy="store_all", **STAGED).compile(table, rows)
+    found = calls_back(gradient)
+    small = [o for o in found if sum(a.aval.size * a.aval.dtype.itemsize for a in o.work.results()) < AT_ONCE <= moved(o)]
+    assert small
+    assert all(found[order] for order in small)
 
 
 def test_they_run_where_transfers_are_not_allowed():
