@@ -6,7 +6,8 @@ every call, which takes a fourth of the time of a transformer's gradient that ru
 pieces that may not fit the next, so that a process may hold twice what is in use.  The thresholds follow what is freed, up
 to `LARGEST_KEPT`.
 So while such a gradient runs arrays as large as its temporaries are kept (`keeping`), and what is free is returned where
-resident memory would go beyond what was certified (`Resident`).
+resident memory would go beyond what was certified (`Resident`).  What it leaves free the next call is made of: touching it
+anew takes up to a sixth of the time.  So that is returned once no call was made for a while.
 Source: the GNU C Library Reference Manual, 3.2.3.9, Malloc Tunable Parameters.  Does not: do anything with other allocators.
 """
 
@@ -14,21 +15,21 @@ from __future__ import annotations
 
 import ctypes
 import os
-import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from threading import Lock, Timer
 from typing import Any
+
+from ckptgrad.target import heap
 
 # The largest arrays that glibc keeps unless it is told otherwise; larger ones are mapped, and unmapped, one by one.
 LARGEST_KEPT = 1 << 25
 # What a process may have resident beyond what is held: a share of that, and bytes.
 SHARE, BESIDE = 0.1, 32 << 20
-# What may be free and resident once it has ended: as much stays at every call, so that it is little.
-AFTER = 1 << 24
-# The share of what is free that is taken to serve what is allocated next.
-FITTING = 0.5
+# Seconds after the last call until what it left free is returned.
+IDLE = 5.0
 # Resident memory is looked at once so many bytes were allocated.
 LOOK = 1 << 23
 # glibc's numbers of what is set: bytes free at a heap's end when that is returned, those left there then, and those of an
@@ -48,8 +49,11 @@ _TUNABLES = ("mmap_threshold", "trim_threshold", "top_pad")
 
 @contextmanager
 def keeping(largest: int) -> Generator[None]:
-    """Have arrays of up to so many bytes kept when they are freed, for a while; a threshold that the user set stays."""
-    set_option = None if largest <= LARGEST_KEPT or _is_given() else _of_library("mallopt")
+    """Have arrays of up to so many bytes kept when they are freed, for a while; a threshold that the user set stays.
+
+    The end of the heap is kept beyond that, until what is free is returned.
+    """
+    set_option = None if largest <= LARGEST_KEPT else _settable()
     if set_option is None:
         yield
         return
@@ -59,10 +63,13 @@ def keeping(largest: int) -> Generator[None]:
         set_option(_PAD, _HEAP)
         yield
     finally:
-        # What glibc itself goes up to; that of the heap's end follows at twice as much.
+        # What glibc itself goes up to.
         set_option(_MAP, LARGEST_KEPT)
-        set_option(_TRIM, 2 * LARGEST_KEPT)
         set_option(_PAD, _LEFT)
+
+
+def _settable() -> Callable[..., Any] | None:
+    return None if _is_given() else _of_library("mallopt")
 
 
 class Resident:
@@ -73,8 +80,14 @@ class Resident:
     """
 
     def __init__(self, limit: int) -> None:
+        _idle.call_begins()
         self._before, self._unseen = _without_free(), 0
+        self._beside = next(iter(_beside), 0)
         self._most = self._before + int((1 + SHARE) * limit) + BESIDE
+        # An earlier call may have left more than this one may hold.
+        excess = resident_bytes() - self._most
+        if excess > LOOK and heap.given_back(excess) < excess:
+            _return_and_note()
 
     def make_room(self, taken: int, held: int) -> None:
         """Return what is free where so many bytes more than are held might be too many."""
@@ -82,23 +95,57 @@ class Resident:
         if self._unseen < LOOK:
             return
         self._unseen, now = 0, resident_bytes()
+        if now + taken <= self._most:
+            return
         # What is free is in pieces, some of which do not fit.
-        free = max(0, now - self._before - held)
-        if now + max(0, taken - int(FITTING * free)) > self._most:
-            return_freed()
-            # What others in this process hold cannot be returned.
-            self._most = max(self._most, resident_bytes() + taken)
-
-    def end(self, held: int) -> None:
-        """Return what is free beside the bytes that are still held."""
-        # A program that has finished may let go of its operands a moment later.
-        for moment in (0.0, 0.002):
-            if resident_bytes() <= self._before + held + AFTER:
+        with heap.taken(taken) as grown:
+            excess = now + grown - self._most
+            if excess <= 0 or heap.given_back(excess) >= excess:
                 return
-            time.sleep(moment)
-            return_freed()
-        _note_beside()
+        beside = _return_and_note()
+        # What others in this process hold, and what threads of theirs left free, cannot be returned.
+        self._most = max(self._most + max(0, beside - self._beside), resident_bytes() + taken)
+        self._beside = beside
 
+    def end(self) -> None:
+        """The call has ended: if it was the last one for a while, what is free is returned then."""
+        _idle.call_ends()
+
+
+class _Idle:
+    """Returns what is free once no call has been made for a while."""
+
+    def __init__(self) -> None:
+        self._lock, self._calls = Lock(), 0
+        self._timer: Timer | None = None
+
+    def call_begins(self) -> None:
+        with self._lock:
+            self._calls += 1
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+
+    def call_ends(self) -> None:
+        with self._lock:
+            self._calls -= 1
+            if not self._calls:
+                self._timer = Timer(IDLE, self._return)
+                self._timer.daemon = True
+                self._timer.start()
+
+    def _return(self) -> None:
+        with self._lock:
+            if self._calls:
+                return
+            set_option = _settable()
+            if set_option is not None:
+                # As glibc itself has it follow the other threshold.
+                set_option(_TRIM, 2 * LARGEST_KEPT)
+            _return_and_note()
+
+
+_idle = _Idle()
 
 # What was resident beside what was in use when all that was free had been returned for the last time.
 _beside: list[int] = []
@@ -108,13 +155,15 @@ def _without_free() -> int:
     """Resident bytes without what was freed since, such as the results of the last call: that serves the next one."""
     used = _used_bytes()
     if used and not _beside:
-        return_freed()
-        _note_beside()
+        _return_and_note()
     return min([resident_bytes(), *(used + beside for beside in _beside if used)])
 
 
-def _note_beside() -> None:
+def _return_and_note() -> int:
+    """Return all that is free; what is resident beside what is in use then."""
+    return_freed()
     _beside[:] = [resident_bytes() - _used_bytes()]
+    return _beside[0]
 
 
 def resident_bytes() -> int:

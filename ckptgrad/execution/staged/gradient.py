@@ -203,7 +203,7 @@ class StagedExecutable:
             values.clear()
             leaves.clear()
             if resident is not None:
-                resident.end(self.memory_analysis().output_size_in_bytes)
+                resident.end()
 
     def _mover(self) -> Mover:
         """What moves values to the tiers, open for one call."""
