@@ -189,8 +189,9 @@ class _ProbedStage:
     def _ratio(self) -> float:
         """How much longer the programs that were asked about take than estimated.
 
-        Of stages that may run over chunks those asked about run over many: what is told too slow of these says nothing of
-        others.
+        Where these are a small part of a forward and a backward, they tell of that part alone: a backward that was estimated
+        at next to nothing may take many times that, and forwards no longer for it. Of stages that may run over chunks those
+        asked about run over many: what is told too slow of these says nothing of others.
         """
         cost = self.estimated
         pairs = [(self._taken("forward", None), cost.forward_time)]
@@ -198,7 +199,8 @@ class _ProbedStage:
             pairs += [(self._taken("forward", k), option.forward_time), (self._taken("backward", k), option.backward_time)]
         known = [(taken.seconds, estimate) for taken, estimate in pairs if taken is not None and taken.seconds is not None]
         estimated = sum(estimate for _, estimate in known)
-        ratio = sum(seconds for seconds, _ in known) / estimated if estimated else 1.0
+        whole = max(estimated, min((option.time for option in cost.options), default=0.0))
+        ratio = 1 + (sum(seconds for seconds, _ in known) - estimated) / whole if whole else 1.0
         return max(1.0, ratio) if self.kind.over_chunks else ratio
 
     def _seconds(self, run: ProbedRun, k: int | None, estimate: float) -> float:

@@ -53,17 +53,40 @@ def test_seconds_are_those_that_are_read(asked):
     assert len({lowered.as_text() for lowered in asked}) == len(asked)
 
 
-def test_seconds_that_are_not_asked_for_are_as_much_longer_than_estimated_as_others():
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+def test_seconds_that_are_not_asked_for_are_as_much_longer_than_estimated_as_others(factor):
+    stated = [1.0]
+    program = cg.plan(loss, WS, X, target=slow(lambda module, rates, links, without: stated[0])).program
+    estimated = estimated_costs(program)
+    places, middle = places_of(program, estimated), len(program.stages) // 2
+    before = estimated.stages[middle]
+    stated[0] = factor * before.options[0].time
+    probes = [
+        Probe(program.stages[middle].kind, "forward", 0),
+        Probe(program.stages[middle].kind, "backward", 0, places[middle]),
+    ]
+    compile_probes(probes)
+    after = with_probes(program, estimated, places, probes).stages[middle]
+    assert after.options[0].forward_time == after.options[0].backward_time == stated[0]
+    assert after.options[-1].backward_time == pytest.approx(2 * factor * before.options[-1].backward_time)
+    assert after.forward_time == pytest.approx(2 * factor * before.forward_time)
+
+
+def test_what_takes_far_longer_than_its_small_estimate_says_little_of_others():
+    """A forward alone, or a backward that was estimated at next to nothing: what it takes beyond that is spread over a whole
+    forward and backward."""
     program = cg.plan(loss, WS, X, target=slow(lambda module, rates, links, without: 3.0)).program
     estimated = estimated_costs(program)
     places, middle = places_of(program, estimated), len(program.stages) // 2
-    probe = Probe(program.stages[middle].kind, "forward", 0)
+    probe = Probe(program.stages[middle].kind, "backward", 0, places[middle])
     compile_probes([probe])
-    before, after = (c.stages[middle] for c in (estimated, with_probes(program, estimated, places, [probe])))
-    ratio = 3 / before.options[0].forward_time
-    assert after.options[0].forward_time == 3
-    assert after.options[-1].backward_time == pytest.approx(ratio * before.options[-1].backward_time)
-    assert after.forward_time == pytest.approx(ratio * before.forward_time)
+    first, *others = estimated.stages[middle].options
+    free = replace(estimated.stages[middle], options=(replace(first, backward_time=1e-12), *others))
+    costs = replace(estimated, stages=tuple(free if i == middle else s for i, s in enumerate(estimated.stages)))
+    after = with_probes(program, costs, places, [probe]).stages[middle]
+    whole = min(option.time for option in free.options)
+    assert after.options[0].backward_time == 3
+    assert after.forward_time == pytest.approx((1 + 3 / whole) * free.forward_time)
 
 
 @pytest.mark.parametrize("factor", [0.5, 2.0])
