@@ -42,6 +42,8 @@ def resident(subject: Subject) -> Reading:
     platform = subject.target.platform
     if not platform.host_memory:
         return Reading(None, f"arrays live in the memory of the {platform.name}, not in the resident set")
+    if not isinstance(subject.executable, jax.stages.Compiled):
+        return Reading(None, "it runs stage by stage from Python, and a fresh process is given one program")
     try:
         shardings = jax.tree.leaves((subject.executable.input_shardings, subject.executable.output_shardings))
     except ValueError:  # JAX counts captured references among the inputs

@@ -196,13 +196,6 @@ class Schedule:
         return cls(tuple(map(_parse, actions)), policy)
 
     @property
-    def without_transfers(self) -> Schedule:
-        """The same without sending and fetching, for where no tiers are: it holds more."""
-        moved = any(isinstance(action, Offload | Fetch) for action in self.actions)
-        stay = tuple(action for action in self.actions if not isinstance(action, Offload | Fetch))
-        return Schedule(stay, self.policy) if moved else self
-
-    @property
     def stages(self) -> int:
         """How many stages the schedule differentiates."""
         return sum(isinstance(action, Backward) for action in self.actions)

@@ -150,16 +150,17 @@ class Training:
         on_progress: Callable[[str, int, int], None] | None = None,
     ) -> Validation:
         """Cross-check the schedule used in training, on the trained parameters; processes do it together, without meters."""
-        plan = self.gradient.plan
-        # It is compared as one program, from which nothing is sent.
-        schedule = plan.schedule.without_transfers
+        plan, request = self.gradient.plan, self.job.request
+        staged = not isinstance(self.gradient.executable, jax.stages.Compiled)
         tokens = next(self.data.batches())
         return validate(
             self.loss_function,
             self.params,
             tokens,
-            budget=plan.budget if schedule is plan.schedule else None,
-            policies=[schedule],
+            budget=plan.budget,
+            policies=[plan.schedule],
+            runtime="staged" if staged else "compiled",
+            tiers=request.tiers if staged else request.as_one_program.tiers,
             repeats=repeats,
             meters=meters,
             on_progress=on_progress,

@@ -79,6 +79,8 @@ def validate(
     target: TargetChoice = None,
     encodings: Sequence[str] | str | None = "auto",
     chunks: bool | str | Sequence[str] = "auto",
+    runtime: str = "compiled",
+    tiers: Sequence[str] | str = (),
     **kwargs: Any,
 ) -> Validation:
     """Compare ckptgrad's gradient of `fun` with `jax.grad` and `jax.checkpoint`: result, peak, time.
@@ -107,6 +109,8 @@ def validate(
             default, by what its encodings state (`Encoding.error`); how much it does is in the table, and from then on in
             the plan.
         chunks: as for `value_and_grad`.
+        runtime, tiers: as for `value_and_grad`, for every policy. What runs stage by stage is certified by its account, and
+            no fresh process can be given it: "resident" says so.
 
     Returns:
         A Validation. A policy that cannot meet the budget has a row that says so; with `locate` its `findings` say
@@ -116,7 +120,7 @@ def validate(
         ValidationError: a gradient or value differs, a certified peak breaks the budget, or with `locate` a custom rule
             is not the derivative of its function; the table is its attribute `validation`.
         BudgetError: no policy can meet the budget.
-        GradientTypeError, BudgetFormatError, OptionError: as from `value_and_grad`.
+        GradientTypeError, BudgetFormatError, OptionError, TierError: as from `value_and_grad`.
         ReferenceTypeError: the function writes a mutable reference from outside, so that no two runs compute the same.
 
     Example:
@@ -140,6 +144,8 @@ def validate(
         "target": target,
         "encodings": encodings,
         "chunks": chunks,
+        "runtime": runtime,
+        "tiers": tiers,
     }
     call = _opened(fun, args, kwargs, argnums, has_aux, policies, options)
     result = _Run(call, compiled_for, repeats, observers, tolerance, steps).validation(locate)

@@ -133,4 +133,6 @@ def test_what_does_not_fit_without_repeating_more_is_trained_with_a_disk(run, tm
     assert found["certified_peak_bytes"] <= 5 * 2**20
     assert any(action.startswith(">") for action in found["plan"]["schedule"])
     assert found["validation"]["passed"]
+    # What is compared is what was trained with.
+    assert found["validation"]["rows"][-1]["readings"]["xla"]["bytes"] == found["certified_peak_bytes"]
     assert os.listdir(tmp_path / "scratch") == []

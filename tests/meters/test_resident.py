@@ -41,6 +41,14 @@ def test_program_that_calls_python_has_a_reason_and_no_bytes():
     assert "serialised" in reading.reason
 
 
+def test_what_runs_stage_by_stage_has_a_reason_and_no_bytes():
+    args = tanh_arguments(8, 16)
+    executable = cg.grad(tanh_loss, runtime="staged").compile(*args).executable
+    reading = resident(Subject(executable, attached(), args))
+    assert reading.bytes is None
+    assert "stage by stage" in reading.reason
+
+
 def test_the_resident_curve_covers_one_call():
     reading = cg.timeline(tanh_loss, *tanh_arguments(32, 1 << 15), observe="resident").readings["resident"]
     if reading.bytes is not None:

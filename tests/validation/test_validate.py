@@ -55,6 +55,19 @@ def test_the_least_budget_is_called_so(args):
     assert "budget min; time relative to jax.grad, median of 1 round\n" in str(found)
 
 
+def test_what_runs_stage_by_stage_is_compared_too(args, tmp_path):
+    """By its own certificate, with the tiers that it needs to keep the budget."""
+    options = {"budget": "0.3x", "policies": ["recompute_all"], "repeats": 1, "meters": (), "chunks": False}
+    with pytest.raises(BudgetError):
+        validate(tanh_loss, *args, runtime="staged", **options)
+    found = validate(tanh_loss, *args, runtime="staged", tiers=[f"disk:{tmp_path}:1GiB"], **options)
+    row = found.rows[-1]
+    assert found.passed
+    assert row.certified.bytes <= found.budget
+    assert row.seconds > 0
+    assert not [*tmp_path.iterdir()]
+
+
 def test_dict_is_json(table):
     found = json.loads(json.dumps(table.to_dict()))
     assert found["passed"] is True
