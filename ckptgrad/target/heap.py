@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any, NamedTuple
 
+import numpy as np
+
 # Bytes of the pieces that are taken one by one: what is smaller stays.
 PIECE = 1 << 20
 # So many of them are looked at, at most.
