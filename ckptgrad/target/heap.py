@@ -16,8 +16,6 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any, NamedTuple
 
-import numpy as np
-
 # Bytes of the pieces that are taken one by one: what is smaller stays.
 PIECE = 1 << 20
 # So many of them are looked at, at most.
