@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from typing import TypeAlias
 
 from ckptgrad.bytes import Budget, is_auto
 from ckptgrad.chain.cutting import Ways
@@ -57,6 +58,9 @@ FAR_OFF = 0.2
 FEW_ASKED_BUDGETS: tuple[Budget, ...] = ("min",)
 QUESTION_SECONDS = 0.3
 
+# A schedule, what the referee says of it, and the budget in bytes.
+_Decision: TypeAlias = tuple[Schedule, Simulation, int | None]
+
 
 def make_plan(program: Program, request: Request, costs: ChainCosts | None = None, everything: int | None = None) -> Plan:
     """Plan a program.
@@ -77,14 +81,14 @@ def make_plan(program: Program, request: Request, costs: ChainCosts | None = Non
     """
     if costs is None and request.asks_to_fit:
         return step_planner().plan_of(Ways([program]), request)
-    asks = False
+    asks, decided = False, None
     if costs is None and program.target.attached and several_processes():
         _check_same_for_all(request)
     elif costs is None and _asks(program, request):
-        costs, asks = costs_within(program, request), True
+        (costs, decided), asks = _asked_within(program, request), True
     costs = costs or program_costs(program, request.costs)
     try:
-        schedule, simulation, limit = _decide(program, request, costs)
+        schedule, simulation, limit = decided or _decide(program, request, costs)
     except BudgetError as error:
         explained = error.on(program.devices, partial(_floor, program, request, costs, error, everything, asks))
         raise explained.taken_from(share_words(request.budget, costs)) from None
@@ -170,7 +174,7 @@ def _check_same_for_all(request: Request) -> None:
         )
 
 
-def _decide(program: Program, request: Request, costs: ChainCosts) -> tuple[Schedule, Simulation, int | None]:
+def _decide(program: Program, request: Request, costs: ChainCosts) -> _Decision:
     """The schedule of the request's policy, what the referee says of it, and the budget in bytes."""
     limit, policy = limit_bytes(program, request, costs), request.policy
     if isinstance(policy, Schedule):
@@ -220,17 +224,25 @@ def costs_within(program: Program, request: Request) -> ChainCosts:
     smallest plan runs them, then about all their options. Where it takes far more for that plan than estimated, it is asked
     about plans that are nearly as small by estimates: it may pack these as estimated.
     """
+    return _asked_within(program, request)[0]
+
+
+def _asked_within(program: Program, request: Request) -> tuple[ChainCosts, _Decision | None]:
+    """As `costs_within`; and what is decided by these costs, where that was the last thing to do."""
     asked = AskedCosts(program)
     again = _is_worth_asking(asked)
+    decided: tuple[ChainCosts, _Decision | None] = asked.costs, None
     while again:
+        costs = asked.costs
         try:
-            schedule, simulation, limit = _decide(program, request, asked.costs)
+            schedule, simulation, limit = decision = _decide(program, request, costs)
+            decided = costs, decision
             far_below = limit is not None and FAR_BELOW * simulation.peak < limit
             again = not far_below and asked.ask(schedule, sure=False, most=MOST_PROBES, only_backwards=program.chunked)
             again = again or (request.asks_for_least and _ask_near_smallest(asked, program, request))
         except BudgetError as error:
             again = not _is_hopeless(asked, error.budget) and _ask_of_smallest(asked, program, request, error.smallest)
-    return asked.costs
+    return decided if decided[0] is asked.costs else (asked.costs, None)
 
 
 def _ask_of_smallest(asked: AskedCosts, program: Program, request: Request, smallest: int) -> bool:
