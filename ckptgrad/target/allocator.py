@@ -89,8 +89,14 @@ class Resident:
         if excess > LOOK and heap.given_back(excess) < excess:
             _return_and_note()
 
-    def make_room(self, taken: int, held: int) -> None:
-        """Return what is free where so many bytes more than are held might be too many."""
+    def make_room(self, taken: int, held: int, elsewhere: bool = False) -> None:
+        """Return what is free where so many bytes more than are held might be too many.
+
+        Args:
+            taken: bytes that are about to be allocated.
+            held: those that the call holds.
+            elsewhere: whether they are by another thread, to which what is free in the heap of this one is of no use.
+        """
         self._unseen += taken
         if self._unseen < LOOK:
             return
@@ -98,7 +104,8 @@ class Resident:
         if now + taken <= self._most:
             return
         # What is free is in pieces, some of which do not fit.
-        with heap.taken(taken) as grown:
+        with heap.taken(0 if elsewhere else taken) as missing:
+            grown = taken if elsewhere else missing
             excess = now + grown - self._most
             if excess <= 0 or heap.given_back(excess) >= excess:
                 return

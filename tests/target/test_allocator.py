@@ -142,6 +142,14 @@ def test_what_serves_an_array_is_not_given_back_for_it(monkeypatch):
     assert (process.asked, process.returned) == ([], 0)
 
 
+def test_what_serves_an_array_here_does_not_serve_one_of_another_thread(monkeypatch):
+    process = Process(monkeypatch, 0)
+    resident = Resident(100 * LOOK)
+    process.free = process.near = 110 * LOOK + BESIDE
+    resident.make_room(12 * LOOK, 0, elsewhere=True)
+    assert (process.asked, process.returned) == ([12 * LOOK], 0)
+
+
 def test_what_was_freed_since_the_last_call_does_not_count_as_held_by_others(monkeypatch):
     """Of the results of one call, once they are freed, the next one is made."""
     process = Process(monkeypatch, 1000, used=900)

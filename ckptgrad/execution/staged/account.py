@@ -109,8 +109,12 @@ class Account:
         # By stream: what is in one of them finishes in its order.
         self._under_way: dict[str, deque[_UnderWay]] = {}
 
-    def start(self, taken: int) -> None:
+    def start(self, taken: int, elsewhere: bool = False) -> None:
         """Make room for a program that takes so many bytes, waiting for earlier ones where there is none yet.
+
+        Args:
+            taken: the bytes.
+            elsewhere: whether another thread allocates them, as for transfers.
 
         Raises:
             LedgerError: there is none, though all earlier ones have finished.
@@ -126,7 +130,7 @@ class Account:
             self._finish_one(streams[0])
             self._note_finished()
         if self._resident is not None:
-            self._resident.make_room(taken, self.held)
+            self._resident.make_room(taken, self.held, elsewhere)
         self.held += taken
 
     def started(self, token: Any, moment: Moment, stream: str = COMPUTING) -> None:

@@ -217,7 +217,7 @@ class StagedExecutable:
             for done, (step, call, moment) in enumerate(
                 zip(self._recording.steps, self._calls, self.account, strict=True), 1
             ):
-                account.start(moment.taken)
+                account.start(moment.taken, isinstance(step.work, Transfer))
                 if isinstance(step.work, Transfer):
                     self._move(step, values, mover, account, moment)
                 else:

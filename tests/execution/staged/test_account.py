@@ -58,19 +58,19 @@ class Looked:
     def __init__(self):
         self.notes = []
 
-    def make_room(self, taken, held):
-        self.notes.append(taken)
+    def make_room(self, taken, held, elsewhere):
+        self.notes.append((taken, elsewhere))
 
 
 def test_resident_memory_is_looked_at_once_there_is_room():
     looked = Looked()
     account = Account(100, 10, looked)
-    for taken in (60, 70):
-        account.start(taken)
+    for taken, elsewhere in ((60, False), (70, True)):
+        account.start(taken, elsewhere)
         account.started(Token([]), frees(50))
     with pytest.raises(LedgerError):
         account.start(90)
-    assert looked.notes == [60, 70]
+    assert looked.notes == [(60, False), (70, True)]
 
 
 def test_more_than_there_is_is_refused():
