@@ -58,6 +58,7 @@ def keeping(largest: int) -> Generator[None]:
         yield
         return
     try:
+        _idle.keeps_end = True
         set_option(_MAP, min(largest + _AROUND, _MOST))
         set_option(_TRIM, _MOST)
         set_option(_PAD, _HEAP)
@@ -80,7 +81,6 @@ class Resident:
     """
 
     def __init__(self, limit: int) -> None:
-        _idle.call_begins()
         self._before, self._unseen = _without_free(), 0
         self._beside = next(iter(_beside), 0)
         self._most = self._before + int((1 + SHARE) * limit) + BESIDE
@@ -88,6 +88,7 @@ class Resident:
         excess = resident_bytes() - self._most
         if excess > LOOK and heap.given_back(excess) < excess:
             _return_and_note()
+        _idle.call_begins()
 
     def make_room(self, taken: int, held: int, elsewhere: bool = False) -> None:
         """Return what is free where so many bytes more than are held might be too many.
@@ -120,9 +121,14 @@ class Resident:
 
 
 class _Idle:
-    """Returns what is free once no call has been made for a while."""
+    """Returns what is free once no call has been made for a while.
+
+    Attributes:
+        keeps_end: whether the end of the heap is kept until then, whatever is free there.
+    """
 
     def __init__(self) -> None:
+        self.keeps_end = False
         self._lock, self._calls = Lock(), 0
         self._timer: Timer | None = None
 
@@ -139,16 +145,19 @@ class _Idle:
             if not self._calls:
                 self._timer = Timer(IDLE, self._return)
                 self._timer.daemon = True
-                self._timer.start()
+                # None starts any more while the interpreter ends.
+                with suppress(RuntimeError):
+                    self._timer.start()
 
     def _return(self) -> None:
         with self._lock:
             if self._calls:
                 return
-            set_option = _settable()
+            set_option = _settable() if self.keeps_end else None
             if set_option is not None:
                 # As glibc itself has it follow the other threshold.
                 set_option(_TRIM, 2 * LARGEST_KEPT)
+                self.keeps_end = False
             _return_and_note()
 
 

@@ -74,13 +74,15 @@ def test_an_allocator_without_such_calls_is_left_alone(monkeypatch, largest):
 def test_thresholds_are_never_more_than_the_allocator_can_be_told(monkeypatch, largest):
     told = []
     monkeypatch.setattr(allocator, "_of_library", lambda name: lambda which, bytes: told.append(bytes))
+    monkeypatch.setattr(allocator, "_idle", allocator._Idle())
     with keeping(largest):
         assert min(largest + 1, 2**31 - 1) <= told[0] < 2**31
         assert max(told) < 2**31
         del told[:]
     monkeypatch.setattr(allocator, "_return_and_note", lambda: 0)
-    allocator._Idle()._return()
-    # What glibc has by itself.
+    for _ in range(2):
+        allocator._idle._return()
+    # What glibc has by itself, once.
     assert told == [LARGEST_KEPT, 128 << 10, 2 * LARGEST_KEPT]
 
 
@@ -213,6 +215,20 @@ def test_what_is_free_is_returned_once_no_call_was_made_for_a_while(monkeypatch)
     third.end()
     timers[-1].call()
     assert process.free == 0
+
+
+def test_while_the_interpreter_ends_no_timer_starts(monkeypatch):
+    Process(monkeypatch, 1000)
+
+    class Refused:
+        def __init__(self, *_):
+            pass
+
+        def start(self):
+            raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(allocator, "Timer", Refused)
+    Resident(LOOK).end()
 
 
 @linux
