@@ -75,7 +75,7 @@ def test_a_cell_that_assigns(shell):
         ("plan loss(ws, x) --policy magic", None, "magic"),
         ("plan loss(ws, x) --argnums one", None, "write a number"),
         ("frontier loss(ws, x) --budget 1MiB", None, "frontier takes no --budget"),
-        ("validate loss(ws, x) --runtime staged", None, "validate takes no --runtime"),
+        ("frontier loss(ws, x) --runtime staged", None, "frontier takes no --runtime"),
         ("--budget much", "raise RuntimeError\nloss(ws, x)", "much"),
         ("timeline loss(ws, x) --observe thermometer", None, "no meter 'thermometer'"),
         ("", "y = (", "the cell"),
