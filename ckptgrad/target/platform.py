@@ -61,7 +61,7 @@ class Platform:
         calls_if_spread: over several devices stages are calls instead where a plan takes far more than predicted: the
             compiler moves what runs again past barriers there.
         sums_last: over several devices the compiler leaves sums of gradients over these to the end of a program, as one
-            sum, and holds their terms beside its results until then, unless something waits for them.
+            sum, and holds their terms, or what these are made of, until then, unless something waits for them.
         table_bytes: what a program over several devices takes for the table of where the elements of a tuple are, as long as
             it runs (`hlo.tables`); on one device they are within `excess`.
         open_if_stored: with barriers, the backward of a stage that has all its costly results stored stands open, as

@@ -12,9 +12,11 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import ckptgrad as cg
+from ckptgrad.execution.interpreter import SUMS_AFTER_OPEN
 from ckptgrad.target.allocated import compiled_memory
 from ckptgrad.target.attached import attached
 from ckptgrad.target.platform import platform_named
+from ckptgrad.target.target import Target
 from tests.support.compare import assert_same
 from tests.support.devices import on_four_devices
 
@@ -231,3 +233,29 @@ def check_sums():
 
 def test_sums_over_devices_do_not_wait_for_the_end():
     on_four_devices(__name__, "check_sums()")
+
+
+def check_sums_between_open_stages():
+    """They are there some backwards later; the last ones when the compiler likes."""
+    mesh = jax.make_mesh((4,), ("data",))
+    x = jax.device_put(X, NamedSharding(mesh, P("data")))
+    target = TARGETS["tpu"]
+    late = replace(target, platform=replace(target.platform, sums_last=False))
+    compile_program, programs = Target.compile, []
+    Target.compile = lambda self, lowered: programs.append(lowered.as_text()) or compile_program(self, lowered)
+    for spec in (P(), P("data")):
+        ws = jax.device_put([(k + 1) * W / 8 for k in range(7)], NamedSharding(mesh, spec))
+        expected = jax.jit(jax.value_and_grad(layers))(ws, x)
+        counts = []
+        for t in (target, late):
+            programs.clear()
+            safe = cg.value_and_grad(layers, target=t).compile(ws, x)
+            assert not safe.plan.fenced
+            assert_same(safe(ws, x), expected, scale=20)
+            counts.append(programs[-1].count("optimization_barrier"))
+        sums = sum(len(stage.differentiated) > 1 for stage in safe.plan.program.stages)
+        assert 0 < counts[0] - counts[1] <= sums - SUMS_AFTER_OPEN
+
+
+def test_sums_over_devices_wait_for_some_backwards_of_open_stages():
+    on_four_devices(__name__, "check_sums_between_open_stages()")

@@ -137,6 +137,8 @@ class _Recorder(Execution):
     def __init__(self, program: Program) -> None:
         inputs = program.graph.inputs
         super().__init__(program, [Value(k) for k in range(len(inputs))], isolation=Isolation.NONE)
+        # Steps are programs of their own, in the order of the schedule.
+        self._sums_after = None
         self.functions = {kind: _Recorded(kind, self) for kind in program.kinds}
         self.action = 0
         self._drafts: list[_Draft] = []
