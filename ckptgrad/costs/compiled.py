@@ -124,11 +124,15 @@ class _ProbedStage:
         forward = option.forward_transient if taken is None else max(self._least(option), taken.bytes - held)
         if taken is None and held + forward <= self._near:
             forward = self._least(option)
+        elif taken is None and self._least(option) < 0:
+            # As much as stays near in the backward, which is next, does so from the forward on.
+            forward = max(self._least(option), forward - self._near)
         backward = self._backward(k)
         if backward is None:
             given = given_bytes(self.kind, k, self.place) + self.leaving
             is_near = given + option.backward_transient <= self._near
-            backward = -given if is_near else option.backward_transient + self._more_backward
+            more = min([option.backward_transient + self._more_backward, *self._known_of_fewer(k)])
+            backward = -given if is_near else more
         seconds = self._seconds("forward", k, option.forward_time)
         known = replace(
             option,
@@ -185,6 +189,21 @@ class _ProbedStage:
     def _backward(self, k: int) -> int | None:
         taken = self._taken("backward", k)
         return None if taken is None else taken.bytes - given_bytes(self.kind, k, self.place) - self.leaving
+
+    def _known_of_fewer(self, k: int) -> Iterator[int]:
+        """What backwards that were asked about hold beside what they are given, which have fewer residuals than option k.
+
+        They make the others again, and hold them then: with all given there is no more to hold. Estimates, which do not know
+        what stays near, tell of more.
+        """
+        kind = self.kind
+        if not kind.target.platform.near_memory or k in kind.over_chunks:
+            return
+        part = kind.options[k].partition
+        for m, option in enumerate(kind.options):
+            fewer = option.partition.joint is part.joint and {*option.partition.residuals} < {*part.residuals}
+            if fewer and m not in kind.over_chunks and (known := self._backward(m)) is not None:
+                yield known
 
     def _ratio(self) -> float:
         """How much longer the programs that were asked about take than estimated.

@@ -154,6 +154,56 @@ def test_what_is_no_larger_than_what_was_kept_near_takes_no_memory(monkeypatch, 
         assert all(stage.options[-1].forward_transient >= 0 for stage in after)
 
 
+@pytest.mark.parametrize("near_memory", [True, False])
+def test_a_backward_holds_no_more_beside_what_it_is_given_than_one_of_fewer_residuals(monkeypatch, near_memory):
+    """That makes the others again. Estimates tell of more where they do not know what stays near."""
+    monkeypatch.setattr(Probe, "figures", property(lambda probe: Figures(1 << 20, None)))
+    target = attached()
+    target = replace(target, platform=replace(target.platform, near_memory=near_memory))
+    program = cg.plan(loss, WS, X, target=target).program
+    estimated = estimated_costs(program)
+    places, middle = places_of(program, estimated), len(program.stages) // 2
+    kind, cost = program.stages[middle].kind, estimated.stages[middle]
+    residuals = [{*option.partition.residuals} for option in kind.options]
+    fewest = next(k for k, held in enumerate(residuals) if not held)
+    assert any(residuals)
+    # As if by estimates they held far more than the compiler says of one.
+    costs = replace(
+        estimated,
+        stages=tuple(
+            replace(s, options=tuple(replace(o, backward_transient=1 << 30) for o in s.options)) for s in estimated.stages
+        ),
+    )
+    after = with_probes(program, costs, places, [Probe(kind, "backward", fewest, places[middle])]).stages[middle].options
+    known = after[fewest].backward_transient
+    assert known < 1 << 20
+    assert len(after) == len(cost.options)
+    assert {o.backward_transient for o, held in zip(after, residuals, strict=True) if held} == (
+        {known} if near_memory else {1 << 30}
+    )
+
+
+def test_as_much_as_stays_near_in_the_last_backward_does_so_from_its_forward_on(monkeypatch):
+    """Which comes right before it; no more than it keeps."""
+    monkeypatch.setattr(Probe, "figures", property(lambda probe: Figures(1 << 20, None)))
+    target = attached()
+    rates = replace(target.rates, cache=5000)
+    target = replace(target, rates=rates, platform=replace(target.platform, near_memory=True))
+    program = cg.plan(loss, WS, X, target=target).program
+    estimated = estimated_costs(program)
+    places = places_of(program, estimated)
+    for kept, taken in ((1 << 20, 100 - 5000), (2000, -2000)):
+
+        def holding(stage, kept=kept):
+            first = replace(stage.options[0], residual_bytes=kept, reads_input=True, forward_transient=100)
+            return replace(stage, options=(replace(first, backward_transient=1 << 21), *stage.options[1:]))
+
+        costs = replace(estimated, stages=tuple(map(holding, estimated.stages)))
+        probes = [Probe(stage.kind, "backward", 0, place) for stage, place in zip(program.stages, places, strict=True)]
+        after = [stage.options[0].forward_transient for stage in with_probes(program, costs, places, probes).stages]
+        assert after == [*[100] * (len(after) - 1), taken]
+
+
 def test_a_repetition_takes_what_the_backward_takes_that_does_both():
     """Where barriers stand around both together; whatever the repetition keeps."""
     target = slow(lambda module, rates, links, without: 3.0)
