@@ -14,10 +14,10 @@ from ckptgrad.chain.totals import in_place
 from ckptgrad.execution.isolated import isolated
 from ckptgrad.execution.lying import lying
 from ckptgrad.execution.postponed import postponed
-from ckptgrad.execution.xla_forms import apply_in_forms
+from ckptgrad.execution.xla_forms import apply_in_forms, rounding
 from ckptgrad.graph.evaluate import read
 from ckptgrad.graph.graph import Atom, Variable, variables_of
-from ckptgrad.stage.partition import Partition, Run, partition
+from ckptgrad.stage.partition import Apply, Partition, Run, partition
 from ckptgrad.target.platform import Isolation
 
 
@@ -63,7 +63,7 @@ class StageFunctions:
         key = keep, again, output
         if key not in self._forward:
             run = self.part(keep).forward_run(again, () if output else self.kind.outputs_kept)
-            self._forward[key] = run, isolated(self._run(run), self._isolation)
+            self._forward[key] = run, isolated(self._run(run, self._rounding(keep)), self._isolation)
         return self._forward[key]
 
     def backward(self, keep: int, summed: tuple[int, ...] = ()) -> tuple[Run, Any]:
@@ -112,9 +112,20 @@ class StageFunctions:
 
         return stage_backward
 
-    def _run(self, run: Run) -> Callable[[Sequence[Any]], list[Any]]:
+    def _rounding(self, keep: int | None) -> Apply:
+        """How the operations of a forward run; where the platform wants that, what is kept is rounded to its own type.
+
+        That was measured on one device only.
+        """
+        isolated_here = self._isolation is not Isolation.NONE and not self.kind.is_laid_out
+        if keep is None or not isolated_here or not self.kind.target.platform.rounds_kept:
+            return self._apply
+        part = self.part(keep)
+        return rounding(self._apply, part.forward_operations, part.residuals)
+
+    def _run(self, run: Run, apply: Apply | None = None) -> Callable[[Sequence[Any]], list[Any]]:
         """A run as a function; where it is isolated its values lie over devices as they are counted."""
-        plain = partial(run, apply=self._apply)
+        plain = partial(run, apply=apply or self._apply)
         if self._isolation is Isolation.NONE or not self.kind.is_laid_out:
             return plain
         # Gradients that leave the program lie as those want who use them.

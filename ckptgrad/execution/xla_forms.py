@@ -30,8 +30,9 @@ from jax import lax
 from ckptgrad.execution.isolated import isolated
 from ckptgrad.execution.lying import constrained
 from ckptgrad.graph.evaluate import apply
-from ckptgrad.graph.graph import Operation
+from ckptgrad.graph.graph import Operation, Variable, variables_of
 from ckptgrad.graph.spread import gathered_operands
+from ckptgrad.graph.traits import cost_class
 from ckptgrad.rules.products import free
 from ckptgrad.stage.partition import Apply
 from ckptgrad.target.footprint import channels_last
@@ -40,6 +41,8 @@ from ckptgrad.target.platform import Form, Isolation
 # Products with a shorter side stay as they are written: there is no time to win, and XLA's CPU compiler of jaxlib 0.10 ends
 # the process where it transposes the result of many products with sides of two or three.
 SHORT_SIDE = 16
+# The bits of exponents and mantissas.
+_BITS = {"bfloat16": (8, 7), "float16": (5, 10), "float32": (8, 23), "float64": (11, 52)}
 
 
 def apply_in_forms(forms: Collection[Form]) -> Apply:
@@ -50,6 +53,33 @@ def apply_in_forms(forms: Collection[Form]) -> Apply:
         return by_name.get(op.name, apply)(op, inputs)
 
     return apply_operation if by_name else apply
+
+
+def rounding(apply: Apply, operations: Sequence[Operation], kept: Collection[Variable]) -> Apply:
+    """How the operations of a forward run that keeps some results: those of products are rounded to the precision that they
+    have, unless a view reads them.
+
+    That changes none of them. XLA's TPU compiler takes what reads the result of a product into the fusion of that product,
+    and writes both where both are needed; what is rounded is written alone, and the fusion that reads it does the rest, as
+    in what `jax.checkpoint` keeps. What is transposed or reshaped is written by itself anyway, in the layout of its reader:
+    rounded, transformers took an estimated 0.6 % longer on a v5e, and no fewer bytes.
+    """
+    viewed = {v for op in operations if cost_class(op.name) == "view" for v in variables_of(op.inputs)}
+    rounded = {*kept} - viewed
+
+    def apply_operation(op: Operation, inputs: Sequence[Any]) -> list[Any]:
+        results = apply(op, inputs)
+        if cost_class(op.name) != "product":
+            return results
+        return [_rounded(x) if v in rounded else x for v, x in zip(op.outputs, results, strict=True)]
+
+    return apply_operation
+
+
+def _rounded(value: Any) -> Any:
+    """A value in the precision of its type, where that rounds as IEEE numbers do: narrower types have other largest ones."""
+    bits = _BITS.get(str(value.dtype))
+    return value if bits is None else lax.reduce_precision(value, *bits)
 
 
 def _with_channels_last(op: Operation, inputs: Sequence[Any]) -> list[Any]:

@@ -69,6 +69,8 @@ class Platform:
         forms: those in which operations run.
         whole_blocks: barriers cost time: stages may be whole blocks, where plans of these are faster.
         near_memory: the compiler itself keeps what is made and read again near, where that fits into `Rates.cache` bytes.
+        rounds_kept: products that a stage keeps are rounded to the precision they have: they are written alone then
+            (`execution.xla_forms.rounding`).
         slices_first: products are slow that slice an operand from a stack as they read it, in the backward of a loop's step.
         overlaps: the products, the other arithmetic and the memory traffic of a fusion go on beside each other
             (`target.overlapped`); elsewhere they are taken to follow one another.
@@ -110,6 +112,7 @@ class Platform:
     forms: frozenset[Form] = frozenset()
     whole_blocks: bool = False
     near_memory: bool = False
+    rounds_kept: bool = False
     overlaps: bool = False
     slices_first: bool = False
     copies_operands: bool = False

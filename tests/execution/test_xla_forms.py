@@ -8,6 +8,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax import lax
 from jax.sharding import AxisType, NamedSharding
@@ -15,7 +16,8 @@ from jax.sharding import PartitionSpec as P
 
 import ckptgrad as cg
 from ckptgrad.execution import returned
-from ckptgrad.execution.xla_forms import apply_in_forms
+from ckptgrad.execution.xla_forms import apply_in_forms, rounding
+from ckptgrad.graph.evaluate import apply
 from ckptgrad.graph.graph import variables_of
 from ckptgrad.target.platform import Form, platforms
 from tests.end_to_end.test_ways_to_shard import check
@@ -177,3 +179,46 @@ def check_gathered_first():
 
 def test_gradients_of_what_is_gathered_first_are_those_of_jax():
     on_devices(8, __name__, "check_gathered_first()")
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32", "float64", "float8_e4m3fn", "complex64"])
+def test_what_is_kept_of_products_is_rounded_to_what_it_is(dtype):
+    """Every bit stays: of the largest numbers and the least, of infinities and of zeros; types without a rounding of theirs
+    are left alone."""
+    with jax.enable_x64(dtype == "float64"):
+        about = jnp.finfo(dtype)
+        least = about.smallest_subnormal
+        x = jnp.array([[0.0, -0.0, 1 / 3, about.max, about.min, about.tiny, about.eps, least, jnp.inf, -jnp.inf]], dtype)
+        one = jnp.ones((1, 1), dtype)
+        operations = cg.trace(lambda x: lax.neg(lax.dot(x, one)), x.T).operations
+        product = operations[0]
+        run = rounding(lambda op, inputs: [inputs[0]], operations, product.outputs)
+        assert ("reduce_precision" in str(jax.make_jaxpr(lambda x: run(product, [x, one]))(x.T))) == (
+            dtype not in ("float8_e4m3fn", "complex64")
+        )
+        for way in (lambda f: f, jax.jit):
+            assert np.asarray(way(lambda x: run(product, [x, one])[0])(x.T)).tobytes() == np.asarray(x.T).tobytes()
+        nan = jnp.full((1, 1), jnp.nan, dtype)
+        assert jnp.isnan(run(product, [nan, one])[0]).all()
+
+
+@pytest.mark.parametrize(
+    ("fun", "rounded"),
+    [
+        (lambda x: jnp.sin(lax.dot(x, x)), 1),
+        (lambda x: lax.dot(lax.dot(x, x), x), 2),
+        (lambda x: lax.dot(x, x), 1),
+        # Products that a view reads, and what is no product.
+        (lambda x: lax.reshape(lax.dot(x, x), (4,)), 0),
+        (lambda x: jnp.sin(lax.dot(x, x)) + lax.dot(x, x).T, 1),
+        (lambda x: jnp.sin(jnp.tanh(x)), 0),
+    ],
+)
+def test_and_nothing_else_is(fun, rounded):
+    x = jnp.ones((2, 2))
+    operations = cg.trace(fun, x).operations
+    kept = {v for op in operations for v in op.outputs}
+    run, nothing = rounding(apply, operations, kept), rounding(apply, operations, ())
+    for way, count in ((run, rounded), (nothing, 0)):
+        texts = [str(jax.make_jaxpr(lambda x, op=op, way=way: way(op, [x] * len(op.inputs)))(x)) for op in operations]
+        assert sum("reduce_precision" in text for text in texts) == count

@@ -28,6 +28,7 @@ PLATFORM = Platform(
     open_if_stored=True,
     whole_blocks=True,
     near_memory=True,
+    rounds_kept=True,
     forms=frozenset({Form.GATHERED_FIRST}),
     overlaps=True,
     # By a third to a half, where they read it transposed.
